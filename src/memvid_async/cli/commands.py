@@ -1,0 +1,252 @@
+"""The commands, each a thin layer over the public API."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+import anyio
+import click
+
+from .. import SessionSummary, Store, VerifyReport, open_store
+from ..interop.transcripts import MAX_TRANSCRIPT_BYTES
+from . import documents, render
+from .exits import BAD, FINE, AnswerError, guarded
+from .text import printable, shorten
+
+_LISTED_CANDIDATES = 5
+
+
+class Commands(click.Group):
+    """A group whose commands return an exit status, and never end in a traceback."""
+
+    def invoke(self, ctx: click.Context) -> None:
+        """Run the command that was asked for."""
+        run: Callable[[], Any] = partial(super().invoke, ctx)
+        ctx.exit(guarded(run))
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Record what agents do in one crash-safe file, and look at it.
+
+    The exit status is 0 if all is fine, 1 if the file or the answer is bad, 2 for wrong usage.
+    """
+
+
+file_argument = click.argument("file", type=click.Path())
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+
+
+def _run(command: Callable[..., Awaitable[int]], *arguments: object) -> int:
+    return anyio.run(command, *arguments)
+
+
+@cli.command()
+@click.option("--file", "path", type=click.Path(), help="Keep the recorded file at this new path.")
+def demo(path: str | None) -> int:
+    """See it work: record, kill the recorder, open again, compare."""
+    from .demo import run_demo
+
+    return run_demo(path, click.echo)
+
+
+@cli.command()
+@file_argument
+@json_option
+def info(file: str, as_json: bool) -> int:
+    """Print what FILE holds: its size, events, sessions and contents."""
+    return _run(_info, file, as_json)
+
+
+async def _info(file: str, as_json: bool) -> int:
+    async with open_store(file, read_only=True) as store:
+        document = documents.info_document(store, store.statistics())
+    if as_json:
+        click.echo(documents.dump(document, indent=2))
+    else:
+        render.output_console().print(render.info_grid(document))
+    return FINE
+
+
+@cli.command()
+@file_argument
+@json_option
+def sessions(file: str, as_json: bool) -> int:
+    """List the sessions of FILE, oldest first, open ones included."""
+    return _run(_sessions, file, as_json)
+
+
+async def _sessions(file: str, as_json: bool) -> int:
+    async with open_store(file, read_only=True) as store:
+        summaries = await store.list_sessions(include_open=True)
+    if as_json:
+        rows = [documents.summary_document(summary) for summary in summaries]
+        click.echo(documents.dump(rows, indent=2))
+    elif summaries:
+        render.output_console().print(render.sessions_table(summaries))
+    else:
+        click.echo("no sessions")
+    return FINE
+
+
+@cli.command()
+@file_argument
+@click.argument("session", required=False)
+@click.option(
+    "--full", is_flag=True, help="Whole inputs, outputs and messages, not their beginnings."
+)
+@json_option
+def show(file: str, session: str | None, full: bool, as_json: bool) -> int:
+    """Show the actions of one SESSION of FILE, by default of the newest.
+
+    SESSION is an id, the beginning of one, or a name; it must fit exactly one session.
+    """
+    return _run(_show, file, session, full, as_json)
+
+
+async def _show(file: str, wanted: str | None, full: bool, as_json: bool) -> int:
+    async with open_store(file, read_only=True) as store:
+        session = await store.get_session(await _find_session(store, wanted))
+        actions = (
+            await documents.read_action(store, action, full=full) for action in session.actions
+        )
+        async with aclosing(actions):
+            if as_json:
+                document = documents.session_document(session, [action async for action in actions])
+                click.echo(documents.dump(document, indent=2))
+            else:
+                console = render.output_console()
+                render.print_session_head(console, session)
+                async for action in actions:
+                    render.print_action(console, action)
+    return FINE
+
+
+async def _find_session(store: Store, wanted: str | None) -> UUID:
+    summaries = await store.list_sessions(include_open=True)
+    if wanted is None:
+        if not summaries:
+            raise AnswerError(f"{store.path} holds no session")
+        return summaries[-1].session_id
+    found = [summary for summary in summaries if _fits(summary, wanted)]
+    if not found:
+        raise AnswerError(f"no session has the id or the name {shorten(wanted, 80)!r}")
+    if len(found) > 1:
+        names = [f"{s.session_id} {shorten(s.name or '', 40)}" for s in found[:_LISTED_CANDIDATES]]
+        more = ", …" if len(found) > len(names) else ""
+        raise AnswerError(
+            f"{shorten(wanted, 80)!r} fits {len(found)} sessions: {', '.join(names)}{more}"
+        )
+    return found[0].session_id
+
+
+def _fits(summary: SessionSummary, wanted: str) -> bool:
+    digits = wanted.replace("-", "").lower()
+    return summary.name == wanted or (bool(digits) and summary.session_id.hex.startswith(digits))
+
+
+@cli.command()
+@file_argument
+@json_option
+def verify(file: str, as_json: bool) -> int:
+    """Read all of FILE and check every byte that can be checked."""
+    return _run(_verify, file, as_json)
+
+
+async def _verify(file: str, as_json: bool) -> int:
+    async with open_store(file, read_only=True) as store:
+        with render.progress_bar() as progress:
+            task = progress.add_task("verifying", total=None)
+            result = await store.verify(
+                progress=lambda done, total: progress.update(task, completed=done, total=total)
+            )
+    if as_json:
+        click.echo(documents.dump(documents.verify_document(result), indent=2))
+    else:
+        _print_verified(file, result)
+    return FINE if result.ok else BAD
+
+
+def _print_verified(file: str, result: VerifyReport) -> None:
+    click.echo(
+        f"{printable(file, one_line=True)}: {'fine' if result.ok else 'DAMAGED'}: "
+        f"{result.event_count} events, {result.session_count} sessions, "
+        f"{result.content_count} contents in {result.byte_count} bytes"
+    )
+    for problem in result.problems:
+        click.echo(f"  at byte {problem.offset}: {printable(problem.message, one_line=True)}")
+
+
+@cli.command()
+@file_argument
+@click.option(
+    "-n",
+    "--lines",
+    "count",
+    type=click.IntRange(min=0),
+    default=10,
+    show_default=True,
+    help="How many of the newest events to print first.",
+)
+@click.option("-f", "--follow", is_flag=True, help="Go on with what is recorded from now on.")
+@json_option
+def tail(file: str, count: int, follow: bool, as_json: bool) -> int:
+    """Print the newest events of FILE, one a line; with --json as JSON lines."""
+    return _run(_tail, file, count, follow, as_json)
+
+
+async def _tail(file: str, count: int, follow: bool, as_json: bool) -> int:
+    console = render.output_console()
+    async with open_store(file, read_only=True) as store:
+        newest = store.last_sequence
+        after = max(0, newest - count)
+        if after == newest and not follow:
+            return FINE
+        async with store.subscribe(after=after) as events:
+            async for event in events:
+                document = await documents.read_event(store, event)
+                if as_json:
+                    click.echo(documents.dump(document))
+                else:
+                    render.print_event(console, document)
+                if event.sequence >= newest and not follow:
+                    break
+    return FINE
+
+
+@cli.command("import-chat")
+@file_argument
+@click.argument(
+    "transcripts", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False)
+)
+@click.option("--provider", default="", help="Who ran the model, for what the transcript omits.")
+@click.option(
+    "--max-bytes",
+    type=click.IntRange(min=1),
+    default=MAX_TRANSCRIPT_BYTES,
+    show_default=True,
+    help="The most that one transcript file may hold, decompressed.",
+)
+def import_chat(file: str, transcripts: tuple[str, ...], provider: str, max_bytes: int) -> int:
+    """Record chat TRANSCRIPTs in the OpenAI message format in FILE, one session a run.
+
+    A transcript is a JSON list of runs (objects with `traj` or `messages`), one run, a list of
+    messages, or JSON lines; plain, gzip, or a tar of them. FILE is created if it does not exist.
+    """
+    return _run(_import_chat, file, transcripts, provider, max_bytes)
+
+
+async def _import_chat(
+    file: str, transcripts: tuple[str, ...], provider: str, max_bytes: int
+) -> int:
+    from .importing import Importer
+
+    with render.progress_bar(counted=True) as progress:
+        importer = Importer(file, provider, max_bytes, progress)
+        await importer.run(transcripts)
+    click.echo(importer.summary())
+    return BAD if importer.failures else FINE

@@ -1,0 +1,193 @@
+"""What the commands print as JSON: plain values with stable snake_case names."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from .. import (
+    Action,
+    ActionRecorded,
+    Checkpoint,
+    CheckpointCreated,
+    Content,
+    ContentStored,
+    Event,
+    Session,
+    SessionEnded,
+    SessionStarted,
+    SessionSummary,
+    Store,
+    StoreStatistics,
+    Unknown,
+    VerifyReport,
+)
+
+Document = dict[str, Any]
+
+
+def dump(document: object, *, indent: int | None = None) -> str:
+    """JSON in ASCII, so that no character of a recording ever reaches a terminal raw."""
+    return json.dumps(document, indent=indent, allow_nan=False)
+
+
+def plain(value: object) -> Any:
+    """A recorded value as JSON holds it.
+
+    Bytes become ``{"$base64": text}``, and a map with keys other than str ``{"$pairs": [[key,
+    value], …]}``.
+    """
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return {"$base64": base64.b64encode(value).decode()}
+    if isinstance(value, Mapping):
+        if all(isinstance(key, str) for key in value):
+            return {key: plain(item) for key, item in value.items()}
+        return {"$pairs": [[plain(key), plain(item)] for key, item in value.items()]}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    return str(value)
+
+
+def summary_document(summary: SessionSummary) -> Document:
+    """A session as listed."""
+    return {**attrs.asdict(summary), "session_id": str(summary.session_id)}
+
+
+def session_document(session: Session, actions: list[Document]) -> Document:
+    """A whole session; its actions are made by :func:`read_action`."""
+    return {
+        "session_id": str(session.session_id),
+        "name": session.name,
+        "created_ns": session.created_ns,
+        "ended_ns": session.ended_ns,
+        "error": session.error,
+        "version": session.version,
+        "metadata": plain(session.metadata),
+        "checkpoints": [checkpoint_document(checkpoint) for checkpoint in session.checkpoints],
+        "actions": actions,
+    }
+
+
+def checkpoint_document(checkpoint: Checkpoint) -> Document:
+    """A checkpoint; hashes in hexadecimal."""
+    snapshot = checkpoint.snapshot
+    return {
+        "checkpoint_id": checkpoint.checkpoint_id,
+        "at_index": checkpoint.at_index,
+        "time_ns": checkpoint.time_ns,
+        "state_hash": checkpoint.state_hash.hex(),
+        "snapshot": {
+            "frame_count": snapshot.frame_count,
+            "memory_hash": snapshot.memory_hash.hex(),
+            "log_sequence": snapshot.log_sequence,
+            "generation": snapshot.generation,
+        },
+    }
+
+
+async def read_action(store: Store, action: Action, *, full: bool) -> Document:
+    """An action with its tool call's arguments; with ``full``, its contents and messages too."""
+    document: Document = {
+        "index": action.index,
+        "sequence": action.sequence,
+        "time_ns": action.time_ns,
+        "kind": action.kind.value,
+        "details": plain(attrs.asdict(action.details)),
+        "input": await _read_content(store, action.input, full=full),
+        "output": await _read_content(store, action.output, full=full),
+        "affected_frames": list(action.affected_frames),
+        "duration_ms": action.duration_ms,
+        "task": action.task,
+        "error": action.error,
+        "metadata": plain(action.metadata),
+    }
+    if action.kind == "tool_call" and action.input is not None:
+        document["arguments"] = plain(await store.read_arguments(action))
+    if action.kind == "ask" and full:
+        document["messages"] = plain(await store.read_messages(action))
+    return document
+
+
+async def _read_content(store: Store, content: Content | None, *, full: bool) -> Document | None:
+    if content is None:
+        return None
+    document: Document = {
+        "digest": content.digest.hex(),
+        "size": content.size,
+        "preview": content.preview,
+    }
+    if full:
+        data = await store.read_content(content)
+        try:
+            document["text"] = data.decode()
+        except UnicodeDecodeError:
+            document["base64"] = base64.b64encode(data).decode()
+    return document
+
+
+async def read_event(store: Store, event: Event) -> Document:
+    """An event of the log: what it is, and its payload."""
+    return {
+        "sequence": event.sequence,
+        "time_ns": event.time_ns,
+        "session_id": None if event.session_id is None else str(event.session_id),
+        "type": event_type(event),
+        "payload": await _read_payload(store, event.payload),
+    }
+
+
+def event_type(event: Event) -> str:
+    """The class of an event's payload, in snake case."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", type(event.payload).__name__).lower()
+
+
+async def _read_payload(store: Store, payload: object) -> Document:
+    match payload:
+        case SessionStarted():
+            return {
+                "name": payload.name,
+                "ambient": payload.ambient,
+                "config": attrs.asdict(payload.config),
+                "metadata": plain(payload.metadata),
+            }
+        case SessionEnded():
+            return {"error": payload.error}
+        case ContentStored():
+            return {"digest": payload.digest.hex(), "size": payload.size}
+        case ActionRecorded():
+            return {"action": await read_action(store, payload.action, full=False)}
+        case CheckpointCreated():
+            return {
+                "action": await read_action(store, payload.action, full=False),
+                "checkpoint": checkpoint_document(payload.checkpoint),
+            }
+        case Unknown():
+            return {"kind": payload.kind, "fields": plain(payload.fields)}
+    return {}
+
+
+def info_document(store: Store, statistics: StoreStatistics) -> Document:
+    """What a store says of itself."""
+    active = store.active_session_id
+    return {
+        **plain(attrs.asdict(statistics)),
+        "path": str(statistics.path),
+        "active_session_id": None if active is None else str(active),
+        "is_recording": store.is_recording,
+    }
+
+
+def verify_document(report: VerifyReport) -> Document:
+    """What verifying found; a problem's offset is in bytes, or None."""
+    problems = [{"offset": p.offset, "message": p.message} for p in report.problems]
+    return {**attrs.asdict(report, recurse=False), "problems": problems}

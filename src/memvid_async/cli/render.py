@@ -1,0 +1,192 @@
+"""What the commands print for people. Recorded text goes through :func:`printable`, always."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from .. import Session, SessionSummary
+from .documents import Document
+from .text import format_duration, format_size, format_time, printable, shorten
+
+_PIPE_WIDTH = 10_000  # wide enough that nothing is cut where no terminal sets a width
+_INDENT = "    "
+_LINE = 160
+
+STYLES = {"ask": "cyan", "tool_call": "magenta", "find": "blue", "checkpoint": "yellow"}
+
+
+class _Output(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave a reader that went away to the command's own exit status."""
+        raise BrokenPipeError
+
+
+def output_console() -> Console:
+    """The standard output. Styles only on a terminal, and no markup in what is printed."""
+    console = _Output(file=sys.stdout, markup=False, highlight=False, emoji=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = _PIPE_WIDTH
+    return console
+
+
+def progress_bar(*, counted: bool = False) -> Progress:
+    """A bar on the standard error, only where that is a terminal; gone when it is done."""
+    console = Console(file=sys.stderr, markup=False, highlight=False, emoji=False)
+    amount: ProgressColumn = MofNCompleteColumn() if counted else TaskProgressColumn()
+    columns = [TextColumn("{task.description}", markup=False), BarColumn(), amount]
+    return Progress(
+        *columns,
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
+def info_grid(info: Document) -> Table:
+    """The facts of a store, one a row."""
+    grid = Table.grid(padding=(0, 2))
+    rows = {
+        "file": info["path"],
+        "size": f"{format_size(info['file_bytes'])} ({info['file_bytes']} bytes)",
+        "events": info["last_sequence"],
+        "sessions": f"{info['session_count']} ({info['open_session_count']} open)",
+        "contents": f"{info['content_count']} kept once",
+        "ambient session": info["active_session_id"] or "none",
+        "compacted": f"{info['generation']} times",
+        "torn tail": f"{info['bytes_dropped']} bytes" if info["bytes_dropped"] else "none",
+    }
+    for name, value in rows.items():
+        grid.add_row(Text(name, style="bold"), Text(printable(str(value), one_line=True)))
+    return grid
+
+
+def sessions_table(summaries: Iterable[SessionSummary]) -> Table:
+    """One session a row, oldest first."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("session", no_wrap=True, min_width=36)
+    table.add_column("name", overflow="fold")
+    table.add_column("started (UTC)", no_wrap=True)
+    table.add_column("lasted", justify="right", no_wrap=True)
+    table.add_column("actions", justify="right", no_wrap=True)
+    table.add_column("state", no_wrap=True)
+    for summary in summaries:
+        still_open = summary.ended_ns is None
+        table.add_row(
+            Text(str(summary.session_id)),
+            Text(shorten(summary.name or "", 256)),
+            Text(format_time(summary.created_ns)),
+            Text(format_duration(summary.duration_ns)),
+            Text(str(summary.action_count)),
+            Text("open" if still_open else "ended", style="yellow" if still_open else ""),
+        )
+    return table
+
+
+def print_session_head(console: Console, session: Session) -> None:
+    """Everything of a session but its actions."""
+    title = shorten(session.name or "(no name)", 256)
+    console.print(Text(title, style="bold"))
+    ended = "still open" if session.ended_ns is None else format_time(session.ended_ns)
+    console.print(Text(f"  session  {session.session_id}"))
+    console.print(Text(f"  started  {format_time(session.created_ns)} UTC"))
+    console.print(Text(f"  ended    {ended}"))
+    if session.error is not None:
+        console.print(Text(f"  error    {shorten(session.error, _LINE)}", style="red"))
+    if session.metadata:
+        keys = ", ".join(sorted(str(key) for key in session.metadata))
+        console.print(Text(f"  metadata {shorten(keys, _LINE)}"))
+    console.print(Text(f"  actions  {len(session.actions)}"))
+
+
+def print_action(console: Console, action: Document) -> None:
+    """An action: what it was, its input and its output, in whole where the document has them."""
+    kind = action["kind"]
+    head = Text(f"\n{action['index']:5}  ")
+    head.append(kind, style=STYLES.get(kind, "bold"))
+    head.append(f"  {_describe(action)}")
+    head.append(f"  {format_time(action['time_ns'])}", style="dim")
+    console.print(head)
+    if action["error"] is not None:
+        console.print(Text(f"{_INDENT}! {shorten(action['error'], _LINE)}", style="red"))
+    if "arguments" in action:
+        _print_block(console, ">", json.dumps(action["arguments"], ensure_ascii=False), None)
+    else:
+        _print_content(console, ">", action["input"])
+    _print_content(console, "<", action["output"])
+
+
+def print_event(console: Console, event: Document) -> None:
+    """An event on one line."""
+    session = (event["session_id"] or "-")[:8]
+    line = Text(f"{event['sequence']:8}  {format_time(event['time_ns'])}  {session:8}  ")
+    action = event["payload"].get("action")
+    if action is None:
+        line.append(event["type"], style="dim")
+        line.append("  " + shorten(_describe_payload(event["payload"]), _LINE))
+    else:
+        line.append(action["kind"], style=STYLES.get(action["kind"], "bold"))
+        given = action.get("arguments")
+        text = json.dumps(given, ensure_ascii=False) if "arguments" in action else _preview(action)
+        line.append("  " + shorten(f"{_describe(action)}  {text}".strip(), _LINE))
+    console.print(line)
+
+
+def _preview(action: Document) -> str:
+    return "" if action["input"] is None else str(action["input"]["preview"])
+
+
+def _describe_payload(payload: Document) -> str:
+    shown = {name: value for name, value in payload.items() if value not in (None, "", {}, [])}
+    return ", ".join(f"{name} {value}" for name, value in shown.items() if name != "config")
+
+
+def _describe(action: Document) -> str:
+    words = [action["task"]] if action["task"] else []
+    for name, value in action["details"].items():
+        if name in ("name", "mode"):
+            words.append(str(value))
+        elif name in ("provider", "model"):
+            words += [str(value)] if value else []
+        elif value:
+            words.append(f"{name.replace('_', ' ')} {value}")
+    if action["duration_ms"]:
+        words.append(f"{action['duration_ms']:g} ms")
+    return shorten("  ".join(words), _LINE)
+
+
+def _print_content(console: Console, mark: str, content: Document | None) -> None:
+    if content is None:
+        return
+    if "text" in content:
+        _print_block(console, mark, content["text"], None)
+    elif "base64" in content:
+        _print_block(console, mark, content["base64"], f"{content['size']} bytes, in base64")
+    else:
+        cut = content["size"] > len(content["preview"].encode())
+        _print_block(
+            console, mark, content["preview"], format_size(content["size"]) if cut else None
+        )
+
+
+def _print_block(console: Console, mark: str, text: str, note: str | None) -> None:
+    lines = printable(text).split("\n")
+    for number, line in enumerate(lines):
+        console.print(Text(f"{_INDENT}{mark if number == 0 else ' '} {line}"))
+    if note:
+        console.print(Text(f"{_INDENT}  … {note} in all", style="dim"))

@@ -1,0 +1,64 @@
+"""Recorded text, made safe for a terminal. Needs nothing but the standard library."""
+
+from __future__ import annotations
+
+import unicodedata
+from datetime import UTC, datetime
+
+# What moves the cursor, colours, rings, hides or reorders text: controls (Cc), the invisible
+# formatting characters (Cf), line and paragraph separators (Zl, Zp), lone surrogates (Cs).
+_UNSAFE = ("Cc", "Cf", "Zl", "Zp", "Cs")
+
+
+def printable(text: str, *, one_line: bool = False) -> str:
+    r"""The text with every unsafe character but newline and tab as an escape, such as ``\x1b``.
+
+    With ``one_line``, newline and tab are escaped too.
+    """
+    if text.isprintable():
+        return text
+    kept = "" if one_line else "\n\t"
+    return "".join(
+        c
+        if c in kept or unicodedata.category(c) not in _UNSAFE
+        else c.encode("unicode_escape").decode()
+        for c in text
+    )
+
+
+def shorten(text: str, width: int) -> str:
+    """The text on one line, safe, and at most ``width`` characters wide."""
+    line = printable(" ".join(text[: 4 * width].split()), one_line=True)
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def format_time(time_ns: int) -> str:
+    """A time in nanoseconds since the Unix epoch, in UTC, to the millisecond."""
+    try:
+        moment = datetime.fromtimestamp(time_ns // 10**9, UTC)
+    except (ValueError, OverflowError, OSError):
+        return f"{time_ns} ns"
+    return f"{moment:%Y-%m-%d %H:%M:%S}.{time_ns // 10**6 % 1000:03d}"
+
+
+def format_duration(duration_ns: int) -> str:
+    """A duration in nanoseconds, in the unit that suits it."""
+    seconds = duration_ns / 10**9
+    if seconds < 1:
+        return f"{1000 * seconds:.1f} ms"
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    minutes, seconds = divmod(int(seconds), 60)
+    return (
+        f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {seconds} s"
+    )
+
+
+def format_size(size: int) -> str:
+    """A number of bytes, in the unit that suits it (1 KiB is 1024 bytes)."""
+    value = float(size)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024 or unit == "GiB":
+            break
+        value /= 1024
+    return f"{size} B" if unit == "B" else f"{value:.1f} {unit}"

@@ -1,0 +1,102 @@
+"""What a caller can set, and every bound that the library keeps, by name."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from enum import Enum
+from uuid import UUID
+
+from attrs import field, frozen, validators
+
+from .errors import InvalidValueError
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+class Durability(Enum):
+    """When ``await store.record_…()`` returns."""
+
+    SYNC = "sync"
+    """Once the event is on the disk (group commit; the default)."""
+
+    BUFFERED = "buffered"
+    """Once the event is in the log; the disk has it within ``StoreConfig.flush_interval``."""
+
+
+def _whole(minimum: int, *, optional: bool = False) -> Callable[[object, object, object], None]:
+    def check(_instance: object, attribute: object, value: object) -> None:
+        if optional and value is None:
+            return
+        if type(value) is not int or value < minimum:
+            name = getattr(attribute, "name", "value")
+            raise InvalidValueError(f"{name} must be an int of at least {minimum}, not {value!r}")
+
+    return check
+
+
+@frozen(kw_only=True)
+class RecordingConfig:
+    """How a session records.
+
+    ``auto_checkpoint_interval``: a checkpoint after every so many actions; 0 for none.
+    ``max_actions``: the session ends, in the same atomic step, when it holds so many; None for no
+    end. Checkpoint actions count towards neither.
+    ``auto_record``: a store that has no ambient session starts one when opened for writing.
+    """
+
+    auto_checkpoint_interval: int = field(default=0, validator=_whole(0))
+    max_actions: int | None = field(default=None, validator=_whole(1, optional=True))
+    auto_record: bool = field(default=False, validator=validators.instance_of(bool))
+
+
+@frozen(kw_only=True)
+class Limits:
+    """Bounds on what is taken in and held. Sizes are in bytes unless the name says otherwise."""
+
+    content_bytes: int = field(default=16 * MIB, validator=_whole(1))
+    """One input or output."""
+    value_bytes: int = field(default=MIB, validator=_whole(1))
+    """One metadata map, one tool call's arguments, or one message, as CBOR."""
+    messages_bytes: int = field(default=16 * MIB, validator=_whole(1))
+    """All the messages of one ask together, as CBOR."""
+    name_chars: int = field(default=256, validator=_whole(1))
+    """A session's name, a task, a provider, a model, a mode or a tool's name, in characters."""
+    error_chars: int = field(default=8 * KIB, validator=_whole(1))
+    """An action's or a session's error, in characters; a session's own is cut to it."""
+    frames: int = field(default=64 * KIB, validator=_whole(1))
+    """Frame ids named by one action, counted."""
+    queue_bytes: int = field(default=64 * MIB, validator=_whole(1))
+    """Commands waiting for the writer; callers beyond it wait for room."""
+    batch_bytes: int = field(default=4 * MIB, validator=_whole(1))
+    """Commands decided and appended in one group commit."""
+    tail_bytes: int = field(default=8 * MIB, validator=_whole(1))
+    """Newest events kept in memory for live subscribers; older ones are read from the file."""
+    read_bytes: int = field(default=256 * KIB, validator=_whole(4 * KIB))
+    """What one subscription reads ahead from the file."""
+
+
+@frozen(kw_only=True)
+class StoreConfig:
+    """How a store is opened.
+
+    ``flush_interval`` (seconds): the longest a BUFFERED event waits for the disk.
+    ``lock_timeout`` (seconds): how long to wait for another process's lock.
+    ``poll_interval`` (seconds): how often a read-only store looks for what others appended.
+    ``clock``: nanoseconds since the Unix epoch; ``id_factory``: ids of files and sessions.
+    """
+
+    durability: Durability = field(
+        default=Durability.SYNC, validator=validators.instance_of(Durability)
+    )
+    recording: RecordingConfig = field(
+        factory=RecordingConfig, validator=validators.instance_of(RecordingConfig)
+    )
+    limits: Limits = field(factory=Limits, validator=validators.instance_of(Limits))
+    clock: Callable[[], int] = time.time_ns
+    id_factory: Callable[[], UUID] = uuid.uuid4
+    flush_interval: float = 0.05
+    lock_timeout: float = 10.0
+    poll_interval: float = 0.02

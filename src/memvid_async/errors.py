@@ -1,0 +1,115 @@
+"""Every error the library raises on purpose: one root, named by the situation."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+
+class MemvidAsyncError(Exception):
+    """The root of every error raised on purpose by this library."""
+
+
+class SessionActiveError(MemvidAsyncError):
+    """The file's ambient session is already being recorded; end it first."""
+
+
+class NoActiveSessionError(MemvidAsyncError):
+    """There is no session to work on: none was named and no ambient one is being recorded."""
+
+
+class SessionEndedError(MemvidAsyncError):
+    """The session has ended (or was deleted) and takes no further actions."""
+
+    def __init__(self, session_id: UUID | None = None) -> None:
+        which = f"session {session_id}" if session_id else "the session"
+        super().__init__(f"{which} has ended; start a new session to record more")
+        self.session_id = session_id
+
+
+class SessionNotFoundError(MemvidAsyncError):
+    """No session has this id, or it was deleted."""
+
+    def __init__(self, session_id: UUID) -> None:
+        super().__init__(f"there is no session {session_id}; it never existed or was deleted")
+        self.session_id = session_id
+
+
+class CheckpointNotFoundError(MemvidAsyncError):
+    """The session has no checkpoint with this id."""
+
+
+class FrameNotFoundError(MemvidAsyncError):
+    """No frame has this id."""
+
+
+class ContentNotFoundError(MemvidAsyncError):
+    """The content is not in this file: it belongs to another one, or was erased."""
+
+
+class InvalidValueError(MemvidAsyncError, ValueError):
+    """An argument has a type or a value that cannot be recorded; the message says which."""
+
+
+class LimitExceededError(MemvidAsyncError, ValueError):
+    """An argument is larger than a limit allows; nothing was recorded.
+
+    ``limit`` names the field of :class:`~memvid_async.Limits`; ``value`` is the size that was
+    given, in the unit of that field.
+    """
+
+    def __init__(self, limit: str, value: int, allowed: int) -> None:
+        super().__init__(
+            f"{value} is above the limit {limit}={allowed}; "
+            f"raise it with StoreConfig(limits=Limits({limit}=...)) or record less"
+        )
+        self.limit = limit
+        self.value = value
+
+
+class NotAStoreError(MemvidAsyncError):
+    """The path does not name a file that this library wrote."""
+
+
+class StoreNotFoundError(NotAStoreError, FileNotFoundError):
+    """There is no file at the path, or no directory to create it in."""
+
+
+class UnsupportedVersionError(MemvidAsyncError):
+    """The file was written in a format version that this release cannot read."""
+
+
+class CorruptFileError(MemvidAsyncError):
+    """Bytes that were known to be durable are damaged.
+
+    ``offset`` is the position of the damage in the file, in bytes.
+    """
+
+    def __init__(self, offset: int, problem: str) -> None:
+        super().__init__(f"the file is damaged at byte {offset}: {problem}")
+        self.offset = offset
+
+
+class StoreLockedError(MemvidAsyncError):
+    """Another process kept the file's lock for longer than ``StoreConfig.lock_timeout``.
+
+    ``pid`` is the holder's process id where the system tells it, else None.
+    """
+
+    def __init__(self, pid: int | None, waited: float) -> None:
+        holder = f"process {pid}" if pid is not None else "another process"
+        super().__init__(
+            f"{holder} has held the file's lock for {waited:g} s; try again, or raise lock_timeout"
+        )
+        self.pid = pid
+
+
+class StoreClosedError(MemvidAsyncError):
+    """The store is closed, or its event loop ended; what was not acked may not be recorded."""
+
+
+class StoreReadOnlyError(MemvidAsyncError):
+    """The store cannot be written: opened read-only, no permission, or too new for this release."""
+
+
+class StoreFailedError(MemvidAsyncError):
+    """A read, write or sync failed; the store refuses further writes. Open the file again."""

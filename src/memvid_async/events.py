@@ -1,0 +1,370 @@
+"""The facts a store keeps: values, the payload of every kind of event, and the event itself.
+
+Everything here is immutable. An :class:`Event` is the only source of truth; sessions, checkpoints
+and the TOC are folded from events.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any
+from uuid import UUID
+
+from attrs import field, frozen
+
+from .config import RecordingConfig
+from .values import preview
+
+EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
+def content_digest(data: str | bytes) -> bytes:
+    """BLAKE2b-256 (RFC 7693) of the bytes; of the UTF-8 encoding for text."""
+    raw = data.encode() if isinstance(data, str) else data
+    return hashlib.blake2b(raw, digest_size=32).digest()
+
+
+@frozen(eq=False, repr=False)
+class Content:
+    """What was an action's input or output: read it back with ``await store.read_content(…)``.
+
+    ``digest``: BLAKE2b-256 of the bytes (32 bytes). ``size``: in bytes. ``preview``: at most 512
+    characters, without control characters but newline and tab. Equal when the digests are.
+    """
+
+    # Small content carries its data and derives the rest when asked, which keeps recording cheap;
+    # large content carries what was derived and the sequence of the event that holds the data.
+    _data: str | bytes | None = None
+    _digest: bytes | None = None
+    _size: int | None = None
+    _preview: str | None = None
+    sequence: int | None = None
+
+    @property
+    def data(self) -> str | bytes | None:
+        """The content itself where it is small enough to travel with its event, else None."""
+        return self._data
+
+    @property
+    def digest(self) -> bytes:
+        """BLAKE2b-256 of the bytes."""
+        if self._digest is not None:
+            return self._digest
+        return content_digest(self._data or b"")
+
+    @property
+    def size(self) -> int:
+        """Length in bytes."""
+        if self._size is not None:
+            return self._size
+        data = self._data or b""
+        return len(data.encode()) if isinstance(data, str) else len(data)
+
+    @property
+    def preview(self) -> str:
+        """How it begins, safe to print."""
+        return self._preview if self._preview is not None else preview(self._data or b"")
+
+    def __eq__(self, other: object) -> bool:
+        return self.digest == other.digest if isinstance(other, Content) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def __repr__(self) -> str:
+        return (
+            f"Content(digest={self.digest.hex()[:16]}…, size={self.size}, "
+            f"preview={self.preview[:40]!r})"
+        )
+
+
+class ActionKind(StrEnum):
+    """What an action did."""
+
+    PUT = "put"
+    PUT_MANY = "put_many"
+    FIND = "find"
+    ASK = "ask"
+    CHECKPOINT = "checkpoint"
+    UPDATE = "update"
+    DELETE = "delete"
+    TOOL_CALL = "tool_call"
+
+
+@frozen
+class PutDetails:
+    """A frame was put."""
+
+    frame_id: int
+
+
+@frozen
+class PutManyDetails:
+    """Several frames were put at once."""
+
+    frame_ids: tuple[int, ...]
+
+
+@frozen
+class UpdateDetails:
+    """A frame was updated."""
+
+    frame_id: int
+
+
+@frozen
+class DeleteDetails:
+    """A frame was deleted."""
+
+    frame_id: int
+
+
+@frozen
+class FindDetails:
+    """A search: ``result_count`` is what the search reported, ``result_frames`` what it named."""
+
+    mode: str
+    result_count: int
+    result_frames: tuple[int, ...]
+
+
+@frozen
+class AskDetails:
+    """A question to a model; ``message_count`` messages are read with ``store.read_messages``."""
+
+    provider: str
+    model: str
+    retrieved_frames: tuple[int, ...]
+    message_count: int
+
+
+@frozen
+class ToolCallDetails:
+    """A tool call; its arguments are read with ``store.read_arguments``."""
+
+    name: str
+
+
+@frozen
+class CheckpointDetails:
+    """A checkpoint was made."""
+
+    checkpoint_id: int
+
+
+Details = (
+    PutDetails
+    | PutManyDetails
+    | UpdateDetails
+    | DeleteDetails
+    | FindDetails
+    | AskDetails
+    | ToolCallDetails
+    | CheckpointDetails
+)
+
+
+@frozen
+class Action:
+    """One recorded step of a session.
+
+    ``index``: its place in the session, from 0. ``sequence``: its event's place in the log.
+    ``time_ns``: nanoseconds since the Unix epoch. ``duration_ms``: milliseconds, as given.
+    ``input`` / ``output``: an ask's query and response, a find's query, a put's or update's data,
+    a tool call's arguments (deterministic CBOR) and result; None where there is none.
+    ``affected_frames``: the ids of the frames it named. ``task``: which task of the agent did it.
+    ``error``: how it failed, or None.
+    """
+
+    index: int
+    sequence: int
+    time_ns: int
+    kind: ActionKind
+    details: Details
+    input: Content | None
+    output: Content | None
+    affected_frames: tuple[int, ...]
+    duration_ms: float
+    task: str | None = None
+    error: str | None = None
+    metadata: Mapping[str, Any] = EMPTY
+
+
+@frozen
+class StateSnapshot:
+    """What a checkpoint pins: the memory at that point, and where in the log it was.
+
+    ``memory_hash``: a rolling digest over the frame events (32 bytes). ``generation``: how often
+    the file had been compacted.
+    """
+
+    frame_count: int
+    memory_hash: bytes
+    log_sequence: int
+    generation: int
+
+
+@frozen
+class Checkpoint:
+    """A marked point of a session from which state can be rebuilt.
+
+    ``at_index``: the index of the checkpoint's own action; the state is that after every action
+    before it. ``state_hash`` covers the snapshot's frame_count and memory_hash.
+    """
+
+    checkpoint_id: int
+    at_index: int
+    time_ns: int
+    snapshot: StateSnapshot
+
+    @property
+    def state_hash(self) -> bytes:
+        """BLAKE2b-256 of the frame count (8 bytes, big-endian) and the memory hash."""
+        count = self.snapshot.frame_count.to_bytes(8, "big")
+        return content_digest(count + self.snapshot.memory_hash)
+
+
+@frozen
+class Session:
+    """A recorded session, whole but for the content, which ``store.read_content`` reads.
+
+    ``created_ns`` / ``ended_ns``: nanoseconds since the Unix epoch; ``ended_ns`` is None while it
+    is open. ``error``: the exception that left its block, if one did. ``version``: the file's
+    format version.
+    """
+
+    session_id: UUID
+    name: str | None
+    created_ns: int
+    ended_ns: int | None
+    error: str | None
+    actions: tuple[Action, ...]
+    checkpoints: tuple[Checkpoint, ...]
+    metadata: Mapping[str, Any]
+    version: int
+
+
+@frozen
+class SessionSummary:
+    """A session as listed. ``duration_ns`` runs to its end, or to its latest event while open."""
+
+    session_id: UUID
+    name: str | None
+    created_ns: int
+    ended_ns: int | None
+    action_count: int
+    checkpoint_count: int
+    duration_ns: int
+
+
+@frozen
+class SessionStarted:
+    """A session began; ``ambient`` when it is the file's own."""
+
+    name: str | None
+    ambient: bool
+    config: RecordingConfig
+    metadata: Mapping[str, Any] = EMPTY
+
+
+@frozen
+class SessionEnded:
+    """A session ended; ``error`` says how it failed, if it did."""
+
+    error: str | None = None
+
+
+@frozen
+class SessionDeleted:
+    """The event's session was deleted: hidden from now on, its bytes erased by compaction."""
+
+
+@frozen
+class ContentStored:
+    """Content of 1 KiB or more entered the file; actions refer to it by sequence.
+
+    ``data`` is there while it is being written; a subscription delivers digest and size alone.
+    """
+
+    digest: bytes
+    size: int
+    data: str | bytes | None = field(default=None, repr=False, eq=False)
+
+
+@frozen
+class StoredMessages:
+    """An ask's messages as they are kept: what an earlier ask of the session holds, by reference.
+
+    The first ``shared_count`` messages are those of the action at ``shared_index`` (-1: none);
+    ``items`` are the others as CBOR, in which a string kept elsewhere is a tagged reference;
+    ``hashes``: per item, 16 bytes, BLAKE2b-128 over the prefix that ends with it.
+    """
+
+    shared_index: int
+    shared_count: int
+    hashes: bytes
+    items: tuple[bytes, ...]
+
+    @property
+    def count(self) -> int:
+        """How many messages there are in all."""
+        return self.shared_count + len(self.items)
+
+
+@frozen
+class ActionRecorded:
+    """An action was recorded."""
+
+    action: Action
+    messages: StoredMessages | None = None
+
+
+@frozen
+class CheckpointCreated:
+    """A checkpoint was made, asked for or by the session's interval; also an action."""
+
+    action: Action
+    checkpoint: Checkpoint
+
+
+@frozen
+class Erased:
+    """What was here belongs to a deleted session; only its sequence and time remain."""
+
+
+@frozen
+class Unknown:
+    """An event of a kind that this release does not know, as it stands in the file."""
+
+    kind: int
+    fields: tuple[Any, ...]
+
+
+Payload = (
+    SessionStarted
+    | SessionEnded
+    | SessionDeleted
+    | ContentStored
+    | ActionRecorded
+    | CheckpointCreated
+    | Erased
+    | Unknown
+)
+
+
+@frozen
+class Event:
+    """An immutable fact: its place in the log, its time, the session it belongs to, its payload.
+
+    ``session_id`` is None for what belongs to no session. ``session`` is the session's number:
+    the sequence of its :class:`SessionStarted` event, or 0.
+    """
+
+    sequence: int
+    time_ns: int
+    session_id: UUID | None
+    payload: Payload
+    session: int = field(default=0, repr=False)

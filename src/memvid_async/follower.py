@@ -1,0 +1,47 @@
+"""What a read-only store has in the writer's place: a task that looks for what others appended."""
+
+from __future__ import annotations
+
+import asyncio
+
+from .errors import MemvidAsyncError
+from .journal import Journal
+from .log import Log
+from .reader import View
+from .worker import Worker
+
+
+class Follower:
+    """Catches up with the file at a bounded rate, and only while somebody waits for news."""
+
+    def __init__(self, journal: Journal, log: Log, worker: Worker, interval: float) -> None:
+        self._journal = journal
+        self._log = log
+        self._worker = worker
+        self._interval = interval
+        self.view: View = journal.view
+        self.failure: MemvidAsyncError | None = None
+        self._task = asyncio.create_task(self._run(), name="memvid_async follower")
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                await self.catch_up()
+                await asyncio.sleep(self._interval)
+        except MemvidAsyncError as error:
+            self.failure = error
+        finally:
+            self._worker.run(self._journal.release)
+            self._log.close()
+
+    async def catch_up(self) -> None:
+        """Take in what others appended since."""
+        events = await self._worker.run(self._journal.refresh)
+        self.view = self._journal.view
+        if events:
+            self._log.publish(events, [0] * len(events))
+
+    async def aclose(self) -> None:
+        """Stop looking, and release the file."""
+        self._task.cancel()
+        await asyncio.wait([self._task])

@@ -1,0 +1,334 @@
+"""Events to CBOR and back: one segment holds the events of one command.
+
+A segment's payload is ``[time, session, event, …]``; an event is ``[kind, field, …]`` with trailing
+nulls left out. Content travels as itself when small, else as the sequence of its event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+from uuid import UUID
+
+import cbor2
+
+from ..config import RecordingConfig
+from ..events import (
+    EMPTY,
+    Action,
+    ActionKind,
+    ActionRecorded,
+    CheckpointCreated,
+    Content,
+    ContentStored,
+    Erased,
+    Event,
+    Payload,
+    SessionDeleted,
+    SessionEnded,
+    SessionStarted,
+    StateSnapshot,
+    StoredMessages,
+    Unknown,
+)
+from ..model.decide import make_checkpoint, make_details
+from ..values import decode_value, preview
+
+ERASED, STARTED, ENDED, DELETED, STORED, CHECKPOINT = range(6)
+ACTION_KINDS = {
+    10: ActionKind.PUT,
+    11: ActionKind.PUT_MANY,
+    12: ActionKind.FIND,
+    13: ActionKind.ASK,
+    14: ActionKind.UPDATE,
+    15: ActionKind.DELETE,
+    16: ActionKind.TOOL_CALL,
+}
+_NUMBERS = {kind: number for number, kind in ACTION_KINDS.items()}
+# How many fields of its own a kind has, between the common ones and the optional ones.
+_DETAIL_COUNTS = {kind: 0 for kind in ActionKind} | {
+    ActionKind.ASK: 2,
+    ActionKind.FIND: 2,
+    ActionKind.TOOL_CALL: 1,
+}
+
+# Gives the content whose event has this sequence.
+ReadContent = Callable[[int], Content]
+
+
+def encode_events(events: Sequence[Event]) -> bytes:
+    """The payload of the segment that holds one command's events."""
+    last = events[-1]
+    rows: list[Any] = [last.time_ns, last.session]
+    for event in events:
+        payload = event.payload
+        if isinstance(payload, ActionRecorded):
+            rows.append(_action_row(payload.action, payload.messages))
+        else:
+            rows.append(_ROWS[type(payload)](payload, event))
+    data: bytes = cbor2.dumps(rows)
+    return data
+
+
+def _action_row(action: Action, messages: StoredMessages | None) -> list[Any]:
+    kind, details = action.kind, action.details
+    given, result = action.input, action.output
+    row: list[Any] = [
+        _NUMBERS[kind],
+        action.index,
+        given if given is None else given.sequence or given.data,
+        result if result is None else result.sequence or result.data,
+        action.duration_ms,
+        action.affected_frames,
+        action.task,
+    ]
+    if kind is ActionKind.ASK:
+        row += (details.provider, details.model)  # type: ignore[union-attr]
+    elif kind is ActionKind.TOOL_CALL:
+        row.append(details.name)  # type: ignore[union-attr]
+    elif kind is ActionKind.FIND:
+        row += (details.mode, details.result_count)  # type: ignore[union-attr]
+    if messages is not None or action.error is not None or action.metadata:
+        metadata = cbor2.dumps(dict(action.metadata)) if action.metadata else None
+        row += (action.error, metadata, _messages_row(messages))
+        while row[-1] is None:
+            row.pop()
+    return row
+
+
+def _messages_row(messages: StoredMessages | None) -> list[Any] | None:
+    if messages is None:
+        return None
+    return [messages.shared_index, messages.shared_count, messages.hashes, *messages.items]
+
+
+def _started_row(payload: SessionStarted, event: Event) -> list[Any]:
+    assert event.session_id is not None
+    config = payload.config
+    metadata = cbor2.dumps(dict(payload.metadata)) if payload.metadata else None
+    return [
+        STARTED,
+        event.session_id.bytes,
+        payload.name,
+        payload.ambient,
+        config.auto_checkpoint_interval,
+        config.max_actions,
+        metadata,
+    ]
+
+
+def _deleted_row(_: SessionDeleted, event: Event) -> list[Any]:
+    assert event.session_id is not None
+    return [DELETED, event.session_id.bytes]
+
+
+def _checkpoint_row(payload: CheckpointCreated, _: Event) -> list[Any]:
+    checkpoint, snapshot = payload.checkpoint, payload.checkpoint.snapshot
+    return [
+        CHECKPOINT,
+        checkpoint.at_index,
+        checkpoint.checkpoint_id,
+        snapshot.frame_count,
+        snapshot.memory_hash,
+        snapshot.generation,
+        payload.action.task,
+    ]
+
+
+_ROWS: dict[type, Callable[[Any, Event], list[Any]]] = {
+    SessionStarted: _started_row,
+    SessionEnded: lambda payload, _: [ENDED, payload.error],
+    SessionDeleted: _deleted_row,
+    ContentStored: lambda payload, _: [STORED, payload.digest, payload.data],
+    CheckpointCreated: _checkpoint_row,
+    Erased: lambda _payload, _event: [ERASED],
+    Unknown: lambda payload, _: [payload.kind, *payload.fields],
+}
+
+
+def decode_rows(payload: bytes) -> tuple[int, int, list[list[Any]]]:
+    """The time, the session's number and the rows of an events segment.
+
+    :raises ValueError: when the payload is not one.
+    """
+    value = decode_value(payload)
+    if not (isinstance(value, list) and len(value) >= 2):
+        raise ValueError("not an events segment")
+    time_ns, session, *rows = value
+    if not (_is_count(time_ns) and _is_count(session)):
+        raise ValueError("an events segment has a bad time or session")
+    if not all(isinstance(row, list) and row and _is_count(row[0]) for row in rows):
+        raise ValueError("an events segment holds what is no event")
+    return time_ns, session, rows
+
+
+def decode_events(
+    payload: bytes, sequence: int, ids: Callable[[int], UUID | None], content: ReadContent
+) -> list[Event]:
+    """The events of a segment whose first has ``sequence``.
+
+    ``ids`` gives a session's id by number; events of a session that has none any more are
+    :class:`Erased`, but for its start and its deletion, which name it. ``content`` gives large content by the sequence of its event.
+
+    :raises ValueError: when the payload is not an events segment.
+    """
+    time_ns, session, rows = decode_rows(payload)
+    session_id = ids(session) if session else None
+    events: list[Event] = []
+    stored: dict[int, Content] = {}
+
+    def find(sequence: int) -> Content:
+        return stored.get(sequence) or content(sequence)
+
+    for row in rows:
+        kind = row[0]
+        try:
+            if kind in ACTION_KINDS and session_id is not None:
+                decoded: Payload = _read_action(row, sequence, time_ns, find)
+                event = Event(sequence, time_ns, session_id, decoded, session)
+            elif kind == STORED:
+                found = stored[sequence] = read_stored(row, sequence)
+                kept = ContentStored(found.digest, found.size)
+                event = Event(sequence, time_ns, None, kept)
+            else:
+                event, session_id = _read_other(row, sequence, time_ns, session, session_id)
+        except (IndexError, TypeError, AttributeError) as error:
+            raise ValueError(f"an event of kind {kind} has bad fields: {error}") from None
+        events.append(event)
+        sequence += 1
+    return events
+
+
+def read_stored(row: list[Any], sequence: int) -> Content:
+    """The content that the row of a content event holds, without its data.
+
+    :raises TypeError, IndexError: when the row is no content event.
+    """
+    digest, data = _bytes(row[1], 32), row[2]
+    if not isinstance(data, (str, bytes)):
+        raise TypeError("content is neither text nor bytes")
+    size = len(data.encode()) if isinstance(data, str) else len(data)
+    return Content(None, digest, size, preview(data), sequence)
+
+
+def _read_other(
+    row: list[Any], sequence: int, time_ns: int, session: int, session_id: UUID | None
+) -> tuple[Event, UUID | None]:
+    """Any event but an action, and the session id that holds from there on in the segment."""
+    kind = row[0]
+    if kind == STARTED and session == sequence:
+        session_id = UUID(bytes=_bytes(row[1], 16))
+        return Event(sequence, time_ns, session_id, _read_started(row), sequence), session_id
+    if kind == DELETED:
+        return (
+            Event(sequence, time_ns, UUID(bytes=_bytes(row[1], 16)), SessionDeleted(), session),
+            session_id,
+        )
+    payload: Payload = Erased()
+    if kind not in _KNOWN:
+        payload = Unknown(kind, tuple(row[1:]))
+    elif session_id is not None and kind == ENDED:
+        payload = SessionEnded(_optional(row[1], str))
+    elif session_id is not None and kind == CHECKPOINT:
+        payload = _read_checkpoint(row, sequence, time_ns)
+    owner = session if session_id is not None else 0
+    return Event(sequence, time_ns, session_id, payload, owner), session_id
+
+
+_KNOWN = {ERASED, STARTED, ENDED, DELETED, STORED, CHECKPOINT, *ACTION_KINDS}
+
+
+def _read_started(row: list[Any]) -> SessionStarted:
+    _, _, name, ambient, interval, most, metadata = row
+    config = RecordingConfig(auto_checkpoint_interval=interval, max_actions=most)
+    return SessionStarted(_optional(name, str), ambient is True, config, _read_map(metadata))
+
+
+def _read_checkpoint(row: list[Any], sequence: int, time_ns: int) -> CheckpointCreated:
+    _, index, checkpoint_id, frames, memory_hash, generation, task = row
+    counts = _counts((index, checkpoint_id, frames, generation))
+    snapshot = StateSnapshot(counts[2], _bytes(memory_hash, 32), sequence - 1, counts[3])
+    return make_checkpoint(
+        counts[1], counts[0], sequence, time_ns, snapshot, _optional(task, str)
+    )
+
+
+def _read_action(
+    row: list[Any], sequence: int, time_ns: int, content: ReadContent
+) -> ActionRecorded:
+    kind = ACTION_KINDS[row[0]]
+    _, index, given, result, duration, frames, task, *rest = row
+    if not (_is_count(index) and isinstance(duration, (int, float)) and isinstance(frames, list)):
+        raise TypeError("an action's index, duration or frames")
+    detail_count = _DETAIL_COUNTS[kind]
+    if len(rest) > detail_count:
+        error, metadata, messages = (*rest[detail_count:], None, None, None)[:3]
+        stored = _read_messages(messages)
+    else:
+        error, metadata, stored = None, None, None
+    frame_ids = _counts(frames) if frames else ()
+    action = Action(
+        index,
+        sequence,
+        time_ns,
+        kind,
+        make_details(kind, rest[:detail_count], frame_ids, stored.count if stored else 0),
+        None if given is None else _read_content(given, content),
+        None if result is None else _read_content(result, content),
+        frame_ids,
+        duration,
+        _optional(task, str),
+        _optional(error, str),
+        _read_map(metadata),
+    )
+    return ActionRecorded(action, stored)
+
+
+def _read_content(value: Any, content: ReadContent) -> Content:
+    if isinstance(value, (str, bytes)):
+        return Content(value)
+    if not _is_count(value):
+        raise TypeError("content is neither data nor a sequence")
+    return content(value)
+
+
+def _read_messages(row: list[Any] | None) -> StoredMessages | None:
+    if row is None:
+        return None
+    shared_index, shared_count, hashes, *items = row
+    if not isinstance(shared_index, int) or not _is_count(shared_count):
+        raise TypeError("messages share what is not there")
+    checked = tuple(_bytes(item) for item in items)
+    return StoredMessages(shared_index, shared_count, _bytes(hashes, 16 * len(items)), checked)
+
+
+def _read_map(data: Any) -> Mapping[str, Any]:
+    if data is None:
+        return EMPTY
+    value = decode_value(_bytes(data))
+    if not isinstance(value, dict):
+        raise TypeError("metadata is not a map")
+    return MappingProxyType(value)
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _counts(values: Sequence[Any]) -> tuple[int, ...]:
+    if not all(map(_is_count, values)):
+        raise TypeError("a count or an id is not an int of at least 0")
+    return tuple(values)
+
+
+def _bytes(value: Any, length: int | None = None) -> bytes:
+    if not isinstance(value, bytes) or (length is not None and len(value) != length):
+        raise TypeError("bytes have a wrong type or length")
+    return value
+
+
+def _optional(value: Any, kind: type) -> Any:
+    if value is not None and not isinstance(value, kind):
+        raise TypeError(f"a field is not {kind.__name__}")
+    return value

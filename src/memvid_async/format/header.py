@@ -1,0 +1,113 @@
+"""The first 1,536 bytes of a file: what it is, and where its newest TOC stands."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from uuid import UUID
+
+from attrs import frozen
+
+from ..errors import CorruptFileError, NotAStoreError, UnsupportedVersionError
+
+MAGIC = b"\x8fMVA\r\n\x1a\n"
+VERSION = 1
+SLOT_OFFSETS = (512, 1024)
+LOG_START = 1536
+
+_HEADER = struct.Struct("<8sHHI16s")
+_CRC = struct.Struct("<I")
+_SLOT = struct.Struct("<QQ")
+SLOT_SIZE = _SLOT.size + _CRC.size
+
+
+@frozen
+class Header:
+    """``generation``: how often the file was compacted. ``file_id``: random, one per file."""
+
+    file_id: UUID
+    generation: int = 0
+    version: int = VERSION
+
+    def encode(self) -> bytes:
+        """The header, zeros up to the log included."""
+        fields = _HEADER.pack(MAGIC, self.version, 0, self.generation, self.file_id.bytes)
+        return (fields + _CRC.pack(zlib.crc32(fields))).ljust(LOG_START, b"\0")
+
+    @property
+    def salt(self) -> int:
+        """What the checksums of the file's segments and slots start from."""
+        return zlib.crc32(self.encode()[: _HEADER.size])
+
+
+@frozen
+class Slot:
+    """Where a durable TOC stands: its offset, and the sequence it carries."""
+
+    offset: int
+    sequence: int
+
+    def encode(self, salt: int) -> bytes:
+        """20 bytes, checksum last."""
+        fields = _SLOT.pack(self.offset, self.sequence)
+        return fields + _CRC.pack(zlib.crc32(fields, salt))
+
+
+def is_unfinished(start: bytes, size: int) -> bool:
+    """Whether a file of ``size`` bytes, beginning with ``start``, is a creation that was killed:
+    nothing, a prefix of a header, or a header whose data never reached the disk."""
+    if size > LOG_START:
+        return False
+    if size < LOG_START and start[: len(MAGIC)] == MAGIC[: len(start)]:
+        return True
+    return not any(start)
+
+
+def decode_header(data: bytes) -> Header:
+    """The header in ``data``, the first ``LOG_START`` bytes of the file.
+
+    :raises NotAStoreError: when it is another kind of file.
+    :raises UnsupportedVersionError: when a newer release wrote it.
+    :raises CorruptFileError: when it was a header.
+    """
+    if not data.startswith(MAGIC):
+        hint = "; it is a memvid .mv2 file" if data.startswith(b"MV2") else ""
+        raise NotAStoreError(f"this is not a memvid_async file{hint}")
+    if len(data) < LOG_START:
+        raise CorruptFileError(len(data), "the header is cut short")
+    _, version, flags, generation, file_id = _HEADER.unpack_from(data)
+    if version != VERSION or flags:
+        raise UnsupportedVersionError(
+            f"the file has format version {version} (flags {flags:#x}); "
+            f"this release reads version {VERSION}: upgrade memvid_async"
+        )
+    header = Header(UUID(bytes=file_id), generation, version)
+    if data[: _HEADER.size + _CRC.size] != header.encode()[: _HEADER.size + _CRC.size]:
+        raise CorruptFileError(_HEADER.size, "the header's checksum does not match")
+    return header
+
+
+def decode_slots(data: bytes, salt: int) -> tuple[Slot | None, Slot | None]:
+    """The two slots, None where the checksum does not match; ``data`` as for
+    :func:`decode_header`."""
+
+    def decode(offset: int) -> Slot | None:
+        slot = Slot(*_SLOT.unpack_from(data, offset))
+        valid = data[offset : offset + SLOT_SIZE] == slot.encode(salt)
+        return slot if valid and slot.offset >= LOG_START else None
+
+    return decode(SLOT_OFFSETS[0]), decode(SLOT_OFFSETS[1])
+
+
+def newest_slot(data: bytes, salt: int) -> Slot | None:
+    """The slot with the highest offset, None when neither is valid."""
+    found = [slot for slot in decode_slots(data, salt) if slot is not None]
+    return max(found, key=lambda slot: slot.offset, default=None)
+
+
+def next_slot_offset(data: bytes, salt: int) -> int:
+    """Where the next slot goes: never over the newest, so that one is always whole."""
+    first, second = decode_slots(data, salt)
+    if first is not None and (second is None or second.offset < first.offset):
+        return SLOT_OFFSETS[1]
+    return SLOT_OFFSETS[0]

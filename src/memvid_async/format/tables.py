@@ -1,0 +1,250 @@
+"""What opening needs and reading uses: the TOC, pages of the tables it would be too large with, and
+the positions of a session's segments. All of it is derived from the events."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+from enum import IntEnum
+from itertools import accumulate, pairwise
+from typing import Any
+from uuid import UUID
+
+import cbor2
+import immutables
+from attrs import frozen
+
+from ..config import RecordingConfig
+from ..model.state import NOTHING_HELD, Held, SessionInfo, SessionState, State
+from ..values import decode_value
+
+CONTENT_ROW = struct.Struct("<32sQ")
+MARK_ROW = struct.Struct("<QQ")
+_HELD_ROW = struct.Struct("<16sII")
+
+
+class Table(IntEnum):
+    """Rows that grow with the file: ended sessions, stored contents, places in the log."""
+
+    SESSIONS = 0
+    CONTENTS = 1
+    MARKS = 2
+
+
+PAGE_ROWS = {Table.SESSIONS: 128, Table.CONTENTS: 512, Table.MARKS: 512}
+
+
+@frozen
+class Placed:
+    """A session's state, and where its segments are: in the chunk of positions at ``chunk`` (0:
+    none) and those before it, then at ``offsets``."""
+
+    session: SessionState
+    chunk: int
+    offsets: tuple[int, ...] = ()
+
+
+@frozen
+class Toc:
+    """A folded state as saved. ``pages``: per table, the offset of its last page, 0 for none;
+    ``rows``: per table, the rows that are in no page yet; ``deleted``: numbers of sessions that
+    stand in pages and were deleted since."""
+
+    state: State
+    open_sessions: tuple[Placed, ...]
+    ended: tuple[Placed, ...]
+    deleted: tuple[int, ...]
+    pages: tuple[int, int, int]
+    contents: bytes
+    marks: bytes
+    content_count: int
+
+
+def encode_positions(number: int, previous: int, offsets: Sequence[int]) -> bytes:
+    """``[session, previous chunk, first offset, distance, …]``."""
+    distances = [later - earlier for earlier, later in pairwise(offsets)]
+    data: bytes = cbor2.dumps([number, previous, offsets[0], *distances])
+    return data
+
+
+def decode_positions(payload: bytes) -> tuple[int, int, list[int]]:
+    """The session's number, the offset of the chunk before (0: none), and the offsets.
+
+    :raises ValueError: when the payload is no chunk of positions.
+    """
+    number, previous, *distances = _ints(decode_value(payload), 3)
+    return number, previous, list(accumulate(distances))
+
+
+def encode_page(table: Table, previous: int, rows: Any) -> bytes:
+    """``[table, previous page, rows]``; the rows are session rows or packed bytes."""
+    data: bytes = cbor2.dumps([int(table), previous, rows])
+    return data
+
+
+def decode_page(payload: bytes) -> tuple[Table, int, Any]:
+    """The table, the offset of its page before (0: none), and the rows as they stand.
+
+    :raises ValueError: when the payload is no page.
+    """
+    table, previous, rows = _fields(decode_value(payload), 3)
+    _ints([table, previous], 2)
+    if table == Table.SESSIONS:
+        _fields(rows, 0)
+    else:
+        check_rows(rows, CONTENT_ROW if table == Table.CONTENTS else MARK_ROW)
+    return Table(table), previous, rows
+
+
+def session_row(placed: Placed) -> list[Any]:
+    """A session as a row: ended ones without the last two fields."""
+    session, info = placed.session, placed.session.info
+    row = [
+        info.number,
+        info.session_id.bytes,
+        info.name,
+        info.created_ns,
+        session.ended_ns,
+        session.last_ns,
+        session.action_count,
+        session.checkpoint_count,
+        session.unmarked,
+        info.ambient,
+        info.config.auto_checkpoint_interval,
+        info.config.max_actions,
+        placed.chunk,
+    ]
+    if session.ended_ns is None:
+        held = b"".join(_HELD_ROW.pack(key, *at) for key, at in sorted(session.held.items()))
+        row += [list(placed.offsets), held]
+    return row
+
+
+def read_session_row(row: Any) -> Placed:
+    """The session in a row.
+
+    :raises ValueError: when it is none.
+    """
+    fields = _fields(row, 13)
+    number, session_id, name, created, ended, last, actions, checkpoints, unmarked = fields[:9]
+    ambient, interval, most, chunk = fields[9:13]
+    _ints([number, created, last, actions, checkpoints, unmarked, chunk], 7)
+    if not (isinstance(session_id, bytes) and len(session_id) == 16):
+        raise ValueError("a session row has a bad id")
+    config = _config(interval, most)
+    info = SessionInfo(number, UUID(bytes=session_id), name, created, ambient is True, config)
+    held, offsets = NOTHING_HELD, ()
+    if ended is None:
+        offsets = tuple(_ints(row[13]))
+        held = _read_held(row[14])
+    session = SessionState(info, last, ended, actions, checkpoints, unmarked, held)
+    return Placed(session, chunk, offsets)
+
+
+_DEFAULT_CONFIG = RecordingConfig()
+
+
+def _config(interval: int, most: int | None) -> RecordingConfig:
+    if interval == 0 and most is None:
+        return _DEFAULT_CONFIG
+    return RecordingConfig(auto_checkpoint_interval=interval, max_actions=most)
+
+
+def _read_held(data: Any) -> Held:
+    data = check_rows(data, _HELD_ROW)
+    return immutables.Map({key: (at, place) for key, at, place in _HELD_ROW.iter_unpack(data)})
+
+
+def encode_toc(toc: Toc) -> bytes:
+    """The payload of a TOC segment; the sequence it stands for is the segment's own."""
+    state = toc.state
+    data: bytes = cbor2.dumps(
+        [
+            state.last_sequence,
+            state.last_time_ns,
+            state.ambient,
+            state.frame_count,
+            state.memory_hash,
+            state.beyond,
+            [session_row(placed) for placed in toc.open_sessions],
+            [session_row(placed) for placed in toc.ended],
+            list(toc.deleted),
+            list(toc.pages),
+            toc.contents,
+            toc.marks,
+            toc.content_count,
+        ]
+    )
+    return data
+
+
+def decode_toc(payload: bytes, generation: int) -> Toc:
+    """The TOC in a payload; its state holds no sessions yet, as those of the pages are missing.
+
+    :raises ValueError: when the payload is no TOC.
+    """
+    fields = _fields(decode_value(payload), 13)
+    sequence, time_ns, ambient, frames, memory_hash, beyond = fields[:6]
+    opened, ended, deleted, pages, contents, marks, content_count = fields[6:13]
+    _ints([sequence, time_ns, frames, ambient or 0, content_count])
+    check_rows(contents, CONTENT_ROW)
+    check_rows(marks, MARK_ROW)
+    state = State(
+        last_sequence=sequence,
+        last_time_ns=time_ns,
+        ambient=ambient,
+        generation=generation,
+        frame_count=frames,
+        memory_hash=memory_hash,
+        beyond=beyond is True,
+    )
+    first, second, third = _ints(pages, 3)
+    return Toc(
+        state,
+        tuple(map(read_session_row, _fields(opened, 0))),
+        tuple(map(read_session_row, _fields(ended, 0))),
+        tuple(_ints(deleted)),
+        (first, second, third),
+        contents,
+        marks,
+        content_count,
+    )
+
+
+def with_sessions(state: State, sessions: Iterable[SessionState]) -> State:
+    """The state with these sessions and no others."""
+    by_number = {session.info.number: session for session in sessions}
+    return State(
+        state.last_sequence,
+        state.last_time_ns,
+        immutables.Map(by_number),
+        immutables.Map({s.info.session_id: number for number, s in by_number.items()}),
+        state.ambient,
+        state.generation,
+        state.frame_count,
+        state.memory_hash,
+        state.beyond,
+    )
+
+
+def _fields(value: Any, least: int) -> list[Any]:
+    if not isinstance(value, list) or len(value) < least:
+        raise ValueError("a row is no list, or too short")
+    return value
+
+
+def check_rows(data: Any, row: struct.Struct) -> bytes:
+    """The data itself, when it is whole packed rows.
+
+    :raises ValueError: when it is anything else.
+    """
+    if not isinstance(data, bytes) or len(data) % row.size:
+        raise ValueError("packed rows have a wrong type or length")
+    return data
+
+
+def _ints(value: Any, least: int = 0) -> list[int]:
+    fields = _fields(value, least)
+    if not all(type(item) is int and item >= 0 for item in fields):
+        raise ValueError("a row holds what is no count")
+    return fields

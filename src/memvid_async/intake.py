@@ -1,0 +1,176 @@
+"""What comes in: arguments are prepared, commands queued, and the session in force is known."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import ContextVar
+from functools import partial
+from itertools import count
+from typing import Any
+
+import immutables
+
+from .config import Limits
+from .errors import (
+    MemvidAsyncError,
+    SessionEndedError,
+    StoreClosedError,
+    StoreReadOnlyError,
+)
+from .events import Action, ActionKind
+from .model.commands import (
+    Command,
+    CreateCheckpoint,
+    EndSession,
+    ResumeSession,
+    StartSession,
+)
+from .prepare import command_size, prepare_action, prepare_text, rough_size
+from .worker import Worker
+from .writer import Writer
+
+# Preparing more bytes than this would be felt on the loop.
+_OFF_LOOP_BYTES = 64 * 1024
+_SMALL_COMMAND_BYTES = 256
+
+# The session that a task records into, per open store. One variable for all: a variable that is
+# made per object is never freed (see the notes on ContextVar in Python's documentation).
+_ENTERED: ContextVar[immutables.Map[int, int]] = ContextVar(
+    "memvid_async_sessions", default=immutables.Map()
+)
+_STORES = count()
+
+
+class Intake:
+    """The way in to the writer, for a store and its session recorders."""
+
+    def __init__(self, writer: Writer | None, preparing: Worker, limits: Limits) -> None:
+        self.limits = limits
+        self._writer = writer
+        self._preparing = preparing
+        self._key = next(_STORES)
+
+    # Sessions in force.
+
+    @property
+    def entered(self) -> int | None:
+        """The number of the session whose block the calling task is in, if it is in one."""
+        return _ENTERED.get().get(self._key)
+
+    def enter(self, number: int) -> Callable[[], None]:
+        """Make a session the calling task's; returns what undoes it."""
+        token = _ENTERED.set(_ENTERED.get().set(self._key, number))
+
+        def leave() -> None:
+            try:
+                _ENTERED.reset(token)
+            except ValueError:
+                # Left in another context than entered (fixtures, exit stacks): nothing to undo.
+                pass
+
+        return leave
+
+    # Commands.
+
+    async def submit(self, command: Command | None, size: int = _SMALL_COMMAND_BYTES) -> Any:
+        """Queue a command once there is room, and give its answer.
+
+        :raises StoreReadOnlyError, StoreClosedError, StoreFailedError, StoreLockedError: see there.
+        """
+        writer = self._need_writer()
+        if writer.is_full:
+            await writer.wait_for_room()
+        return await writer.submit(command, size)
+
+    def _need_writer(self) -> Writer:
+        if self._writer is None:
+            raise StoreReadOnlyError("the store was opened read-only")
+        return self._writer
+
+    async def record(
+        self,
+        number: int | None,
+        kind: ActionKind,
+        detail: tuple[Any, ...],
+        *,
+        given: object = None,
+        result: object = None,
+        frames: Iterable[int] = (),
+        duration_ms: float,
+        task: str | None,
+        error: str | None,
+        metadata: Mapping[str, Any] | None,
+        messages: Sequence[Any] = (),
+    ) -> Action | None:
+        """Record an action in the session ``number``, the ambient one for None."""
+        task = self._task_name() if task is None else self._check_task(task)
+        arguments = (number, kind, detail, given, result, frames, duration_ms)
+        rest = (task, error, metadata, messages)
+        parts = (given, result, metadata, messages)
+        if rough_size(parts, _OFF_LOOP_BYTES) < _OFF_LOOP_BYTES:
+            command = prepare_action(self.limits, *arguments, *rest)
+        else:
+            command = await self._preparing.run(
+                partial(prepare_action, self.limits, *arguments, *rest)
+            )
+        writer = self._need_writer()
+        if writer.is_full:
+            await writer.wait_for_room()
+        action: Action | None = await writer.submit(command, command_size(command))
+        return action
+
+    def _check_task(self, task: str) -> str:
+        return prepare_text(task, "task", "name_chars", self.limits.name_chars)
+
+    def _task_name(self) -> str | None:
+        task = asyncio.current_task()
+        return task.get_name()[: self.limits.name_chars] if task is not None else None
+
+    async def checkpoint(self, number: int | None) -> int:
+        """Mark a checkpoint in the session ``number``, the ambient one for None; its id."""
+        action = await self.submit(CreateCheckpoint(number, self._task_name()))
+        checkpoint_id: int = action.details.checkpoint_id
+        return checkpoint_id
+
+    async def open_session(self, command: StartSession | ResumeSession) -> int:
+        """Start or resume a session; its number. Cancelled, a started one is ended again."""
+        try:
+            number: int = await self.submit(command)
+        except asyncio.CancelledError:
+            if isinstance(command, StartSession):
+                self._end_soon(EndSession(command.session_id, "CancelledError"))
+            raise
+        return number
+
+    def _end_soon(self, command: EndSession) -> asyncio.Future[Any] | None:
+        """Queue the end of a session, whether there is room or not; None once it is too late."""
+        try:
+            future = self._need_writer().submit(command, _SMALL_COMMAND_BYTES)
+        except MemvidAsyncError:
+            return None
+        # Nobody may be left to look at the answer.
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return future
+
+    async def leave_session(self, number: int, error: BaseException | None) -> None:
+        """End a session as its block is left; a store that cannot any more hides no error of the
+        block's own."""
+        ended = self._end_soon(EndSession(number, self._describe(error)))
+        try:
+            if ended is None:
+                raise StoreClosedError("the store was closed before the session's block was left")
+            await ended
+        except SessionEndedError:
+            # max_actions, end or delete came first.
+            pass
+        except MemvidAsyncError:
+            if error is None:
+                raise
+
+    def _describe(self, error: BaseException | None) -> str | None:
+        if error is None:
+            return None
+        text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        text = text.encode("utf-8", "replace").decode()
+        return text[: self.limits.error_chars]

@@ -1,0 +1,470 @@
+"""Chat transcripts in the OpenAI message format, as sessions, and back again without a loss.
+
+A run becomes one session. Every assistant turn is an ask, and every tool call of it, with its
+result, a tool_call that follows it. What neither can hold lies, with its position among the
+messages, in the metadata of the action that it belongs to, or else of the session. Everything of
+this module is under the metadata key ``openai_chat``; `docs/cli.md` has the fields.
+
+:func:`plan_run` and :func:`rebuild_run` are pure and each other's inverse.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import aiofiles
+from anyio import to_thread
+from attrs import Factory, define, frozen
+
+from ..config import Limits
+from ..errors import InvalidValueError, LimitExceededError, MemvidAsyncError
+from ..events import AskDetails, Content, ToolCallDetails
+from ..values import MAX_DEPTH, check_value, encode_value
+from .transcripts import (
+    MAX_TRANSCRIPT_BYTES,
+    ChatRun,
+    Transcript,
+    TranscriptError,
+    open_transcripts,
+    parse_runs,
+    short_label,
+)
+
+if TYPE_CHECKING:
+    from ..store import Store
+
+KEY = "openai_chat"
+SEPARATOR = "\n\n"
+"""Between the texts of an ask's query, where it answers several, and of a result in parts."""
+
+_ANSWERED_ROLES = ("user", "tool", "function")
+_RESULT_ROLES = ("tool", "function")
+_WRAPPING_DEPTH = 3  # how deep this module's metadata nests a value of the run
+_NAMELESS = "unnamed"
+_OPEN_CALLS = 4096  # newest unanswered calls that a result is looked for among
+_MODEL_PATHS = (
+    ("model",),
+    ("extra", "response", "model"),
+    ("info", "config", "model", "model_name"),
+)
+
+
+@frozen
+class AskStep:
+    """An assistant turn: ``query`` is what it answers, ``response`` its content and tool calls."""
+
+    query: str
+    response: str
+    model: str
+    task: str
+    metadata: dict[str, Any]
+
+
+@frozen
+class ToolCallStep:
+    """A tool call with its result, None where the run has none."""
+
+    name: str
+    arguments: Any
+    result: str | None
+    task: str
+    metadata: dict[str, Any]
+
+
+Step = AskStep | ToolCallStep
+
+
+@frozen
+class SessionPlan:
+    """What a run will be recorded as."""
+
+    name: str
+    metadata: dict[str, Any]
+    steps: list[Step]
+
+
+@define
+class _Call:
+    """A tool call of an assistant turn, and the message that answers it, once it is found."""
+
+    position: int
+    number: int
+    id: Any
+    name: str
+    arguments: Any
+    result_position: int | None = None
+
+
+# --- the texts of a message, and the rest of it ------------------------------------------------
+
+
+def _split_texts(message: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
+    """The texts of a message's content, and how to put the message together from them again."""
+    content = message.get("content")
+    rest = {name: value for name, value in message.items() if name != "content"}
+    if isinstance(content, str):
+        return [content], {"lengths": [len(content)], "fields": rest}
+    if not isinstance(content, list):
+        return [], {"lengths": [], "fields": dict(message)}
+    texts, parts, places = [], [], []
+    for place, part in enumerate(content):
+        if isinstance(part, dict) and isinstance(part.get("text"), str):
+            texts.append(part["text"])
+            places.append(place)
+            parts.append({name: value for name, value in part.items() if name != "text"})
+        else:
+            parts.append(part)
+    lengths = [len(text) for text in texts]
+    return texts, {"lengths": lengths, "parts": places, "fields": {**rest, "content": parts}}
+
+
+def _join_texts(texts: list[str], kept: Mapping[str, Any]) -> dict[str, Any]:
+    message = dict(kept["fields"])
+    if "parts" in kept:
+        content = list(message["content"])
+        for place, text in zip(kept["parts"], texts, strict=True):
+            content[place] = {**content[place], "text": text}
+        message["content"] = content
+    elif texts:
+        (message["content"],) = texts
+    return message
+
+
+def _cut_texts(joined: str, lengths: list[int]) -> list[str]:
+    texts, start = [], 0
+    for length in lengths:
+        texts.append(joined[start : start + length])
+        start += length + len(SEPARATOR)
+    if lengths and start - len(SEPARATOR) != len(joined):
+        raise ValueError("the text has another length than its parts")
+    return texts
+
+
+# --- from a run to steps -----------------------------------------------------------------------
+
+
+def plan_run(run: ChatRun, limits: Limits | None = None) -> SessionPlan:
+    """What to record for a run, checked so that a store with these limits takes all of it.
+
+    :raises TranscriptError: the run holds a value that cannot be recorded (NaN, an int beyond 64
+        bits, a lone surrogate, something nested too deep) or is too large for a limit.
+    """
+    limits = limits or Limits()
+    place = run.place
+    try:
+        check_value(run.value, "the run", MAX_DEPTH - _WRAPPING_DEPTH)
+        plan = _Planner(run, limits).plan()
+        place = f"{run.place}, what belongs to no turn"
+        _check_size(plan.metadata, limits)
+        for step in plan.steps:
+            place = f"{run.place}, message {step.metadata[KEY]['position']}"
+            _check_step(step, limits)
+    except MemvidAsyncError as error:
+        raise TranscriptError(f"{place}: {error}") from None
+    return plan
+
+
+def _check_step(step: Step, limits: Limits) -> None:
+    _check_size(step.metadata, limits)
+    if isinstance(step, AskStep):
+        texts = [step.query, step.response]
+    else:
+        _check_size(step.arguments, limits)
+        texts = [step.result or ""]
+    for text in texts:
+        size = len(text.encode()) if 4 * len(text) > limits.content_bytes else 0
+        if size > limits.content_bytes:
+            raise LimitExceededError("content_bytes", size, limits.content_bytes)
+
+
+def _check_size(value: Any, limits: Limits) -> None:
+    encode_value(value, "a value", "value_bytes", limits.value_bytes)
+
+
+@define
+class _Planner:
+    """Walks the messages of one run and hands each of them to a step or to the session."""
+
+    run: ChatRun
+    limits: Limits
+    unanswered: list[_Call] = Factory(list)
+    results: dict[int, _Call] = Factory(dict)
+
+    def plan(self) -> SessionPlan:
+        calls = self._match_calls()
+        steps: list[Step] = []
+        waiting: list[int] = []
+        leftover: list[int] = []
+        for position, message in enumerate(self.run.messages):
+            role = message.get("role") if isinstance(message, dict) else None
+            if role == "assistant":
+                steps.append(self._ask(position, message, waiting))
+                steps += [self._tool_call(call) for call in calls[position]]
+                waiting = []
+            elif role in _ANSWERED_ROLES:
+                waiting.append(position)
+            else:
+                leftover.append(position)
+        leftover += [position for position in waiting if position not in self.results]
+        return SessionPlan(self._session_name(), self._session_metadata(leftover), steps)
+
+    def _match_calls(self) -> dict[int, list[_Call]]:
+        calls: dict[int, list[_Call]] = {}
+        for position, message in enumerate(self.run.messages):
+            if not isinstance(message, dict):
+                continue
+            if message.get("role") == "assistant":
+                calls[position] = list(_read_calls(position, message))
+                self.unanswered = (calls[position] + self.unanswered)[:_OPEN_CALLS]
+            elif message.get("role") in _RESULT_ROLES:
+                self._match_result(position, message)
+        return calls
+
+    def _match_result(self, position: int, message: dict[str, Any]) -> None:
+        """Give a result to the newest turn that waits for it; ids may repeat within a run."""
+        call_id, name = message.get("tool_call_id"), message.get("name")
+        for place, call in enumerate(self.unanswered):
+            if call.id == call_id if call_id is not None else name in (None, call.name):
+                call.result_position = position
+                self.results[position] = self.unanswered.pop(place)
+                return
+
+    def _ask(self, position: int, message: dict[str, Any], waiting: list[int]) -> AskStep:
+        texts, answers = [], []
+        for answered in waiting:
+            parts, kept = _split_texts(self.run.messages[answered])
+            texts += parts
+            if answered in self.results:
+                kept = {"lengths": kept["lengths"]}
+            answers.append({"position": answered, **kept})
+        response, form, fields = _split_response(message)
+        metadata = {"position": position, "form": form, "fields": fields, "answers": answers}
+        return AskStep(
+            SEPARATOR.join(texts),
+            response,
+            self._name(_find_model(message) or _find_model(self.run.fields)),
+            self._name(message.get("name")) or "assistant",
+            {KEY: metadata},
+        )
+
+    def _tool_call(self, call: _Call) -> ToolCallStep:
+        arguments, form = _read_arguments(call.arguments, self.limits)
+        metadata = {"position": call.position, "call": call.number, "id": call.id, "form": form}
+        result = None
+        if call.result_position is not None:
+            texts, kept = _split_texts(self.run.messages[call.result_position])
+            result = SEPARATOR.join(texts)
+            metadata["result"] = {"position": call.result_position, **kept}
+        task = self._name(self.run.messages[call.position].get("name")) or "assistant"
+        name = self._name(call.name) or _NAMELESS
+        return ToolCallStep(name, arguments, result, task, {KEY: metadata})
+
+    def _name(self, value: Any) -> str:
+        return value[: self.limits.name_chars] if isinstance(value, str) else ""
+
+    def _session_name(self) -> str:
+        number = "" if self.run.alone else f"#{self.run.index}"
+        return short_label(self.run.source)[: self.limits.name_chars - len(number)] + number
+
+    def _session_metadata(self, leftover: list[int]) -> dict[str, Any]:
+        run = self.run
+        messages = [{"position": p, "message": run.messages[p]} for p in sorted(leftover)]
+        return {
+            KEY: {
+                "source": run.source,
+                "run": run.index,
+                "messages_key": run.messages_key,
+                "message_count": len(run.messages),
+                "fields": run.fields,
+                "messages": messages,
+            }
+        }
+
+
+def _read_calls(position: int, message: dict[str, Any]) -> Iterator[_Call]:
+    """The tool calls of an assistant turn, in order; a legacy ``function_call`` comes last."""
+    tool_calls = message.get("tool_calls")
+    calls = list(tool_calls) if isinstance(tool_calls, list) else []
+    if isinstance(message.get("function_call"), dict):
+        calls.append({"function": message["function_call"]})
+    for number, given in enumerate(calls):
+        call: dict[str, Any] = given if isinstance(given, dict) else {}
+        bodies = (call.get(kind) for kind in ("function", "custom"))
+        body = next((body for body in bodies if isinstance(body, dict)), call)
+        name = body.get("name")
+        arguments = body.get("arguments", body.get("input"))
+        yield _Call(
+            position, number, call.get("id"), name if isinstance(name, str) else "", arguments
+        )
+
+
+def _read_arguments(arguments: Any, limits: Limits) -> tuple[Any, str]:
+    """The value that a call's JSON string stands for, or the string where that cannot be recorded.
+
+    The exact string needs no place here: it is in the response of the call's turn.
+    """
+    if isinstance(arguments, str):
+        try:
+            value = json.loads(arguments)
+            encode_value(value, "arguments", "value_bytes", limits.value_bytes)
+        except (ValueError, RecursionError):
+            return arguments, "text"
+        return value, "json"
+    return arguments, "given"
+
+
+def _split_response(message: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
+    """An assistant turn as the response, the response's form, and the fields that are not in it."""
+    fields = {name: value for name, value in message.items() if name not in ("role", "content")}
+    content = message.get("content")
+    calls_nothing = not (fields.get("tool_calls") or fields.get("function_call"))
+    if isinstance(content, str) and calls_nothing:
+        return content, "text", fields
+    spoken = {
+        name: message[name]
+        for name in ("content", "tool_calls", "function_call")
+        if name in message and (name == "content" or message[name])
+    }
+    fields = {name: value for name, value in fields.items() if name not in spoken}
+    return json.dumps(spoken, ensure_ascii=False, separators=(",", ":")), "json", fields
+
+
+def _find_model(value: dict[str, Any]) -> str | None:
+    for path in _MODEL_PATHS:
+        found: Any = value
+        for key in path:
+            found = found.get(key) if isinstance(found, dict) else None
+        if isinstance(found, str):
+            return found
+    return None
+
+
+# --- and back ----------------------------------------------------------------------------------
+
+
+def rebuild_run(metadata: Mapping[str, Any], steps: Iterable[Step]) -> Any:
+    """The JSON value of the run that was planned as a session with this metadata and these steps.
+
+    :raises InvalidValueError: they are not, or no longer, the whole of an imported run.
+    """
+    try:
+        about = metadata[KEY]
+        messages = {entry["position"]: entry["message"] for entry in about["messages"]}
+        for step in steps:
+            messages.update(
+                _rebuild_ask(step) if isinstance(step, AskStep) else _rebuild_call(step)
+            )
+        ordered = [messages.pop(position) for position in range(about["message_count"])]
+        key = about["messages_key"]
+        return ordered if key is None else {**about["fields"], key: ordered}
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise InvalidValueError(f"not a whole imported run: {error!r}") from None
+
+
+def _rebuild_ask(step: AskStep) -> Iterator[tuple[int, dict[str, Any]]]:
+    about = step.metadata[KEY]
+    spoken = {"content": step.response} if about["form"] == "text" else json.loads(step.response)
+    yield about["position"], {"role": "assistant", **spoken, **about["fields"]}
+    answers = about["answers"]
+    texts = _cut_texts(step.query, [length for answer in answers for length in answer["lengths"]])
+    for answer in answers:
+        own, texts = texts[: len(answer["lengths"])], texts[len(answer["lengths"]) :]
+        if "fields" in answer:
+            yield answer["position"], _join_texts(own, answer)
+
+
+def _rebuild_call(step: ToolCallStep) -> Iterator[tuple[int, dict[str, Any]]]:
+    kept = step.metadata[KEY].get("result")
+    if kept is not None and step.result is not None:
+        yield kept["position"], _join_texts(_cut_texts(step.result, kept["lengths"]), kept)
+
+
+# --- through a store ---------------------------------------------------------------------------
+
+
+async def read_plans(
+    path: str | Path, *, limits: Limits | None = None, max_bytes: int = MAX_TRANSCRIPT_BYTES
+) -> AsyncGenerator[list[SessionPlan | TranscriptError], None]:
+    """Read a transcript file: for each transcript in it, a plan or an error for every run.
+
+    :raises TranscriptError: the file cannot be read, or it or an archive's member is no transcript.
+    """
+    name = Path(path).name
+    try:
+        async with aiofiles.open(path, "rb") as file:
+            data = await file.read(max_bytes + 1)
+    except OSError as error:
+        raise TranscriptError(f"{name}: cannot be read: {error.strerror or error}") from None
+    transcripts = open_transcripts(name, data, max_bytes)
+    del data
+    while transcript := await to_thread.run_sync(next, transcripts, None):
+        yield await to_thread.run_sync(_plan_all, transcript, limits)
+
+
+def _plan_all(transcript: Transcript, limits: Limits | None) -> list[SessionPlan | TranscriptError]:
+    plans: list[SessionPlan | TranscriptError] = []
+    for run in parse_runs(transcript):
+        try:
+            plans.append(run if isinstance(run, TranscriptError) else plan_run(run, limits))
+        except TranscriptError as error:
+            plans.append(error)
+    return plans
+
+
+async def record_run(store: Store, plan: SessionPlan, *, provider: str = "") -> UUID:
+    """Record a planned run as a session of its own, and return the session's id.
+
+    A transcript has no times: every duration is 0, and the times are those of the import.
+    """
+    async with store.session(plan.name, metadata=plan.metadata) as recorder:
+        for step in plan.steps:
+            if isinstance(step, AskStep):
+                await recorder.record_ask(
+                    step.query,
+                    provider=provider,
+                    model=step.model,
+                    response=step.response,
+                    duration_ms=0,
+                    task=step.task,
+                    metadata=step.metadata,
+                )
+            else:
+                await recorder.record_tool_call(
+                    step.name,
+                    arguments=step.arguments,
+                    result=step.result,
+                    task=step.task,
+                    metadata=step.metadata,
+                )
+        return recorder.session_id
+
+
+async def restore_run(store: Store, session_id: UUID) -> Any:
+    """The run, as the JSON value it was imported from.
+
+    :raises InvalidValueError: the session is not, or no longer, the whole of an imported run.
+    :raises SessionNotFoundError: there is no such session.
+    """
+    session = await store.get_session(session_id)
+    steps: list[Step] = []
+    for action in session.actions:
+        if KEY not in action.metadata:
+            continue
+        output = None if action.output is None else await _read_text(store, action.output)
+        if isinstance(action.details, AskDetails):
+            query = await _read_text(store, action.input)
+            steps.append(AskStep(query, output or "", action.details.model, "", action.metadata))
+        elif isinstance(action.details, ToolCallDetails):
+            steps.append(ToolCallStep(action.details.name, None, output, "", action.metadata))
+    return await to_thread.run_sync(rebuild_run, session.metadata, steps)
+
+
+async def _read_text(store: Store, content: Content) -> str:
+    try:
+        return (await store.read_content(content)).decode()
+    except UnicodeDecodeError:
+        raise InvalidValueError("not a whole imported run: an action is not text") from None

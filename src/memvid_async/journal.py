@@ -1,0 +1,402 @@
+"""The one synchronous core under the writer: lock, catch up, decide, fold, append, sync.
+
+A journal is used by one thread at a time and knows neither loop nor task, so that a simulated
+disk can drive it as fast as it goes. A writer is a follower that holds the lock: both catch up
+through :meth:`Journal.refresh`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+from uuid import UUID
+
+from attrs import frozen
+
+from .config import StoreConfig
+from .errors import (
+    CorruptFileError,
+    InvalidValueError,
+    MemvidAsyncError,
+    NotAStoreError,
+    StoreClosedError,
+    StoreFailedError,
+    StoreLockedError,
+    StoreReadOnlyError,
+)
+from .events import Content, ContentStored, Event
+from .format.codec import decode_events, encode_events
+from .format.header import (
+    LOG_START,
+    Header,
+    Slot,
+    decode_header,
+    is_unfinished,
+    newest_slot,
+    next_slot_offset,
+)
+from .format.segment import Segment, SegmentKind, read_segment, scan, seal
+from .format.tables import decode_toc
+from .index import Index
+from .model.commands import Command
+from .model.decide import decide
+from .model.evolve import evolve
+from .model.state import State
+from .reader import Reader, View
+from .storage import Storage
+
+# Closing saves a TOC when this much stands behind the last one; less is quickly folded again.
+_CLOSING_TOC_BYTES = 64 * 1024
+
+
+@frozen
+class Recovery:
+    """What opening found behind the last whole segment: ``bytes_dropped`` at ``offset``.
+
+    A writer cut them off; a read-only store looked past them.
+    """
+
+    bytes_dropped: int
+    offset: int
+
+
+@frozen
+class Flushed:
+    """Events that became durable, in order, and per event the bytes it took in the file."""
+
+    events: list[Event]
+    sizes: list[int]
+
+
+class Journal:
+    """The log of one open file. Made by :meth:`open`."""
+
+    def __init__(
+        self, storage: Storage, config: StoreConfig, header: Header, *, read_only: bool
+    ) -> None:
+        self._storage = storage
+        self._config = config
+        self._header = header
+        self._salt = header.salt
+        self._read_only = read_only
+        self._pid = os.getpid()
+        self._state = State(generation=header.generation)
+        self._index = Index(LOG_START)
+        self.reader = Reader(storage, self._index, self._salt, header.version)
+        self.recovery = Recovery(0, 0)
+        # The log as staged: its end, and the checksum of its last segment. Behind ``_written`` it
+        # is in ``_buffer`` only.
+        self._end = self._written = LOG_START
+        self._checksum = self._salt
+        self._buffer: list[bytes] = []
+        self._staged: list[Event] = []
+        self._sizes: list[int] = []
+        self._toc: Slot | None = None
+        self._holding = False
+        self._failure: MemvidAsyncError | None = None
+
+    # Opening.
+
+    @classmethod
+    def open(cls, storage: Storage, config: StoreConfig, *, read_only: bool = False) -> Journal:
+        """Read the file, or make it one for writing; cut a torn tail (writers only).
+
+        :raises NotAStoreError, UnsupportedVersionError, CorruptFileError: see there.
+        :raises StoreLockedError, StoreFailedError: see there.
+        """
+        if not read_only:
+            storage.lock(config.lock_timeout)
+        try:
+            start = storage.read(0, LOG_START)
+            if is_unfinished(start, storage.size()):
+                if read_only:
+                    raise NotAStoreError("the file is empty; open it for writing to make a store")
+                header = Header(config.id_factory())
+                storage.write(0, header.encode())
+                storage.sync()
+                storage.sync_directory()
+                start = header.encode()
+            journal = cls(storage, config, decode_header(start), read_only=read_only)
+            journal._load(start)
+            return journal
+        finally:
+            if not read_only:
+                storage.unlock()
+
+    def _load(self, start: bytes) -> None:
+        slot = newest_slot(start, self._salt)
+        if slot is not None:
+            self._load_toc(slot)
+        self._catch_up(lambda _: _PLACEHOLDER)
+
+    def _load_toc(self, slot: Slot) -> None:
+        """Start from the TOC that a slot names. The slot was written after the TOC was synced, so
+        a TOC that is not there was damaged or cut off."""
+        read, size = self._storage.read, self._storage.size()
+        if slot.offset >= size:
+            raise CorruptFileError(size, f"the file is cut short: byte {slot.offset} was in it")
+        segment = read_segment(read, slot.offset, size, self._salt, guess=64 * 1024)
+        if segment.kind != SegmentKind.TOC or segment.sequence != slot.sequence + 1:
+            raise CorruptFileError(slot.offset, "there is no TOC where one should be")
+        try:
+            toc = decode_toc(segment.payload, self._header.generation)
+            self._state = self._index.load(toc, segment, read, self._salt)
+        except ValueError as error:
+            raise CorruptFileError(slot.offset, f"the TOC is not valid: {error}") from None
+        self._end = self._written = segment.end
+        self._checksum = segment.checksum
+
+    # Catching up.
+
+    def refresh(self) -> list[Event]:
+        """Fold what others appended since, and give its events."""
+        self._check()
+        try:
+            return self._catch_up(lambda sequence: self.reader.content(sequence, self._end))
+        except (StoreFailedError, CorruptFileError) as error:
+            self._failure = error
+            raise
+
+    def _catch_up(self, content: Callable[[int], Content]) -> list[Event]:
+        size = self._storage.size()
+        if size == self._end:
+            return []
+        if size < self._end:
+            raise CorruptFileError(size, f"the file is cut short: byte {self._end - 1} was in it")
+        events: list[Event] = []
+        read = self._storage.read
+        for segment in scan(read, self._end, size, self._checksum, self._salt):
+            self._end, self._checksum = segment.end, segment.checksum
+            events += self._fold(segment, content)
+        self._written = self._end
+        torn = size - self._end
+        if torn:
+            self.recovery = Recovery(torn, self._end)
+            if not self._read_only:
+                self._storage.truncate(self._end)
+                self._storage.sync()
+        return events
+
+    def _fold(self, segment: Segment, content: Callable[[int], Content]) -> list[Event]:
+        """Fold a segment that is next in the log."""
+        if segment.sequence != self._state.last_sequence + 1:
+            raise CorruptFileError(segment.offset, "the log's sequence has a gap")
+        try:
+            if segment.kind != SegmentKind.EVENTS:
+                self._index.note_derived(segment)
+                return []
+            sessions = self._state.sessions
+
+            def session_id(number: int) -> UUID | None:
+                session = sessions.get(number)
+                return session.info.session_id if session is not None else None
+
+            events = decode_events(segment.payload, segment.sequence, session_id, content)
+        except ValueError as error:
+            raise CorruptFileError(segment.offset, str(error)) from None
+        state = self._state
+        for event in events:
+            state = evolve(state, event)
+        self._state = state
+        self._index.note_events(events, events[-1].session, segment.offset)
+        return events
+
+    # Writing.
+
+    @property
+    def view(self) -> View:
+        """What readers may see: the state as folded, and the log as far as it is written."""
+        return View(self._state, self._written)
+
+    @property
+    def holds_lock(self) -> bool:
+        """Whether events are staged that have yet to be flushed."""
+        return self._holding
+
+    @property
+    def needs_io(self) -> bool:
+        """Whether the next staged command has to write and sync first."""
+        return self._index.toc_due(self._end)
+
+    @property
+    def staged_bytes(self) -> int:
+        """How much of the log is in memory only."""
+        return self._end - self._written
+
+    @property
+    def content_count(self) -> int:
+        """How many distinct contents have an event of their own."""
+        return self._index.content_count
+
+    def commit(self, commands: Sequence[Command]) -> tuple[list[Any], Flushed]:
+        """Decide the commands in order, append their events and make them durable.
+
+        Gives, per command, its answer or the error that refused it, and what became durable:
+        others' events first, where others wrote.
+        """
+        self.begin()
+        try:
+            outcomes = [self.stage(command) for command in commands]
+        except BaseException:
+            self._storage.unlock()
+            raise
+        return outcomes, self.flush()
+
+    def begin(self) -> None:
+        """Take the lock and catch up with what others wrote.
+
+        :raises StoreLockedError: when the lock is held for too long; nothing has changed.
+        :raises StoreFailedError, CorruptFileError, StoreReadOnlyError: see there.
+        """
+        self._check()
+        if self._read_only or self._state.beyond:
+            why = "it was opened read-only" if self._read_only else "a newer release wrote to it"
+            raise StoreReadOnlyError(f"the store cannot be written: {why}")
+        self._storage.lock(self._config.lock_timeout)
+        try:
+            if not self._storage.is_current():
+                raise StoreFailedError("the file was deleted or replaced; open it again")
+            foreign = self.refresh()
+            self._index.load_contents()
+        except MemvidAsyncError as error:
+            self._failure = error
+            self._storage.unlock()
+            raise
+        self._staged += foreign
+        self._sizes += [0] * len(foreign)
+        self._holding = True
+
+    def stage(self, command: Command) -> Any:
+        """Decide a command, fold its events and put them in line to be written.
+
+        Gives the command's answer or the error that refused it.
+        """
+        try:
+            state = self._state
+            now = self._config.clock()
+            if type(now) is not int:
+                raise InvalidValueError(f"clock() gave {now!r}, not an int of nanoseconds")
+            events, answer = decide(state, command, max(now, state.last_time_ns), self._index)
+            if not events:
+                return answer
+            payload = encode_events(events)
+        except Exception as error:
+            # Nothing has changed yet: the command alone fails, whatever was wrong with it.
+            return error
+        if self._index.has_full_chunks or self._index.toc_due(self._end):
+            self._save_derived()
+        offset = self._append(SegmentKind.EVENTS, payload, events[0].sequence)
+        for event in events:
+            state = evolve(state, event)
+        self._state = state
+        self._index.note_events(events, events[-1].session, offset)
+        for event in events:
+            if type(event.payload) is ContentStored:
+                kept = ContentStored(event.payload.digest, event.payload.size)
+                event = Event(event.sequence, event.time_ns, None, kept)
+            self._staged.append(event)
+            self._sizes.append(0)
+        self._sizes[-1] = self._end - offset
+        return answer
+
+    def _append(self, kind: SegmentKind, payload: bytes, sequence: int) -> int:
+        head, checksum = seal(kind, sequence, payload, self._checksum, self._salt)
+        self._buffer += (head, payload)
+        offset = self._end
+        self._end += len(head) + len(payload)
+        self._checksum = checksum
+        return offset
+
+    def _append_derived(self, kind: SegmentKind, payload: bytes) -> int:
+        return self._append(kind, payload, self._state.last_sequence + 1)
+
+    def _save_derived(self) -> None:
+        """Save what is due, before the next command: always at the same place in the log, however
+        the commands were batched."""
+        self._index.save_positions(self._append_derived)
+        if self._index.toc_due(self._end):
+            self._save_toc()
+
+    def _save_toc(self) -> None:
+        """A TOC proves what stands below it, so all of that is synced first."""
+        self._write_out()
+        self._index.save_pages(self._state, self._append_derived)
+        payload = self._index.encode_toc(self._state)
+        offset = self._append_derived(SegmentKind.TOC, payload)
+        self._index.toc_written(self._end, len(payload))
+        self._toc = Slot(offset, self._state.last_sequence)
+
+    def _write_out(self) -> None:
+        """Write and sync what is in line; then point at the TOC that became durable with it."""
+        try:
+            if self._buffer:
+                self._storage.write(self._written, b"".join(self._buffer))
+                self._storage.sync()
+                self._buffer.clear()
+                self._written = self._end
+            if self._toc is not None:
+                place = next_slot_offset(self._storage.read(0, LOG_START), self._salt)
+                self._storage.write(place, self._toc.encode(self._salt))
+                self._toc = None
+        except BaseException as error:
+            self._failure = (
+                error
+                if isinstance(error, MemvidAsyncError)
+                else StoreFailedError(f"writing stopped half-way: {error!r}")
+            )
+            raise
+
+    def flush(self) -> Flushed:
+        """Write and sync what was staged, let the lock go, and give what became durable.
+
+        :raises StoreFailedError: the journal refuses everything from then on.
+        """
+        self._check()
+        try:
+            self._write_out()
+        finally:
+            self._holding = False
+            self._storage.unlock()
+        flushed = Flushed(self._staged, self._sizes)
+        self._staged, self._sizes = [], []
+        return flushed
+
+    def fail(self, error: MemvidAsyncError) -> None:
+        """Refuse everything from now on."""
+        self._failure = self._failure or error
+
+    def close(self) -> None:
+        """Save a TOC where that spares the next opening work, and release the file."""
+        try:
+            behind = self._index.since_toc(self._end)
+            if self._failure is None and not self._read_only and behind >= _CLOSING_TOC_BYTES:
+                self._close_with_toc()
+        finally:
+            self._storage.close()
+
+    def _close_with_toc(self) -> None:
+        try:
+            self.begin()
+        except StoreLockedError:
+            # The TOC only spares work; another writer is busy and will save one.
+            return
+        self._index.save_positions(self._append_derived)
+        self._save_toc()
+        self.flush()
+        self._storage.sync()
+
+    def release(self) -> None:
+        """Release the file without touching it again."""
+        self._storage.close()
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise StoreFailedError(
+                f"the store failed earlier ({self._failure}); open the file again"
+            ) from self._failure
+        if os.getpid() != self._pid:
+            raise StoreClosedError("the store was opened before a fork; open the file again")
+
+
+_PLACEHOLDER = Content(None, b"", 0, "", 0)

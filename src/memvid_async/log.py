@@ -1,0 +1,65 @@
+"""The in-memory log: the newest durable events, for live subscribers, and their wake-up."""
+
+from __future__ import annotations
+
+import anyio
+
+from .events import Event
+
+
+class Log:
+    """A bounded tail of the log. Older events are read from the file."""
+
+    def __init__(self, last_sequence: int, tail_bytes: int) -> None:
+        self.last_sequence = last_sequence
+        self.closed = False
+        self.tail_bytes = 0
+        self._most = tail_bytes
+        self._events: list[Event] = []
+        self._sizes: list[int] = []
+        self._news: anyio.Event | None = None
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def publish(self, events: list[Event], sizes: list[int]) -> None:
+        """Add events that became durable, each with its size in bytes, and wake who waits."""
+        self._events += events
+        self._sizes += sizes
+        self.tail_bytes += sum(sizes)
+        self.last_sequence = events[-1].sequence
+        if self.tail_bytes > self._most:
+            self._trim()
+        self._wake()
+
+    def _trim(self) -> None:
+        """Drop a quarter more than needed, so that the lists are moved seldom."""
+        keep, drop = self._most * 3 // 4, 0
+        while self.tail_bytes > keep:
+            self.tail_bytes -= self._sizes[drop]
+            drop += 1
+        del self._events[:drop]
+        del self._sizes[:drop]
+
+    def after(self, sequence: int, most: int) -> list[Event] | None:
+        """Up to ``most`` events above ``sequence``; None when they are no longer in memory."""
+        start = sequence + 1 - (self.last_sequence + 1 - len(self._events))
+        if start < 0:
+            return None
+        return self._events[start : start + most]
+
+    def close(self) -> None:
+        """No more events will come."""
+        self.closed = True
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._news is not None:
+            self._news.set()
+            self._news = None
+
+    async def wait(self) -> None:
+        """Return after the next :meth:`publish` or :meth:`close`."""
+        if self._news is None:
+            self._news = anyio.Event()
+        await self._news.wait()

@@ -1,0 +1,1 @@
+"""The pure core: commands are decided into events, events are folded into state."""

@@ -1,0 +1,271 @@
+"""Reading what is in the file: sessions, contents, and the events from a place on.
+
+Synchronous and without state of its own but a cache: the store calls it in its reading thread,
+with a :class:`View`, so that what it sees is one consistent prefix of the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
+
+from attrs import frozen
+
+from .errors import ContentNotFoundError, CorruptFileError, InvalidValueError, SessionNotFoundError
+from .events import (
+    Action,
+    ActionRecorded,
+    CheckpointCreated,
+    Content,
+    Event,
+    Session,
+    StoredMessages,
+)
+from .format.codec import STORED, decode_events, decode_rows, read_stored
+from .format.segment import HEAD_SIZE, Segment, SegmentKind, parse, payload_length, read_segment
+from .format.segment import scan as scan_segments
+from .format.tables import decode_positions
+from .index import Index
+from .model.messages import restore_messages
+from .model.projection import project_session
+from .model.state import State
+from .storage import Storage
+
+# Segments of a session that are no further apart are read in one call.
+_NEAR = 8 * 1024
+_RUN = 256 * 1024
+_CACHED_CONTENTS = 4096
+
+
+@frozen
+class View:
+    """What readers may see: a folded state, and the end of the log that it was folded from."""
+
+    state: State
+    end: int
+
+
+class Reader:
+    """Reads one file through its index."""
+
+    def __init__(self, storage: Storage, index: Index, salt: int, version: int) -> None:
+        self._storage = storage
+        self._index = index
+        self._salt = salt
+        self._version = version
+        self._contents: dict[int, Content] = {}
+
+    # Contents.
+
+    def content(self, sequence: int, end: int) -> Content:
+        """The content whose event has this sequence, without its data.
+
+        :raises CorruptFileError: when there is no such event below ``end``.
+        """
+        content = self._contents.get(sequence)
+        if content is None:
+            segment, row = self._stored_row(sequence, end)
+            try:
+                content = read_stored(row, sequence)
+            except (TypeError, IndexError) as error:
+                raise CorruptFileError(segment.offset, str(error)) from None
+            if len(self._contents) >= _CACHED_CONTENTS:
+                self._contents.clear()
+            self._contents[sequence] = content
+        return content
+
+    def data(self, content: Content, end: int) -> bytes:
+        """The bytes of a content.
+
+        :raises ContentNotFoundError: when it is not in this file.
+        :raises CorruptFileError: when its bytes are damaged.
+        """
+        data = content.data
+        if data is None:
+            if content.sequence is None:
+                raise ContentNotFoundError("the content belongs to no file")
+            try:
+                segment, row = self._stored_row(content.sequence, end)
+                found = read_stored(row, content.sequence)
+            except (CorruptFileError, TypeError, IndexError):
+                found, row = None, []
+            if found is None or found.digest != content.digest:
+                raise ContentNotFoundError(
+                    f"content {content.digest.hex()} is not in this file: "
+                    "it belongs to another, was erased, or is damaged (see verify)"
+                )
+            data = row[2]
+            if Content(data).digest != found.digest:
+                raise CorruptFileError(segment.offset, "content does not match its digest")
+        return data.encode() if isinstance(data, str) else data
+
+    def _stored_row(self, sequence: int, end: int) -> tuple[Segment, list[Any]]:
+        segment = self._segment_with(sequence, end)
+        try:
+            rows = decode_rows(segment.payload)[2]
+        except ValueError as error:
+            raise CorruptFileError(segment.offset, str(error)) from None
+        at = sequence - segment.sequence
+        if at >= len(rows) or rows[at][0] != STORED:
+            raise CorruptFileError(segment.offset, f"event {sequence} is no content")
+        return segment, rows[at]
+
+    # Segments.
+
+    def _segment_with(self, sequence: int, end: int) -> Segment:
+        """The events segment that holds the event with this sequence."""
+        mark = self._index.mark_before(sequence)
+        found = None
+        if mark is not None:
+            for segment in scan_segments(self._storage.read, mark[1], end, None, self._salt):
+                if segment.sequence > sequence:
+                    break
+                if segment.kind == SegmentKind.EVENTS:
+                    found = segment
+        if found is None:
+            raise CorruptFileError(mark[1] if mark else 0, f"event {sequence} is not there")
+        return found
+
+    def _decode(self, segment: Segment, state: State, end: int) -> list[Event]:
+        def session_id(number: int) -> UUID | None:
+            session = state.sessions.get(number)
+            return session.info.session_id if session is not None else None
+
+        try:
+            return decode_events(
+                segment.payload,
+                segment.sequence,
+                session_id,
+                lambda sequence: self.content(sequence, end),
+            )
+        except ValueError as error:
+            raise CorruptFileError(segment.offset, str(error)) from None
+
+    def events_after(self, view: View, after: int, limit: int) -> list[Event]:
+        """Events with a sequence above ``after``, in order: about ``limit`` bytes of them, at
+        least one segment; none when there are none yet.
+
+        :raises CorruptFileError: when the log below the view's end is damaged.
+        """
+        if after >= view.state.last_sequence:
+            return []
+        start = self._segment_with(after + 1, view.end)
+        events: list[Event] = []
+        last = start
+        for segment in scan_segments(
+            self._storage.read, start.offset, view.end, start.previous, self._salt
+        ):
+            last = segment
+            if segment.kind == SegmentKind.EVENTS:
+                events += self._decode(segment, view.state, view.end)
+            if segment.end - start.offset >= limit:
+                break
+        events = [event for event in events if event.sequence > after]
+        if not events:
+            raise CorruptFileError(last.end, "the log ends before it should")
+        return events
+
+    # Sessions.
+
+    def _offsets(self, number: int, view: View) -> list[int]:
+        place = self._index.positions.get(number)
+        if place is None:
+            raise CorruptFileError(0, f"session {number} has no positions")
+        chunk, parts = place[0], [list(place[1])]
+        while chunk:
+            segment = read_segment(self._storage.read, chunk, view.end, self._salt, guess=1024)
+            try:
+                owner, previous, offsets = decode_positions(segment.payload)
+            except ValueError as error:
+                raise CorruptFileError(chunk, str(error)) from None
+            if segment.kind != SegmentKind.POSITIONS or owner != number or previous >= chunk:
+                raise CorruptFileError(chunk, "positions are not where they should be")
+            parts.append(offsets)
+            chunk = previous
+        return [offset for part in reversed(parts) for offset in part if offset < view.end]
+
+    def _segments_at(self, offsets: list[int], end: int) -> Iterator[Segment]:
+        """The segments at ascending offsets, near ones read together."""
+        data, base = b"", 0
+        for i, offset in enumerate(offsets):
+            start = offset - base
+            whole = start + HEAD_SIZE <= len(data)
+            if not whole or start + HEAD_SIZE + payload_length(data, start) > len(data):
+                last = i
+                while (
+                    last + 1 < len(offsets)
+                    and offsets[last + 1] - offsets[last] <= _NEAR
+                    and offsets[last + 1] - offset <= _RUN
+                ):
+                    last += 1
+                stop = min(offsets[last] + 2048, end)
+                data, base, start = self._storage.read(offset, stop - offset), offset, 0
+            segment = parse(data, start, base, self._salt)
+            if segment is None:
+                segment = read_segment(self._storage.read, offset, end, self._salt)
+            yield segment
+
+    def session_events(
+        self, view: View, number: int, after: int = 0, limit: int | None = None
+    ) -> tuple[list[Event], int]:
+        """The events of one session above ``after``, in order, and the sequence up to which there
+        are no others; about ``limit`` bytes of them, when it is given.
+
+        :raises CorruptFileError: when what the session's positions name is not there.
+        """
+        offsets = self._offsets(number, view)
+        mark = self._index.mark_before(after)
+        if mark is not None and after:
+            offsets = [offset for offset in offsets if offset >= mark[1]]
+        events: list[Event] = []
+        last, size = 0, 0
+        for segment in self._segments_at(offsets, view.end):
+            if segment.kind != SegmentKind.EVENTS or segment.sequence <= last:
+                raise CorruptFileError(segment.offset, "a session's segments are out of order")
+            last = segment.sequence
+            found = self._decode(segment, view.state, view.end)
+            events += [e for e in found if e.session == number and e.sequence > after]
+            size += segment.end - segment.offset
+            if limit is not None and size >= limit and events:
+                return events, events[-1].sequence
+        return events, max(view.state.last_sequence, after)
+
+    def session(self, view: View, session_id: UUID) -> Session:
+        """One session, whole.
+
+        :raises SessionNotFoundError: when there is none with this id.
+        """
+        found = view.state.find(session_id)
+        if found is None:
+            raise SessionNotFoundError(session_id)
+        events, _ = self.session_events(view, found.info.number)
+        return project_session(found, events, self._version)
+
+    def messages(self, view: View, action: Action) -> list[Any]:
+        """The messages of an ask, whole.
+
+        :raises InvalidValueError: when the action has none.
+        """
+        if action.sequence > view.state.last_sequence:
+            raise InvalidValueError("the action is not in this file")
+        segment = self._segment_with(action.sequence, view.end)
+        number = decode_rows(segment.payload)[1]
+        asks: dict[int, tuple[Action, StoredMessages | None]] = {}
+        for event in self.session_events(view, number)[0]:
+            payload = event.payload
+            if isinstance(payload, ActionRecorded):
+                asks[payload.action.index] = (payload.action, payload.messages)
+            elif isinstance(payload, CheckpointCreated):
+                asks[payload.action.index] = (payload.action, None)
+        found = asks.get(action.index)
+        if found is None or found[0].sequence != action.sequence:
+            raise InvalidValueError("the action is not in this file, or its session was deleted")
+
+        def content(sequence: int) -> bytes:
+            return self.data(self.content(sequence, view.end), view.end)
+
+        try:
+            return restore_messages(action.index, asks.__getitem__, content)
+        except (KeyError, TypeError) as error:
+            raise CorruptFileError(segment.offset, f"messages refer wrongly: {error}") from None

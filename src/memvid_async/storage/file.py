@@ -1,0 +1,183 @@
+"""A store file on a local file system of Linux or macOS."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..errors import (
+    NotAStoreError,
+    StoreFailedError,
+    StoreLockedError,
+    StoreNotFoundError,
+    StoreReadOnlyError,
+)
+
+_READ_ONLY_ERRNOS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ETXTBSY}
+_LOCK_PAUSES = (0.0005, 0.001, 0.002)
+
+
+@contextmanager
+def _mapped(doing: str) -> Iterator[None]:
+    """The one place where the operating system's errors become ours."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreFailedError(f"{doing} failed: {error}") from error
+
+
+def _sync(descriptor: int) -> None:
+    if sys.platform == "darwin":
+        # fsync there does not reach the medium (Apple's fsync(2) page).
+        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+    else:
+        os.fdatasync(descriptor)
+
+
+class FileStorage:
+    """An open file. The lock is ``flock``: it belongs to the open file, so it is let go when the
+    process dies, and another descriptor's closing does not drop it, as it would with ``lockf``."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self._path = path
+        self._descriptor = descriptor
+        self._locked = False
+
+    @classmethod
+    def open(cls, path: Path, *, read_only: bool = False) -> FileStorage:
+        """Open the file at ``path``; for writing, create it (mode 0600) where there is none.
+
+        A symbolic link in the last component is not followed.
+
+        :raises StoreNotFoundError: no such file (read-only), or no directory to create it in.
+        :raises NotAStoreError: a directory, a device, a pipe or a link.
+        :raises StoreReadOnlyError: no permission to write.
+        :raises StoreFailedError: the system refused for another reason.
+        """
+        # O_NONBLOCK: opening a pipe must not wait for its other end.
+        flags = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        flags |= os.O_RDONLY if read_only else os.O_RDWR | os.O_CREAT
+        try:
+            descriptor = os.open(path, flags, 0o600)
+        except FileNotFoundError:
+            raise StoreNotFoundError(f"there is no file or directory {path}") from None
+        except (NotADirectoryError, IsADirectoryError):
+            raise NotAStoreError(f"{path} is a directory, or runs through a file") from None
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise NotAStoreError(f"{path} is a symbolic link; name the file itself") from None
+            if error.errno in _READ_ONLY_ERRNOS and not read_only:
+                raise StoreReadOnlyError(f"{path} cannot be written: {error.strerror}") from error
+            raise StoreFailedError(f"{path} cannot be opened: {error}") from error
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise NotAStoreError(f"{path} is not a regular file")
+        return cls(path, descriptor)
+
+    def size(self) -> int:
+        """The file's length in bytes."""
+        with _mapped("looking at the file's size"):
+            return os.fstat(self._descriptor).st_size
+
+    def read(self, offset: int, length: int) -> bytes:
+        """``length`` bytes from ``offset``; fewer only at the end of the file."""
+        with _mapped("reading"):
+            data = os.pread(self._descriptor, length, offset)
+            while len(data) < length:
+                more = os.pread(self._descriptor, length - len(data), offset + len(data))
+                if not more:
+                    break
+                data += more
+            return data
+
+    def write(self, offset: int, data: bytes) -> None:
+        """All of ``data`` at ``offset``, in as many calls as the system makes of it."""
+        with _mapped("writing"):
+            written = os.pwrite(self._descriptor, data, offset)
+            while written < len(data):
+                rest = memoryview(data)[written:]
+                written += os.pwrite(self._descriptor, rest, offset + written)
+
+    def sync(self) -> None:
+        """``fdatasync``: the data, and the length where it changed."""
+        with _mapped("syncing to the disk"):
+            _sync(self._descriptor)
+
+    def sync_directory(self) -> None:
+        """Make the file's name durable; needed once, after it was created."""
+        with _mapped("syncing the directory"):
+            directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
+
+    def truncate(self, size: int) -> None:
+        """Cut the file to ``size`` bytes."""
+        with _mapped("truncating"):
+            os.ftruncate(self._descriptor, size)
+
+    def lock(self, timeout: float) -> None:
+        """Take the advisory lock, waiting up to ``timeout`` seconds for its holder.
+
+        ``flock`` cannot wait for a time, so it is tried again at short, growing intervals.
+        """
+        if self._locked:
+            return
+        deadline, pauses = time.monotonic() + timeout, iter(_LOCK_PAUSES)
+        while True:
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise StoreLockedError(self._holder(), timeout) from None
+                time.sleep(next(pauses, _LOCK_PAUSES[-1]))
+            except OSError as error:
+                raise StoreFailedError(f"locking failed: {error}") from error
+            else:
+                self._locked = True
+                return
+
+    def unlock(self) -> None:
+        """Let others write."""
+        if self._locked:
+            self._locked = False
+            with _mapped("unlocking"):
+                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
+    def _holder(self) -> int | None:
+        """The pid that holds the lock, from Linux's /proc/locks where it can be read."""
+        status = os.fstat(self._descriptor)
+        inode = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+        try:
+            lines = Path("/proc/locks").read_text().splitlines()
+        except OSError:
+            return None
+        for line in lines:
+            fields = line.split()
+            if len(fields) >= 6 and fields[1] == "FLOCK" and fields[5] == inode:
+                return int(fields[4])
+        return None
+
+    def is_current(self) -> bool:
+        """Whether the path still names the open file."""
+        try:
+            there = os.stat(self._path, follow_symlinks=False)
+        except OSError:
+            return False
+        here = os.fstat(self._descriptor)
+        return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
+
+    def close(self) -> None:
+        """Close the descriptor, and with it let the lock go."""
+        if self._descriptor >= 0:
+            descriptor, self._descriptor = self._descriptor, -1
+            self._locked = False
+            os.close(descriptor)

@@ -1,0 +1,47 @@
+"""A store file in memory, for tests and for folds that need no disk."""
+
+from __future__ import annotations
+
+
+class MemoryStorage:
+    """Bytes in memory behind the storage contract."""
+
+    def __init__(self, data: bytes = b"") -> None:
+        self.data = bytearray(data)
+
+    def size(self) -> int:
+        """The length in bytes."""
+        return len(self.data)
+
+    def read(self, offset: int, length: int) -> bytes:
+        """A copy of the bytes asked for, as far as there are any."""
+        return bytes(self.data[offset : offset + length])
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Put the bytes in place, zeros before them where the data was shorter."""
+        if offset > len(self.data):
+            self.data.extend(bytes(offset - len(self.data)))
+        self.data[offset : offset + len(data)] = data
+
+    def sync(self) -> None:
+        """Memory survives nothing; there is nothing to do."""
+
+    def sync_directory(self) -> None:
+        """Memory has no names."""
+
+    def truncate(self, size: int) -> None:
+        """Cut to ``size`` bytes."""
+        del self.data[size:]
+
+    def lock(self, timeout: float) -> None:
+        """Nobody else can open it."""
+
+    def unlock(self) -> None:
+        """Nobody else can open it."""
+
+    def is_current(self) -> bool:
+        """It has no path that could be replaced."""
+        return True
+
+    def close(self) -> None:
+        """There is nothing to release."""

@@ -1,0 +1,495 @@
+"""Opening a store, and what a caller does with it. Wires the parts; holds no logic of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import warnings
+from collections.abc import Callable, Generator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from uuid import UUID
+
+import anyio
+from attrs import evolve, frozen
+
+from .config import RecordingConfig, StoreConfig
+from .errors import (
+    InvalidValueError,
+    MemvidAsyncError,
+    SessionNotFoundError,
+    StoreClosedError,
+)
+from .events import Action, ActionKind, Content, Event, Session, SessionSummary
+from .follower import Follower
+from .intake import Intake
+from .journal import Journal, Recovery
+from .log import Log
+from .model.commands import DeleteSession, EndSession, ResumeSession, StartSession
+from .prepare import prepare_metadata, prepare_text
+from .recorder import ActionRecorder, SessionRecorder
+from .storage import FileStorage
+from .subscription import Subscription
+from .values import decode_value
+from .verify import Verifier, VerifyReport
+from .worker import Worker
+from .writer import Writer
+
+T = TypeVar("T")
+
+
+@frozen
+class StoreStatistics:
+    """A store at a moment. Sizes are in bytes.
+
+    ``pending_commands`` / ``pending_bytes``: what waits for the writer. ``tail_events`` /
+    ``tail_bytes``: the newest events, held in memory for subscribers. ``bytes_dropped``: the torn
+    tail that opening found. ``generation``: how often the file was compacted.
+    """
+
+    path: Path
+    file_bytes: int
+    last_sequence: int
+    session_count: int
+    open_session_count: int
+    content_count: int
+    bytes_dropped: int
+    generation: int
+    pending_commands: int
+    pending_bytes: int
+    tail_events: int
+    tail_bytes: int
+    subscriber_count: int
+
+
+class Store(ActionRecorder[Action | None]):
+    """An open file of recorded sessions. Made by :func:`open_store`.
+
+    Its ``record_…`` methods record into the session whose block the calling task is in, else into
+    the file's ambient session, else nowhere: they then return None.
+    """
+
+    def __init__(self, path: Path, journal: Journal, storage: FileStorage, config: StoreConfig,
+                 io: Worker, *, read_only: bool) -> None:
+        self._path = path
+        self._journal = journal
+        self._storage = storage
+        self._config = config
+        self._log = Log(journal.view.state.last_sequence, config.limits.tail_bytes)
+        self._reads = Worker("memvid_async reads")
+        self._writer = None if read_only else Writer(journal, self._log, io, config)
+        self._follower = (
+            Follower(journal, self._log, io, config.poll_interval) if read_only else None
+        )
+        self._subscriptions: set[Subscription] = set()
+        self._closed = False
+        super().__init__(Intake(self._writer, self._reads, config.limits))
+
+    # Opening and closing.
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Write what is queued, end the subscriptions and release the file. Safe to call twice.
+
+        The ambient session, and sessions whose block was not left, stay open in the file.
+        """
+        with anyio.CancelScope(shield=True):
+            first, self._closed = not self._closed, True
+            if self._writer is not None:
+                await self._writer.aclose()
+            if self._follower is not None:
+                await self._follower.aclose()
+            if first:
+                self._reads.stop()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_closed", True):
+            warnings.warn(f"unclosed store {self._path}", ResourceWarning, source=self)
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._path
+
+    @property
+    def read_only(self) -> bool:
+        """Whether it was opened with ``read_only=True``."""
+        return self._follower is not None
+
+    @property
+    def recovery(self) -> Recovery:
+        """The torn tail that was found, if one was: how many bytes, and where."""
+        return self._journal.recovery
+
+    @property
+    def last_sequence(self) -> int:
+        """The sequence of the last event as folded; 0 in an empty store."""
+        return self._view.state.last_sequence
+
+    @property
+    def _view(self) -> Any:
+        engine = self._writer or self._follower
+        assert engine is not None
+        return engine.view
+
+    # The ambient session.
+
+    @property
+    def active_session_id(self) -> UUID | None:
+        """The id of the file's ambient session, None while there is none; as last folded."""
+        state = self._view.state
+        if state.ambient is None:
+            return None
+        session_id: UUID = state.sessions[state.ambient].info.session_id
+        return session_id
+
+    @property
+    def is_recording(self) -> bool:
+        """Whether the file has an ambient session; as last folded."""
+        return self._view.state.ambient is not None
+
+    async def start_session(
+        self, name: str | None = None, config: RecordingConfig | None = None
+    ) -> UUID:
+        """Start the file's ambient session: it outlives the process, and is resumed by opening.
+
+        :raises SessionActiveError: when one is active already.
+        """
+        command = self._start_command(name, config, None, ambient=True)
+        await self._intake.submit(command)
+        return command.session_id
+
+    def _start_command(
+        self,
+        name: str | None,
+        config: RecordingConfig | None,
+        metadata: Mapping[str, Any] | None,
+        *,
+        ambient: bool,
+    ) -> StartSession:
+        limits = self._config.limits
+        if name is not None:
+            prepare_text(name, "name", "name_chars", limits.name_chars)
+        if config is None:
+            config = self._config.recording
+        elif not isinstance(config, RecordingConfig):
+            raise InvalidValueError("config must be a RecordingConfig")
+        session_id = self._config.id_factory()
+        if not isinstance(session_id, UUID):
+            raise InvalidValueError(f"id_factory() gave {session_id!r}, not a UUID")
+        return StartSession(
+            session_id, name, config, prepare_metadata(metadata, limits), ambient=ambient
+        )
+
+    async def end_session(self) -> Session:
+        """End the ambient session and return it, whole.
+
+        :raises NoActiveSessionError: when there is none.
+        """
+        ended = await self._intake.submit(EndSession(None))
+        return await self.get_session(ended.info.session_id)
+
+    async def create_checkpoint(self) -> int:
+        """Mark a checkpoint in the session in force; its id, counted from 0 in the session.
+
+        :raises NoActiveSessionError: when no session is in force.
+        """
+        return await self._intake.checkpoint(self._intake.entered)
+
+    async def _record_by_itself(self) -> None:
+        """Start the ambient session where there is none (``auto_record``)."""
+        command = self._start_command(None, None, None, ambient=True)
+        await self._intake.submit(evolve(command, if_none=True))
+
+    async def _record(
+        self, kind: ActionKind, detail: tuple[Any, ...], **rest: Any
+    ) -> Action | None:
+        return await self._intake.record(self._intake.entered, kind, detail, **rest)
+
+    # Sessions of the caller's own.
+
+    def session(
+        self,
+        name: str | None = None,
+        config: RecordingConfig | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> SessionRecorder:
+        """A new session for an ``async with`` block; any number may be open at once.
+
+        ``config`` None takes ``StoreConfig.recording``. ``metadata``: a CBOR map.
+        """
+        command = self._start_command(name, config, metadata, ambient=False)
+        return SessionRecorder(self._intake, command)
+
+    def resume_session(self, session_id: UUID) -> SessionRecorder:
+        """Go on with a session that a crash left open, in an ``async with`` block.
+
+        Entering raises :class:`SessionNotFoundError` or :class:`SessionEndedError`.
+        """
+        return SessionRecorder(self._intake, ResumeSession(_uuid(session_id)))
+
+    async def list_sessions(self, *, include_open: bool = False) -> list[SessionSummary]:
+        """The ended sessions, oldest first; the open ones too with ``include_open``."""
+        view = await self._fresh_view()
+        sessions = sorted(view.state.sessions.items())
+        return [s.summary() for _, s in sessions if include_open or s.ended_ns is not None]
+
+    async def get_session(self, session_id: UUID) -> Session:
+        """A session, whole; of an open one, what is recorded so far.
+
+        :raises SessionNotFoundError: when there is none with this id.
+        :raises CorruptFileError: when it cannot be read.
+        """
+        return await self._read(self._journal.reader.session, _uuid(session_id))
+
+    async def delete_session(self, session_id: UUID) -> None:
+        """Delete a session: hidden at once; its bytes stay in the file until it is compacted.
+
+        :raises SessionNotFoundError: when there is none with this id.
+        """
+        await self._intake.submit(DeleteSession(_uuid(session_id)))
+
+    # Content.
+
+    async def read_content(self, content: Content) -> bytes:
+        """The bytes of an action's input or output; text as UTF-8.
+
+        :raises ContentNotFoundError: when the content is not in this file.
+        :raises CorruptFileError: when it is damaged.
+        """
+        if not isinstance(content, Content):
+            raise InvalidValueError(f"content must be a Content, not {type(content).__name__}")
+        return await self._read(lambda view: self._journal.reader.data(content, view.end))
+
+    async def read_arguments(self, action: Action) -> Any:
+        """The arguments of a tool call, decoded.
+
+        :raises InvalidValueError: when the action is no tool call.
+        :raises ContentNotFoundError, CorruptFileError: as for :meth:`read_content`.
+        """
+        if action.kind is not ActionKind.TOOL_CALL or action.input is None:
+            raise InvalidValueError(f"a {action.kind} has no arguments")
+        return decode_value(await self.read_content(action.input))
+
+    async def read_messages(self, action: Action) -> list[Any]:
+        """The messages of an ask, whole, as they were given; empty when there were none.
+
+        :raises ContentNotFoundError, CorruptFileError: as for :meth:`read_content`.
+        """
+        if not getattr(action.details, "message_count", 0):
+            return []
+        return await self._read(self._journal.reader.messages, action)
+
+    async def _fresh_view(self) -> Any:
+        """What is readable now; buffered events are written first, so that own writes are seen."""
+        self._check_open()
+        if self._writer is not None and self._writer.dirty:
+            await self.sync()
+        if self._follower is not None:
+            await self._follower.catch_up()
+        return self._view
+
+    async def _read(self, call: Callable[..., T], *args: Any) -> T:
+        view = await self._fresh_view()
+        return await self._reads.run(call, view, *args)
+
+    def _check_open(self) -> None:
+        if self._closed or self._log.closed:
+            raise StoreClosedError("the store is closed")
+
+    # The stream.
+
+    def subscribe(self, after: int = 0, *, session_id: UUID | None = None) -> Subscription:
+        """Events with a sequence above ``after``, from the file and then live, in order.
+
+        ``session_id``: of this session only.
+
+        :raises SessionNotFoundError: when there is no such session.
+        """
+        self._check_open()
+        if type(after) is not int or after < 0:
+            raise InvalidValueError(f"after must be a sequence, an int from 0, not {after!r}")
+        number = None
+        if session_id is not None:
+            session = self._view.state.find(_uuid(session_id))
+            if session is None:
+                raise SessionNotFoundError(session_id)
+            number = session.info.number
+        subscription = Subscription(
+            self._log,
+            self._read_events,
+            lambda: self._view.state,
+            self._failure,
+            after=after,
+            session=number,
+            on_close=self._subscriptions.discard,
+        )
+        self._subscriptions.add(subscription)
+        return subscription
+
+    async def _read_events(self, after: int, number: int | None) -> tuple[list[Event], int]:
+        reader, limit = self._journal.reader, self._config.limits.read_bytes
+        if number is not None:
+            return await self._reads.run(
+                reader.session_events, self._view, number, after, limit
+            )
+        events = await self._reads.run(reader.events_after, self._view, after, limit)
+        return events, events[-1].sequence
+
+    def _failure(self) -> MemvidAsyncError | None:
+        engine = self._writer or self._follower
+        return engine.failure if engine is not None else None
+
+    # The whole.
+
+    async def sync(self) -> None:
+        """Return once everything recorded before this call is durable.
+
+        :raises StoreFailedError: when it cannot be made so.
+        """
+        await self._intake.submit(None, 0)
+
+    async def verify(
+        self, progress: Callable[[int, int], None] | None = None
+    ) -> VerifyReport:
+        """Read the whole file again and check it: checksums, chain, sequences, folds, contents.
+
+        ``progress`` is called on the loop with the bytes done and the bytes there are.
+        """
+        verifier = Verifier(self._storage, await self._fresh_view())
+        while not verifier.finished:
+            await self._reads.run(verifier.step)
+            if progress is not None:
+                progress(verifier.done_bytes, verifier.total_bytes)
+        return verifier.report()
+
+    def statistics(self) -> StoreStatistics:
+        """Counts and sizes as of now."""
+        self._check_open()
+        view, log, writer = self._view, self._log, self._writer
+        sessions = view.state.sessions
+        return StoreStatistics(
+            path=self._path,
+            file_bytes=view.end,
+            last_sequence=view.state.last_sequence,
+            session_count=len(sessions),
+            open_session_count=sum(s.ended_ns is None for s in sessions.values()),
+            content_count=self._journal.content_count,
+            bytes_dropped=self._journal.recovery.bytes_dropped,
+            generation=view.state.generation,
+            pending_commands=writer.waiting if writer is not None else 0,
+            pending_bytes=writer.queued_bytes if writer is not None else 0,
+            tail_events=len(log),
+            tail_bytes=log.tail_bytes,
+            subscriber_count=len(self._subscriptions),
+        )
+
+
+def _uuid(value: object) -> UUID:
+    if not isinstance(value, UUID):
+        raise InvalidValueError(f"a session id must be a UUID, not {value!r:.80}")
+    return value
+
+
+class OpenStore:
+    """What :func:`open_store` returns: await it, or use it in an ``async with`` block."""
+
+    def __init__(self, path: Path, config: StoreConfig, *, read_only: bool) -> None:
+        self._path = path
+        self._config = config
+        self._read_only = read_only
+        self._store: Store | None = None
+
+    def __await__(self) -> Generator[Any, None, Store]:
+        return self._open().__await__()
+
+    async def __aenter__(self) -> Store:
+        self._store = await self._open()
+        return self._store
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._store is not None:
+            await self._store.aclose()
+
+    def _open_files(self) -> tuple[FileStorage, Journal]:
+        storage = FileStorage.open(self._path, read_only=self._read_only)
+        try:
+            return storage, Journal.open(storage, self._config, read_only=self._read_only)
+        except BaseException:
+            storage.close()
+            raise
+
+    async def _open(self) -> Store:
+        io = Worker("memvid_async file")
+        opening = io.run(self._open_files)
+        try:
+            storage, journal = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_abandon)
+            io.stop()
+            raise
+        except BaseException:
+            io.stop()
+            raise
+        store = Store(
+            self._path, journal, storage, self._config, io, read_only=self._read_only
+        )
+        recording = self._config.recording
+        if recording.auto_record and not self._read_only and not store.is_recording:
+            try:
+                await store._record_by_itself()
+            except BaseException:
+                await store.aclose()
+                raise
+        return store
+
+
+def _abandon(opening: asyncio.Future[tuple[FileStorage, Journal]]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result()[0].close()
+
+
+def open_store(
+    path: str | os.PathLike[str],
+    *,
+    config: StoreConfig | None = None,
+    read_only: bool = False,
+) -> OpenStore:
+    """Open the file at ``path``: ``async with open_store(path) as store``, or
+    ``store = await open_store(path)`` and ``await store.aclose()``.
+
+    For writing, a file that is not there is created, and a torn tail is cut (see
+    :attr:`Store.recovery`). ``read_only`` follows a file that others may be writing.
+
+    Opening raises
+
+    - :class:`NotAStoreError`, :class:`StoreNotFoundError`, :class:`UnsupportedVersionError`: it
+      is no file of ours, or not yet;
+    - :class:`CorruptFileError`: what was known to be durable is damaged;
+    - :class:`StoreReadOnlyError`, :class:`StoreLockedError`, :class:`StoreFailedError`.
+    """
+    try:
+        where = Path(os.fspath(path))
+    except TypeError:
+        raise InvalidValueError(f"path must be a str or a path, not {path!r:.80}") from None
+    if "\0" in str(where):
+        raise InvalidValueError("path holds a NUL character")
+    if config is not None and not isinstance(config, StoreConfig):
+        raise InvalidValueError("config must be a StoreConfig")
+    return OpenStore(where.absolute(), config or StoreConfig(), read_only=read_only)

@@ -1,0 +1,169 @@
+"""The values a caller may record: what is allowed, its deterministic CBOR, and its preview.
+
+Everything that encodes decodes to an equal value; whatever would not (a tuple, NaN, a set, a lone
+surrogate) is refused on the way in, by name.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from typing import Any
+
+import cbor2
+
+from .errors import InvalidValueError, LimitExceededError
+
+MAX_DEPTH = 32
+MAX_ITEMS = 2**18
+PREVIEW_CHARS = 512
+
+_INT_MIN, _INT_MAX = -(2**63), 2**64 - 1
+_SCAN_ABOVE = 64 * 1024
+
+# C0 and C1 controls (Unicode category Cc) but newline and tab: a preview is safe on a terminal.
+_CONTROLS = {c: "\ufffd" for c in (*range(0x20), *range(0x7F, 0xA0)) if chr(c) not in "\n\t"}
+
+
+def check_text(value: object, what: str) -> str:
+    """The value itself if it is a str that UTF-8 can hold.
+
+    :raises InvalidValueError: for another type, or a lone surrogate.
+    """
+    if not isinstance(value, str):
+        raise InvalidValueError(f"{what} must be a str, not {type(value).__name__}")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidValueError(
+                f"{what} has a lone surrogate at {error.start}; encode it as bytes to keep it"
+            ) from None
+    return value
+
+
+def check_value(value: object, what: str, depth: int = MAX_DEPTH) -> None:
+    """Refuse what would not come back from CBOR as an equal value.
+
+    :raises InvalidValueError: naming the place of the first value that cannot be recorded.
+    """
+    if value is None or isinstance(value, (bool, bytes)):
+        return
+    if isinstance(value, str):
+        check_text(value, what)
+    elif isinstance(value, int):
+        if not _INT_MIN <= value <= _INT_MAX:
+            raise InvalidValueError(f"{what} is an int beyond 64 bits; record it as a str")
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise InvalidValueError(f"{what} is {value}; record None or a str instead")
+    elif isinstance(value, (list, dict)):
+        _check_container(value, what, depth)
+    else:
+        hint = "; use a list" if isinstance(value, (tuple, set, frozenset)) else ""
+        raise InvalidValueError(f"{what} has type {type(value).__name__}{hint}")
+
+
+def _check_container(value: list[Any] | dict[Any, Any], what: str, depth: int) -> None:
+    if depth == 0:
+        raise InvalidValueError(f"{what} is nested more than {MAX_DEPTH} deep")
+    if isinstance(value, list):
+        for i, item in enumerate(value):
+            check_value(item, f"{what}[{i}]", depth - 1)
+        return
+    for key, item in value.items():
+        if isinstance(key, bool) or not isinstance(key, (str, int, bytes)):
+            raise InvalidValueError(f"{what} has a key of type {type(key).__name__}; use str")
+        check_value(key, f"a key of {what}")
+        check_value(item, f"{what}[{key!r:.64}]", depth - 1)
+
+
+def encode_value(value: object, what: str, limit: str, allowed: int) -> bytes:
+    """Deterministic CBOR (RFC 8949 section 4.2) of a value that passes :func:`check_value`.
+
+    :raises InvalidValueError: for a value that cannot be recorded.
+    :raises LimitExceededError: when the encoding is longer than ``allowed`` bytes, or holds more
+        than ``MAX_ITEMS`` items.
+    """
+    check_value(value, what)
+    data: bytes = cbor2.dumps(value, canonical=True)
+    if len(data) > allowed:
+        raise LimitExceededError(limit, len(data), allowed)
+    if len(data) > MAX_ITEMS and _count_items(data) > MAX_ITEMS:
+        raise InvalidValueError(f"{what} holds more than {MAX_ITEMS} items")
+    return data
+
+
+def decode_value(
+    data: bytes, tag_hook: Callable[[cbor2.CBORTag, bool], Any] | None = None
+) -> Any:
+    """The one value in ``data``, read strictly: no tags but what ``tag_hook`` takes, no
+    indefinite lengths, no duplicate keys, nothing left over, at most ``MAX_ITEMS`` items (which
+    bounds the memory that a small input can unfold to).
+
+    :raises ValueError: when the bytes are anything else.
+    """
+    try:
+        if len(data) > _SCAN_ABOVE and _count_items(data) > MAX_ITEMS:
+            raise ValueError(f"more than {MAX_ITEMS} items")
+        value, mark = cbor2.loads(
+            b"\x82" + data + _MARK,
+            max_depth=MAX_DEPTH + 4,
+            allow_indefinite=False,
+            allow_duplicate_keys=False,
+            tag_hook=tag_hook or _refuse_tag,
+            semantic_decoders=_NO_TAGS,
+        )
+    except (cbor2.CBORError, IndexError) as error:
+        raise ValueError(f"not strict CBOR: {error}") from None
+    if mark != _MARK_VALUE:
+        raise ValueError("not strict CBOR: bytes left over")
+    return value
+
+
+def _refuse_tag(*_: object) -> Any:
+    raise ValueError("unexpected CBOR tag")
+
+
+# Decoded behind the data, so that anything left over is seen; random, so no file can hold it.
+_MARK_VALUE = int.from_bytes(os.urandom(8), "big") | 1 << 63
+_MARK = cbor2.dumps(_MARK_VALUE)
+# The tags that cbor2 6.3 decodes unasked (its documentation lists them).
+_BUILT_IN_TAGS = (0, 1, 2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 37, 52, 54, 100, 256, 258, 260, 261)
+_NO_TAGS = {tag: _refuse_tag for tag in (*_BUILT_IN_TAGS, 1004, 43000, 55799)}
+
+
+def _count_items(data: bytes) -> int:
+    """How many CBOR items ``data`` claims to hold, stopping past ``MAX_ITEMS``; allocates none.
+
+    :raises IndexError: when the data ends too soon.
+    """
+    position, items, open_items = 0, 0, 1
+    while open_items and items <= MAX_ITEMS:
+        head = data[position]
+        major, argument = head >> 5, head & 31
+        position += 1
+        if 24 <= argument <= 27:
+            width = 1 << (argument - 24)
+            argument = int.from_bytes(data[position : position + width], "big")
+            position += width
+        items += 1
+        open_items -= 1
+        if major in (2, 3):
+            position += argument
+        elif major in (4, 5):
+            open_items += argument * (major - 3)
+        elif major == 6:
+            open_items += 1
+    return items
+
+
+def preview(data: str | bytes) -> str:
+    """The first 512 characters, as UTF-8, with control characters other than newline and tab
+    replaced by U+FFFD."""
+    if isinstance(data, bytes):
+        text = data[: 4 * PREVIEW_CHARS].decode("utf-8", "replace")
+    else:
+        text = data[: 2 * PREVIEW_CHARS]
+    return text.replace("\r\n", "\n")[:PREVIEW_CHARS].translate(_CONTROLS)

@@ -1,0 +1,285 @@
+"""The one task that appends. It takes what waits, has the journal commit it as a batch in the
+store's thread, publishes what became durable, and acks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from attrs import define
+
+from .config import Durability, StoreConfig
+from .errors import (
+    MemvidAsyncError,
+    StoreClosedError,
+    StoreFailedError,
+    StoreLockedError,
+    StoreReadOnlyError,
+)
+from .journal import Flushed, Journal
+from .log import Log
+from .model.commands import Command
+from .reader import View
+from .worker import Worker
+
+# A longer batch would keep the loop from the interpreter for more than a few milliseconds.
+_BATCH_COMMANDS = 256
+# Buffered commands up to this size are decided on the loop; it costs less than a thread hop.
+_INLINE_BYTES = 8 * 1024
+
+
+@define(eq=False)
+class Request:
+    """A command in the queue, with who waits for it. ``command`` None is a barrier."""
+
+    command: Command | None
+    size: int
+    done: asyncio.Future[Any]
+
+
+class Writer:
+    """Owns the journal from opening to closing. Every change of the file is made by its task."""
+
+    def __init__(self, journal: Journal, log: Log, worker: Worker, config: StoreConfig) -> None:
+        self._journal = journal
+        self._log = log
+        self._worker = worker
+        self._loop = asyncio.get_running_loop()
+        self._buffered = config.durability is Durability.BUFFERED
+        self._flush_interval = config.flush_interval
+        self._most_batch = config.limits.batch_bytes
+        self._most_queued = config.limits.queue_bytes
+        self.view: View = journal.view
+        self.queued_bytes = 0
+        self._queue: deque[Request] = deque()
+        self._wake: asyncio.Future[None] | None = None
+        self._room: deque[asyncio.Future[None]] = deque()
+        self._flush_due = False
+        self._staged = 0
+        self._batch_bytes = 0
+        self._closing = False
+        self._cancelled = False
+        self._failure: MemvidAsyncError | None = None
+        self._task = asyncio.create_task(self._run(), name="memvid_async writer")
+
+    # What callers use.
+
+    @property
+    def waiting(self) -> int:
+        """How many commands wait for the task."""
+        return len(self._queue)
+
+    @property
+    def dirty(self) -> bool:
+        """Whether events are acked that are not on the disk yet (BUFFERED only)."""
+        return self._staged > 0
+
+    def submit(self, command: Command | None, size: int) -> asyncio.Future[Any]:
+        """Queue a command of about ``size`` bytes; None for a barrier. The future gets its answer.
+
+        :raises StoreClosedError, StoreFailedError: when nothing can be written any more.
+        """
+        if self._failure is not None or self._closing:
+            raise self._refusal()
+        done: asyncio.Future[Any] = self._loop.create_future()
+        self._queue.append(Request(command, size, done))
+        self.queued_bytes += size
+        self._notify()
+        return done
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the queue holds as many bytes as it may."""
+        return self.queued_bytes >= self._most_queued
+
+    async def wait_for_room(self) -> None:
+        """Return once the queue has room; first come, first served."""
+        while self.is_full and self._failure is None and not self._closing:
+            room: asyncio.Future[None] = self._loop.create_future()
+            self._room.append(room)
+            await room
+
+    @property
+    def failure(self) -> MemvidAsyncError | None:
+        """Why nothing can be written any more; None while it can, or after a clean close."""
+        return None if isinstance(self._failure, StoreClosedError) else self._failure
+
+    async def aclose(self) -> None:
+        """Write what is queued, then stop. Called twice, the second waits for the first."""
+        self._closing = True
+        self._notify()
+        await asyncio.wait([self._task])
+
+    def _refusal(self) -> MemvidAsyncError:
+        if isinstance(self._failure, (StoreFailedError, StoreReadOnlyError)):
+            return StoreFailedError(f"the store has failed: {self._failure}; open the file again")
+        return StoreClosedError("the store is closed")
+
+    # The task.
+
+    def _notify(self) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    async def _run(self) -> None:
+        closed: MemvidAsyncError = StoreClosedError("the store is closed")
+        try:
+            await self._serve()
+            if self._cancelled:
+                closed = StoreClosedError("the event loop ended before this was durable")
+            else:
+                await self._in_thread(self._journal.close)
+        except MemvidAsyncError as error:
+            closed = error
+        except BaseException as error:
+            closed = StoreFailedError(f"the writer failed: {error!r}")
+            raise
+        finally:
+            self._stop(closed)
+
+    async def _serve(self) -> None:
+        """Batch after batch, until the store is closed or the task cancelled."""
+        while not self._cancelled:
+            if self._staged and (self._flush_due or self._closing):
+                await self._flush()
+            elif self._queue:
+                await self._take_batch()
+            elif self._closing:
+                return
+            else:
+                self._wake = self._loop.create_future()
+                try:
+                    await self._wake
+                except asyncio.CancelledError:
+                    self._cancelled = True
+        if self._staged:
+            await self._flush()
+
+    def _stop(self, error: MemvidAsyncError) -> None:
+        """Refuse everything from now on; fail whoever waits."""
+        self._failure = self._failure or error
+        self._closing = True
+        while self._queue:
+            _fail(self._queue.popleft(), self._failure)
+        self.queued_bytes = 0
+        self._make_room()
+        self._journal.fail(self._failure)
+        self._worker.run(self._journal.release)
+        self._log.close()
+
+    async def _in_thread(self, call: Callable[..., Any], *args: Any) -> Any:
+        """Run a journal's call to its end, cancelled or not: a thread cannot be stopped, and what
+        it writes must be known before anything else is."""
+        future = self._worker.run(call, *args)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            self._cancelled = True
+            await asyncio.wait([future])
+            return future.result()
+
+    async def _take_batch(self) -> None:
+        batch = self._next_batch()
+        commands = [request.command for request in batch if request.command is not None]
+        try:
+            if self._buffered:
+                outcomes = await self._stage(commands) if commands else []
+                if len(commands) < len(batch) and self._staged:
+                    await self._flush()
+            else:
+                outcomes, flushed = await self._in_thread(self._journal.commit, commands)
+                self._publish(flushed)
+        except (StoreLockedError, StoreReadOnlyError) as error:
+            self._answer(batch, [error] * len(batch))
+            return
+        except BaseException as error:
+            self._answer(batch, [_as_refusal(error)] * len(batch))
+            raise
+        if len(outcomes) < len(batch):
+            outcomes.append(None)
+        self._answer(batch, outcomes)
+
+    def _next_batch(self) -> list[Request]:
+        """What waits, in order, up to the first barrier and the bounds of a batch."""
+        batch, size = [], 0
+        queue = self._queue
+        while queue and len(batch) < _BATCH_COMMANDS and size < self._most_batch:
+            request = queue.popleft()
+            batch.append(request)
+            size += request.size
+            if request.command is None:
+                break
+        self.queued_bytes -= size
+        self._batch_bytes = size
+        if self._room:
+            self._make_room()
+        return batch
+
+    def _make_room(self) -> None:
+        while self._room:
+            room = self._room.popleft()
+            if not room.done():
+                room.set_result(None)
+
+    async def _stage(self, commands: list[Command]) -> list[Any]:
+        """Decide commands whose flush comes later: on the loop where that is quick."""
+        journal = self._journal
+        if not journal.holds_lock:
+            await self._in_thread(journal.begin)
+        if not self._staged:
+            self._loop.call_later(self._flush_interval, self._due)
+        self._staged += len(commands)
+        outcomes = []
+        if self._batch_bytes <= _INLINE_BYTES:
+            while len(outcomes) < len(commands) and not journal.needs_io:
+                outcomes.append(journal.stage(commands[len(outcomes)]))
+        rest = commands[len(outcomes) :]
+        if rest:
+            outcomes += await self._in_thread(_stage_all, journal, rest)
+        if journal.staged_bytes >= self._most_batch:
+            self._flush_due = True
+        self.view = journal.view
+        return outcomes
+
+    def _due(self) -> None:
+        self._flush_due = True
+        self._notify()
+
+    async def _flush(self) -> None:
+        """Make durable what was staged."""
+        flushed = await self._in_thread(self._journal.flush)
+        self._staged, self._flush_due = 0, False
+        self._publish(flushed)
+
+    def _publish(self, flushed: Flushed) -> None:
+        self.view = self._journal.view
+        if flushed.events:
+            self._log.publish(flushed.events, flushed.sizes)
+
+    @staticmethod
+    def _answer(batch: list[Request], outcomes: list[Any]) -> None:
+        for request, outcome in zip(batch, outcomes, strict=True):
+            done = request.done
+            if done.done():
+                continue
+            if isinstance(outcome, BaseException):
+                done.set_exception(outcome)
+            else:
+                done.set_result(outcome)
+
+
+def _stage_all(journal: Journal, commands: list[Command]) -> list[Any]:
+    return [journal.stage(command) for command in commands]
+
+
+def _as_refusal(error: BaseException) -> MemvidAsyncError:
+    if isinstance(error, MemvidAsyncError):
+        return error
+    return StoreFailedError(f"the writer failed: {error!r}")
+
+
+def _fail(request: Request, error: MemvidAsyncError) -> None:
+    if not request.done.done():
+        request.done.set_exception(error)
