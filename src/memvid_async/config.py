@@ -52,6 +52,17 @@ class RecordingConfig:
     auto_record: bool = field(default=False, validator=validators.instance_of(bool))
 
 
+# Most sessions have it; recognised by identity, it spares them a look at its fields.
+DEFAULT_RECORDING = RecordingConfig()
+
+
+def recording_config(interval: int, most: int | None) -> RecordingConfig:
+    """The configuration that a file keeps of a session; one object for the common one."""
+    if interval == 0 and most is None:
+        return DEFAULT_RECORDING
+    return RecordingConfig(auto_checkpoint_interval=interval, max_actions=most)
+
+
 @frozen(kw_only=True)
 class Limits:
     """Bounds on what is taken in and held. Sizes are in bytes unless the name says otherwise."""
@@ -72,7 +83,7 @@ class Limits:
     """Commands waiting for the writer; callers beyond it wait for room."""
     batch_bytes: int = field(default=4 * MIB, validator=_whole(1))
     """Commands decided and appended in one group commit."""
-    tail_bytes: int = field(default=8 * MIB, validator=_whole(1))
+    tail_bytes: int = field(default=MIB, validator=_whole(1))
     """Newest events kept in memory for live subscribers; older ones are read from the file."""
     read_bytes: int = field(default=256 * KIB, validator=_whole(4 * KIB))
     """What one subscription reads ahead from the file."""
@@ -92,7 +103,7 @@ class StoreConfig:
         default=Durability.SYNC, validator=validators.instance_of(Durability)
     )
     recording: RecordingConfig = field(
-        factory=RecordingConfig, validator=validators.instance_of(RecordingConfig)
+        default=DEFAULT_RECORDING, validator=validators.instance_of(RecordingConfig)
     )
     limits: Limits = field(factory=Limits, validator=validators.instance_of(Limits))
     clock: Callable[[], int] = time.time_ns

@@ -27,6 +27,16 @@ def content_digest(data: str | bytes) -> bytes:
     return hashlib.blake2b(raw, digest_size=32).digest()
 
 
+@frozen
+class StoredContent:
+    """What is known of content that has an event of its own, the one with this ``sequence``."""
+
+    digest: bytes
+    size: int
+    preview: str
+    sequence: int
+
+
 @frozen(eq=False, repr=False)
 class Content:
     """What was an action's input or output: read it back with ``await store.read_content(…)``.
@@ -36,37 +46,26 @@ class Content:
     """
 
     # Small content carries its data and derives the rest when asked, which keeps recording cheap;
-    # large content carries what was derived and the sequence of the event that holds the data.
-    _data: str | bytes | None = None
-    _digest: bytes | None = None
-    _size: int | None = None
-    _preview: str | None = None
-    sequence: int | None = None
-
-    @property
-    def data(self) -> str | bytes | None:
-        """The content itself where it is small enough to travel with its event, else None."""
-        return self._data
+    # large content carries what was derived, and the sequence of the event that holds the data.
+    data: str | bytes | None
+    stored: StoredContent | None = None
 
     @property
     def digest(self) -> bytes:
         """BLAKE2b-256 of the bytes."""
-        if self._digest is not None:
-            return self._digest
-        return content_digest(self._data or b"")
+        return self.stored.digest if self.stored is not None else content_digest(self.data or b"")
 
     @property
     def size(self) -> int:
         """Length in bytes."""
-        if self._size is not None:
-            return self._size
-        data = self._data or b""
-        return len(data.encode()) if isinstance(data, str) else len(data)
+        if self.stored is not None:
+            return self.stored.size
+        return len(self.data.encode()) if isinstance(self.data, str) else len(self.data or b"")
 
     @property
     def preview(self) -> str:
         """How it begins, safe to print."""
-        return self._preview if self._preview is not None else preview(self._data or b"")
+        return self.stored.preview if self.stored is not None else preview(self.data or b"")
 
     def __eq__(self, other: object) -> bool:
         return self.digest == other.digest if isinstance(other, Content) else NotImplemented

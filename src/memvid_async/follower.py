@@ -31,7 +31,8 @@ class Follower:
         except MemvidAsyncError as error:
             self.failure = error
         finally:
-            self._worker.run(self._journal.release)
+            self._worker.start(self._journal.release)
+            self._worker.stop()
             self._log.close()
 
     async def catch_up(self) -> None:

@@ -144,10 +144,9 @@ class Index:
 
     # What is due.
 
-    @property
-    def has_full_chunks(self) -> bool:
-        """Whether positions are due to be saved."""
-        return bool(self._full)
+    def is_due(self, end: int) -> bool:
+        """Whether anything is due to be saved in a log that ends at ``end``."""
+        return bool(self._full) or end - self._toc_end >= self._toc_interval
 
     def since_toc(self, end: int) -> int:
         """How many bytes stand behind the last TOC, in a log that ends at ``end``."""

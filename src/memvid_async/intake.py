@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
-from functools import partial
 from itertools import count
 from typing import Any
 
@@ -26,7 +25,7 @@ from .model.commands import (
     ResumeSession,
     StartSession,
 )
-from .prepare import command_size, prepare_action, prepare_text, rough_size
+from .prepare import prepare_action, prepare_text, rough_size
 from .worker import Worker
 from .writer import Writer
 
@@ -105,19 +104,19 @@ class Intake:
     ) -> Action | None:
         """Record an action in the session ``number``, the ambient one for None."""
         task = self._task_name() if task is None else self._check_task(task)
-        arguments = (number, kind, detail, given, result, frames, duration_ms)
+        arguments = (self.limits, number, kind, detail, given, result, frames, duration_ms)
         rest = (task, error, metadata, messages)
-        parts = (given, result, metadata, messages)
-        if rough_size(parts, _OFF_LOOP_BYTES) < _OFF_LOOP_BYTES:
-            command = prepare_action(self.limits, *arguments, *rest)
+        size = _SMALL_COMMAND_BYTES + rough_size(given) + rough_size(result)
+        if metadata is not None or messages != ():
+            size += rough_size(metadata) + rough_size(messages)
+        if size < _OFF_LOOP_BYTES:
+            command = prepare_action(*arguments, *rest)
         else:
-            command = await self._preparing.run(
-                partial(prepare_action, self.limits, *arguments, *rest)
-            )
+            command = await self._preparing.run(prepare_action, *arguments, *rest)
         writer = self._need_writer()
         if writer.is_full:
             await writer.wait_for_room()
-        action: Action | None = await writer.submit(command, command_size(command))
+        action: Action | None = await writer.submit(command, size)
         return action
 
     def _check_task(self, task: str) -> str:

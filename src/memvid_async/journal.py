@@ -25,7 +25,7 @@ from .errors import (
     StoreLockedError,
     StoreReadOnlyError,
 )
-from .events import Content, ContentStored, Event
+from .events import Content, ContentStored, Event, StoredContent
 from .format.codec import decode_events, encode_events
 from .format.header import (
     LOG_START,
@@ -284,20 +284,19 @@ class Journal:
         except Exception as error:
             # Nothing has changed yet: the command alone fails, whatever was wrong with it.
             return error
-        if self._index.has_full_chunks or self._index.toc_due(self._end):
+        if self._index.is_due(self._end):
             self._save_derived()
         offset = self._append(SegmentKind.EVENTS, payload, events[0].sequence)
         for event in events:
             state = evolve(state, event)
-        self._state = state
-        self._index.note_events(events, events[-1].session, offset)
-        for event in events:
             if type(event.payload) is ContentStored:
                 kept = ContentStored(event.payload.digest, event.payload.size)
                 event = Event(event.sequence, event.time_ns, None, kept)
             self._staged.append(event)
             self._sizes.append(0)
         self._sizes[-1] = self._end - offset
+        self._state = state
+        self._index.note_events(events, events[-1].session, offset)
         return answer
 
     def _append(self, kind: SegmentKind, payload: bytes, sequence: int) -> int:
@@ -399,4 +398,4 @@ class Journal:
             raise StoreClosedError("the store was opened before a fork; open the file again")
 
 
-_PLACEHOLDER = Content(None, b"", 0, "", 0)
+_PLACEHOLDER = Content(None, StoredContent(b"", 0, "", 0))

@@ -162,28 +162,14 @@ def prepare_action(
     )
 
 
-def command_size(command: RecordAction) -> int:
-    """About how many bytes the command holds."""
-    size = 256
-    for content in (command.input, command.output):
-        if content is not None:
-            size += content.size if isinstance(content, LargeContent) else len(content)
-    if command.messages is not None:
-        size += sum(map(len, command.messages.items))
-    return size
-
-
-def rough_size(value: object, enough: int) -> int:
-    """About how many bytes a value holds; may stop counting once there are ``enough``."""
+def rough_size(value: object) -> int:
+    """About how many bytes a value holds; it may be of any type."""
+    if value is None:
+        return 0
     if isinstance(value, (str, bytes)):
         return len(value)
     if isinstance(value, Mapping):
-        return rough_size(list(value.values()), enough) + 8 * len(value)
-    if not isinstance(value, (list, tuple)):
-        return 8
-    total = 0
-    for item in value:
-        total += 8 + rough_size(item, enough - total)
-        if total >= enough:
-            break
-    return total
+        return 8 * len(value) + sum(map(rough_size, value.values()))
+    if isinstance(value, (list, tuple)):
+        return 8 * len(value) + sum(map(rough_size, value))
+    return 8

@@ -83,11 +83,11 @@ class Reader:
         """
         data = content.data
         if data is None:
-            if content.sequence is None:
+            if content.stored is None:
                 raise ContentNotFoundError("the content belongs to no file")
             try:
-                segment, row = self._stored_row(content.sequence, end)
-                found = read_stored(row, content.sequence)
+                segment, row = self._stored_row(content.stored.sequence, end)
+                found = read_stored(row, content.stored.sequence)
             except (CorruptFileError, TypeError, IndexError):
                 found, row = None, []
             if found is None or found.digest != content.digest:

@@ -82,7 +82,6 @@ class Store(ActionRecorder[Action | None]):
         self._follower = (
             Follower(journal, self._log, io, config.poll_interval) if read_only else None
         )
-        self._subscriptions: set[Subscription] = set()
         self._closed = False
         super().__init__(Intake(self._writer, self._reads, config.limits))
 
@@ -326,17 +325,14 @@ class Store(ActionRecorder[Action | None]):
             if session is None:
                 raise SessionNotFoundError(session_id)
             number = session.info.number
-        subscription = Subscription(
+        return Subscription(
             self._log,
             self._read_events,
             lambda: self._view.state,
             self._failure,
             after=after,
             session=number,
-            on_close=self._subscriptions.discard,
         )
-        self._subscriptions.add(subscription)
-        return subscription
 
     async def _read_events(self, after: int, number: int | None) -> tuple[list[Event], int]:
         reader, limit = self._journal.reader, self._config.limits.read_bytes
@@ -392,7 +388,7 @@ class Store(ActionRecorder[Action | None]):
             pending_bytes=writer.queued_bytes if writer is not None else 0,
             tail_events=len(log),
             tail_bytes=log.tail_bytes,
-            subscriber_count=len(self._subscriptions),
+            subscriber_count=log.readers,
         )
 
 
@@ -409,6 +405,7 @@ class OpenStore:
         self._path = path
         self._config = config
         self._read_only = read_only
+        self._storage: FileStorage | None = None
         self._store: Store | None = None
 
     def __await__(self) -> Generator[Any, None, Store]:
@@ -428,20 +425,25 @@ class OpenStore:
             await self._store.aclose()
 
     def _open_files(self) -> tuple[FileStorage, Journal]:
-        storage = FileStorage.open(self._path, read_only=self._read_only)
+        storage = self._storage = FileStorage.open(self._path, read_only=self._read_only)
         try:
             return storage, Journal.open(storage, self._config, read_only=self._read_only)
         except BaseException:
             storage.close()
             raise
 
+    def _abandon(self) -> None:
+        if self._storage is not None:
+            self._storage.close()
+
     async def _open(self) -> Store:
         io = Worker("memvid_async file")
-        opening = io.run(self._open_files)
+        opening = io.start(self._open_files)
         try:
-            storage, journal = await asyncio.shield(opening)
+            storage, journal = await opening.wait()
         except asyncio.CancelledError:
-            opening.add_done_callback(_abandon)
+            # The thread goes on: what it opened is closed behind it.
+            io.start(self._abandon)
             io.stop()
             raise
         except BaseException:
@@ -458,11 +460,6 @@ class OpenStore:
                 await store.aclose()
                 raise
         return store
-
-
-def _abandon(opening: asyncio.Future[tuple[FileStorage, Journal]]) -> None:
-    if not opening.cancelled() and opening.exception() is None:
-        opening.result()[0].close()
 
 
 def open_store(

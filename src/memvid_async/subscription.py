@@ -40,7 +40,6 @@ class Subscription(AsyncIterator[Event]):
         *,
         after: int,
         session: int | None,
-        on_close: Callable[[Subscription], None],
     ) -> None:
         self.last_sequence = after
         self._log = log
@@ -48,15 +47,17 @@ class Subscription(AsyncIterator[Event]):
         self._state = state
         self._failure = failure
         self._session = session
-        self._on_close = on_close
         # The last sequence taken into the buffer, or passed over as another session's.
         self._cursor = after
         self._buffer: deque[Event] = deque()
         self._delivered = after
         self._progress = anyio.Event()
-        self._closed = False
+        self._entered = self._closed = False
 
     async def __aenter__(self) -> Self:
+        if not self._entered:
+            self._entered = True
+            self._log.readers += 1
         return self
 
     async def __aexit__(
@@ -84,10 +85,11 @@ class Subscription(AsyncIterator[Event]):
 
     async def aclose(self) -> None:
         """Stop; iterating ends. Safe to call twice."""
+        if self._entered and not self._closed:
+            self._log.readers -= 1
         self._closed = True
         self._buffer.clear()
         self._progress.set()
-        self._on_close(self)
 
     async def __anext__(self) -> Event:
         """The next event.

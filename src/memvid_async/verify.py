@@ -7,7 +7,7 @@ from uuid import UUID
 
 from attrs import frozen
 
-from .events import Content
+from .events import Content, StoredContent
 from .format.codec import STORED, decode_events, decode_rows
 from .format.header import LOG_START, decode_header
 from .format.segment import Segment, SegmentKind, scan
@@ -20,7 +20,7 @@ from .storage import Storage
 
 # How much of the file is checked before others get their turn.
 _STEP_BYTES = 1024 * 1024
-_UNREAD = Content(None, b"", 0, "", 0)
+_UNREAD = Content(None, StoredContent(b"", 0, "", 0))
 
 
 @frozen

@@ -6,11 +6,50 @@ import asyncio
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
-_Job = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Any]", Callable[..., Any], tuple[Any, ...]]
+
+class Job(Generic[T]):
+    """A call that a worker makes. Cancelling who waits does not stop it: it can be awaited again,
+    as a thread goes on whatever happens on the loop."""
+
+    def __init__(self, call: Callable[..., T], args: tuple[Any, ...]) -> None:
+        self._call = call
+        self._args = args
+        self._loop = asyncio.get_running_loop()
+        self._waiter: asyncio.Future[None] | None = None
+        self._result: Any = None
+        self._error: BaseException | None = None
+        self.done = False
+
+    async def wait(self) -> T:
+        """The call's result, or its error."""
+        if not self.done:
+            self._waiter = self._loop.create_future()
+            await self._waiter
+        if self._error is not None:
+            raise self._error
+        result: T = self._result
+        return result
+
+    def make(self) -> None:
+        """Make the call, in the worker's thread."""
+        try:
+            self._result = self._call(*self._args)
+        except BaseException as error:
+            self._error = error
+        try:
+            self._loop.call_soon_threadsafe(self._settle)
+        except RuntimeError:
+            # The loop is closed; nobody waits any more.
+            pass
+
+    def _settle(self) -> None:
+        self.done = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
 
 class Worker:
@@ -19,19 +58,22 @@ class Worker:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._jobs: SimpleQueue[Job[Any] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
-    def run(self, call: Callable[..., T], *args: Any) -> asyncio.Future[T]:
-        """Start ``call(*args)`` in the thread. Cancelling the future does not stop the call."""
+    def start(self, call: Callable[..., T], *args: Any) -> Job[T]:
+        """Have ``call(*args)`` made in the thread, after those asked for before."""
         if self._thread is None:
             # A daemon: a loop that was dropped without aclose() must not keep the process alive.
             self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
             self._thread.start()
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
-        self._jobs.put((loop, future, call, args))
-        return future
+        job = Job(call, args)
+        self._jobs.put(job)
+        return job
+
+    async def run(self, call: Callable[..., T], *args: Any) -> T:
+        """The result of ``call(*args)``, made in the thread; cancelled, the call goes on."""
+        return await self.start(call, *args).wait()
 
     def stop(self) -> None:
         """Let the thread end once it has done what was asked of it so far."""
@@ -39,23 +81,5 @@ class Worker:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            loop, future, call, args = job
-            try:
-                result, error = call(*args), None
-            except BaseException as raised:
-                result, error = None, raised
-            try:
-                loop.call_soon_threadsafe(_settle, future, result, error)
-            except RuntimeError:
-                # The loop is closed; nobody waits any more.
-                pass
-            del job, future, call, args, result, error
-
-
-def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
-    if future.cancelled():
-        return
-    if error is None:
-        future.set_result(result)
-    else:
-        future.set_exception(error)
+            job.make()
+            del job

@@ -166,19 +166,19 @@ class Writer:
         self.queued_bytes = 0
         self._make_room()
         self._journal.fail(self._failure)
-        self._worker.run(self._journal.release)
+        self._worker.start(self._journal.release)
+        self._worker.stop()
         self._log.close()
 
     async def _in_thread(self, call: Callable[..., Any], *args: Any) -> Any:
         """Run a journal's call to its end, cancelled or not: a thread cannot be stopped, and what
         it writes must be known before anything else is."""
-        future = self._worker.run(call, *args)
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            self._cancelled = True
-            await asyncio.wait([future])
-            return future.result()
+        job = self._worker.start(call, *args)
+        while True:
+            try:
+                return await job.wait()
+            except asyncio.CancelledError:
+                self._cancelled = True
 
     async def _take_batch(self) -> None:
         batch = self._next_batch()

@@ -164,19 +164,22 @@ async def _verify(file: str, as_json: bool) -> int:
             result = await store.verify(
                 progress=lambda done, total: progress.update(task, completed=done, total=total)
             )
+        torn = store.recovery.bytes_dropped
     if as_json:
-        click.echo(documents.dump(documents.verify_document(result), indent=2))
+        click.echo(documents.dump(documents.verify_document(result, torn), indent=2))
     else:
-        _print_verified(file, result)
+        _print_verified(file, result, torn)
     return FINE if result.ok else BAD
 
 
-def _print_verified(file: str, result: VerifyReport) -> None:
+def _print_verified(file: str, result: VerifyReport, torn: int) -> None:
     click.echo(
         f"{printable(file, one_line=True)}: {'fine' if result.ok else 'DAMAGED'}: "
         f"{result.event_count} events, {result.session_count} sessions, "
         f"{result.content_count} contents in {result.byte_count} bytes"
     )
+    if torn:
+        click.echo(f"  torn tail: {torn} bytes, which the next opening for writing cuts")
     for problem in result.problems:
         click.echo(f"  at byte {problem.offset}: {printable(problem.message, one_line=True)}")
 

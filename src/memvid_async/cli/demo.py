@@ -197,7 +197,8 @@ async def _compare(store: Store, acks: list[Ack]) -> Findings:
     for summary in await store.list_sessions(include_open=True):
         session = await store.get_session(summary.session_id)
         actions.update({(str(session.session_id), a.index): a for a in session.actions})
-    findings = Findings(beyond=len(actions) - len({(a["session"], a["index"]) for a in acks}))
+    acked = {(ack["session"], ack["index"]) for ack in acks}
+    findings = Findings(beyond=len(actions.keys() - acked))
     for ack in acks:
         action = actions.get((ack["session"], ack["index"]))
         where = f"action {ack['index']} of session {ack['session']}"

@@ -187,7 +187,6 @@ def info_document(store: Store, statistics: StoreStatistics) -> Document:
     }
 
 
-def verify_document(report: VerifyReport) -> Document:
-    """What verifying found; a problem's offset is in bytes, or None."""
-    problems = [{"offset": p.offset, "message": p.message} for p in report.problems]
-    return {**attrs.asdict(report, recurse=False), "problems": problems}
+def verify_document(report: VerifyReport, bytes_dropped: int) -> Document:
+    """What verifying found, and the size of the torn tail behind it."""
+    return {**plain(attrs.asdict(report)), "bytes_dropped": bytes_dropped}

@@ -41,7 +41,7 @@ class Importer:
 
     async def run(self, transcripts: Iterable[str]) -> None:
         """Import the files, in order. The store is opened once there is something to record."""
-        task = self.progress.add_task("importing", total=0)
+        task = self.progress.add_task("importing", total=None)
         async with AsyncExitStack() as stack:
             store: Store | None = None
             for path in transcripts:

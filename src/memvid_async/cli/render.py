@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.progress import (
@@ -26,6 +26,7 @@ from .text import format_duration, format_size, format_time, printable, shorten
 _PIPE_WIDTH = 10_000  # wide enough that nothing is cut where no terminal sets a width
 _INDENT = "    "
 _LINE = 160
+_ID_DIGITS = (8, 13, 18, 23)  # where an id may be cut: before its dashes
 
 STYLES = {"ask": "cyan", "tool_call": "magenta", "find": "blue", "checkpoint": "yellow"}
 
@@ -69,18 +70,20 @@ def info_grid(info: Document) -> Table:
         "contents": f"{info['content_count']} kept once",
         "ambient session": info["active_session_id"] or "none",
         "compacted": f"{info['generation']} times",
-        "torn tail": f"{info['bytes_dropped']} bytes" if info["bytes_dropped"] else "none",
+        "torn tail": f"{info['bytes_dropped']} bytes",
     }
     for name, value in rows.items():
         grid.add_row(Text(name, style="bold"), Text(printable(str(value), one_line=True)))
     return grid
 
 
-def sessions_table(summaries: Iterable[SessionSummary]) -> Table:
-    """One session a row, oldest first."""
+def sessions_table(summaries: Sequence[SessionSummary]) -> Table:
+    """One session a row, in order; of the ids as much as tells them apart."""
+    ids = [str(summary.session_id) for summary in summaries]
+    digits = next((n for n in _ID_DIGITS if len({i[:n] for i in ids}) == len(ids)), None)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("session", no_wrap=True, min_width=36)
-    table.add_column("name", overflow="fold")
+    table.add_column("session", no_wrap=True)
+    table.add_column("name", overflow="fold", min_width=16)
     table.add_column("started (UTC)", no_wrap=True)
     table.add_column("lasted", justify="right", no_wrap=True)
     table.add_column("actions", justify="right", no_wrap=True)
@@ -88,9 +91,9 @@ def sessions_table(summaries: Iterable[SessionSummary]) -> Table:
     for summary in summaries:
         still_open = summary.ended_ns is None
         table.add_row(
-            Text(str(summary.session_id)),
+            Text(str(summary.session_id)[:digits]),
             Text(shorten(summary.name or "", 256)),
-            Text(format_time(summary.created_ns)),
+            Text(format_time(summary.created_ns).partition(".")[0]),
             Text(format_duration(summary.duration_ns)),
             Text(str(summary.action_count)),
             Text("open" if still_open else "ended", style="yellow" if still_open else ""),

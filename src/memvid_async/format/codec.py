@@ -13,7 +13,7 @@ from uuid import UUID
 
 import cbor2
 
-from ..config import RecordingConfig
+from ..config import recording_config
 from ..events import (
     EMPTY,
     Action,
@@ -29,6 +29,7 @@ from ..events import (
     SessionEnded,
     SessionStarted,
     StateSnapshot,
+    StoredContent,
     StoredMessages,
     Unknown,
 )
@@ -77,8 +78,8 @@ def _action_row(action: Action, messages: StoredMessages | None) -> list[Any]:
     row: list[Any] = [
         _NUMBERS[kind],
         action.index,
-        given if given is None else given.sequence or given.data,
-        result if result is None else result.sequence or result.data,
+        None if given is None else given.data if given.stored is None else given.stored.sequence,
+        None if result is None else result.data if result.stored is None else result.stored.sequence,
         action.duration_ms,
         action.affected_frames,
         action.task,
@@ -209,7 +210,7 @@ def read_stored(row: list[Any], sequence: int) -> Content:
     if not isinstance(data, (str, bytes)):
         raise TypeError("content is neither text nor bytes")
     size = len(data.encode()) if isinstance(data, str) else len(data)
-    return Content(None, digest, size, preview(data), sequence)
+    return Content(None, StoredContent(digest, size, preview(data), sequence))
 
 
 def _read_other(
@@ -241,7 +242,7 @@ _KNOWN = {ERASED, STARTED, ENDED, DELETED, STORED, CHECKPOINT, *ACTION_KINDS}
 
 def _read_started(row: list[Any]) -> SessionStarted:
     _, _, name, ambient, interval, most, metadata = row
-    config = RecordingConfig(auto_checkpoint_interval=interval, max_actions=most)
+    config = recording_config(interval, most)
     return SessionStarted(_optional(name, str), ambient is True, config, _read_map(metadata))
 
 

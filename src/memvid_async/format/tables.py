@@ -14,7 +14,7 @@ import cbor2
 import immutables
 from attrs import frozen
 
-from ..config import RecordingConfig
+from ..config import recording_config
 from ..model.state import NOTHING_HELD, Held, SessionInfo, SessionState, State
 from ..values import decode_value
 
@@ -131,7 +131,7 @@ def read_session_row(row: Any) -> Placed:
     _ints([number, created, last, actions, checkpoints, unmarked, chunk], 7)
     if not (isinstance(session_id, bytes) and len(session_id) == 16):
         raise ValueError("a session row has a bad id")
-    config = _config(interval, most)
+    config = recording_config(interval, most)
     info = SessionInfo(number, UUID(bytes=session_id), name, created, ambient is True, config)
     held, offsets = NOTHING_HELD, ()
     if ended is None:
@@ -139,15 +139,6 @@ def read_session_row(row: Any) -> Placed:
         held = _read_held(row[14])
     session = SessionState(info, last, ended, actions, checkpoints, unmarked, held)
     return Placed(session, chunk, offsets)
-
-
-_DEFAULT_CONFIG = RecordingConfig()
-
-
-def _config(interval: int, most: int | None) -> RecordingConfig:
-    if interval == 0 and most is None:
-        return _DEFAULT_CONFIG
-    return RecordingConfig(auto_checkpoint_interval=interval, max_actions=most)
 
 
 def _read_held(data: Any) -> Held:

@@ -61,7 +61,7 @@ class AskStep:
     response: str
     model: str
     task: str
-    metadata: dict[str, Any]
+    metadata: Mapping[str, Any]
 
 
 @frozen
@@ -72,7 +72,7 @@ class ToolCallStep:
     arguments: Any
     result: str | None
     task: str
-    metadata: dict[str, Any]
+    metadata: Mapping[str, Any]
 
 
 Step = AskStep | ToolCallStep
@@ -454,16 +454,18 @@ async def restore_run(store: Store, session_id: UUID) -> Any:
     for action in session.actions:
         if KEY not in action.metadata:
             continue
-        output = None if action.output is None else await _read_text(store, action.output)
+        output = await _read_text(store, action.output)
         if isinstance(action.details, AskDetails):
-            query = await _read_text(store, action.input)
+            query = await _read_text(store, action.input) or ""
             steps.append(AskStep(query, output or "", action.details.model, "", action.metadata))
         elif isinstance(action.details, ToolCallDetails):
             steps.append(ToolCallStep(action.details.name, None, output, "", action.metadata))
     return await to_thread.run_sync(rebuild_run, session.metadata, steps)
 
 
-async def _read_text(store: Store, content: Content) -> str:
+async def _read_text(store: Store, content: Content | None) -> str | None:
+    if content is None:
+        return None
     try:
         return (await store.read_content(content)).decode()
     except UnicodeDecodeError:

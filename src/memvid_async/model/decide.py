@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 from uuid import UUID
 
+from ..config import DEFAULT_RECORDING
 from ..errors import (
     InvalidValueError,
     NoActiveSessionError,
@@ -37,6 +38,7 @@ from ..events import (
     SessionEnded,
     SessionStarted,
     StateSnapshot,
+    StoredContent,
     ToolCallDetails,
     UpdateDetails,
     content_digest,
@@ -46,6 +48,7 @@ from .commands import (
     CreateCheckpoint,
     DeleteSession,
     EndSession,
+    LargeContent,
     Prepared,
     RecordAction,
     ResumeSession,
@@ -101,99 +104,101 @@ def _need_open_session(state: State, number: int | None) -> SessionState:
     return session
 
 
-class _Events:
-    """A command's events as they come about, numbered from the state's last."""
-
-    def __init__(self, state: State, session: SessionState, now: int) -> None:
-        self.all: list[Event] = []
-        self.now = now
-        self._session_id = session.info.session_id
-        self._number = session.info.number
-        self.next = state.last_sequence + 1
-
-    def add(self, payload: Payload) -> None:
-        self.all.append(Event(self.next, self.now, self._session_id, payload, self._number))
-        self.next += 1
-
-    def add_content(self, payload: ContentStored) -> None:
-        """Content belongs to the file: other sessions may refer to it."""
-        self.all.append(Event(self.next, self.now, None, payload))
-        self.next += 1
-
-
 def _record(state: State, command: RecordAction, now: int, known: Known) -> Decision:
     session = _open_session(state, command.number)
     if session is None:
         return [], None
-    events = _Events(state, session, now)
-    store = _content_storing(events, known)
-    given = _content(command.input, store)
-    result = _content(command.output, store)
-    stored, count, index = None, 0, session.action_count
-    if command.messages is not None:
-        count = len(command.messages.items)
+    info, index = session.info, session.action_count
+    given, result, messages = command.input, command.output, command.messages
+    events: list[Event] = []
+    stored, count = None, 0
+    contents = _Contents(state.last_sequence, now, known, events)
+    given_content = None if given is None else contents.content(given)
+    result_content = None if result is None else contents.content(result)
+    if messages is not None:
+        count = len(messages.items)
         stored = keep_messages(
-            session.held, command.messages, index, given, result, _string_storing(store)
+            session.held, messages, index, given_content, result_content, contents.store_string
         )
+    sequence = state.last_sequence + len(events) + 1
     action = Action(
         index,
-        events.next,
+        sequence,
         now,
         command.kind,
         make_details(command.kind, command.detail, command.frames, count),
-        given,
-        result,
+        given_content,
+        result_content,
         command.frames,
         command.duration_ms,
         command.task,
         command.error,
         command.metadata,
     )
-    events.add(ActionRecorded(action, stored))
-    config = session.info.config
-    if config.auto_checkpoint_interval or config.max_actions is not None:
+    payload = ActionRecorded(action, stored)
+    events.append(Event(sequence, now, info.session_id, payload, info.number))
+    if info.config is not DEFAULT_RECORDING:
         _follow_up(state, session, events)
-    return events.all, action
+    return events, action
 
 
-def _follow_up(state: State, session: SessionState, events: _Events) -> None:
+class _Contents:
+    """The contents of one command: those not known yet become events before the action's."""
+
+    __slots__ = ("_events", "_known", "_last", "_now")
+
+    def __init__(self, last: int, now: int, known: Known, events: list[Event]) -> None:
+        self._last = last
+        self._now = now
+        self._known = known
+        self._events = events
+
+    def content(self, data: Prepared) -> Content:
+        if type(data) is not LargeContent:
+            return Content(data)  # type: ignore[arg-type]
+        sequence = self._store(data.digest, data.size, data.data)
+        return Content(None, StoredContent(data.digest, data.size, data.preview, sequence))
+
+    def store_string(self, data: str | bytes) -> int:
+        size = len(data.encode()) if isinstance(data, str) else len(data)
+        return self._store(content_digest(data), size, data)
+
+    def _store(self, digest: bytes, size: int, data: str | bytes) -> int:
+        sequence = self._known.get(digest)
+        if sequence is None:
+            for event in self._events:
+                if event.payload.digest == digest:  # type: ignore[union-attr]
+                    return event.sequence
+            sequence = self._last + len(self._events) + 1
+            # No session's: others may come to refer to it.
+            payload = ContentStored(digest, size, data)
+            self._events.append(Event(sequence, self._now, None, payload))
+        return sequence
+
+
+def _follow_up(state: State, session: SessionState, events: list[Event]) -> None:
     """The checkpoint that is due after the action, and the end that ``max_actions`` sets."""
     config = session.info.config
     interval, most = config.auto_checkpoint_interval, config.max_actions
     if interval and session.unmarked + 1 >= interval:
-        _checkpoint(state, session, events, session.action_count + 1, None)
+        last = events[-1]
+        payload = _checkpoint(
+            state, session, session.action_count + 1, last.sequence + 1, last.time_ns, None
+        )
+        events.append(_after(last, payload))
     if most is not None and session.action_count - session.checkpoint_count + 1 >= most:
-        events.add(SessionEnded())
+        events.append(_after(events[-1], SessionEnded()))
 
 
-def _content(data: Prepared | None, store: Callable[[Any], int]) -> Content | None:
-    if data is None:
-        return None
-    if isinstance(data, (str, bytes)):
-        return Content(data)
-    return Content(None, data.digest, data.size, data.preview, store(data))
+def _after(last: Event, payload: Payload) -> Event:
+    """The event that follows ``last`` in the same command and session."""
+    return Event(last.sequence + 1, last.time_ns, last.session_id, payload, last.session)
 
 
-def _content_storing(events: _Events, known: Known) -> Callable[[Any], int]:
-    """A function that gives the sequence of large content, storing what is not known yet."""
-    own: dict[bytes, int] = {}
-
-    def store(content: Any) -> int:
-        sequence = own.get(content.digest) or known.get(content.digest)
-        if sequence is None:
-            sequence = own[content.digest] = events.next
-            events.add_content(ContentStored(content.digest, content.size, content.data))
-        return sequence
-
-    return store
-
-
-def _string_storing(store: Callable[[Any], int]) -> Callable[[str | bytes], int]:
-    def store_string(data: str | bytes) -> int:
-        size = len(data.encode()) if isinstance(data, str) else len(data)
-        return store(ContentStored(content_digest(data), size, data))
-
-    return store_string
+def _first(state: State, session: SessionState, now: int, payload: Payload) -> Event:
+    """The one event of a command, in the session."""
+    info = session.info
+    return Event(state.last_sequence + 1, now, info.session_id, payload, info.number)
 
 
 def make_details(
@@ -219,20 +224,15 @@ _FRAME_DETAILS: dict[ActionKind, Callable[[int], Details]] = {
 
 
 def _checkpoint(
-    state: State, session: SessionState, events: _Events, index: int, task: str | None
-) -> Action:
-    sequence = events.next
+    state: State, session: SessionState, index: int, sequence: int, now: int, task: str | None
+) -> CheckpointCreated:
     snapshot = StateSnapshot(
         frame_count=state.frame_count,
         memory_hash=state.memory_hash,
         log_sequence=sequence - 1,
         generation=state.generation,
     )
-    payload = make_checkpoint(
-        session.checkpoint_count, index, sequence, events.now, snapshot, task
-    )
-    events.add(payload)
-    return payload.action
+    return make_checkpoint(session.checkpoint_count, index, sequence, now, snapshot, task)
 
 
 def make_checkpoint(
@@ -273,9 +273,7 @@ def _end(state: State, command: EndSession, now: int) -> Decision:
             raise SessionNotFoundError(number)
         number = found.info.number
     session = _need_open_session(state, number)
-    events = _Events(state, session, now)
-    events.add(SessionEnded(command.error))
-    return events.all, session
+    return [_first(state, session, now, SessionEnded(command.error))], session
 
 
 def _resume(state: State, command: ResumeSession, now: int) -> Decision:
@@ -291,16 +289,15 @@ def _delete(state: State, command: DeleteSession, now: int) -> Decision:
     session = state.find(command.session_id)
     if session is None:
         raise SessionNotFoundError(command.session_id)
-    events = _Events(state, session, now)
-    events.add(SessionDeleted())
-    return events.all, session
+    return [_first(state, session, now, SessionDeleted())], session
 
 
 def _mark(state: State, command: CreateCheckpoint, now: int) -> Decision:
     session = _need_open_session(state, command.number)
-    events = _Events(state, session, now)
-    action = _checkpoint(state, session, events, session.action_count, command.task)
-    return events.all, action
+    payload = _checkpoint(
+        state, session, session.action_count, state.last_sequence + 1, now, command.task
+    )
+    return [_first(state, session, now, payload)], payload.action
 
 
 _DECIDERS: dict[type, Callable[[State, Any, int], Decision]] = {
