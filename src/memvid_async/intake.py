@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from itertools import count
 from typing import Any
@@ -87,21 +87,20 @@ class Intake:
             raise StoreReadOnlyError("the store was opened read-only")
         return self._writer
 
-    async def record(
+    def record(
         self,
         number: int | None,
         kind: ActionKind,
         detail: tuple[Any, ...],
-        *,
-        given: object = None,
-        result: object = None,
-        frames: Iterable[int] = (),
+        given: object,
+        result: object,
+        frames: Iterable[int],
         duration_ms: float,
         task: str | None,
         error: str | None,
         metadata: Mapping[str, Any] | None,
         messages: Sequence[Any] = (),
-    ) -> Action | None:
+    ) -> Awaitable[Action | None]:
         """Record an action in the session ``number``, the ambient one for None."""
         task = self._task_name() if task is None else self._check_task(task)
         arguments = (self.limits, number, kind, detail, given, result, frames, duration_ms)
@@ -109,15 +108,18 @@ class Intake:
         size = _SMALL_COMMAND_BYTES + rough_size(given) + rough_size(result)
         if metadata is not None or messages != ():
             size += rough_size(metadata) + rough_size(messages)
-        if size < _OFF_LOOP_BYTES:
-            command = prepare_action(*arguments, *rest)
-        else:
-            command = await self._preparing.run(prepare_action, *arguments, *rest)
         writer = self._need_writer()
-        if writer.is_full:
-            await writer.wait_for_room()
-        action: Action | None = await writer.submit(command, size)
-        return action
+        if size >= _OFF_LOOP_BYTES or writer.is_full:
+            return self._record_slowly(writer, (*arguments, *rest), size)
+        return writer.submit(prepare_action(*arguments, *rest), size)
+
+    async def _record_slowly(self, writer: Writer, arguments: tuple[Any, ...], size: int) -> Any:
+        if size >= _OFF_LOOP_BYTES:
+            command = await self._preparing.run(prepare_action, *arguments)
+        else:
+            command = prepare_action(*arguments)
+        await writer.wait_for_room()
+        return await writer.submit(command, size)
 
     def _check_task(self, task: str) -> str:
         return prepare_text(task, "task", "name_chars", self.limits.name_chars)

@@ -16,6 +16,7 @@ from .model.messages import CONTENT_BYTES, Messages, prefix_hashes
 from .values import check_text, decode_value, encode_value, preview
 
 _MOST_FRAME_ID = 2**63 - 1
+_INT = {int}
 
 
 def prepare_text(value: object, what: str, limit: str, allowed: int) -> str:
@@ -23,6 +24,8 @@ def prepare_text(value: object, what: str, limit: str, allowed: int) -> str:
 
     :raises InvalidValueError, LimitExceededError: when it is anything else.
     """
+    if type(value) is str and len(value) <= allowed and value.isascii():
+        return value
     text = check_text(value, what)
     if len(text) > allowed:
         raise LimitExceededError(limit, len(text), allowed)
@@ -36,6 +39,8 @@ def prepare_content(value: object, what: str, limits: Limits) -> Prepared | None
     """
     if value is None:
         return None
+    if type(value) is str and len(value) < CONTENT_BYTES and value.isascii():
+        return value
     if isinstance(value, str):
         text = check_text(value, what)
         size = len(text) if text.isascii() else len(text.encode())
@@ -100,6 +105,9 @@ def prepare_frames(values: Iterable[Any], limits: Limits) -> tuple[int, ...]:
         raise InvalidValueError(f"frame ids must be given in a sequence, not {values!r}") from None
     if len(frames) > limits.frames:
         raise LimitExceededError("frames", len(frames), limits.frames)
+    if set(map(type, frames)) <= _INT and 0 <= min(frames, default=0):
+        if max(frames, default=0) <= _MOST_FRAME_ID:
+            return frames
     for frame in frames:
         prepare_count(frame, "a frame id")
     return frames
@@ -166,7 +174,7 @@ def rough_size(value: object) -> int:
     """About how many bytes a value holds; it may be of any type."""
     if value is None:
         return 0
-    if isinstance(value, (str, bytes)):
+    if type(value) is str or isinstance(value, (str, bytes)):
         return len(value)
     if isinstance(value, Mapping):
         return 8 * len(value) + sum(map(rough_size, value.values()))

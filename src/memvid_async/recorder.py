@@ -4,7 +4,7 @@ one open session."""
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 from uuid import UUID
@@ -36,8 +36,11 @@ class ActionRecorder(ABC, Generic[AnyAction]):
         self._intake = intake
 
     @abstractmethod
-    async def _record(self, kind: ActionKind, detail: tuple[Any, ...], **rest: Any) -> AnyAction:
-        """Record an action: its kind, and the arguments of :meth:`Intake.record` by name."""
+    def _number(self) -> int | None:
+        """The number of the session to record into; None for the ambient one."""
+
+    def _record(self, kind: ActionKind, detail: tuple[Any, ...], *rest: Any) -> Awaitable[Any]:
+        return self._intake.record(self._number(), kind, detail, *rest)
 
     def _name(self, value: object, what: str) -> str:
         return prepare_text(value, what, "name_chars", self._intake.limits.name_chars)
@@ -62,18 +65,19 @@ class ActionRecorder(ABC, Generic[AnyAction]):
         model. ``messages``: the prompt as it went to the model, one item a message; a prefix that
         an earlier ask of the session already holds is not stored again.
         """
-        return await self._record(
+        action: AnyAction = await self._record(
             ActionKind.ASK,
             (self._name(provider, "provider"), self._name(model, "model")),
-            given=_needed(query, "query"),
-            result=response,
-            frames=retrieved_frames,
-            duration_ms=duration_ms,
-            task=task,
-            error=error,
-            metadata=metadata,
-            messages=messages,
+            _needed(query, "query"),
+            response,
+            retrieved_frames,
+            duration_ms,
+            task,
+            error,
+            metadata,
+            messages,
         )
+        return action
 
     async def record_find(
         self,
@@ -88,16 +92,18 @@ class ActionRecorder(ABC, Generic[AnyAction]):
         metadata: Mapping[str, Any] | None = None,
     ) -> AnyAction:
         """Record a search: its mode, how many results it reported and the frames it named."""
-        return await self._record(
+        action: AnyAction = await self._record(
             ActionKind.FIND,
             (self._name(mode, "mode"), prepare_count(result_count, "result_count")),
-            given=_needed(query, "query"),
-            frames=result_frames,
-            duration_ms=duration_ms,
-            task=task,
-            error=error,
-            metadata=metadata,
+            _needed(query, "query"),
+            None,
+            result_frames,
+            duration_ms,
+            task,
+            error,
+            metadata,
         )
+        return action
 
     async def record_put(
         self,
@@ -110,16 +116,18 @@ class ActionRecorder(ABC, Generic[AnyAction]):
         metadata: Mapping[str, Any] | None = None,
     ) -> AnyAction:
         """Record that somebody put a frame; it creates none in this store."""
-        return await self._record(
+        action: AnyAction = await self._record(
             ActionKind.PUT,
             (),
-            given=_needed(data, "data"),
-            frames=(frame_id,),
-            duration_ms=duration_ms,
-            task=task,
-            error=error,
-            metadata=metadata,
+            _needed(data, "data"),
+            None,
+            (frame_id,),
+            duration_ms,
+            task,
+            error,
+            metadata,
         )
+        return action
 
     async def record_put_many(
         self,
@@ -131,15 +139,18 @@ class ActionRecorder(ABC, Generic[AnyAction]):
         metadata: Mapping[str, Any] | None = None,
     ) -> AnyAction:
         """Record that somebody put several frames at once."""
-        return await self._record(
+        action: AnyAction = await self._record(
             ActionKind.PUT_MANY,
             (),
-            frames=frame_ids,
-            duration_ms=duration_ms,
-            task=task,
-            error=error,
-            metadata=metadata,
+            None,
+            None,
+            frame_ids,
+            duration_ms,
+            task,
+            error,
+            metadata,
         )
+        return action
 
     async def record_update(
         self,
@@ -152,16 +163,18 @@ class ActionRecorder(ABC, Generic[AnyAction]):
         metadata: Mapping[str, Any] | None = None,
     ) -> AnyAction:
         """Record that somebody replaced a frame's content."""
-        return await self._record(
+        action: AnyAction = await self._record(
             ActionKind.UPDATE,
             (),
-            given=_needed(data, "data"),
-            frames=(frame_id,),
-            duration_ms=duration_ms,
-            task=task,
-            error=error,
-            metadata=metadata,
+            _needed(data, "data"),
+            None,
+            (frame_id,),
+            duration_ms,
+            task,
+            error,
+            metadata,
         )
+        return action
 
     async def record_delete(
         self,
@@ -173,15 +186,18 @@ class ActionRecorder(ABC, Generic[AnyAction]):
         metadata: Mapping[str, Any] | None = None,
     ) -> AnyAction:
         """Record that somebody deleted a frame."""
-        return await self._record(
+        action: AnyAction = await self._record(
             ActionKind.DELETE,
             (),
-            frames=(frame_id,),
-            duration_ms=duration_ms,
-            task=task,
-            error=error,
-            metadata=metadata,
+            None,
+            None,
+            (frame_id,),
+            duration_ms,
+            task,
+            error,
+            metadata,
         )
+        return action
 
     async def record_tool_call(
         self,
@@ -196,16 +212,18 @@ class ActionRecorder(ABC, Generic[AnyAction]):
     ) -> AnyAction:
         """Record a tool call. ``arguments`` is any CBOR value, kept and hashed in its
         deterministic encoding; ``result`` is None where there was none."""
-        return await self._record(
+        action: AnyAction = await self._record(
             ActionKind.TOOL_CALL,
             (self._name(name, "name"),),
-            given=arguments,
-            result=result,
-            duration_ms=duration_ms,
-            task=task,
-            error=error,
-            metadata=metadata,
+            arguments,
+            result,
+            (),
+            duration_ms,
+            task,
+            error,
+            metadata,
         )
+        return action
 
 
 def _needed(value: object, what: str) -> object:
@@ -225,7 +243,7 @@ class SessionRecorder(ActionRecorder[Action]):
     def __init__(self, intake: Intake, command: StartSession | ResumeSession) -> None:
         super().__init__(intake)
         self._command = command
-        self._number: int | None = None
+        self._session: int | None = None
         self._leave: Callable[[], None] | None = None
 
     @property
@@ -234,10 +252,10 @@ class SessionRecorder(ActionRecorder[Action]):
         return self._command.session_id
 
     async def __aenter__(self) -> Self:
-        if self._number is not None:
+        if self._session is not None:
             raise InvalidValueError("a session recorder is entered once; make another")
-        self._number = await self._intake.open_session(self._command)
-        self._leave = self._intake.enter(self._number)
+        self._session = await self._intake.open_session(self._command)
+        self._leave = self._intake.enter(self._session)
         return self
 
     async def __aexit__(
@@ -248,21 +266,16 @@ class SessionRecorder(ActionRecorder[Action]):
     ) -> None:
         assert self._leave is not None
         self._leave()
-        await self._intake.leave_session(self._opened(), exc)
+        await self._intake.leave_session(self._number(), exc)
 
-    def _opened(self) -> int:
-        if self._number is None:
+    def _number(self) -> int:
+        if self._session is None:
             raise NoActiveSessionError("the session is not open; use it in an async with block")
-        return self._number
-
-    async def _record(self, kind: ActionKind, detail: tuple[Any, ...], **rest: Any) -> Action:
-        action = await self._intake.record(self._opened(), kind, detail, **rest)
-        assert action is not None
-        return action
+        return self._session
 
     async def create_checkpoint(self) -> int:
         """Mark a checkpoint in this session; its id, counted from 0 within the session.
 
         :raises SessionEndedError: when the session takes no further actions.
         """
-        return await self._intake.checkpoint(self._opened())
+        return await self._intake.checkpoint(self._number())

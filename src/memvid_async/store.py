@@ -211,10 +211,8 @@ class Store(ActionRecorder[Action | None]):
         command = self._start_command(None, None, None, ambient=True)
         await self._intake.submit(evolve(command, if_none=True))
 
-    async def _record(
-        self, kind: ActionKind, detail: tuple[Any, ...], **rest: Any
-    ) -> Action | None:
-        return await self._intake.record(self._intake.entered, kind, detail, **rest)
+    def _number(self) -> int | None:
+        return self._intake.entered
 
     # Sessions of the caller's own.
 

@@ -6,9 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any
-
-from attrs import define
+from typing import Any, NamedTuple
 
 from .config import Durability, StoreConfig
 from .errors import (
@@ -30,8 +28,7 @@ _BATCH_COMMANDS = 256
 _INLINE_BYTES = 8 * 1024
 
 
-@define(eq=False)
-class Request:
+class Request(NamedTuple):
     """A command in the queue, with who waits for it. ``command`` None is a barrier."""
 
     command: Command | None

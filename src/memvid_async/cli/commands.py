@@ -37,7 +37,7 @@ def cli() -> None:
     """
 
 
-file_argument = click.argument("file", type=click.Path())
+file_argument = click.argument("file", type=click.Path(readable=False))
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
 

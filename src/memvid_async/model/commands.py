@@ -4,7 +4,7 @@ hashed, so that deciding is cheap and cannot fail half-way."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from attrs import frozen
@@ -72,8 +72,7 @@ class CreateCheckpoint:
     task: str | None = None
 
 
-@frozen
-class RecordAction:
+class RecordAction(NamedTuple):
     """Record an action; ``number`` None stands for the ambient session, if there is one.
 
     ``detail`` is what the kind adds: ``(provider, model)`` of an ask, ``(mode, result_count)`` of

@@ -112,14 +112,18 @@ def _record(state: State, command: RecordAction, now: int, known: Known) -> Deci
     given, result, messages = command.input, command.output, command.messages
     events: list[Event] = []
     stored, count = None, 0
-    contents = _Contents(state.last_sequence, now, known, events)
-    given_content = None if given is None else contents.content(given)
-    result_content = None if result is None else contents.content(result)
-    if messages is not None:
-        count = len(messages.items)
-        stored = keep_messages(
-            session.held, messages, index, given_content, result_content, contents.store_string
-        )
+    if messages is None and type(given) is not LargeContent and type(result) is not LargeContent:
+        given_content = None if given is None else Content(given)  # type: ignore[arg-type]
+        result_content = None if result is None else Content(result)  # type: ignore[arg-type]
+    else:
+        contents = _Contents(state.last_sequence, now, known, events)
+        given_content = None if given is None else contents.content(given)
+        result_content = None if result is None else contents.content(result)
+        if messages is not None:
+            count = len(messages.items)
+            stored = keep_messages(
+                session.held, messages, index, given_content, result_content, contents.store_string
+            )
     sequence = state.last_sequence + len(events) + 1
     action = Action(
         index,

@@ -1,8 +1,13 @@
 """The folded state. Frozen values over persistent maps: a reader keeps a state for as long as it
-likes, the writer makes the next one."""
+likes, the writer makes the next one.
+
+Two of them are made per event. They are named tuples, which Python makes in half the time of a
+frozen attrs class.
+"""
 
 from __future__ import annotations
 
+from typing import NamedTuple
 from uuid import UUID
 
 import immutables
@@ -31,8 +36,7 @@ Held = immutables.Map[bytes, tuple[int, int]]
 NOTHING_HELD: Held = immutables.Map()
 
 
-@frozen
-class SessionState:
+class SessionState(NamedTuple):
     """A session as folded so far.
 
     ``unmarked``: actions since the last checkpoint. Every checkpoint is an action too, so the
@@ -61,8 +65,7 @@ class SessionState:
         )
 
 
-@frozen
-class State:
+class State(NamedTuple):
     """Everything that deciding needs. ``sessions`` is keyed by number and holds no deleted one.
 
     ``beyond``: an event that must be understood was not; this release may only read the file.

@@ -1,0 +1,71 @@
+"""A process that records many small actions, to be measured or killed from outside.
+
+    python -m benchmarks.child FILE SESSIONS ACTIONS TOGETHER [--hold]
+
+records SESSIONS sessions of ACTIONS actions, TOGETHER of them at a time and taking turns, prints
+one line of JSON once everything is durable, and closes the store; with `--hold` it waits to be
+killed instead.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+from pathlib import Path
+
+from memvid_async import Durability, Store, StoreConfig, open_store
+
+from .machine import peak_resident_bytes, resident_bytes
+
+WARM_UP = 1_000
+
+
+async def record_session(store: Store, name: str, actions: int) -> None:
+    """Record one session of small actions, giving way to the others after each."""
+    async with store.session(name) as recorder:
+        for number in range(actions):
+            await recorder.record_find(
+                f"topic {number}", mode="lex", result_count=1, result_frames=(number,)
+            )
+            await asyncio.sleep(0)
+
+
+async def record(path: Path, sessions: int, actions: int, together: int) -> dict[str, float]:
+    """Record, and report the seconds it took and the bytes by which the process grew."""
+    async with open_store(path, config=StoreConfig(durability=Durability.BUFFERED)) as store:
+        await record_session(store, "warm-up", WARM_UP)
+        await store.sync()
+        before, start = resident_bytes(), time.perf_counter()
+        numbers = iter(range(sessions))
+
+        async def work() -> None:
+            for number in numbers:
+                await record_session(store, f"session {number}", actions)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(together):
+                group.create_task(work())
+        await store.sync()
+        seconds = time.perf_counter() - start
+        growth = max(resident_bytes(), peak_resident_bytes()) - before
+        report = {"seconds": seconds, "before": before, "growth": growth}
+        print(json.dumps(report), flush=True)
+        if "--hold" in sys.argv:
+            await asyncio.Event().wait()
+    return report
+
+
+def main() -> None:
+    """Run the command line above."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("file", type=Path)
+    for name in ("sessions", "actions", "together"):
+        parser.add_argument(name, type=int)
+    parser.add_argument("--hold", action="store_true")
+    options = parser.parse_args()
+    asyncio.run(record(options.file, options.sessions, options.actions, options.together))
+
+
+if __name__ == "__main__":
+    main()

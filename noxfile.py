@@ -1,0 +1,64 @@
+"""The development sessions: `nox` runs the checks, `nox -s bench` and `nox -s demo` the rest."""
+
+import nox
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+PYTHONS = nox.project.python_versions(PROJECT)
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "venv"
+nox.options.error_on_missing_interpreters = False
+nox.options.sessions = ["tests", "lint", "types", "docs"]
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Run the tests on each installed Python of the classifiers; missing ones are skipped."""
+    session.install("-e", ".[cli,test]")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Run the tests once under coverage and print what they leave out."""
+    session.install("-e", ".[cli,test]")
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "combine", "--quiet")
+    session.run("coverage", "report")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and formatting."""
+    session.install(*PROJECT["project"]["optional-dependencies"]["lint"])
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Type-check the library, the benchmarks and a file written as a user would write it."""
+    session.install("-e", ".[cli,types]")
+    session.run("mypy")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Check links, code blocks and the list of public names in README and docs/."""
+    session.install("-e", ".[cli]")
+    session.run("python", "scripts/check_docs.py")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure and write benchmarks/report.md (`-- --quick` for a trial run)."""
+    session.install("-e", ".[bench]")
+    session.run("python", "-m", "benchmarks", *session.posargs)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Run the README's demonstration."""
+    session.install(".[cli]")
+    session.run("memvid-async", "demo", *session.posargs)

@@ -1,0 +1,82 @@
+"""What tests share: event loops, hypothesis profiles, real data, stores that get verified."""
+
+import importlib.util
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from memvid_async import Store, StoreConfig, open_store
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED_DATA = ROOT.parent / "shared" / "data"
+
+# A failing example is printed as a line to paste: a run elsewhere is repeated without its database.
+COMMON = {
+    "deadline": None,
+    "print_blob": True,
+    "suppress_health_check": [HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+}
+settings.register_profile("default", max_examples=50, **COMMON)
+settings.register_profile("ci", max_examples=200, derandomize=True, **COMMON)
+settings.register_profile("long", max_examples=5_000, **COMMON)
+settings.load_profile(
+    os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default")
+)
+
+BACKENDS = [pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio")]
+if importlib.util.find_spec("uvloop"):
+    BACKENDS.append(pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"))
+
+MakeStore = Callable[..., Awaitable[Store]]
+
+
+@pytest.fixture(scope="session", params=BACKENDS)
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
+    """Run every async test under each event loop.
+
+    Session scope groups the tests by loop. A module whose cost lies in child processes or in the
+    disk overrides this fixture with `asyncio` alone.
+    """
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Return the folder of real data beside the repository; skip the test without it."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("no ../shared/data beside the repository")
+    return SHARED_DATA
+
+
+@pytest.fixture
+async def make_store(anyio_backend: object, tmp_path: Path) -> AsyncIterator[MakeStore]:
+    """Open stores in the test's folder; when the test ends, close each and demand that it verifies.
+
+    `check=False` is for tests that damage their file on purpose.
+    """
+    stores: list[Store] = []
+    paths: dict[Path, bool] = {}
+
+    async def make(
+        name: str | Path = "store.mva",
+        *,
+        config: StoreConfig | None = None,
+        read_only: bool = False,
+        check: bool = True,
+    ) -> Store:
+        path = tmp_path / name
+        store = await open_store(path, config=config or StoreConfig(), read_only=read_only)
+        stores.append(store)
+        paths[path] = check and paths.get(path, True)
+        return store
+
+    yield make
+    for store in stores:
+        await store.aclose()
+    for path in [path for path, check in paths.items() if check]:
+        async with open_store(path, read_only=True) as store:
+            report = await store.verify()
+        assert report.ok, f"{path.name}: {report.problems}"

@@ -1,0 +1,424 @@
+"""Chat runs as sessions: what becomes what, and that exactly what was read comes back."""
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import cbor2
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from memvid_async import Durability, InvalidValueError, Limits, StoreConfig
+from memvid_async.interop.openai_chat import (
+    KEY,
+    AskStep,
+    ToolCallStep,
+    plan_run,
+    read_plans,
+    rebuild_run,
+    record_run,
+    restore_run,
+)
+from memvid_async.interop.transcripts import TranscriptError, open_transcripts, parse_runs
+
+CALL = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": '{"at":"it"}'}}
+CHAT = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "What is it?"},
+    {"role": "assistant", "content": None, "tool_calls": [CALL]},
+    {"role": "tool", "tool_call_id": "c1", "name": "look", "content": "A cat."},
+    {"role": "assistant", "content": "It is a cat."},
+    {"role": "user", "content": "Thanks."},
+]
+
+
+def same(left: Any, right: Any) -> bool:
+    """Equal as JSON: 1, 1.0 and True are three values."""
+    return json.dumps(left, sort_keys=True) == json.dumps(right, sort_keys=True)
+
+
+def runs_of(value: Any, name: str = "chat.json") -> list[Any]:
+    data = value if isinstance(value, bytes) else json.dumps(value).encode()
+    return [run for part in open_transcripts(name, data) for run in parse_runs(part)]
+
+
+def plan_of(messages: list[Any], **fields: Any) -> Any:
+    (run,) = runs_of({"messages": messages, **fields})
+    return plan_run(run)
+
+
+def stored(plan: Any) -> tuple[dict[str, Any], list[Any]]:
+    """A plan as a store gives it back: metadata in deterministic CBOR, sorted keys and all."""
+
+    def through(value: Any) -> Any:
+        return cbor2.loads(cbor2.dumps(value, canonical=True))
+
+    steps = [
+        AskStep(s.query, s.response, "", "", through(s.metadata))
+        if isinstance(s, AskStep)
+        else ToolCallStep(s.name, None, s.result, "", through(s.metadata))
+        for s in plan.steps
+    ]
+    return through(plan.metadata), steps
+
+
+# --- planning ----------------------------------------------------------------------------------
+
+
+def test_a_chat_as_steps():
+    plan = plan_of(CHAT, task_id=7)
+    assert plan.name == "chat"
+    first, call, second = plan.steps
+    assert (first.query, json.loads(first.response)) == (
+        "What is it?",
+        {"content": None, "tool_calls": [CALL]},
+    )
+    assert (call.name, call.arguments, call.result) == ("look", {"at": "it"}, "A cat.")
+    assert (second.query, second.response) == ("A cat.", "It is a cat.")
+    about = plan.metadata[KEY]
+    assert about["fields"] == {"task_id": 7}
+    assert about["messages"] == [
+        {"position": 0, "message": CHAT[0]},
+        {"position": 5, "message": CHAT[5]},
+    ]
+
+
+def test_several_messages_are_answered_at_once():
+    calls = [{**CALL, "id": "c1"}, {**CALL, "id": "c2"}]
+    plan = plan_of(
+        [
+            {"role": "user", "content": "One."},
+            {"role": "user", "content": "Two."},
+            {"role": "assistant", "content": "Both.", "tool_calls": calls},
+            {"role": "tool", "tool_call_id": "c2", "content": "second"},
+            {"role": "tool", "tool_call_id": "c1", "content": "first"},
+            {"role": "user", "content": "Well?"},
+            {"role": "assistant", "content": "Done."},
+        ]
+    )
+    ask, first, second, last = plan.steps
+    assert ask.query == "One.\n\nTwo."
+    assert (first.result, second.result) == ("first", "second")
+    assert last.query == "second\n\nfirst\n\nWell?"
+
+
+def test_a_call_without_a_result():
+    plan = plan_of([*CHAT[:3], {"role": "exit", "content": "gone"}])
+    assert [step.result for step in plan.steps[1:]] == [None]
+    assert plan.metadata[KEY]["messages"][-1] == {
+        "position": 3,
+        "message": {"role": "exit", "content": "gone"},
+    }
+
+
+def test_an_id_may_repeat_within_a_run():
+    turn = CHAT[2]
+    results = [{"role": "tool", "tool_call_id": "c1", "content": text} for text in "ab"]
+    plan = plan_of([turn, results[0], turn, turn, results[1]])
+    assert [s.result for s in plan.steps if isinstance(s, ToolCallStep)] == ["a", None, "b"]
+
+
+def test_a_legacy_function_call():
+    call = {"name": "look", "arguments": "{}"}
+    messages = [
+        {"role": "assistant", "content": None, "function_call": call},
+        {"role": "function", "name": "look", "content": "seen"},
+        {"role": "assistant", "content": "Seen.", "function_call": None},
+    ]
+    plan = plan_of(messages)
+    assert (plan.steps[1].name, plan.steps[1].arguments, plan.steps[1].result) == (
+        "look",
+        {},
+        "seen",
+    )
+    assert plan.steps[2].response == "Seen."
+    assert same(rebuild_run(*stored(plan))["messages"], messages)
+
+
+def test_content_in_parts():
+    image = {"type": "image_url", "image_url": {"url": "data:,"}}
+    parts = [{"type": "text", "text": "Look:"}, image, {"type": "text", "text": "What is it?"}]
+    messages = [{"role": "user", "content": parts}, {"role": "assistant", "content": parts[:1]}]
+    plan = plan_of(messages)
+    assert plan.steps[0].query == "Look:\n\nWhat is it?"
+    assert same(rebuild_run(*stored(plan))["messages"], messages)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "recorded", "form"),
+    [
+        ('{"b": 1, "a": [2.5, null]}', {"a": [2.5, None], "b": 1}, "json"),
+        ('{"a":1,"a":2}', {"a": 2}, "json"),
+        ("", "", "text"),
+        ("{broken", "{broken", "text"),
+        ('{"a": NaN}', '{"a": NaN}', "text"),
+        ('{"a": 1e999}', '{"a": 1e999}', "text"),
+        ('{"a": "\\ud800"}', '{"a": "\\ud800"}', "text"),
+        ("9" * 30, "9" * 30, "text"),
+        ("9" * 5000, "9" * 5000, "text"),
+        ("[" * 40 + "]" * 40, "[" * 40 + "]" * 40, "text"),
+        ({"a": 1}, {"a": 1}, "given"),
+        (None, None, "given"),
+    ],
+)
+def test_arguments_are_a_value_and_their_string_comes_back(arguments, recorded, form):
+    call = {"id": "x", "function": {"name": "f", "arguments": arguments}}
+    messages = [{"role": "assistant", "tool_calls": [call]}]
+    plan = plan_of(messages)
+    assert plan.steps[1].arguments == recorded
+    assert plan.steps[1].metadata[KEY]["form"] == form
+    assert same(rebuild_run(*stored(plan))["messages"], messages)
+
+
+def test_where_the_model_and_the_speaker_are_named():
+    turn = {"role": "assistant", "content": "Hi.", "name": "critic"}
+    deep = {**turn, "extra": {"response": {"model": "deep"}}}
+    models = [
+        plan_of([{**turn, "model": "own"}], model="run").steps[0].model,
+        plan_of([deep], model="run").steps[0].model,
+        plan_of([turn], model="run").steps[0].model,
+        plan_of([turn], info={"config": {"model": {"model_name": "far"}}}).steps[0].model,
+        plan_of([turn], info={"config": []}).steps[0].model,
+    ]
+    assert models == ["own", "deep", "run", "far", ""]
+    assert plan_of([turn]).steps[0].task == "critic"
+    assert plan_of([{**turn, "name": 7}]).steps[0].task == "assistant"
+
+
+def test_runs_of_one_transcript_have_names_of_their_own():
+    runs = runs_of([CHAT, CHAT], "x" * 300 + ".json")
+    names = [plan_run(run).name for run in runs]
+    assert [len(name) for name in names] == [256, 256]
+    assert [name[-3:] for name in names] == ["x#0", "x#1"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"role": "user", "content": NaN}', "is nan"),
+        ('{"role": "user", "content": -Infinity}', "is -inf"),
+        ('{"role": "user", "content": 1e999}', "is inf"),
+        ('{"role": "user", "content": 18446744073709551616}', "beyond 64 bits"),
+        ('{"role": "user", "content": -9223372036854775809}', "beyond 64 bits"),
+        ('{"role": "user", "content": ' + "9" * 5000 + "}", "beyond 64 bits"),
+        ('{"role": "user", "content": "\\ud800"}', "lone surrogate"),
+        ('{"role": "user", "\\ud800": 1}', "lone surrogate"),
+        ('{"role": "user", "content": ' + "[" * 40 + "]" * 40 + "}", "nested more than"),
+    ],
+)
+def test_a_value_that_cannot_be_recorded_is_named_by_its_place(text, message):
+    good, bad = runs_of(f'[[{{"role": "user"}}], [{{"role": "system"}}, {text}]]'.encode())
+    assert plan_run(good).steps == []
+    with pytest.raises(TranscriptError, match=f"^chat.json, run 1: .*{message}"):
+        plan_run(bad)
+
+
+@pytest.mark.parametrize(
+    ("messages", "message"),
+    [
+        ([{"role": "system", "content": "x" * 2_000}], "what belongs to no turn"),
+        ([{"role": "user", "note": "x" * 2_000}, {"role": "assistant"}], "message 1"),
+        ([{"role": "assistant", "content": "x" * 5_000}], "message 0.*content_bytes"),
+        ([{"role": "user", "content": "é" * 3_000}, {"role": "assistant"}], "6000.*content_bytes"),
+    ],
+)
+def test_what_is_too_large_is_named_before_anything_is_recorded(messages, message):
+    (run,) = runs_of(messages)
+    with pytest.raises(TranscriptError, match=f"^chat.json.*{message}"):
+        plan_run(run, Limits(value_bytes=1_000, content_bytes=4_000))
+
+
+def test_as_deep_as_a_plan_allows_is_as_deep_as_a_store_takes():
+    deepest = 0
+    for depth in range(1, 40):
+        nested: Any = 0
+        for _ in range(depth):
+            nested = [nested]
+        run = SimpleNamespace(messages=[{"role": "exit", "extra": nested}])
+        try:
+            plan = plan_run(runs_of(run.messages)[0])
+        except TranscriptError:
+            break
+        assert same(rebuild_run(*stored(plan)), run.messages)
+        deepest = depth
+    assert deepest >= 25
+
+
+# --- there and back ----------------------------------------------------------------------------
+
+texts = st.text(st.characters(codec="utf-8"), max_size=8)
+ids = st.sampled_from(["c1", "c2", None, 3])
+scalars = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | texts
+values = st.recursive(
+    scalars | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=6,
+)
+parts = st.fixed_dictionaries({"type": st.just("text")}, optional={"text": texts | values})
+contents = texts | st.none() | st.lists(parts | values, max_size=3) | values
+functions = st.fixed_dictionaries(
+    {}, optional={"name": texts | values, "arguments": texts | values.map(json.dumps) | values}
+)
+tool_calls = st.lists(
+    st.fixed_dictionaries({}, optional={"id": ids, "type": texts, "function": functions | values})
+    | st.fixed_dictionaries({"custom": functions})
+    | values,
+    max_size=3,
+)
+
+
+def message_of(role: str, **optional: Any) -> st.SearchStrategy[dict[str, Any]]:
+    optional = {"content": contents, "name": texts | values, "extra": values, **optional}
+    return st.fixed_dictionaries({"role": st.just(role)}, optional=optional)
+
+
+messages = st.lists(
+    st.one_of(
+        message_of("system"),
+        message_of("user"),
+        message_of(
+            "assistant",
+            tool_calls=tool_calls | values,
+            function_call=functions | values,
+            model=texts,
+            position=values,
+        ),
+        message_of("tool", tool_call_id=ids),
+        message_of("function"),
+        values,
+    ),
+    max_size=10,
+)
+
+
+@given(
+    messages,
+    st.sampled_from(["traj", "messages", None]),
+    st.dictionaries(texts, values, max_size=3),
+)
+def test_any_run_comes_back_whole(messages, key, fields):
+    value = messages if key is None else {**fields, key: messages}
+    runs = runs_of([value])
+    if key is None and isinstance(runs[0], TranscriptError):
+        pytest.fail(str(runs[0]))
+    plan = plan_run(runs[0])
+    assert same(rebuild_run(*stored(plan)), value)
+    asks = [step for step in plan.steps if isinstance(step, AskStep)]
+    turns = [m for m in messages if isinstance(m, dict) and m.get("role") == "assistant"]
+    assert len(asks) == len(turns)
+
+
+@given(messages, st.data())
+def test_a_run_with_a_step_missing_is_not_restored(messages, data):
+    (run,) = runs_of([messages, CHAT])[:1]
+    metadata, steps = stored(plan_run(run))
+    lost = data.draw(st.sets(st.integers(0, 20)))
+    left = [step for number, step in enumerate(steps) if number not in lost]
+    with suppress(InvalidValueError):
+        assert same(rebuild_run(metadata, left), messages)
+
+
+@pytest.mark.parametrize(
+    "metadata", [{}, {KEY: 7}, {KEY: {}}, {KEY: {"messages": [], "message_count": 10**18}}]
+)
+def test_other_metadata_is_not_taken_for_a_run(metadata):
+    with pytest.raises(InvalidValueError, match="not a whole imported run"):
+        rebuild_run(metadata, [])
+
+
+# --- through a store ---------------------------------------------------------------------------
+
+
+async def record_all(store: Any, path: Path) -> list[tuple[Any, Any]]:
+    """Record every run of a transcript file; the session's id and its plan."""
+    return [
+        (await record_run(store, plan), plan) async for plans in read_plans(path) for plan in plans
+    ]
+
+
+async def test_a_recorded_run_comes_back_from_the_file(tmp_path, make_store):
+    runs = [{"messages": CHAT, "reward": 1.0}, {"traj": CHAT[:3], "task_id": 3}, CHAT]
+    transcript = tmp_path / "chats.json"
+    transcript.write_text(json.dumps(runs), encoding="utf-8")
+    store = await make_store()
+    recorded = await record_all(store, transcript)
+    await store.aclose()
+
+    store = await make_store()
+    for (session_id, plan), run in zip(recorded, runs, strict=True):
+        session = await store.get_session(session_id)
+        assert session.name == plan.name
+        assert session.ended_ns is not None
+        assert [action.kind for action in session.actions][:2] == ["ask", "tool_call"]
+        assert same(await restore_run(store, session_id), run)
+    call = (await store.get_session(recorded[1][0])).actions[1]
+    assert call.output is None
+    assert await store.read_arguments(call) == {"at": "it"}
+
+
+async def test_a_session_of_another_kind_is_not_restored(make_store):
+    store = await make_store()
+    async with store.session("by hand") as recorder:
+        await recorder.record_tool_call("look", arguments=None)
+    with pytest.raises(InvalidValueError, match="not a whole imported run"):
+        await restore_run(store, recorder.session_id)
+
+
+async def test_a_session_that_only_looks_imported_is_not_restored(make_store):
+    store = await make_store()
+    metadata = {KEY: {"position": 0, "form": "text", "fields": {}, "answers": []}}
+    async with store.session("by hand", metadata={KEY: {"messages": []}}) as recorder:
+        await recorder.record_ask(
+            "?", provider="", model="", response=b"\xff", duration_ms=0, metadata=metadata
+        )
+    with pytest.raises(InvalidValueError, match="an action is not text"):
+        await restore_run(store, recorder.session_id)
+
+
+async def test_a_transcript_that_cannot_be_read_is_named(tmp_path):
+    with pytest.raises(TranscriptError, match=r"^gone\.json: cannot be read: No such file"):
+        async for _ in read_plans(tmp_path / "gone.json"):
+            pass
+
+
+async def test_a_file_larger_than_allowed_is_not_read_on(tmp_path):
+    path = tmp_path / "large.json"
+    path.write_bytes(b" " * 2_000)
+    with pytest.raises(TranscriptError, match="more than 1000 bytes"):
+        async for _ in read_plans(path, max_bytes=1_000):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("transcript", "sessions", "calls", "unanswered"),
+    [
+        ("tau-bench/gpt-4o-airline.json.gz", 200, 1164, 0),
+        ("mini-swe-agent/trajectories.tar.gz", 27, 2054, 24),
+    ],
+)
+async def test_real_runs_come_back_whole(
+    shared_data, make_store, transcript, sessions, calls, unanswered
+):
+    path = shared_data / transcript
+    store = await make_store(config=StoreConfig(durability=Durability.BUFFERED))
+    recorded = await record_all(store, path)
+    await store.aclose()
+
+    data = path.read_bytes()
+    runs = [run for part in open_transcripts(path.name, data) for run in parse_runs(part)]
+    found, open_calls = 0, 0
+    store = await make_store(read_only=True)
+    assert len(await store.list_sessions()) == len(recorded) == len(runs) == sessions
+    for (session_id, plan), run in zip(recorded, runs, strict=True):
+        assert same(await restore_run(store, session_id), run.value)
+        session = await store.get_session(session_id)
+        for action, step in zip(session.actions, plan.steps, strict=True):
+            assert action.kind == ("ask" if isinstance(step, AskStep) else "tool_call")
+            if isinstance(step, ToolCallStep):
+                found += 1
+                open_calls += action.output is None
+                assert same(await store.read_arguments(action), step.arguments)
+    assert (found, open_calls) == (calls, unanswered)

@@ -1,0 +1,52 @@
+"""The README's example and the tutorial run as they stand there."""
+
+import ast
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import memvid_async
+from scripts import check_docs
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def blocks(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return [code for language, code in check_docs.code_blocks(text) if language == "python"]
+
+
+def test_the_example_is_about_ten_lines():
+    (code,) = blocks("README.md")
+    assert len([line for line in code.splitlines() if line.strip()]) <= 12
+
+
+def test_the_example_runs_and_finds_its_sessions_again(tmp_path):
+    (code,) = blocks("README.md")
+    for runs in (1, 2):
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", code],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == "weather 1\n" * runs
+        assert not done.stderr
+
+
+async def test_the_tutorial_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names = {name: getattr(memvid_async, name) for name in memvid_async.__all__}
+    names["asyncio"] = __import__("asyncio")
+    for code in blocks("docs/tutorial.md"):
+        compiled = compile(code, "tutorial", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        waiting = eval(compiled, names)
+        if inspect.isawaitable(waiting):
+            await waiting
+    printed = capsys.readouterr().out
+    assert "No, it stays dry." in printed
+    assert "content_bytes 2000" in printed
