@@ -49,6 +49,7 @@ class Intake:
         self._writer = writer
         self._preparing = preparing
         self._key = next(_STORES)
+        self._loop = asyncio.get_running_loop()
 
     # Sessions in force.
 
@@ -125,7 +126,8 @@ class Intake:
         return prepare_text(task, "task", "name_chars", self.limits.name_chars)
 
     def _task_name(self) -> str | None:
-        task = asyncio.current_task()
+        # Given the loop, it need not look for it; this is half the cost.
+        task = asyncio.current_task(self._loop)
         return task.get_name()[: self.limits.name_chars] if task is not None else None
 
     async def checkpoint(self, number: int | None) -> int:

@@ -48,8 +48,9 @@ from .storage import Storage
 
 # Closing saves a TOC when this much stands behind the last one; less is quickly folded again.
 _CLOSING_TOC_BYTES = 64 * 1024
-# Zeros written ahead of the log, for small batches; cut off when the file is closed.
+# Zeros written ahead of the log, about eight batches of them; cut off when the file is closed.
 _RESERVE = 64 * 1024
+_MOST_RESERVE = 1024 * 1024
 
 
 @frozen
@@ -320,11 +321,10 @@ class Journal:
         return answer
 
     def _append(self, kind: SegmentKind, payload: bytes, sequence: int) -> int:
-        head, checksum = seal(kind, sequence, payload, self._checksum, self._salt)
+        head, self._checksum = seal(kind, sequence, payload, self._checksum, self._salt)
         self._buffer += (head, payload)
         offset = self._end
-        self._end += len(head) + len(payload)
-        self._checksum = checksum
+        self._end = offset + HEAD_SIZE + len(payload)
         return offset
 
     def _append_derived(self, kind: SegmentKind, payload: bytes) -> int:
@@ -369,12 +369,11 @@ class Journal:
             raise
 
     def _reserve(self) -> None:
-        """Let small batches find room that is on the disk already: syncing them then need not
+        """Let the next batches find room that is on the disk already: syncing them then need not
         wait for the file system to record a new length, which takes a third longer."""
-        self._reserved = self._end
-        if self._end - self._written <= _RESERVE // 8:
-            self._buffer.append(bytes(_RESERVE))
-            self._reserved += _RESERVE
+        room = min(max(_RESERVE, 8 * (self._end - self._written)), _MOST_RESERVE)
+        self._buffer.append(bytes(room))
+        self._reserved = self._end + room
 
     def flush(self) -> Flushed:
         """Write and sync what was staged, let the lock go, and give what became durable.

@@ -1,7 +1,8 @@
 """Events to CBOR and back: one segment holds the events of one command.
 
-A segment's payload is ``[time, session, event, …]``; an event is ``[kind, field, …]`` with trailing
-nulls left out. Content travels as itself when small, else as the sequence of its event.
+A segment's payload is ``[time, session, [kind, field, …], …]``, or ``[time, session, kind, field,
+…]`` when there is one event, as there mostly is: a nested array costs the encoder as much as four
+fields. Content travels as itself when small, else as the sequence of its event.
 """
 
 from __future__ import annotations
@@ -61,15 +62,17 @@ ReadContent = Callable[[int], Content]
 def encode_events(events: Sequence[Event]) -> bytes:
     """The payload of the segment that holds one command's events."""
     last = events[-1]
-    rows: list[Any] = [last.time_ns, last.session]
-    for event in events:
-        payload = event.payload
-        if isinstance(payload, ActionRecorded):
-            rows.append(_action_row(payload.action, payload.messages))
-        else:
-            rows.append(_ROWS[type(payload)](payload, event))
-    data: bytes = cbor2.dumps(rows)
+    start = [last.time_ns, last.session]
+    rows = [_row(event) for event in events]
+    data: bytes = cbor2.dumps(start + (rows[0] if len(rows) == 1 else rows))
     return data
+
+
+def _row(event: Event) -> list[Any]:
+    payload = event.payload
+    if type(payload) is ActionRecorded:
+        return _action_row(payload.action, payload.messages)
+    return _ROWS[type(payload)](payload, event)
 
 
 def _action_row(action: Action, messages: StoredMessages | None) -> list[Any]:
@@ -81,7 +84,7 @@ def _action_row(action: Action, messages: StoredMessages | None) -> list[Any]:
         None if given is None else given.data if given.stored is None else given.stored.sequence,
         None if result is None else result.data if result.stored is None else result.stored.sequence,
         action.duration_ms,
-        action.affected_frames,
+        action.affected_frames or None,
         action.task,
     ]
     if kind is ActionKind.ASK:
@@ -157,9 +160,11 @@ def decode_rows(payload: bytes) -> tuple[int, int, list[list[Any]]]:
     if not (isinstance(value, list) and len(value) >= 2):
         raise ValueError("not an events segment")
     time_ns, session, *rows = value
+    if rows and type(rows[0]) is int:
+        rows = [rows]
     if not (_is_count(time_ns) and _is_count(session)):
         raise ValueError("an events segment has a bad time or session")
-    if not all(isinstance(row, list) and row and _is_count(row[0]) for row in rows):
+    if not (rows and all(isinstance(row, list) and row and _is_count(row[0]) for row in rows)):
         raise ValueError("an events segment holds what is no event")
     return time_ns, session, rows
 
@@ -260,7 +265,7 @@ def _read_action(
 ) -> ActionRecorded:
     kind = ACTION_KINDS[row[0]]
     _, index, given, result, duration, frames, task, *rest = row
-    if not (_is_count(index) and isinstance(duration, (int, float)) and isinstance(frames, list)):
+    if not (_is_count(index) and type(duration) in _NUMBER and type(frames) in _LIST):
         raise TypeError("an action's index, duration or frames")
     detail_count = _DETAIL_COUNTS[kind]
     if len(rest) > detail_count:
@@ -284,6 +289,10 @@ def _read_action(
         _read_map(metadata),
     )
     return ActionRecorded(action, stored)
+
+
+_NUMBER = {int, float}
+_LIST = {list, type(None)}
 
 
 def _read_content(value: Any, content: ReadContent) -> Content:

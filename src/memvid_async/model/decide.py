@@ -105,9 +105,12 @@ def _need_open_session(state: State, number: int | None) -> SessionState:
 
 
 def _record(state: State, command: RecordAction, now: int, known: Known) -> Decision:
-    session = _open_session(state, command.number)
-    if session is None:
-        return [], None
+    number = command.number
+    session = state.sessions.get(number) if number is not None else None
+    if session is None or session.ended_ns is not None:
+        session = _open_session(state, number)
+        if session is None:
+            return [], None
     info, index = session.info, session.action_count
     given, result, messages = command.input, command.output, command.messages
     events: list[Event] = []

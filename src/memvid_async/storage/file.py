@@ -9,7 +9,7 @@ import stat
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import (
@@ -49,6 +49,12 @@ class FileStorage:
         self._path = path
         self._descriptor = descriptor
         self._locked = False
+        # Linux names an open file by where it is now, " (deleted)" behind it once it is replaced:
+        # the one way to tell without a look at its times (see size).
+        self._name: str | None = None
+        if sys.platform == "linux":
+            with suppress(OSError):
+                self._name = os.readlink(f"/proc/self/fd/{descriptor}")
 
     @classmethod
     def open(cls, path: Path, *, read_only: bool = False) -> FileStorage:
@@ -83,8 +89,10 @@ class FileStorage:
 
     def size(self) -> int:
         """The file's length in bytes."""
+        # Not fstat: since Linux 6.13 a look at a file's times makes its next write record a new
+        # one, and the sync after it half as slow again.
         with _mapped("looking at the file's size"):
-            return os.fstat(self._descriptor).st_size
+            return os.lseek(self._descriptor, 0, os.SEEK_END)
 
     def read(self, offset: int, length: int) -> bytes:
         """``length`` bytes from ``offset``; fewer only at the end of the file."""
@@ -168,6 +176,9 @@ class FileStorage:
 
     def is_current(self) -> bool:
         """Whether the path still names the open file."""
+        if self._name is not None:
+            with suppress(OSError):
+                return os.readlink(f"/proc/self/fd/{self._descriptor}") == self._name
         try:
             there = os.stat(self._path, follow_symlinks=False)
         except OSError:
