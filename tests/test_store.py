@@ -30,8 +30,7 @@ KIB = 1024
 async def fill(store, count, size=100):
     """A session of so many puts; its id."""
     async with store.session() as recorder:
-        for number in range(count):
-            await recorder.record_put(number, "x" * size)
+        await asyncio.gather(*(recorder.record_put(n, "x" * size) for n in range(count)))
     return recorder.session_id
 
 
@@ -137,7 +136,6 @@ async def test_what_a_read_only_store_refuses_and_what_it_answers(make_store, tm
     assert await store.read_content(action.input) == b"x" * 5000
     assert (await store.verify()).ok
     assert store.statistics().session_count == 2
-    await store.sync()
     await store.aclose()
     assert (tmp_path / "store.mva").read_bytes() == before
 
@@ -251,8 +249,6 @@ async def test_a_lock_held_elsewhere_is_waited_for_and_then_named(make_store, tm
             await open_store(tmp_path / "store.mva", config=config)
         reader = await make_store(read_only=True)
         assert reader.is_recording
-        waiting = asyncio.create_task(asyncio.to_thread(os.fstat, holder.fileno()))
-        await waiting
     # A lock that was waited for in vain is no failure of the store.
     assert await store.record_put(2, "x") is not None
     session = await store.end_session()
