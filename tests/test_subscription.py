@@ -34,14 +34,8 @@ CONFIGS = {
     ),
 }
 every_config = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
-TIMEOUT = 20
-
-
-@pytest.fixture(autouse=True)
-async def limit(anyio_backend):
-    """A subscription that misses an event waits for it in vain: say so soon."""
-    async with asyncio.timeout(TIMEOUT):
-        yield
+# One that misses an event waits for it in vain: say so soon.
+pytestmark = pytest.mark.timeout(20)
 
 
 async def take(subscription, until):

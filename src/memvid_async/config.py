@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Callable
 from enum import Enum
+from typing import Any
 from uuid import UUID
 
 from attrs import field, frozen, validators
@@ -26,7 +27,7 @@ class Durability(Enum):
     """Once the event is in the log; the disk has it within ``StoreConfig.flush_interval``."""
 
 
-def _whole(minimum: int, *, optional: bool = False) -> Callable[[object, object, object], None]:
+def _whole(minimum: int, *, optional: bool = False) -> Callable[[Any, Any, Any], None]:
     def check(_instance: object, attribute: object, value: object) -> None:
         if optional and value is None:
             return

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from .errors import CorruptFileError
 from .events import ContentStored, Event, SessionDeleted, SessionEnded
@@ -232,7 +233,10 @@ class Index:
                 offsets = _NO_OFFSETS if ended else list(placed.offsets)
                 self.positions[number] = (placed.chunk, offsets)
 
-        for rows in _pages(read, toc.pages[Table.SESSIONS], Table.SESSIONS, segment.offset, salt):
+        def pages(table: Table) -> Iterator[Any]:
+            return _pages(read, toc.pages[table], table, segment.offset, salt)
+
+        for rows in pages(Table.SESSIONS):
             for row in rows:
                 place(read_session_row(row))
         for placed in (*toc.ended, *toc.open_sessions):
@@ -242,14 +246,11 @@ class Index:
         self._pages = list(toc.pages)
         self._new_marks += toc.marks
         self._new_contents += toc.contents
-        pages = _pages(read, toc.pages[Table.MARKS], Table.MARKS, segment.offset, salt)
-        for packed in (*reversed(list(pages)), toc.marks):
+        for packed in (*reversed(list(pages(Table.MARKS))), toc.marks):
             for sequence, offset in MARK_ROW.iter_unpack(packed):
                 self.mark_offsets.append(offset)
                 self.mark_sequences.append(sequence)
-        self._load_contents = lambda: _pages(
-            read, toc.pages[Table.CONTENTS], Table.CONTENTS, segment.offset, salt
-        )
+        self._load_contents = lambda: pages(Table.CONTENTS)
         self.content_count = toc.content_count
         self.toc_written(segment.end, len(segment.payload))
         return with_sessions(toc.state, sessions)
@@ -277,7 +278,7 @@ class Index:
 _SPECIAL = {SessionEnded, SessionDeleted, ContentStored}
 
 
-def _pages(read: Read, offset: int, table: Table, end: int, salt: int) -> Iterable[list]:
+def _pages(read: Read, offset: int, table: Table, end: int, salt: int) -> Iterator[Any]:
     """The rows of a table's pages, newest page first."""
     while offset:
         segment = read_segment(read, offset, end, salt, guess=32 * 1024)

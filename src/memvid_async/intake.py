@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from contextvars import ContextVar
 from itertools import count
 from typing import Any
@@ -63,11 +64,9 @@ class Intake:
         token = _ENTERED.set(_ENTERED.get().set(self._key, number))
 
         def leave() -> None:
-            try:
+            # Left in another context than entered (fixtures, exit stacks): nothing to undo.
+            with suppress(ValueError):
                 _ENTERED.reset(token)
-            except ValueError:
-                # Left in another context than entered (fixtures, exit stacks): nothing to undo.
-                pass
 
         return leave
 

@@ -294,16 +294,11 @@ class Journal:
         """
         state, index = self._state, self._index
         try:
-            now = self._config.clock()
-            if type(now) is not int:
-                raise InvalidValueError(f"clock() gave {now!r}, not an int of nanoseconds")
-            if now < state.last_time_ns:
-                now = state.last_time_ns
-            events, answer = decide(state, command, now, index)
+            events, answer = decide(state, command, self._now(), index)
             if not events:
                 return answer
             payload = encode_events(events)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a user's clock may raise anything
             # Nothing has changed yet: the command alone fails, whatever was wrong with it.
             return error
         if index.is_due(self._end):
@@ -319,6 +314,13 @@ class Journal:
         self._staged += events
         self._sizes.append(self._end - offset)
         return answer
+
+    def _now(self) -> int:
+        """The clock, but never back: time in the log only grows."""
+        now = self._config.clock()
+        if type(now) is not int or now < 0:
+            raise InvalidValueError(f"clock() gave {now!r}, not an int of nanoseconds")
+        return max(now, self._state.last_time_ns)
 
     def _append(self, kind: SegmentKind, payload: bytes, sequence: int) -> int:
         head, self._checksum = seal(kind, sequence, payload, self._checksum, self._salt)

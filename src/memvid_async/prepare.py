@@ -3,7 +3,6 @@ before all of it is known to be right."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -105,11 +104,10 @@ def prepare_frames(values: Iterable[Any], limits: Limits) -> tuple[int, ...]:
         raise InvalidValueError(f"frame ids must be given in a sequence, not {values!r}") from None
     if len(frames) > limits.frames:
         raise LimitExceededError("frames", len(frames), limits.frames)
-    if set(map(type, frames)) <= _INT and 0 <= min(frames, default=0):
-        if max(frames, default=0) <= _MOST_FRAME_ID:
-            return frames
-    for frame in frames:
-        prepare_count(frame, "a frame id")
+    all_ints = set(map(type, frames)) <= _INT
+    if not all_ints or min(frames, default=0) < 0 or max(frames, default=0) > _MOST_FRAME_ID:
+        for frame in frames:
+            prepare_count(frame, "a frame id")
     return frames
 
 

@@ -65,17 +65,16 @@ class Reader:
         """
         content = self._contents.get(sequence)
         if content is None:
-            segment, row = self._stored_row(sequence, end)
-            try:
-                content = read_stored(row, sequence)
-            except (TypeError, IndexError) as error:
-                raise CorruptFileError(segment.offset, str(error)) from None
+            segment, row = self._row(sequence, end)
+            if row[0] != STORED:
+                raise CorruptFileError(segment.offset, f"event {sequence} is no content")
+            content = _stored(segment, row, sequence)
             if len(self._contents) >= _CACHED_CONTENTS:
                 self._contents.clear()
             self._contents[sequence] = content
         return content
 
-    def data(self, content: Content, end: int) -> bytes:
+    def data(self, view: View, content: Content) -> bytes:
         """The bytes of a content.
 
         :raises ContentNotFoundError: when it is not in this file.
@@ -83,48 +82,47 @@ class Reader:
         """
         data = content.data
         if data is None:
-            if content.stored is None:
-                raise ContentNotFoundError("the content belongs to no file")
-            try:
-                segment, row = self._stored_row(content.stored.sequence, end)
-                found = read_stored(row, content.stored.sequence)
-            except (CorruptFileError, TypeError, IndexError):
-                found, row = None, []
-            if found is None or found.digest != content.digest:
-                raise ContentNotFoundError(
-                    f"content {content.digest.hex()} is not in this file: "
-                    "it belongs to another, was erased, or is damaged (see verify)"
-                )
-            data = row[2]
-            if Content(data).digest != found.digest:
-                raise CorruptFileError(segment.offset, "content does not match its digest")
+            data = self._stored_data(view, content)
         return data.encode() if isinstance(data, str) else data
 
-    def _stored_row(self, sequence: int, end: int) -> tuple[Segment, list[Any]]:
-        segment = self._segment_with(sequence, end)
-        try:
-            rows = decode_rows(segment.payload)[2]
-        except ValueError as error:
-            raise CorruptFileError(segment.offset, str(error)) from None
-        at = sequence - segment.sequence
-        if at >= len(rows) or rows[at][0] != STORED:
-            raise CorruptFileError(segment.offset, f"event {sequence} is no content")
-        return segment, rows[at]
+    def _stored_data(self, view: View, content: Content) -> str | bytes:
+        stored = content.stored
+        if stored is not None and stored.sequence <= view.state.last_sequence:
+            segment, row = self._row(stored.sequence, view.end)
+            if row[0] == STORED and _stored(segment, row, stored.sequence) == content:
+                data: str | bytes = row[2]
+                if Content(data) != content:
+                    raise CorruptFileError(segment.offset, "content does not match its digest")
+                return data
+        raise ContentNotFoundError(
+            f"content {content.digest.hex()} is not in this file; another holds it, or it was erased"
+        )
 
     # Segments.
+
+    def _row(self, sequence: int, end: int) -> tuple[Segment, list[Any]]:
+        """The event with this sequence, undecoded, and its segment."""
+        segment = self._segment_with(sequence, end)
+        try:
+            return segment, decode_rows(segment.payload)[2][sequence - segment.sequence]
+        except (ValueError, IndexError) as error:
+            raise CorruptFileError(segment.offset, str(error)) from None
 
     def _segment_with(self, sequence: int, end: int) -> Segment:
         """The events segment that holds the event with this sequence."""
         mark = self._index.mark_before(sequence)
-        found = None
-        if mark is not None:
-            for segment in scan_segments(self._storage.read, mark[1], end, None, self._salt):
-                if segment.sequence > sequence:
-                    break
-                if segment.kind == SegmentKind.EVENTS:
-                    found = segment
+        found, position = None, mark[1] if mark is not None else 0
+        for segment in scan_segments(self._storage.read, position, end, None, self._salt):
+            if segment.sequence > sequence:
+                break
+            position = segment.end
+            if segment.kind == SegmentKind.EVENTS:
+                found = segment
+        else:
+            if position < end:
+                raise CorruptFileError(position, "there is no valid segment")
         if found is None:
-            raise CorruptFileError(mark[1] if mark else 0, f"event {sequence} is not there")
+            raise CorruptFileError(position, f"event {sequence} is not there")
         return found
 
     def _decode(self, segment: Segment, state: State, end: int) -> list[Event]:
@@ -263,9 +261,16 @@ class Reader:
             raise InvalidValueError("the action is not in this file, or its session was deleted")
 
         def content(sequence: int) -> bytes:
-            return self.data(self.content(sequence, view.end), view.end)
+            return self.data(view, self.content(sequence, view.end))
 
         try:
             return restore_messages(action.index, asks.__getitem__, content)
         except (KeyError, TypeError) as error:
             raise CorruptFileError(segment.offset, f"messages refer wrongly: {error}") from None
+
+
+def _stored(segment: Segment, row: list[Any], sequence: int) -> Content:
+    try:
+        return read_stored(row, sequence)
+    except (TypeError, IndexError) as error:
+        raise CorruptFileError(segment.offset, str(error)) from None

@@ -28,6 +28,7 @@ from .journal import Journal, Recovery
 from .log import Log
 from .model.commands import DeleteSession, EndSession, ResumeSession, StartSession
 from .prepare import prepare_metadata, prepare_text
+from .reader import View
 from .recorder import ActionRecorder, SessionRecorder
 from .storage import FileStorage
 from .subscription import Subscription
@@ -70,8 +71,16 @@ class Store(ActionRecorder[Action | None]):
     the file's ambient session, else nowhere: they then return None.
     """
 
-    def __init__(self, path: Path, journal: Journal, storage: FileStorage, config: StoreConfig,
-                 io: Worker, *, read_only: bool) -> None:
+    def __init__(
+        self,
+        path: Path,
+        journal: Journal,
+        storage: FileStorage,
+        config: StoreConfig,
+        io: Worker,
+        *,
+        read_only: bool,
+    ) -> None:
         self._path = path
         self._journal = journal
         self._storage = storage
@@ -114,7 +123,9 @@ class Store(ActionRecorder[Action | None]):
 
     def __del__(self) -> None:
         if not getattr(self, "_closed", True):
-            warnings.warn(f"unclosed store {self._path}", ResourceWarning, source=self)
+            warnings.warn(
+                f"unclosed store {self._path}", ResourceWarning, stacklevel=1, source=self
+            )
 
     @property
     def path(self) -> Path:
@@ -137,7 +148,7 @@ class Store(ActionRecorder[Action | None]):
         return self._view.state.last_sequence
 
     @property
-    def _view(self) -> Any:
+    def _view(self) -> View:
         engine = self._writer or self._follower
         assert engine is not None
         return engine.view
@@ -150,8 +161,7 @@ class Store(ActionRecorder[Action | None]):
         state = self._view.state
         if state.ambient is None:
             return None
-        session_id: UUID = state.sessions[state.ambient].info.session_id
-        return session_id
+        return state.sessions[state.ambient].info.session_id
 
     @property
     def is_recording(self) -> bool:
@@ -206,7 +216,7 @@ class Store(ActionRecorder[Action | None]):
         """
         return await self._intake.checkpoint(self._intake.entered)
 
-    async def _record_by_itself(self) -> None:
+    async def start_session_if_none(self) -> None:
         """Start the ambient session where there is none (``auto_record``)."""
         command = self._start_command(None, None, None, ambient=True)
         await self._intake.submit(evolve(command, if_none=True))
@@ -267,7 +277,7 @@ class Store(ActionRecorder[Action | None]):
         """
         if not isinstance(content, Content):
             raise InvalidValueError(f"content must be a Content, not {type(content).__name__}")
-        return await self._read(lambda view: self._journal.reader.data(content, view.end))
+        return await self._read(self._journal.reader.data, content)
 
     async def read_arguments(self, action: Action) -> Any:
         """The arguments of a tool call, decoded.
@@ -288,7 +298,7 @@ class Store(ActionRecorder[Action | None]):
             return []
         return await self._read(self._journal.reader.messages, action)
 
-    async def _fresh_view(self) -> Any:
+    async def _fresh_view(self) -> View:
         """What is readable now; buffered events are written first, so that own writes are seen."""
         self._check_open()
         if self._writer is not None and self._writer.dirty:
@@ -335,9 +345,7 @@ class Store(ActionRecorder[Action | None]):
     async def _read_events(self, after: int, number: int | None) -> tuple[list[Event], int]:
         reader, limit = self._journal.reader, self._config.limits.read_bytes
         if number is not None:
-            return await self._reads.run(
-                reader.session_events, self._view, number, after, limit
-            )
+            return await self._reads.run(reader.session_events, self._view, number, after, limit)
         events = await self._reads.run(reader.events_after, self._view, after, limit)
         return events, events[-1].sequence
 
@@ -354,9 +362,7 @@ class Store(ActionRecorder[Action | None]):
         """
         await self._intake.submit(None, 0)
 
-    async def verify(
-        self, progress: Callable[[int, int], None] | None = None
-    ) -> VerifyReport:
+    async def verify(self, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
         """Read the whole file again and check it: checksums, chain, sequences, folds, contents.
 
         ``progress`` is called on the loop with the bytes done and the bytes there are.
@@ -447,13 +453,11 @@ class OpenStore:
         except BaseException:
             io.stop()
             raise
-        store = Store(
-            self._path, journal, storage, self._config, io, read_only=self._read_only
-        )
+        store = Store(self._path, journal, storage, self._config, io, read_only=self._read_only)
         recording = self._config.recording
         if recording.auto_record and not self._read_only and not store.is_recording:
             try:
-                await store._record_by_itself()
+                await store.start_session_if_none()
             except BaseException:
                 await store.aclose()
                 raise
@@ -466,8 +470,7 @@ def open_store(
     config: StoreConfig | None = None,
     read_only: bool = False,
 ) -> OpenStore:
-    """Open the file at ``path``: ``async with open_store(path) as store``, or
-    ``store = await open_store(path)`` and ``await store.aclose()``.
+    """Open a file, in an ``async with`` block or by awaiting the call and ``aclose()``.
 
     For writing, a file that is not there is created, and a torn tail is cut (see
     :attr:`Store.recovery`). ``read_only`` follows a file that others may be writing.

@@ -95,9 +95,7 @@ def encode_value(value: object, what: str, limit: str, allowed: int) -> bytes:
     return data
 
 
-def decode_value(
-    data: bytes, tag_hook: Callable[[cbor2.CBORTag, bool], Any] | None = None
-) -> Any:
+def decode_value(data: bytes, tag_hook: Callable[[cbor2.CBORTag, Any], Any] | None = None) -> Any:
     """The one value in ``data``, read strictly: no tags but what ``tag_hook`` takes, no
     indefinite lengths, no duplicate keys, nothing left over, at most ``MAX_ITEMS`` items (which
     bounds the memory that a small input can unfold to).
@@ -131,7 +129,7 @@ _MARK_VALUE = int.from_bytes(os.urandom(8), "big") | 1 << 63
 _MARK = cbor2.dumps(_MARK_VALUE)
 # The tags that cbor2 6.3 decodes unasked (its documentation lists them).
 _BUILT_IN_TAGS = (0, 1, 2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 37, 52, 54, 100, 256, 258, 260, 261)
-_NO_TAGS = {tag: _refuse_tag for tag in (*_BUILT_IN_TAGS, 1004, 43000, 55799)}
+_NO_TAGS = dict.fromkeys((*_BUILT_IN_TAGS, 1004, 43000, 55799), _refuse_tag)
 
 
 def _count_items(data: bytes) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
@@ -38,13 +39,11 @@ class Job(Generic[T]):
         """Make the call, in the worker's thread."""
         try:
             self._result = self._call(*self._args)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - it is raised where the call is awaited
             self._error = error
-        try:
+        # A closed loop refuses; nobody waits there any more.
+        with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._settle)
-        except RuntimeError:
-            # The loop is closed; nobody waits any more.
-            pass
 
     def _settle(self) -> None:
         self.done = True

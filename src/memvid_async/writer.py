@@ -200,7 +200,8 @@ class Writer:
 
     def _next_batch(self) -> list[Request]:
         """What waits, in order, up to the first barrier and the bounds of a batch."""
-        batch, size = [], 0
+        batch: list[Request] = []
+        size = 0
         queue = self._queue
         while queue and len(batch) < _BATCH_COMMANDS and size < self._most_batch:
             request = queue.popleft()
@@ -228,7 +229,7 @@ class Writer:
         if not self._staged:
             self._loop.call_later(self._flush_interval, self._due)
         self._staged += len(commands)
-        outcomes = []
+        outcomes: list[Any] = []
         if self._batch_bytes <= _INLINE_BYTES:
             while len(outcomes) < len(commands) and not journal.needs_io:
                 outcomes.append(journal.stage(commands[len(outcomes)]))

@@ -49,7 +49,7 @@ ACTION_KINDS = {
 }
 _NUMBERS = {kind: number for number, kind in ACTION_KINDS.items()}
 # How many fields of its own a kind has, between the common ones and the optional ones.
-_DETAIL_COUNTS = {kind: 0 for kind in ActionKind} | {
+_DETAIL_COUNTS = dict.fromkeys(ActionKind, 0) | {
     ActionKind.ASK: 2,
     ActionKind.FIND: 2,
     ActionKind.TOOL_CALL: 1,
@@ -81,8 +81,8 @@ def _action_row(action: Action, messages: StoredMessages | None) -> list[Any]:
     row: list[Any] = [
         _NUMBERS[kind],
         action.index,
-        None if given is None else given.data if given.stored is None else given.stored.sequence,
-        None if result is None else result.data if result.stored is None else result.stored.sequence,
+        given if given is None else _content_field(given),
+        result if result is None else _content_field(result),
         action.duration_ms,
         action.affected_frames or None,
         action.task,
@@ -99,6 +99,10 @@ def _action_row(action: Action, messages: StoredMessages | None) -> list[Any]:
         while row[-1] is None:
             row.pop()
     return row
+
+
+def _content_field(content: Content) -> str | bytes | int | None:
+    return content.data if content.stored is None else content.stored.sequence
 
 
 def _messages_row(messages: StoredMessages | None) -> list[Any] | None:
@@ -164,7 +168,7 @@ def decode_rows(payload: bytes) -> tuple[int, int, list[list[Any]]]:
         rows = [rows]
     if not (_is_count(time_ns) and _is_count(session)):
         raise ValueError("an events segment has a bad time or session")
-    if not (rows and all(isinstance(row, list) and row and _is_count(row[0]) for row in rows)):
+    if not rows or not all(isinstance(row, list) and row and _is_count(row[0]) for row in rows):
         raise ValueError("an events segment holds what is no event")
     return time_ns, session, rows
 
@@ -175,7 +179,8 @@ def decode_events(
     """The events of a segment whose first has ``sequence``.
 
     ``ids`` gives a session's id by number; events of a session that has none any more are
-    :class:`Erased`, but for its start and its deletion, which name it. ``content`` gives large content by the sequence of its event.
+    :class:`Erased`, but for its start and its deletion, which name it. ``content`` gives large
+    content by the sequence of its event.
 
     :raises ValueError: when the payload is not an events segment.
     """
@@ -255,9 +260,7 @@ def _read_checkpoint(row: list[Any], sequence: int, time_ns: int) -> CheckpointC
     _, index, checkpoint_id, frames, memory_hash, generation, task = row
     counts = _counts((index, checkpoint_id, frames, generation))
     snapshot = StateSnapshot(counts[2], _bytes(memory_hash, 32), sequence - 1, counts[3])
-    return make_checkpoint(
-        counts[1], counts[0], sequence, time_ns, snapshot, _optional(task, str)
-    )
+    return make_checkpoint(counts[1], counts[0], sequence, time_ns, snapshot, _optional(task, str))
 
 
 def _read_action(
@@ -279,7 +282,7 @@ def _read_action(
         sequence,
         time_ns,
         kind,
-        make_details(kind, rest[:detail_count], frame_ids, stored.count if stored else 0),
+        make_details(kind, tuple(rest[:detail_count]), frame_ids, stored.count if stored else 0),
         None if given is None else _read_content(given, content),
         None if result is None else _read_content(result, content),
         frame_ids,

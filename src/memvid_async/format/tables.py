@@ -133,7 +133,7 @@ def read_session_row(row: Any) -> Placed:
         raise ValueError("a session row has a bad id")
     config = recording_config(interval, most)
     info = SessionInfo(number, UUID(bytes=session_id), name, created, ambient is True, config)
-    held, offsets = NOTHING_HELD, ()
+    held, offsets = NOTHING_HELD, tuple[int, ...]()
     if ended is None:
         offsets = tuple(_ints(row[13]))
         held = _read_held(row[14])

@@ -252,9 +252,7 @@ def make_checkpoint(
 ) -> CheckpointCreated:
     """A checkpoint and the action that it also is."""
     details = CheckpointDetails(checkpoint_id)
-    action = Action(
-        index, sequence, now, ActionKind.CHECKPOINT, details, None, None, (), 0, task
-    )
+    action = Action(index, sequence, now, ActionKind.CHECKPOINT, details, None, None, (), 0, task)
     return CheckpointCreated(action, Checkpoint(checkpoint_id, index, now, snapshot))
 
 
@@ -283,7 +281,7 @@ def _end(state: State, command: EndSession, now: int) -> Decision:
     return [_first(state, session, now, SessionEnded(command.error))], session
 
 
-def _resume(state: State, command: ResumeSession, now: int) -> Decision:
+def _resume(state: State, command: ResumeSession, _now: int) -> Decision:
     session = state.find(command.session_id)
     if session is None:
         raise SessionNotFoundError(command.session_id)

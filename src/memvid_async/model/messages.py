@@ -103,14 +103,15 @@ def keep_messages(
             value = decode_value(item)
             shorter = _replace(value, refer)
             if shorter is not value:
-                item = cbor2.dumps(shorter, canonical=True)
+                items.append(cbor2.dumps(shorter, canonical=True))
+                continue
         items.append(item)
     hashes = b"".join(messages.hashes[shared_count:])
     return StoredMessages(shared_index, shared_count, hashes, tuple(items))
 
 
 def _replace(value: Any, refer: Callable[[str | bytes], Any]) -> Any:
-    """The value with its strings (not its keys) passed through ``refer``; itself if none changed."""
+    """The value, its strings (not its keys) passed through ``refer``; itself if none changed."""
     if isinstance(value, (str, bytes)):
         return refer(value)
     if isinstance(value, list):
@@ -126,14 +127,14 @@ def hold_messages(held: Held, action: Action, stored: StoredMessages) -> Held:
     """What the session holds after the ask: its new prefixes, its input and its output."""
     if len(held) + len(stored.items) > HELD_MOST:
         held = NOTHING_HELD
-    with held.mutate() as changed:
-        for i in range(min(len(stored.items), HELD_MOST)):
-            key = stored.hashes[i * _HASH_BYTES : (i + 1) * _HASH_BYTES]
-            changed[key] = (action.index, MESSAGES + stored.shared_count + i)
-        for key, place in _pieces(action.input, action.output):
-            if key not in changed:
-                changed[key] = (action.index, place)
-        return changed.finish()
+    changed = held.mutate()
+    for i in range(min(len(stored.items), HELD_MOST)):
+        key = stored.hashes[i * _HASH_BYTES : (i + 1) * _HASH_BYTES]
+        changed[key] = (action.index, MESSAGES + stored.shared_count + i)
+    for key, place in _pieces(action.input, action.output):
+        if key not in changed:
+            changed[key] = (action.index, place)
+    return changed.finish()
 
 
 def restore_messages(
@@ -149,7 +150,7 @@ def restore_messages(
     :raises ValueError: when the references do not lead where they must.
     """
 
-    def resolve(tag: cbor2.CBORTag, _immutable: bool) -> Any:
+    def resolve(tag: cbor2.CBORTag, _immutable: object) -> Any:
         first, second = tag.value
         if tag.tag == TAG_CONTENT:
             data = content(first)

@@ -1,4 +1,4 @@
-"""The contract between a journal and the place its bytes live. One contract suite tests them all."""
+"""The contract between a journal and the place its bytes live; one suite tests whoever keeps it."""
 
 from __future__ import annotations
 
