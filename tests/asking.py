@@ -117,7 +117,7 @@ def questions(journal: Journal, limit: int = 400) -> dict[tuple[Any, ...], Calla
 
     def session(session_id: UUID) -> Any:
         found = reader.session(view, session_id)
-        return session_answer(found, lambda content: reader.data(content, view.end), messages)
+        return session_answer(found, lambda content: reader.data(view, content), messages)
 
     def events() -> list[Any]:
         found: list[Any] = []
@@ -162,7 +162,7 @@ def outcome_answer(journal: Journal, outcome: Any) -> Any:
         has_messages = getattr(outcome.details, "message_count", 0)
         return action_answer(
             outcome,
-            lambda content: reader.data(content, view.end),
+            lambda content: reader.data(view, content),
             lambda action: reader.messages(view, action) if has_messages else [],
         )
     return outcome.info.number if hasattr(outcome, "info") else outcome

@@ -1,5 +1,6 @@
 """A crash-safe, single-file recorder and memory for agents. Start with :func:`open_store`."""
 
+from .compaction import CompactReport
 from .config import Durability, Limits, RecordingConfig, StoreConfig
 from .errors import (
     CheckpointNotFoundError,
@@ -48,7 +49,7 @@ from .events import (
     Unknown,
     UpdateDetails,
 )
-from .journal import Recovery
+from .logfile import Recovery
 from .recorder import SessionRecorder
 from .store import OpenStore, Store, StoreStatistics, open_store
 from .subscription import Subscription
@@ -63,6 +64,7 @@ __all__ = [
     "CheckpointCreated",
     "CheckpointDetails",
     "CheckpointNotFoundError",
+    "CompactReport",
     "Content",
     "ContentNotFoundError",
     "ContentStored",

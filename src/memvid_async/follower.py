@@ -14,10 +14,13 @@ from .worker import Worker
 class Follower:
     """Catches up with the file at a bounded rate, and only while somebody waits for news."""
 
-    def __init__(self, journal: Journal, log: Log, worker: Worker, interval: float) -> None:
+    def __init__(
+        self, journal: Journal, log: Log, worker: Worker, reads: Worker, interval: float
+    ) -> None:
         self._journal = journal
         self._log = log
         self._worker = worker
+        self._reads = reads
         self._interval = interval
         self.view: View = journal.view
         self.failure: MemvidAsyncError | None = None
@@ -39,6 +42,8 @@ class Follower:
         """Take in what others appended since."""
         events = await self._worker.run(self._journal.refresh)
         self.view = self._journal.view
+        for storage in self._journal.take_replaced():
+            self._reads.start(storage.close)
         if events:
             self._log.publish(events, [0] * len(events))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from .errors import CorruptFileError
@@ -69,7 +69,7 @@ class Index:
 
     # What the journal tells.
 
-    def note_events(self, events: list[Event], number: int, offset: int) -> None:
+    def note_events(self, events: Sequence[Event], number: int, offset: int) -> None:
         """The segment at ``offset`` holds these events of the session ``number`` (0: none)."""
         marks = self.mark_offsets
         if not marks or offset - marks[-1] >= MARK_BYTES:
@@ -84,7 +84,7 @@ class Index:
         if len(events) > 1 or not number or type(events[0].payload) in _SPECIAL:
             self._note_special(events)
 
-    def _note_special(self, events: list[Event]) -> None:
+    def _note_special(self, events: Sequence[Event]) -> None:
         for event in events:
             payload = event.payload
             if isinstance(payload, ContentStored):
@@ -99,7 +99,10 @@ class Index:
                 self._forget(event.session)
 
     def _forget(self, number: int) -> None:
-        place = self.positions.pop(number)
+        place = self.positions.pop(number, None)
+        if place is None:
+            # Its events were erased by a compaction; only its deletion is left.
+            return
         if number in self._ended:
             del self._ended[number]
         elif place[1] is _NO_OFFSETS:

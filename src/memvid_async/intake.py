@@ -19,6 +19,7 @@ from .errors import (
     StoreReadOnlyError,
 )
 from .events import Action, ActionKind
+from .journal import Flushed
 from .model.commands import (
     Command,
     CreateCheckpoint,
@@ -82,6 +83,10 @@ class Intake:
             await writer.wait_for_room()
         return await writer.submit(command, size)
 
+    async def run_alone(self, call: Callable[[], tuple[Any, Flushed]]) -> Any:
+        """Have the journal's thread make a call with nothing else going on; its answer."""
+        return await self._need_writer().submit_call(call)
+
     def _need_writer(self) -> Writer:
         if self._writer is None:
             raise StoreReadOnlyError("the store was opened read-only")
@@ -127,7 +132,9 @@ class Intake:
     def _task_name(self) -> str | None:
         # Given the loop, it need not look for it; this is half the cost.
         task = asyncio.current_task(self._loop)
-        return task.get_name()[: self.limits.name_chars] if task is not None else None
+        name = task.get_name()[: self.limits.name_chars] if task is not None else None
+        # Nobody gave it to be recorded: what UTF-8 cannot hold does not stop the recording.
+        return name if name is None or name.isascii() else name.encode(errors="replace").decode()
 
     async def checkpoint(self, number: int | None) -> int:
         """Mark a checkpoint in the session ``number``, the ambient one for None; its id."""

@@ -8,15 +8,15 @@ through :meth:`Journal.refresh`.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
-from uuid import UUID
 
 from attrs import frozen
 
+from .compaction import CompactReport, compact_into
 from .config import StoreConfig
 from .errors import (
-    CorruptFileError,
     InvalidValueError,
     MemvidAsyncError,
     NotAStoreError,
@@ -25,43 +25,18 @@ from .errors import (
     StoreLockedError,
     StoreReadOnlyError,
 )
-from .events import Content, ContentStored, Event, StoredContent
-from .format.codec import decode_events, encode_events
-from .format.header import (
-    LOG_START,
-    Header,
-    Slot,
-    decode_header,
-    is_unfinished,
-    newest_slot,
-    next_slot_offset,
-)
-from .format.segment import HEAD_SIZE, Segment, SegmentKind, read_segment, scan, seal
-from .format.tables import decode_toc
-from .index import Index
+from .events import ContentStored, Event
+from .format.codec import encode_events
+from .format.header import LOG_START, Header, is_unfinished
+from .format.segment import SegmentKind
+from .logfile import LogFile, Recovery
 from .model.commands import Command
 from .model.decide import decide
-from .model.evolve import evolve
-from .model.state import State
-from .reader import Reader, View
+from .reader import View
 from .storage import Storage
 
 # Closing saves a TOC when this much stands behind the last one; less is quickly folded again.
 _CLOSING_TOC_BYTES = 64 * 1024
-# Zeros written ahead of the log, about eight batches of them; cut off when the file is closed.
-_RESERVE = 64 * 1024
-_MOST_RESERVE = 1024 * 1024
-
-
-@frozen
-class Recovery:
-    """What opening found behind the last whole segment: ``bytes_dropped`` at ``offset``.
-
-    A writer cut them off; a read-only store looked past them.
-    """
-
-    bytes_dropped: int
-    offset: int
 
 
 @frozen
@@ -73,34 +48,20 @@ class Flushed:
 
 
 class Journal:
-    """The log of one open file. Made by :meth:`open`."""
+    """The log of a store, in whichever file holds it now. Made by :meth:`open`."""
 
-    def __init__(
-        self, storage: Storage, config: StoreConfig, header: Header, *, read_only: bool
-    ) -> None:
-        self._storage = storage
+    def __init__(self, file: LogFile, config: StoreConfig, *, read_only: bool) -> None:
+        self._file = file
         self._config = config
-        self._header = header
-        self._salt = header.salt
         self._read_only = read_only
         self._pid = os.getpid()
-        self._state = State(generation=header.generation)
-        self._index = Index(LOG_START)
-        self.reader = Reader(storage, self._index, self._salt, header.version)
-        self.recovery = Recovery(0, 0)
-        # The log as staged: its end, and the checksum of its last segment. Behind ``_written`` it
-        # is in ``_buffer`` only.
-        self._end = self._written = self._reserved = LOG_START
-        self._checksum = self._salt
-        self._buffer: list[bytes] = []
+        self.recovery: Recovery = file.recovery
         self._staged: list[Event] = []
         self._sizes: list[int] = []
-        self._toc: Slot | None = None
-        self._loaded = False
         self._holding = False
         self._failure: MemvidAsyncError | None = None
-
-    # Opening.
+        # Files that compactions have replaced; readers may still be in them.
+        self._replaced: list[Storage] = []
 
     @classmethod
     def open(cls, storage: Storage, config: StoreConfig, *, read_only: bool = False) -> Journal:
@@ -109,125 +70,28 @@ class Journal:
         :raises NotAStoreError, UnsupportedVersionError, CorruptFileError: see there.
         :raises StoreLockedError, StoreFailedError: see there.
         """
-        if not read_only:
-            storage.lock(config.lock_timeout)
+        if read_only:
+            if is_unfinished(storage.read(0, LOG_START), storage.size()):
+                raise NotAStoreError(
+                    "the file is empty, or its creation was cut short; open it for writing first"
+                )
+            return cls(LogFile.load(storage, read_only=True), config, read_only=True)
+        storage.lock(config.lock_timeout)
         try:
-            start = storage.read(0, LOG_START)
-            if is_unfinished(start, storage.size()):
-                if read_only:
-                    raise NotAStoreError("the file is empty; open it for writing to make a store")
-                header = Header(config.id_factory())
-                storage.write(0, header.encode())
-                storage.sync()
+            storage.discard_successor()
+            if is_unfinished(storage.read(0, LOG_START), storage.size()):
+                LogFile.create(storage, Header(config.id_factory()))
                 storage.sync_directory()
-                start = header.encode()
-            journal = cls(storage, config, decode_header(start), read_only=read_only)
-            journal._load(start)
-            return journal
+            return cls(LogFile.load(storage, read_only=False), config, read_only=False)
         finally:
-            if not read_only:
-                storage.unlock()
+            storage.unlock()
 
-    def _load(self, start: bytes) -> None:
-        slot = newest_slot(start, self._salt)
-        if slot is not None:
-            self._load_toc(slot)
-        self._catch_up(lambda _: _PLACEHOLDER)
-        self._loaded = True
-
-    def _load_toc(self, slot: Slot) -> None:
-        """Start from the TOC that a slot names. The slot was written after the TOC was synced, so
-        a TOC that is not there was damaged or cut off."""
-        read, size = self._storage.read, self._storage.size()
-        if slot.offset >= size:
-            raise CorruptFileError(size, f"the file is cut short: byte {slot.offset} was in it")
-        segment = read_segment(read, slot.offset, size, self._salt, guess=64 * 1024)
-        if segment.kind != SegmentKind.TOC or segment.sequence != slot.sequence + 1:
-            raise CorruptFileError(slot.offset, "there is no TOC where one should be")
-        try:
-            toc = decode_toc(segment.payload, self._header.generation)
-            self._state = self._index.load(toc, segment, read, self._salt)
-        except ValueError as error:
-            raise CorruptFileError(slot.offset, f"the TOC is not valid: {error}") from None
-        self._end = self._written = segment.end
-        self._checksum = segment.checksum
-
-    # Catching up.
-
-    def refresh(self) -> list[Event]:
-        """Fold what others appended since, and give its events."""
-        self._check()
-        try:
-            # One byte back: a file that was cut short has none.
-            data = self._storage.read(self._end - 1, 1 + HEAD_SIZE)
-            if data and not any(data[1:]):
-                return []
-            return self._catch_up(lambda sequence: self.reader.content(sequence, self._end))
-        except (StoreFailedError, CorruptFileError) as error:
-            self._failure = error
-            raise
-
-    def _catch_up(self, content: Callable[[int], Content]) -> list[Event]:
-        size = self._storage.size()
-        if size < self._end:
-            raise CorruptFileError(size, f"the file is cut short: byte {self._end - 1} was in it")
-        events: list[Event] = []
-        read = self._storage.read
-        for segment in scan(read, self._end, size, self._checksum, self._salt):
-            self._end, self._checksum = segment.end, segment.checksum
-            events += self._fold(segment, content)
-        self._written, self._reserved = self._end, size
-        if not self._read_only or not self._loaded:
-            self._look_behind(size)
-        return events
-
-    def _look_behind(self, size: int) -> None:
-        """Zeros behind the last segment are reserved space; anything else is a torn tail."""
-        torn, offset = 0, self._end
-        while offset < size:
-            data = self._storage.read(offset, min(_RESERVE, size - offset))
-            if not data:
-                break
-            if any(data):
-                torn = offset + len(data.rstrip(b"\0")) - self._end
-            offset += len(data)
-        if torn:
-            self.recovery = Recovery(torn, self._end)
-            if not self._read_only:
-                self._storage.truncate(self._end)
-                self._storage.sync()
-                self._reserved = self._end
-
-    def _fold(self, segment: Segment, content: Callable[[int], Content]) -> list[Event]:
-        """Fold a segment that is next in the log."""
-        if segment.sequence != self._state.last_sequence + 1:
-            raise CorruptFileError(segment.offset, "the log's sequence has a gap")
-        try:
-            if segment.kind != SegmentKind.EVENTS:
-                self._index.note_derived(segment)
-                return []
-            sessions = self._state.sessions
-
-            def session_id(number: int) -> UUID | None:
-                session = sessions.get(number)
-                return session.info.session_id if session is not None else None
-
-            events = decode_events(segment.payload, segment.sequence, session_id, content)
-        except ValueError as error:
-            raise CorruptFileError(segment.offset, str(error)) from None
-        state = self._state
-        for event in events:
-            state = evolve(state, event)
-        self._state = state
-        self._index.note_events(events, events[-1].session, segment.offset)
-        return events
-
-    # Writing.
+    # Looking.
 
     @property
     def view(self) -> View:
         """What readers may see: the state as folded, and the log as far as it is written."""
-        return View(self._state, self._written)
+        return self._file.view
 
     @property
     def holds_lock(self) -> bool:
@@ -237,17 +101,75 @@ class Journal:
     @property
     def needs_io(self) -> bool:
         """Whether the next staged command has to write and sync first."""
-        return self._index.toc_due(self._end)
+        return self._file.toc_due
 
     @property
     def staged_bytes(self) -> int:
         """How much of the log is in memory only."""
-        return self._end - self._written
+        return self._file.staged_bytes
 
     @property
     def content_count(self) -> int:
         """How many distinct contents have an event of their own."""
-        return self._index.content_count
+        return self._file.index.content_count
+
+    # Catching up.
+
+    def refresh(self) -> list[Event]:
+        """Fold what others appended since, and give its events.
+
+        :raises StoreFailedError: when the file was deleted, or replaced by another store's.
+        :raises CorruptFileError: when it was cut short or damaged.
+        """
+        self._check()
+        with self._poisoned():
+            events: list[Event] = []
+            if not self._file.storage.is_current():
+                events = self._move()
+            if self._file.has_news:
+                events += self._catch_up()
+            return events
+
+    def _catch_up(self) -> list[Event]:
+        file = self._file
+        events = file.catch_up(lambda sequence: file.reader.content(sequence, file.view.end))
+        self.recovery = file.recovery
+        return events
+
+    def _move(self) -> list[Event]:
+        """Go on in the file that a compaction put in the place of ours."""
+        mine, state = self._file.header, self._file.state
+        storage = self._file.storage.reopen()
+        try:
+            if not self._read_only:
+                storage.lock(self._config.lock_timeout)
+            file = LogFile.load(storage, read_only=self._read_only)
+        except BaseException:
+            storage.close()
+            raise
+        same = file.header.file_id == mine.file_id
+        if not same or file.state.last_sequence < state.last_sequence:
+            storage.close()
+            raise StoreFailedError("the file was replaced by another one; open it again")
+        self._replace(file)
+        view = file.view
+        events: list[Event] = []
+        while state.last_sequence + len(events) < view.state.last_sequence:
+            after = state.last_sequence + len(events)
+            events += file.reader.events_after(view, after, self._config.limits.read_bytes)
+        return events
+
+    def _replace(self, file: LogFile) -> None:
+        self._file.storage.unlock()
+        self._replaced.append(self._file.storage)
+        self._file = file
+
+    def take_replaced(self) -> list[Storage]:
+        """Files that are no longer written, for the caller to close once nobody reads them."""
+        replaced, self._replaced = self._replaced, []
+        return replaced
+
+    # Writing.
 
     def commit(self, commands: Sequence[Command]) -> tuple[list[Any], Flushed]:
         """Decide the commands in order, append their events and make them durable.
@@ -256,11 +178,7 @@ class Journal:
         others' events first, where others wrote.
         """
         self.begin()
-        try:
-            outcomes = [self.stage(command) for command in commands]
-        except BaseException:
-            self._storage.unlock()
-            raise
+        outcomes = [self.stage(command) for command in commands]
         return outcomes, self.flush()
 
     def begin(self) -> None:
@@ -270,19 +188,13 @@ class Journal:
         :raises StoreFailedError, CorruptFileError, StoreReadOnlyError: see there.
         """
         self._check()
-        if self._read_only or self._state.beyond:
+        if self._read_only or self._file.state.beyond:
             why = "it was opened read-only" if self._read_only else "a newer release wrote to it"
             raise StoreReadOnlyError(f"the store cannot be written: {why}")
-        self._storage.lock(self._config.lock_timeout)
-        try:
-            if not self._storage.is_current():
-                raise StoreFailedError("the file was deleted or replaced; open it again")
+        self._file.storage.lock(self._config.lock_timeout)
+        with self._poisoned():
             foreign = self.refresh()
-            self._index.load_contents()
-        except MemvidAsyncError as error:
-            self._failure = error
-            self._storage.unlock()
-            raise
+            self._file.index.load_contents()
         self._staged += foreign
         self._sizes += [0] * len(foreign)
         self._holding = True
@@ -292,27 +204,22 @@ class Journal:
 
         Gives the command's answer or the error that refused it.
         """
-        state, index = self._state, self._index
+        file = self._file
         try:
-            events, answer = decide(state, command, self._now(), index)
+            events, answer = decide(file.state, command, self._now(), file.index)
             if not events:
                 return answer
             payload = encode_events(events)
         except Exception as error:  # noqa: BLE001 - a user's clock may raise anything
             # Nothing has changed yet: the command alone fails, whatever was wrong with it.
             return error
-        if index.is_due(self._end):
-            self._save_derived()
-        offset = self._append(SegmentKind.EVENTS, payload, events[0].sequence)
-        for event in events:
-            state = evolve(state, event)
-        self._state = state
-        index.note_events(events, events[-1].session, offset)
+        with self._poisoned():
+            size = file.append(SegmentKind.EVENTS, payload, events)
         if len(events) > 1:
             events = [_without_data(event) for event in events]
             self._sizes += [0] * (len(events) - 1)
         self._staged += events
-        self._sizes.append(self._end - offset)
+        self._sizes.append(size)
         return answer
 
     def _now(self) -> int:
@@ -320,62 +227,7 @@ class Journal:
         now = self._config.clock()
         if type(now) is not int or now < 0:
             raise InvalidValueError(f"clock() gave {now!r}, not an int of nanoseconds")
-        return max(now, self._state.last_time_ns)
-
-    def _append(self, kind: SegmentKind, payload: bytes, sequence: int) -> int:
-        head, self._checksum = seal(kind, sequence, payload, self._checksum, self._salt)
-        self._buffer += (head, payload)
-        offset = self._end
-        self._end = offset + HEAD_SIZE + len(payload)
-        return offset
-
-    def _append_derived(self, kind: SegmentKind, payload: bytes) -> int:
-        return self._append(kind, payload, self._state.last_sequence + 1)
-
-    def _save_derived(self) -> None:
-        """Save what is due, before the next command: always at the same place in the log, however
-        the commands were batched."""
-        self._index.save_positions(self._append_derived)
-        if self._index.toc_due(self._end):
-            self._save_toc()
-
-    def _save_toc(self) -> None:
-        """A TOC proves what stands below it, so all of that is synced first."""
-        self._write_out()
-        self._index.save_pages(self._state, self._append_derived)
-        payload = self._index.encode_toc(self._state)
-        offset = self._append_derived(SegmentKind.TOC, payload)
-        self._index.toc_written(self._end, len(payload))
-        self._toc = Slot(offset, self._state.last_sequence)
-
-    def _write_out(self) -> None:
-        """Write and sync what is in line; then point at the TOC that became durable with it."""
-        try:
-            if self._buffer:
-                if self._end > self._reserved:
-                    self._reserve()
-                self._storage.write(self._written, b"".join(self._buffer))
-                self._storage.sync()
-                self._buffer.clear()
-                self._written = self._end
-            if self._toc is not None:
-                place = next_slot_offset(self._storage.read(0, LOG_START), self._salt)
-                self._storage.write(place, self._toc.encode(self._salt))
-                self._toc = None
-        except BaseException as error:
-            self._failure = (
-                error
-                if isinstance(error, MemvidAsyncError)
-                else StoreFailedError(f"writing stopped half-way: {error!r}")
-            )
-            raise
-
-    def _reserve(self) -> None:
-        """Let the next batches find room that is on the disk already: syncing them then need not
-        wait for the file system to record a new length, which takes a third longer."""
-        room = min(max(_RESERVE, 8 * (self._end - self._written)), _MOST_RESERVE)
-        self._buffer.append(bytes(room))
-        self._reserved = self._end + room
+        return max(now, self._file.state.last_time_ns)
 
     def flush(self) -> Flushed:
         """Write and sync what was staged, let the lock go, and give what became durable.
@@ -383,49 +235,48 @@ class Journal:
         :raises StoreFailedError: the journal refuses everything from then on.
         """
         self._check()
-        try:
-            self._write_out()
-        finally:
+        with self._poisoned():
+            self._file.write_out()
             self._holding = False
-            self._storage.unlock()
+            self._file.storage.unlock()
         flushed = Flushed(self._staged, self._sizes)
         self._staged, self._sizes = [], []
         return flushed
 
-    def fail(self, error: MemvidAsyncError) -> None:
-        """Refuse everything from now on."""
-        self._failure = self._failure or error
+    def compact(self, progress: Callable[[int, int], None]) -> tuple[CompactReport, Flushed]:
+        """Write a new file without what was deleted, and put it in the place of this one.
 
-    def close(self) -> None:
-        """Save a TOC where that spares the next opening work, give reserved space back, and
-        release the file."""
+        ``progress`` is called with the bytes done and the bytes there are.
+        """
+        self.begin()
+        with self._poisoned():
+            successor = self._file.storage.successor()
+            try:
+                successor.lock(self._config.lock_timeout)
+                file, report = compact_into(successor, self._file, progress)
+                successor.install()
+            except BaseException:
+                successor.close()
+                self._file.storage.discard_successor()
+                raise
+            self._replace(file)
+        return report, self.flush()
+
+    # Failing and closing.
+
+    @contextmanager
+    def _poisoned(self) -> Iterator[None]:
+        """Whatever fails in here fails the journal: it is not known any more what the file holds,
+        and a page that failed to sync must not be tried again."""
         try:
-            if self._failure is None and not self._read_only:
-                self._tidy()
-        finally:
-            self._storage.close()
-
-    def _tidy(self) -> None:
-        with_toc = self._index.since_toc(self._end) >= _CLOSING_TOC_BYTES
-        if not with_toc and self._reserved == self._end:
-            return
-        try:
-            self.begin()
-        except (StoreLockedError, StoreReadOnlyError):
-            # It only spares work and space; another writer is busy and will do it.
-            return
-        if with_toc:
-            self._index.save_positions(self._append_derived)
-            self._save_toc()
-        self._write_out()
-        self._storage.truncate(self._end)
-        self._storage.sync()
-        self._holding = False
-        self._storage.unlock()
-
-    def release(self) -> None:
-        """Release the file without touching it again."""
-        self._storage.close()
+            yield
+        except BaseException as error:
+            if isinstance(error, MemvidAsyncError):
+                self.fail(error)
+            else:
+                self.fail(StoreFailedError(f"stopped half-way: {error!r}"))
+            self._file.storage.unlock()
+            raise
 
     def _check(self) -> None:
         if self._failure is not None:
@@ -435,6 +286,35 @@ class Journal:
         if os.getpid() != self._pid:
             raise StoreClosedError("the store was opened before a fork; open the file again")
 
+    def fail(self, error: MemvidAsyncError) -> None:
+        """Refuse everything from now on."""
+        self._failure = self._failure or error
+
+    def close(self) -> None:
+        """Save a TOC where that spares the next opening work, give reserved space back, and
+        release the file."""
+        try:
+            with_toc = self._file.since_toc >= _CLOSING_TOC_BYTES
+            idle = self._file.is_tidy and not with_toc
+            if self._failure is None and not self._read_only and not idle:
+                self._tidy(with_toc=with_toc)
+        finally:
+            self.release()
+
+    def _tidy(self, *, with_toc: bool) -> None:
+        try:
+            self.begin()
+        except (StoreLockedError, StoreReadOnlyError):
+            # It only spares work and space; another writer is busy and will do it.
+            return
+        with self._poisoned():
+            self._file.tidy(with_toc=with_toc)
+
+    def release(self) -> None:
+        """Release the file without touching it again."""
+        for storage in (*self.take_replaced(), self._file.storage):
+            storage.close()
+
 
 def _without_data(event: Event) -> Event:
     """The event as it is published: whoever wants a content's data reads it from the file."""
@@ -443,6 +323,3 @@ def _without_data(event: Event) -> Event:
         return event
     kept = ContentStored(payload.digest, payload.size)
     return Event(event.sequence, event.time_ns, None, kept)
-
-
-_PLACEHOLDER = Content(None, StoredContent(b"", 0, "", 0))

@@ -23,8 +23,17 @@ from .events import (
     StoredMessages,
 )
 from .format.codec import STORED, decode_events, decode_rows, read_stored
-from .format.segment import HEAD_SIZE, Segment, SegmentKind, parse, payload_length, read_segment
+from .format.segment import (
+    EVENT_KINDS,
+    HEAD_SIZE,
+    Segment,
+    SegmentKind,
+    parse,
+    payload_length,
+    read_segment,
+)
 from .format.segment import scan as scan_segments
+from .format.stubs import decode_stubs
 from .format.tables import decode_positions
 from .index import Index
 from .model.messages import restore_messages
@@ -40,17 +49,19 @@ _CACHED_CONTENTS = 4096
 
 @frozen
 class View:
-    """What readers may see: a folded state, and the end of the log that it was folded from."""
+    """What readers may see: a folded state, the end of the log that it was folded from, and what
+    reads that file."""
 
     state: State
     end: int
+    reader: Reader
 
 
 class Reader:
     """Reads one file through its index."""
 
     def __init__(self, storage: Storage, index: Index, salt: int, version: int) -> None:
-        self._storage = storage
+        self.storage = storage
         self._index = index
         self._salt = salt
         self._version = version
@@ -95,7 +106,7 @@ class Reader:
                     raise CorruptFileError(segment.offset, "content does not match its digest")
                 return data
         raise ContentNotFoundError(
-            f"content {content.digest.hex()} is not in this file; another holds it, or it was erased"
+            f"content {content.digest.hex()} is not in this file; it was erased, or is another's"
         )
 
     # Segments.
@@ -112,11 +123,11 @@ class Reader:
         """The events segment that holds the event with this sequence."""
         mark = self._index.mark_before(sequence)
         found, position = None, mark[1] if mark is not None else 0
-        for segment in scan_segments(self._storage.read, position, end, None, self._salt):
+        for segment in scan_segments(self.storage.read, position, end, None, self._salt):
             if segment.sequence > sequence:
                 break
             position = segment.end
-            if segment.kind == SegmentKind.EVENTS:
+            if segment.kind in EVENT_KINDS:
                 found = segment
         else:
             if position < end:
@@ -131,6 +142,8 @@ class Reader:
             return session.info.session_id if session is not None else None
 
         try:
+            if segment.kind == SegmentKind.STUBS:
+                return decode_stubs(segment.payload, segment.sequence)
             return decode_events(
                 segment.payload,
                 segment.sequence,
@@ -152,10 +165,10 @@ class Reader:
         events: list[Event] = []
         last = start
         for segment in scan_segments(
-            self._storage.read, start.offset, view.end, start.previous, self._salt
+            self.storage.read, start.offset, view.end, start.previous, self._salt
         ):
             last = segment
-            if segment.kind == SegmentKind.EVENTS:
+            if segment.kind in EVENT_KINDS:
                 events += self._decode(segment, view.state, view.end)
             if segment.end - start.offset >= limit:
                 break
@@ -172,7 +185,7 @@ class Reader:
             raise CorruptFileError(0, f"session {number} has no positions")
         chunk, parts = place[0], [list(place[1])]
         while chunk:
-            segment = read_segment(self._storage.read, chunk, view.end, self._salt, guess=1024)
+            segment = read_segment(self.storage.read, chunk, view.end, self._salt, guess=1024)
             try:
                 owner, previous, offsets = decode_positions(segment.payload)
             except ValueError as error:
@@ -198,10 +211,10 @@ class Reader:
                 ):
                     last += 1
                 stop = min(offsets[last] + 2048, end)
-                data, base, start = self._storage.read(offset, stop - offset), offset, 0
+                data, base, start = self.storage.read(offset, stop - offset), offset, 0
             segment = parse(data, start, base, self._salt)
             if segment is None:
-                segment = read_segment(self._storage.read, offset, end, self._salt)
+                segment = read_segment(self.storage.read, offset, end, self._salt)
             yield segment
 
     def session_events(

@@ -14,6 +14,7 @@ from uuid import UUID
 import anyio
 from attrs import evolve, frozen
 
+from .compaction import CompactReport
 from .config import RecordingConfig, StoreConfig
 from .errors import (
     InvalidValueError,
@@ -24,11 +25,12 @@ from .errors import (
 from .events import Action, ActionKind, Content, Event, Session, SessionSummary
 from .follower import Follower
 from .intake import Intake
-from .journal import Journal, Recovery
+from .journal import Journal
 from .log import Log
+from .logfile import Recovery
 from .model.commands import DeleteSession, EndSession, ResumeSession, StartSession
 from .prepare import prepare_metadata, prepare_text
-from .reader import View
+from .reader import Reader, View
 from .recorder import ActionRecorder, SessionRecorder
 from .storage import FileStorage
 from .subscription import Subscription
@@ -75,7 +77,6 @@ class Store(ActionRecorder[Action | None]):
         self,
         path: Path,
         journal: Journal,
-        storage: FileStorage,
         config: StoreConfig,
         io: Worker,
         *,
@@ -83,14 +84,14 @@ class Store(ActionRecorder[Action | None]):
     ) -> None:
         self._path = path
         self._journal = journal
-        self._storage = storage
         self._config = config
         self._log = Log(journal.view.state.last_sequence, config.limits.tail_bytes)
         self._reads = Worker("memvid_async reads")
-        self._writer = None if read_only else Writer(journal, self._log, io, config)
-        self._follower = (
-            Follower(journal, self._log, io, config.poll_interval) if read_only else None
-        )
+        self._writer = self._follower = None
+        if read_only:
+            self._follower = Follower(journal, self._log, io, self._reads, config.poll_interval)
+        else:
+            self._writer = Writer(journal, self._log, io, self._reads, config)
         self._closed = False
         super().__init__(Intake(self._writer, self._reads, config.limits))
 
@@ -258,7 +259,7 @@ class Store(ActionRecorder[Action | None]):
         :raises SessionNotFoundError: when there is none with this id.
         :raises CorruptFileError: when it cannot be read.
         """
-        return await self._read(self._journal.reader.session, _uuid(session_id))
+        return await self._read(Reader.session, _uuid(session_id))
 
     async def delete_session(self, session_id: UUID) -> None:
         """Delete a session: hidden at once; its bytes stay in the file until it is compacted.
@@ -277,7 +278,7 @@ class Store(ActionRecorder[Action | None]):
         """
         if not isinstance(content, Content):
             raise InvalidValueError(f"content must be a Content, not {type(content).__name__}")
-        return await self._read(self._journal.reader.data, content)
+        return await self._read(Reader.data, content)
 
     async def read_arguments(self, action: Action) -> Any:
         """The arguments of a tool call, decoded.
@@ -296,7 +297,7 @@ class Store(ActionRecorder[Action | None]):
         """
         if not getattr(action.details, "message_count", 0):
             return []
-        return await self._read(self._journal.reader.messages, action)
+        return await self._read(Reader.messages, action)
 
     async def _fresh_view(self) -> View:
         """What is readable now; buffered events are written first, so that own writes are seen."""
@@ -309,7 +310,7 @@ class Store(ActionRecorder[Action | None]):
 
     async def _read(self, call: Callable[..., T], *args: Any) -> T:
         view = await self._fresh_view()
-        return await self._reads.run(call, view, *args)
+        return await self._reads.run(call, view.reader, view, *args)
 
     def _check_open(self) -> None:
         if self._closed or self._log.closed:
@@ -343,10 +344,10 @@ class Store(ActionRecorder[Action | None]):
         )
 
     async def _read_events(self, after: int, number: int | None) -> tuple[list[Event], int]:
-        reader, limit = self._journal.reader, self._config.limits.read_bytes
+        view, limit = self._view, self._config.limits.read_bytes
         if number is not None:
-            return await self._reads.run(reader.session_events, self._view, number, after, limit)
-        events = await self._reads.run(reader.events_after, self._view, after, limit)
+            return await self._reads.run(view.reader.session_events, view, number, after, limit)
+        events = await self._reads.run(view.reader.events_after, view, after, limit)
         return events, events[-1].sequence
 
     def _failure(self) -> MemvidAsyncError | None:
@@ -367,12 +368,34 @@ class Store(ActionRecorder[Action | None]):
 
         ``progress`` is called on the loop with the bytes done and the bytes there are.
         """
-        verifier = Verifier(self._storage, await self._fresh_view())
+        view = await self._fresh_view()
+        verifier = Verifier(view.reader.storage, view)
         while not verifier.finished:
             await self._reads.run(verifier.step)
             if progress is not None:
                 progress(verifier.done_bytes, verifier.total_bytes)
         return verifier.report()
+
+    async def compact(self, progress: Callable[[int, int], None] | None = None) -> CompactReport:
+        """Write the file anew without what was deleted, and put it in the place of the old one.
+
+        Deleted sessions, and content that no other event refers to, are gone from the bytes; their
+        events are delivered as :class:`Erased`, so sequences stay gapless. Everything else is
+        unchanged. Other processes that have the file open move to the new one; they wait for it as
+        for any writer. Killed, it leaves the old file, and at most ``NAME.compact`` beside it,
+        which the next opening removes. ``progress`` is called on the loop with the bytes done and
+        the bytes there are. A cancelled call may or may not have compacted.
+
+        :raises CorruptFileError: when the file is damaged; it stays as it is.
+        """
+        loop = asyncio.get_running_loop()
+
+        def tell(done: int, total: int) -> None:
+            if progress is not None:
+                loop.call_soon_threadsafe(progress, done, total)
+
+        report: CompactReport = await self._intake.run_alone(lambda: self._journal.compact(tell))
+        return report
 
     def statistics(self) -> StoreStatistics:
         """Counts and sizes as of now."""
@@ -428,10 +451,10 @@ class OpenStore:
         if self._store is not None:
             await self._store.aclose()
 
-    def _open_files(self) -> tuple[FileStorage, Journal]:
+    def _open_journal(self) -> Journal:
         storage = self._storage = FileStorage.open(self._path, read_only=self._read_only)
         try:
-            return storage, Journal.open(storage, self._config, read_only=self._read_only)
+            return Journal.open(storage, self._config, read_only=self._read_only)
         except BaseException:
             storage.close()
             raise
@@ -442,9 +465,9 @@ class OpenStore:
 
     async def _open(self) -> Store:
         io = Worker("memvid_async file")
-        opening = io.start(self._open_files)
+        opening = io.start(self._open_journal)
         try:
-            storage, journal = await opening.wait()
+            journal = await opening.wait()
         except asyncio.CancelledError:
             # The thread goes on: what it opened is closed behind it.
             io.start(self._abandon)
@@ -453,7 +476,7 @@ class OpenStore:
         except BaseException:
             io.stop()
             raise
-        store = Store(self._path, journal, storage, self._config, io, read_only=self._read_only)
+        store = Store(self._path, journal, self._config, io, read_only=self._read_only)
         recording = self._config.recording
         if recording.auto_record and not self._read_only and not store.is_recording:
             try:

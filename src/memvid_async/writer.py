@@ -29,20 +29,28 @@ _INLINE_BYTES = 8 * 1024
 
 
 class Request(NamedTuple):
-    """A command in the queue, with who waits for it. ``command`` None is a barrier."""
+    """A command in the queue, with who waits for it.
+
+    ``command`` None is a barrier: what came before is durable when it is answered. ``call`` is then
+    made in the journal's thread, alone; it gives an answer and what became durable.
+    """
 
     command: Command | None
     size: int
     done: asyncio.Future[Any]
+    call: Callable[[], tuple[Any, Flushed]] | None = None
 
 
 class Writer:
     """Owns the journal from opening to closing. Every change of the file is made by its task."""
 
-    def __init__(self, journal: Journal, log: Log, worker: Worker, config: StoreConfig) -> None:
+    def __init__(
+        self, journal: Journal, log: Log, worker: Worker, reads: Worker, config: StoreConfig
+    ) -> None:
         self._journal = journal
         self._log = log
         self._worker = worker
+        self._reads = reads
         self._loop = asyncio.get_running_loop()
         self._buffered = config.durability is Durability.BUFFERED
         self._flush_interval = config.flush_interval
@@ -78,13 +86,25 @@ class Writer:
 
         :raises StoreClosedError, StoreFailedError: when nothing can be written any more.
         """
+        done: asyncio.Future[Any] = self._loop.create_future()
+        self._enqueue(Request(command, size, done))
+        return done
+
+    def submit_call(self, call: Callable[[], tuple[Any, Flushed]]) -> asyncio.Future[Any]:
+        """Queue a call of the journal that runs alone. The future gets its answer.
+
+        :raises StoreClosedError, StoreFailedError: when nothing can be written any more.
+        """
+        done: asyncio.Future[Any] = self._loop.create_future()
+        self._enqueue(Request(None, 0, done, call))
+        return done
+
+    def _enqueue(self, request: Request) -> None:
         if self._failure is not None or self._closing:
             raise self._refusal()
-        done: asyncio.Future[Any] = self._loop.create_future()
-        self._queue.append(Request(command, size, done))
-        self.queued_bytes += size
+        self._queue.append(request)
+        self.queued_bytes += request.size
         self._notify()
-        return done
 
     @property
     def is_full(self) -> bool:
@@ -179,24 +199,35 @@ class Writer:
 
     async def _take_batch(self) -> None:
         batch = self._next_batch()
-        commands = [request.command for request in batch if request.command is not None]
         try:
-            if self._buffered:
-                outcomes = await self._stage(commands) if commands else []
-                if len(commands) < len(batch) and self._staged:
-                    await self._flush()
-            else:
-                outcomes, flushed = await self._in_thread(self._journal.commit, commands)
-                self._publish(flushed)
+            outcomes = await self._carry_out(batch)
         except (StoreLockedError, StoreReadOnlyError) as error:
-            self._answer(batch, [error] * len(batch))
-            return
+            outcomes = [error] * len(batch)
         except BaseException as error:
             self._answer(batch, [_as_refusal(error)] * len(batch))
             raise
-        if len(outcomes) < len(batch):
-            outcomes.append(None)
         self._answer(batch, outcomes)
+
+    async def _carry_out(self, batch: list[Request]) -> list[Any]:
+        """The outcome of each request; the last may be a barrier."""
+        barrier = batch[-1] if batch[-1].command is None else None
+        commands = [request.command for request in batch if request.command is not None]
+        outcomes: list[Any] = []
+        if self._buffered:
+            if commands:
+                outcomes = await self._stage(commands)
+            if barrier is not None and self._staged:
+                await self._flush()
+        elif commands:
+            outcomes, flushed = await self._in_thread(self._journal.commit, commands)
+            self._publish(flushed)
+        if barrier is not None:
+            answer = None
+            if barrier.call is not None:
+                answer, flushed = await self._in_thread(barrier.call)
+                self._publish(flushed)
+            outcomes.append(answer)
+        return outcomes
 
     def _next_batch(self) -> list[Request]:
         """What waits, in order, up to the first barrier and the bounds of a batch."""
@@ -253,6 +284,8 @@ class Writer:
 
     def _publish(self, flushed: Flushed) -> None:
         self.view = self._journal.view
+        for storage in self._journal.take_replaced():
+            self._reads.start(storage.close)
         if flushed.events:
             self._log.publish(flushed.events, flushed.sizes)
 

@@ -7,7 +7,7 @@ fields. Content travels as itself when small, else as the sequence of its event.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 from uuid import UUID
@@ -35,6 +35,7 @@ from ..events import (
     Unknown,
 )
 from ..model.decide import make_checkpoint, make_details
+from ..model.messages import referenced_contents
 from ..values import decode_value, preview
 
 ERASED, STARTED, ENDED, DELETED, STORED, CHECKPOINT = range(6)
@@ -292,6 +293,18 @@ def _read_action(
         _read_map(metadata),
     )
     return ActionRecorded(action, stored)
+
+
+def content_references(row: list[Any]) -> Iterator[int]:
+    """The sequences of the contents that the row of an action refers to, its messages' included.
+
+    :raises ValueError: when the row is no action's.
+    """
+    yield from (field for field in row[2:4] if type(field) is int)
+    place = 10 + _DETAIL_COUNTS[ACTION_KINDS[row[0]]] - 1
+    messages = _read_messages(row[place]) if len(row) > place else None
+    for item in messages.items if messages is not None else ():
+        yield from referenced_contents(item)
 
 
 _NUMBER = {int, float}

@@ -31,6 +31,11 @@ class SegmentKind(IntEnum):
     POSITIONS = 2
     PAGE = 3
     TOC = 4
+    STUBS = 5
+
+
+# The kinds that hold events; all others are derived from those.
+EVENT_KINDS = (SegmentKind.EVENTS, SegmentKind.STUBS)
 
 
 @frozen

@@ -181,5 +181,20 @@ def restore_messages(
     return [message for part in reversed(tail) for message in part]
 
 
+def referenced_contents(item: bytes) -> list[int]:
+    """The sequences of the content events that a stored message refers to.
+
+    :raises ValueError: when it is no stored message.
+    """
+    found = []
+
+    def note(tag: cbor2.CBORTag, _immutable: object) -> None:
+        if tag.tag == TAG_CONTENT:
+            found.append(tag.value[0])
+
+    decode_value(item, note)
+    return found
+
+
 def _piece(action: Action, place: int) -> Content | None:
     return action.input if place == INPUT else action.output

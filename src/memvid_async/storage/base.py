@@ -42,5 +42,20 @@ class Storage(Protocol):
     def is_current(self) -> bool:
         """Whether the path still names this file: not deleted, not replaced."""
 
+    def reopen(self) -> Storage:
+        """Whatever the path names now, open the same way.
+
+        :raises StoreFailedError: when it names nothing any more.
+        """
+
+    def successor(self) -> Storage:
+        """A new, empty file beside this one, under one name that is always the same."""
+
+    def install(self) -> None:
+        """Put this file, a successor, in the place of the one it was made beside, durably."""
+
+    def discard_successor(self) -> None:
+        """Remove the successor that a killed process left, if one did."""
+
     def close(self) -> None:
         """Release the file and the lock. Further calls do nothing."""

@@ -45,20 +45,24 @@ class FileStorage:
     """An open file. The lock is ``flock``: it belongs to the open file, so it is let go when the
     process dies, and another descriptor's closing does not drop it, as it would with ``lockf``."""
 
-    def __init__(self, path: Path, descriptor: int) -> None:
+    def __init__(self, path: Path, descriptor: int, *, read_only: bool) -> None:
         self._path = path
         self._descriptor = descriptor
+        self._read_only = read_only
         self._locked = False
+        self._find_name()
+
+    def _find_name(self) -> None:
         # Linux names an open file by where it is now, " (deleted)" behind it once it is replaced:
         # the one way to tell without a look at its times (see size).
         self._name: str | None = None
         if sys.platform == "linux":
             with suppress(OSError):
-                self._name = self._link(descriptor)
+                self._name = self._link(self._descriptor)
 
     @classmethod
-    def open(cls, path: Path, *, read_only: bool = False) -> FileStorage:
-        """Open the file at ``path``; for writing, create it (mode 0600) where there is none.
+    def open(cls, path: Path, *, read_only: bool = False, create: bool = True) -> FileStorage:
+        """Open the file at ``path``; for writing, ``create`` it (mode 0600) where there is none.
 
         A symbolic link in the last component is not followed.
 
@@ -69,7 +73,7 @@ class FileStorage:
         """
         # O_NONBLOCK: opening a pipe must not wait for its other end.
         flags = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        flags |= os.O_RDONLY if read_only else os.O_RDWR | os.O_CREAT
+        flags |= os.O_RDONLY if read_only else os.O_RDWR | (os.O_CREAT if create else 0)
         try:
             descriptor = os.open(path, flags, 0o600)
         except FileNotFoundError:
@@ -85,7 +89,7 @@ class FileStorage:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
             raise NotAStoreError(f"{path} is not a regular file")
-        return cls(path, descriptor)
+        return cls(path, descriptor, read_only=read_only)
 
     def size(self) -> int:
         """The file's length in bytes."""
@@ -185,6 +189,36 @@ class FileStorage:
             return False
         here = os.fstat(self._descriptor)
         return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
+
+    def reopen(self) -> FileStorage:
+        """Whatever the path names now."""
+        try:
+            return FileStorage.open(self._path, read_only=self._read_only, create=False)
+        except StoreNotFoundError:
+            raise StoreFailedError(f"{self._path} was deleted; what it held is gone") from None
+
+    @property
+    def _successor_path(self) -> Path:
+        return self._path.with_name(f"{self._path.name}.compact")
+
+    def successor(self) -> FileStorage:
+        """The empty file ``NAME.compact`` in the same directory."""
+        self.discard_successor()
+        return FileStorage.open(self._successor_path)
+
+    def install(self) -> None:
+        """Rename the successor over the file it was made beside, and sync the directory."""
+        target = self._path.with_name(self._path.name.removesuffix(".compact"))
+        with _mapped("replacing the file"):
+            self._path.rename(target)
+        self._path = target
+        self._find_name()
+        self.sync_directory()
+
+    def discard_successor(self) -> None:
+        """Remove ``NAME.compact``."""
+        with _mapped("removing what a killed compaction left"):
+            self._successor_path.unlink(missing_ok=True)
 
     @staticmethod
     def _link(descriptor: int) -> str:

@@ -6,8 +6,10 @@ from __future__ import annotations
 class MemoryStorage:
     """Bytes in memory behind the storage contract."""
 
-    def __init__(self, data: bytes = b"") -> None:
+    def __init__(self, data: bytes = b"", replaces: MemoryStorage | None = None) -> None:
         self.data = bytearray(data)
+        self._replaces = replaces
+        self._replaced_by: MemoryStorage | None = None
 
     def size(self) -> int:
         """The length in bytes."""
@@ -40,8 +42,24 @@ class MemoryStorage:
         """Nobody else can open it."""
 
     def is_current(self) -> bool:
-        """It has no path that could be replaced."""
-        return True
+        """Whether no successor was installed in its place."""
+        return self._replaced_by is None
+
+    def reopen(self) -> MemoryStorage:
+        """What was installed in its place, or itself."""
+        return self if self._replaced_by is None else self._replaced_by.reopen()
+
+    def successor(self) -> MemoryStorage:
+        """Empty memory that can take the place of this."""
+        return MemoryStorage(replaces=self)
+
+    def install(self) -> None:
+        """Take the place of what this is the successor of."""
+        if self._replaces is not None:
+            self._replaces._replaced_by = self  # noqa: SLF001 - the same class
+
+    def discard_successor(self) -> None:
+        """A successor that was not installed is gone by itself."""
 
     def close(self) -> None:
         """There is nothing to release."""

@@ -1,0 +1,299 @@
+"""One file as it is open: what was folded from it, where things stand in it, and its growing end.
+
+Synchronous; used by one thread at a time. What is appended waits in memory until
+:meth:`LogFile.write_out` makes it durable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from uuid import UUID
+
+from attrs import frozen
+
+from .errors import CorruptFileError
+from .events import Content, Event, StoredContent
+from .format.codec import decode_events
+from .format.header import (
+    LOG_START,
+    Header,
+    Slot,
+    decode_header,
+    newest_slot,
+    next_slot_offset,
+)
+from .format.segment import HEAD_SIZE, Segment, SegmentKind, read_segment, scan, seal
+from .format.stubs import decode_stubs
+from .format.tables import decode_toc
+from .index import Index
+from .model.evolve import evolve
+from .model.state import State
+from .reader import Reader, View
+from .storage import Storage
+
+# Zeros written ahead of the log, about eight batches of them; cut off when the file is closed.
+_RESERVE = 64 * 1024
+_MOST_RESERVE = 1024 * 1024
+
+
+@frozen
+class Recovery:
+    """What opening found behind the last whole segment: ``bytes_dropped`` at ``offset``.
+
+    A writer cut them off; a read-only store looked past them.
+    """
+
+    bytes_dropped: int
+    offset: int
+
+
+class LogFile:
+    """The log in one file. Made by :meth:`create` or :meth:`load`."""
+
+    def __init__(self, storage: Storage, header: Header, *, read_only: bool) -> None:
+        self.storage = storage
+        self.header = header
+        self.state = State(generation=header.generation)
+        self.index = Index(LOG_START)
+        self.reader = Reader(storage, self.index, header.salt, header.version)
+        self.recovery = Recovery(0, 0)
+        self._salt = header.salt
+        self._read_only = read_only
+        # Behind ``_written`` the log is in ``_buffer`` only; up to ``_reserved`` there is room.
+        self._end = self._written = self._reserved = LOG_START
+        self._checksum = self._salt
+        self._buffer: list[bytes] = []
+        self._toc: Slot | None = None
+
+    # Opening.
+
+    @classmethod
+    def create(cls, storage: Storage, header: Header) -> LogFile:
+        """Make a file that has nothing in it yet; its name is not durable by that."""
+        storage.write(0, header.encode())
+        storage.sync()
+        return cls(storage, header, read_only=False)
+
+    @classmethod
+    def load(cls, storage: Storage, *, read_only: bool) -> LogFile:
+        """Read a file: its last TOC, then the tail; cut a torn end, unless ``read_only``.
+
+        :raises NotAStoreError, UnsupportedVersionError, CorruptFileError: see there.
+        """
+        start = storage.read(0, LOG_START)
+        file = cls(storage, decode_header(start), read_only=read_only)
+        slot = newest_slot(start, file._salt)
+        if slot is not None:
+            file._load_toc(slot)
+        file.catch_up(lambda _: UNREAD)
+        if read_only:
+            file._look_behind(storage.size())
+        return file
+
+    def _load_toc(self, slot: Slot) -> None:
+        """Start from the TOC that a slot names. The slot was written after the TOC was synced, so
+        a TOC that is not there was damaged or cut off."""
+        read, size = self.storage.read, self.storage.size()
+        if slot.offset >= size:
+            raise CorruptFileError(size, f"the file is cut short: byte {slot.offset} was in it")
+        segment = read_segment(read, slot.offset, size, self._salt, guess=64 * 1024)
+        if segment.kind != SegmentKind.TOC or segment.sequence != slot.sequence + 1:
+            raise CorruptFileError(slot.offset, "there is no TOC where one should be")
+        try:
+            toc = decode_toc(segment.payload, self.header.generation)
+            self.state = self.index.load(toc, segment, read, self._salt)
+        except ValueError as error:
+            raise CorruptFileError(slot.offset, f"the TOC is not valid: {error}") from None
+        self._end = self._written = segment.end
+        self._checksum = segment.checksum
+
+    def require_end(self, offset: int) -> None:
+        """Check that whoever read the log got to its end.
+
+        :raises CorruptFileError: when it stopped before, at ``offset``.
+        """
+        if offset != self._written:
+            raise CorruptFileError(offset, "there is no valid segment")
+
+    # Catching up with what others appended.
+
+    @property
+    def has_news(self) -> bool:
+        """Whether something stands behind the log's end. One byte back, as a file that was cut
+        short has none there."""
+        data = self.storage.read(self._end - 1, 1 + HEAD_SIZE)
+        return not data or any(data[1:])
+
+    def catch_up(self, content: Callable[[int], Content]) -> list[Event]:
+        """Fold what stands behind the log's end, and give its events.
+
+        ``content`` reads large content, where the caller wants it in the events.
+
+        :raises CorruptFileError: when the file was cut short, or holds what no writer wrote.
+        """
+        size = self.storage.size()
+        if size < self._end:
+            raise CorruptFileError(size, f"the file is cut short: byte {self._end - 1} was in it")
+        events: list[Event] = []
+        for segment in scan(self.storage.read, self._end, size, self._checksum, self._salt):
+            events += self._fold(segment, content)
+            self._end = self._written = segment.end
+            self._checksum = segment.checksum
+        self._reserved = size
+        if not self._read_only:
+            self._look_behind(size)
+        return events
+
+    def _look_behind(self, size: int) -> None:
+        """Zeros behind the last segment are reserved space; anything else is a torn tail."""
+        torn, offset = 0, self._end
+        while offset < size:
+            data = self.storage.read(offset, min(_RESERVE, size - offset))
+            if not data:
+                break
+            if any(data):
+                torn = offset + len(data.rstrip(b"\0")) - self._end
+            offset += len(data)
+        if torn:
+            self.recovery = Recovery(torn, self._end)
+            if not self._read_only:
+                self.storage.truncate(self._end)
+                self.storage.sync()
+                self._reserved = self._end
+
+    def _fold(self, segment: Segment, content: Callable[[int], Content]) -> list[Event]:
+        """Fold a segment that is next in the log."""
+        if segment.sequence != self.state.last_sequence + 1:
+            raise CorruptFileError(segment.offset, "the log's sequence has a gap")
+        try:
+            events = self.decode(segment, content)
+            if events is None:
+                self.index.note_derived(segment)
+                return []
+        except ValueError as error:
+            raise CorruptFileError(segment.offset, str(error)) from None
+        self.take_in(events, segment.offset)
+        return events
+
+    def decode(self, segment: Segment, content: Callable[[int], Content]) -> list[Event] | None:
+        """The events in a segment that is next in the log; None when it holds none.
+
+        :raises ValueError: when it is not what its kind says.
+        """
+        if segment.kind == SegmentKind.STUBS:
+            return decode_stubs(segment.payload, segment.sequence)
+        if segment.kind != SegmentKind.EVENTS:
+            return None
+        sessions = self.state.sessions
+
+        def session_id(number: int) -> UUID | None:
+            session = sessions.get(number)
+            return session.info.session_id if session is not None else None
+
+        return decode_events(segment.payload, segment.sequence, session_id, content)
+
+    def take_in(self, events: Sequence[Event], offset: int) -> None:
+        """Fold the events of the segment at ``offset``."""
+        state = self.state
+        for event in events:
+            state = evolve(state, event)
+        self.state = state
+        self.index.note_events(events, events[-1].session, offset)
+
+    # Appending.
+
+    @property
+    def view(self) -> View:
+        """What readers may see: the state as folded, and the log as far as it is written."""
+        return View(self.state, self._written, self.reader)
+
+    @property
+    def staged_bytes(self) -> int:
+        """How much of the log is in memory only."""
+        return self._end - self._written
+
+    @property
+    def toc_due(self) -> bool:
+        """Whether a TOC is due, which needs a sync, before more is appended."""
+        return self.index.toc_due(self._end)
+
+    @property
+    def since_toc(self) -> int:
+        """How many bytes stand behind the last TOC."""
+        return self.index.since_toc(self._end)
+
+    def append(self, kind: SegmentKind, payload: bytes, events: Sequence[Event]) -> int:
+        """Put the segment that holds these events in line, behind what is due to be saved before
+        it, and fold them; its size in bytes."""
+        if self.index.is_due(self._end):
+            self._save_due()
+        offset = self._seal(kind, payload, events[0].sequence)
+        self.take_in(events, offset)
+        return self._end - offset
+
+    def _seal(self, kind: SegmentKind, payload: bytes, sequence: int) -> int:
+        head, self._checksum = seal(kind, sequence, payload, self._checksum, self._salt)
+        self._buffer += (head, payload)
+        offset = self._end
+        self._end = offset + HEAD_SIZE + len(payload)
+        return offset
+
+    def _seal_derived(self, kind: SegmentKind, payload: bytes) -> int:
+        return self._seal(kind, payload, self.state.last_sequence + 1)
+
+    def _save_due(self) -> None:
+        """Save what is due, before the next command: always at the same place in the log, however
+        the commands were batched."""
+        if self.index.toc_due(self._end):
+            self.save_toc()
+        else:
+            self.index.save_positions(self._seal_derived)
+
+    def save_toc(self) -> None:
+        """Put a TOC in line. It proves what stands below it, so all of that is synced first."""
+        self.index.save_positions(self._seal_derived)
+        self.write_out()
+        self.index.save_pages(self.state, self._seal_derived)
+        payload = self.index.encode_toc(self.state)
+        offset = self._seal_derived(SegmentKind.TOC, payload)
+        self.index.toc_written(self._end, len(payload))
+        self._toc = Slot(offset, self.state.last_sequence)
+
+    def write_out(self) -> None:
+        """Write and sync what is in line; then point at the TOC that became durable with it."""
+        if self._buffer:
+            if self._end > self._reserved:
+                self._reserve()
+            self.storage.write(self._written, b"".join(self._buffer))
+            self.storage.sync()
+            self._buffer.clear()
+            self._written = self._end
+        if self._toc is not None:
+            place = next_slot_offset(self.storage.read(0, LOG_START), self._salt)
+            self.storage.write(place, self._toc.encode(self._salt))
+            self._toc = None
+
+    def _reserve(self) -> None:
+        """Let the next batches find room that is on the disk already: syncing them then need not
+        wait for the file system to record a new length, which takes a third longer."""
+        room = min(max(_RESERVE, 8 * (self._end - self._written)), _MOST_RESERVE)
+        self._buffer.append(bytes(room))
+        self._reserved = self._end + room
+
+    @property
+    def is_tidy(self) -> bool:
+        """Whether no reserved space stands behind the log."""
+        return self._reserved == self._end
+
+    def tidy(self, *, with_toc: bool) -> None:
+        """Leave the file as it should be closed: with a TOC if asked, and nothing behind it."""
+        if with_toc:
+            self.save_toc()
+        self.write_out()
+        self.storage.truncate(self._end)
+        self.storage.sync()
+        self._reserved = self._end
+
+
+# Stands for large content where nobody looks at it.
+UNREAD = Content(None, StoredContent(b"", 0, "", 0))
