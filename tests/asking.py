@@ -23,7 +23,6 @@ from memvid_async import (
     VerifyReport,
 )
 from memvid_async.journal import Journal
-from memvid_async.storage import Storage
 from memvid_async.verify import Verifier
 from tests.naive import canonical
 
@@ -108,8 +107,8 @@ def questions(journal: Journal, limit: int = 400) -> dict[tuple[Any, ...], Calla
 
     ``limit``: how many bytes of events are read at a time.
     """
-    view, reader = journal.view, journal.reader
-    state = view.state
+    view = journal.view
+    state, reader = view.state, view.reader
 
     def messages(action: Action) -> list[Any]:
         count = getattr(action.details, "message_count", 0)
@@ -158,7 +157,7 @@ def outcome_answer(journal: Journal, outcome: Any) -> Any:
     if isinstance(outcome, Exception):
         return type(outcome)
     if isinstance(outcome, Action):
-        view, reader = journal.view, journal.reader
+        view, reader = journal.view, journal.view.reader
         has_messages = getattr(outcome.details, "message_count", 0)
         return action_answer(
             outcome,
@@ -168,9 +167,9 @@ def outcome_answer(journal: Journal, outcome: Any) -> Any:
     return outcome.info.number if hasattr(outcome, "info") else outcome
 
 
-def verified(storage: Storage, journal: Journal) -> VerifyReport:
+def verified(journal: Journal) -> VerifyReport:
     """The report of a whole verification."""
-    verifier = Verifier(storage, journal.view)
+    verifier = Verifier(journal.view.reader.storage, journal.view)
     while not verifier.finished:
         verifier.step()
     return verifier.report()

@@ -251,7 +251,7 @@ def recorded(*ops):
     journal.commit([start(1)])
     outcomes, _ = journal.commit([op.command() for op in ops])
     again = Journal.open(storage, fixed_config())
-    assert verified(storage, again).ok
+    assert verified(again).ok
     return again, outcomes
 
 
@@ -259,7 +259,7 @@ def test_the_most_items_of_one_message_come_back_though_each_becomes_a_reference
     query = "q" * PIECE_BYTES
     message = [query] * 23_000 + [0] * (MAX_ITEMS - 23_001)
     journal, (action,) = recorded(ask(1, query, None, message))
-    assert journal.reader.messages(journal.view, action) == [message]
+    assert journal.view.reader.messages(journal.view, action) == [message]
 
 
 def test_the_deepest_message_comes_back_though_its_core_becomes_a_reference():
@@ -272,7 +272,7 @@ def test_the_deepest_message_comes_back_though_its_core_becomes_a_reference():
     for _ in range(MAX_DEPTH):
         deep = {"k": deep}
     journal, (action,) = recorded(ask(1, query, large, message, deep))
-    assert journal.reader.messages(journal.view, action) == [message, deep]
+    assert journal.view.reader.messages(journal.view, action) == [message, deep]
 
 
 def test_however_many_messages_are_taken_in_are_given_back():
@@ -281,7 +281,8 @@ def test_however_many_messages_are_taken_in_are_given_back():
         journal, (action,) = recorded(ask(1, "q", "r", *values))
     except InvalidValueError:
         return
-    assert journal.reader.messages(journal.view, action) == values
+    if not isinstance(action, InvalidValueError):
+        assert journal.view.reader.messages(journal.view, action) == values
 
 
 def test_another_files_action_has_no_messages_here():
@@ -290,4 +291,4 @@ def test_another_files_action_has_no_messages_here():
     for sequence in (0, 1, 3, 99):
         other = replace(action, sequence=sequence, index=7)
         with pytest.raises((InvalidValueError, CorruptFileError)):
-            one.reader.messages(one.view, other)
+            one.view.reader.messages(one.view, other)

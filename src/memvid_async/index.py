@@ -123,6 +123,8 @@ class Index:
             number, _, _ = decode_positions(segment.payload)
             if number in self.positions:
                 self._positions_written(number, segment.offset)
+            if number in self._full:
+                self._full.remove(number)
         elif segment.kind == SegmentKind.PAGE:
             table, _, _ = decode_page(segment.payload)
             self._page_written(table, segment.offset)

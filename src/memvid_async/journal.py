@@ -225,7 +225,7 @@ class Journal:
     def _now(self) -> int:
         """The clock, but never back: time in the log only grows."""
         now = self._config.clock()
-        if type(now) is not int or now < 0:
+        if type(now) is not int or not 0 <= now < 2**63:
             raise InvalidValueError(f"clock() gave {now!r}, not an int of nanoseconds")
         return max(now, self._file.state.last_time_ns)
 

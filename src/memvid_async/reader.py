@@ -257,11 +257,15 @@ class Reader:
         """The messages of an ask, whole.
 
         :raises InvalidValueError: when the action has none.
+        :raises ContentNotFoundError: when it is in no session of this file.
         """
-        if action.sequence > view.state.last_sequence:
-            raise InvalidValueError("the action is not in this file")
-        segment = self._segment_with(action.sequence, view.end)
-        number = decode_rows(segment.payload)[1]
+        segment, number = None, 0
+        if action.sequence <= view.state.last_sequence:
+            segment = self._segment_with(action.sequence, view.end)
+            if segment.kind == SegmentKind.EVENTS:
+                number = decode_rows(segment.payload)[1]
+        if segment is None or number not in view.state.sessions:
+            raise ContentNotFoundError("the action is in no session of this file (any more)")
         asks: dict[int, tuple[Action, StoredMessages | None]] = {}
         for event in self.session_events(view, number)[0]:
             payload = event.payload
@@ -271,7 +275,7 @@ class Reader:
                 asks[payload.action.index] = (payload.action, None)
         found = asks.get(action.index)
         if found is None or found[0].sequence != action.sequence:
-            raise InvalidValueError("the action is not in this file, or its session was deleted")
+            raise ContentNotFoundError("the action is in no session of this file (any more)")
 
         def content(sequence: int) -> bytes:
             return self.data(view, self.content(sequence, view.end))

@@ -1,0 +1,275 @@
+"""From every boundary of a workload to every image of it: reopen, check, append, crash again."""
+
+from __future__ import annotations
+
+import gc
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from random import Random
+from typing import Any
+from uuid import UUID
+
+from attrs import frozen
+
+from memvid_async import ActionKind, NotAStoreError
+from memvid_async.config import DEFAULT_RECORDING
+from memvid_async.journal import Journal
+from memvid_async.model import commands
+from tests.crash.oracle import (
+    REFUSALS,
+    Crash,
+    History,
+    Truth,
+    demand,
+    expect_answers,
+    expect_open,
+    expect_values,
+    is_new,
+    newest_slot,
+)
+from tests.crash.simfs import Frozen, Image, SimDisk, UndisciplinedError, images, torn
+from tests.crash.workload import (
+    NAME,
+    Boundary,
+    Driver,
+    Opener,
+    Time,
+    Workload,
+    fixed_config,
+    outcome_type,
+    sim_opener,
+    small_bounds,
+)
+from tests.naive import FIRST_TIME, Op, Record, command
+
+# Commands after a crash come from another time than those that were lost, and are as long.
+_LATER = 10**12
+
+
+@frozen
+class Effort:
+    """How far one seed is explored. ``images``: per boundary, by level of crash; ``nested``: how
+    many of a boundary's outcomes are lived on from and crashed again, by level; ``every``: at how
+    many boundaries of a level one is."""
+
+    images: tuple[int, ...] = (160, 30, 12)
+    nested: tuple[int, ...] = (2, 1, 0)
+    every: tuple[int, ...] = (1, 7, 1)
+
+
+class Explorer:
+    """Everything that one seed leads to. ``states``: crash images that were opened and checked;
+    each is another one, or stands for another history."""
+
+    def __init__(
+        self, seed: int, effort: Effort | None = None, opener: Opener = sim_opener
+    ) -> None:
+        self.seed = seed
+        self.states = 0
+        self.boundaries: Counter[str] = Counter()
+        self.levels: Counter[int] = Counter()
+        self._effort = effort or Effort()
+        self._opener = opener
+        self._time = Time()
+        self._config = fixed_config(self._time, 1 << 90)
+        self._where = ""
+
+    def run(self) -> None:
+        """Explore the whole seed.
+
+        :raises Crash: when a promise is broken; the message says how to see it again.
+        """
+        try:
+            with small_bounds(Random(f"bounds {self.seed}")), _without_collector():
+                self._where = "the workload"
+                found = Workload(self.seed, self._opener).run()
+                for at, boundary in enumerate(found):
+                    self._cross(boundary, f"{at}", 0)
+        except Exception as error:
+            if not isinstance(error, (Crash, UndisciplinedError)):
+                error.add_note(self._replay())
+                raise
+            raise Crash(f"{error}\n{self._replay()}") from error
+
+    def _replay(self) -> str:
+        return (
+            f"at {self._where} of seed {self.seed}; see it again with\n"
+            f"CRASH_SEED={self.seed} python -m pytest tests/crash/test_crash_states.py"
+        )
+
+    # One boundary.
+
+    def _cross(self, boundary: Boundary, path: str, level: int) -> None:
+        effort, rng = self._effort, Random(f"{self.seed} {path}")
+        self.boundaries.update(boundary.label.split(", "))
+        outcomes: dict[Any, tuple[Image, int]] = {}
+        for number, image in enumerate(images(boundary.disk, rng, effort.images[level])):
+            self._where = f"boundary {path} ({boundary.label}), image {number}"
+            found = self._examine(image, boundary.truth, level)
+            if found is not None:
+                outcomes.setdefault(found, (image, found[1]))
+        if rng.randrange(effort.every[level]):
+            return
+        chosen = list(outcomes.values())
+        for at, (image, count) in enumerate(
+            rng.sample(chosen, min(len(chosen), effort.nested[level]))
+        ):
+            self._live_on(SimDisk(image), boundary.truth, count, f"{path}/{at}", level + 1)
+        if level == 0:
+            self._kill(boundary, path, rng)
+
+    def _kill(self, boundary: Boundary, path: str, rng: Random) -> None:
+        """The process dies here, or inside the write before; the system keeps what it was given.
+        The power goes later."""
+        half = torn(boundary.disk, rng) if "write" in boundary.label else None
+        kinds: list[tuple[str, Frozen | None]] = [
+            ("kill", boundary.disk),
+            ("kill inside a write", half),
+        ]
+        for kind, disk in kinds:
+            if disk is not None:
+                self.boundaries[kind] += 1
+                old = boundary.truth
+                truth = Truth.of(disk.view(NAME), old.acked, old.history)
+                demand(truth.counts[-1] >= old.acked, "a kill lost what was acked")
+                path = f"{path}/{kind}"
+                self._live_on(SimDisk.thaw(disk), truth, truth.counts[-1], path, 1)
+
+    # One image.
+
+    def _examine(
+        self, image: Image, truth: Truth, level: int
+    ) -> tuple[int, int, bool] | None:
+        """Open it for writing, check, append. Where recovery ended, behind how many commands, and
+        whether it cut; None when it was refused, or met before."""
+        seen, key = truth.history.seen, hash(image)
+        before = dict(image).get(NAME)
+        if key in seen:
+            end, count = truth.end_in(before or b"")
+            demand(seen[key] in (None, (end, count)), "another outcome than before")
+            demand(count >= truth.acked, "{} commands of {} acked", count, truth.acked)
+            return None
+        self.states += 1
+        self.levels[level] += 1
+        demand(before is not None or not truth.acked, "the file's name is lost, with acked events")
+        if self.states % 16 == 0:
+            self._look(image, truth)
+        disk = SimDisk(image)
+        storage = self._opener(disk)
+        try:
+            journal = Journal.open(storage, self._config)
+        except REFUSALS as error:
+            demand(truth.may_be_refused(before or b""), "refused: {!r}", error)
+            demand(disk.names[NAME].cache == before, "a file that was refused was changed")
+            seen[key] = None
+            storage.close()
+            return None
+        file = disk.names[NAME]
+        after = bytes(file.cache)
+        end, count = expect_open(truth, before or b"", journal, after)
+        demand(file.durable == after, "what opening changed is not durable")
+        expect_values(truth, count, journal, after, storage)
+        seen[key] = (end, count)
+        if hash(after) not in seen:
+            seen[hash(after)] = (end, count)
+            self._append(disk, journal, truth.history, count)
+        storage.close()
+        return end, count, len(before or b"") > len(after)
+
+    def _look(self, image: Image, truth: Truth) -> None:
+        """What a reader sees in the file as the crash left it, and that it changes nothing."""
+        disk = SimDisk(image)
+        before = dict(image).get(NAME)
+        if before is None:
+            return
+        storage = self._opener(disk, read_only=True)
+        try:
+            journal = Journal.open(storage, self._config, read_only=True)
+        except REFUSALS as error:
+            new = isinstance(error, NotAStoreError) and is_new(before)
+            demand(new or truth.may_be_refused(before), "a reader was refused: {!r}", error)
+        else:
+            end = truth.end_in(before)[0]
+            demand(journal.view.end == end, "a reader sees up to {}, not {}", journal.view.end, end)
+            dropped = len(before[end:].rstrip(b"\0"))
+            demand(journal.recovery.bytes_dropped == dropped, "a reader was told of another tail")
+        demand(disk.names[NAME].cache == before, "a reader changed the file")
+        storage.close()
+
+    def _append(self, disk: SimDisk, journal: Journal, history: History, count: int) -> None:
+        """One more command: it is there when it was acked, with all that was there before."""
+        later = history.branch(count, "append", lambda branch: go_on(branch, history))
+        op, self._time.now = later.steps[count]
+        outcomes, flushed = journal.commit([command(op)])
+        demand(outcome_type(outcomes[0]) is None, "{} was refused: {}", op, outcomes[0])
+        before = len(history.known[count]["events",])
+        wanted = list(range(before + 1, len(later.known[count + 1]["events",]) + 1))
+        published = [event.sequence for event in flushed.events]
+        demand(published == wanted, "published {}, not {}", published, wanted)
+        data, end = bytes(disk.names[NAME].durable), journal.view.end
+        storage = self._opener(SimDisk(((NAME, data),)), read_only=True)
+        again = Journal.open(storage, self._config, read_only=True)
+        demand(again.view.end == end, "{} is durable up to {}, not {}", op, again.view.end, end)
+        demand(again.view.state == journal.view.state, "another state when opened again")
+        key = (count + 1, end, newest_slot(data))
+        if key not in later.seen:
+            later.seen[key] = True
+            expect_answers(later, count + 1, again, storage)
+        storage.close()
+
+    # The next crash.
+
+    def _live_on(self, disk: SimDisk, truth: Truth, count: int, path: str, level: int) -> None:
+        """Another process opens what the crash left, goes on with what was lost, and so on; the
+        boundaries that it crosses are crossed in turn."""
+        self._where = f"life after {path}"
+        rng, history = Random(f"{self.seed} {path} life"), truth.history.cut(count)
+        driver = Driver(disk, history, truth.acked, (2 + level) << 100, self._opener)
+        driver.note("crashed")
+        try:
+            process = driver.open(1)
+        except REFUSALS as error:
+            view = disk.names[NAME].cache
+            demand(truth.may_be_refused(bytes(view)), "refused after {}: {!r}", path, error)
+            return
+        lost = [op for op, _ in truth.history.steps[count : count + 3]]
+        time = FIRST_TIME + _LATER * (1 + level)
+        driver.commit(process, lost[:1] or [any_op(history, time)], time)
+        if rng.random() < 0.5:
+            driver.kill(process)
+            process = driver.open(2)
+        driver.commit(process, lost[1:] or [any_op(driver.history, time + 1)], time + 10_000)
+        if rng.random() < 0.5:
+            driver.close(process)
+        for at, boundary in enumerate(driver.boundaries):
+            self._cross(boundary, f"{path}/{at}", level)
+
+
+def go_on(branch: History, base: History) -> None:
+    """Do what was lost once more, at another time: a ghost of it would fit where it stood."""
+    count = len(branch)
+    time = FIRST_TIME + _LATER // 2
+    op = base.steps[count][0] if count < len(base.steps) else any_op(branch, count)
+    branch.apply(op, time)
+
+
+def any_op(history: History, serial: int) -> Op:
+    """A command that the naive store, as it is, turns into events."""
+    still_open = [n for n, s in history.naive.sessions.items() if s["ended"] is None]
+    if not still_open:
+        return commands.StartSession(UUID(int=serial + (1 << 64)), "later", DEFAULT_RECORDING)
+    return Record(still_open[0], ActionKind.ASK, "later", "yes", detail=("o", "m"))
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Reference counts free nearly all; the rest waits for the end of a seed."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+        gc.collect()

@@ -1,0 +1,622 @@
+"""The journal over simulated disks: whatever is batched, killed, cut off or shared, the log is one."""
+
+import os
+from bisect import bisect_right
+from uuid import UUID
+
+import pytest
+from attrs import evolve as replace
+from hypothesis import given
+from hypothesis import strategies as st
+
+from memvid_async import (
+    Erased,
+    Event,
+    InvalidValueError,
+    Limits,
+    LimitExceededError,
+    MemvidAsyncError,
+    NotAStoreError,
+    SessionNotFoundError,
+    StoreClosedError,
+    StoreFailedError,
+    StoreLockedError,
+    StoreReadOnlyError,
+    Unknown,
+    index,
+)
+from memvid_async import logfile
+from memvid_async.format.codec import encode_events
+from memvid_async.format.header import LOG_START, newest_slot
+from memvid_async.format.segment import SegmentKind, read_segment, scan, seal
+from memvid_async.journal import Journal
+from memvid_async.model import commands
+from memvid_async.storage import MemoryStorage
+from tests.asking import answers, outcome_answer, verified
+from tests.naive import FIRST_TIME, Clock, Naive, Record, ask, command, fixed_config, start
+from tests.plans import PLANS, SIMPLE_PLANS, examples, small_tables
+
+
+@pytest.fixture(autouse=True)
+def little_room(monkeypatch):
+    """Small reserves, so that a short log runs out of them; a disk of a few KiB is quick."""
+    monkeypatch.setattr(logfile, "_RESERVE", 256)
+    monkeypatch.setattr(logfile, "_MOST_RESERVE", 1024)
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+class Disk(MemoryStorage):
+    """Memory that dies after so many bytes or calls, keeping what a kill or a power cut would."""
+
+    def __init__(self, data=b""):
+        super().__init__(data)
+        self.durable = bytes(data)
+        self.waiting: list[tuple[int, bytes | None]] = []
+        self.bytes_left = self.calls_left = 2**60
+
+    def _call(self):
+        self.calls_left -= 1
+        if self.calls_left < 0:
+            raise Killed
+
+    def write(self, offset, data):
+        self._call()
+        whole, data = data, data[: max(0, self.bytes_left)]
+        self.bytes_left -= len(whole)
+        self.waiting.append((offset, bytes(data)))
+        super().write(offset, data)
+        if len(data) < len(whole):
+            raise Killed
+
+    def truncate(self, size):
+        self._call()
+        self.waiting.append((size, None))
+        super().truncate(size)
+
+    def sync(self):
+        self._call()
+        self.durable = bytes(self.data)
+        self.waiting.clear()
+
+    def after_power_cut(self, keep, sector):
+        """What is left: everything synced, and of the rest the sectors that ``keep()`` says."""
+        left = MemoryStorage(self.durable)
+        for offset, data in self.waiting:
+            if data is None:
+                if keep():
+                    left.truncate(offset)
+                continue
+            for at in range(0, len(data), sector):
+                if keep():
+                    left.write(offset + at, data[at : at + sector])
+        return bytes(left.data)
+
+
+def resolved(plans, *first):
+    """Operations from plans; after each its time, the naive answers and how long the log is."""
+    naive, ops, outcomes, lengths = Naive(), [], [], [0]
+    for place, plan in enumerate([*first, *plans]):
+        op = plan.resolve(naive) if hasattr(plan, "resolve") else plan
+        ops.append(op)
+        outcomes.append(naive.apply(op, FIRST_TIME + 1000 * (place + 1)))
+        lengths.append(len(naive.log))
+    return naive, ops, outcomes, lengths
+
+
+def log_of(journal):
+    return bytes(journal.view.reader.storage.data[LOG_START : journal.view.end])
+
+
+HISTORIES = st.lists(SIMPLE_PLANS, min_size=5, max_size=50)
+
+
+# Promise 9: the bytes do not depend on the batching.
+
+
+@given(HISTORIES, st.data())
+@examples(0.6)
+def test_the_same_commands_are_the_same_bytes_whatever_the_batching(plans, data):
+    naive, ops, expected, lengths = resolved(plans, start(1, ambient=True))
+    with small_tables():
+        one = Journal.open(MemoryStorage(), fixed_config())
+        for op, outcome in zip(ops, expected, strict=True):
+            (given_outcome,), _ = one.commit([command(op)])
+            assert outcome_answer(one, given_outcome) == outcome
+
+        clock, storage, done = Clock(), MemoryStorage(), 0
+        other = Journal.open(storage, fixed_config(clock))
+        while done < len(ops):
+            if data.draw(st.integers(0, 4)) == 0:
+                # As after a kill: nothing was closed.
+                other = Journal.open(storage, fixed_config(clock))
+            size = data.draw(st.integers(1, 12))
+            batch = [command(op) for op in ops[done : done + size]]
+            outcomes, flushed = other.commit(batch)
+            new = lengths[min(done + size, len(ops))] - lengths[done]
+            assert len(flushed.events) == len(flushed.sizes) == new
+            got = [outcome_answer(other, outcome) for outcome in outcomes]
+            assert got == expected[done : done + size]
+            done += len(batch)
+        assert log_of(other) == log_of(one)
+        assert answers(other) == answers(one) == naive.answers()
+        for journal in (one, other, Journal.open(storage, fixed_config())):
+            assert verified(journal).ok
+            assert answers(journal) == naive.answers()
+
+
+@given(st.lists(PLANS, min_size=1, max_size=12), st.integers(1, 5))
+@examples(0.6)
+def test_anything_that_is_recorded_is_read_back(plans, size):
+    naive, ops, _, _ = resolved(plans, start(1, ambient=True))
+    storage = MemoryStorage()
+    journal = Journal.open(storage, fixed_config())
+    for at in range(0, len(ops), size):
+        journal.commit([command(op) for op in ops[at : at + size]])
+    assert answers(journal) == naive.answers()
+    again = Journal.open(storage, fixed_config(), read_only=True)
+    assert answers(again) == naive.answers()
+    assert verified(again).ok
+
+
+@given(HISTORIES, st.data())
+@examples(0.6)
+def test_a_log_is_the_same_after_any_number_of_kills_in_the_middle_of_writes(plans, data):
+    """Killed at any byte of any write; what did not survive is done again at its own time."""
+    naive, ops, _, lengths = resolved(plans, start(1))
+    with small_tables():
+        one = Journal.open(MemoryStorage(), fixed_config())
+        one.commit([command(op) for op in ops])
+        clock, disk, done, kills = Clock(), Disk(), 0, 0
+        while True:
+            disk.bytes_left = data.draw(st.integers(0, 4000)) if kills < 6 else 2**60
+            try:
+                journal = Journal.open(disk, fixed_config(clock))
+                survived = journal.view.state.last_sequence
+                assert survived in lengths
+                assert survived >= lengths[done]
+                done = bisect_right(lengths, survived) - 1
+                while done < len(ops):
+                    clock.calls = done
+                    size = data.draw(st.integers(1, 6))
+                    journal.commit([command(op) for op in ops[done : done + size]])
+                    done = min(done + size, len(ops))
+                break
+            except Killed:
+                kills += 1
+                disk = Disk(bytes(disk.data))
+        assert log_of(journal) == log_of(one)
+        assert answers(journal) == naive.answers()
+        assert verified(journal).ok
+
+
+@given(HISTORIES, st.data())
+@examples(0.6)
+def test_two_writers_of_one_file_make_the_log_that_one_would(plans, data):
+    naive, ops, expected, _ = resolved(plans, start(1))
+    with small_tables():
+        one = Journal.open(MemoryStorage(), fixed_config())
+        one.commit([command(op) for op in ops])
+        clock, shared = Clock(), MemoryStorage()
+        writers = [Journal.open(shared, fixed_config(clock)) for _ in range(2)]
+        follower = Journal.open(shared, fixed_config(), read_only=True)
+        done, seen, delivered = 0, [], [[], []]
+        while done < len(ops):
+            turn = data.draw(st.integers(0, 1))
+            batch = ops[done : done + data.draw(st.integers(1, 4))]
+            outcomes, flushed = writers[turn].commit([command(op) for op in batch])
+            got = [outcome_answer(writers[turn], outcome) for outcome in outcomes]
+            assert got == expected[done : done + len(batch)]
+            delivered[turn] += [event.sequence for event in flushed.events]
+            done += len(batch)
+            if data.draw(st.booleans()):
+                seen += [event.sequence for event in follower.refresh()]
+                assert follower.view.state == writers[turn].view.state
+        assert log_of(writers[turn]) == log_of(one)
+        assert verified(writers[turn]).ok
+        seen += [event.sequence for event in follower.refresh()]
+        for turn, writer in enumerate(writers):
+            delivered[turn] += [event.sequence for event in writer.refresh()]
+            assert answers(writer) == naive.answers()
+        assert answers(follower) == naive.answers()
+        assert seen == delivered[0] == delivered[1] == list(range(1, len(naive.log) + 1))
+
+
+# Promises 1 to 5: a power cut.
+
+
+@given(HISTORIES, st.data())
+@examples(1.5)
+def test_after_a_power_cut_every_acked_event_is_there_and_nothing_was_made_up(plans, data):
+    naive, ops, _, lengths = resolved(plans, start(1))
+    with small_tables():
+        disk, clock, acked, done = Disk(), Clock(), 0, 0
+        for _ in range(3):
+            disk.calls_left = data.draw(st.integers(0, 30))
+            try:
+                journal = Journal.open(disk, fixed_config(clock))
+                survived = journal.view.state.last_sequence
+                done = bisect_right(lengths, survived) - 1
+                assert lengths[done] == survived
+                assert survived >= acked
+                acked = survived
+                while done < len(ops):
+                    clock.calls = done
+                    size = data.draw(st.integers(1, 6))
+                    journal.commit([command(op) for op in ops[done : done + size]])
+                    done = min(done + size, len(ops))
+                    acked = lengths[done]
+            except Killed:
+                pass
+            keep = data.draw(st.sampled_from([0, 1, 2, 3]))
+            coins = data.draw(st.randoms(use_true_random=False))
+            sector = data.draw(st.sampled_from([16, 64, 512]))
+            disk = Disk(disk.after_power_cut(lambda k=keep, c=coins: c.randrange(4) < k, sector))
+        journal = Journal.open(disk, fixed_config(clock))
+        survived = journal.view.state.last_sequence
+        assert survived >= acked
+        assert survived in lengths
+        done = bisect_right(lengths, survived) - 1
+        assert verified(journal).ok
+        clock.calls = done
+        journal.commit([command(op) for op in ops[done:]])
+        assert answers(journal) == naive.answers()
+
+
+def test_the_death_of_the_creator_leaves_a_file_that_opens_as_new():
+    for left in range(LOG_START + 1):
+        disk = Disk()
+        disk.bytes_left = left
+        try:
+            Journal.open(disk, fixed_config())
+        except Killed:
+            assert left < LOG_START
+        if left < LOG_START:
+            with pytest.raises(NotAStoreError):
+                Journal.open(MemoryStorage(bytes(disk.data)), fixed_config(), read_only=True)
+        journal = Journal.open(MemoryStorage(bytes(disk.data)), fixed_config())
+        assert journal.recovery.bytes_dropped == 0
+        assert journal.view.state.last_sequence == 0
+
+
+def test_every_slot_points_at_a_toc_that_was_synced_before_it():
+    class Checking(Disk):
+        def write(self, offset, data):
+            super().write(offset, data)
+            if offset < LOG_START and len(self.data) > LOG_START:
+                found = newest_slot(bytes(self.data[:LOG_START]), journal._file.header.salt)
+                assert found is not None
+                synced = MemoryStorage(self.durable)
+                segment = read_segment(
+                    synced.read, found.offset, synced.size(), journal._file.header.salt
+                )
+                assert segment.kind == SegmentKind.TOC
+                assert found.sequence == segment.sequence - 1
+                slots.append(found)
+
+    slots = []
+    with small_tables():
+        journal = Journal.open(Checking(), fixed_config())
+        journal.commit([start(1)])
+        for _ in range(20):
+            journal.commit([ask(1, "q" * 200).command()] * 3)
+    assert len(slots) >= 3
+    assert [slot.offset for slot in slots] == sorted({slot.offset for slot in slots})
+
+
+# Refusals.
+
+
+@pytest.fixture
+def journal():
+    opened = Journal.open(MemoryStorage(), fixed_config())
+    opened.commit([start(1, ambient=True)])
+    return opened
+
+
+def failing(journal, method, error):
+    storage = journal._file.storage
+
+    def fail(*_args):
+        raise error
+
+    setattr(storage, method, fail)
+    return storage
+
+
+@pytest.mark.parametrize("method", ["write", "sync"])
+@pytest.mark.parametrize("error", [StoreFailedError("no"), OSError("no"), Killed(), MemoryError()])
+def test_after_a_failed_write_nothing_is_accepted_any_more(journal, method, error):
+    state, storage = journal.view.state, failing(journal, method, error)
+    before = bytes(storage.data)
+    with pytest.raises(type(error)):
+        journal.commit([ask(1, "q").command()])
+    delattr(storage, method)
+    for call in (
+        lambda: journal.commit([ask(1, "q").command()]),
+        journal.begin,
+        journal.flush,
+        journal.refresh,
+    ):
+        with pytest.raises(StoreFailedError):
+            call()
+    journal.close()
+    if method == "write":
+        assert bytes(storage.data[: len(before)]) == before
+    again = Journal.open(storage, fixed_config())
+    assert again.view.state.last_sequence in (state.last_sequence, state.last_sequence + 1)
+    assert verified(again).ok
+
+
+def test_a_lock_that_is_held_changes_nothing(journal, monkeypatch):
+    def held(_timeout):
+        raise StoreLockedError(7, 0)
+
+    storage = journal._file.storage
+    monkeypatch.setattr(storage, "lock", held)
+    with pytest.raises(StoreLockedError):
+        journal.commit([ask(1, "q").command()])
+    monkeypatch.undo()
+    (action,), _ = journal.commit([ask(1, "q").command()])
+    assert action.index == 0
+
+
+def test_a_lock_is_let_go_however_a_batch_ends(journal, monkeypatch):
+    storage, held = journal._file.storage, []
+    monkeypatch.setattr(storage, "lock", lambda _timeout: held.append(1))
+    monkeypatch.setattr(storage, "unlock", held.clear)
+    journal.commit([ask(1, "q").command(), ask(99, "q").command()])
+    assert not held
+    monkeypatch.setattr(storage, "size", lambda: 3)
+    monkeypatch.setattr(storage, "read", lambda *_: b"")
+    with pytest.raises(MemvidAsyncError):
+        journal.commit([ask(1, "q").command()])
+    assert not held
+
+
+def test_a_read_only_journal_writes_nothing(journal):
+    storage = MemoryStorage(bytes(journal._file.storage.data) + b"torn")
+    before = bytes(storage.data)
+    follower = Journal.open(storage, fixed_config(), read_only=True)
+    assert follower.recovery.bytes_dropped >= 4
+    with pytest.raises(StoreReadOnlyError):
+        follower.commit([ask(1, "q").command()])
+    follower.refresh()
+    follower.close()
+    assert bytes(storage.data) == before
+
+
+def test_a_file_that_was_deleted_is_not_written(journal, monkeypatch):
+    storage = journal._file.storage
+    before = bytes(storage.data)
+
+    def gone():
+        raise StoreFailedError("deleted")
+
+    monkeypatch.setattr(storage, "is_current", lambda: False)
+    monkeypatch.setattr(storage, "reopen", gone)
+    with pytest.raises(StoreFailedError):
+        journal.commit([ask(1, "q").command()])
+    assert bytes(storage.data) == before
+
+
+def test_a_file_that_was_cut_short_by_others_is_damage(journal):
+    del journal._file.storage.data[-10:]
+    del journal._file.storage.data[journal.view.end - 5 :]
+    with pytest.raises(MemvidAsyncError) as caught:
+        journal.commit([ask(1, "q").command()])
+    assert caught.value.offset == journal.view.end - 5
+    with pytest.raises(StoreFailedError):
+        journal.refresh()
+
+
+def test_a_fork_does_not_write(journal, monkeypatch):
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    for call in (lambda: journal.commit([ask(1, "q").command()]), journal.refresh):
+        with pytest.raises(StoreClosedError, match="fork"):
+            call()
+
+
+@pytest.mark.parametrize("now", [None, 1.5, "now", True, -1, 2**63, 2**64, 2**70])
+def test_a_clock_that_is_none_fails_the_command_alone(now):
+    times = [FIRST_TIME, now, FIRST_TIME + 5]
+    storage = MemoryStorage()
+    opened = Journal.open(storage, fixed_config(lambda: times.pop(0)))
+    outcomes, flushed = opened.commit([start(1), ask(1, "q").command(), ask(1, "q").command()])
+    assert isinstance(outcomes[1], InvalidValueError)
+    assert [event.time_ns for event in flushed.events] == [FIRST_TIME, FIRST_TIME + 5]
+    assert answers(Journal.open(storage, fixed_config())) == answers(opened)
+
+
+def test_a_clock_that_raises_fails_the_command_alone(journal):
+    def broken():
+        raise RuntimeError("no time")
+
+    journal._config = replace(journal._config, clock=broken)
+    outcomes, flushed = journal.commit([ask(1, "q").command()])
+    assert isinstance(outcomes[0], RuntimeError)
+    assert flushed.events == []
+
+
+def test_a_refused_command_is_refused_alone(journal):
+    outcomes, flushed = journal.commit(
+        [ask(1, "q").command(), ask(9, "q").command(), start(1), ask(1, "q").command()]
+    )
+    assert [isinstance(outcome, MemvidAsyncError) for outcome in outcomes] == [
+        False, True, True, False,
+    ]  # fmt: skip
+    assert len(flushed.events) == 2
+
+
+# Anything that is taken in is given back: limits that a caller raised included.
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        lambda: Record(1, "put_many", frames=tuple(range(300_000))),
+        lambda: ask(1, "q" * (129 * 2**20)),
+    ],
+    ids=["frames", "content"],
+)
+def test_raised_limits_do_not_make_a_file_that_cannot_be_read(journal, record):
+    limits = Limits(frames=10**6, content_bytes=2**30)
+    given_record = record()
+    try:
+        prepared = command_with(limits, given_record)
+    except LimitExceededError:
+        return
+    outcomes, _ = journal.commit([prepared])
+    again = Journal.open(journal._file.storage, fixed_config())
+    recorded = not isinstance(outcomes[0], MemvidAsyncError)
+    assert again.view.state.last_sequence == journal.view.state.last_sequence
+    assert again.view.state.sessions[1].action_count == int(recorded)
+
+
+def command_with(limits, op):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tests.naive.Limits", lambda: limits)
+        return op.command()
+
+
+# What a newer release may have written.
+
+
+def with_events(journal, *payloads):
+    """The journal's file with one more segment that holds these payloads."""
+    file = journal._file
+    state = file.state
+    events = [
+        Event(state.last_sequence + 1 + i, state.last_time_ns, UUID(int=1), payload, 1)
+        for i, payload in enumerate(payloads)
+    ]
+    return with_segment(journal, SegmentKind.EVENTS, encode_events(events))
+
+
+def with_segment(journal, kind, payload):
+    file, end = journal._file, journal.view.end
+    salt = file.header.salt
+    last = list(scan(file.storage.read, LOG_START, end, salt, salt))[-1]
+    head, _ = seal(kind, journal.view.state.last_sequence + 1, payload, last.checksum, salt)
+    return MemoryStorage(bytes(file.storage.data[:end]) + head + payload)
+
+
+def test_a_kind_of_event_that_may_be_skipped_is_delivered_as_unknown(journal):
+    storage = with_events(journal, Unknown(128, ("new", 1)), Unknown(2**40, ()))
+    again = Journal.open(storage, fixed_config())
+    found = again.view.reader.events_after(again.view, 1, 2**20)
+    assert [event.payload for event in found] == [Unknown(128, ("new", 1)), Unknown(2**40, ())]
+    (action,), _ = again.commit([ask(1, "q").command()])
+    assert (action.index, action.sequence) == (0, 4)
+    assert verified(again).ok
+
+
+@pytest.mark.parametrize("kind", [6, 9, 17, 127])
+def test_a_kind_of_event_that_must_be_understood_makes_the_file_read_only(journal, kind):
+    storage = with_events(journal, Unknown(kind, ("new",)))
+    before = bytes(storage.data)
+    again = Journal.open(storage, fixed_config())
+    for _ in range(2):
+        with pytest.raises(StoreReadOnlyError, match="newer"):
+            again.commit([ask(1, "q").command()])
+    session = again.view.reader.session(again.view, UUID(int=1))
+    assert session.actions == ()
+    found = again.view.reader.events_after(again.view, 1, 2**20)
+    assert [event.payload for event in found] == [Unknown(kind, ("new",))]
+    again.close()
+    assert bytes(storage.data) == before
+
+
+def test_a_follower_that_meets_such_a_kind_goes_on_reading_and_stops_writing(journal):
+    storage = journal._file.storage
+    other = Journal.open(storage, fixed_config())
+    storage.data[:] = with_events(journal, Unknown(20, ())).data
+    with pytest.raises(StoreReadOnlyError):
+        other.commit([ask(1, "q").command()])
+    assert other.view.state.last_sequence == 2
+
+
+@pytest.mark.parametrize("kind", [0, 6, 99, 128, 255])
+def test_a_kind_of_segment_that_is_not_known_is_skipped(journal, kind):
+    storage = with_segment(journal, kind, b"\xff not even CBOR")
+    again = Journal.open(storage, fixed_config())
+    again.commit([ask(1, "q").command()])
+    assert answers(again)["last",][0] == 2
+    assert len(answers(again)["events",]) == 2
+    assert verified(again).ok
+    assert answers(Journal.open(storage, fixed_config())) == answers(again)
+
+
+def test_erased_events_are_stubs(journal):
+    storage = with_events(journal, Erased(), Erased())
+    again = Journal.open(storage, fixed_config())
+    assert [event.payload for event in again.view.reader.events_after(again.view, 1, 999)] == [
+        Erased(),
+        Erased(),
+    ]
+    assert verified(again).ok
+
+
+# Closing, and reading beside writing.
+
+
+def test_closing_saves_a_toc_where_it_spares_work(monkeypatch):
+    storage = MemoryStorage()
+    opened = Journal.open(storage, fixed_config())
+    opened.commit([start(1)])
+    opened.close()
+    assert newest_slot(bytes(storage.data[:LOG_START]), opened._file.header.salt) is None
+    assert storage.size() == opened.view.end
+    opened = Journal.open(storage, fixed_config())
+    opened.commit([ask(1, "q" * 1000).command()] * 100)
+    before = answers(opened)
+    opened.close()
+    assert newest_slot(bytes(storage.data[:LOG_START]), opened._file.header.salt) is not None
+    assert storage.size() == opened.view.end
+    monkeypatch.setattr(index.Index, "note_events", None)
+    again = Journal.open(storage, fixed_config(), read_only=True)
+    assert again.view.state == opened.view.state
+    monkeypatch.undo()
+    assert answers(again) == before
+    assert verified(again).ok
+
+
+def test_a_view_stays_what_it_was(journal):
+    journal.commit([ask(1, "first").command()])
+    view = journal.view
+    journal.commit([ask(1, "second").command(), commands.EndSession(1)])
+    journal.commit([start(2)])
+    session = view.reader.session(view, UUID(int=1))
+    assert [action.input.data for action in session.actions] == ["first"]
+    assert session.ended_ns is None
+    assert len(view.reader.events_after(view, 0, 2**20)) == 2
+    with pytest.raises(SessionNotFoundError):
+        view.reader.session(view, UUID(int=2))
+
+
+def test_staged_events_are_not_in_the_view_of_the_file(journal):
+    journal.begin()
+    journal.stage(ask(1, "q" * 5000).command())
+    assert journal.staged_bytes > 5000
+    assert journal.view.end == LOG_START + len(log_of(journal))
+    before = bytes(journal._file.storage.data)
+    assert bytes(journal._file.storage.data) == before
+    flushed = journal.flush()
+    assert [event.sequence for event in flushed.events] == [2, 3]
+    assert journal.staged_bytes == 0
+
+
+def test_published_content_carries_no_data(journal):
+    _, flushed = journal.commit([ask(1, "q" * 5000, "r" * 5000).command()])
+    assert [getattr(event.payload, "data", None) for event in flushed.events] == [None] * 3
+    assert sum(flushed.sizes) == log_of(journal).index(flushed_end(journal)) - 0
+
+
+def flushed_end(journal):
+    """The log's last segment, whose place tells how long the segments before it are."""
+    salt = journal._file.header.salt
+    storage = journal._file.storage
+    *_, last = scan(storage.read, LOG_START, journal.view.end, salt, salt)
+    return bytes(storage.data[last.offset : last.end])
