@@ -40,12 +40,12 @@ class Follower:
 
     async def catch_up(self) -> None:
         """Take in what others appended since."""
-        events = await self._worker.run(self._journal.refresh)
+        news = await self._worker.run(self._journal.follow)
         self.view = self._journal.view
         for storage in self._journal.take_replaced():
             self._reads.start(storage.close)
-        if events:
-            self._log.publish(events, [0] * len(events))
+        if news.events:
+            self._log.publish(news.events, news.sizes)
 
     async def aclose(self) -> None:
         """Stop looking, and release the file."""

@@ -58,6 +58,7 @@ class Journal:
         self.recovery: Recovery = file.recovery
         self._staged: list[Event] = []
         self._sizes: list[int] = []
+        self._grown = 0
         self._holding = False
         self._failure: MemvidAsyncError | None = None
         # Files that compactions have replaced; readers may still be in them.
@@ -124,11 +125,18 @@ class Journal:
         self._check()
         with self._poisoned():
             events: list[Event] = []
+            start = self._file.view.end
             if not self._file.storage.is_current():
-                events = self._move()
+                events, start = self._move(), LOG_START
             if self._file.has_news:
                 events += self._catch_up()
+            self._grown = self._file.view.end - start
             return events
+
+    def follow(self) -> Flushed:
+        """:meth:`refresh`, with the room that the events take in the file, shared out evenly."""
+        events = self.refresh()
+        return Flushed(events, [self._grown // len(events)] * len(events) if events else [])
 
     def _catch_up(self) -> list[Event]:
         file = self._file
@@ -193,10 +201,10 @@ class Journal:
             raise StoreReadOnlyError(f"the store cannot be written: {why}")
         self._file.storage.lock(self._config.lock_timeout)
         with self._poisoned():
-            foreign = self.refresh()
+            foreign = self.follow()
             self._file.index.load_contents()
-        self._staged += foreign
-        self._sizes += [0] * len(foreign)
+        self._staged += foreign.events
+        self._sizes += foreign.sizes
         self._holding = True
 
     def stage(self, command: Command) -> Any:

@@ -17,6 +17,7 @@ from memvid_async.config import DEFAULT_RECORDING
 from memvid_async.journal import Journal
 from memvid_async.model import commands
 from tests.crash.oracle import (
+    COMPACT,
     REFUSALS,
     Crash,
     History,
@@ -104,9 +105,9 @@ class Explorer:
         effort, rng = self._effort, Random(f"{self.seed} {path}")
         self.boundaries.update(boundary.label.split(", "))
         outcomes: dict[Any, tuple[Image, int]] = {}
-        for number, image in enumerate(images(boundary.disk, rng, effort.images[level])):
+        for number, image in enumerate(images(boundary.disk, NAME, rng, effort.images[level])):
             self._where = f"boundary {path} ({boundary.label}), image {number}"
-            found = self._examine(image, boundary.truth, level)
+            found = self._examine(image, boundary, level)
             if found is not None:
                 outcomes.setdefault(found, (image, found[1]))
         if rng.randrange(effort.every[level]):
@@ -115,7 +116,8 @@ class Explorer:
         for at, (image, count) in enumerate(
             rng.sample(chosen, min(len(chosen), effort.nested[level]))
         ):
-            self._live_on(SimDisk(image), boundary.truth, count, f"{path}/{at}", level + 1)
+            truth = boundary.truth(dict(image).get(NAME, b""))
+            self._live_on(SimDisk(image), truth, count, f"{path}/{at}", level + 1)
         if level == 0:
             self._kill(boundary, path, rng)
 
@@ -130,21 +132,22 @@ class Explorer:
         for kind, disk in kinds:
             if disk is not None:
                 self.boundaries[kind] += 1
-                old = boundary.truth
-                truth = Truth.of(disk.view(NAME), old.acked, old.history)
-                demand(truth.counts[-1] >= old.acked, "a kill lost what was acked")
-                path = f"{path}/{kind}"
-                self._live_on(SimDisk.thaw(disk), truth, truth.counts[-1], path, 1)
+                last = boundary.truths[-1]
+                (*_, view) = disk.views(NAME) or [b""]
+                truth = Truth.of(view, last.acked, last.history)
+                demand(truth.counts[-1] >= last.acked, "a kill lost what was acked")
+                self._live_on(SimDisk.thaw(disk), truth, truth.counts[-1], f"{path}/{kind}", 1)
 
     # One image.
 
     def _examine(
-        self, image: Image, truth: Truth, level: int
+        self, image: Image, boundary: Boundary, level: int
     ) -> tuple[int, int, bool] | None:
         """Open it for writing, check, append. Where recovery ended, behind how many commands, and
         whether it cut; None when it was refused, or met before."""
-        seen, key = truth.history.seen, hash(image)
         before = dict(image).get(NAME)
+        truth = boundary.truth(before or b"")
+        seen, key = truth.history.seen, hash(image)
         if key in seen:
             end, count = truth.end_in(before or b"")
             demand(seen[key] in (None, (end, count)), "another outcome than before")
@@ -169,7 +172,7 @@ class Explorer:
         after = bytes(file.cache)
         end, count = expect_open(truth, before or b"", journal, after)
         demand(file.durable == after, "what opening changed is not durable")
-        expect_values(truth, count, journal, after, storage)
+        expect_values(truth, count, journal, after)
         seen[key] = (end, count)
         if hash(after) not in seen:
             seen[hash(after)] = (end, count)
@@ -201,8 +204,11 @@ class Explorer:
         """One more command: it is there when it was acked, with all that was there before."""
         later = history.branch(count, "append", lambda branch: go_on(branch, history))
         op, self._time.now = later.steps[count]
-        outcomes, flushed = journal.commit([command(op)])
-        demand(outcome_type(outcomes[0]) is None, "{} was refused: {}", op, outcomes[0])
+        if op is COMPACT:
+            _, flushed = journal.compact(lambda *_: None)
+        else:
+            outcomes, flushed = journal.commit([command(op)])
+            demand(outcome_type(outcomes[0]) is None, "{} was refused: {}", op, outcomes[0])
         before = len(history.known[count]["events",])
         wanted = list(range(before + 1, len(later.known[count + 1]["events",]) + 1))
         published = [event.sequence for event in flushed.events]
@@ -215,7 +221,7 @@ class Explorer:
         key = (count + 1, end, newest_slot(data))
         if key not in later.seen:
             later.seen[key] = True
-            expect_answers(later, count + 1, again, storage)
+            expect_answers(later, count + 1, again)
         storage.close()
 
     # The next crash.
@@ -230,8 +236,8 @@ class Explorer:
         try:
             process = driver.open(1)
         except REFUSALS as error:
-            view = disk.names[NAME].cache
-            demand(truth.may_be_refused(bytes(view)), "refused after {}: {!r}", path, error)
+            view = bytes(disk.names[NAME].cache)
+            demand(truth.may_be_refused(view), "refused after {}: {!r}", path, error)
             return
         lost = [op for op, _ in truth.history.steps[count : count + 3]]
         time = FIRST_TIME + _LATER * (1 + level)

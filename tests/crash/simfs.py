@@ -157,6 +157,13 @@ class SimDisk:
         self._durable_names = [dict(self.names)]
         self.watch("sync_directory", None)
 
+    def release(self, owner: Owner) -> None:
+        """Let go the locks of a process that died."""
+        for names in self._durable_names:
+            for file in names.values():
+                if isinstance(file.holder, SimStorage) and file.holder.owner is owner:
+                    file.holder = None
+
     def freeze(self) -> Frozen:
         files = {id(file): file for names in self._durable_names for file in names.values()}
         number = {key: at for at, key in enumerate(files)}

@@ -7,23 +7,33 @@ does not leave too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from random import Random
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 import pytest
 from attrs import define, frozen
 
-from memvid_async import ActionKind, RecordingConfig, StoreConfig, index, journal
+from memvid_async import ActionKind, RecordingConfig, StoreConfig, index, journal, logfile
+from memvid_async.config import DEFAULT_RECORDING
 from memvid_async.format.header import SLOT_OFFSETS
 from memvid_async.format.tables import Table
 from memvid_async.journal import Flushed, Journal
 from memvid_async.model import commands
-from memvid_async.storage import Storage
-from tests.crash.oracle import LOG_START, SEGMENT_KINDS, Crash, History, Truth, demand
-from tests.crash.simfs import Frozen, SimDisk, SimFile, SimStorage, Write
+from tests.crash.oracle import (
+    COMPACT,
+    HEADER_BYTES,
+    LOG_START,
+    SEGMENT_KINDS,
+    Compacted,
+    Crash,
+    History,
+    Truth,
+    demand,
+)
+from tests.crash.simfs import Frozen, KilledError, SimDisk, SimFile, SimStorage, Write
 from tests.naive import FIRST_TIME, Op, Record, command
 
 NAME = "store"
@@ -32,7 +42,7 @@ KINDS = (
     "create",
     "write header",
     "sync header",
-    "sync_directory",
+    "sync_directory by opening",
     "write events",
     "write positions",
     "write page",
@@ -43,14 +53,21 @@ KINDS = (
     "sync toc",
     "ack",
     "ack of a deletion",
+    "cut by opening",
+    "sync by opening",
+    "append after recovery",
+    "append by the second writer",
+    "append by the third writer",
+    "toc by closing",
     "cut by closing",
     "sync by closing",
-    "toc by closing",
-    "cut by recovery",
-    "sync by recovery",
-    "append after recovery",
-    "append of a second writer",
-    "append of a third writer",
+    "write by compacting",
+    "sync by compacting",
+    "cut by compacting",
+    "rename by compacting",
+    "sync_directory by compacting",
+    "unlink by opening",
+    "ack of a compaction",
     "kill",
     "kill inside a write",
 )
@@ -66,8 +83,8 @@ def small_bounds(rng: Random) -> Iterator[None]:
         patch.setattr(index, "MARK_BYTES", 300)
         rows = {Table.SESSIONS: 2, Table.CONTENTS: 1, Table.MARKS: 3}
         patch.setattr(index, "PAGE_ROWS", rows)
-        patch.setattr(journal, "_RESERVE", rng.choice((0, 600, 1024)))
-        patch.setattr(journal, "_MOST_RESERVE", 1024)
+        patch.setattr(logfile, "_RESERVE", rng.choice((1, 600, 1024)))
+        patch.setattr(logfile, "_MOST_RESERVE", 1024)
         patch.setattr(journal, "_CLOSING_TOC_BYTES", 250)
         yield
 
@@ -90,28 +107,38 @@ def fixed_config(time: Time, first_id: int) -> StoreConfig:
 
 @frozen
 class Boundary:
-    """A moment in a run, and what is true at it."""
+    """A moment in a run, and what is true of each file that the name may lead to after a cut; the
+    one that it leads to now is the last."""
 
     label: str
     disk: Frozen
-    truth: Truth
+    truths: tuple[Truth, ...]
+
+    def truth(self, data: bytes) -> Truth:
+        """What is true of the file with these bytes; it is told by its header."""
+        for truth in self.truths:
+            if truth.view[:HEADER_BYTES] == data[:HEADER_BYTES]:
+                return truth
+        return self.truths[0]
 
 
 @define
 class Process:
-    """A process with the file open for writing; ``staged``: commands that are not flushed yet."""
+    """A process with the file open for writing. ``recovered``: it cut a torn tail on opening."""
 
     number: int
-    storage: Storage
+    storage: Any
     journal: Journal
     recovered: bool = False
-    staged: int = 0
 
 
-Opener = Callable[..., Storage]
+class Opener(Protocol):
+    """How a process opens the file of a disk."""
+
+    def __call__(self, disk: SimDisk, *, read_only: bool = False) -> Any: ...
 
 
-def sim_opener(disk: SimDisk, *, read_only: bool = False) -> Storage:
+def sim_opener(disk: SimDisk, *, read_only: bool = False) -> SimStorage:
     return SimStorage(disk, NAME, read_only=read_only)
 
 
@@ -127,9 +154,10 @@ class Driver:
         self.time = Time()
         self.config = fixed_config(self.time, first_id)
         self.boundaries: list[Boundary] = []
+        self.on_operation: Callable[[], None] = lambda: None
         self._opener = opener
         self._doing = "opening"
-        self._process = 0
+        self._process: Process | None = None
         self._last_write: list[str] = []
         self._deleting = False
         disk.watch = self._noted
@@ -138,86 +166,126 @@ class Driver:
 
     def note(self, label: str) -> None:
         frozen_disk = self.disk.freeze()
-        truth = Truth.of(frozen_disk.view(NAME), self.acked, self.history)
-        self.boundaries.append(Boundary(label, frozen_disk, truth))
+        views = frozen_disk.views(NAME) or [b""]
+        truths = tuple(Truth.of(view, self.acked, self.history) for view in views)
+        self.boundaries.append(Boundary(label, frozen_disk, truths))
 
     def _noted(self, what: str, file: SimFile | None) -> None:
-        labels = [what]
-        if file is not None and what == "write":
-            last = file.pending[-1]
-            assert isinstance(last, Write)
-            self._last_write = parts(last)
-            labels = [f"write {part}" for part in self._last_write]
-            if "events" in self._last_write and self._process > 1:
-                ordinal = {2: "second", 3: "third"}.get(self._process, "later")
-                labels.append(f"append of a {ordinal} writer")
-            if "toc" in self._last_write and self._doing == "closing":
-                labels.append("toc by closing")
-            if "events" in self._last_write and self._doing == "appending after recovery":
+        self.note(", ".join(self._labels(what, file)))
+        self.on_operation()
+
+    def _labels(self, what: str, file: SimFile | None) -> list[str]:
+        by = f"{what} by {self._doing}"
+        if file is None or self._doing == "compacting":
+            return [what, by]
+        if what == "cut":
+            self._last_write = []
+            return [by]
+        if what == "sync":
+            return [*(f"sync {part}" for part in self._last_write), by]
+        last = file.pending[-1]
+        assert isinstance(last, Write)
+        self._last_write = parts(last)
+        labels = [f"write {part}" for part in self._last_write]
+        process = self._process
+        if "events" in self._last_write and process is not None:
+            ordinal = ("first", "second", "third")[process.number - 1]
+            labels.append(f"append by the {ordinal} writer")
+            if process.recovered:
                 labels.append("append after recovery")
-        elif file is not None:
-            labels = [f"{what} {part}" for part in self._last_write] if what == "sync" else []
-            cause = {"opening": "recovery", "closing": "closing"}.get(self._doing, "recovery")
-            if what == "cut":
-                self._last_write = []
-            if not labels or self._doing == "closing":
-                labels.append(f"{what} by {cause}")
-        self.note(", ".join(labels))
+        if "toc" in self._last_write and self._doing == "closing":
+            labels.append("toc by closing")
+        return labels
 
     # What processes do.
 
     def open(self, number: int) -> Process:
-        self._doing, self._process, self._last_write = "opening", number, []
+        self._doing, self._process, self._last_write = "opening", None, []
         storage = self._opener(self.disk)
         process = Process(number, storage, Journal.open(storage, self.config))
         process.recovered = process.journal.recovery.bytes_dropped > 0
         self.note("opened")
         return process
 
+    def begin(self, process: Process) -> None:
+        self._doing, self._process = "appending", process
+        process.journal.begin()
+
     def stage(self, process: Process, op: Op, time: int) -> None:
         """Decide one command in a process that holds the lock."""
         self.time.now = time
-        self._process = process.number
-        self._doing = "appending after recovery" if process.recovered else "appending"
         # First here: staging may write, and then the truth has to know of it.
         expected = self.history.apply(op, time)
         outcome = outcome_type(process.journal.stage(command(op)))
         wanted = expected if isinstance(expected, type) else None
         demand(outcome is wanted, "{} was answered with {}, not {}", op, outcome, wanted)
-        process.staged += 1
         self._deleting |= isinstance(op, commands.DeleteSession) and wanted is None
 
     def flush(self, process: Process) -> Flushed:
-        self._process = process.number
         flushed = process.journal.flush()
-        process.staged, process.recovered = 0, False
+        process.recovered = False
         self.acked = len(self.history)
         self.note("ack of a deletion" if self._deleting else "ack")
         self._deleting = False
         return flushed
 
-    def commit(self, process: Process, ops: list[Op], time: int) -> None:
-        """One batch, and a look at what it tells to be durable."""
+    def commit(self, process: Process, steps: Sequence[Op | Compacted], time: int) -> None:
+        """Commands as one batch, or a compaction, and a look at what is published."""
+        if COMPACT in steps:
+            for at, step in enumerate(steps):
+                if step is COMPACT:
+                    self.compact(process, time + at)
+                else:
+                    self.commit(process, [step], time + at)
+            return
         before = len(self.history.known[-1]["events",])
-        process.journal.begin()
-        for at, op in enumerate(ops):
+        self.begin(process)
+        for at, op in enumerate(steps):
             self.stage(process, op, time + 1000 * at)
         own = [event.sequence for event in self.flush(process).events]
         wanted = range(before + 1, len(self.history.known[-1]["events",]) + 1)
         demand(own[len(own) - len(wanted) :] == list(wanted), "published {}, not {}", own, wanted)
 
+    def compact(self, process: Process, time: int) -> None:
+        self._doing, self._process = "compacting", process
+        self.history.apply(COMPACT, time)
+        process.journal.compact(lambda *_: None)
+        self.acked = len(self.history)
+        self.note("ack of a compaction")
+
     def close(self, process: Process) -> None:
-        self._doing, self._process, self._last_write = "closing", process.number, []
+        self._doing, self._process, self._last_write = "closing", process, []
         process.journal.close()
         self.note("closed")
 
     def kill(self, process: Process) -> None:
         """The process is gone; what it gave to the system stays."""
-        process.storage.close()
-        count = Truth.of(self.disk.freeze().view(NAME), 0, self.history).counts[-1]
+        process.storage.owner.dead = True
+        self.disk.release(process.storage.owner)
+        (*_, view) = self.disk.freeze().views(NAME) or [b""]
+        count = Truth.of(view, 0, self.history).counts[-1]
+        demand(count >= self.acked, "a kill left {} of {} acked steps", count, self.acked)
         if count < len(self.history):
             self.history = self.history.cut(count)
         self._deleting = False
+
+    def kill_in_compaction(self, process: Process, time: int, operation: int) -> None:
+        """The process dies at one of its operations on the disk; maybe none is left to die at."""
+        left = [operation]
+
+        def count_down() -> None:
+            left[0] -= 1
+            if left[0] < 0:
+                process.storage.owner.dead = True
+                raise KilledError
+
+        self.on_operation = count_down
+        try:
+            with suppress(KilledError):
+                self.compact(process, time)
+        finally:
+            self.on_operation = lambda: None
+        self.kill(process)
 
 
 def parts(write: Write) -> list[str]:
@@ -282,9 +350,17 @@ def pick_record(rng: Random, number: int, serial: int, *, big: bool) -> Record:
 
 class Workload:
     """The whole life of a file, from one seed: up to three processes create it, append to it,
-    close it and die, at once and one after another."""
+    compact it, close it and die, at once and one after another."""
 
-    STEPS = 26
+    PLAN = (
+        *("commit",) * 9,
+        *("stage",) * 4,
+        *("open",) * 5,
+        *("close",) * 2,
+        *("kill",) * 2,
+        "compact",
+        "kill in compaction",
+    )
 
     def __init__(self, seed: int, opener: Opener) -> None:
         self.rng = Random(f"workload {seed}")
@@ -292,84 +368,87 @@ class Workload:
         self._opener = opener
         self._open: list[Process] = []
         self._serial = 0
-        self._opened = 0
 
     def run(self) -> list[Boundary]:
         """Do everything; the boundaries that were crossed."""
-        self.driver.note("nothing")
-        self._open_another()
-        follower = None
-        plan = ["commit"] * 12 + ["stage"] * 4 + ["open"] * 4 + ["close"] * 2 + ["kill"] * 2
+        driver, follower = self.driver, None
+        driver.note("nothing")
+        plan = list(self.PLAN)
         self.rng.shuffle(plan)
-        for step in ["commit", "open", "commit", *plan, "delete", "commit"][: self.STEPS + 4]:
+        for step in ["commit", "open", "commit", *plan, "delete", "open", "commit"]:
             if not self._open:
                 self._open_another()
             self._step(step)
             if follower is None:
-                storage = self._opener(self.driver.disk, read_only=True)
-                follower = Journal.open(storage, self.driver.config, read_only=True)
+                storage = self._opener(driver.disk, read_only=True)
+                follower = Journal.open(storage, driver.config, read_only=True)
             else:
                 follower.refresh()
-            expected = self.driver.history.known[-1]
-            if not any(process.staged for process in self._open):
-                demand(
-                    follower.view.state.last_sequence == len(expected["events",]),
-                    "a follower is at event {}",
-                    follower.view.state.last_sequence,
-                )
+            found, wanted = follower.view.state.last_sequence, len(driver.history.naive.log)
+            demand(found == wanted, "a follower is at event {}, not {}", found, wanted)
         while self._open:
-            self.driver.close(self._open.pop())
-        return self.driver.boundaries
+            driver.close(self._open.pop())
+        return driver.boundaries
 
     def _open_another(self) -> None:
-        self._opened += 1
-        number = min(self._opened, 3) if self._open else 1
+        taken = {process.number for process in self._open}
+        number = min({1, 2, 3} - taken)
         self._open.append(self.driver.open(number))
 
-    def _ops(self, count: int) -> Iterator[tuple[Op, int]]:
+    def _time(self) -> int:
+        self._serial += 1
+        return FIRST_TIME + 1_000_000 * self._serial
+
+    def _stage(self, process: Process, count: int) -> None:
+        self.driver.begin(process)
         for _ in range(count):
-            self._serial += 1
-            op = pick_op(self.rng, self.driver.history, self._serial)
-            yield op, FIRST_TIME + 1_000_000 * self._serial
+            time = self._time()
+            self.driver.stage(
+                process, pick_op(self.rng, self.driver.history, self._serial), time
+            )
 
     def _step(self, step: str) -> None:
         rng, driver = self.rng, self.driver
         process = rng.choice(self._open)
-        if step == "open" and len(self._open) < 3:
-            self._open_another()
+        if step == "open":
+            if len(self._open) < 3:
+                self._open_another()
         elif step == "close":
             self._open.remove(process)
             driver.close(process)
         elif step == "kill":
             self._open.remove(process)
-            self._staged(process)
+            self._stage(process, rng.randint(2, 5))
             driver.kill(process)
+        elif step == "compact":
+            driver.compact(process, self._time())
+        elif step == "kill in compaction":
+            self._kill_in_compaction(process)
         elif step == "delete":
             self._delete(process)
-        elif step == "stage":
-            self._staged(process)
-            driver.flush(process)
         else:
-            process.journal.begin()
-            for op, time in self._ops(rng.choice((1, 1, 1, 2, 3))):
-                driver.stage(process, op, time)
+            # A BUFFERED store holds the lock for many commands.
+            self._stage(process, rng.randint(2, 5) if step == "stage" else rng.choice((1, 1, 2)))
             driver.flush(process)
 
-    def _staged(self, process: Process) -> None:
-        """As a BUFFERED store does it: the lock is held for many commands."""
-        process.journal.begin()
-        for op, time in self._ops(self.rng.randint(2, 5)):
-            self.driver.stage(process, op, time)
+    def _kill_in_compaction(self, process: Process) -> None:
+        """Another process has the file open meanwhile, and goes on at once."""
+        if len(self._open) < 2:
+            self._open_another()
+        self._open.remove(process)
+        self.driver.kill_in_compaction(process, self._time(), self.rng.randrange(12))
+        self._stage(self._open[0], 1)
+        self.driver.flush(self._open[0])
 
     def _delete(self, process: Process) -> None:
         naive = self.driver.history.naive
-        if naive.sessions:
-            self._serial += 1
-            process.journal.begin()
-            number = self.rng.choice(list(naive.sessions))
-            op = commands.DeleteSession(naive.ids[number])
-            self.driver.stage(process, op, FIRST_TIME + 1_000_000 * self._serial)
-            self.driver.flush(process)
+        if not naive.sessions:
+            time = self._time()
+            op = commands.StartSession(UUID(int=self._serial), None, DEFAULT_RECORDING)
+            self.driver.commit(process, [op], time)
+        number = self.rng.choice(list(naive.sessions))
+        op = commands.DeleteSession(naive.ids[number])
+        self.driver.commit(process, [op], self._time())
 
 
 __all__ = [
