@@ -112,3 +112,13 @@ class StoreConfig:
     flush_interval: float = 0.05
     lock_timeout: float = 10.0
     poll_interval: float = 0.02
+
+    def new_id(self) -> UUID:
+        """An id from ``id_factory``.
+
+        :raises InvalidValueError: when it gives anything but a UUID.
+        """
+        made = self.id_factory()
+        if not isinstance(made, UUID):
+            raise InvalidValueError(f"id_factory() gave {made!r:.80}, not a UUID")
+        return made

@@ -52,6 +52,8 @@ class Index:
 
     def __init__(self, log_start: int) -> None:
         self.positions: dict[int, tuple[int, list[int]]] = {}
+        # Chunks of positions that are not in the file yet: what they hold, by offset.
+        self.unwritten: dict[int, tuple[int, list[int]]] = {}
         self.mark_sequences = array("Q")
         self.mark_offsets = array("Q")
         self._contents: dict[bytes, int] = {}
@@ -168,8 +170,14 @@ class Index:
             place = self.positions.get(number)
             if place is not None and place[1]:
                 offset = write(SegmentKind.POSITIONS, self.encode_positions(number))
+                self.unwritten[offset] = place
                 self._positions_written(number, offset)
         self._full.clear()
+
+    def all_written(self) -> None:
+        """Everything that was told is in the file now."""
+        if self.unwritten:
+            self.unwritten = {}
 
     def encode_positions(self, number: int) -> bytes:
         """The payload of the next chunk of positions of a session."""

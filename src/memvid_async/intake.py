@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from contextvars import ContextVar
 from itertools import count
 from typing import Any
@@ -35,9 +34,9 @@ from .writer import Writer
 _OFF_LOOP_BYTES = 64 * 1024
 _SMALL_COMMAND_BYTES = 256
 
-# The session that a task records into, per open store. One variable for all: a variable that is
-# made per object is never freed (see the notes on ContextVar in Python's documentation).
-_ENTERED: ContextVar[immutables.Map[int, int]] = ContextVar(
+# The sessions whose blocks a task is in, innermost last, per open store. One variable for
+# all: one that is made per object is never freed (see ContextVar in Python's documentation).
+_ENTERED: ContextVar[immutables.Map[int, tuple[int, ...]]] = ContextVar(
     "memvid_async_sessions", default=immutables.Map()
 )
 _STORES = count()
@@ -58,18 +57,19 @@ class Intake:
     @property
     def entered(self) -> int | None:
         """The number of the session whose block the calling task is in, if it is in one."""
-        return _ENTERED.get().get(self._key)
+        entered = _ENTERED.get().get(self._key)
+        return entered[-1] if entered else None
 
-    def enter(self, number: int) -> Callable[[], None]:
-        """Make a session the calling task's; returns what undoes it."""
-        token = _ENTERED.set(_ENTERED.get().set(self._key, number))
+    def enter(self, number: int) -> None:
+        """Make a session the calling task's, and that of the tasks it starts."""
+        entered = _ENTERED.get()
+        _ENTERED.set(entered.set(self._key, (*entered.get(self._key, ()), number)))
 
-        def leave() -> None:
-            # Left in another context than entered (fixtures, exit stacks): nothing to undo.
-            with suppress(ValueError):
-                _ENTERED.reset(token)
-
-        return leave
+    def leave(self, number: int) -> None:
+        """Undo :meth:`enter`, in whichever order blocks are left; nothing in another context."""
+        entered = _ENTERED.get()
+        numbers = tuple(n for n in entered.get(self._key, ()) if n != number)
+        _ENTERED.set(entered.set(self._key, numbers) if numbers else entered.delete(self._key))
 
     # Commands.
 
@@ -180,6 +180,10 @@ class Intake:
     def _describe(self, error: BaseException | None) -> str | None:
         if error is None:
             return None
-        text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        try:
+            said = str(error)
+        except Exception:  # noqa: BLE001 - somebody's exception need not be printable
+            said = ""
+        text = f"{type(error).__name__}: {said}" if said else type(error).__name__
         text = text.encode("utf-8", "replace").decode()
         return text[: self.limits.error_chars]

@@ -81,7 +81,7 @@ class Journal:
         try:
             storage.discard_successor()
             if is_unfinished(storage.read(0, LOG_START), storage.size()):
-                LogFile.create(storage, Header(config.id_factory()))
+                LogFile.create(storage, Header(config.new_id()))
                 storage.sync_directory()
             return cls(LogFile.load(storage, read_only=False), config, read_only=False)
         finally:
@@ -158,7 +158,9 @@ class Journal:
         same = file.header.file_id == mine.file_id
         if not same or file.state.last_sequence < state.last_sequence:
             storage.close()
-            raise StoreFailedError("the file was replaced by another one; open it again")
+            raise StoreFailedError(
+                "the file was deleted or replaced by another store's; open it again"
+            )
         self._replace(file)
         view = file.view
         events: list[Event] = []
@@ -299,15 +301,12 @@ class Journal:
         self._failure = self._failure or error
 
     def close(self) -> None:
-        """Save a TOC where that spares the next opening work, give reserved space back, and
-        release the file."""
-        try:
-            with_toc = self._file.since_toc >= _CLOSING_TOC_BYTES
-            idle = self._file.is_tidy and not with_toc
-            if self._failure is None and not self._read_only and not idle:
-                self._tidy(with_toc=with_toc)
-        finally:
-            self.release()
+        """Save a TOC where that spares the next opening work, and give reserved space back. The
+        file can still be read, until it is released."""
+        with_toc = self._file.since_toc >= _CLOSING_TOC_BYTES
+        idle = self._file.is_tidy and not with_toc
+        if self._failure is None and not self._read_only and not idle:
+            self._tidy(with_toc=with_toc)
 
     def _tidy(self, *, with_toc: bool) -> None:
         try:
@@ -317,6 +316,8 @@ class Journal:
             return
         with self._poisoned():
             self._file.tidy(with_toc=with_toc)
+            self._holding = False
+            self._file.storage.unlock()
 
     def release(self) -> None:
         """Release the file without touching it again."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import anyio
 
 from .events import Event
@@ -14,10 +16,13 @@ class Log:
     for would cost the garbage collector a quarter of the writer's speed.
     """
 
-    def __init__(self, last_sequence: int, tail_bytes: int) -> None:
+    def __init__(
+        self, last_sequence: int, tail_bytes: int, on_end: Callable[[], None] = lambda: None
+    ) -> None:
         self.last_sequence = last_sequence
         self.closed = False
         self.readers = 0
+        self._on_end = on_end
         self.tail_bytes = 0
         self._most = tail_bytes
         self._events: list[Event] = []
@@ -38,7 +43,7 @@ class Log:
                 self._trim()
         elif self._events:
             self._events, self._sizes, self.tail_bytes = [], [], 0
-        self._wake()
+        self.wake()
 
     def _trim(self) -> None:
         """Drop a quarter more than needed, so that the lists are moved seldom."""
@@ -56,18 +61,31 @@ class Log:
             return None
         return self._events[start : start + most]
 
-    def close(self) -> None:
-        """No more events will come."""
-        self.closed = True
-        self._wake()
+    def enter(self) -> None:
+        """One reader more."""
+        self.readers += 1
 
-    def _wake(self) -> None:
+    def leave(self) -> None:
+        """One reader less; the last one out of a closed log ends it."""
+        self.readers -= 1
+        if self.closed and not self.readers:
+            self._on_end()
+
+    def close(self) -> None:
+        """No more events will come. ``on_end`` is called once there are no readers."""
+        self.closed = True
+        self.wake()
+        if not self.readers:
+            self._on_end()
+
+    def wake(self) -> None:
+        """Have everybody who waits look again."""
         if self._news is not None:
             self._news.set()
             self._news = None
 
     async def wait(self) -> None:
-        """Return after the next :meth:`publish` or :meth:`close`."""
+        """Return after the next :meth:`publish`, :meth:`close` or :meth:`wake`."""
         if self._news is None:
             self._news = anyio.Event()
         await self._news.wait()

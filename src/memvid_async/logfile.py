@@ -268,6 +268,7 @@ class LogFile:
             self.storage.sync()
             self._buffer.clear()
             self._written = self._end
+            self.index.all_written()
         if self._toc is not None:
             place = next_slot_offset(self.storage.read(0, LOG_START), self._salt)
             self.storage.write(place, self._toc.encode(self._salt))

@@ -4,6 +4,7 @@ before all of it is known to be right."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from types import MappingProxyType
 from typing import Any
 
@@ -99,7 +100,8 @@ def prepare_frames(values: Iterable[Any], limits: Limits) -> tuple[int, ...]:
     if values == ():
         return ()
     try:
-        frames = tuple(values)
+        # An iterable without an end must not be collected.
+        frames = tuple(islice(values, limits.frames + 1))
     except TypeError:
         raise InvalidValueError(f"frame ids must be given in a sequence, not {values!r}") from None
     if len(frames) > limits.frames:

@@ -12,7 +12,12 @@ from uuid import UUID
 
 from attrs import frozen
 
-from .errors import ContentNotFoundError, CorruptFileError, InvalidValueError, SessionNotFoundError
+from .errors import (
+    ContentNotFoundError,
+    CorruptFileError,
+    InvalidValueError,
+    SessionNotFoundError,
+)
 from .events import (
     Action,
     ActionRecorded,
@@ -179,22 +184,30 @@ class Reader:
 
     # Sessions.
 
-    def _offsets(self, number: int, view: View) -> list[int]:
-        place = self._index.positions.get(number)
-        if place is None:
-            raise CorruptFileError(0, f"session {number} has no positions")
+    def _offsets(self, place: tuple[int, list[int]], number: int, view: View) -> list[int]:
+        """Where the session's segments are, as far as the view goes."""
         chunk, parts = place[0], [list(place[1])]
         while chunk:
-            segment = read_segment(self.storage.read, chunk, view.end, self._salt, guess=1024)
-            try:
-                owner, previous, offsets = decode_positions(segment.payload)
-            except ValueError as error:
-                raise CorruptFileError(chunk, str(error)) from None
-            if segment.kind != SegmentKind.POSITIONS or owner != number or previous >= chunk:
-                raise CorruptFileError(chunk, "positions are not where they should be")
+            unwritten = self._index.unwritten.get(chunk)
+            if unwritten is not None:
+                previous, offsets = unwritten
+            else:
+                previous, offsets = self._read_positions(chunk, number)
             parts.append(offsets)
             chunk = previous
         return [offset for part in reversed(parts) for offset in part if offset < view.end]
+
+    def _read_positions(self, chunk: int, number: int) -> tuple[int, list[int]]:
+        # A chunk may have been written behind the view's end by now; what it names is filtered.
+        end = self.storage.size()
+        segment = read_segment(self.storage.read, chunk, end, self._salt, guess=1024)
+        try:
+            owner, previous, offsets = decode_positions(segment.payload)
+        except ValueError as error:
+            raise CorruptFileError(chunk, str(error)) from None
+        if segment.kind != SegmentKind.POSITIONS or owner != number or previous >= chunk:
+            raise CorruptFileError(chunk, "positions are not where they should be")
+        return previous, offsets
 
     def _segments_at(self, offsets: list[int], end: int) -> Iterator[Segment]:
         """The segments at ascending offsets, near ones read together."""
@@ -225,7 +238,13 @@ class Reader:
 
         :raises CorruptFileError: when what the session's positions name is not there.
         """
-        offsets = self._offsets(number, view)
+        place = self._index.positions.get(number)
+        if place is None:
+            # Deleted: of its events, the deletion alone is still told.
+            found = self.events_after(view, after, limit or _RUN)
+            reached = found[-1].sequence if found else after
+            return [event for event in found if event.session == number], reached
+        offsets = self._offsets(place, number, view)
         mark = self._index.mark_before(after)
         if mark is not None and after:
             offsets = [offset for offset in offsets if offset >= mark[1]]
@@ -248,7 +267,7 @@ class Reader:
         :raises SessionNotFoundError: when there is none with this id.
         """
         found = view.state.find(session_id)
-        if found is None:
+        if found is None or found.info.number not in self._index.positions:
             raise SessionNotFoundError(session_id)
         events, _ = self.session_events(view, found.info.number)
         return project_session(found, events, self._version)
@@ -256,8 +275,7 @@ class Reader:
     def messages(self, view: View, action: Action) -> list[Any]:
         """The messages of an ask, whole.
 
-        :raises InvalidValueError: when the action has none.
-        :raises ContentNotFoundError: when it is in no session of this file.
+        :raises InvalidValueError: when the action has none, or is in no session of this file.
         """
         segment, number = None, 0
         if action.sequence <= view.state.last_sequence:
@@ -265,7 +283,7 @@ class Reader:
             if segment.kind == SegmentKind.EVENTS:
                 number = decode_rows(segment.payload)[1]
         if segment is None or number not in view.state.sessions:
-            raise ContentNotFoundError("the action is in no session of this file (any more)")
+            raise InvalidValueError("the action is in no session of this file (any more)")
         asks: dict[int, tuple[Action, StoredMessages | None]] = {}
         for event in self.session_events(view, number)[0]:
             payload = event.payload
@@ -275,7 +293,7 @@ class Reader:
                 asks[payload.action.index] = (payload.action, None)
         found = asks.get(action.index)
         if found is None or found[0].sequence != action.sequence:
-            raise ContentNotFoundError("the action is in no session of this file (any more)")
+            raise InvalidValueError("the action is in no session of this file (any more)")
 
         def content(sequence: int) -> bytes:
             return self.data(view, self.content(sequence, view.end))

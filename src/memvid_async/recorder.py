@@ -4,7 +4,7 @@ one open session."""
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 from uuid import UUID
@@ -244,7 +244,6 @@ class SessionRecorder(ActionRecorder[Action]):
         super().__init__(intake)
         self._command = command
         self._session: int | None = None
-        self._leave: Callable[[], None] | None = None
 
     @property
     def session_id(self) -> UUID:
@@ -255,7 +254,7 @@ class SessionRecorder(ActionRecorder[Action]):
         if self._session is not None:
             raise InvalidValueError("a session recorder is entered once; make another")
         self._session = await self._intake.open_session(self._command)
-        self._leave = self._intake.enter(self._session)
+        self._intake.enter(self._session)
         return self
 
     async def __aexit__(
@@ -264,9 +263,9 @@ class SessionRecorder(ActionRecorder[Action]):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        assert self._leave is not None
-        self._leave()
-        await self._intake.leave_session(self._number(), exc)
+        number = self._number()
+        self._intake.leave(number)
+        await self._intake.leave_session(number, exc)
 
     def _number(self) -> int:
         if self._session is None:

@@ -36,7 +36,7 @@ from .storage import FileStorage
 from .subscription import Subscription
 from .values import decode_value
 from .verify import Verifier, VerifyReport
-from .worker import Worker
+from .worker import Job, Worker
 from .writer import Writer
 
 T = TypeVar("T")
@@ -85,8 +85,15 @@ class Store(ActionRecorder[Action | None]):
         self._path = path
         self._journal = journal
         self._config = config
-        self._log = Log(journal.view.state.last_sequence, config.limits.tail_bytes)
-        self._reads = Worker("memvid_async reads")
+        reads = self._reads = Worker("memvid_async reads")
+        releasing = self._releasing = list[Job[None]]()
+
+        def release() -> None:
+            """Let the file go, behind the reads that are under way."""
+            releasing.append(reads.start(journal.release))
+            reads.stop()
+
+        self._log = Log(journal.view.state.last_sequence, config.limits.tail_bytes, release)
         self._writer = self._follower = None
         if read_only:
             self._follower = Follower(journal, self._log, io, self._reads, config.poll_interval)
@@ -114,13 +121,13 @@ class Store(ActionRecorder[Action | None]):
         The ambient session, and sessions whose block was not left, stay open in the file.
         """
         with anyio.CancelScope(shield=True):
-            first, self._closed = not self._closed, True
+            self._closed = True
             if self._writer is not None:
                 await self._writer.aclose()
             if self._follower is not None:
                 await self._follower.aclose()
-            if first:
-                self._reads.stop()
+            for job in self._releasing:
+                await job.wait()
 
     def __del__(self) -> None:
         if not getattr(self, "_closed", True):
@@ -195,11 +202,8 @@ class Store(ActionRecorder[Action | None]):
             config = self._config.recording
         elif not isinstance(config, RecordingConfig):
             raise InvalidValueError("config must be a RecordingConfig")
-        session_id = self._config.id_factory()
-        if not isinstance(session_id, UUID):
-            raise InvalidValueError(f"id_factory() gave {session_id!r}, not a UUID")
         return StartSession(
-            session_id, name, config, prepare_metadata(metadata, limits), ambient=ambient
+            self._config.new_id(), name, config, prepare_metadata(metadata, limits), ambient=ambient
         )
 
     async def end_session(self) -> Session:
@@ -345,8 +349,13 @@ class Store(ActionRecorder[Action | None]):
 
     async def _read_events(self, after: int, number: int | None) -> tuple[list[Event], int]:
         view, limit = self._view, self._config.limits.read_bytes
+        # What is folded may be ahead of what is durable; no reader passes that over.
+        durable = self._log.last_sequence
         if number is not None:
-            return await self._reads.run(view.reader.session_events, view, number, after, limit)
+            events, reached = await self._reads.run(
+                view.reader.session_events, view, number, after, limit
+            )
+            return events, min(reached, durable)
         events = await self._reads.run(view.reader.events_after, view, after, limit)
         return events, events[-1].sequence
 

@@ -27,8 +27,9 @@ class Subscription(AsyncIterator[Event]):
     """Events in order, without a gap or a repeat, as soon as they are durable.
 
     Use it in an ``async with`` block. It ends when the store is closed, after the last durable
-    event. It holds at most ``Limits.read_bytes`` (and one segment) and is never waited for: one
-    that falls behind the log in memory reads on from the file.
+    event; the file stays open for reading until then. It holds at most ``Limits.read_bytes`` (and
+    one segment) and is never waited for: one that falls behind the log in memory reads on from the
+    file.
     """
 
     def __init__(
@@ -52,12 +53,13 @@ class Subscription(AsyncIterator[Event]):
         self._buffer: deque[Event] = deque()
         self._delivered = after
         self._progress = anyio.Event()
+        self._filling = anyio.Lock()
         self._entered = self._closed = False
 
     async def __aenter__(self) -> Self:
         if not self._entered:
             self._entered = True
-            self._log.readers += 1
+            self._log.enter()
         return self
 
     async def __aexit__(
@@ -85,11 +87,14 @@ class Subscription(AsyncIterator[Event]):
 
     async def aclose(self) -> None:
         """Stop; iterating ends. Safe to call twice."""
-        if self._entered and not self._closed:
-            self._log.readers -= 1
+        if self._closed:
+            return
         self._closed = True
         self._buffer.clear()
         self._progress.set()
+        self._log.wake()
+        if self._entered:
+            self._log.leave()
 
     async def __anext__(self) -> Event:
         """The next event.
@@ -100,7 +105,10 @@ class Subscription(AsyncIterator[Event]):
         while not self._buffer:
             if self._closed:
                 raise StopAsyncIteration
-            await self._fill()
+            # Two tasks may share a subscription: each event goes to one of them.
+            async with self._filling:
+                if not self._buffer and not self._closed:
+                    await self._fill()
         event = self._buffer.popleft()
         self.last_sequence = event.sequence
         session = event.session

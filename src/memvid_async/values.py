@@ -90,9 +90,17 @@ def encode_value(value: object, what: str, limit: str, allowed: int) -> bytes:
     data: bytes = cbor2.dumps(value, canonical=True)
     if len(data) > allowed:
         raise LimitExceededError(limit, len(data), allowed)
+    check_items(data, what)
+    return data
+
+
+def check_items(data: bytes, what: str) -> None:
+    """Refuse CBOR that :func:`decode_value` would refuse for the number of its items.
+
+    :raises InvalidValueError: when there are more than ``MAX_ITEMS``.
+    """
     if len(data) > MAX_ITEMS and _count_items(data) > MAX_ITEMS:
         raise InvalidValueError(f"{what} holds more than {MAX_ITEMS} items")
-    return data
 
 
 def decode_value(data: bytes, tag_hook: Callable[[cbor2.CBORTag, Any], Any] | None = None) -> Any:

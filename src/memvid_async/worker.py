@@ -20,7 +20,7 @@ class Job(Generic[T]):
         self._call = call
         self._args = args
         self._loop = asyncio.get_running_loop()
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiters: list[asyncio.Future[None]] = []
         self._result: Any = None
         self._error: BaseException | None = None
         self.done = False
@@ -28,8 +28,9 @@ class Job(Generic[T]):
     async def wait(self) -> T:
         """The call's result, or its error."""
         if not self.done:
-            self._waiter = self._loop.create_future()
-            await self._waiter
+            waiter: asyncio.Future[None] = self._loop.create_future()
+            self._waiters.append(waiter)
+            await waiter
         if self._error is not None:
             raise self._error
         result: T = self._result
@@ -47,8 +48,9 @@ class Job(Generic[T]):
 
     def _settle(self) -> None:
         self.done = True
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
 
 class Worker:

@@ -183,7 +183,6 @@ class Writer:
         self.queued_bytes = 0
         self._make_room()
         self._journal.fail(self._failure)
-        self._worker.start(self._journal.release)
         self._worker.stop()
         self._log.close()
 

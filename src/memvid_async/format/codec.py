@@ -15,6 +15,7 @@ from uuid import UUID
 import cbor2
 
 from ..config import recording_config
+from ..errors import InvalidValueError
 from ..events import (
     EMPTY,
     Action,
@@ -36,7 +37,8 @@ from ..events import (
 )
 from ..model.decide import make_checkpoint, make_details
 from ..model.messages import referenced_contents
-from ..values import decode_value, preview
+from ..values import check_items, decode_value, preview
+from .segment import MAX_PAYLOAD
 
 ERASED, STARTED, ENDED, DELETED, STORED, CHECKPOINT = range(6)
 ACTION_KINDS = {
@@ -61,11 +63,17 @@ ReadContent = Callable[[int], Content]
 
 
 def encode_events(events: Sequence[Event]) -> bytes:
-    """The payload of the segment that holds one command's events."""
+    """The payload of the segment that holds one command's events.
+
+    :raises InvalidValueError: when no segment can hold them.
+    """
     last = events[-1]
     start = [last.time_ns, last.session]
     rows = [_row(event) for event in events]
     data: bytes = cbor2.dumps(start + (rows[0] if len(rows) == 1 else rows))
+    if len(data) > MAX_PAYLOAD:
+        raise InvalidValueError(f"{len(data)} bytes are more than one segment holds, {MAX_PAYLOAD}")
+    check_items(data, "what is to be recorded")
     return data
 
 

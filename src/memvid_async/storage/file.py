@@ -195,7 +195,7 @@ class FileStorage:
         try:
             return FileStorage.open(self._path, read_only=self._read_only, create=False)
         except StoreNotFoundError:
-            raise StoreFailedError(f"{self._path} was deleted; what it held is gone") from None
+            raise StoreFailedError(f"{self._path} was deleted or replaced; open it again") from None
 
     @property
     def _successor_path(self) -> Path:

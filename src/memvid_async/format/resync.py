@@ -1,0 +1,213 @@
+"""Finding the segments of a damaged file: each is proven by its own checksum, wherever it stands.
+
+A segment's checksum starts from the file's salt, so the bytes of another file do not pass for one
+of this file's. Whoever knows the salt could forge one; that takes intent, not damage.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from itertools import islice
+
+from attrs import frozen
+
+from .header import LOG_START
+from .segment import HEAD_SIZE, MAX_PAYLOAD, Read, Segment, SegmentKind, parse, scan
+
+_HEAD = struct.Struct("<IIIQ")
+_FIELDS_SIZE = 32
+_SEQUENCE_BITS = 56
+_WINDOW = 1024 * 1024
+# The end of every head of a known kind: the sequence's two highest bytes, zero below 2^40 events,
+# and the kind.
+_HEAD_END = re.compile(rb"(?<=\0\0)[\1-%c]" % max(SegmentKind))
+# A search may checksum so many bytes for each byte that it passes, and one longest segment besides.
+_CREDIT_PER_BYTE = 16
+# A salt is worked out from a segment no longer than this, byte by byte.
+_SOLVABLE = 64 * 1024
+
+
+@frozen
+class Run:
+    """Segments that follow one another from ``start`` to ``end`` without a break.
+
+    ``sequence``: that of the first one.
+    """
+
+    start: int
+    end: int
+    sequence: int
+
+
+@frozen
+class Head:
+    """What stands where a segment may begin: its fields. Nothing of it is proven."""
+
+    checksum: int
+    length: int
+    previous: int
+    sequence: int
+    kind: int
+
+    @property
+    def size(self) -> int:
+        """How many bytes the whole segment has, if the head is right."""
+        return HEAD_SIZE + self.length
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Head | None:
+        """The head in ``data``, None where that is too short."""
+        if len(data) < HEAD_SIZE:
+            return None
+        checksum, length, previous, packed = _HEAD.unpack(data)
+        kind = packed >> _SEQUENCE_BITS
+        return cls(checksum, length, previous, packed & ((1 << _SEQUENCE_BITS) - 1), kind)
+
+
+class Finder:
+    """Looks for segments below ``end``. The work is bounded by the bytes it passes."""
+
+    def __init__(self, read: Read, end: int, salt: int) -> None:
+        self._read = read
+        self._end = end
+        self._salt = salt
+        self._credit = 2 * MAX_PAYLOAD
+
+    def runs(self, tell: Callable[[int], object]) -> Iterator[Run]:
+        """The runs in the order of the file; ``tell`` is called with the bytes that are done."""
+        position: int | None = LOG_START
+        while position is not None and position < self._end:
+            first, end = None, position
+            for segment in scan(self._read, position, self._end, None, self._salt):
+                first = segment if first is None else first
+                end = segment.end
+                tell(end)
+            if first is not None:
+                yield Run(position, end, first.sequence)
+                position = end
+                if self._segment_at(end) is not None:
+                    continue
+            position = self._behind(position, tell)
+
+    def _segment_at(self, offset: int) -> Segment | None:
+        """The segment at an offset, whatever stands before it."""
+        head = self.head(offset)
+        if head is None or head.length > MAX_PAYLOAD:
+            return None
+        size = head.size
+        if offset + size > self._end:
+            return None
+        return parse(self._read(offset, size), 0, offset, self._salt)
+
+    def head(self, offset: int) -> Head | None:
+        """What stands where the head of a segment may be; None behind the end."""
+        return Head.unpack(self._read(offset, min(HEAD_SIZE, max(0, self._end - offset))))
+
+    def _behind(self, offset: int, tell: Callable[[int], object]) -> int | None:
+        """Where the next segment is behind a damaged one at ``offset``; None if there is none."""
+        head = self.head(offset)
+        if head is not None and head.length <= MAX_PAYLOAD:
+            # Its head may be whole: the segment that it leads to then names its checksum.
+            there = self._segment_at(offset + head.size)
+            if there is not None and there.previous == head.checksum:
+                return there.offset
+        return self._search(offset + 1, tell)
+
+    def _search(self, start: int, tell: Callable[[int], object]) -> int | None:
+        base = start
+        while base < self._end:
+            data = self._read(base, min(_WINDOW, self._end - base))
+            passed = base
+            for match in _HEAD_END.finditer(data):
+                at = match.start() - (HEAD_SIZE - 1)
+                if at >= 0:
+                    self._credit += _CREDIT_PER_BYTE * (base + at - passed)
+                    passed = base + at
+                    if self._is_segment(data, at, base):
+                        return passed
+            if base + len(data) >= self._end or len(data) <= HEAD_SIZE:
+                break
+            base += len(data) - (HEAD_SIZE - 1)
+            self._credit += _CREDIT_PER_BYTE * (base - passed)
+            tell(base)
+        return None
+
+    def _is_segment(self, data: bytes, at: int, base: int) -> bool:
+        head = Head.unpack(data[at : at + HEAD_SIZE])
+        if head is None or head.length > MAX_PAYLOAD:
+            return False
+        offset, size = base + at, head.size
+        if offset + size > self._end or size > self._credit:
+            return False
+        self._credit -= size
+        if at + size <= len(data):
+            return parse(data, at, base, self._salt) is not None
+        return parse(self._read(offset, size), 0, offset, self._salt) is not None
+
+
+def find_salt(read: Read, start: bytes, end: int) -> int | None:
+    """The salt of a file whose header is damaged, proven by a segment; None if nothing proves one.
+
+    ``start``: the first ``LOG_START`` bytes. The salt stands in the header, is the checksum of the
+    header's fields and is what the first segment names as the one before it. Where all three are
+    damaged, it follows from any two segments that are whole.
+    """
+    first = Head.unpack(read(LOG_START, HEAD_SIZE))
+    guesses = [zlib.crc32(start[:_FIELDS_SIZE])]
+    guesses.append(int.from_bytes(start[_FIELDS_SIZE : _FIELDS_SIZE + 4], "little"))
+    if first is not None:
+        guesses.append(first.previous)
+    for salt in guesses:
+        if next(Finder(read, end, salt).runs(lambda _: None), None) is not None:
+            return salt
+    return _solve_salt(read, end)
+
+
+def _solve_salt(read: Read, end: int) -> int | None:
+    """The salt from two segments: the second names the checksum of the first, which without the
+    salt could be nothing but chance, and is whole with the salt that the first one must have."""
+    base, tries = LOG_START, 0
+    while base < end and tries < 1000:
+        data = read(base, min(_WINDOW, end - base))
+        for match in _HEAD_END.finditer(data):
+            at = match.start() - (HEAD_SIZE - 1)
+            head = Head.unpack(data[max(0, at) : at + HEAD_SIZE])
+            if at < 0 or head is None or head.length > _SOLVABLE:
+                continue
+            after = base + at + head.size
+            following = Head.unpack(read(after, HEAD_SIZE))
+            if following is None or following.previous != head.checksum:
+                continue
+            tries += 1
+            body = read(base + at + 4, HEAD_SIZE - 4 + head.length)
+            salt = _initial(body, head.checksum)
+            if len(list(islice(scan(read, base + at, end, None, salt), 2))) == 2:
+                return salt
+        base += max(1, len(data) - (HEAD_SIZE - 1))
+    return None
+
+
+def _initial(data: bytes, checksum: int) -> int:
+    """What a CRC-32 must start from so that it is ``checksum`` over ``data``.
+
+    CRC is linear: ``crc(data, x) ^ crc(data, 0)`` is ``x``, moved on by as many zero bytes as
+    ``data`` has; so that difference is moved back.
+    """
+    register = checksum ^ zlib.crc32(data)
+    for _ in range(len(data)):
+        low = _LOW_BYTES[register >> 24]
+        register = (register ^ _TABLE[low]) << 8 & 0xFFFFFFFF | low
+    return register
+
+
+def _table_entry(value: int) -> int:
+    for _ in range(8):
+        value = value >> 1 ^ (0xEDB88320 if value & 1 else 0)
+    return value
+
+
+_TABLE = [_table_entry(value) for value in range(256)]
+_LOW_BYTES = {entry >> 24: low for low, entry in enumerate(_TABLE)}
