@@ -2,6 +2,7 @@
 
 import argparse
 import datetime as dt
+import os
 import sys
 import tempfile
 import time
@@ -24,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure what was asked for; write the report, or print it after a partial or a quick run."""
     options = _parse(arguments)
     scale = harness.QUICK if options.quick else harness.FULL
-    results = {}
+    results, load = {}, os.getloadavg()[0]
     with tempfile.TemporaryDirectory(dir=options.directory, prefix="memvid-bench-") as name:
         directory = Path(name)
         if machine.file_system(directory).startswith("tmpfs"):
@@ -37,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
             results[benchmark] = BENCHMARKS[benchmark](directory, scale)
             print(f"{benchmark}: {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
         today = dt.datetime.now(dt.UTC).date().isoformat()
-        text = report.render(results, machine.describe(directory), today, scale.rounds)
+        text = report.render(results, machine.describe(directory, load), today, scale.rounds)
     output = options.output
     if output is None and not options.quick and not options.only:
         output = REPORT

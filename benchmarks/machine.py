@@ -17,14 +17,18 @@ LIBRARIES = (
 )
 
 
-def describe(directory: Path) -> list[tuple[str, str]]:
-    """Name the processor, the system, the file system under `directory`, and the versions."""
+def describe(directory: Path, load: float) -> list[tuple[str, str]]:
+    """Name the processor, the system, the file system under `directory`, and the versions.
+
+    `load`: the load average from before anything was measured.
+    """
     import sqlite3
 
     rows = [
         ("processor", f"{_processor()}, {os.cpu_count()} cores"),
         ("system", f"{platform.system()} {platform.release()}"),
         ("file system", file_system(directory)),
+        ("load before", f"{load:.2f} processes on average in the last minute"),
         ("Python", f"{platform.python_implementation()} {platform.python_version()}, asyncio"),
         ("SQLite", sqlite3.sqlite_version),
     ]

@@ -153,18 +153,22 @@ def answers(journal: Journal) -> dict[tuple[Any, ...], Any]:
 
 
 def outcome_answer(journal: Journal, outcome: Any) -> Any:
-    """A command's outcome as :meth:`Naive.apply` gives it."""
+    """A command's outcome as the naive store gives it, but for an action's messages: its session
+    may have been deleted since."""
     if isinstance(outcome, Exception):
         return type(outcome)
     if isinstance(outcome, Action):
-        view, reader = journal.view, journal.view.reader
-        has_messages = getattr(outcome.details, "message_count", 0)
-        return action_answer(
-            outcome,
-            lambda content: reader.data(view, content),
-            lambda action: reader.messages(view, action) if has_messages else [],
-        )
+        view = journal.view
+        answer = action_answer(outcome, lambda c: view.reader.data(view, c), lambda _: [])
+        return without_messages(answer)
     return outcome.info.number if hasattr(outcome, "info") else outcome
+
+
+def without_messages(outcome: Any) -> Any:
+    """The naive store's outcome as :func:`outcome_answer` gives it."""
+    if isinstance(outcome, dict):
+        return {key: value for key, value in outcome.items() if key != "messages"}
+    return outcome
 
 
 def verified(journal: Journal) -> VerifyReport:

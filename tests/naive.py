@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID
 
 import cbor2
-from attrs import frozen
+from attrs import field, frozen
 
 from memvid_async import (
     ActionKind,
@@ -39,7 +39,7 @@ class Record:
     """The arguments of a ``record_…`` call; ``session`` None stands for the ambient one."""
 
     session: int | None
-    kind: ActionKind
+    kind: ActionKind = field(converter=ActionKind)
     input: Any = None
     output: str | bytes | None = None
     frames: tuple[int, ...] = ()
@@ -167,7 +167,7 @@ class Naive:
         self.ambient: int | None = None
         self.contents: set[bytes] = set()
         self.asked: list[tuple[Any, ...]] = []
-        self.now = 0
+        self.now = self.generation = 0
 
     def apply(self, op: Op, clock: int) -> Any:
         """Do it; what its caller gets, or the type of the error."""
@@ -189,6 +189,21 @@ class Naive:
         if isinstance(op, commands.DeleteSession):
             return self._delete(op.session_id)
         return self._end(op)
+
+    def compact(self) -> None:
+        """Forget what only deleted sessions held, but for its place in the log."""
+        self.generation += 1
+        kept: set[bytes] = set()
+        for session in self.sessions.values():
+            strings = [string for asked in session["asked"] for string in _large_strings([*asked])]
+            kept |= {_content(string)[1] for string in strings}
+            for action in session["actions"]:
+                kept |= {content[1] for content in (action["input"], action["output"]) if content}
+        self.contents &= kept
+        for at, (time_ns, number, what) in enumerate(self.log):
+            gone = number and number not in self.sessions and what[0] != "deleted"
+            if gone or (what[0] == "content" and what[1] not in kept):
+                self.log[at] = (time_ns, 0, ("erased",))
 
     def note(self, number: int, *what: Any) -> int:
         """Add an event to the log; its sequence."""
@@ -326,7 +341,7 @@ class Naive:
     def _checkpoint(self, number: int, task: str | None) -> Any:
         session = self.sessions[number]
         count = len(session["checkpoints"])
-        snapshot = (0, NO_MEMORY, len(self.log), 0)
+        snapshot = (0, NO_MEMORY, len(self.log), self.generation)
         session["checkpoints"].append((count, len(session["actions"]), self.now, snapshot))
         kind = ActionKind.CHECKPOINT
         return self._act(number, Record(number, kind, task=task), (count,), None)

@@ -168,10 +168,10 @@ def examples(share: float) -> settings:
 
 
 @contextmanager
-def small_tables(chunk: int = 3) -> Iterator[None]:
+def small_tables(chunk: int = 3, toc: int = 900) -> Iterator[None]:
     """Bounds so low that a short log has chunks, pages, marks and TOCs."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(index, "TOC_LEAST_BYTES", 900)
+        patch.setattr(index, "TOC_LEAST_BYTES", toc)
         patch.setattr(index, "TOC_FACTOR", 1)
         patch.setattr(index, "CHUNK", chunk)
         patch.setattr(index, "MARK_BYTES", 300)

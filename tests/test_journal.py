@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memvid_async import (
+    ActionKind,
     Erased,
     Event,
     InvalidValueError,
@@ -24,15 +25,15 @@ from memvid_async import (
     StoreReadOnlyError,
     Unknown,
     index,
+    logfile,
 )
-from memvid_async import logfile
 from memvid_async.format.codec import encode_events
 from memvid_async.format.header import LOG_START, newest_slot
 from memvid_async.format.segment import SegmentKind, read_segment, scan, seal
 from memvid_async.journal import Journal
 from memvid_async.model import commands
 from memvid_async.storage import MemoryStorage
-from tests.asking import answers, outcome_answer, verified
+from tests.asking import answers, outcome_answer, verified, without_messages
 from tests.naive import FIRST_TIME, Clock, Naive, Record, ask, command, fixed_config, start
 from tests.plans import PLANS, SIMPLE_PLANS, examples, small_tables
 
@@ -101,7 +102,7 @@ def resolved(plans, *first):
     for place, plan in enumerate([*first, *plans]):
         op = plan.resolve(naive) if hasattr(plan, "resolve") else plan
         ops.append(op)
-        outcomes.append(naive.apply(op, FIRST_TIME + 1000 * (place + 1)))
+        outcomes.append(without_messages(naive.apply(op, FIRST_TIME + 1000 * (place + 1))))
         lengths.append(len(naive.log))
     return naive, ops, outcomes, lengths
 
@@ -222,6 +223,49 @@ def test_two_writers_of_one_file_make_the_log_that_one_would(plans, data):
             assert answers(writer) == naive.answers()
         assert answers(follower) == naive.answers()
         assert seen == delivered[0] == delivered[1] == list(range(1, len(naive.log) + 1))
+
+
+@given(HISTORIES, st.data())
+@examples(0.6)
+def test_a_compaction_changes_nothing_but_what_was_deleted(plans, data):
+    naive, clock, shared = Naive(), Clock(), MemoryStorage()
+    with small_tables():
+        writer, other = (Journal.open(shared, fixed_config(clock)) for _ in range(2))
+        follower = Journal.open(shared, fixed_config(), read_only=True)
+        seen, delivered = [], []
+        for plan in [start(1), *plans]:
+            op = plan.resolve(naive) if hasattr(plan, "resolve") else plan
+            expected = without_messages(naive.apply(op, FIRST_TIME + 1000 * (clock.calls + 1)))
+            turn = data.draw(st.sampled_from([writer, writer, other]))
+            (outcome,), flushed = turn.commit([command(op)])
+            assert outcome_answer(turn, outcome) == expected
+            delivered += [event.sequence for event in flushed.events if turn is writer]
+            if data.draw(st.integers(0, 5)) == 0:
+                view, before = turn.view, answers(turn)
+                report, flushed = turn.compact(lambda *_: None)
+                delivered += [event.sequence for event in flushed.events if turn is writer]
+                naive.compact()
+                assert answers(turn) == naive.answers()
+                assert verified(turn).ok
+                assert report.generation == turn.view.state.generation == naive.generation
+                assert turn.view.reader is not view.reader
+                assert {q: a for q, a in before.items() if q[0] == "session"} == {
+                    q: a for q, a in naive.answers().items() if q[0] == "session"
+                }
+            if data.draw(st.booleans()):
+                seen += [event.sequence for event in follower.refresh()]
+        for journal in (writer, other, follower):
+            found = [event.sequence for event in journal.refresh()]
+            seen, delivered = (
+                (seen + found, delivered)
+                if journal is follower
+                else (seen, delivered + (found if journal is writer else []))
+            )
+            assert answers(journal) == naive.answers()
+        assert seen == delivered == list(range(1, len(naive.log) + 1))
+        again = Journal.open(writer.view.reader.storage, fixed_config())
+        assert answers(again) == naive.answers()
+        assert verified(again).ok
 
 
 # Promises 1 to 5: a power cut.
@@ -456,7 +500,7 @@ def test_a_refused_command_is_refused_alone(journal):
 @pytest.mark.parametrize(
     "record",
     [
-        lambda: Record(1, "put_many", frames=tuple(range(300_000))),
+        lambda: Record(1, ActionKind.PUT_MANY, frames=tuple(range(300_000))),
         lambda: ask(1, "q" * (129 * 2**20)),
     ],
     ids=["frames", "content"],
@@ -596,27 +640,36 @@ def test_a_view_stays_what_it_was(journal):
         view.reader.session(view, UUID(int=2))
 
 
+def test_a_view_stays_readable_while_positions_are_in_line(journal):
+    with small_tables(chunk=3):
+        opened = Journal.open(MemoryStorage(), fixed_config())
+        opened.commit([start(1), ask(1, "one").command()])
+        view = opened.view
+        opened.begin()
+        for round_ in range(9):
+            opened.stage(ask(1, f"more {round_}").command())
+            session = view.reader.session(view, UUID(int=1))
+            assert [action.input.data for action in session.actions] == ["one"]
+        opened.flush()
+        session = view.reader.session(view, UUID(int=1))
+        assert [action.input.data for action in session.actions] == ["one"]
+        assert len(view.reader.session(opened.view, UUID(int=1)).actions) == 10
+
+
 def test_staged_events_are_not_in_the_view_of_the_file(journal):
+    before = journal.view.end
     journal.begin()
     journal.stage(ask(1, "q" * 5000).command())
     assert journal.staged_bytes > 5000
-    assert journal.view.end == LOG_START + len(log_of(journal))
-    before = bytes(journal._file.storage.data)
-    assert bytes(journal._file.storage.data) == before
+    assert journal.view.end == before
+    assert len(journal.view.reader.events_after(journal.view, 0, 2**20)) == 1
     flushed = journal.flush()
     assert [event.sequence for event in flushed.events] == [2, 3]
     assert journal.staged_bytes == 0
 
 
 def test_published_content_carries_no_data(journal):
+    before = journal.view.end
     _, flushed = journal.commit([ask(1, "q" * 5000, "r" * 5000).command()])
     assert [getattr(event.payload, "data", None) for event in flushed.events] == [None] * 3
-    assert sum(flushed.sizes) == log_of(journal).index(flushed_end(journal)) - 0
-
-
-def flushed_end(journal):
-    """The log's last segment, whose place tells how long the segments before it are."""
-    salt = journal._file.header.salt
-    storage = journal._file.storage
-    *_, last = scan(storage.read, LOG_START, journal.view.end, salt, salt)
-    return bytes(storage.data[last.offset : last.end])
+    assert sum(flushed.sizes) == journal.view.end - before

@@ -23,11 +23,9 @@ from tests.crash.oracle import (
     History,
     Truth,
     demand,
-    expect_answers,
     expect_open,
-    expect_values,
+    Values,
     is_new,
-    newest_slot,
 )
 from tests.crash.simfs import Frozen, Image, SimDisk, UndisciplinedError, images, torn
 from tests.crash.workload import (
@@ -54,9 +52,9 @@ class Effort:
     many of a boundary's outcomes are lived on from and crashed again, by level; ``every``: at how
     many boundaries of a level one is."""
 
-    images: tuple[int, ...] = (160, 30, 12)
-    nested: tuple[int, ...] = (2, 1, 0)
-    every: tuple[int, ...] = (1, 7, 1)
+    images: tuple[int, ...] = (500, 16, 8)
+    nested: tuple[int, ...] = (1, 1, 0)
+    every: tuple[int, ...] = (1, 12, 1)
 
 
 class Explorer:
@@ -75,6 +73,8 @@ class Explorer:
         self._time = Time()
         self._config = fixed_config(self._time, 1 << 90)
         self._where = ""
+        self._values = Values()
+        self._appended: set[int] = set()
 
     def run(self) -> None:
         """Explore the whole seed.
@@ -172,10 +172,10 @@ class Explorer:
         after = bytes(file.cache)
         end, count = expect_open(truth, before or b"", journal, after)
         demand(file.durable == after, "what opening changed is not durable")
-        expect_values(truth, count, journal, after)
+        self._values.expect(truth, count, journal, after)
         seen[key] = (end, count)
-        if hash(after) not in seen:
-            seen[hash(after)] = (end, count)
+        if hash(after) not in self._appended:
+            self._appended.add(hash(after))
             self._append(disk, journal, truth.history, count)
         storage.close()
         return end, count, len(before or b"") > len(after)
@@ -218,10 +218,7 @@ class Explorer:
         again = Journal.open(storage, self._config, read_only=True)
         demand(again.view.end == end, "{} is durable up to {}, not {}", op, again.view.end, end)
         demand(again.view.state == journal.view.state, "another state when opened again")
-        key = (count + 1, end, newest_slot(data))
-        if key not in later.seen:
-            later.seen[key] = True
-            expect_answers(later, count + 1, again)
+        self._values.expect(Truth.of(data, 0, later), count + 1, again, data)
         storage.close()
 
     # The next crash.

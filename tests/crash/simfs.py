@@ -132,6 +132,7 @@ class SimDisk:
     def __init__(self, image: Image = ()) -> None:
         self.names = {name: SimFile(data) for name, data in image}
         self._durable_names = [dict(self.names)]
+        self._files = list(self.names.values())
         self.watch: Callable[[str, SimFile | None], None] = lambda *_: None
 
     def _renamed(self, what: str) -> None:
@@ -142,6 +143,7 @@ class SimDisk:
         found = self.names.get(name)
         if found is None:
             found = self.names[name] = SimFile()
+            self._files.append(found)
             self._renamed("create")
         return found
 
@@ -159,10 +161,9 @@ class SimDisk:
 
     def release(self, owner: Owner) -> None:
         """Let go the locks of a process that died."""
-        for names in self._durable_names:
-            for file in names.values():
-                if isinstance(file.holder, SimStorage) and file.holder.owner is owner:
-                    file.holder = None
+        for file in self._files:
+            if getattr(file.holder, "owner", None) is owner:
+                file.holder = None
 
     def freeze(self) -> Frozen:
         files = {id(file): file for names in self._durable_names for file in names.values()}
@@ -192,7 +193,7 @@ class SimDisk:
             file.dropped = dropped
             files.append(file)
         maps = [{name: files[at] for name, at in names} for names in frozen.names]
-        disk._durable_names, disk.names = maps, dict(maps[-1])
+        disk._durable_names, disk.names, disk._files = maps, dict(maps[-1]), files
         return disk
 
 

@@ -1,0 +1,193 @@
+"""A workload in which one system call fails, once or for ever: what was acked stays, what was not
+is not acked, errors are typed, and who failed to write writes no more."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator
+from random import Random
+from uuid import UUID
+
+from memvid_async import ActionKind, MemvidAsyncError, RecordingConfig, StoreFailedError
+from memvid_async.config import DEFAULT_RECORDING
+from memvid_async.journal import Journal
+from memvid_async.model import commands
+from tests.crash.oracle import Crash, History, Truth, demand, expect_answers, expect_open
+from tests.crash.simfs import SimDisk, images
+from tests.crash.simos import CHANGING, FULL, SHORT, Fault, SimOs, file_opener
+from tests.crash.workload import NAME, Driver, Process
+from tests.naive import FIRST_TIME, Op, Record
+
+BIG = "large content " * 80
+
+
+def ask(number: int, text: str) -> Record:
+    return Record(number, ActionKind.ASK, text, "yes", detail=("o", "m"), messages=("m" * 40,))
+
+
+def start(number: int, **config: int) -> commands.StartSession:
+    recording = RecordingConfig(**config) if config else DEFAULT_RECORDING
+    return commands.StartSession(UUID(int=number), f"s{number}", recording)
+
+
+Step = Callable[["Run"], None]
+
+
+def commit(process: int, *ops: Op) -> Step:
+    return lambda run: run.commit(process, ops)
+
+
+# Creation; two writers in turns; content, positions, pages, TOCs; a deletion, a compaction that the
+# other writer follows; a torn tail; closing.
+SCRIPT: tuple[tuple[str, Step], ...] = (
+    ("create", lambda run: run.open(0)),
+    ("start", commit(0, start(1), start(2, auto_checkpoint_interval=2))),
+    ("append", commit(0, ask(1, "a" * 100), ask(2, "b" * 50))),
+    ("open", lambda run: run.open(1)),
+    ("append elsewhere", commit(1, ask(1, BIG), ask(2, "c" * 90))),
+    ("catch up, a TOC", commit(0, ask(1, "d" * 200), ask(2, "e" * 150))),
+    ("end", commit(0, commands.EndSession(1), ask(2, "f" * 150))),
+    ("delete, a TOC", commit(1, commands.DeleteSession(UUID(int=1)), ask(2, "g" * 150))),
+    ("compact", lambda run: run.compact(1)),
+    ("move", commit(0, ask(2, "h" * 100), start(30))),
+    ("die half-way", lambda run: run.tear(0)),
+    ("recover", lambda run: run.open(0)),
+    ("append again", commit(0, ask(2, "i" * 100))),
+    ("close", lambda run: run.close(1)),
+    ("close the last", lambda run: run.close(0)),
+)
+
+
+class Run:
+    """The script once. After a fault that stays, the disk is repaired when its victim is gone."""
+
+    def __init__(self, system: SimOs, fault: Fault | None) -> None:
+        self.system = system
+        self.fault = fault
+        self.driver = Driver(SimDisk(), History(), 0, 1 << 100, file_opener(system))
+        self.errors: list[MemvidAsyncError] = []
+        self._open: dict[int, Process] = {}
+        self._serial = 0
+
+    def run(self) -> None:
+        """Every step; what a step finds closed it opens first."""
+        self.system.arm(self.fault)
+        for name, step in SCRIPT:
+            before = len(self.system.failed)
+            try:
+                error = self._attempt(lambda step=step: step(self))
+                if error is not None:
+                    by_itself = len(self.system.failed) == before
+                    demand(not by_itself, "failed without a cause: {!r}", error)
+                    self._after_failure()
+            except Crash as crash:
+                raise Crash(f"in {name!r}: {crash}") from crash
+        self._check()
+
+    def _attempt(self, call: Callable[[], object]) -> MemvidAsyncError | None:
+        """The error that the call raised, which has to be one of ours."""
+        try:
+            call()
+        except MemvidAsyncError as error:
+            self.errors.append(error)
+            return error
+        except OSError as error:
+            raise Crash(f"not one of ours: {error!r}") from error
+        return None
+
+    # Steps.
+
+    def _time(self) -> int:
+        self._serial += 1
+        return FIRST_TIME + 1_000_000 * self._serial
+
+    def process(self, number: int) -> Process:
+        if number not in self._open:
+            self.open(number)
+        return self._open[number]
+
+    def open(self, number: int) -> None:
+        if number not in self._open:
+            self._open[number] = self.driver.open(number + 1)
+
+    def commit(self, number: int, ops: tuple[Op, ...]) -> None:
+        self.driver.commit(self.process(number), ops, self._time())
+
+    def compact(self, number: int) -> None:
+        self.driver.compact(self.process(number), self._time())
+
+    def close(self, number: int) -> None:
+        self.driver.close(self.process(number))
+        del self._open[number]
+
+    def tear(self, number: int) -> None:
+        """The process dies inside a write: the tail that it leaves is for another to cut."""
+        process = self.process(number)
+        self.driver.kill(process)
+        del self._open[number]
+        file = self.driver.disk.names[NAME]
+        end = Truth.of(bytes(file.cache), 0, self.driver.history).ends[-1]
+        file.write(end, b"\x77" * 30)
+
+    # Failing.
+
+    def _after_failure(self) -> None:
+        """Whoever saw a change fail refuses everything; whoever comes next finds all that was
+        acked."""
+        driver = self.driver
+        changed = any(call in CHANGING for call in self.system.failed)
+        if driver.acting in self._open.values() and changed:
+            refusal = self._attempt(driver.acting.journal.begin)
+            refused = isinstance(refusal, StoreFailedError)
+            demand(refused, "a writer goes on after {}", self.system.failed)
+        for process in self._open.values():
+            self._attempt(process.journal.release)
+            driver.kill(process)
+        self._open.clear()
+        if self.fault is not None and self.fault.forever:
+            self._try_while_broken()
+            self.system.arm(None)
+        driver.settle()
+
+    def _try_while_broken(self) -> None:
+        """Opening may succeed or not; if not, the error is one of ours."""
+        opened: list[Process] = []
+        self._attempt(lambda: opened.append(self.driver.open(1)))
+        for process in opened:
+            self.driver.kill(process)
+
+    # At the end.
+
+    def _check(self) -> None:
+        """The file as it is, and as a power cut would leave it."""
+        driver, rng = self.driver, Random(f"{self.fault}")
+        self.system.arm(None)
+        driver.settle()
+        frozen = driver.disk.freeze()
+        (*_, view) = frozen.views(NAME)
+        truth = Truth.of(view, driver.acked, driver.history)
+        for image in images(frozen, NAME, rng, 4):
+            before = dict(image).get(NAME)
+            demand(before is not None, "the file's name is lost")
+            assert before is not None
+            disk = SimDisk(image)
+            storage = file_opener(self.system)(disk)
+            journal = Journal.open(storage, driver.config)
+            _, count = expect_open(truth, before, journal, bytes(disk.names[NAME].cache))
+            expect_answers(driver.history, count, journal)
+            storage.close()
+
+
+def faults(calls: list[str]) -> Iterator[Fault]:
+    """Every call fails in every way that it can."""
+    for at, call in enumerate(calls):
+        for forever in (False, True):
+            then = ("kept", "dropped", "wrote") if call == "fdatasync" else ("kept",)
+            for outcome in then:
+                yield Fault(at, errno.EIO, forever, outcome)
+                yield Fault(at, errno.ENOSPC, forever, outcome)
+            yield Fault(at, errno.EINTR, forever)
+            if call in ("pwrite", "pread"):
+                yield Fault(at, SHORT, forever)
+            if call == "pwrite":
+                yield Fault(at, FULL, forever)

@@ -1,0 +1,285 @@
+"""The system calls that ``FileStorage`` makes, answered by a simulated disk: the real storage code
+runs on it, and any call can be made to fail.
+
+Like Linux, a failed sync may have written everything, nothing, or count what it did not write as
+clean: then everyone still sees it, and no later sync writes it.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any, Self
+
+import pytest
+from attrs import define, frozen
+
+from memvid_async.storage import FileStorage
+from memvid_async.storage import file as module
+from tests.crash.simfs import KilledError, Owner, SimDisk, SimFile, UndisciplinedError
+from tests.crash.workload import NAME
+
+# Calls that change what is in the file. Whoever saw one fail must write no more.
+CHANGING = ("pwrite", "fdatasync", "ftruncate")
+
+
+@frozen
+class Fault:
+    """Which call fails, counted from 0, and how. ``forever``: so do all that follow.
+
+    ``number`` SHORT: a pwrite that writes a part, or a pread that gives a part; FULL: the same, and
+    the next pwrite finds no room. ``then``: what a failed sync did: "kept" the data for a later
+    one, "dropped" or "wrote" it.
+    """
+
+    at: int
+    number: int
+    forever: bool = False
+    then: str = "kept"
+
+    def __str__(self) -> str:
+        name = {SHORT: "short", FULL: "full"}.get(self.number) or errno.errorcode[self.number]
+        return f"call {self.at}: {name} {'for ever' if self.forever else 'once'} ({self.then})"
+
+
+SHORT, FULL = -1, -2
+
+
+@define(eq=False)
+class Opened:
+    """What a descriptor stands for: a file, or the directory (None)."""
+
+    disk: SimDisk
+    name: str
+    file: SimFile | None
+    owner: Owner
+    unsynced_cut: bool = False
+
+
+class SimPath:
+    """As much of a ``Path`` as ``FileStorage`` uses."""
+
+    def __init__(self, system: SimOs, disk: SimDisk, name: str, owner: Owner) -> None:
+        self.system = system
+        self.disk = disk
+        self.name = name
+        self.owner = owner
+
+    def __str__(self) -> str:
+        return f"/sim/{self.name}"
+
+    def with_name(self, name: str) -> SimPath:
+        return SimPath(self.system, self.disk, name, self.owner)
+
+    @property
+    def parent(self) -> SimPath:
+        return self.with_name("")
+
+    def rename(self, target: SimPath) -> None:
+        self.system.enter("rename", self.owner)
+        self.disk.rename(self.name, target.name)
+
+    def unlink(self, *, missing_ok: bool = False) -> None:
+        self.system.enter("unlink", self.owner)
+        if self.name in self.disk.names:
+            self.disk.unlink(self.name)
+        elif not missing_ok:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+    def lstat(self) -> Any:
+        self.system.enter("lstat", self.owner)
+        if self.name not in self.disk.names:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        return _status(self.disk.names[self.name])
+
+
+def _status(file: SimFile) -> Any:
+    return SimpleNamespace(st_mode=stat.S_IFREG | 0o600, st_dev=1, st_ino=id(file))
+
+
+class SimOs:
+    """Stands in for the modules ``os`` and ``fcntl`` in ``storage/file.py``."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.fault: Fault | None = None
+        # Which call a fault made fail, by name.
+        self.failed: list[str] = []
+        self._open: dict[int, Opened] = {}
+        self._next = 100
+        self._full = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(fcntl if name.startswith("LOCK_") else os, name)
+
+    def arm(self, fault: Fault | None) -> None:
+        """From here on calls are counted anew, and fail as ``fault`` says."""
+        self.fault, self.calls, self.failed, self._full = fault, [], [], False
+
+    def enter(self, call: str, owner: Owner) -> Fault | None:
+        """Note a call, and fail it if it is its turn; faults of a part are the caller's to do."""
+        if owner.dead:
+            raise KilledError
+        at = len(self.calls)
+        self.calls.append(call)
+        fault = self.fault
+        if self._full and call == "pwrite":
+            self._full = fault is not None and fault.forever
+            self.failed.append(call)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if fault is None or at < fault.at or (at > fault.at and not fault.forever):
+            return None
+        if fault.number in (SHORT, FULL):
+            return fault if call in ("pwrite", "pread") else None
+        if fault.number == errno.ENOSPC and call not in _NEEDS_ROOM:
+            return None
+        self.failed.append(call)
+        if call in ("fdatasync", "close"):
+            return fault
+        raise OSError(fault.number, os.strerror(fault.number))
+
+    def _enter(self, call: str, descriptor: int) -> tuple[Opened, Fault | None]:
+        opened = self._open.get(descriptor)
+        if opened is None:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        return opened, self.enter(call, opened.owner)
+
+    def _file(self, call: str, descriptor: int) -> tuple[SimFile, Fault | None]:
+        opened, fault = self._enter(call, descriptor)
+        assert opened.file is not None
+        return opened.file, fault
+
+    # The calls.
+
+    def open(self, path: SimPath, flags: int, _mode: int = 0) -> int:
+        self.enter("open", path.owner)
+        file = None
+        if path.name:
+            file = path.disk.names.get(path.name)
+            if file is None and not flags & os.O_CREAT:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            if file is None:
+                file = path.disk.create(path.name)
+        self._next += 1
+        self._open[self._next] = Opened(path.disk, path.name, file, path.owner)
+        return self._next
+
+    def close(self, descriptor: int) -> None:
+        opened, fault = self._enter("close", descriptor)
+        del self._open[descriptor]
+        if opened.file is not None and opened.file.holder is opened:
+            opened.file.holder = None
+        if fault is not None:
+            raise OSError(fault.number, os.strerror(fault.number))
+
+    def fstat(self, descriptor: int) -> Any:
+        return _status(self._file("fstat", descriptor)[0])
+
+    def lseek(self, descriptor: int, _offset: int, _whence: int) -> int:
+        return len(self._file("lseek", descriptor)[0].cache)
+
+    def pread(self, descriptor: int, length: int, offset: int) -> bytes:
+        file, fault = self._file("pread", descriptor)
+        if fault is not None:
+            length = (length + 1) // 2
+        return bytes(file.cache[offset : offset + length])
+
+    def _change(self, call: str, descriptor: int) -> tuple[Opened, SimFile, Fault | None]:
+        opened, fault = self._enter(call, descriptor)
+        file = opened.file
+        assert file is not None
+        if file.holder is not opened:
+            raise UndisciplinedError(f"{call} without the lock")
+        if call == "pwrite" and opened.unsynced_cut:
+            raise UndisciplinedError("a write after a cut that was not synced")
+        return opened, file, fault
+
+    def pwrite(self, descriptor: int, data: bytes, offset: int) -> int:
+        opened, file, fault = self._change("pwrite", descriptor)
+        if fault is not None:
+            self._full = fault.number == FULL
+            data = data[: max(1, len(data) // 2)]
+        file.write(offset, bytes(data))
+        opened.disk.watch("write", file)
+        return len(data)
+
+    def ftruncate(self, descriptor: int, size: int) -> None:
+        opened, file, _ = self._change("ftruncate", descriptor)
+        opened.unsynced_cut = size < len(file.cache)
+        file.cut(size)
+        opened.disk.watch("cut", file)
+
+    def fdatasync(self, descriptor: int) -> None:
+        opened, file, fault = self._change("fdatasync", descriptor)
+        opened.unsynced_cut = False
+        if fault is None or fault.then == "wrote":
+            file.sync()
+            opened.disk.watch("sync", file)
+        elif fault.then == "dropped":
+            file.drop()
+        if fault is not None:
+            raise OSError(fault.number, os.strerror(fault.number))
+
+    def fsync(self, descriptor: int) -> None:
+        opened, _ = self._enter("fsync", descriptor)
+        assert opened.file is None
+        opened.disk.sync_names()
+
+    def readlink(self, path: str) -> str:
+        opened, _ = self._enter("readlink", int(path.rpartition("/")[2]))
+        for name, file in opened.disk.names.items():
+            if file is opened.file:
+                return f"/sim/{name}"
+        return f"/sim/{opened.name} (deleted)"
+
+    def flock(self, descriptor: int, operation: int) -> None:
+        opened, _ = self._enter("flock", descriptor)
+        file = opened.file
+        assert file is not None
+        if operation & fcntl.LOCK_UN:
+            file.holder = None if file.holder is opened else file.holder
+        elif file.holder not in (None, opened):
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        else:
+            file.holder = opened
+
+
+_NEEDS_ROOM = ("open", "pwrite", "ftruncate", "fdatasync", "fsync", "rename")
+
+
+class SimFileStorage(FileStorage):
+    """The real storage, and which process opened it."""
+
+    owner: Owner
+
+    @classmethod
+    def on(cls, system: SimOs, disk: SimDisk, *, read_only: bool) -> Self:
+        owner = Owner()
+        opened: Any = cls.open(SimPath(system, disk, NAME, owner), read_only=read_only)  # type: ignore[arg-type]
+        opened.__class__ = cls
+        opened.owner = owner
+        return opened
+
+
+@contextmanager
+def simulated_calls() -> Iterator[SimOs]:
+    """``FileStorage`` works on simulated disks while this lasts."""
+    system = SimOs()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "os", system)
+        patch.setattr(module, "fcntl", system)
+        yield system
+
+
+def file_opener(system: SimOs) -> Callable[..., SimFileStorage]:
+    """How a process opens a file of a simulated disk with the real storage."""
+
+    def opener(disk: SimDisk, *, read_only: bool = False) -> SimFileStorage:
+        return SimFileStorage.on(system, disk, read_only=read_only)
+
+    return opener

@@ -1,0 +1,284 @@
+"""What children do: ``python -m tests.torture.jobs NAME [JSON arguments]``; see :class:`Child`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from memvid_async import (
+    ActionRecorded,
+    Event,
+    MemvidAsyncError,
+    RecordingConfig,
+    SessionEndedError,
+    Store,
+    StoreConfig,
+    open_store,
+)
+from memvid_async.journal import Journal
+from memvid_async.logfile import LogFile
+from memvid_async.recorder import ActionRecorder
+from memvid_async.storage import FileStorage
+from tests.torture.faults import Fuse, die
+from tests.torture.values import make
+
+PATIENT = StoreConfig(lock_timeout=30.0)
+
+
+def say(value: Any) -> None:
+    # One call: a line is whole or not there, whenever the process is killed.
+    os.write(1, json.dumps(value).encode() + b"\n")
+
+
+def hear() -> Any:
+    return json.loads(sys.stdin.buffer.readline())
+
+
+async def told() -> Any:
+    return await asyncio.to_thread(hear)
+
+
+async def call(recorder: ActionRecorder[Any], writer: int, number: int) -> Any:
+    """Make the call that ``values.make`` describes; its action."""
+    made = make(writer, number)
+    return await getattr(recorder, made.method)(*made.args, **made.keywords)
+
+
+def measure_locks() -> list[float]:
+    """How long each wait for the lock took, in seconds; filled as they happen."""
+    waits: list[float] = []
+    lock = FileStorage.lock
+
+    def measured(storage: FileStorage, timeout: float) -> None:
+        before = time.monotonic()
+        lock(storage, timeout)
+        waits.append(time.monotonic() - before)
+
+    FileStorage.lock = measured  # type: ignore[method-assign]
+    return waits
+
+
+async def record(path: str, writer: int, count: int, at_once: int = 1) -> None:
+    """Record into a session of its own; say every ack, and the waits for the lock at the end."""
+    waits = measure_locks()
+    async with open_store(path, config=PATIENT) as store:
+        say("ready")
+        await told()
+        async with store.session(f"writer {writer}", metadata={"writer": writer}) as recorder:
+            for first in range(0, count, at_once):
+                numbers = range(first, min(first + at_once, count))
+                actions = await asyncio.gather(*(call(recorder, writer, n) for n in numbers))
+                for number, action in zip(numbers, actions, strict=True):
+                    say([action.sequence, number])
+    say({"waits": waits})
+
+
+async def record_ambient(path: str, writer: int, count: int) -> None:
+    """Record into the file's ambient session for as long as there is one; say every answer."""
+    async with open_store(path, config=PATIENT) as store:
+        say("ready")
+        await told()
+        for number in range(count):
+            action = await call(store, writer, number)
+            say([action.sequence, action.index, number] if action is not None else None)
+
+
+async def start_ambient(path: str) -> None:
+    """Start the ambient session, as others do at the same moment; say who won."""
+    async with open_store(path, config=PATIENT) as store:
+        say("ready")
+        await told()
+        try:
+            started = await store.start_session("ours")
+        except MemvidAsyncError as error:
+            say(type(error).__name__)
+        else:
+            say(str(started))
+
+
+async def resume(path: str, session: str, writer: int, count: int) -> None:
+    """Record into a session that another process has open; leave its block when told."""
+    async with open_store(path, config=PATIENT) as store:
+        async with store.resume_session(UUID(session)) as recorder:
+            say("ready")
+            await told()
+            for number in range(count):
+                try:
+                    action = await call(recorder, writer, number)
+                except SessionEndedError:
+                    say("SessionEndedError")
+                else:
+                    say([action.sequence, action.index, number])
+            await told()
+        say("left")
+
+
+async def die_writing(path: str, writer: int, count: int, share: float | None) -> None:
+    """Record ``count`` actions, then die in the next write: with so much of it in the file, or
+    (None) before any of it, holding the lock."""
+    async with open_store(path, config=PATIENT) as store:
+        async with store.session(f"writer {writer}", metadata={"writer": writer}) as recorder:
+            for number in range(count):
+                say([(await call(recorder, writer, number)).sequence, number])
+            Fuse(1, share, only="write").install()
+            await call(recorder, writer, count)
+            say("survived")
+
+
+async def follow(path: str, until: int) -> None:
+    """Say when (on the machine's monotonic clock) each event up to ``until`` was delivered."""
+    times: list[list[int]] = []
+    async with open_store(path, read_only=True) as store:
+        after = store.last_sequence
+        async with store.subscribe(after) as events:
+            say(after)
+            async for event in events:
+                times.append([event.sequence, time.monotonic_ns()])
+                if event.sequence >= until:
+                    break
+    say(times)
+
+
+async def follow_and_check(path: str) -> None:
+    """Follow until told; say the last sequence, or how following ended."""
+    async with open_store(path, read_only=True) as store, store.subscribe() as events:
+        say("ready")
+        last = 0
+
+        async def consume() -> None:
+            nonlocal last
+            async for event in events:
+                assert event.sequence == last + 1, (event.sequence, last)
+                last = event.sequence
+
+        consuming = asyncio.create_task(consume())
+        target = asyncio.create_task(told())
+        await asyncio.wait({consuming, target}, return_when=asyncio.FIRST_COMPLETED)
+        try:
+            while not consuming.done() and last < target.result():
+                await store.list_sessions()
+                await events.wait_caught_up()
+        except MemvidAsyncError as error:
+            say(type(error).__name__)
+            return
+        consuming.cancel()
+        await asyncio.wait({consuming})
+        failed = not consuming.cancelled() and consuming.exception()
+        say(repr(failed) if failed else last)
+
+
+async def idle(path: str, polls: int) -> None:
+    """Say the CPU seconds, and the seconds, that so many looks at a quiet file take."""
+    counted = 0
+    enough = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    is_current = FileStorage.is_current
+
+    def looked(storage: FileStorage) -> bool:
+        nonlocal counted
+        counted += 1
+        if counted in (10, 10 + polls):
+            loop.call_soon_threadsafe(enough.set)
+        return is_current(storage)
+
+    FileStorage.is_current = looked  # type: ignore[method-assign]
+    async with open_store(path, read_only=True) as store, store.subscribe() as events:
+
+        async def consume() -> list[Event]:
+            return [event async for event in events]
+
+        consuming = asyncio.create_task(consume())
+        await enough.wait()
+        enough.clear()
+        before, began = time.process_time(), time.monotonic()
+        await enough.wait()
+        say([time.process_time() - before, time.monotonic() - began])
+        await events.aclose()
+        consuming.cancel()
+        await asyncio.wait({consuming})
+
+
+async def hold_lock(path: str) -> None:
+    """Hold the file's lock until told."""
+    storage = FileStorage.open(Path(path))
+    storage.lock(10)
+    say("ready")
+    hear()
+    storage.close()
+    say("closed")
+
+
+async def compact(path: str, times: int) -> None:
+    """Compact so many times, when told; say each report's generation."""
+    async with open_store(path, config=PATIENT) as store:
+        say("ready")
+        await told()
+        for _ in range(times):
+            say((await store.compact()).generation)
+
+
+def fork_holding_lock(path: str) -> None:
+    """Take the lock as a store does, fork, and let the child outlive us. Say the child's pid."""
+    journal = Journal.open(FileStorage.open(Path(path)), PATIENT)
+    journal.begin()
+    ready, forked = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.write(forked, b"x")
+        while sys.stdin.buffer.readline().strip() != b'"end"':
+            pass
+        os._exit(0)
+    os.read(ready, 1)
+    say(pid)
+    die()
+
+
+def fork_and_close(path: str) -> None:
+    """Take the lock, and have a forked child do to it what a careless one would."""
+    journal = Journal.open(FileStorage.open(Path(path)), PATIENT)
+    journal.begin()
+    pid = os.fork()
+    if pid == 0:
+        refused = 0
+        for careless in (journal.flush, journal.begin, journal.refresh, journal.close):
+            try:
+                careless()
+            except MemvidAsyncError:
+                refused += 1
+        os._exit(refused)
+    say(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    hear()
+    journal.flush()
+    journal.close()
+    say("closed")
+
+
+JOBS: dict[str, Callable[..., Awaitable[None] | None]] = {
+    job.__name__: job
+    for job in (
+        record,
+        record_ambient,
+        start_ambient,
+        resume,
+        die_writing,
+        follow,
+        follow_and_check,
+        idle,
+        hold_lock,
+        compact,
+        fork_holding_lock,
+        fork_and_close,
+    )
+}
+
+if __name__ == "__main__":
+    started = JOBS[sys.argv[1]](*json.loads(sys.argv[2]))
+    if started is not None:
+        asyncio.run(started)  # type: ignore[arg-type]
