@@ -83,16 +83,23 @@ class Disk(MemoryStorage):
         self.waiting.clear()
 
     def after_power_cut(self, keep, sector):
-        """What is left: everything synced, and of the rest the sectors that ``keep()`` says."""
+        """What is left: everything synced, and of the rest the sectors that ``keep()`` says.
+
+        Sectors of the log may be smaller than a disk's, so that a short one has many.
+        """
         left = MemoryStorage(self.durable)
         for offset, data in self.waiting:
             if data is None:
                 if keep():
                     left.truncate(offset)
                 continue
-            for at in range(0, len(data), sector):
+            at = 0
+            while at < len(data):
+                size = sector if offset + at >= LOG_START else 512
+                end = at + size - (offset + at) % size
                 if keep():
-                    left.write(offset + at, data[at : at + sector])
+                    left.write(offset + at, data[at:end])
+                at = end
         return bytes(left.data)
 
 

@@ -1,5 +1,6 @@
 """The lock, and who the file belongs to."""
 
+import contextlib
 import fcntl
 import os
 import time
@@ -35,15 +36,15 @@ def holder(path):
         child.kill()
 
 
-@pytest.mark.parametrize("timeout", [0.0, 0.15])
+@pytest.mark.parametrize("patience", [0.0, 0.15])
 async def test_a_locked_file_is_an_error_only_after_lock_timeout_and_names_the_holder(
-    path, holder, timeout
+    path, holder, patience
 ):
     before = time.monotonic()
     with pytest.raises(StoreLockedError, match=f"process {holder.pid} ") as raised:
-        await open_store(path, config=StoreConfig(lock_timeout=timeout))
+        await open_store(path, config=StoreConfig(lock_timeout=patience))
     assert raised.value.pid == holder.pid
-    assert time.monotonic() - before >= timeout
+    assert time.monotonic() - before >= patience
 
 
 async def test_a_store_that_was_refused_the_lock_goes_on_when_it_is_free(path):
@@ -129,10 +130,11 @@ async def test_a_link_in_the_last_component_is_not_followed(path, read_only):
 async def test_a_link_laid_where_a_compaction_writes_is_not_followed(path):
     victim = path.with_name("victim")
     victim.write_bytes(b"precious")
-    Path(f"{path}.compact").symlink_to(victim)
+    beside = path.with_name(f"{path.name}.compact")
+    beside.symlink_to(victim)
     async with open_store(path) as store:
-        Path(f"{path}.compact").unlink(missing_ok=True)
-        Path(f"{path}.compact").symlink_to(victim)
+        beside.unlink(missing_ok=True)
+        beside.symlink_to(victim)
         await store.compact()
     assert victim.read_bytes() == b"precious"
     assert not path.is_symlink()
@@ -142,15 +144,18 @@ async def test_a_link_laid_where_a_compaction_writes_is_not_followed(path):
 async def test_files_are_closed_when_another_program_is_executed(path, read_only):
     async with open_store(path, read_only=read_only) as store:
         await store.list_sessions()
-        ours = [fd for fd in Path("/proc/self/fd").iterdir() if _leads_to(fd, path)]
+        ours = _descriptors(path)
         assert len(ours) == 1
         for descriptor in ours:
-            flags = fcntl.fcntl(int(descriptor.name), fcntl.F_GETFD)
+            flags = fcntl.fcntl(descriptor, fcntl.F_GETFD)
             assert flags & fcntl.FD_CLOEXEC
 
 
-def _leads_to(descriptor, path):
-    try:
-        return descriptor.readlink() == path
-    except OSError:
-        return False
+def _descriptors(path):
+    """This process's descriptors of a file."""
+    found = []
+    for descriptor in Path("/dev/fd").iterdir():
+        with contextlib.suppress(OSError):
+            if os.path.samestat(path.stat(), os.fstat(int(descriptor.name))):
+                found.append(int(descriptor.name))
+    return found

@@ -134,9 +134,7 @@ async def test_only_one_process_starts_the_ambient_session(path):
         assert str(store.active_session_id) == winner
 
 
-async def test_the_ambient_session_its_checkpoints_and_its_end_come_where_they_are_due_whoever_writes(
-    path,
-):
+async def test_the_ambient_session_with_its_checkpoints_and_its_end_is_right_whoever_writes(path):
     config = RecordingConfig(auto_checkpoint_interval=4, max_actions=50)
     async with open_store(path) as store:
         session_id = await store.start_session("ambient", config)

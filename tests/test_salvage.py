@@ -1,12 +1,15 @@
-"""Recovery: what damage left is there again, at its place, and nothing that was not there before."""
+"""Recovery: what damage left is there again, in its place, and nothing that was not there."""
 
 import json
 import struct
+import zlib
 from functools import cache
+from itertools import pairwise
 from uuid import UUID
 
 import anyio
 import pytest
+from attrs import evolve
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,8 +33,6 @@ from memvid_async.storage import MemoryStorage
 from tests.asking import action_answer, answers, verified
 from tests.naive import Clock, Record, ask, command, fixed_config, start
 from tests.plans import examples, small_tables
-
-NOBODY = UUID(int=0)
 
 
 def reference_ops():
@@ -119,7 +120,7 @@ def read_all(data):
 def recovered(data):
     """The recovered bytes, and the report; the source must stay as it is."""
     source, target = MemoryStorage(data), MemoryStorage()
-    report = recover_into(source, target, lambda done, total: None)
+    report = recover_into(source, target, lambda *_: None)
     assert source.data == data
     return bytes(target.data), report
 
@@ -131,10 +132,10 @@ def check_recovered(before, damaged):
         journal = Journal.open(MemoryStorage(after), fixed_config())
         assert verified(journal).ok
         old, new = rows_of(before), rows_of(after)
-        last_before = max(old)
+        first_of_ours = report.last_sequence - len(report.ended_sessions) + 1
         rebuilt = {n for n in old if n == old[n][1] and n in new and new[n] != old[n]}
         for sequence, row in new.items():
-            if sequence > last_before or sequence not in old:
+            if sequence >= first_of_ours:
                 assert row[2] == [ENDED, ENDED_BY_RECOVERY]
             elif sequence in rebuilt:
                 assert b"recovered" in row[2][-1]
@@ -142,7 +143,10 @@ def check_recovered(before, damaged):
                 assert row == old[sequence]
         lost = {n for span in report.lost for n in range(span.first, span.last + 1)}
         for segment in segments_of(before):
-            if segment.kind == SegmentKind.EVENTS and before[segment.offset : segment.end] in damaged:
+            if (
+                segment.kind == SegmentKind.EVENTS
+                and before[segment.offset : segment.end] in damaged
+            ):
                 count = len(decode_rows(segment.payload)[2])
                 here = set(range(segment.sequence, segment.sequence + count))
                 assert here <= {*new}
@@ -236,19 +240,11 @@ def damage(data, how, place, *more):
 @cache
 def foreign():
     """Segments of another file: whole, but with another salt."""
-    storage = MemoryStorage()
-    journal = Journal.open(storage, fixed_config())
-    config_id = UUID(int=77)
-    journal = Journal.open(MemoryStorage(), _with_id(config_id))
+    config = evolve(fixed_config(Clock()), id_factory=lambda: UUID(int=77))
+    journal = Journal.open(MemoryStorage(), config)
     for number in range(60):
         journal.commit([command(start(100 + number))])
     return bytes(journal.view.reader.storage.data)
-
-
-def _with_id(file_id):
-    from attrs import evolve
-
-    return evolve(fixed_config(Clock()), id_factory=lambda: file_id)
 
 
 @given(st.lists(_damages(), min_size=1, max_size=4))
@@ -262,8 +258,7 @@ def test_whatever_is_whole_is_recovered_and_nothing_else(how):
     except NotAStoreError:
         assert damaged[:36] != before[:36]
         segments = segments_of(before)
-        whole = [before[a.offset : b.end] in damaged for a, b in zip(segments, segments[1:], strict=False)]
-        assert not any(whole)
+        assert not any(before[a.offset : b.end] in damaged for a, b in pairwise(segments))
 
 
 def test_an_undamaged_file_comes_back_equal():
@@ -467,8 +462,6 @@ def test_what_is_no_store_is_not_recovered(data, error):
 
 
 def test_a_newer_version_is_not_touched():
-    import zlib
-
     fields = bytearray(reference()[:32])
     fields[8] = 9
     data = bytes(fields) + zlib.crc32(fields).to_bytes(4, "little") + reference()[36:]
@@ -481,7 +474,8 @@ def test_the_command(tmp_path, damaged_file):
     whole.write_bytes(reference())
     assert "nothing was lost" in run("recover", whole, tmp_path / "copy.mva").output
     output = run("recover", damaged_file, out, status=1).output
-    assert "LOST" in output
+    assert "SOMETHING WAS LOST" in output
+    assert "100 bytes from byte" not in output  # whole segments are, not the bytes that changed
     run("verify", out)
     result = run("recover", damaged_file, out, status=2)
     assert "exists already" in result.stderr
@@ -493,3 +487,38 @@ def test_the_command(tmp_path, damaged_file):
     assert document["complete"] is False
     assert document["damage"][0]["length"] > 0
     assert document["lost"][0]["first"] <= document["lost"][0]["last"]
+
+
+async def fill(path):
+    async with open_store(path) as store:
+        for name in ("kept", "deleted"):
+            async with store.session(name) as recorder:
+                await recorder.record_put(1, name * 2000)
+        await store.delete_session(recorder.session_id)
+
+
+def test_compact(tmp_path):
+    path = tmp_path / "store.mva"
+    anyio.run(fill, path)
+    before = path.stat().st_size
+    output = run("compact", path).output
+    assert "compacted 1 times by now" in output
+    assert b"deleted" * 10 not in path.read_bytes()
+    assert b"kept" * 10 in path.read_bytes()
+    document = json.loads(run("compact", path, "--json").stdout)
+    assert document["generation"] == 2
+    assert document["erased_events"] == 0
+    assert document["bytes_after"] < before
+    run("verify", path)
+
+
+def test_compact_makes_no_file_and_changes_none_of_another_kind(tmp_path):
+    missing, empty, text = (tmp_path / name for name in ("missing", "empty", "text"))
+    empty.touch()
+    text.write_text("plain\n" * 500)
+    for path in (missing, empty, text, tmp_path):
+        result = run("compact", path, status=1)
+        assert result.stderr.startswith("memvid-async: error: ")
+    assert not missing.exists()
+    assert empty.stat().st_size == 0
+    assert text.read_text() == "plain\n" * 500

@@ -119,6 +119,7 @@ class Intake:
         return writer.submit(prepare_action(*arguments, *rest), size)
 
     async def _record_slowly(self, writer: Writer, arguments: tuple[Any, ...], size: int) -> Any:
+        writer.check()
         if size >= _OFF_LOOP_BYTES:
             command = await self._preparing.run(prepare_action, *arguments)
         else:

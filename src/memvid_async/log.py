@@ -23,6 +23,7 @@ class Log:
         self.closed = False
         self.readers = 0
         self._on_end = on_end
+        self._ended = False
         self.tail_bytes = 0
         self._most = tail_bytes
         self._events: list[Event] = []
@@ -68,14 +69,17 @@ class Log:
     def leave(self) -> None:
         """One reader less; the last one out of a closed log ends it."""
         self.readers -= 1
-        if self.closed and not self.readers:
-            self._on_end()
+        self._end_if_last()
 
     def close(self) -> None:
         """No more events will come. ``on_end`` is called once there are no readers."""
         self.closed = True
         self.wake()
-        if not self.readers:
+        self._end_if_last()
+
+    def _end_if_last(self) -> None:
+        if self.closed and not self.readers and not self._ended:
+            self._ended = True
             self._on_end()
 
     def wake(self) -> None:

@@ -119,15 +119,21 @@ class Store(ActionRecorder[Action | None]):
         """Write what is queued, end the subscriptions and release the file. Safe to call twice.
 
         The ambient session, and sessions whose block was not left, stay open in the file.
+
+        :raises StoreFailedError: when events that were acked as buffered could not be written.
         """
         with anyio.CancelScope(shield=True):
             self._closed = True
-            if self._writer is not None:
-                await self._writer.aclose()
-            if self._follower is not None:
-                await self._follower.aclose()
-            for job in self._releasing:
-                await job.wait()
+            try:
+                if self._writer is not None:
+                    await self._writer.aclose()
+                if self._follower is not None:
+                    await self._follower.aclose()
+            finally:
+                for job in self._releasing:
+                    # Of a loop that has ended, nobody can wait for anything.
+                    if job.loop is asyncio.get_running_loop():
+                        await job.wait()
 
     def __del__(self) -> None:
         if not getattr(self, "_closed", True):
@@ -317,6 +323,10 @@ class Store(ActionRecorder[Action | None]):
         return await self._reads.run(call, view.reader, view, *args)
 
     def _check_open(self) -> None:
+        if self._writer is not None and not self._closed:
+            self._writer.check()
+        if self._follower is not None and self._follower.failure is not None:
+            raise self._follower.failure
         if self._closed or self._log.closed:
             raise StoreClosedError("the store is closed")
 

@@ -9,6 +9,8 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
+from .errors import StoreClosedError
+
 T = TypeVar("T")
 
 
@@ -19,7 +21,7 @@ class Job(Generic[T]):
     def __init__(self, call: Callable[..., T], args: tuple[Any, ...]) -> None:
         self._call = call
         self._args = args
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._waiters: list[asyncio.Future[None]] = []
         self._result: Any = None
         self._error: BaseException | None = None
@@ -28,7 +30,7 @@ class Job(Generic[T]):
     async def wait(self) -> T:
         """The call's result, or its error."""
         if not self.done:
-            waiter: asyncio.Future[None] = self._loop.create_future()
+            waiter: asyncio.Future[None] = self.loop.create_future()
             self._waiters.append(waiter)
             await waiter
         if self._error is not None:
@@ -42,12 +44,12 @@ class Job(Generic[T]):
             self._result = self._call(*self._args)
         except BaseException as error:  # noqa: BLE001 - it is raised where the call is awaited
             self._error = error
+        self.done = True
         # A closed loop refuses; nobody waits there any more.
         with suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._settle)
+            self.loop.call_soon_threadsafe(self._settle)
 
     def _settle(self) -> None:
-        self.done = True
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)
@@ -61,9 +63,15 @@ class Worker:
         self._name = name
         self._jobs: SimpleQueue[Job[Any] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._stopped = False
 
     def start(self, call: Callable[..., T], *args: Any) -> Job[T]:
-        """Have ``call(*args)`` made in the thread, after those asked for before."""
+        """Have ``call(*args)`` made in the thread, after those asked for before.
+
+        :raises StoreClosedError: after :meth:`stop`.
+        """
+        if self._stopped:
+            raise StoreClosedError("the store is closed")
         if self._thread is None:
             # A daemon: a loop that was dropped without aclose() must not keep the process alive.
             self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
@@ -78,6 +86,7 @@ class Worker:
 
     def stop(self) -> None:
         """Let the thread end once it has done what was asked of it so far."""
+        self._stopped = True
         self._jobs.put(None)
 
     def _work(self) -> None:

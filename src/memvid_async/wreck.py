@@ -14,7 +14,7 @@ from .errors import CorruptFileError, NotAStoreError, UnsupportedVersionError
 from .events import Content
 from .format.codec import ACTION_KINDS, STORED, content_references, decode_events, decode_rows
 from .format.header import LOG_START, SLOT_OFFSETS, SLOT_SIZE, Header, decode_header, decode_slots
-from .format.resync import Finder, find_salt
+from .format.resync import Finder, Run, find_salt
 from .format.segment import EVENT_KINDS, Read, Segment, SegmentKind, scan
 from .format.stubs import decode_stubs
 from .format.tables import Table, decode_page, decode_toc, read_session_row
@@ -70,22 +70,16 @@ class Wreck:
         self._told = 0
         start = source.read(0, LOG_START).ljust(LOG_START, b"\0")
         self.header = _header(start)
-        self.header_damaged = self.header is None
-        salt = self.header.salt if self.header else find_salt(self.read, start, self._size)
-        if salt is None:
+        self._runs: list[Run] = []
+        if self.header is not None:
+            self._find_runs(self.header.salt)
+        self.header_damaged = not self._runs and self._find_without_header(start)
+        if self.header is None and not self._runs:
             raise NotAStoreError(
                 "this is not a memvid_async file, or nothing of it is left: neither a header nor "
                 "two segments were found"
             )
-        self._salt = salt
-        if self.header is None:
-            mended = start[:_CHECKSUM_AT] + salt.to_bytes(4, "little")
-            self.header = _header(mended + start[len(mended) :])
-        self._finder = Finder(self.read, self._size, salt)
-        self._runs = list(self._finder.runs(lambda done: self._tell(0, done)))
-        if self.header is None and not self._runs:
-            raise NotAStoreError("this is not a memvid_async file, or nothing of it is left")
-        slots = decode_slots(start, salt)
+        slots = decode_slots(start, self._salt)
         self._slots = [slot for slot in slots if slot is not None]
         self._bad_slots = [
             Damage(offset, SLOT_SIZE)
@@ -93,6 +87,21 @@ class Wreck:
             if slot is None and any(start[offset : offset + SLOT_SIZE])
         ]
         self._unusable: dict[int, Segment] = {}
+
+    def _find_runs(self, salt: int) -> None:
+        self._salt = salt
+        self._finder = Finder(self.read, self._size, salt)
+        self._runs = list(self._finder.runs(lambda done: self._tell(0, done)))
+
+    def _find_without_header(self, start: bytes) -> bool:
+        """Find the segments when there is no header, or one that no segment belongs to; whether
+        there are any."""
+        salt = find_salt(self.read, start, self._size)
+        if salt is not None:
+            mended = start[:_CHECKSUM_AT] + salt.to_bytes(4, "little")
+            self.header = _header(mended + start[len(mended) :])
+            self._find_runs(salt)
+        return salt is not None
 
     def _tell(self, passes: int, done: int) -> None:
         done += passes * self._size

@@ -101,7 +101,7 @@ class Writer:
 
     def _enqueue(self, request: Request) -> None:
         if self._failure is not None or self._closing:
-            raise self._refusal()
+            self.check()
         self._queue.append(request)
         self.queued_bytes += request.size
         self._notify()
@@ -124,15 +124,27 @@ class Writer:
         return None if isinstance(self._failure, StoreClosedError) else self._failure
 
     async def aclose(self) -> None:
-        """Write what is queued, then stop. Called twice, the second waits for the first."""
+        """Write what is queued, then stop. Called twice, the second waits for the first.
+
+        :raises StoreFailedError: when events that were acked as buffered could not be written.
+        """
         self._closing = True
         self._notify()
-        await asyncio.wait([self._task])
+        if not self._task.done():
+            await asyncio.wait([self._task])
+        lost, self._staged = self._staged, 0
+        if lost:
+            self.check()
 
-    def _refusal(self) -> MemvidAsyncError:
-        if isinstance(self._failure, (StoreFailedError, StoreReadOnlyError)):
-            return StoreFailedError(f"the store has failed: {self._failure}; open the file again")
-        return StoreClosedError("the store is closed")
+    def check(self) -> None:
+        """Return if commands can be queued.
+
+        :raises StoreFailedError, StoreClosedError: when nothing can be written any more.
+        """
+        if self.failure is not None:
+            raise StoreFailedError(f"the store has failed: {self.failure}; open the file again")
+        if self._closing:
+            raise StoreClosedError("the store is closed")
 
     # The task.
 

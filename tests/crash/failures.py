@@ -12,7 +12,16 @@ from memvid_async import ActionKind, MemvidAsyncError, RecordingConfig, StoreFai
 from memvid_async.config import DEFAULT_RECORDING
 from memvid_async.journal import Journal
 from memvid_async.model import commands
-from tests.crash.oracle import Crash, History, Truth, demand, expect_answers, expect_open
+from tests.crash.oracle import (
+    HEADER_BYTES,
+    REFUSALS,
+    Crash,
+    History,
+    Truth,
+    Values,
+    demand,
+    expect_open,
+)
 from tests.crash.simfs import SimDisk, images
 from tests.crash.simos import CHANGING, FULL, SHORT, Fault, SimOs, file_opener
 from tests.crash.workload import NAME, Driver, Process
@@ -61,8 +70,9 @@ SCRIPT: tuple[tuple[str, Step], ...] = (
 class Run:
     """The script once. After a fault that stays, the disk is repaired when its victim is gone."""
 
-    def __init__(self, system: SimOs, fault: Fault | None) -> None:
+    def __init__(self, system: SimOs, fault: Fault | None, values: Values | None = None) -> None:
         self.system = system
+        self.values = values or Values()
         self.fault = fault
         self.driver = Driver(SimDisk(), History(), 0, 1 << 100, file_opener(system))
         self.errors: list[MemvidAsyncError] = []
@@ -82,7 +92,10 @@ class Run:
                     self._after_failure()
             except Crash as crash:
                 raise Crash(f"in {name!r}: {crash}") from crash
-        self._check()
+        self.system.arm(None)
+        self.commit(0, (start(40),))
+        self.close(0)
+        self._cut_power(8)
 
     def _attempt(self, call: Callable[[], object]) -> MemvidAsyncError | None:
         """The error that the call raised, which has to be one of ours."""
@@ -142,11 +155,12 @@ class Run:
             demand(refused, "a writer goes on after {}", self.system.failed)
         for process in self._open.values():
             self._attempt(process.journal.release)
-            driver.kill(process)
+            driver.bury(process)
         self._open.clear()
         if self.fault is not None and self.fault.forever:
             self._try_while_broken()
-            self.system.arm(None)
+            self._repair()
+        self._cut_power(3)
         driver.settle()
 
     def _try_while_broken(self) -> None:
@@ -154,28 +168,44 @@ class Run:
         opened: list[Process] = []
         self._attempt(lambda: opened.append(self.driver.open(1)))
         for process in opened:
-            self.driver.kill(process)
+            self.driver.bury(process)
 
-    # At the end.
-
-    def _check(self) -> None:
-        """The file as it is, and as a power cut would leave it."""
-        driver, rng = self.driver, Random(f"{self.fault}")
+    def _repair(self) -> None:
+        """The disk works again. What its system had lost from its memory is lost."""
         self.system.arm(None)
-        driver.settle()
-        frozen = driver.disk.freeze()
-        (*_, view) = frozen.views(NAME)
-        truth = Truth.of(view, driver.acked, driver.history)
-        for image in images(frozen, NAME, rng, 4):
+        for file in self.driver.disk.names.values():
+            if file.dropped:
+                file.remount()
+
+    def _cut_power(self, limit: int) -> None:
+        """What a power cut would leave now opens, with everything that was acked. Of what failed,
+        a part may be there: the longest log that was given to the system tells which."""
+        driver = self.driver
+        driver.note("failed")
+        truths: dict[bytes, Truth] = {}
+        for boundary in driver.boundaries[-8:]:
+            for told in boundary.truths:
+                truth = Truth.of(told.view, driver.acked, driver.history)
+                best = truths.setdefault(truth.view[:HEADER_BYTES], truth)
+                if truth.ends[-1] > best.ends[-1]:
+                    truths[truth.view[:HEADER_BYTES]] = truth
+        frozen = driver.boundaries[-1].disk
+        acting, self.system.fault = self.system.fault, None
+        for image in images(frozen, NAME, Random(f"{self.fault}"), limit):
             before = dict(image).get(NAME)
-            demand(before is not None, "the file's name is lost")
-            assert before is not None
+            demand(before is not None or not driver.acked, "the file's name is lost")
+            truth = truths.get((before or b"")[:HEADER_BYTES], truth)
             disk = SimDisk(image)
             storage = file_opener(self.system)(disk)
-            journal = Journal.open(storage, driver.config)
-            _, count = expect_open(truth, before, journal, bytes(disk.names[NAME].cache))
-            expect_answers(driver.history, count, journal)
+            try:
+                journal = Journal.open(storage, driver.config)
+            except REFUSALS as error:
+                demand(truth.may_be_refused(before or b""), "refused: {!r}", error)
+                continue
+            _, count = expect_open(truth, before or b"", journal, bytes(disk.names[NAME].cache))
+            self.values.expect(truth, count, journal, bytes(disk.names[NAME].cache))
             storage.close()
+        self.system.fault = acting
 
 
 def faults(calls: list[str]) -> Iterator[Fault]:

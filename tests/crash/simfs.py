@@ -82,6 +82,12 @@ class SimFile:
         self.dropped = True
         self.pending.clear()
 
+    def remount(self) -> None:
+        """The system forgets what it did not write."""
+        self.cache[:] = self.durable
+        self.dropped = False
+        self.pending.clear()
+
     def _written_back(self) -> bytes:
         """Only sectors touched since reach the disk; each one whole."""
         size = len(self.cache)

@@ -275,9 +275,13 @@ class Driver:
 
     def kill(self, process: Process) -> None:
         """The process is gone; what it gave to the system stays."""
+        self.bury(process)
+        self.settle()
+
+    def bury(self, process: Process) -> None:
+        """End a process and let its locks go, as the system does."""
         process.storage.owner.dead = True
         self.disk.release(process.storage.owner)
-        self.settle()
 
     def settle(self) -> None:
         """See what is left of what was not acked when its process went."""

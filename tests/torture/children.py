@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 PATIENCE = 30.0
 
 
-class ChildFailed(AssertionError):
+class ChildFailedError(AssertionError):
     """A child ended, or kept silent, when it should have spoken."""
 
 
@@ -45,11 +45,11 @@ class Child:
         self.process.stdin.write(json.dumps(value).encode() + b"\n")
 
     def hear(self, patience: float = PATIENCE) -> Any:
-        """The next value it says; :class:`ChildFailed` when it ends or says nothing for so long."""
+        """The next value it says; :class:`ChildFailedError` when it ends or says nothing for so long."""
         deadline = time.monotonic() + patience
         while b"\n" not in self.said:
             if not self._more(deadline):
-                raise ChildFailed(f"{self.job} ended with {self.process.wait(PATIENCE)}")
+                raise ChildFailedError(f"{self.job} ended with {self.process.wait(PATIENCE)}")
         line, _, self.said = self.said.partition(b"\n")
         return json.loads(line)
 
@@ -65,7 +65,7 @@ class Child:
         assert self.process.stdout is not None
         stream = self.process.stdout
         if not select.select([stream], [], [], max(0.0, deadline - time.monotonic()))[0]:
-            raise ChildFailed(f"{self.job} said nothing for too long")
+            raise ChildFailedError(f"{self.job} said nothing for too long")
         data = os.read(stream.fileno(), 65536)
         self.said += data
         return bool(data)

@@ -48,23 +48,26 @@ class Fuse:
         *,
         armed: bool = True,
         only: str | None = None,
+        never: str | None = None,
         burn: Callable[[], None] = die,
     ) -> None:
         self.at = at
         self.share = share
         self.armed = armed
         self.only = only
+        self.never = never
         self.burn = burn
         self.calls = 0
         self.log: list[str] = []
 
-    def install(self) -> Fuse:
+    def install(self, patch: Callable[[type, str, Any], None] = setattr) -> Fuse:
         """Put it before every call of every file storage in this process."""
         for name in CALLS:
+            call = getattr(FileStorage, name)
             if name == "open":
-                FileStorage.open = classmethod(self._before_open(FileStorage.open.__func__))  # type: ignore[assignment,method-assign,attr-defined]
+                patch(FileStorage, name, classmethod(self._before_open(call.__func__)))
             else:
-                setattr(FileStorage, name, self._before(name, getattr(FileStorage, name)))
+                patch(FileStorage, name, self._before(name, call))
         return self
 
     def arm_at(self, owner: type, name: str) -> Fuse:
@@ -80,7 +83,7 @@ class Fuse:
         return self
 
     def _due(self, name: str) -> bool:
-        if not self.armed or (self.only is not None and name != self.only):
+        if not self.armed or name == self.never or self.only not in (None, name):
             return False
         self.calls += 1
         self.log.append(name)

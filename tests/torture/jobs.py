@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
+import shutil
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from memvid_async import (
-    ActionRecorded,
     Event,
     MemvidAsyncError,
-    RecordingConfig,
     SessionEndedError,
-    Store,
     StoreConfig,
     open_store,
 )
 from memvid_async.journal import Journal
-from memvid_async.logfile import LogFile
 from memvid_async.recorder import ActionRecorder
 from memvid_async.storage import FileStorage
+from tests.asking import answers, verified
+from tests.naive import command, start
 from tests.torture.faults import Fuse, die
 from tests.torture.values import make
 
@@ -224,6 +224,71 @@ async def compact(path: str, times: int) -> None:
             say((await store.compact()).generation)
 
 
+def compact_killed_everywhere(template: str, folder: str) -> None:
+    """Compact copies of a file, each killed one storage call later than the one before, and say
+    what is wrong with what is left; at the end, how many kills there were."""
+    path, wanted = Path(folder) / "killed.mva", Path(folder) / "whole.mva"
+    shutil.copy(template, wanted)
+    old = answers(_opened(wanted))
+    compacting(wanted, Fuse(0))
+    new = answers(_opened(wanted))
+    wanted.unlink()
+    kills = 0
+    for share in (None, 0.0, 0.5, 0.99):
+        for at in itertools.count(1):
+            shutil.copy(template, path)
+            pid = os.fork()
+            if pid == 0:
+                compacting(path, Fuse(at, share, only=None if share is None else "write"))
+                os._exit(0)
+            if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0:
+                break
+            kills += 1
+            for wrong in _left_behind(path, old, new):
+                say(f"killed at call {at}, share {share}: {wrong}")
+    say(kills)
+
+
+def _opened(path: Path) -> Journal:
+    return Journal.open(FileStorage.open(path, read_only=True), PATIENT, read_only=True)
+
+
+def compacting(path: Path, fuse: Fuse) -> None:
+    """Compact and close with a fuse that counts from there on."""
+    journal = Journal.open(FileStorage.open(path), PATIENT)
+    if fuse.at:
+        fuse.install()
+    journal.compact(lambda *_: None)
+    journal.close()
+    journal.release()
+
+
+def _left_behind(path: Path, old: object, new: object) -> Iterator[str]:
+    """What is wrong after a kill, with the file and what is beside it."""
+    successor = Path(f"{path}.compact")
+    if not set(path.parent.iterdir()) <= {path, successor}:
+        yield "another file was left"
+    reader = _opened(path)
+    if answers(reader) not in (old, new):
+        yield "neither the old file nor the new"
+    if not verified(reader).ok:
+        yield "it does not verify"
+    reader.release()
+    journal = Journal.open(FileStorage.open(path), PATIENT)
+    if successor.exists():
+        yield "the next writer did not remove what was left"
+    if answers(journal) not in (old, new):
+        yield "a writer finds neither the old file nor the new"
+    last = journal.view.state.last_sequence
+    outcomes, _ = journal.commit([command(start(999))])
+    if journal.view.state.last_sequence != last + 1:
+        yield f"nothing can be recorded: {outcomes}"
+    journal.compact(lambda *_: None)
+    if not verified(journal).ok:
+        yield "it does not verify after another compaction"
+    journal.release()
+
+
 def fork_holding_lock(path: str) -> None:
     """Take the lock as a store does, fork, and let the child outlive us. Say the child's pid."""
     journal = Journal.open(FileStorage.open(Path(path)), PATIENT)
@@ -256,7 +321,7 @@ def fork_and_close(path: str) -> None:
     say(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
     hear()
     journal.flush()
-    journal.close()
+    journal.release()
     say("closed")
 
 
@@ -273,6 +338,7 @@ JOBS: dict[str, Callable[..., Awaitable[None] | None]] = {
         idle,
         hold_lock,
         compact,
+        compact_killed_everywhere,
         fork_holding_lock,
         fork_and_close,
     )

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import aclosing
 from functools import partial
 from typing import Any
 from uuid import UUID
 
-import anyio
 import click
 
 from .. import SessionSummary, Store, VerifyReport, open_store
 from ..interop.transcripts import MAX_TRANSCRIPT_BYTES
-from . import documents, render
+from . import documents, render, rewriting
+from .arguments import file_argument, json_option, run
 from .exits import BAD, FINE, AnswerError, guarded
 from .text import printable, shorten
 
@@ -25,8 +25,8 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> None:
         """Run the command that was asked for."""
-        run: Callable[[], Any] = partial(super().invoke, ctx)
-        ctx.exit(guarded(run))
+        command: Callable[[], Any] = partial(super().invoke, ctx)
+        ctx.exit(guarded(command))
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -35,14 +35,6 @@ def cli() -> None:
 
     The exit status is 0 if all is fine, 1 if the file or the answer is bad, 2 for wrong usage.
     """
-
-
-file_argument = click.argument("file", type=click.Path(readable=False))
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
-
-
-def _run(command: Callable[..., Awaitable[int]], *arguments: object) -> int:
-    return anyio.run(command, *arguments)
 
 
 @cli.command()
@@ -59,7 +51,7 @@ def demo(path: str | None) -> int:
 @json_option
 def info(file: str, as_json: bool) -> int:
     """Print what FILE holds: its size, events, sessions and contents."""
-    return _run(_info, file, as_json)
+    return run(_info, file, as_json)
 
 
 async def _info(file: str, as_json: bool) -> int:
@@ -77,7 +69,7 @@ async def _info(file: str, as_json: bool) -> int:
 @json_option
 def sessions(file: str, as_json: bool) -> int:
     """List the sessions of FILE, oldest first, open ones included."""
-    return _run(_sessions, file, as_json)
+    return run(_sessions, file, as_json)
 
 
 async def _sessions(file: str, as_json: bool) -> int:
@@ -105,7 +97,7 @@ def show(file: str, session: str | None, full: bool, as_json: bool) -> int:
 
     SESSION is an id, the beginning of one, or a name; it must fit exactly one session.
     """
-    return _run(_show, file, session, full, as_json)
+    return run(_show, file, session, full, as_json)
 
 
 async def _show(file: str, wanted: str | None, full: bool, as_json: bool) -> int:
@@ -154,7 +146,7 @@ def _fits(summary: SessionSummary, wanted: str) -> bool:
 @json_option
 def verify(file: str, as_json: bool) -> int:
     """Read all of FILE and check every byte that can be checked."""
-    return _run(_verify, file, as_json)
+    return run(_verify, file, as_json)
 
 
 async def _verify(file: str, as_json: bool) -> int:
@@ -199,7 +191,7 @@ def _print_verified(file: str, result: VerifyReport, torn: int) -> None:
 @json_option
 def tail(file: str, count: int, follow: bool, as_json: bool) -> int:
     """Print the newest events of FILE, one a line; with --json as JSON lines."""
-    return _run(_tail, file, count, follow, as_json)
+    return run(_tail, file, count, follow, as_json)
 
 
 async def _tail(file: str, count: int, follow: bool, as_json: bool) -> int:
@@ -240,7 +232,7 @@ def import_chat(file: str, transcripts: tuple[str, ...], provider: str, max_byte
     A transcript is a JSON list of runs (objects with `traj` or `messages`), one run, a list of
     messages, or JSON lines; plain, gzip, or a tar of them. FILE is created if it does not exist.
     """
-    return _run(_import_chat, file, transcripts, provider, max_bytes)
+    return run(_import_chat, file, transcripts, provider, max_bytes)
 
 
 async def _import_chat(
@@ -253,3 +245,7 @@ async def _import_chat(
         await importer.run(transcripts)
     click.echo(importer.summary())
     return BAD if importer.failures else FINE
+
+
+cli.add_command(rewriting.compact)
+cli.add_command(rewriting.recover_command)

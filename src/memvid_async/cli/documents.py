@@ -16,6 +16,7 @@ from .. import (
     ActionRecorded,
     Checkpoint,
     CheckpointCreated,
+    CompactReport,
     Content,
     ContentStored,
     Event,
@@ -28,6 +29,7 @@ from .. import (
     Unknown,
     VerifyReport,
 )
+from ..salvage import RecoverReport
 
 Document = dict[str, Any]
 
@@ -190,3 +192,9 @@ def info_document(store: Store, statistics: StoreStatistics) -> Document:
 def verify_document(report: VerifyReport, bytes_dropped: int) -> Document:
     """What verifying found, and the size of the torn tail behind it."""
     return {**plain(attrs.asdict(report)), "bytes_dropped": bytes_dropped}
+
+
+def report_document(report: CompactReport | RecoverReport) -> Document:
+    """What writing a file anew did; ids as text."""
+    document: Document = plain(attrs.asdict(report))
+    return document

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 from uuid import UUID
 
-from ..config import DEFAULT_RECORDING
+from ..config import DEFAULT_RECORDING, recording_config
 from ..errors import (
     InvalidValueError,
     NoActiveSessionError,
@@ -266,7 +266,9 @@ def _start(state: State, command: StartSession, now: int) -> Decision:
     if state.find(command.session_id) is not None:
         raise InvalidValueError(f"id_factory gave {command.session_id}, which is in use")
     sequence = state.last_sequence + 1
-    payload = SessionStarted(command.name, command.ambient, command.config, command.metadata)
+    # What the file keeps of it: a fold must give the same from either.
+    kept = recording_config(command.config.auto_checkpoint_interval, command.config.max_actions)
+    payload = SessionStarted(command.name, command.ambient, kept, command.metadata)
     return [Event(sequence, now, command.session_id, payload, sequence)], sequence
 
 

@@ -1,0 +1,69 @@
+"""Writes the seeds of the corpus: small files with everything a file can hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from memvid_async import ActionKind
+from memvid_async.journal import Journal
+from memvid_async.model import commands
+from memvid_async.storage import MemoryStorage
+
+from .mutate import join, split
+from .target import ask, config, record, small_tables, start
+
+CORPUS = Path(__file__).parent / "corpus"
+
+
+def seeds() -> dict[str, bytes]:
+    """The seeds by name."""
+    with small_tables():
+        storage = MemoryStorage()
+        journal = Journal.open(storage, config())
+        found = {"new": bytes(storage.data)}
+        journal.commit([start(1, ambient=True)])
+        journal.commit([ask(None, "why?", "because", "be brief", {"content": "why?"})])
+        found["small"] = bytes(storage.data)
+        chat = ["be brief", "p" * 40, "c" * 1100]
+        journal.commit([ask(None, "p" * 40, "q" * 40, *chat), ask(None, "x", "y", *chat, "q" * 40)])
+        journal.commit([start(2), start(3), start(4)])
+        numbers = list(journal.view.state.sessions)
+        for number in numbers[1:]:
+            for turn in range(3):
+                journal.commit([record(number, ActionKind.PUT, input=f"{turn}", frames=(turn,))])
+        detail = ("look",)
+        journal.commit(
+            [
+                record(None, ActionKind.TOOL_CALL, input={"a": [1]}, output=b"\0", detail=detail),
+                record(None, ActionKind.FIND, input="x", frames=(1, 2), detail=("lex", 2)),
+                record(None, ActionKind.DELETE, frames=(1,), error="no", metadata={"k": 1}),
+                record(None, ActionKind.PUT_MANY, frames=(1, 2, 3), task="t"),
+                record(None, ActionKind.UPDATE, input="d" * 1024, frames=(1,)),
+            ]
+        )
+        found["tables"] = bytes(storage.data)
+        for number in numbers[1:]:
+            journal.commit([commands.EndSession(number, "failed")])
+        journal.commit([ask(None, "x", "z" * 1200)])
+        journal.commit([start(5), *[ask(None, f"{n}", "r") for n in range(8)]])
+        storage.truncate(journal.view.end)
+        found["pages"] = bytes(storage.data)
+        kept = journal.view.state.sessions[numbers[1]].info.session_id
+        journal.commit([commands.DeleteSession(kept)])
+        journal.compact(lambda *_: None)
+        found["compacted"] = bytes(journal.view.reader.storage.read(0, journal.view.end))
+        begin, parts = split(found["small"])
+        found["newer"] = join(begin, [*parts, (9, parts[-1][1] + 1, b"\xa0")])
+        found["torn"] = found["small"][:-7] + b"\xff\xff"
+        return found
+
+
+def main() -> None:
+    """Write them."""
+    CORPUS.mkdir(exist_ok=True)
+    for name, data in seeds().items():
+        (CORPUS / f"seed-{name}").write_bytes(data)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""What is done to the bytes of a file that anybody may have written.
+
+Whatever they are: opening, reading, verifying, writing and recovering end in an answer or in one of
+the library's own errors, and a file that took an append can be opened again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import count
+from typing import Any
+from unittest.mock import patch
+from uuid import UUID
+
+from memvid_async import (
+    ActionKind,
+    Limits,
+    MemvidAsyncError,
+    RecordingConfig,
+    StoreConfig,
+    index,
+    logfile,
+    wreck,
+)
+from memvid_async.events import Action, Content
+from memvid_async.format.tables import Table
+from memvid_async.journal import Journal
+from memvid_async.model import commands
+from memvid_async.prepare import prepare_action
+from memvid_async.salvage import recover_into
+from memvid_async.storage import MemoryStorage
+from memvid_async.verify import Verifier, VerifyReport
+
+FIRST_TIME = 1_700_000_000_000_000_000
+# Reading every session costs each its own segments; so many show what there is to see.
+MOST_SESSIONS = 50
+MOST_ACTIONS = 200
+
+
+@contextmanager
+def small_tables() -> Iterator[None]:
+    """Bounds so low that a short log has chunks, pages, marks and TOCs."""
+    rows = {Table.SESSIONS: 2, Table.CONTENTS: 2, Table.MARKS: 3}
+    with ExitStack() as stack:
+        for module, name, value in [
+            (index, "TOC_LEAST_BYTES", 900),
+            (index, "TOC_FACTOR", 1),
+            (index, "CHUNK", 3),
+            (index, "MARK_BYTES", 300),
+            (index, "PAGE_ROWS", rows),
+            (logfile, "_RESERVE", 256),
+            (logfile, "_MOST_RESERVE", 1024),
+            (wreck, "_MOST_MISSING", 4096),
+        ]:
+            stack.enter_context(patch.object(module, name, value))
+        yield
+
+
+def config() -> StoreConfig:
+    """Nothing is left to chance, so that every finding can be repeated."""
+    clock = count(FIRST_TIME, 1000)
+    ids = (UUID(int=number) for number in count(1 << 100))
+    return StoreConfig(clock=lambda: next(clock), id_factory=lambda: next(ids), lock_timeout=0)
+
+
+def record(number: int | None, kind: ActionKind, **given: Any) -> commands.RecordAction:
+    """The command that a recorder makes of a call."""
+    return prepare_action(
+        Limits(),
+        number,
+        kind,
+        given.get("detail", ()),
+        given.get("input"),
+        given.get("output"),
+        given.get("frames", ()),
+        given.get("duration_ms", 0),
+        given.get("task"),
+        given.get("error"),
+        given.get("metadata"),
+        given.get("messages", ()),
+    )
+
+
+def ask(number: int | None, query: str, response: str, *messages: Any) -> commands.RecordAction:
+    """An ask like most."""
+    detail = ("provider", "model")
+    return record(
+        number, ActionKind.ASK, input=query, output=response, detail=detail, messages=messages
+    )
+
+
+def start(number: int, *, ambient: bool = False) -> commands.StartSession:
+    """Start a session with an id made from ``number``."""
+    recording = RecordingConfig(auto_checkpoint_interval=2)
+    return commands.StartSession(UUID(int=number), "s", recording, {"a": 1}, ambient=ambient)
+
+
+def check(data: bytes) -> None:
+    """Do everything with a file of these bytes that the library can do."""
+    with small_tables():
+        with suppress(MemvidAsyncError):
+            _look(Journal.open(MemoryStorage(data), config(), read_only=True))
+        with suppress(MemvidAsyncError):
+            _write(MemoryStorage(data))
+        _recover(data)
+
+
+def _look(journal: Journal) -> VerifyReport:
+    """Read everything there is. What is damaged may be refused, each time anew."""
+    view = journal.view
+    reader = view.reader
+    contents: list[Content] = []
+    for session_id, number in list(view.state.numbers.items())[:MOST_SESSIONS]:
+        view.state.sessions[number].summary()
+        with suppress(MemvidAsyncError):
+            actions = reader.session(view, session_id).actions[:MOST_ACTIONS]
+            for action in actions:
+                contents += [c for c in (action.input, action.output) if c is not None]
+                _try(lambda action=action: _messages(journal, action))
+    for content in contents:
+        _try(lambda content=content: (repr(content), reader.data(view, content)))
+    with suppress(MemvidAsyncError):
+        after = 0
+        while events := reader.events_after(view, after, 400):
+            assert events[-1].sequence > after
+            after = events[-1].sequence
+    return _verify(journal)
+
+
+def _messages(journal: Journal, action: Action) -> None:
+    if getattr(action.details, "message_count", 0):
+        journal.view.reader.messages(journal.view, action)
+
+
+def _try(call: Callable[[], object]) -> None:
+    with suppress(MemvidAsyncError):
+        call()
+
+
+def _verify(journal: Journal) -> VerifyReport:
+    verifier = Verifier(journal.view.reader.storage, journal.view)
+    while not verifier.finished:
+        verifier.step()
+    return verifier.report()
+
+
+def _write(storage: MemoryStorage) -> None:
+    """Append to it, compact it, open it again."""
+    journal = Journal.open(storage, config())
+    ok = _verify(journal).ok
+    state = journal.view.state
+    numbers: list[int | None] = [None, *list(state.sessions)[:MOST_SESSIONS]]
+    (started, *_), _ = journal.commit([start(1 << 90), start(1 << 91, ambient=True)])
+    numbers.append(started if isinstance(started, int) else None)
+    for number in numbers:
+        journal.commit(
+            [
+                ask(number, "why?", "because " * 200, {"role": "user", "content": "why?"}),
+                record(number, ActionKind.PUT, input=b"\xff" * 1100, frames=(1,)),
+                commands.CreateCheckpoint(number, None),
+                commands.EndSession(number, None),
+            ]
+        )
+    for session_id in list(state.numbers)[:2]:
+        journal.commit([commands.DeleteSession(session_id)])
+    assert not ok or _verify(journal).ok, "appending broke it"
+    again = Journal.open(MemoryStorage(bytes(storage.data)), config(), read_only=True)
+    assert again.view.state.last_sequence == journal.view.state.last_sequence
+    _look(again)
+    journal.compact(lambda *_: None)
+    assert not ok or _verify(journal).ok, "compacting broke it"
+    assert again.view.state.last_sequence == journal.view.state.last_sequence
+    journal.close()
+
+
+def _recover(data: bytes) -> None:
+    target = MemoryStorage()
+    try:
+        recover_into(MemoryStorage(data), target, lambda *_: None)
+    except MemvidAsyncError:
+        return
+    report = _look(Journal.open(target, config(), read_only=True))
+    assert report.ok, f"recovering made a bad file: {report.problems}"

@@ -1,0 +1,135 @@
+"""`compact` and `recover`: the commands that write a file anew."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from .. import CompactReport, NotAStoreError, StoreNotFoundError, open_store
+from ..salvage import RecoverReport, recover
+from . import documents, render
+from .arguments import file_argument, json_option, run
+from .exits import BAD, FINE, WRONG_USAGE, report
+from .text import format_size, printable
+
+_LISTED = 20
+
+
+@contextmanager
+def _bar(description: str) -> Iterator[Callable[[int, int], None]]:
+    with render.progress_bar() as progress:
+        task = progress.add_task(description, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+@click.command()
+@file_argument
+@json_option
+def compact(file: str, as_json: bool) -> int:
+    """Write FILE anew without what was deleted, and put it in the place of the old one.
+
+    Programs that have the file open go on in the new one.
+    """
+    return run(_compact, file, as_json)
+
+
+async def _compact(file: str, as_json: bool) -> int:
+    _require_store(file)
+    async with open_store(file) as store:
+        with _bar("compacting") as tell:
+            result = await store.compact(progress=tell)
+    if as_json:
+        click.echo(documents.dump(documents.report_document(result), indent=2))
+    else:
+        click.echo(_compacted(file, result))
+    return FINE
+
+
+def _require_store(file: str) -> None:
+    # Opening for writing would create it, or make a store of an empty one.
+    try:
+        size = Path(file).stat().st_size
+    except FileNotFoundError:
+        raise StoreNotFoundError(f"there is no file {file}") from None
+    if size == 0:
+        raise NotAStoreError(f"{file} is empty")
+
+
+def _compacted(file: str, result: CompactReport) -> str:
+    return (
+        f"{printable(file, one_line=True)}: {format_size(result.bytes_before)} before, "
+        f"{format_size(result.bytes_after)} after; {result.erased_events} events erased; "
+        f"compacted {result.generation} times by now"
+    )
+
+
+@click.command("recover")
+@click.argument("damaged", type=click.Path(readable=False))
+@click.argument("out", type=click.Path(readable=False))
+@json_option
+def recover_command(damaged: str, out: str, as_json: bool) -> int:
+    """Write to OUT, a new file, everything of DAMAGED that can still be proven good.
+
+    DAMAGED stays as it is. The exit status is 1 if anything was lost.
+    """
+    if os.path.lexists(out):
+        report(f"{out} exists already; name a new file")
+        return WRONG_USAGE
+    return run(_recover, damaged, out, as_json)
+
+
+async def _recover(damaged: str, out: str, as_json: bool) -> int:
+    with _bar("recovering") as tell:
+        result = await recover(damaged, out, progress=tell)
+    if as_json:
+        click.echo(documents.dump(documents.report_document(result), indent=2))
+    else:
+        _print_recovered(out, result)
+    return FINE if result.complete else BAD
+
+
+def _print_recovered(out: str, result: RecoverReport) -> None:
+    click.echo(
+        f"{printable(out, one_line=True)}: {result.event_count} events recovered, "
+        f"{result.session_count} sessions, {result.content_count} contents; "
+        f"{'nothing was lost' if result.complete else 'SOMETHING WAS LOST'}"
+    )
+    if result.header_lost:
+        click.echo("  the header was lost: how often the file was compacted is not known")
+    _print_some(
+        [f"{d.length} bytes from byte {d.offset} on are damaged" for d in result.damage]
+        + [
+            f"event {e.first} is lost"
+            if e.first == e.last
+            else f"events {e.first} to {e.last} are lost"
+            for e in result.lost
+        ]
+    )
+    if result.unexplained_bytes:
+        click.echo(f"  the last {result.unexplained_bytes} of them may have held further events")
+    if result.lost_contents:
+        click.echo(f"  {result.lost_contents} contents are lost that actions refer to")
+    marks = {
+        "its start is lost": result.rebuilt_sessions,
+        "it was open, and is ended now": result.ended_sessions,
+    }
+    _print_some(
+        [
+            "; ".join(
+                [f"session {session} lost something"]
+                + [why for why, sessions in marks.items() if session in sessions]
+            )
+            for session in result.touched_sessions
+        ]
+    )
+
+
+def _print_some(lines: list[str]) -> None:
+    for line in lines[:_LISTED]:
+        click.echo(f"  {line}")
+    if len(lines) > _LISTED:
+        click.echo(f"  … and {len(lines) - _LISTED} more; --json has all")
