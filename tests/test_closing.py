@@ -115,33 +115,34 @@ async def test_a_closed_store_refuses_everything_and_leaves_nobody_waiting(tmp_p
     session_id = recorder.session_id
     untouched = await open_store(path, read_only=read_only)
     await store.get_session(session_id)
+
+    def reading(closed):
+        yield closed.list_sessions()
+        yield closed.get_session(session_id)
+        yield closed.read_content(action.input)
+        yield closed.read_content(small.input)
+        yield closed.read_messages(asked)
+        yield closed.verify()
+
+    def writing(closed):
+        yield closed.sync()
+        yield closed.start_session()
+        yield closed.end_session()
+        yield closed.create_checkpoint()
+        yield closed.delete_session(uuid.uuid4())
+        yield closed.record_put(1, "x")
+        yield closed.record_put(1, LARGE)
+        yield closed.record_find("q", mode="m", result_count=0, result_frames=())
+        yield closed.session(metadata={"a": LARGE}).__aenter__()
+        yield closed.resume_session(session_id).__aenter__()
+
     for closed in (store, untouched):
         await closed.aclose()
         await closed.aclose()
-        reading = [
-            lambda: closed.get_session(session_id),
-            closed.list_sessions,
-            lambda: closed.read_content(action.input),
-            lambda: closed.read_content(small.input),
-            lambda: closed.read_messages(asked),
-            closed.verify,
-        ]
-        writing = [
-            closed.start_session,
-            closed.end_session,
-            closed.create_checkpoint,
-            closed.sync,
-            lambda: closed.delete_session(uuid.uuid4()),
-            lambda: closed.record_put(1, "x"),
-            lambda: closed.record_put(1, LARGE),
-            lambda: closed.record_find("q", mode="m", result_count=0, result_frames=()),
-            lambda: closed.session(metadata={"a": LARGE}).__aenter__(),
-            lambda: closed.resume_session(session_id).__aenter__(),
-        ]
-        for call in reading if read_only else reading + writing:
+        for call in (*reading(closed), *(() if read_only else writing(closed))):
             async with asyncio.timeout(2):
                 with pytest.raises(StoreClosedError):
-                    await call()
+                    await call
         for look in (closed.statistics, closed.subscribe):
             with pytest.raises(StoreClosedError):
                 look()
@@ -174,20 +175,25 @@ async def test_reading_that_is_under_way_ends_when_the_store_closes(tmp_path):
 @limited
 async def test_a_block_that_is_left_after_closing_says_so_but_hides_no_error(tmp_path, durability):
     path = tmp_path / "store.mva"
-    store = await open_store(path, config=StoreConfig(durability=durability))
+    left_open = []
+
+    async def use(error=None):
+        store = await open_store(path, config=StoreConfig(durability=durability))
+        async with store.session() as recorder:
+            left_open.append(recorder.session_id)
+            await store.aclose()
+            if error is not None:
+                raise error
+
     with pytest.raises(StoreClosedError):
-        async with store.session() as first:
-            await store.aclose()
-    store = await open_store(path, config=StoreConfig(durability=durability))
+        await use()
     with pytest.raises(ZeroDivisionError):
-        async with store.session() as second:
-            await store.aclose()
-            raise ZeroDivisionError
+        await use(ZeroDivisionError())
     async with open_store(path) as store:
-        for left in (first, second):
-            async with store.resume_session(left.session_id):
+        for session_id in left_open:
+            async with store.resume_session(session_id):
                 pass
-            assert (await store.get_session(left.session_id)).ended_ns is not None
+            assert (await store.get_session(session_id)).ended_ns is not None
 
 
 @limited
@@ -385,10 +391,12 @@ def test_a_process_whose_loop_ends_with_work_pending(tmp_path, ending, loop):
     script += textwrap.dedent(ENDINGS[ending])
     # A store that was not closed says so when it is freed; that is not looked for here.
     script += "\nimport warnings\nwarnings.simplefilter('ignore', ResourceWarning)\ngc.collect()\n"
-    command = [sys.executable, "-X", "dev", "-W", "ignore::ResourceWarning"]
+    strict = ["-W", "error", "-W", "ignore::ResourceWarning", "-W", "ignore::DeprecationWarning"]
     child = subprocess.run(
-        [*command, "-W", "ignore::DeprecationWarning", "-c", script, str(path)],
-        capture_output=True, timeout=30, check=False,
+        [sys.executable, *strict, "-c", script, str(path)],
+        capture_output=True,
+        timeout=30,
+        check=False,
     )
     assert child.stderr.decode() == ""
     assert child.returncode == 0

@@ -39,6 +39,7 @@ from memvid_async.format.codec import (
 from memvid_async.model.decide import make_details
 from memvid_async.values import preview
 from tests.plans import CONFIGS, CONTENTS, COUNTS, ERRORS, METADATA, TEXTS, VALUES, examples
+from tests.test_values import ODDITIES
 
 SESSION, ID, TIME = 5, UUID(int=77), 1_700_000_000_000_000_000
 FAR = Content(None, StoredContent(content_digest("far"), 3, "far", 3))
@@ -79,10 +80,10 @@ def actions(draw):
     if kind is ActionKind.ASK and draw(st.booleans()):
         items = tuple(draw(st.lists(st.binary(max_size=40), max_size=4)))
         shared = draw(st.integers(-1, 5))
-        messages = StoredMessages(shared, draw(COUNTS), bytes(16 * len(items)), items)
+        messages = StoredMessages(shared, draw(st.integers(0, 99)), bytes(16 * len(items)), items)
     content = st.none() | CONTENTS.map(Content) | st.just(FAR)
     action = Action(
-        draw(COUNTS),
+        draw(st.integers(0, 2**31 - 1)),
         9,
         TIME,
         kind,
@@ -90,7 +91,7 @@ def actions(draw):
         draw(content),
         draw(content),
         frames,
-        draw(COUNTS | st.floats(0, 1e300)),
+        draw(COUNTS | st.floats(0, 1e18)),
         draw(ERRORS),
         draw(ERRORS),
         draw(METADATA) or {},
@@ -273,6 +274,21 @@ def test_a_field_that_a_newer_release_adds_is_not_looked_at(row):
     added = row if row[0] != 13 else [*row, None, None, None]
     later = cbor2.dumps([TIME, SESSION, [*added, "new"]])
     assert decode_events(later, SESSION, ids, contents) == now
+
+
+@pytest.mark.parametrize("odd", ODDITIES)
+def test_metadata_that_could_not_have_been_recorded_is_refused(odd):
+    for metadata in (b"\xa1\x61a" + odd, b"\xa1\x61a\x81" + odd):
+        for row in ([*ASK[:10], metadata], [*STARTED[:6], metadata]):
+            with pytest.raises(ValueError, match="metadata|fields|CBOR"):
+                decode_events(cbor2.dumps([TIME, SESSION, *row]), SESSION, ids, contents)
+
+
+@pytest.mark.parametrize("odd", [-1, -0.5, float("nan"), float("inf"), 2**64 - 1])
+def test_a_duration_that_could_not_have_been_recorded_is_refused(odd):
+    row = [*ASK[:4], odd, *ASK[5:]]
+    with pytest.raises(ValueError, match="duration"):
+        decode_events(cbor2.dumps([TIME, SESSION, *row]), SESSION, ids, contents)
 
 
 def test_one_event_may_stand_bare_or_in_a_row():

@@ -14,13 +14,11 @@ from hypothesis import strategies as st
 from memvid_async import (
     ContentNotFoundError,
     ContentStored,
-    CorruptFileError,
     Erased,
     RecordingConfig,
     SessionDeleted,
     SessionNotFoundError,
     StoreConfig,
-    StoreFailedError,
     open_store,
 )
 from memvid_async.journal import Journal
@@ -30,7 +28,6 @@ from tests.asking import answers, verified
 from tests.naive import Naive, command, fixed_config
 from tests.plans import PLANS, examples, small_tables
 from tests.torture.children import Child
-from tests.torture.faults import Fuse
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -264,11 +261,6 @@ async def test_everything_deleted_leaves_a_small_file(path):
         await check(store)
 
 
-def beside(path):
-    """The file that a compaction writes."""
-    return path.with_name(f"{path.name}.compact")
-
-
 # It goes on.
 
 
@@ -437,109 +429,6 @@ async def test_other_processes_write_and_follow_while_it_runs_again_and_again(pa
             said = [ack[0] for ack in acks[session.metadata["writer"]] if isinstance(ack, list)]
             assert [a.sequence for a in session.actions] == said
             assert len(said) == 60
-        await check(store)
-
-
-# It is killed, or fails.
-
-
-async def prepared(path):
-    """A file with something deleted, something kept, something open; its last sequence."""
-    async with open_store(path) as store:
-        shared = "shared " * 300
-        gone = await recorded(store, "GONE", shared)
-        await recorded(store, "KEPT", shared)
-        await store.start_session("ambient")
-        await store.record_put(0, "ambient " * 200)
-        await store.delete_session(gone)
-        return store.last_sequence
-
-
-async def test_killed_at_any_storage_call_it_leaves_the_old_file_or_the_new_one(path, tmp_path):
-    await prepared(path)
-    (tmp_path / "folder").mkdir()
-    with Child("compact_killed_everywhere", path, tmp_path / "folder") as child:
-        *wrong, kills = await asyncio.to_thread(child.rest)
-    assert wrong == []
-    assert kills > 12
-
-
-class BrokenError(Exception):
-    """A bug in a storage: no error that the store knows."""
-
-
-@pytest.mark.parametrize("error", [StoreFailedError("disk"), BrokenError()], ids=["disk", "bug"])
-async def test_a_storage_call_that_fails_leaves_the_old_file_or_the_new_one(
-    tmp_path, monkeypatch, error
-):
-    at, failed = 0, True
-    while failed:
-        at += 1
-        path = tmp_path / f"failing{at}.mva"
-        last = await prepared(path)
-
-        def fail():
-            raise error
-
-        # A descriptor that is not closed is a leak, not a fault of the disk.
-        fuse = Fuse(at, burn=fail, never="close")
-        async with open_store(path) as store:
-            with monkeypatch.context() as patch:
-                fuse.install(patch.setattr)
-                try:
-                    await store.compact()
-                    failed = len(fuse.log) >= at
-                except StoreFailedError:
-                    pass
-                except BrokenError:
-                    assert isinstance(error, BrokenError)
-            if failed:
-                with pytest.raises(StoreFailedError):
-                    await store.record_put(1, "refused")
-        async with open_store(path) as store:
-            assert not beside(path).exists()
-            assert (await store.record_put(1, "accepted")).sequence == last + 1
-            [kept] = await store.list_sessions()
-            assert kept.name == "name KEPT"
-            await check(store)
-    assert at > 6
-
-
-async def test_a_damaged_file_is_refused_and_stays_as_it_is(path):
-    async with open_store(path) as store:
-        await recorded(store, "KEPT")
-        await store.sync()
-        raw = bytearray(path.read_bytes())
-        at = raw.index(b"put KEPT")
-        raw[at] ^= 1
-        with path.open("r+b") as file:
-            file.write(raw)
-        with pytest.raises(CorruptFileError):
-            await store.compact()
-        assert path.read_bytes() == raw
-    assert not beside(path).exists()
-
-
-async def test_what_a_killed_compaction_left_is_removed_by_the_next_writer_and_no_reader(path):
-    await prepared(path)
-    left = beside(path)
-    left.write_bytes(b"half")
-    async with open_store(path, read_only=True) as store:
-        await check(store)
-    assert left.exists()
-    async with open_store(path):
-        assert not left.exists()
-
-
-async def test_a_cancelled_call_has_compacted_or_not(path):
-    last = await prepared(path)
-    async with open_store(path) as store:
-        compacting = asyncio.create_task(store.compact())
-        await asyncio.sleep(0)
-        compacting.cancel()
-        await asyncio.wait({compacting})
-        assert (await store.record_put(1, "goes on")).sequence == last + 1
-        assert store.statistics().generation in (0, 1)
         await check(store)
 
 

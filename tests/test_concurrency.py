@@ -55,7 +55,9 @@ async def test_tasks_that_do_everything_at_once_each_see_their_own_in_order(make
         for part in range(6):
             most = rng.choice([None, None, 3])
             expected = []
-            recording = RecordingConfig(max_actions=most, auto_checkpoint_interval=rng.choice([0, 2]))
+            recording = RecordingConfig(
+                max_actions=most, auto_checkpoint_interval=rng.choice([0, 2])
+            )
             async with store.session(f"{number}/{part}", recording) as recorder:
                 for step in range(rng.randrange(1, 15) if most is None else most):
                     frame = number * 10_000 + part * 100 + step
@@ -106,7 +108,10 @@ async def test_reading_sessions_while_they_are_recorded_ended_and_deleted(make_s
                 for batch in range(6):
                     first = batch * 20
                     await asyncio.gather(
-                        *(recorder.record_put(n, "x" * (n % 3) * 600) for n in range(first, first + 20))
+                        *(
+                            recorder.record_put(n, "x" * (n % 3) * 600)
+                            for n in range(first, first + 20)
+                        )
                     )
             if len(current) % 3:
                 await store.delete_session(recorder.session_id)
@@ -179,11 +184,8 @@ async def test_two_stores_of_one_file_both_write_and_both_see_everything(make_st
         return ids
 
     async def follow(store):
-        got = []
         async with store.subscribe() as events:
-            async for event in events:
-                got.append(event)
-        return got
+            return [event async for event in events]
 
     following = [asyncio.create_task(follow(store)) for store in stores]
     first, second = await asyncio.gather(*(work(n, store) for n, store in enumerate(stores)))
@@ -267,7 +269,8 @@ async def main(path, number, durability):
             for _ in range(3):
                 async with store.session(f"{number}/{part}") as recorder:
                     for step in range(25):
-                        await recorder.record_put(step, f"{number} {part} {step} " * (step % 9 * 30))
+                        data = f"{number} {part} {step} " * (step % 9 * 30)
+                        await recorder.record_put(step, data)
                         await store.record_delete(step)
         await asyncio.gather(*(agent(part) for part in range(4)))
         await store.sync()
@@ -281,7 +284,8 @@ async def test_two_processes_write_one_file(make_store):
     store = await make_store()
     await store.start_session("before")
     children = [
-        subprocess.Popen(
+        await asyncio.to_thread(
+            subprocess.Popen,
             [sys.executable, "-W", "error", "-c", WRITING_CHILD, store.path, str(n), durability],
             stdout=subprocess.PIPE,
         )
@@ -338,7 +342,7 @@ async def main(path, session_id):
 asyncio.run(main(*sys.argv[1:]))
 """
     command = [sys.executable, "-W", "error", "-c", script, store.path, str(recorder.session_id)]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    child = await asyncio.to_thread(subprocess.Popen, command, stdout=subprocess.PIPE, text=True)
 
     def lines(count):
         return [child.stdout.readline().strip() for _ in range(count)]
@@ -406,7 +410,10 @@ def test_a_store_is_refused_in_a_forked_child_and_goes_on_in_its_own_process(tmp
     path = tmp_path / "store.mva"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", FORKING, str(path)],
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert done.stdout.splitlines() == ["done"], done.stderr
     assert done.returncode == 0
@@ -418,7 +425,10 @@ def test_a_store_is_refused_in_a_forked_child_and_goes_on_in_its_own_process(tmp
             async with store.subscribe() as subscription:
                 while len(events) < store.last_sequence:
                     events.append(await anext(subscription))
-            return [e.payload.action.details.frame_id for e in events
-                    if isinstance(e.payload, ActionRecorded)]
+            return [
+                e.payload.action.details.frame_id
+                for e in events
+                if isinstance(e.payload, ActionRecorded)
+            ]
 
     assert asyncio.run(check()) == [1, 3]

@@ -24,8 +24,9 @@ LAYERS = (
     {"index"},
     {"reader"},
     {"logfile"},
-    {"compaction", "verify"},
-    {"journal"},
+    {"logcopy"},
+    {"compaction", "verify", "wreck"},
+    {"journal", "salvage"},
     {"subscription", "writer", "follower"},
     {"intake", "recorder"},
     {"store"},
@@ -40,7 +41,9 @@ CONCURRENCY = {"aiofiles", "anyio", "asyncio", "concurrent", "multiprocessing", 
 MODULE_LINES = 500
 FUNCTION_LINES = 60
 # What is longer on purpose, with the reason.
-LONG_MODULES: dict[str, str] = {}
+LONG_MODULES: dict[str, str] = {
+    "store.py": "all that a caller may do with a store, most of it docstrings; it only wires",
+}
 LONG_FUNCTIONS: dict[str, str] = {}
 
 
@@ -158,9 +161,7 @@ def test_ci_runs_the_readme_test_command(tmp_path):
     (tmp_path / ".ci" / "run").write_bytes((ROOT / ".ci" / "run").read_bytes())
     stand_in = "echo 'it is' run && pwd"
     (tmp_path / "README.md").write_text(readme.replace(command, stand_in), encoding="utf-8")
-    done = subprocess.run(
-        ["sh", f"{tmp_path}/.ci/run"], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run(["sh", f"{tmp_path}/.ci/run"], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == [f"+ {stand_in}", "it is run", str(tmp_path)]
 
 

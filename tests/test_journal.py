@@ -564,6 +564,28 @@ def test_a_kind_of_event_that_may_be_skipped_is_delivered_as_unknown(journal):
     assert verified(again).ok
 
 
+def test_what_a_newer_release_notes_of_an_ended_session_changes_no_session(journal):
+    """Of none: neither of this one, nor of others that ended, in this file or in another."""
+    journal.commit([ask(1, "q").command(), commands.EndSession(1), start(2)])
+    expected = answers(journal)
+    storage = with_events(journal, Unknown(200, ("a later note",)))
+    for slots in (True, False):
+        again = Journal.open(storage, fixed_config())
+        again.commit([ask(99, "q").command()])
+        told = answers(again)
+        for question in [question for question in expected if question[0] == "session"]:
+            assert told[question] == expected[question]
+        assert told["events",][-1][4] == ("unknown", 200, ("a later note",))
+        assert verified(again).ok
+        if slots:
+            again.begin()
+            again._file.save_toc()
+            again.flush()
+    other = Journal.open(MemoryStorage(), fixed_config())
+    other.commit([start(1), commands.EndSession(1), start(2), start(3)])
+    assert answers(other)["session", UUID(int=1)]["actions"] == []
+
+
 @pytest.mark.parametrize("kind", [6, 9, 17, 127])
 def test_a_kind_of_event_that_must_be_understood_makes_the_file_read_only(journal, kind):
     storage = with_events(journal, Unknown(kind, ("new",)))

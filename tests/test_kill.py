@@ -37,7 +37,8 @@ class Server:
     def __init__(self, path):
         self._process = subprocess.Popen(
             [sys.executable, "-W", "error", str(CHILD), str(path)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
         )
         os.set_blocking(self._process.stdout.fileno(), False)
         self._data = b""

@@ -29,6 +29,7 @@ from memvid_async.values import MAX_DEPTH, MAX_ITEMS
 from tests.asking import verified
 from tests.naive import ask, canonical, fixed_config, start
 from tests.plans import CONTENTS, MESSAGES, examples
+from tests.test_values import ODDITIES
 
 
 def as_messages(values) -> Messages:
@@ -216,8 +217,9 @@ def test_hashes_tell_prefixes_apart(one, other):
         {"items": (canonical(cbor2.CBORTag(TAG_CONTENT, [1, True])),)},
         {"items": (canonical(cbor2.CBORTag(1234, [1, True])),)},
         {"items": (b"\xff",)},
+        *({"items": (odd,)} for odd in ODDITIES),
     ],
-    ids=range(11),
+    ids=range(11 + len(ODDITIES)),
 )
 def test_references_that_lead_nowhere_are_errors(change):
     asks = Asks()

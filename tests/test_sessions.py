@@ -226,9 +226,7 @@ async def test_max_actions_ends_the_session_in_the_same_step(make_store, ambient
 
 
 async def test_a_session_takes_the_stores_configuration_unless_it_has_its_own(make_store):
-    store = await make_store(
-        config=StoreConfig(recording=RecordingConfig(max_actions=1))
-    )
+    store = await make_store(config=StoreConfig(recording=RecordingConfig(max_actions=1)))
     await store.start_session()
     await store.record_put(1, "x")
     assert not store.is_recording
@@ -283,10 +281,14 @@ async def test_any_number_at_once_each_holds_its_own(make_store, durability):
 async def test_leaving_by_an_exception_keeps_it(make_store, error, kept):
     store = await make_store()
     recorder = store.session()
-    with pytest.raises(type(error)) as caught:
+
+    async def use():
         async with recorder:
             await recorder.record_put(1, "x")
             raise error
+
+    with pytest.raises(type(error)) as caught:
+        await use()
     assert caught.value is error
     session = await store.get_session(recorder.session_id)
     assert session.ended_ns is not None
@@ -294,18 +296,18 @@ async def test_leaving_by_an_exception_keeps_it(make_store, error, kept):
 
 
 async def test_an_exception_that_cannot_be_printed_ends_the_session_all_the_same(make_store):
-    class Silent(Exception):
+    class SilentError(Exception):
         def __str__(self):
             raise TypeError("no text")
 
     store = await make_store()
     recorder = store.session()
-    with pytest.raises(Silent):
+    with pytest.raises(SilentError):
         async with recorder:
-            raise Silent
+            raise SilentError
     session = await store.get_session(recorder.session_id)
     assert session.ended_ns is not None
-    assert session.error.startswith("Silent")
+    assert session.error.startswith("SilentError")
 
 
 async def test_a_recorder_is_of_use_only_inside_its_block(make_store):

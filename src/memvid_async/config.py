@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import uuid
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from enum import Enum
 from typing import Any
 from uuid import UUID
 
-from attrs import field, frozen, validators
+from attrs import field, frozen
 
 from .errors import InvalidValueError
 
@@ -27,15 +28,45 @@ class Durability(Enum):
     """Once the event is in the log; the disk has it within ``StoreConfig.flush_interval``."""
 
 
-def _whole(minimum: int, *, optional: bool = False) -> Callable[[Any, Any, Any], None]:
-    def check(_instance: object, attribute: object, value: object) -> None:
+_MOST = 2**63 - 1
+
+Check = Callable[[Any, Any, Any], None]
+
+
+def _whole(minimum: int, *, optional: bool = False) -> Check:
+    def check(_instance: object, attribute: Any, value: object) -> None:
         if optional and value is None:
             return
-        if type(value) is not int or value < minimum:
-            name = getattr(attribute, "name", "value")
-            raise InvalidValueError(f"{name} must be an int of at least {minimum}, not {value!r}")
+        if type(value) is not int or not minimum <= value <= _MOST:
+            raise InvalidValueError(
+                f"{attribute.name} must be an int from {minimum} to 2^63 - 1, not {value!r:.80}"
+            )
 
     return check
+
+
+def _seconds(*, above_zero: bool = False, finite: bool = True) -> Check:
+    def check(_instance: object, attribute: Any, value: object) -> None:
+        number = value if type(value) in (int, float) else math.nan
+        if not (number >= 0) or (above_zero and number == 0) or (finite and number == math.inf):  # type: ignore[operator]
+            raise InvalidValueError(f"{attribute.name} must be seconds, not {value!r:.80}")
+
+    return check
+
+
+def _instance_of(kind: type) -> Check:
+    def check(_instance: object, attribute: Any, value: object) -> None:
+        if not isinstance(value, kind):
+            raise InvalidValueError(
+                f"{attribute.name} must be a {kind.__name__}, not {value!r:.80}"
+            )
+
+    return check
+
+
+def _callable(_instance: object, attribute: Any, value: object) -> None:
+    if not callable(value):
+        raise InvalidValueError(f"{attribute.name} must be callable, not {value!r:.80}")
 
 
 @frozen(kw_only=True)
@@ -50,7 +81,7 @@ class RecordingConfig:
 
     auto_checkpoint_interval: int = field(default=0, validator=_whole(0))
     max_actions: int | None = field(default=None, validator=_whole(1, optional=True))
-    auto_record: bool = field(default=False, validator=validators.instance_of(bool))
+    auto_record: bool = field(default=False, validator=_instance_of(bool))
 
 
 # Most sessions have it; recognised by identity, it spares them a look at its fields.
@@ -100,18 +131,16 @@ class StoreConfig:
     ``clock``: nanoseconds since the Unix epoch; ``id_factory``: ids of files and sessions.
     """
 
-    durability: Durability = field(
-        default=Durability.SYNC, validator=validators.instance_of(Durability)
-    )
+    durability: Durability = field(default=Durability.SYNC, validator=_instance_of(Durability))
     recording: RecordingConfig = field(
-        default=DEFAULT_RECORDING, validator=validators.instance_of(RecordingConfig)
+        default=DEFAULT_RECORDING, validator=_instance_of(RecordingConfig)
     )
-    limits: Limits = field(factory=Limits, validator=validators.instance_of(Limits))
-    clock: Callable[[], int] = time.time_ns
-    id_factory: Callable[[], UUID] = uuid.uuid4
-    flush_interval: float = 0.05
-    lock_timeout: float = 10.0
-    poll_interval: float = 0.02
+    limits: Limits = field(factory=Limits, validator=_instance_of(Limits))
+    clock: Callable[[], int] = field(default=time.time_ns, validator=_callable)
+    id_factory: Callable[[], UUID] = field(default=uuid.uuid4, validator=_callable)
+    flush_interval: float = field(default=0.05, validator=_seconds())
+    lock_timeout: float = field(default=10.0, validator=_seconds(finite=False))
+    poll_interval: float = field(default=0.02, validator=_seconds(above_zero=True))
 
     def new_id(self) -> UUID:
         """An id from ``id_factory``.

@@ -68,24 +68,29 @@ class Journal:
     def open(cls, storage: Storage, config: StoreConfig, *, read_only: bool = False) -> Journal:
         """Read the file, or make it one for writing; cut a torn tail (writers only).
 
+        The journal owns the storage from now on, and closes it when this fails.
+
         :raises NotAStoreError, UnsupportedVersionError, CorruptFileError: see there.
         :raises StoreLockedError, StoreFailedError: see there.
         """
-        if read_only:
-            if is_unfinished(storage.read(0, LOG_START), storage.size()):
+        try:
+            if not read_only:
+                storage = _locked(storage, config)
+                storage.discard_successor()
+            unfinished = is_unfinished(storage.read(0, LOG_START), storage.size())
+            if unfinished and read_only:
                 raise NotAStoreError(
                     "the file is empty, or its creation was cut short; open it for writing first"
                 )
-            return cls(LogFile.load(storage, read_only=True), config, read_only=True)
-        storage.lock(config.lock_timeout)
-        try:
-            storage.discard_successor()
-            if is_unfinished(storage.read(0, LOG_START), storage.size()):
+            if unfinished:
                 LogFile.create(storage, Header(config.new_id()))
                 storage.sync_directory()
-            return cls(LogFile.load(storage, read_only=False), config, read_only=False)
-        finally:
+            journal = cls(LogFile.load(storage, read_only=read_only), config, read_only=read_only)
             storage.unlock()
+        except BaseException:
+            storage.close()
+            raise
+        return journal
 
     # Looking.
 
@@ -126,8 +131,8 @@ class Journal:
         with self._poisoned():
             events: list[Event] = []
             start = self._file.view.end
-            if not self._file.storage.is_current():
-                events, start = self._move(), LOG_START
+            if self._read_only and not self._file.storage.is_current():
+                events, start = self._move(self._file.storage.reopen()), LOG_START
             if self._file.has_news:
                 events += self._catch_up()
             self._grown = self._file.view.end - start
@@ -144,13 +149,10 @@ class Journal:
         self.recovery = file.recovery
         return events
 
-    def _move(self) -> list[Event]:
+    def _move(self, storage: Storage) -> list[Event]:
         """Go on in the file that a compaction put in the place of ours."""
         mine, state = self._file.header, self._file.state
-        storage = self._file.storage.reopen()
         try:
-            if not self._read_only:
-                storage.lock(self._config.lock_timeout)
             file = LogFile.load(storage, read_only=self._read_only)
         except BaseException:
             storage.close()
@@ -201,10 +203,17 @@ class Journal:
         if self._read_only or self._file.state.beyond:
             why = "it was opened read-only" if self._read_only else "a newer release wrote to it"
             raise StoreReadOnlyError(f"the store cannot be written: {why}")
-        self._file.storage.lock(self._config.lock_timeout)
+        mine = self._file.storage
+        mine.lock(self._config.lock_timeout)
+        moved: list[Event] = []
+        if not mine.is_current():
+            with self._poisoned(but=StoreLockedError):
+                moved = self._move(_locked(mine.reopen(), self._config))
         with self._poisoned():
             foreign = self.follow()
             self._file.index.load_contents()
+        self._staged += moved
+        self._sizes += [self._file.view.end // len(moved)] * len(moved) if moved else []
         self._staged += foreign.events
         self._sizes += foreign.sizes
         self._holding = True
@@ -275,11 +284,14 @@ class Journal:
     # Failing and closing.
 
     @contextmanager
-    def _poisoned(self) -> Iterator[None]:
+    def _poisoned(self, *, but: type[BaseException] | tuple[()] = ()) -> Iterator[None]:
         """Whatever fails in here fails the journal: it is not known any more what the file holds,
         and a page that failed to sync must not be tried again."""
         try:
             yield
+        except but:
+            self._file.storage.unlock()
+            raise
         except BaseException as error:
             if isinstance(error, MemvidAsyncError):
                 self.fail(error)
@@ -323,6 +335,24 @@ class Journal:
         """Release the file without touching it again."""
         for storage in (*self.take_replaced(), self._file.storage):
             storage.close()
+
+
+def _locked(storage: Storage, config: StoreConfig) -> Storage:
+    """Whatever file the path of ``storage`` names, with the lock held; on failure it is closed.
+
+    A compaction may put another file there while the lock is waited for.
+    """
+    while True:
+        try:
+            storage.lock(config.lock_timeout)
+            if storage.is_current():
+                return storage
+            newer = storage.reopen()
+        except BaseException:
+            storage.close()
+            raise
+        storage.close()
+        storage = newer
 
 
 def _without_data(event: Event) -> Event:

@@ -13,7 +13,7 @@ from .errors import InvalidValueError, LimitExceededError
 from .events import EMPTY, ActionKind, content_digest
 from .model.commands import LargeContent, Prepared, RecordAction
 from .model.messages import CONTENT_BYTES, Messages, prefix_hashes
-from .values import check_text, decode_value, encode_value, preview
+from .values import MAX_DEPTH, check_duration, check_text, decode_value, encode_value, preview
 
 _MOST_FRAME_ID = 2**63 - 1
 _INT = {int}
@@ -123,16 +123,6 @@ def prepare_count(value: object, what: str) -> int:
     return value
 
 
-def prepare_duration(value: object) -> float:
-    """Milliseconds, an int or a float.
-
-    :raises InvalidValueError: when it is negative, not finite or no number.
-    """
-    if type(value) in (int, float) and 0 <= value <= _MOST_FRAME_ID:  # type: ignore[operator]
-        return value  # type: ignore[return-value]
-    raise InvalidValueError(f"duration_ms must be a finite number of at least 0, not {value!r:.80}")
-
-
 def prepare_action(
     limits: Limits,
     number: int | None,
@@ -162,7 +152,7 @@ def prepare_action(
         prepare_content(given, "input", limits),
         prepare_content(result, "output", limits),
         prepare_frames(frames, limits),
-        prepare_duration(duration_ms),
+        check_duration(duration_ms),
         task,
         error,
         prepare_metadata(metadata, limits) if metadata is not None else EMPTY,
@@ -170,14 +160,14 @@ def prepare_action(
     )
 
 
-def rough_size(value: object) -> int:
-    """About how many bytes a value holds; it may be of any type."""
+def rough_size(value: object, depth: int = MAX_DEPTH) -> int:
+    """About how many bytes a value holds; it may be of any type, and nested too deep."""
     if value is None:
         return 0
     if type(value) is str or isinstance(value, (str, bytes)):
         return len(value)
-    if isinstance(value, Mapping):
-        return 8 * len(value) + sum(map(rough_size, value.values()))
-    if isinstance(value, (list, tuple)):
-        return 8 * len(value) + sum(map(rough_size, value))
+    if depth and isinstance(value, Mapping):
+        return 8 * len(value) + sum(rough_size(item, depth - 1) for item in value.values())
+    if depth and isinstance(value, (list, tuple)):
+        return 8 * len(value) + sum(rough_size(item, depth - 1) for item in value)
     return 8

@@ -27,7 +27,7 @@ from .events import (
     Session,
     StoredMessages,
 )
-from .format.codec import STORED, decode_events, decode_rows, read_stored
+from .format.codec import ERASED, STORED, decode_events, decode_rows, read_stored
 from .format.segment import (
     EVENT_KINDS,
     HEAD_SIZE,
@@ -119,6 +119,8 @@ class Reader:
     def _row(self, sequence: int, end: int) -> tuple[Segment, list[Any]]:
         """The event with this sequence, undecoded, and its segment."""
         segment = self._segment_with(sequence, end)
+        if segment.kind == SegmentKind.STUBS:
+            return segment, [ERASED]
         try:
             return segment, decode_rows(segment.payload)[2][sequence - segment.sequence]
         except (ValueError, IndexError) as error:

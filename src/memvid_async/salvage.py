@@ -129,9 +129,9 @@ class _Findings:
             self.ids[number] = UUID(bytes=row[1])
         elif kind == DELETED:
             self.deleted.add(number)
-        elif kind in (ERASED, STORED):
+        elif kind in (ERASED, STORED) or not number:
             return
-        elif number and number not in self.ids and self.is_lost(number):
+        elif number not in self.ids and self.is_lost(number):
             self.orphans.add(number)
         if kind in ACTION_KINDS or kind == CHECKPOINT:
             if row[1] != self.next_index.get(number, 0):

@@ -21,6 +21,7 @@ from .errors import (
     MemvidAsyncError,
     SessionNotFoundError,
     StoreClosedError,
+    StoreFailedError,
 )
 from .events import Action, ActionKind, Content, Event, Session, SessionSummary
 from .follower import Follower
@@ -296,7 +297,7 @@ class Store(ActionRecorder[Action | None]):
         :raises InvalidValueError: when the action is no tool call.
         :raises ContentNotFoundError, CorruptFileError: as for :meth:`read_content`.
         """
-        if action.kind is not ActionKind.TOOL_CALL or action.input is None:
+        if _action(action).kind is not ActionKind.TOOL_CALL or action.input is None:
             raise InvalidValueError(f"a {action.kind} has no arguments")
         return decode_value(await self.read_content(action.input))
 
@@ -305,7 +306,7 @@ class Store(ActionRecorder[Action | None]):
 
         :raises ContentNotFoundError, CorruptFileError: as for :meth:`read_content`.
         """
-        if not getattr(action.details, "message_count", 0):
+        if not getattr(_action(action).details, "message_count", 0):
             return []
         return await self._read(Reader.messages, action)
 
@@ -387,10 +388,18 @@ class Store(ActionRecorder[Action | None]):
 
         ``progress`` is called on the loop with the bytes done and the bytes there are.
         """
+        _progress(progress)
         view = await self._fresh_view()
         verifier = Verifier(view.reader.storage, view)
         while not verifier.finished:
-            await self._reads.run(verifier.step)
+            try:
+                await self._reads.run(verifier.step)
+            except StoreFailedError:
+                if view.reader is self._view.reader:
+                    raise
+                # A compaction replaced the file meanwhile: the new one is checked, from its start.
+                view = self._view
+                verifier = Verifier(view.reader.storage, view)
             if progress is not None:
                 progress(verifier.done_bytes, verifier.total_bytes)
         return verifier.report()
@@ -407,6 +416,7 @@ class Store(ActionRecorder[Action | None]):
 
         :raises CorruptFileError: when the file is damaged; it stays as it is.
         """
+        _progress(progress)
         loop = asyncio.get_running_loop()
 
         def tell(done: int, total: int) -> None:
@@ -438,6 +448,17 @@ class Store(ActionRecorder[Action | None]):
         )
 
 
+def _action(value: object) -> Action:
+    if not isinstance(value, Action):
+        raise InvalidValueError(f"action must be an Action, not {type(value).__name__}")
+    return value
+
+
+def _progress(value: object) -> None:
+    if value is not None and not callable(value):
+        raise InvalidValueError("progress must be callable, or None")
+
+
 def _uuid(value: object) -> UUID:
     if not isinstance(value, UUID):
         raise InvalidValueError(f"a session id must be a UUID, not {value!r:.80}")
@@ -451,7 +472,7 @@ class OpenStore:
         self._path = path
         self._config = config
         self._read_only = read_only
-        self._storage: FileStorage | None = None
+        self._journal: Journal | None = None
         self._store: Store | None = None
 
     def __await__(self) -> Generator[Any, None, Store]:
@@ -471,16 +492,13 @@ class OpenStore:
             await self._store.aclose()
 
     def _open_journal(self) -> Journal:
-        storage = self._storage = FileStorage.open(self._path, read_only=self._read_only)
-        try:
-            return Journal.open(storage, self._config, read_only=self._read_only)
-        except BaseException:
-            storage.close()
-            raise
+        storage = FileStorage.open(self._path, read_only=self._read_only)
+        self._journal = Journal.open(storage, self._config, read_only=self._read_only)
+        return self._journal
 
     def _abandon(self) -> None:
-        if self._storage is not None:
-            self._storage.close()
+        if self._journal is not None:
+            self._journal.release()
 
     async def _open(self) -> Store:
         io = Worker("memvid_async file")
@@ -526,10 +544,13 @@ def open_store(
     """
     try:
         where = Path(os.fspath(path))
-    except TypeError:
+        os.fsencode(where)
+    except (TypeError, UnicodeEncodeError):
         raise InvalidValueError(f"path must be a str or a path, not {path!r:.80}") from None
     if "\0" in str(where):
         raise InvalidValueError("path holds a NUL character")
+    if not isinstance(read_only, bool):
+        raise InvalidValueError(f"read_only must be a bool, not {read_only!r:.80}")
     if config is not None and not isinstance(config, StoreConfig):
         raise InvalidValueError("config must be a StoreConfig")
     return OpenStore(where.absolute(), config or StoreConfig(), read_only=read_only)

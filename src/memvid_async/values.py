@@ -43,6 +43,16 @@ def check_text(value: object, what: str) -> str:
     return value
 
 
+def check_duration(value: object) -> float:
+    """The value itself if it is a number of milliseconds, an int or a float.
+
+    :raises InvalidValueError: when it is negative, not finite or no number.
+    """
+    if type(value) in (int, float) and 0 <= value <= 2**63:  # type: ignore[operator]
+        return value  # type: ignore[return-value]
+    raise InvalidValueError(f"duration_ms must be a finite number of at least 0, not {value!r:.80}")
+
+
 def check_value(value: object, what: str, depth: int = MAX_DEPTH) -> None:
     """Refuse what would not come back from CBOR as an equal value.
 

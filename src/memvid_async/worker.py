@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,6 +13,15 @@ from typing import Any, Generic, TypeVar
 from .errors import StoreClosedError
 
 T = TypeVar("T")
+
+
+def check_process(pid: int) -> None:
+    """Return in the process that opened the store.
+
+    :raises StoreClosedError: in any other.
+    """
+    if os.getpid() != pid:
+        raise StoreClosedError("the store was opened before a fork; open the file again")
 
 
 class Job(Generic[T]):
@@ -64,14 +74,16 @@ class Worker:
         self._jobs: SimpleQueue[Job[Any] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._stopped = False
+        self._pid = os.getpid()
 
     def start(self, call: Callable[..., T], *args: Any) -> Job[T]:
         """Have ``call(*args)`` made in the thread, after those asked for before.
 
-        :raises StoreClosedError: after :meth:`stop`.
+        :raises StoreClosedError: after :meth:`stop`, and in a forked child, where no thread is.
         """
         if self._stopped:
             raise StoreClosedError("the store is closed")
+        check_process(self._pid)
         if self._thread is None:
             # A daemon: a loop that was dropped without aclose() must not keep the process alive.
             self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)

@@ -4,6 +4,7 @@ store's thread, publishes what became durable, and acks."""
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -20,7 +21,7 @@ from .journal import Flushed, Journal
 from .log import Log
 from .model.commands import Command
 from .reader import View
-from .worker import Worker
+from .worker import Worker, check_process
 
 # A longer batch would keep the loop from the interpreter for more than a few milliseconds.
 _BATCH_COMMANDS = 256
@@ -57,6 +58,7 @@ class Writer:
         self._most_batch = config.limits.batch_bytes
         self._most_queued = config.limits.queue_bytes
         self.view: View = journal.view
+        self._pid = os.getpid()
         self.queued_bytes = 0
         self._queue: deque[Request] = deque()
         self._wake: asyncio.Future[None] | None = None
@@ -102,6 +104,7 @@ class Writer:
     def _enqueue(self, request: Request) -> None:
         if self._failure is not None or self._closing:
             self.check()
+        check_process(self._pid)
         self._queue.append(request)
         self.queued_bytes += request.size
         self._notify()

@@ -91,7 +91,7 @@ def small_bounds(rng: Random) -> Iterator[None]:
         patch.setattr(index, "MARK_BYTES", 300)
         rows = {Table.SESSIONS: 2, Table.CONTENTS: 1, Table.MARKS: 3}
         patch.setattr(index, "PAGE_ROWS", rows)
-        patch.setattr(logfile, "_RESERVE", rng.choice((1, 600, 1024)))
+        patch.setattr(logfile, "_RESERVE", rng.choice((64, 600, 1024)))
         patch.setattr(logfile, "_MOST_RESERVE", 1024)
         patch.setattr(journal, "_CLOSING_TOC_BYTES", 250)
         yield
@@ -270,7 +270,10 @@ class Driver:
 
     def close(self, process: Process) -> None:
         self._doing, self.acting, self._last_write = "closing", process, []
-        process.journal.close()
+        try:
+            process.journal.close()
+        finally:
+            process.journal.release()
         self.note("closed")
 
     def kill(self, process: Process) -> None:

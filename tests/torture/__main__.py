@@ -132,7 +132,7 @@ class Torture:
             draw.choice([1, 1, 4]),
             resumes=draw.random() < 0.3,
             deletes=draw.choice([0, 1, 2, 4]),
-            compacts=kill == "compact" or draw.random() < 0.1,
+            compacts=kill == "compact" or draw.random() < 0.3,
             oldest=oldest,
         )
 

@@ -37,7 +37,7 @@ from ..events import (
 )
 from ..model.decide import make_checkpoint, make_details
 from ..model.messages import referenced_contents
-from ..values import check_items, decode_value, preview
+from ..values import check_duration, check_items, check_value, decode_value, preview
 from .segment import MAX_PAYLOAD
 
 ERASED, STARTED, ENDED, DELETED, STORED, CHECKPOINT = range(6)
@@ -51,11 +51,11 @@ ACTION_KINDS = {
     16: ActionKind.TOOL_CALL,
 }
 _NUMBERS = {kind: number for number, kind in ACTION_KINDS.items()}
-# How many fields of its own a kind has, between the common ones and the optional ones.
-_DETAIL_COUNTS = dict.fromkeys(ActionKind, 0) | {
-    ActionKind.ASK: 2,
-    ActionKind.FIND: 2,
-    ActionKind.TOOL_CALL: 1,
+# The fields of its own that a kind has, between the common ones and the optional ones.
+_DETAIL_TYPES: dict[ActionKind, tuple[type, ...]] = dict.fromkeys(ActionKind, ()) | {
+    ActionKind.ASK: (str, str),
+    ActionKind.FIND: (str, int),
+    ActionKind.TOOL_CALL: (str,),
 }
 
 # Gives the content whose event has this sequence.
@@ -260,13 +260,13 @@ _KNOWN = {ERASED, STARTED, ENDED, DELETED, STORED, CHECKPOINT, *ACTION_KINDS}
 
 
 def _read_started(row: list[Any]) -> SessionStarted:
-    _, _, name, ambient, interval, most, metadata = row
+    _, _, name, ambient, interval, most, metadata = row[:7]
     config = recording_config(interval, most)
     return SessionStarted(_optional(name, str), ambient is True, config, _read_map(metadata))
 
 
 def _read_checkpoint(row: list[Any], sequence: int, time_ns: int) -> CheckpointCreated:
-    _, index, checkpoint_id, frames, memory_hash, generation, task = row
+    _, index, checkpoint_id, frames, memory_hash, generation, task = row[:7]
     counts = _counts((index, checkpoint_id, frames, generation))
     snapshot = StateSnapshot(counts[2], _bytes(memory_hash, 32), sequence - 1, counts[3])
     return make_checkpoint(counts[1], counts[0], sequence, time_ns, snapshot, _optional(task, str))
@@ -277,9 +277,13 @@ def _read_action(
 ) -> ActionRecorded:
     kind = ACTION_KINDS[row[0]]
     _, index, given, result, duration, frames, task, *rest = row
-    if not (_is_count(index) and type(duration) in _NUMBER and type(frames) in _LIST):
-        raise TypeError("an action's index, duration or frames")
-    detail_count = _DETAIL_COUNTS[kind]
+    if not (_is_count(index) and type(frames) in _LIST):
+        raise TypeError("an action's index or frames")
+    check_duration(duration)
+    detail_count = len(_DETAIL_TYPES[kind])
+    detail = tuple(rest[:detail_count])
+    if tuple(map(type, detail)) != _DETAIL_TYPES[kind]:
+        raise TypeError(f"an action's own fields {detail!r:.80}")
     if len(rest) > detail_count:
         error, metadata, messages = (*rest[detail_count:], None, None, None)[:3]
         stored = _read_messages(messages)
@@ -291,7 +295,7 @@ def _read_action(
         sequence,
         time_ns,
         kind,
-        make_details(kind, tuple(rest[:detail_count]), frame_ids, stored.count if stored else 0),
+        make_details(kind, detail, frame_ids, stored.count if stored else 0),
         None if given is None else _read_content(given, content),
         None if result is None else _read_content(result, content),
         frame_ids,
@@ -309,13 +313,12 @@ def content_references(row: list[Any]) -> Iterator[int]:
     :raises ValueError: when the row is no action's.
     """
     yield from (field for field in row[2:4] if type(field) is int)
-    place = 10 + _DETAIL_COUNTS[ACTION_KINDS[row[0]]] - 1
+    place = 9 + len(_DETAIL_TYPES[ACTION_KINDS[row[0]]])
     messages = _read_messages(row[place]) if len(row) > place else None
     for item in messages.items if messages is not None else ():
         yield from referenced_contents(item)
 
 
-_NUMBER = {int, float}
 _LIST = {list, type(None)}
 
 
@@ -343,6 +346,7 @@ def _read_map(data: Any) -> Mapping[str, Any]:
     value = decode_value(_bytes(data))
     if not isinstance(value, dict):
         raise TypeError("metadata is not a map")
+    check_value(value, "metadata")
     return MappingProxyType(value)
 
 
