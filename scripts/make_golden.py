@@ -24,7 +24,7 @@ from tests.naive import FIRST_TIME, Clock, Naive, Op, Record, ask, command, fixe
 
 FOLDER = Path(__file__).resolve().parent.parent / "tests" / "golden"
 # So low that a few KiB have chunks, pages and TOCs. Where the log is marked is the format's.
-LOW_BOUNDS = {
+LOW_BOUNDS: dict[str, Any] = {
     "TOC_LEAST_BYTES": 1500,
     "TOC_FACTOR": 1,
     "CHUNK": 3,

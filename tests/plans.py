@@ -1,4 +1,4 @@
-"""What hypothesis lets a store do: plans, which become operations once it is known what is there."""
+"""What hypothesis lets a store do: plans, operations but for what depends on the store."""
 
 from __future__ import annotations
 

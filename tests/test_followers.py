@@ -126,6 +126,8 @@ async def test_what_is_read_is_a_prefix_whatever_is_recorded_meanwhile(path, who
         async def read():
             last = looked = 0
             while not done or last < store.last_sequence:
+                # A writer's list is at hand: asking for it gives nobody else a turn.
+                await asyncio.sleep(0)
                 for summary in await reader.list_sessions(include_open=True):
                     session = await reader.get_session(summary.session_id)
                     frames = [action.details.frame_id for action in session.actions]

@@ -1,5 +1,7 @@
 """Where things stand in the file: what falls due, and that nothing depends on having been there."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -58,7 +60,7 @@ def test_positions_fall_due_by_number_and_at_the_end_of_a_session(opened):
 
 
 def test_an_event_of_two_sessions_kinds_is_in_the_positions_of_its_own(opened):
-    storage, journal, do = opened
+    _storage, journal, do = opened
     do(start(1), start(2), ask(1, "one"), ask(2, "c" * 4000), ask(1, "c" * 4000))
     for number, expected in ((1, [1, 3, 6]), (2, [2, 5])):
         events, _ = journal.view.reader.session_events(journal.view, number)
@@ -108,7 +110,7 @@ def test_tocs_grow_apart_as_they_grow():
         for number in range(1, 200):
             do(start(number), ask(journal.view.state.last_sequence + 1, "q" * 50))
         tocs = [s for s in segments(storage, journal) if s.kind == SegmentKind.TOC]
-    spaces = [b.offset - a.end for a, b in zip(tocs, tocs[1:], strict=False)]
+    spaces = [b.offset - a.end for a, b in itertools.pairwise(tocs)]
     assert len(spaces) >= 2
     for toc, space in zip(tocs, spaces, strict=False):
         least = max(2000, 4 * len(toc.payload))

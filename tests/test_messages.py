@@ -27,9 +27,9 @@ from memvid_async.model.state import NOTHING_HELD
 from memvid_async.storage import MemoryStorage
 from memvid_async.values import MAX_DEPTH, MAX_ITEMS
 from tests.asking import verified
+from tests.hostile import ODDITIES
 from tests.naive import ask, canonical, fixed_config, start
 from tests.plans import CONTENTS, MESSAGES, examples
-from tests.test_values import ODDITIES
 
 
 def as_messages(values) -> Messages:
@@ -59,9 +59,7 @@ class Asks:
     def add(self, values, query="", response=None):
         index = len(self.asks)
         given, result = Content(query), None if response is None else Content(response)
-        stored = keep_messages(
-            self.held, as_messages(values), index, given, result, self.store
-        )
+        stored = keep_messages(self.held, as_messages(values), index, given, result, self.store)
         action = Action(index, given, result)
         self.held = hold_messages(self.held, action, stored)
         self.asks[index] = (action, stored)

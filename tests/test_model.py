@@ -105,9 +105,7 @@ class Core:
 def visible(answers, naive):
     """Without the events of deleted sessions: the core alone does not rewrite what it emitted."""
     hidden = {
-        at
-        for at, (_, number, _) in enumerate(naive.log)
-        if number and number not in naive.sessions
+        at for at, (_, number, _) in enumerate(naive.log) if number and number not in naive.sessions
     }
     events = [event for at, event in enumerate(answers["events",]) if at not in hidden]
     return {**answers, ("events",): events}
@@ -151,8 +149,7 @@ class Model(RuleBasedStateMachine):
         try:
             events, answer = self.core.do(op, now)
         except MemvidAsyncError as error:
-            assert type(error) is expected
-            return
+            events, answer = [], type(error)
         if isinstance(answer, Action):
             messages = self.core.messages(events[-1].session)
             answer = action_answer(answer, self.core.data, messages)
@@ -192,10 +189,12 @@ def test_long_histories_fold_as_the_naive_store_says(plans):
     for now, plan in enumerate(plans, FIRST_TIME):
         op = plan.resolve(naive)
         expected = naive.apply(op, now)
+        refused = None
         try:
             core.do(op, now)
         except MemvidAsyncError as error:
-            assert type(error) is expected
+            refused = type(error)
+        assert refused is (expected if isinstance(expected, type) else None)
     assert visible(core.answers(), naive) == visible(naive.answers(), naive)
     assert through_toc(core.state) == core.state
 
@@ -215,7 +214,9 @@ def test_folding_is_the_same_from_the_command_and_from_the_bytes(op, record, aut
             group, read = [*read, event], []
             ids = {n: s.info.session_id for n, s in state.sessions.items()}
             first = group[0].sequence
-            for decoded in decode_events(encode_events(group), first, ids.get, lambda _: Content("")):
+            for decoded in decode_events(
+                encode_events(group), first, ids.get, lambda _: Content("")
+            ):
                 state = evolve(state, decoded)
     assert state == core.state
 

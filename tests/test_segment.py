@@ -1,5 +1,6 @@
 """Segments: framed, checksummed, chained."""
 
+import itertools
 import struct
 
 import pytest
@@ -95,7 +96,7 @@ def test_any_byte_flipped_ends_the_log_before_its_segment():
 
 def test_segments_in_another_order_end_the_log():
     data, offsets = log([b"one", b"two", b"six"])
-    parts = [data[a - START : b - START] for a, b in zip(offsets, offsets[1:], strict=False)]
+    parts = [data[a - START : b - START] for a, b in itertools.pairwise(offsets)]
     assert scanned(parts[1] + parts[0] + parts[2]) == []
     assert scanned(parts[0] + parts[2] + parts[1]) == [b"one"]
     assert scanned(parts[0] + parts[0] + parts[1]) == [b"one"]

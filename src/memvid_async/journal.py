@@ -105,11 +105,6 @@ class Journal:
         return self._holding
 
     @property
-    def needs_io(self) -> bool:
-        """Whether the next staged command has to write and sync first."""
-        return self._file.toc_due
-
-    @property
     def staged_bytes(self) -> int:
         """How much of the log is in memory only."""
         return self._file.staged_bytes
@@ -232,8 +227,11 @@ class Journal:
         except Exception as error:  # noqa: BLE001 - a user's clock may raise anything
             # Nothing has changed yet: the command alone fails, whatever was wrong with it.
             return error
-        with self._poisoned():
+        try:
             size = file.append(SegmentKind.EVENTS, payload, events)
+        except BaseException as error:
+            self._fail_half_way(error)
+            raise
         if len(events) > 1:
             events = [_without_data(event) for event in events]
             self._sizes += [0] * (len(events) - 1)
@@ -293,12 +291,15 @@ class Journal:
             self._file.storage.unlock()
             raise
         except BaseException as error:
-            if isinstance(error, MemvidAsyncError):
-                self.fail(error)
-            else:
-                self.fail(StoreFailedError(f"stopped half-way: {error!r}"))
-            self._file.storage.unlock()
+            self._fail_half_way(error)
             raise
+
+    def _fail_half_way(self, error: BaseException) -> None:
+        if isinstance(error, MemvidAsyncError):
+            self.fail(error)
+        else:
+            self.fail(StoreFailedError(f"stopped half-way: {error!r}"))
+        self._file.storage.unlock()
 
     def _check(self) -> None:
         if self._failure is not None:

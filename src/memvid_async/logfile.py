@@ -213,11 +213,6 @@ class LogFile:
         return self._end - self._written
 
     @property
-    def toc_due(self) -> bool:
-        """Whether a TOC is due, which needs a sync, before more is appended."""
-        return self.index.toc_due(self._end)
-
-    @property
     def since_toc(self) -> int:
         """How many bytes stand behind the last TOC."""
         return self.index.since_toc(self._end)
@@ -250,9 +245,9 @@ class LogFile:
             self.index.save_positions(self._seal_derived)
 
     def save_toc(self) -> None:
-        """Put a TOC in line. It proves what stands below it, so all of that is synced first."""
+        """Put a TOC in line. Its slot is written after the sync that makes it durable, and with it
+        everything below."""
         self.index.save_positions(self._seal_derived)
-        self.write_out()
         self.index.save_pages(self.state, self._seal_derived)
         payload = self.index.encode_toc(self.state)
         offset = self._seal_derived(SegmentKind.TOC, payload)

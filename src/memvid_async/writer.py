@@ -27,6 +27,8 @@ from .worker import Worker, check_process
 _BATCH_COMMANDS = 256
 # Buffered commands up to this size are decided on the loop; it costs less than a thread hop.
 _INLINE_BYTES = 8 * 1024
+# So many of them in a row are decided without a turn of the loop; then others have theirs.
+_SPARED_TURNS = 32
 
 
 class Request(NamedTuple):
@@ -57,7 +59,7 @@ class Writer:
         self._flush_interval = config.flush_interval
         self._most_batch = config.limits.batch_bytes
         self._most_queued = config.limits.queue_bytes
-        self.view: View = journal.view
+        self._view: View = journal.view
         self._pid = os.getpid()
         self.queued_bytes = 0
         self._queue: deque[Request] = deque()
@@ -66,12 +68,18 @@ class Writer:
         self._flush_due = False
         self._staged = 0
         self._batch_bytes = 0
+        self._spared = 0
         self._closing = False
         self._cancelled = False
         self._failure: MemvidAsyncError | None = None
         self._task = asyncio.create_task(self._run(), name="memvid_async writer")
 
     # What callers use.
+
+    @property
+    def view(self) -> View:
+        """What readers may see: what is durable; in a BUFFERED store also what is staged."""
+        return self._journal.view if self._buffered else self._view
 
     @property
     def waiting(self) -> int:
@@ -89,8 +97,28 @@ class Writer:
         :raises StoreClosedError, StoreFailedError: when nothing can be written any more.
         """
         done: asyncio.Future[Any] = self._loop.create_future()
-        self._enqueue(Request(command, size, done))
+        if self._staged and command is not None and size <= _INLINE_BYTES and self._is_idle:
+            self._stage_now(command, done)
+        else:
+            self._enqueue(Request(command, size, done))
         return done
+
+    @property
+    def _is_idle(self) -> bool:
+        """Whether the task waits for work, holding the lock, and may be spared a turn."""
+        waits = self._wake is not None and not self._wake.done()
+        return waits and not self._closing and self._spared < _SPARED_TURNS
+
+    def _stage_now(self, command: Command, done: asyncio.Future[Any]) -> None:
+        """Decide a buffered command in the task's place, while it has nothing else to do: waking it
+        takes as long as deciding."""
+        check_process(self._pid)
+        self._spared += 1
+        self._staged += 1
+        outcome = self._journal.stage(command)
+        self._settle(done, outcome)
+        if self._journal.staged_bytes >= self._most_batch:
+            self._due()
 
     def submit_call(self, call: Callable[[], tuple[Any, Flushed]]) -> asyncio.Future[Any]:
         """Queue a call of the journal that runs alone. The future gets its answer.
@@ -181,6 +209,7 @@ class Writer:
             elif self._closing:
                 return
             else:
+                self._spared = 0
                 self._wake = self._loop.create_future()
                 try:
                     await self._wake
@@ -274,16 +303,12 @@ class Writer:
         if not self._staged:
             self._loop.call_later(self._flush_interval, self._due)
         self._staged += len(commands)
-        outcomes: list[Any] = []
         if self._batch_bytes <= _INLINE_BYTES:
-            while len(outcomes) < len(commands) and not journal.needs_io:
-                outcomes.append(journal.stage(commands[len(outcomes)]))
-        rest = commands[len(outcomes) :]
-        if rest:
-            outcomes += await self._in_thread(_stage_all, journal, rest)
+            outcomes = [journal.stage(command) for command in commands]
+        else:
+            outcomes = await self._in_thread(_stage_all, journal, commands)
         if journal.staged_bytes >= self._most_batch:
             self._flush_due = True
-        self.view = journal.view
         return outcomes
 
     def _due(self) -> None:
@@ -297,22 +322,24 @@ class Writer:
         self._publish(flushed)
 
     def _publish(self, flushed: Flushed) -> None:
-        self.view = self._journal.view
+        self._view = self._journal.view
         for storage in self._journal.take_replaced():
             self._reads.start(storage.close)
         if flushed.events:
             self._log.publish(flushed.events, flushed.sizes)
 
-    @staticmethod
-    def _answer(batch: list[Request], outcomes: list[Any]) -> None:
+    def _answer(self, batch: list[Request], outcomes: list[Any]) -> None:
         for request, outcome in zip(batch, outcomes, strict=True):
-            done = request.done
-            if done.done():
-                continue
-            if isinstance(outcome, BaseException):
-                done.set_exception(outcome)
-            else:
-                done.set_result(outcome)
+            self._settle(request.done, outcome)
+
+    @staticmethod
+    def _settle(done: asyncio.Future[Any], outcome: Any) -> None:
+        if done.done():
+            return
+        if isinstance(outcome, BaseException):
+            done.set_exception(outcome)
+        else:
+            done.set_result(outcome)
 
 
 def _stage_all(journal: Journal, commands: list[Command]) -> list[Any]:
