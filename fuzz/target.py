@@ -117,9 +117,9 @@ def _look(journal: Journal) -> VerifyReport:
             actions = reader.session(view, session_id).actions[:MOST_ACTIONS]
             for action in actions:
                 contents += [c for c in (action.input, action.output) if c is not None]
-                _try(lambda action=action: _messages(journal, action))
+                _try(_messages, journal, action)
     for content in contents:
-        _try(lambda content=content: (repr(content), reader.data(view, content)))
+        _try(_content, journal, content)
     with suppress(MemvidAsyncError):
         after = 0
         while events := reader.events_after(view, after, 400):
@@ -133,9 +133,14 @@ def _messages(journal: Journal, action: Action) -> None:
         journal.view.reader.messages(journal.view, action)
 
 
-def _try(call: Callable[[], object]) -> None:
+def _content(journal: Journal, content: Content) -> None:
+    assert repr(content)
+    journal.view.reader.data(journal.view, content)
+
+
+def _try(call: Callable[..., object], *arguments: object) -> None:
     with suppress(MemvidAsyncError):
-        call()
+        call(*arguments)
 
 
 def _verify(journal: Journal) -> VerifyReport:

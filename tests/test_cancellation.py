@@ -387,7 +387,7 @@ async def test_under_a_cancelled_anyio_scope_the_block_still_ends_its_session(st
                     scope.cancel()
                 await recorder.record_put(1, "x")
                 scope.cancel()
-        assert scope.cancelled_caught
+        assert scope.cancel_called
         assert await none_open(store)
 
 

@@ -54,6 +54,11 @@ async def many(store, count, size):
         await asyncio.gather(*(store.record_put(number, data) for number in range(50)))
 
 
+async def one_by_one(store, count):
+    for number in range(count):
+        await store.record_put(number, "x")
+
+
 async def follow(store):
     async with store.subscribe() as events:
         async for event in events:
@@ -71,6 +76,7 @@ async def follow_live(store):
 
 ORDINARY = {
     "many small ones": lambda store: many(store, 1000, 200),
+    "one after another": lambda store: one_by_one(store, 2000),
     "many of 60,000 bytes": lambda store: many(store, 100, 60_000),
     "many of 70,000 bytes": lambda store: many(store, 100, 70_000),
     "65,536 frames": lambda store: store.record_put_many(FRAMES),

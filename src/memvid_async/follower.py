@@ -54,6 +54,7 @@ class Follower:
         news = await self._worker.run(self._journal.follow)
         self.view = self._journal.view
         for storage in self._journal.take_replaced():
+            self._log.forget()
             self._reads.start(storage.close)
         if news.events:
             self._log.publish(news.events, news.sizes)

@@ -167,9 +167,9 @@ class Journal:
         return events
 
     def _replace(self, file: LogFile) -> None:
-        self._file.storage.unlock()
-        self._replaced.append(self._file.storage)
-        self._file = file
+        before, self._file = self._file.storage, file
+        self._replaced.append(before)
+        before.unlock()
 
     def take_replaced(self) -> list[Storage]:
         """Files that are no longer written, for the caller to close once nobody reads them."""

@@ -46,6 +46,10 @@ class Log:
             self._events, self._sizes, self.tail_bytes = [], [], 0
         self.wake()
 
+    def forget(self) -> None:
+        """Drop the events in memory: the file says something else of them now."""
+        self._events, self._sizes, self.tail_bytes = [], [], 0
+
     def _trim(self) -> None:
         """Drop a quarter more than needed, so that the lists are moved seldom."""
         keep, drop = self._most * 3 // 4, 0

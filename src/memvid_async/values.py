@@ -109,20 +109,24 @@ def check_items(data: bytes, what: str) -> None:
 
     :raises InvalidValueError: when there are more than ``MAX_ITEMS``.
     """
-    if len(data) > MAX_ITEMS and _count_items(data) > MAX_ITEMS:
+    if len(data) > MAX_ITEMS and _count_items(data, MAX_ITEMS) > MAX_ITEMS:
         raise InvalidValueError(f"{what} holds more than {MAX_ITEMS} items")
 
 
-def decode_value(data: bytes, tag_hook: Callable[[cbor2.CBORTag, Any], Any] | None = None) -> Any:
+def decode_value(
+    data: bytes,
+    tag_hook: Callable[[cbor2.CBORTag, Any], Any] | None = None,
+    most: int = MAX_ITEMS,
+) -> Any:
     """The one value in ``data``, read strictly: no tags but what ``tag_hook`` takes, no
-    indefinite lengths, no duplicate keys, nothing left over, at most ``MAX_ITEMS`` items (which
+    indefinite lengths, no duplicate keys, nothing left over, at most ``most`` items (which
     bounds the memory that a small input can unfold to).
 
     :raises ValueError: when the bytes are anything else.
     """
     try:
-        if len(data) > _SCAN_ABOVE and _count_items(data) > MAX_ITEMS:
-            raise ValueError(f"more than {MAX_ITEMS} items")
+        if len(data) > _SCAN_ABOVE and _count_items(data, most) > most:
+            raise ValueError(f"more than {most} items")
         value, mark = cbor2.loads(
             b"\x82" + data + _MARK,
             max_depth=MAX_DEPTH + 4,
@@ -150,13 +154,13 @@ _BUILT_IN_TAGS = (0, 1, 2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 37, 52, 54, 100, 256
 _NO_TAGS = dict.fromkeys((*_BUILT_IN_TAGS, 1004, 43000, 55799), _refuse_tag)
 
 
-def _count_items(data: bytes) -> int:
-    """How many CBOR items ``data`` claims to hold, stopping past ``MAX_ITEMS``; allocates none.
+def _count_items(data: bytes, most: int) -> int:
+    """How many CBOR items ``data`` claims to hold, stopping past ``most``; allocates none.
 
     :raises IndexError: when the data ends too soon.
     """
     position, items, open_items = 0, 0, 1
-    while open_items and items <= MAX_ITEMS:
+    while open_items and items <= most:
         head = data[position]
         major, argument = head >> 5, head & 31
         position += 1

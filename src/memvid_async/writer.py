@@ -324,6 +324,7 @@ class Writer:
     def _publish(self, flushed: Flushed) -> None:
         self._view = self._journal.view
         for storage in self._journal.take_replaced():
+            self._log.forget()
             self._reads.start(storage.close)
         if flushed.events:
             self._log.publish(flushed.events, flushed.sizes)

@@ -56,7 +56,9 @@ class CompactingNaive(Naive):
         kept: set[bytes] = set()
         for session in self.sessions.values():
             for action in session["actions"]:
-                kept.update(content[1] for content in (action["input"], action["output"]) if content)
+                kept.update(
+                    content[1] for content in (action["input"], action["output"]) if content
+                )
             for messages in session["asked"]:
                 kept.update(content_digest(data) for m in messages for data in _large_strings(m))
         self.contents &= kept

@@ -140,10 +140,21 @@ class SimDisk:
         self._durable_names = [dict(self.names)]
         self._files = list(self.names.values())
         self.watch: Callable[[str, SimFile | None], None] = lambda *_: None
+        # Set: who writes next dies when this share of the bytes was given to the system.
+        self.tear: float | None = None
 
     def _renamed(self, what: str) -> None:
         self._durable_names.append(dict(self.names))
         self.watch(what, None)
+
+    def write(self, file: SimFile, owner: Owner, offset: int, data: bytes) -> None:
+        if self.tear is not None:
+            file.write(offset, data[: 1 + int(self.tear * (len(data) - 1))])
+            self.tear, owner.dead = None, True
+            self.watch("write", file)
+            raise KilledError
+        file.write(offset, data)
+        self.watch("write", file)
 
     def create(self, name: str) -> SimFile:
         found = self.names.get(name)
@@ -265,9 +276,7 @@ def crash_contents(file: FrozenFile, rng: Random, limit: int) -> Iterator[bytes]
         yield build(rng.choice(sizes), choice)
 
 
-def _plain(
-    sizes: list[int], options: list[list[bytes]]
-) -> Iterator[tuple[int, tuple[bytes, ...]]]:
+def _plain(sizes: list[int], options: list[list[bytes]]) -> Iterator[tuple[int, tuple[bytes, ...]]]:
     """The images that come to mind first: nothing written, all written, written up to a sector,
     one sector that differs from the others."""
     old = tuple(option[0] for option in options)
@@ -303,9 +312,7 @@ def _cells(file: FrozenFile, rng: Random) -> tuple[list[int], dict[int, list[byt
             current[start:end] = op.data
             for sector in sectors:
                 low = sector * SECTOR
-                risk.setdefault(sector, []).append(
-                    (max(start - low, 0), min(end - low, SECTOR))
-                )
+                risk.setdefault(sector, []).append((max(start - low, 0), min(end - low, SECTOR)))
         else:
             del current[start:]
             current.extend(bytes(start - len(current)))
@@ -415,8 +422,7 @@ class SimStorage:
         self._changes("a write")
         if self._cut_unsynced:
             raise UndisciplinedError("a write after a cut that was not synced")
-        self._file.write(offset, data)
-        self._disk.watch("write", self._file)
+        self._disk.write(self._file, self.owner, offset, data)
 
     def sync(self) -> None:
         self._changes("a sync")

@@ -204,8 +204,7 @@ class SimOs:
         if fault is not None:
             self._full = fault.number == FULL
             data = data[: max(1, len(data) // 2)]
-        file.write(offset, bytes(data))
-        opened.disk.watch("write", file)
+        opened.disk.write(file, opened.owner, offset, bytes(data))
         return len(data)
 
     def ftruncate(self, descriptor: int, size: int) -> None:

@@ -295,22 +295,33 @@ class Driver:
             self.history = self.history.cut(count)
         self._deleting = False
 
-    def kill_in_compaction(self, process: Process, time: int, operation: int) -> None:
-        """The process dies at one of its operations on the disk; maybe none is left to die at."""
+    def die(self, process: Process, operation: int, call: Callable[[], object]) -> None:
+        """The process dies in a call, behind so many operations on the disk, or before that if
+        there are fewer."""
         left = [operation]
 
         def count_down() -> None:
             left[0] -= 1
-            if left[0] < 0:
+            if left[0] == 0:
                 process.storage.owner.dead = True
                 raise KilledError
 
+        if operation == 0:
+            process.storage.owner.dead = True
         self.on_operation = count_down
         try:
             with suppress(KilledError):
-                self.compact(process, time)
+                call()
         finally:
             self.on_operation = lambda: None
+        self.kill(process)
+
+    def die_inside_a_write(self, process: Process, share: float) -> None:
+        """The process dies when a share of what it flushes was given to the system."""
+        self.disk.tear = share
+        with suppress(KilledError):
+            process.journal.flush()
+        self.disk.tear = None
         self.kill(process)
 
 
@@ -386,7 +397,7 @@ class Workload:
         *("stage",) * 3,
         *("open",) * 4,
         *("close",) * 2,
-        "kill",
+        *("kill",) * 2,
         "compact",
         "kill in compaction",
     )
@@ -432,9 +443,7 @@ class Workload:
         self.driver.begin(process)
         for _ in range(count):
             time = self._time()
-            self.driver.stage(
-                process, pick_op(self.rng, self.driver.history, self._serial), time
-            )
+            self.driver.stage(process, pick_op(self.rng, self.driver.history, self._serial), time)
 
     def _step(self, step: str) -> None:
         rng, driver = self.rng, self.driver
@@ -446,9 +455,7 @@ class Workload:
             self._open.remove(process)
             driver.close(process)
         elif step == "kill":
-            self._open.remove(process)
-            self._stage(process, rng.randint(2, 5))
-            driver.kill(process)
+            self._kill_in_commit(process)
         elif step == "compact":
             driver.compact(process, self._time())
         elif step == "kill in compaction":
@@ -460,14 +467,31 @@ class Workload:
             self._stage(process, rng.randint(2, 5) if step == "stage" else rng.choice((1, 1, 2)))
             driver.flush(process)
 
+    def _kill_in_commit(self, process: Process) -> None:
+        """Others have the file open meanwhile and go on at once, the first with nothing to add."""
+        rng, driver = self.rng, self.driver
+        survivor = self._survivor(process)
+        self._stage(process, rng.randint(1, 4))
+        if rng.random() < 0.5:
+            driver.die_inside_a_write(process, rng.random())
+        else:
+            driver.die(process, rng.randrange(3), process.journal.flush)
+        driver.commit(survivor, [commands.EndSession(UUID(int=1 << 50))], self._time())
+
     def _kill_in_compaction(self, process: Process) -> None:
         """Another process has the file open meanwhile, and goes on at once."""
+        survivor = self._survivor(process)
+        time = self._time()
+        call = lambda: self.driver.compact(process, time)  # noqa: E731
+        self.driver.die(process, self.rng.randrange(12), call)
+        self._stage(survivor, 1)
+        self.driver.flush(survivor)
+
+    def _survivor(self, victim: Process) -> Process:
         if len(self._open) < 2:
             self._open_another()
-        self._open.remove(process)
-        self.driver.kill_in_compaction(process, self._time(), self.rng.randrange(12))
-        self._stage(self._open[0], 1)
-        self.driver.flush(self._open[0])
+        self._open.remove(victim)
+        return self._open[0]
 
     def _delete(self, process: Process) -> None:
         naive = self.driver.history.naive

@@ -17,6 +17,7 @@ LOG_START = 1536
 
 _HEADER = struct.Struct("<8sHHI16s")
 _CRC = struct.Struct("<I")
+_GENERATION_AT = 12
 _SLOT = struct.Struct("<QQ")
 SLOT_SIZE = _SLOT.size + _CRC.size
 
@@ -58,9 +59,16 @@ def is_unfinished(start: bytes, size: int) -> bool:
     nothing, a prefix of a header, or a header whose data never reached the disk."""
     if size > LOG_START:
         return False
-    if size < LOG_START and start[: len(MAGIC)] == MAGIC[: len(start)]:
+    if not any(start):
         return True
-    return not any(start)
+    # Whatever of the header is there must be of one that this release would have written.
+    known = _HEADER.pack(MAGIC, VERSION, 0, 0, bytes(16))[:_GENERATION_AT]
+    if start[:_GENERATION_AT] != known[: len(start)] or size == LOG_START:
+        return False
+    fields = start[: _HEADER.size]
+    checksum = _CRC.pack(zlib.crc32(fields)) if len(fields) == _HEADER.size else b""
+    behind = start[_HEADER.size :]
+    return behind == checksum.ljust(LOG_START, b"\0")[: len(behind)]
 
 
 def decode_header(data: bytes) -> Header:

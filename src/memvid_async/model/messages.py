@@ -12,7 +12,7 @@ from attrs import frozen
 
 from ..errors import InvalidValueError
 from ..events import Action, Content, StoredMessages
-from ..values import decode_value
+from ..values import MAX_ITEMS, check_value, decode_value
 from .state import NOTHING_HELD, Held
 
 # Places in an action that a message can share: its input, its output, its first n messages.
@@ -172,13 +172,20 @@ def restore_messages(
         if count > stored.count:
             raise ValueError("a message refers to what is not there")
         own = stored.items[: max(0, count - stored.shared_count)]
-        tail.append([decode_value(item, resolve) for item in own])
+        tail.append([_restore(item, resolve) for item in own])
         if stored.shared_index < 0:
             break
         if stored.shared_index >= action_index:
             raise ValueError("a message refers forward")
         action_index, wanted = stored.shared_index, min(count, stored.shared_count)
     return [message for part in reversed(tail) for message in part]
+
+
+def _restore(item: bytes, resolve: Callable[[cbor2.CBORTag, Any], Any]) -> Any:
+    # A reference takes four items where the string it stands for took one.
+    value = decode_value(item, resolve, 4 * MAX_ITEMS)
+    check_value(value, "a message")
+    return value
 
 
 def referenced_contents(item: bytes) -> list[int]:
@@ -192,7 +199,7 @@ def referenced_contents(item: bytes) -> list[int]:
         if tag.tag == TAG_CONTENT:
             found.append(tag.value[0])
 
-    decode_value(item, note)
+    decode_value(item, note, 4 * MAX_ITEMS)
     return found
 
 

@@ -8,6 +8,7 @@ import os
 import stat
 import sys
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -41,6 +42,18 @@ def _sync(descriptor: int) -> None:
         os.fdatasync(descriptor)
 
 
+# A forked child shares the open file, and with it the lock, which would outlive its holder.
+_OPEN: weakref.WeakSet[FileStorage] = weakref.WeakSet()
+
+
+def _close_in_child() -> None:
+    for storage in list(_OPEN):
+        storage.close()
+
+
+os.register_at_fork(after_in_child=_close_in_child)
+
+
 class FileStorage:
     """An open file. The lock is ``flock``: it belongs to the open file, so it is let go when the
     process dies, and another descriptor's closing does not drop it, as it would with ``lockf``."""
@@ -51,6 +64,7 @@ class FileStorage:
         self._read_only = read_only
         self._locked = False
         self._find_name()
+        _OPEN.add(self)
 
     def _find_name(self) -> None:
         # Linux names an open file by where it is now, " (deleted)" behind it once it is replaced:
@@ -58,7 +72,9 @@ class FileStorage:
         self._name: str | None = None
         if sys.platform == "linux":
             with suppress(OSError):
-                self._name = self._link(self._descriptor)
+                name = self._link(self._descriptor)
+                # Replaced before it was looked at, its name would never change again.
+                self._name = name if self._is_at_path() else None
 
     @classmethod
     def open(cls, path: Path, *, read_only: bool = False, create: bool = True) -> FileStorage:
@@ -183,6 +199,9 @@ class FileStorage:
         if self._name is not None:
             with suppress(OSError):
                 return self._link(self._descriptor) == self._name
+        return self._is_at_path()
+
+    def _is_at_path(self) -> bool:
         try:
             there = self._path.lstat()
         except OSError:
