@@ -92,10 +92,10 @@ NUMBER = {
     "negative": -1,
     "bool": True,
     "complex": 1j,
-    "beyond": 2**63,
+    "beyond": 2**64,
     "huge": 10**400,
 }
-COUNT = NUMBER | {"float": 1.0}
+COUNT = NUMBER | {"float": 1.0, "beyond": 2**63}
 FRAMES = {
     "None": None,
     "int": 5,

@@ -12,7 +12,7 @@ from memvid_async import Durability, Limits, StoreConfig, open_store
 
 MIB = 1024 * 1024
 # What one callback may take of the processor. Processor time is the same on a busy machine.
-CALLBACK_MS = 5
+CALLBACK_MS = 8
 # How late this process may make a timer. A thread that holds the interpreter lets go when asked,
 # after 5 ms (sys.getswitchinterval) and the call into C that it is in.
 LATE_MS = 20

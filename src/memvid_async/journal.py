@@ -58,7 +58,6 @@ class Journal:
         self.recovery: Recovery = file.recovery
         self._staged: list[Event] = []
         self._sizes: list[int] = []
-        self._grown = 0
         self._holding = False
         self._failure: MemvidAsyncError | None = None
         # Files that compactions have replaced; readers may still be in them.
@@ -77,12 +76,13 @@ class Journal:
             if not read_only:
                 storage = _locked(storage, config)
                 storage.discard_successor()
-            unfinished = is_unfinished(storage.read(0, LOG_START), storage.size())
-            if unfinished and read_only:
-                raise NotAStoreError(
+            if not is_unfinished(storage.read(0, LOG_START), storage.size()):
+                pass
+            elif read_only:
+                raise NotAStoreError(  # noqa: TRY301 - the storage is closed here, whatever fails
                     "the file is empty, or its creation was cut short; open it for writing first"
                 )
-            if unfinished:
+            else:
                 LogFile.create(storage, Header(config.new_id()))
                 storage.sync_directory()
             journal = cls(LogFile.load(storage, read_only=read_only), config, read_only=read_only)
@@ -121,22 +121,28 @@ class Journal:
 
         :raises StoreFailedError: when the file was deleted, or replaced by another store's.
         :raises CorruptFileError: when it was cut short or damaged.
+        :raises StoreLockedError: a writer needs the lock for it.
         """
-        self._check()
-        with self._poisoned():
-            events: list[Event] = []
-            start = self._file.view.end
-            if self._read_only and not self._file.storage.is_current():
-                events, start = self._move(self._file.storage.reopen()), LOG_START
-            if self._file.has_news:
-                events += self._catch_up()
-            self._grown = self._file.view.end - start
-            return events
+        return self.follow().events
 
     def follow(self) -> Flushed:
-        """:meth:`refresh`, with the room that the events take in the file, shared out evenly."""
-        events = self.refresh()
-        return Flushed(events, [self._grown // len(events)] * len(events) if events else [])
+        """:meth:`refresh`, with the room that each event takes in the file, shared out evenly."""
+        if not self._read_only:
+            self.begin()
+            return self.flush()
+        self._check()
+        with self._poisoned():
+            moved: list[Event] = []
+            if not self._file.storage.is_current():
+                moved = self._move(self._file.storage.reopen())
+            return self._shared_out(moved)
+
+    def _shared_out(self, moved: list[Event]) -> Flushed:
+        """The events that a move to another file brought, and those behind the log's end."""
+        start = LOG_START if moved else self._file.view.end
+        events = moved + (self._catch_up() if self._file.has_news else [])
+        share = (self._file.view.end - start) // max(1, len(events))
+        return Flushed(events, [share] * len(events))
 
     def _catch_up(self) -> list[Event]:
         file = self._file
@@ -205,10 +211,8 @@ class Journal:
             with self._poisoned(but=StoreLockedError):
                 moved = self._move(_locked(mine.reopen(), self._config))
         with self._poisoned():
-            foreign = self.follow()
+            foreign = self._shared_out(moved)
             self._file.index.load_contents()
-        self._staged += moved
-        self._sizes += [self._file.view.end // len(moved)] * len(moved) if moved else []
         self._staged += foreign.events
         self._sizes += foreign.sizes
         self._holding = True

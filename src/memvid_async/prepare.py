@@ -13,10 +13,12 @@ from .errors import InvalidValueError, LimitExceededError
 from .events import EMPTY, ActionKind, content_digest
 from .model.commands import LargeContent, Prepared, RecordAction
 from .model.messages import CONTENT_BYTES, Messages, prefix_hashes
-from .values import MAX_DEPTH, check_duration, check_text, decode_value, encode_value, preview
+from .values import check_duration, check_text, decode_value, encode_value, preview
 
 _MOST_FRAME_ID = 2**63 - 1
 _INT = {int}
+# Larger than this, nobody asks how large a value is.
+_LARGE = 1024 * 1024
 
 
 def prepare_text(value: object, what: str, limit: str, allowed: int) -> str:
@@ -160,14 +162,19 @@ def prepare_action(
     )
 
 
-def rough_size(value: object, depth: int = MAX_DEPTH) -> int:
-    """About how many bytes a value holds; it may be of any type, and nested too deep."""
+def rough_size(value: object) -> int:
+    """About how many bytes a value holds. It may be of any type, and any shape: counting stops
+    where there is enough to tell that it is large."""
     if value is None:
         return 0
     if type(value) is str or isinstance(value, (str, bytes)):
         return len(value)
-    if depth and isinstance(value, Mapping):
-        return 8 * len(value) + sum(rough_size(item, depth - 1) for item in value.values())
-    if depth and isinstance(value, (list, tuple)):
-        return 8 * len(value) + sum(rough_size(item, depth - 1) for item in value)
-    return 8
+    total, waiting = 0, [value]
+    while waiting and total < _LARGE:
+        item = waiting.pop()
+        total += len(item) if isinstance(item, (str, bytes)) else 8
+        if isinstance(item, Mapping):
+            waiting += item.values()
+        elif isinstance(item, (list, tuple)):
+            waiting += item
+    return total

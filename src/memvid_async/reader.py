@@ -25,6 +25,7 @@ from .events import (
     Content,
     Event,
     Session,
+    StoredContent,
     StoredMessages,
 )
 from .format.codec import ERASED, STORED, decode_events, decode_rows, read_stored
@@ -82,9 +83,13 @@ class Reader:
         content = self._contents.get(sequence)
         if content is None:
             segment, row = self._row(sequence, end)
-            if row[0] != STORED:
+            if row[0] == ERASED:
+                # Only a recovery leaves a reference to what is gone; reading it says so.
+                content = Content(None, StoredContent(bytes(32), 0, "", sequence))
+            elif row[0] == STORED:
+                content = _stored(segment, row, sequence)
+            else:
                 raise CorruptFileError(segment.offset, f"event {sequence} is no content")
-            content = _stored(segment, row, sequence)
             if len(self._contents) >= _CACHED_CONTENTS:
                 self._contents.clear()
             self._contents[sequence] = content

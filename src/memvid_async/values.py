@@ -54,10 +54,19 @@ def check_duration(value: object) -> float:
 
 
 def check_value(value: object, what: str, depth: int = MAX_DEPTH) -> None:
-    """Refuse what would not come back from CBOR as an equal value.
+    """Refuse what would not come back from CBOR as an equal value, or holds too much.
+
+    ``depth``: how deep containers may be nested.
 
     :raises InvalidValueError: naming the place of the first value that cannot be recorded.
     """
+    if not isinstance(value, (list, dict)):
+        _check_leaf(value, what)
+    elif _check_container(value, what, depth, MAX_ITEMS) < 0:
+        raise InvalidValueError(f"{what} holds more than {MAX_ITEMS} items")
+
+
+def _check_leaf(value: object, what: str) -> None:
     if value is None or isinstance(value, (bool, bytes)):
         return
     if isinstance(value, str):
@@ -68,25 +77,30 @@ def check_value(value: object, what: str, depth: int = MAX_DEPTH) -> None:
     elif isinstance(value, float):
         if not math.isfinite(value):
             raise InvalidValueError(f"{what} is {value}; record None or a str instead")
-    elif isinstance(value, (list, dict)):
-        _check_container(value, what, depth)
     else:
         hint = "; use a list" if isinstance(value, (tuple, set, frozenset)) else ""
         raise InvalidValueError(f"{what} has type {type(value).__name__}{hint}")
 
 
-def _check_container(value: list[Any] | dict[Any, Any], what: str, depth: int) -> None:
+def _check_container(value: list[Any] | dict[Any, Any], what: str, depth: int, room: int) -> int:
+    """How many items there is still room for after this one; stops below zero, as a small value
+    may hold itself many times over."""
     if depth == 0:
         raise InvalidValueError(f"{what} is nested more than {MAX_DEPTH} deep")
-    if isinstance(value, list):
-        for i, item in enumerate(value):
-            check_value(item, f"{what}[{i}]", depth - 1)
-        return
-    for key, item in value.items():
+    room -= len(value) + 1
+    items = enumerate(value) if isinstance(value, list) else value.items()
+    for key, item in items:
         if isinstance(key, bool) or not isinstance(key, (str, int, bytes)):
             raise InvalidValueError(f"{what} has a key of type {type(key).__name__}; use str")
-        check_value(key, f"a key of {what}")
-        check_value(item, f"{what}[{key!r:.64}]", depth - 1)
+        if room < 0:
+            break
+        if isinstance(value, dict):
+            _check_leaf(key, f"a key of {what}")
+        if isinstance(item, (list, dict)):
+            room = _check_container(item, f"{what}[{key!r:.64}]", depth - 1, room)
+        else:
+            _check_leaf(item, f"{what}[{key!r:.64}]")
+    return room
 
 
 def encode_value(value: object, what: str, limit: str, allowed: int) -> bytes:

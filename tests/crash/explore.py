@@ -25,7 +25,6 @@ from tests.crash.oracle import (
     demand,
     expect_open,
     Values,
-    is_new,
 )
 from tests.crash.simfs import Frozen, Image, SimDisk, UndisciplinedError, images, torn
 from tests.crash.workload import (
@@ -190,7 +189,7 @@ class Explorer:
         try:
             journal = Journal.open(storage, self._config, read_only=True)
         except REFUSALS as error:
-            new = isinstance(error, NotAStoreError) and is_new(before)
+            new = isinstance(error, NotAStoreError) and truth.is_new(before)
             demand(new or truth.may_be_refused(before), "a reader was refused: {!r}", error)
         else:
             end = truth.end_in(before)[0]

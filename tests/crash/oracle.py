@@ -164,14 +164,6 @@ def newest_slot(data: bytes) -> int:
     return max(found)
 
 
-def is_new(data: bytes) -> bool:
-    """Whether a writer MUST take the file for a creation that was killed."""
-    magic = b"\x8fMVA\r\n\x1a\n"
-    return len(data) <= LOG_START and (
-        not any(data) or (len(data) < LOG_START and data[:8] == magic[: len(data)])
-    )
-
-
 REFUSALS = (NotAStoreError, CorruptFileError, UnsupportedVersionError)
 
 
@@ -197,13 +189,12 @@ class Truth:
         """The one exemption: garbage in the first sector of a file whose creation was never
         acked, and never synced either, may be refused, as it may be anybody's file. Nothing that
         was acked can be lost by it."""
-        header = self.view[:HEADER_BYTES]
-        return (
-            not self.acked
-            and len(self.view) <= LOG_START
-            and not is_new(data)
-            and data[:HEADER_BYTES] != header
-        )
+        return not self.acked and len(self.view) <= LOG_START and not self.is_new(data)
+
+    def is_new(self, data: bytes) -> bool:
+        """Whether a writer MUST take the file for a creation that was killed."""
+        prefix = len(data) < LOG_START and data == self.view[: len(data)]
+        return len(data) <= LOG_START and (prefix or not any(data))
 
     def end_in(self, data: bytes) -> tuple[int, int]:
         """Where recovery has to end in a file that a cut left, and how many steps lie before:
