@@ -7,11 +7,13 @@ refers to, become stubs; everything else is carried over as it stands.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import cbor2
 from attrs import evolve, frozen
 
+from .errors import CorruptFileError
 from .events import Event
 from .format.codec import ACTION_KINDS, DELETED, ERASED, STORED, content_references, decode_rows
 from .format.header import LOG_START
@@ -60,12 +62,13 @@ class _Compactor:
         kept: set[int] = set()
         sessions = self._source.state.sessions
         for segment in self.segments():
-            if segment.kind == SegmentKind.EVENTS:
+            if segment.kind != SegmentKind.EVENTS:
+                continue
+            with _damage_named(segment):
                 _, session, rows = decode_rows(segment.payload)
-                if session in sessions:
-                    for row in rows:
-                        if row[0] in ACTION_KINDS:
-                            kept.update(content_references(row))
+                for row in rows if session in sessions else ():
+                    if row[0] in ACTION_KINDS:
+                        kept.update(content_references(row))
         return kept
 
     def carry(self, segment: Segment) -> None:
@@ -125,6 +128,14 @@ class _Compactor:
             target.write_out()
 
 
+@contextmanager
+def _damage_named(segment: Segment) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, TypeError, LookupError) as error:
+        raise CorruptFileError(segment.offset, str(error)) from None
+
+
 def compact_into(
     storage: Storage, source: LogFile, progress: Callable[[int, int], None]
 ) -> tuple[LogFile, CompactReport]:
@@ -139,7 +150,8 @@ def compact_into(
     told = 0
     position = LOG_START
     for segment in compactor.segments():
-        compactor.carry(segment)
+        with _damage_named(segment):
+            compactor.carry(segment)
         position = segment.end
         if position - told >= _STEP_BYTES:
             progress(position, total)

@@ -170,9 +170,11 @@ class LogFile:
             if events is None:
                 self.index.note_derived(segment)
                 return []
-        except ValueError as error:
+            if events[0].time_ns < self.state.last_time_ns:
+                raise ValueError("time goes back")
+            self.take_in(events, segment.offset)
+        except (ValueError, KeyError) as error:
             raise CorruptFileError(segment.offset, str(error)) from None
-        self.take_in(events, segment.offset)
         return events
 
     def decode(self, segment: Segment, content: Callable[[int], Content]) -> list[Event] | None:

@@ -221,7 +221,7 @@ class Reader:
         data, base = b"", 0
         for i, offset in enumerate(offsets):
             start = offset - base
-            whole = start + HEAD_SIZE <= len(data)
+            whole = 0 <= start <= len(data) - HEAD_SIZE
             if not whole or start + HEAD_SIZE + payload_length(data, start) > len(data):
                 last = i
                 while (
@@ -262,7 +262,10 @@ class Reader:
                 raise CorruptFileError(segment.offset, "a session's segments are out of order")
             last = segment.sequence
             found = self._decode(segment, view.state, view.end)
-            events += [e for e in found if e.session == number and e.sequence > after]
+            own = [event for event in found if event.session == number]
+            if not own:
+                raise CorruptFileError(segment.offset, "a segment is another session's")
+            events += [event for event in own if event.sequence > after]
             size += segment.end - segment.offset
             if limit is not None and size >= limit and events:
                 return events, events[-1].sequence
@@ -277,7 +280,10 @@ class Reader:
         if found is None or found.info.number not in self._index.positions:
             raise SessionNotFoundError(session_id)
         events, _ = self.session_events(view, found.info.number)
-        return project_session(found, events, self._version)
+        session = project_session(found, events, self._version)
+        if any(action.index != i for i, action in enumerate(session.actions)):
+            raise CorruptFileError(0, f"actions of session {session_id} are missing")
+        return session
 
     def messages(self, view: View, action: Action) -> list[Any]:
         """The messages of an ask, whole.
@@ -305,9 +311,11 @@ class Reader:
         def content(sequence: int) -> bytes:
             return self.data(view, self.content(sequence, view.end))
 
+        if found[1] is None:
+            raise InvalidValueError(f"action {action.index} has no messages")
         try:
             return restore_messages(action.index, asks.__getitem__, content)
-        except (KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise CorruptFileError(segment.offset, f"messages refer wrongly: {error}") from None
 
 

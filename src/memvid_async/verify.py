@@ -69,7 +69,7 @@ class Verifier:
                 return
             try:
                 self._check(file, segment)
-            except ValueError as error:
+            except (ValueError, KeyError) as error:
                 self._report(segment.offset, str(error))
                 self.finished = True
             self.done_bytes = segment.end
@@ -100,6 +100,8 @@ class Verifier:
         if events is not None:
             if segment.kind == SegmentKind.EVENTS:
                 self._check_contents(segment)
+            if events[0].time_ns < file.state.last_time_ns:
+                raise ValueError("time goes back")
             file.take_in(events, segment.offset)
         elif segment.kind in tuple(SegmentKind):
             if segment.payload != _derive(file, segment):

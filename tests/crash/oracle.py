@@ -9,6 +9,7 @@ import enum
 import zlib
 from bisect import bisect_right
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import cbor2
@@ -122,6 +123,7 @@ class History:
         return found
 
 
+@lru_cache(maxsize=16)
 def parse_log(data: bytes) -> tuple[list[int], list[int]]:
     """Where the log may end: at its start or behind a segment; and how many events lie before."""
     ends, sequences = [LOG_START], []

@@ -85,7 +85,7 @@ KINDS = (
 def small_bounds(rng: Random) -> Iterator[None]:
     """Bounds so low that a file of a few kilobytes has everything: chunks, pages, TOCs, zeros."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(index, "TOC_LEAST_BYTES", rng.choice((500, 900, 1500)))
+        patch.setattr(index, "TOC_LEAST_BYTES", rng.choice((400, 700, 1100)))
         patch.setattr(index, "TOC_FACTOR", 1)
         patch.setattr(index, "CHUNK", rng.choice((2, 3)))
         patch.setattr(index, "MARK_BYTES", 300)
@@ -354,14 +354,14 @@ def pick_op(rng: Random, history: History, serial: int) -> Op:
     still_open = [n for n, s in naive.sessions.items() if s["ended"] is None]
     ended = [n for n, s in naive.sessions.items() if s["ended"] is not None]
     draw = rng.random()
-    if not still_open or draw < 0.12:
+    if not still_open or draw < 0.09:
         config = RecordingConfig(
             auto_checkpoint_interval=rng.choice((0, 0, 2)), max_actions=rng.choice((None, None, 3))
         )
         ambient = rng.random() < 0.3
         return commands.StartSession(UUID(int=serial), f"s{serial}", config, ambient=ambient)
     number = rng.choice(still_open)
-    if draw < 0.2:
+    if draw < 0.16:
         return commands.EndSession(number, rng.choice((None, "it broke")))
     if draw < 0.24:
         return commands.DeleteSession(naive.ids[rng.choice(ended or still_open)])
@@ -393,8 +393,8 @@ class Workload:
     compact it, close it and die, at once and one after another."""
 
     PLAN = (
-        *("commit",) * 6,
-        *("stage",) * 3,
+        *("commit",) * 5,
+        *("stage",) * 2,
         *("open",) * 4,
         *("close",) * 2,
         *("kill",) * 2,

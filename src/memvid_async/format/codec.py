@@ -277,7 +277,7 @@ def _read_action(
 ) -> ActionRecorded:
     kind = ACTION_KINDS[row[0]]
     _, index, given, result, duration, frames, task, *rest = row
-    if not (_is_count(index) and type(frames) in _LIST):
+    if not (_is_count(index) and index < 2**32 and type(frames) in _LIST):
         raise TypeError("an action's index or frames")
     check_duration(duration)
     detail_count = len(_DETAIL_TYPES[kind])

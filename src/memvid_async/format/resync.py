@@ -172,7 +172,7 @@ def find_salt(read: Read, start: bytes, end: int) -> int | None:
 def _solve_salt(read: Read, end: int) -> int | None:
     """The salt from two segments: the second names the checksum of the first, which without the
     salt could be nothing but chance, and is whole with the salt that the first one must have."""
-    base, tries = LOG_START, 0
+    base, tries = 0, 0
     while base < end and tries < 1000:
         data = read(base, min(_WINDOW, end - base))
         for match in _HEAD_END.finditer(data):
