@@ -361,6 +361,16 @@ ENDINGS = {
         loop.run_until_complete(asyncio.gather(*asyncio.all_tasks(loop), return_exceptions=True))
         loop.close()
     """,
+    "closed without cancelling": """
+        loop = asyncio.new_event_loop()
+        async def main():
+            store = await open_store(path)
+            await agent(store, 0, forever=False)
+            await agent(store, 10**6, forever=False)
+            await agent(store, 2 * 10**6, forever=False)
+        loop.run_until_complete(main())
+        loop.close()
+    """,
     "stopped in a thread": """
         def work():
             async def main():

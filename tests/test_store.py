@@ -406,3 +406,31 @@ async def test_limits_of_the_configuration_hold_at_their_least(make_store):
         assert [action.index for action in actions] == list(range(200))
         got = [await anext(events) for _ in range(store.last_sequence)]
     assert [event.sequence for event in got] == list(range(1, len(got) + 1))
+
+
+async def test_content_is_still_kept_once_when_the_last_toc_was_not_pointed_at(
+    make_store, tmp_path
+):
+    """A crash before the newest slot (docs/format.md) reached the disk: opening starts from the TOC
+    before it, and meets the pages that were written since."""
+    path = tmp_path / "store.mva"
+    for batches in (9, 10, 11, 12):
+        path.unlink(missing_ok=True)
+        bodies = [f"{number} ".ljust(1100, "x") for number in range(60 * batches)]
+
+        async def record(bodies=bodies):
+            store = await make_store()
+            async with store.session() as recorder:
+                for first in range(0, len(bodies), 60):
+                    some = bodies[first : first + 60]
+                    await asyncio.gather(*(recorder.record_put(1, body) for body in some))
+            count = store.statistics().content_count
+            await store.aclose()
+            return count
+
+        assert await record() == len(bodies)
+        data = bytearray(path.read_bytes())
+        newest = max((512, 1024), key=lambda at: int.from_bytes(data[at : at + 8], "little"))
+        data[newest : newest + 20] = bytes(20)
+        path.write_bytes(data)
+        assert await record() == len(bodies)

@@ -263,7 +263,7 @@ class Index:
             for sequence, offset in MARK_ROW.iter_unpack(packed):
                 self.mark_offsets.append(offset)
                 self.mark_sequences.append(sequence)
-        self._load_contents = lambda: pages(Table.CONTENTS)
+        self._load_contents = lambda: (*pages(Table.CONTENTS), toc.contents)
         self.content_count = toc.content_count
         self.toc_written(segment.end, len(segment.payload))
         return with_sessions(toc.state, sessions)
@@ -274,7 +274,7 @@ class Index:
         """Read which contents the file holds; only a writer needs it, so opening does not."""
         if self._load_contents is not None:
             pages, self._load_contents = self._load_contents(), None
-            for packed in (*pages, bytes(self._new_contents)):
+            for packed in pages:
                 self._contents.update(CONTENT_ROW.iter_unpack(packed))
 
     def get(self, digest: bytes) -> int | None:

@@ -9,6 +9,7 @@ from itertools import count
 from typing import Any
 
 import immutables
+from attrs import evolve
 
 from .config import Limits
 from .errors import (
@@ -26,12 +27,17 @@ from .model.commands import (
     ResumeSession,
     StartSession,
 )
-from .prepare import prepare_action, prepare_text, rough_size
+from .prepare import (
+    LARGE,
+    prepare_action,
+    prepare_metadata,
+    prepare_text,
+    prepared_size,
+    rough_size,
+)
 from .worker import Worker
 from .writer import Writer
 
-# Preparing more bytes than this would be felt on the loop.
-_OFF_LOOP_BYTES = 64 * 1024
 _SMALL_COMMAND_BYTES = 256
 
 # The sessions whose blocks a task is in, innermost last, per open store. One variable for
@@ -114,14 +120,15 @@ class Intake:
         if metadata is not None or messages != ():
             size += rough_size(metadata) + rough_size(messages)
         writer = self._need_writer()
-        if size >= _OFF_LOOP_BYTES or writer.is_full:
+        if size >= LARGE or writer.is_full:
             return self._record_slowly(writer, (*arguments, *rest), size)
         return writer.submit(prepare_action(*arguments, *rest), size)
 
     async def _record_slowly(self, writer: Writer, arguments: tuple[Any, ...], size: int) -> Any:
         writer.check()
-        if size >= _OFF_LOOP_BYTES:
+        if size >= LARGE:
             command = await self._preparing.run(prepare_action, *arguments)
+            size = prepared_size(command)
         else:
             command = prepare_action(*arguments)
         await writer.wait_for_room()
@@ -143,10 +150,20 @@ class Intake:
         checkpoint_id: int = action.details.checkpoint_id
         return checkpoint_id
 
-    async def open_session(self, command: StartSession | ResumeSession) -> int:
-        """Start or resume a session; its number. Cancelled, a started one is ended again."""
+    async def open_session(
+        self, command: StartSession | ResumeSession, large_metadata: Mapping[str, Any] | None
+    ) -> int:
+        """Start or resume a session; its number. Cancelled, a started one is ended again.
+
+        ``large_metadata``: metadata that is not in the command yet, as it has to be prepared in a
+        thread.
+        """
+        size = _SMALL_COMMAND_BYTES
+        if large_metadata is not None and isinstance(command, StartSession):
+            metadata = await self._preparing.run(prepare_metadata, large_metadata, self.limits)
+            command, size = evolve(command, metadata=metadata), self.limits.value_bytes
         try:
-            number: int = await self.submit(command)
+            number: int = await self.submit(command, size)
         except asyncio.CancelledError:
             if isinstance(command, StartSession):
                 self._end_soon(EndSession(command.session_id, "CancelledError"))

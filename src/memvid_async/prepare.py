@@ -17,8 +17,11 @@ from .values import check_duration, check_text, decode_value, encode_value, prev
 
 _MOST_FRAME_ID = 2**63 - 1
 _INT = {int}
-# Larger than this, nobody asks how large a value is.
-_LARGE = 1024 * 1024
+# Preparing more than this would be felt on the loop.
+LARGE = 64 * 1024
+# Checking and encoding an item takes as long as hashing so many bytes.
+_ITEM_COST = 32
+_MOST_ITEMS = LARGE // _ITEM_COST
 
 
 def prepare_text(value: object, what: str, limit: str, allowed: int) -> str:
@@ -163,18 +166,28 @@ def prepare_action(
 
 
 def rough_size(value: object) -> int:
-    """About how many bytes a value holds. It may be of any type, and any shape: counting stops
-    where there is enough to tell that it is large."""
+    """About how many bytes a value holds, with what preparing its items costs. It may be of any
+    type and shape: counting stops at ``LARGE``."""
     if value is None:
         return 0
     if type(value) is str or isinstance(value, (str, bytes)):
         return len(value)
     total, waiting = 0, [value]
-    while waiting and total < _LARGE:
+    while waiting and total < LARGE:
         item = waiting.pop()
-        total += len(item) if isinstance(item, (str, bytes)) else 8
+        total += len(item) if isinstance(item, (str, bytes)) else _ITEM_COST
         if isinstance(item, Mapping):
-            waiting += item.values()
+            waiting += islice(item.keys(), _MOST_ITEMS)
+            waiting += islice(item.values(), _MOST_ITEMS)
         elif isinstance(item, (list, tuple)):
-            waiting += item
+            waiting += item[:_MOST_ITEMS]
     return total
+
+
+def prepared_size(command: RecordAction) -> int:
+    """About how many bytes a prepared command holds."""
+    size = LARGE
+    for content in (command.input, command.output):
+        if content is not None:
+            size += content.size if isinstance(content, LargeContent) else len(content)
+    return size + sum(map(len, command.messages.items if command.messages is not None else ()))

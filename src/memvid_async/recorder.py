@@ -240,9 +240,15 @@ class SessionRecorder(ActionRecorder[Action]):
     error in ``Session.error``.
     """
 
-    def __init__(self, intake: Intake, command: StartSession | ResumeSession) -> None:
+    def __init__(
+        self,
+        intake: Intake,
+        command: StartSession | ResumeSession,
+        large_metadata: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__(intake)
         self._command = command
+        self._large_metadata = large_metadata
         self._session: int | None = None
 
     @property
@@ -253,7 +259,7 @@ class SessionRecorder(ActionRecorder[Action]):
     async def __aenter__(self) -> Self:
         if self._session is not None:
             raise InvalidValueError("a session recorder is entered once; make another")
-        self._session = await self._intake.open_session(self._command)
+        self._session = await self._intake.open_session(self._command, self._large_metadata)
         self._intake.enter(self._session)
         return self
 

@@ -198,10 +198,10 @@ class _Salvage:
         starts = [n for n in self.findings.orphans if copy.last_sequence < n <= until]
         for number in sorted(starts):
             copy.add_stubs(time_ns, number - 1 - copy.last_sequence)
-            time_ns = self._rebuild(copy, number, time_ns)
+            time_ns = self._rebuild(copy, number, time_ns, time_behind)
         copy.add_stubs(time_ns, until - copy.last_sequence)
 
-    def _rebuild(self, copy: LogCopy, number: int, time_ns: int) -> int:
+    def _rebuild(self, copy: LogCopy, number: int, time_ns: int, time_behind: int) -> int:
         """Give a session a start that says what is not known of it; its time."""
         saved = self._saved.get(number)
         session_id = uuid.uuid4()
@@ -209,7 +209,8 @@ class _Salvage:
             None, ambient=False, config=DEFAULT_RECORDING, metadata={"recovered": UNKNOWN_START}
         )
         if saved is not None:
-            session_id, time_ns = saved.session_id, max(time_ns, saved.created_ns)
+            session_id = saved.session_id
+            time_ns = max(time_ns, min(saved.created_ns, time_behind))
             start = SessionStarted(
                 saved.name, saved.ambient, saved.config, {"recovered": LOST_START}
             )

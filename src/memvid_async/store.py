@@ -30,14 +30,14 @@ from .journal import Journal
 from .log import Log
 from .logfile import Recovery
 from .model.commands import DeleteSession, EndSession, ResumeSession, StartSession
-from .prepare import prepare_metadata, prepare_text
+from .prepare import LARGE, prepare_metadata, prepare_text, rough_size
 from .reader import Reader, View
 from .recorder import ActionRecorder, SessionRecorder
 from .storage import FileStorage
 from .subscription import Subscription
 from .values import decode_value
 from .verify import Verifier, VerifyReport
-from .worker import Job, Worker
+from .worker import Job, Worker, check_process
 from .writer import Writer
 
 T = TypeVar("T")
@@ -100,6 +100,7 @@ class Store(ActionRecorder[Action | None]):
             self._follower = Follower(journal, self._log, io, self._reads, config.poll_interval)
         else:
             self._writer = Writer(journal, self._log, io, self._reads, config)
+        self._pid = os.getpid()
         self._closed = False
         super().__init__(Intake(self._writer, self._reads, config.limits))
 
@@ -123,6 +124,10 @@ class Store(ActionRecorder[Action | None]):
 
         :raises StoreFailedError: when events that were acked as buffered could not be written.
         """
+        if os.getpid() != self._pid:
+            # A forked child has neither the task nor the threads; the file is the parent's.
+            self._closed = True
+            return
         with anyio.CancelScope(shield=True):
             self._closed = True
             try:
@@ -248,8 +253,11 @@ class Store(ActionRecorder[Action | None]):
 
         ``config`` None takes ``StoreConfig.recording``. ``metadata``: a CBOR map.
         """
-        command = self._start_command(name, config, metadata, ambient=False)
-        return SessionRecorder(self._intake, command)
+        if rough_size(metadata) < LARGE:
+            command = self._start_command(name, config, metadata, ambient=False)
+            return SessionRecorder(self._intake, command)
+        command = self._start_command(name, config, None, ambient=False)
+        return SessionRecorder(self._intake, command, metadata)
 
     def resume_session(self, session_id: UUID) -> SessionRecorder:
         """Go on with a session that a crash left open, in an ``async with`` block.
@@ -324,6 +332,7 @@ class Store(ActionRecorder[Action | None]):
         return await self._reads.run(call, view.reader, view, *args)
 
     def _check_open(self) -> None:
+        check_process(self._pid)
         if self._writer is not None and not self._closed:
             self._writer.check()
         if self._follower is not None and self._follower.failure is not None:

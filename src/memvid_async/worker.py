@@ -28,10 +28,12 @@ class Job(Generic[T]):
     """A call that a worker makes. Cancelling who waits does not stop it: it can be awaited again,
     as a thread goes on whatever happens on the loop."""
 
-    def __init__(self, call: Callable[..., T], args: tuple[Any, ...]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, call: Callable[..., T], args: tuple[Any, ...]
+    ) -> None:
+        self.loop = loop
         self._call = call
         self._args = args
-        self.loop = asyncio.get_running_loop()
         self._waiters: list[asyncio.Future[None]] = []
         self._result: Any = None
         self._error: BaseException | None = None
@@ -75,6 +77,7 @@ class Worker:
         self._thread: threading.Thread | None = None
         self._stopped = False
         self._pid = os.getpid()
+        self._loop = asyncio.get_running_loop()
 
     def start(self, call: Callable[..., T], *args: Any) -> Job[T]:
         """Have ``call(*args)`` made in the thread, after those asked for before.
@@ -88,7 +91,12 @@ class Worker:
             # A daemon: a loop that was dropped without aclose() must not keep the process alive.
             self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
             self._thread.start()
-        job = Job(call, args)
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            # Called as a loop is torn down; nobody will wait.
+            loop = self._loop
+        job = Job(loop, call, args)
         self._jobs.put(job)
         return job
 

@@ -47,6 +47,7 @@ class Part:
 
     segment: Segment
     time_ns: int
+    last_ns: int
     session: int
     rows: list[list[Any]] | None
     count: int
@@ -124,32 +125,32 @@ class Wreck:
     def parts(self, *, check: bool) -> Iterator[Part]:
         """Every event that is left once, in the order of sequences; between them, segments without
         events, which prove how many came before. The first time with ``check``."""
-        last, done = 0, 0
+        last = last_ns = done = 0
         for segment in self._segments():
             done += segment.end - segment.offset
             self._tell(1 if check else 2, done)
             believed = last < segment.sequence <= last + self._most_missing
             if believed and segment.offset not in self._unusable:
                 part = self._part(segment, check=check)
-                if part is None:
+                if part is None or (part.count and part.time_ns < last_ns):
                     self._unusable[segment.offset] = segment
                 else:
-                    last = part.last
+                    last, last_ns = part.last, max(last_ns, part.last_ns)
                     yield part
 
     def _part(self, segment: Segment, *, check: bool) -> Part | None:
         if segment.kind not in EVENT_KINDS:
-            return Part(segment, 0, 0, [], 0)
+            return Part(segment, 0, 0, 0, [], 0)
         try:
             if segment.kind == SegmentKind.STUBS:
                 stubs = decode_stubs(segment.payload, segment.sequence)
-                return Part(segment, stubs[0].time_ns, 0, None, len(stubs))
+                return Part(segment, stubs[0].time_ns, stubs[-1].time_ns, 0, None, len(stubs))
             time_ns, session, rows = decode_rows(segment.payload)
             if check:
                 _check(segment, rows)
         except (ValueError, TypeError, IndexError):
             return None
-        return Part(segment, time_ns, session, rows, len(rows))
+        return Part(segment, time_ns, time_ns, session, rows, len(rows))
 
     def known_last(self, last: int) -> int:
         """The highest sequence that something proves was there, ``last`` or above."""

@@ -167,6 +167,7 @@ class Explorer:
             seen[key] = None
             storage.close()
             return None
+        demand(set(disk.names) == {NAME}, "{} are left after opening", list(disk.names))
         file = disk.names[NAME]
         after = bytes(file.cache)
         end, count = expect_open(truth, before or b"", journal, after)

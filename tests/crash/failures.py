@@ -208,6 +208,15 @@ class Run:
         self.system.fault = acting
 
 
+def calls_of(system: SimOs) -> list[str]:
+    """The calls that the script makes when none fails."""
+    run = Run(system, None)
+    system.arm(None)
+    for _, step in SCRIPT:
+        step(run)
+    return system.calls
+
+
 def faults(calls: list[str]) -> Iterator[Fault]:
     """Every call fails in every way that it can."""
     for at, call in enumerate(calls):

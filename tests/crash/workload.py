@@ -398,6 +398,7 @@ class Workload:
         *("open",) * 4,
         *("close",) * 2,
         *("kill",) * 2,
+        "all",
         "compact",
         "kill in compaction",
     )
@@ -451,6 +452,12 @@ class Workload:
         if step == "open":
             if len(self._open) < 3:
                 self._open_another()
+        elif step == "all":
+            while len(self._open) < 3:
+                self._open_another()
+            for each in self._open:
+                self._stage(each, 1)
+                driver.flush(each)
         elif step == "close":
             self._open.remove(process)
             driver.close(process)

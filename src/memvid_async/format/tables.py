@@ -21,6 +21,8 @@ from ..values import decode_value
 CONTENT_ROW = struct.Struct("<32sQ")
 MARK_ROW = struct.Struct("<QQ")
 _HELD_ROW = struct.Struct("<16sII")
+# A TOC holds fifteen fields and up to a chunk of offsets for each open session.
+_MOST_ITEMS = 2**22
 
 
 class Table(IntEnum):
@@ -87,7 +89,7 @@ def decode_page(payload: bytes) -> tuple[Table, int, Any]:
 
     :raises ValueError: when the payload is no page.
     """
-    table, previous, rows = _fields(decode_value(payload), 3)
+    table, previous, rows = _fields(decode_value(payload, most=_MOST_ITEMS), 3)[:3]
     _ints([table, previous], 2)
     if table == Table.SESSIONS:
         _fields(rows, 0)
@@ -131,6 +133,10 @@ def read_session_row(row: Any) -> Placed:
     _ints([number, created, last, actions, checkpoints, unmarked, chunk], 7)
     if not (isinstance(session_id, bytes) and len(session_id) == 16):
         raise ValueError("a session row has a bad id")
+    if not (name is None or isinstance(name, str)) or not (ended is None or type(ended) is int):
+        raise ValueError("a session row has a bad name or end")
+    if ended is None:
+        _fields(fields, 15)
     config = recording_config(interval, most)
     info = SessionInfo(number, UUID(bytes=session_id), name, created, ambient is True, config)
     held, offsets = NOTHING_HELD, tuple[int, ...]()
@@ -174,10 +180,14 @@ def decode_toc(payload: bytes, generation: int) -> Toc:
 
     :raises ValueError: when the payload is no TOC.
     """
-    fields = _fields(decode_value(payload), 13)
+    fields = _fields(decode_value(payload, most=_MOST_ITEMS), 13)
     sequence, time_ns, ambient, frames, memory_hash, beyond = fields[:6]
     opened, ended, deleted, pages, contents, marks, content_count = fields[6:13]
     _ints([sequence, time_ns, frames, ambient or 0, content_count])
+    if not (isinstance(memory_hash, bytes) and len(memory_hash) == 32):
+        raise ValueError("a TOC has a bad memory hash")
+    if not (ambient is None or type(ambient) is int):
+        raise ValueError("a TOC has a bad ambient session")
     check_rows(contents, CONTENT_ROW)
     check_rows(marks, MARK_ROW)
     state = State(

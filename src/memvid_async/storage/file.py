@@ -99,6 +99,8 @@ class FileStorage:
         except OSError as error:
             if error.errno == errno.ELOOP:
                 raise NotAStoreError(f"{path} is a symbolic link; name the file itself") from None
+            if error.errno == errno.ENXIO:
+                raise NotAStoreError(f"{path} is not a regular file") from None
             if error.errno in _READ_ONLY_ERRNOS and not read_only:
                 raise StoreReadOnlyError(f"{path} cannot be written: {error.strerror}") from error
             raise StoreFailedError(f"{path} cannot be opened: {error}") from error

@@ -1,0 +1,466 @@
+"""Seeded bugs in storage, recovery, locking, journal and index, and which check finds each.
+
+    python -m tests.crash.mutants             every check against every mutant: a table
+    python -m tests.crash.mutants slot        those with "slot" in their name
+
+The exit status is 1 if a mutant survives, or if a check fails without one.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from contextlib import contextmanager, nullcontext, suppress
+from random import Random
+from typing import Any
+
+import pytest
+from attrs import frozen
+
+from memvid_async import StoreFailedError, journal, logfile
+from memvid_async.format import header, segment
+from memvid_async.format.codec import encode_events
+from memvid_async.index import Index
+from memvid_async.journal import Flushed, Journal
+from memvid_async.logfile import LogFile, Recovery
+from memvid_async.storage import FileStorage
+from memvid_async.storage import file as file_module
+from tests.crash import test_rules
+from tests.crash.explore import Effort, Explorer
+from tests.crash.failures import Run, calls_of, faults
+from tests.crash.oracle import Values
+from tests.crash.simos import file_opener, simulated_calls
+from tests.crash.workload import small_bounds
+
+Patch = pytest.MonkeyPatch
+
+QUICK = Effort(images=(60, 10, 4), nested=(1, 0, 0), every=(2, 1, 1))
+QUICK_SEEDS = 6
+# Of the faults, each so-manieth.
+QUICK_FAULTS = 3
+
+
+# The checks: they raise something when they find a bug.
+
+
+def states() -> None:
+    """Crash states over the simulated disk."""
+    for seed in range(QUICK_SEEDS):
+        Explorer(seed, QUICK).run()
+
+
+def files() -> None:
+    """The same through ``FileStorage``."""
+    with simulated_calls() as system:
+        for seed in range(QUICK_SEEDS):
+            Explorer(seed, QUICK, file_opener(system)).run()
+
+
+def failures() -> None:
+    """Failing calls."""
+    with simulated_calls() as system, small_bounds(Random("1")):
+        values = Values()
+        for at, fault in enumerate(faults(calls_of(system))):
+            if at % QUICK_FAULTS == 0:
+                Run(system, fault, values).run()
+
+
+def rules() -> None:
+    """The hand-made files of ``test_rules.py``."""
+    for name, test in vars(test_rules).items():
+        if name.startswith("test_"):
+            arguments = [{}]
+            for mark in getattr(test, "pytestmark", []):
+                names, values = mark.args
+                arguments = [{names: value} for value in values]
+            for given in arguments:
+                test(**given)
+
+
+CHECKS: dict[str, Callable[[], None]] = {
+    "rules": rules,
+    "failures": failures,
+    "states": states,
+    "files": files,
+}
+
+
+@frozen
+class Mutant:
+    """``seed`` puts the bug in; ``found_by`` is the cheapest check that finds it."""
+
+    name: str
+    found_by: str
+    seed: Callable[[Patch], None]
+
+
+def replaces(owner: Any, name: str, new: Any) -> Callable[[Patch], None]:
+    return lambda patch: patch.setattr(owner, name, new)
+
+
+def nothing(*_: Any, **__: Any) -> None:
+    """What was to be done is not."""
+
+
+# Storage.
+
+
+def sync_again(self: FileStorage) -> None:
+    try:
+        _file_sync(self)
+    except StoreFailedError:
+        _file_sync(self)
+
+
+_file_sync, _file_write, _file_size = FileStorage.sync, FileStorage.write, FileStorage.size
+_file_sync_directory, _file_truncate = FileStorage.sync_directory, FileStorage.truncate
+
+
+def hide(call: Callable[..., Any]) -> Callable[..., Any]:
+    def hiding(*given: Any) -> None:
+        with suppress(StoreFailedError):
+            call(*given)
+
+    return hiding
+
+
+def write_once(self: FileStorage, offset: int, data: bytes) -> None:
+    with file_module._mapped("writing"):
+        file_module.os.pwrite(self._descriptor, data, offset)
+
+
+def read_once(self: FileStorage, offset: int, length: int) -> bytes:
+    with file_module._mapped("reading"):
+        return file_module.os.pread(self._descriptor, length, offset)
+
+
+def size_at_first(self: FileStorage) -> int:
+    if not hasattr(self, "first_size"):
+        self.first_size = _file_size(self)  # type: ignore[attr-defined]
+    return self.first_size  # type: ignore[attr-defined]
+
+
+def install_unsynced(patch: Patch) -> None:
+    def install(self: FileStorage) -> None:
+        with pytest.MonkeyPatch.context() as inner:
+            inner.setattr(FileStorage, "sync_directory", nothing)
+            before(self)
+
+    before = FileStorage.install
+    patch.setattr(FileStorage, "install", install)
+
+
+def sync_but_successors(self: FileStorage) -> None:
+    if not self._path.name.endswith(".compact"):
+        _file_sync(self)
+
+
+STORAGE = (
+    Mutant("no fsync", "files", replaces(FileStorage, "sync", nothing)),
+    Mutant("no directory fsync", "files", replaces(FileStorage, "sync_directory", nothing)),
+    Mutant("fsync error ignored", "failures", replaces(FileStorage, "sync", hide(_file_sync))),
+    Mutant("failed fsync tried again", "failures", replaces(FileStorage, "sync", sync_again)),
+    Mutant("write error ignored", "failures", replaces(FileStorage, "write", hide(_file_write))),
+    Mutant("short write ignored", "failures", replaces(FileStorage, "write", write_once)),
+    Mutant("short read ignored", "failures", replaces(FileStorage, "read", read_once)),
+    Mutant(
+        "the system's errors get out",
+        "failures",
+        replaces(file_module, "_mapped", lambda _: nullcontext()),
+    ),
+    Mutant("lock not taken", "rules", replaces(FileStorage, "lock", nothing)),
+    Mutant("lock not let go", "files", replaces(FileStorage, "unlock", nothing)),
+    Mutant("cut does nothing", "files", replaces(FileStorage, "truncate", nothing)),
+    Mutant("size of the opening trusted", "files", replaces(FileStorage, "size", size_at_first)),
+    Mutant(
+        "a replaced file taken for current",
+        "rules",
+        replaces(FileStorage, "is_current", lambda _: True),
+    ),
+    Mutant("new file installed unsynced", "files", install_unsynced),
+    Mutant(
+        "successor renamed before its sync",
+        "files",
+        replaces(FileStorage, "sync", sync_but_successors),
+    ),
+    Mutant(
+        "a killed compaction's file left",
+        "files",
+        replaces(FileStorage, "discard_successor", nothing),
+    ),
+)
+
+
+# Writing.
+
+
+@contextmanager
+def call_replaced(storage: Any, name: str, new: Callable[..., Any]) -> Any:
+    """One object's method is another for a while."""
+    setattr(storage, name, new)
+    try:
+        yield
+    finally:
+        delattr(storage, name)
+
+
+_write_out, _append = LogFile.write_out, LogFile.append
+
+
+def write_out_unsynced(self: LogFile) -> None:
+    with call_replaced(self.storage, "sync", nothing):
+        _write_out(self)
+
+
+def write_out_unlocked(self: LogFile) -> None:
+    sync = self.storage.sync
+
+    def unlock_and_sync() -> None:
+        self.storage.unlock()
+        sync()
+
+    with call_replaced(self.storage, "sync", unlock_and_sync):
+        _write_out(self)
+
+
+def slot_first(self: LogFile) -> None:
+    if self._toc is not None:
+        start = self.storage.read(0, header.LOG_START)
+        place = header.next_slot_offset(start, self._salt)
+        self.storage.write(place, self._toc.encode(self._salt))
+    _write_out(self)
+
+
+def in_pieces(self: LogFile, kind: Any, payload: bytes, events: Any) -> int:
+    if kind != segment.SegmentKind.EVENTS:
+        return _append(self, kind, payload, events)
+    return sum(_append(self, kind, encode_events([event]), [event]) for event in events)
+
+
+def over_the_newest(start: bytes, salt: int) -> int:
+    return sum(header.SLOT_OFFSETS) - header.next_slot_offset(start, salt)
+
+
+def created_unsynced(patch: Patch) -> None:
+    def create(cls: Any, storage: Any, given: Any) -> LogFile:
+        storage.write(0, given.encode())
+        return cls(storage, given, read_only=False)
+
+    patch.setattr(LogFile, "create", classmethod(create))
+
+
+def not_poisoned(patch: Patch) -> None:
+    patch.setattr(Journal, "fail", nothing)
+
+
+WRITING = (
+    Mutant("ack before fsync", "states", replaces(LogFile, "write_out", write_out_unsynced)),
+    Mutant("lock let go before fsync", "states", replaces(LogFile, "write_out", write_out_unlocked)),
+    Mutant("slot written before its TOC", "states", replaces(LogFile, "write_out", slot_first)),
+    Mutant(
+        "slot over the newest", "states", replaces(logfile, "next_slot_offset", over_the_newest)
+    ),
+    Mutant("one command in several segments", "states", replaces(LogFile, "append", in_pieces)),
+    Mutant("header not synced", "states", created_unsynced),
+    Mutant("failure forgotten", "failures", not_poisoned),
+    Mutant(
+        "tail not re-read under the lock",
+        "rules",
+        replaces(Journal, "follow", lambda _: Flushed([], [])),
+    ),
+    Mutant("time goes back", "states", replaces(Journal, "_now", lambda self: self._config.clock() % 977)),
+)
+
+
+# Recovery.
+
+_look_behind, _catch_up, _load_toc = LogFile._look_behind, LogFile.catch_up, LogFile._load_toc
+_parse, _decode_slots = segment.parse, header.decode_slots
+
+
+def cut_nothing(self: LogFile, size: int) -> None:
+    with call_replaced(self.storage, "truncate", nothing):
+        _look_behind(self, size)
+
+
+def cut_unsynced(self: LogFile, size: int) -> None:
+    with call_replaced(self.storage, "sync", nothing):
+        _look_behind(self, size)
+
+
+def cut_too_much(self: LogFile, size: int) -> None:
+    truncate = self.storage.truncate
+    with call_replaced(self.storage, "truncate", lambda end: truncate(end // 512 * 512)):
+        _look_behind(self, size)
+
+
+def cut_silently(self: LogFile, size: int) -> None:
+    _look_behind(self, size)
+    self.recovery = Recovery(0, 0)
+
+
+def trust_size(self: LogFile, content: Any) -> Any:
+    events = _catch_up(self, content)
+    self._end = self._written = max(self._end, self.storage.size())
+    return events
+
+
+def toc_without_tail(self: LogFile, content: Any) -> Any:
+    return [] if self._end > header.LOG_START and not self.recovery.offset else _catch_up(self, content)
+
+
+def unchecked(data: bytes, position: int, base: int, salt: int) -> Any:
+    """A segment whose length fits is taken."""
+    start = position + segment.HEAD_SIZE
+    if start > len(data):
+        return None
+    length, previous, packed = segment._REST.unpack_from(data, position + 4)
+    end, kind = start + length, packed >> 56
+    if not length or end > len(data) or kind not in tuple(segment.SegmentKind):
+        return None
+    sequence = packed & segment._SEQUENCE_MASK
+    checksum = int.from_bytes(data[position : position + 4], "little")
+    return segment.Segment(
+        kind, sequence, data[start:end], base + position, base + end, previous, checksum
+    )
+
+
+def zeros_taken(data: bytes, position: int, base: int, salt: int) -> Any:
+    """Zeros are a segment of nothing."""
+    found = _parse(data, position, base, salt)
+    end = position + segment.HEAD_SIZE
+    if found is None and end <= len(data) and not any(data[position:end]):
+        return segment.Segment(0, 0, b"", base + position, base + end, 0, 0)
+    return found
+
+
+def head_only(data: bytes, position: int, base: int, salt: int) -> Any:
+    """The payload is not looked at: a head that was written proves the rest."""
+    found = unchecked(data, position, base, salt)
+    whole = _parse(data, position, base, salt)
+    return whole or (found if found is not None and found.kind == 1 else None)
+
+
+_scan = segment.scan
+
+
+def unchained(read: Any, start: int, end: int, _: Any, salt: int) -> Any:
+    return _scan(read, start, end, None, salt)
+
+
+def slots_unchecked(data: bytes, salt: int) -> Any:
+    found = [
+        header.Slot(*header._SLOT.unpack_from(data, offset)) for offset in header.SLOT_OFFSETS
+    ]
+    return tuple(slot if slot.offset >= header.LOG_START else None for slot in found)
+
+
+def toc_ignored_if_damaged(self: LogFile, slot: Any) -> None:
+    with suppress(Exception):
+        _load_toc(self, slot)
+
+
+def gaps_taken(patch: Patch) -> None:
+    fold = LogFile._fold
+
+    def accepting(self: LogFile, found: Any, content: Any) -> Any:
+        expected = self.state.last_sequence + 1
+        moved = segment.Segment(
+            found.kind, expected, found.payload, found.offset, found.end, found.previous,
+            found.checksum,
+        )
+        return fold(self, moved, content)
+
+    patch.setattr(LogFile, "_fold", accepting)
+
+
+def anything_is_new(start: bytes, size: int) -> bool:
+    return size <= header.LOG_START or not start.startswith(header.MAGIC)
+
+
+RECOVERY = (
+    Mutant("torn tail not cut", "states", replaces(LogFile, "_look_behind", cut_nothing)),
+    Mutant("cut not synced", "states", replaces(LogFile, "_look_behind", cut_unsynced)),
+    Mutant("cut too much", "states", replaces(LogFile, "_look_behind", cut_too_much)),
+    Mutant("cut without telling", "states", replaces(LogFile, "_look_behind", cut_silently)),
+    Mutant("log's end taken from the size", "states", replaces(LogFile, "catch_up", trust_size)),
+    Mutant("tail behind the TOC not folded", "states", replaces(LogFile, "catch_up", toc_without_tail)),
+    Mutant("checksum not compared", "states", replaces(segment, "parse", unchecked)),
+    Mutant("payload not in the checksum", "states", replaces(segment, "parse", head_only)),
+    Mutant("reserved zeros taken for segments", "states", replaces(segment, "parse", zeros_taken)),
+    Mutant("checksums not chained", "rules", replaces(logfile, "scan", unchained)),
+    Mutant("slot's checksum not compared", "states", replaces(header, "decode_slots", slots_unchecked)),
+    Mutant("damaged TOC passed over", "rules", replaces(LogFile, "_load_toc", toc_ignored_if_damaged)),
+    Mutant("gap in the sequence taken", "rules", gaps_taken),
+    Mutant("any file taken for a new one", "rules", replaces(journal, "is_unfinished", anything_is_new)),
+    Mutant(
+        "killed creation not recognised",
+        "states",
+        replaces(journal, "is_unfinished", lambda _, size: size == 0),
+    ),
+)
+
+
+# The index.
+
+
+def page_kept(self: Index, table: Any, offset: int) -> None:
+    self._pages[table] = offset
+
+
+def contents_forgotten(self: Index) -> None:
+    self._load_contents = None
+
+
+def chunk_forgotten(self: Index, number: int, offset: int) -> None:
+    self.positions[number] = (offset, self.positions[number][1])
+
+
+INDEX = (
+    Mutant("rows in a page and in the TOC too", "states", replaces(Index, "_page_written", page_kept)),
+    Mutant("contents of the file not loaded", "states", replaces(Index, "load_contents", contents_forgotten)),
+    Mutant("positions written twice", "states", replaces(Index, "_positions_written", chunk_forgotten)),
+    Mutant("no positions", "states", replaces(Index, "save_positions", nothing)),
+)
+
+MUTANTS = (*STORAGE, *WRITING, *RECOVERY, *INDEX)
+
+
+def finds(check: str, mutant: Mutant | None) -> str | None:
+    """What a check says of a mutant; None when it finds nothing."""
+    with pytest.MonkeyPatch.context() as patch:
+        if mutant is not None:
+            mutant.seed(patch)
+        try:
+            CHECKS[check]()
+        except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001 - whatever it finds
+            return f"{type(error).__name__}: {str(error) or repr(error)}".splitlines()[0]
+    return None
+
+
+def main(wanted: str = "") -> int:
+    """Hold every mutant against every check, and print who finds it."""
+    for check in CHECKS:
+        found = finds(check, None)
+        if found is not None:
+            print(f"without a mutant, {check} finds: {found}")
+            return 1
+    survivors = []
+    for mutant in MUTANTS:
+        if wanted in mutant.name:
+            start = time.perf_counter()
+            found = {check: finds(check, mutant) for check in CHECKS}
+            killers = [check for check, message in found.items() if message is not None]
+            if mutant.found_by not in killers:
+                survivors.append(mutant.name)
+            message = found[mutant.found_by] or "NOT FOUND"
+            seconds = time.perf_counter() - start
+            print(f"| {mutant.name} | {', '.join(killers) or '-'} | {message:.90} | {seconds:.1f} s |")
+            sys.stdout.flush()
+    print(f"\n{len(survivors)} survived{': ' if survivors else ''}{', '.join(survivors)}")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

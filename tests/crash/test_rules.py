@@ -1,0 +1,144 @@
+"""What a crash alone cannot show, each by the smallest file that does: damage and order. The
+mutants of ``mutants.py`` are held against these as well."""
+
+from random import Random
+from uuid import UUID
+
+import pytest
+
+from memvid_async import (
+    CorruptFileError,
+    MemvidAsyncError,
+    NotAStoreError,
+    StoreFailedError,
+    StoreLockedError,
+)
+from memvid_async.format.header import LOG_START
+from memvid_async.format.segment import SegmentKind, seal
+from memvid_async.journal import Journal
+from tests.asking import answers
+from tests.crash.oracle import HEADER_BYTES, History, newest_slot, parse_log
+from tests.crash.simfs import SimDisk, SimStorage
+from tests.crash.simos import SimFileStorage, simulated_calls
+from tests.crash.workload import NAME, Driver, Time, fixed_config, sim_opener, small_bounds
+from tests.naive import FIRST_TIME, ask, start
+
+CONFIG = fixed_config(Time(), 1)
+
+
+def grown(texts, first_id=1):
+    """A file with one ask per text, and what happened in it."""
+    driver = Driver(SimDisk(), History(), 0, first_id, sim_opener)
+    process = driver.open(1)
+    driver.commit(process, [start(1)], FIRST_TIME)
+    for at, text in enumerate(texts):
+        driver.commit(process, [ask(1, text)], FIRST_TIME + 1_000_000 * (at + 1))
+    driver.kill(process)
+    return bytes(driver.disk.names[NAME].cache), driver.history
+
+
+def opened(data, *, read_only=True):
+    return Journal.open(
+        SimStorage(SimDisk(((NAME, data),)), NAME, read_only=read_only),
+        CONFIG,
+        read_only=read_only,
+    )
+
+
+def with_bytes(data, offset, new):
+    return data[:offset] + new + data[offset + len(new) :]
+
+
+def test_a_segment_of_an_older_tail_does_not_come_back():
+    # The same creation twice: the same salt. The third ask stands in both at the same place.
+    old, _ = grown(["one", "two", "six"])
+    new, history = grown(["one", "ten", "six"])
+    (*_, before_last, _) = parse_log(new)[0]
+    ghost = with_bytes(new, before_last, old[before_last:])
+    journal = opened(ghost)
+    assert journal.view.end == before_last
+    assert answers(journal) == history.known[3]
+
+
+def test_a_gap_in_the_sequence_is_damage():
+    data, _ = grown(["one"])
+    ends, events = parse_log(data)
+    salt = int.from_bytes(data[HEADER_BYTES - 4 : HEADER_BYTES], "little")
+    previous = int.from_bytes(data[ends[-2] : ends[-2] + 4], "little")
+    payload = data[ends[-2] + 20 : ends[-1]]
+    head, _ = seal(SegmentKind.EVENTS, events[-1] + 2, payload, previous, salt)
+    with pytest.raises(CorruptFileError):
+        opened(with_bytes(data, ends[-1], head + payload))
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_damage_below_a_slot_is_told_and_nothing_is_cut(read_only):
+    with small_bounds(Random(0)):
+        data, _ = grown(["text " * 10] * 12)
+        toc = newest_slot(data)
+        assert toc
+        for offset in (toc, toc + 30):
+            harmed = with_bytes(data, offset, bytes([data[offset] ^ 1]))
+            disk = SimDisk(((NAME, harmed),))
+            with pytest.raises(CorruptFileError):
+                Journal.open(
+                    SimStorage(disk, NAME, read_only=read_only), CONFIG, read_only=read_only
+                )
+            assert disk.names[NAME].cache == harmed
+        with pytest.raises(CorruptFileError):
+            opened(data[:toc], read_only=read_only)
+
+
+@pytest.mark.parametrize("data", [b"hello", b"x" * LOG_START, b"MV2\0" * 1000, b"\0" * 5000 + b"x"])
+def test_another_kind_of_file_is_refused_and_left_alone(data):
+    disk = SimDisk(((NAME, data),))
+    with pytest.raises(NotAStoreError):
+        Journal.open(SimStorage(disk, NAME), CONFIG)
+    assert disk.names[NAME].cache == data
+
+
+def test_one_holds_the_lock_and_others_wait():
+    with simulated_calls() as system:
+        disk = SimDisk()
+        one, other = (SimFileStorage.on(system, disk, read_only=False) for _ in range(2))
+        one.lock(0)
+        with pytest.raises(StoreLockedError):
+            other.lock(0)
+        one.unlock()
+        other.lock(0)
+        other.close()
+        one.lock(0)
+
+
+@pytest.mark.parametrize("what", ["deleted", "replaced"])
+def test_a_file_that_is_gone_is_not_written(what):
+    with simulated_calls() as system:
+        disk = SimDisk()
+        storage = SimFileStorage.on(system, disk, read_only=False)
+        journal = Journal.open(storage, CONFIG)
+        ghost = disk.names[NAME]
+        disk.unlink(NAME)
+        if what == "replaced":
+            other, _ = grown(["one"], first_id=77)
+            disk.create(NAME).write(0, other)
+        before = bytes(ghost.cache)
+        with pytest.raises(StoreFailedError):
+            journal.commit([start(2)])
+        assert bytes(ghost.cache) == before
+
+
+def test_a_writer_decides_on_what_another_wrote():
+    driver = Driver(SimDisk(), History(), 0, 1, sim_opener)
+    one, other = driver.open(1), driver.open(2)
+    driver.commit(one, [start(1, ambient=True)], FIRST_TIME)
+    driver.commit(other, [start(2, ambient=True)], FIRST_TIME + 1000)
+    driver.commit(one, [ask(1, "x"), start(1)], FIRST_TIME + 2000)
+    assert len(driver.history) == 2
+
+
+def test_a_refusal_is_typed_and_names_what_to_do():
+    disk = SimDisk()
+    journal = Journal.open(SimStorage(disk, NAME), CONFIG)
+    journal.fail(MemvidAsyncError("for a test"))
+    with pytest.raises(StoreFailedError, match="open the file again"):
+        journal.commit([start(UUID(int=5).int)])
