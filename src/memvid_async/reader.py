@@ -7,6 +7,7 @@ with a :class:`View`, so that what it sees is one consistent prefix of the log.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
@@ -281,8 +282,8 @@ class Reader:
             raise SessionNotFoundError(session_id)
         events, _ = self.session_events(view, found.info.number)
         session = project_session(found, events, self._version)
-        if any(action.index != i for i, action in enumerate(session.actions)):
-            raise CorruptFileError(0, f"actions of session {session_id} are missing")
+        if any(later.index <= action.index for action, later in pairwise(session.actions)):
+            raise CorruptFileError(0, f"actions of session {session_id} are out of order")
         return session
 
     def messages(self, view: View, action: Action) -> list[Any]:
@@ -315,7 +316,10 @@ class Reader:
             raise InvalidValueError(f"action {action.index} has no messages")
         try:
             return restore_messages(action.index, asks.__getitem__, content)
-        except (ValueError, KeyError, TypeError) as error:
+        except KeyError:
+            # Only a recovery leaves a reference to what is gone.
+            raise ContentNotFoundError("an earlier ask that held some of them is gone") from None
+        except (ValueError, TypeError) as error:
             raise CorruptFileError(segment.offset, f"messages refer wrongly: {error}") from None
 
 

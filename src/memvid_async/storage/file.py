@@ -104,9 +104,14 @@ class FileStorage:
             if error.errno in _READ_ONLY_ERRNOS and not read_only:
                 raise StoreReadOnlyError(f"{path} cannot be written: {error.strerror}") from error
             raise StoreFailedError(f"{path} cannot be opened: {error}") from error
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        try:
+            with _mapped("looking at the file"):
+                regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+            if not regular:
+                raise NotAStoreError(f"{path} is not a regular file")
+        except BaseException:
             os.close(descriptor)
-            raise NotAStoreError(f"{path} is not a regular file")
+            raise
         return cls(path, descriptor, read_only=read_only)
 
     def size(self) -> int:
@@ -208,7 +213,8 @@ class FileStorage:
             there = self._path.lstat()
         except OSError:
             return False
-        here = os.fstat(self._descriptor)
+        with _mapped("looking at the file"):
+            here = os.fstat(self._descriptor)
         return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
 
     def reopen(self) -> FileStorage:
