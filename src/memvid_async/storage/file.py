@@ -107,11 +107,13 @@ class FileStorage:
         try:
             with _mapped("looking at the file"):
                 regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
-            if not regular:
-                raise NotAStoreError(f"{path} is not a regular file")
         except BaseException:
-            os.close(descriptor)
+            with suppress(OSError):
+                os.close(descriptor)
             raise
+        if not regular:
+            os.close(descriptor)
+            raise NotAStoreError(f"{path} is not a regular file")
         return cls(path, descriptor, read_only=read_only)
 
     def size(self) -> int:
@@ -256,4 +258,5 @@ class FileStorage:
         if self._descriptor >= 0:
             descriptor, self._descriptor = self._descriptor, -1
             self._locked = False
-            os.close(descriptor)
+            with _mapped("closing the file"):
+                os.close(descriptor)
