@@ -62,3 +62,16 @@ def demo(session: nox.Session) -> None:
     """Run the README's demonstration."""
     session.install(".[cli]")
     session.run("memvid-async", "demo", *session.posargs)
+
+
+@nox.session
+def torture(session: nox.Session) -> None:
+    """Kill writers 10,000 times, also at the Nth system call, then cut the power 2,000 times."""
+    session.install("-e", ".[test]")
+    session.run("python", "-m", "tests.torture", "--kills", "10000", *session.posargs)
+    session.run("python", "-m", "tests.torture", "--strace", "--kills", "500", *session.posargs)
+    for kind in ("ext4", "xfs"):
+        powercut = ("python", "-m", "tests.torture.powercut", "--file-system", kind)
+        session.run(*powercut, "--cuts", "2000")
+        # Without the sync it must lose something, or it proves nothing.
+        session.run(*powercut, "--cuts", "50", "--no-sync")

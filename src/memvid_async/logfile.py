@@ -171,7 +171,7 @@ class LogFile:
                 self.index.note_derived(segment)
                 return []
             if events[0].time_ns < self.state.last_time_ns:
-                raise CorruptFileError(segment.offset, "time goes back")  # noqa: TRY301
+                raise CorruptFileError(segment.offset, "time goes back")
             self.take_in(events, segment.offset)
         except (ValueError, KeyError) as error:
             raise CorruptFileError(segment.offset, str(error)) from None

@@ -22,9 +22,9 @@ from tests.crash.oracle import (
     Crash,
     History,
     Truth,
+    Values,
     demand,
     expect_open,
-    Values,
 )
 from tests.crash.simfs import Frozen, Image, SimDisk, UndisciplinedError, images, torn
 from tests.crash.workload import (

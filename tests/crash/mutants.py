@@ -256,7 +256,9 @@ def not_poisoned(patch: Patch) -> None:
 
 WRITING = (
     Mutant("ack before fsync", "states", replaces(LogFile, "write_out", write_out_unsynced)),
-    Mutant("lock let go before fsync", "states", replaces(LogFile, "write_out", write_out_unlocked)),
+    Mutant(
+        "lock let go before fsync", "states", replaces(LogFile, "write_out", write_out_unlocked)
+    ),
     Mutant("slot written before its TOC", "states", replaces(LogFile, "write_out", slot_first)),
     Mutant(
         "slot over the newest", "states", replaces(logfile, "next_slot_offset", over_the_newest)
@@ -269,7 +271,11 @@ WRITING = (
         "rules",
         replaces(Journal, "follow", lambda _: Flushed([], [])),
     ),
-    Mutant("time goes back", "states", replaces(Journal, "_now", lambda self: self._config.clock() % 977)),
+    Mutant(
+        "time goes back",
+        "states",
+        replaces(Journal, "_now", lambda self: self._config.clock() % 977),
+    ),
 )
 
 
@@ -307,7 +313,11 @@ def trust_size(self: LogFile, content: Any) -> Any:
 
 
 def toc_without_tail(self: LogFile, content: Any) -> Any:
-    return [] if self._end > header.LOG_START and not self.recovery.offset else _catch_up(self, content)
+    return (
+        []
+        if self._end > header.LOG_START and not self.recovery.offset
+        else _catch_up(self, content)
+    )
 
 
 def unchecked(data: bytes, position: int, base: int, salt: int) -> Any:
@@ -350,9 +360,7 @@ def unchained(read: Any, start: int, end: int, _: Any, salt: int) -> Any:
 
 
 def slots_unchecked(data: bytes, salt: int) -> Any:
-    found = [
-        header.Slot(*header._SLOT.unpack_from(data, offset)) for offset in header.SLOT_OFFSETS
-    ]
+    found = [header.Slot(*header._SLOT.unpack_from(data, offset)) for offset in header.SLOT_OFFSETS]
     return tuple(slot if slot.offset >= header.LOG_START else None for slot in found)
 
 
@@ -367,7 +375,12 @@ def gaps_taken(patch: Patch) -> None:
     def accepting(self: LogFile, found: Any, content: Any) -> Any:
         expected = self.state.last_sequence + 1
         moved = segment.Segment(
-            found.kind, expected, found.payload, found.offset, found.end, found.previous,
+            found.kind,
+            expected,
+            found.payload,
+            found.offset,
+            found.end,
+            found.previous,
             found.checksum,
         )
         return fold(self, moved, content)
@@ -385,15 +398,23 @@ RECOVERY = (
     Mutant("cut too much", "states", replaces(LogFile, "_look_behind", cut_too_much)),
     Mutant("cut without telling", "states", replaces(LogFile, "_look_behind", cut_silently)),
     Mutant("log's end taken from the size", "states", replaces(LogFile, "catch_up", trust_size)),
-    Mutant("tail behind the TOC not folded", "states", replaces(LogFile, "catch_up", toc_without_tail)),
+    Mutant(
+        "tail behind the TOC not folded", "states", replaces(LogFile, "catch_up", toc_without_tail)
+    ),
     Mutant("checksum not compared", "states", replaces(segment, "parse", unchecked)),
     Mutant("payload not in the checksum", "states", replaces(segment, "parse", head_only)),
     Mutant("reserved zeros taken for segments", "states", replaces(segment, "parse", zeros_taken)),
     Mutant("checksums not chained", "rules", replaces(logfile, "scan", unchained)),
-    Mutant("slot's checksum not compared", "states", replaces(header, "decode_slots", slots_unchecked)),
-    Mutant("damaged TOC passed over", "rules", replaces(LogFile, "_load_toc", toc_ignored_if_damaged)),
+    Mutant(
+        "slot's checksum not compared", "states", replaces(header, "decode_slots", slots_unchecked)
+    ),
+    Mutant(
+        "damaged TOC passed over", "rules", replaces(LogFile, "_load_toc", toc_ignored_if_damaged)
+    ),
     Mutant("gap in the sequence taken", "rules", gaps_taken),
-    Mutant("any file taken for a new one", "rules", replaces(journal, "is_unfinished", anything_is_new)),
+    Mutant(
+        "any file taken for a new one", "rules", replaces(journal, "is_unfinished", anything_is_new)
+    ),
     Mutant(
         "killed creation not recognised",
         "states",
@@ -418,9 +439,17 @@ def chunk_forgotten(self: Index, number: int, offset: int) -> None:
 
 
 INDEX = (
-    Mutant("rows in a page and in the TOC too", "states", replaces(Index, "_page_written", page_kept)),
-    Mutant("contents of the file not loaded", "states", replaces(Index, "load_contents", contents_forgotten)),
-    Mutant("positions written twice", "states", replaces(Index, "_positions_written", chunk_forgotten)),
+    Mutant(
+        "rows in a page and in the TOC too", "states", replaces(Index, "_page_written", page_kept)
+    ),
+    Mutant(
+        "contents of the file not loaded",
+        "states",
+        replaces(Index, "load_contents", contents_forgotten),
+    ),
+    Mutant(
+        "positions written twice", "states", replaces(Index, "_positions_written", chunk_forgotten)
+    ),
     Mutant("no positions", "states", replaces(Index, "save_positions", nothing)),
 )
 
@@ -456,7 +485,9 @@ def main(wanted: str = "") -> int:
                 survivors.append(mutant.name)
             message = found[mutant.found_by] or "NOT FOUND"
             seconds = time.perf_counter() - start
-            print(f"| {mutant.name} | {', '.join(killers) or '-'} | {message:.90} | {seconds:.1f} s |")
+            print(
+                f"| {mutant.name} | {', '.join(killers) or '-'} | {message:.90} | {seconds:.1f} s |"
+            )
             sys.stdout.flush()
     print(f"\n{len(survivors)} survived{': ' if survivors else ''}{', '.join(survivors)}")
     return 1 if survivors else 0

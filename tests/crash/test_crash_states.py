@@ -42,7 +42,6 @@ def explore(seeds, opener, quota):
 
 
 if SEED is None:
-
     # A shard's time limit allows for a machine ten times as slow as the one this was measured on.
     @pytest.mark.timeout(120 + QUOTA // 200)
     @pytest.mark.parametrize("shard", range(SHARDS))
