@@ -16,7 +16,7 @@ from attrs import evolve, frozen
 from .errors import CorruptFileError
 from .events import Event
 from .format.codec import ACTION_KINDS, DELETED, ERASED, STORED, content_references, decode_rows
-from .format.header import LOG_START
+from .format.header import LOG_START, MOST_GENERATIONS
 from .format.segment import Segment, SegmentKind, scan
 from .format.stubs import MOST_RUNS, decode_stubs, encode_stubs
 from .logfile import UNREAD, LogFile
@@ -144,6 +144,8 @@ def compact_into(
     :raises CorruptFileError: when the source is damaged; it stays as it is.
     """
     total = source.view.end
+    if source.header.generation == MOST_GENERATIONS:
+        raise CorruptFileError(12, "no file is compacted so often")
     header = evolve(source.header, generation=source.header.generation + 1)
     target = LogFile.create(storage, header)
     compactor = _Compactor(source, target)

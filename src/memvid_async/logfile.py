@@ -64,6 +64,8 @@ class LogFile:
         self._checksum = self._salt
         self._buffer: list[bytes] = []
         self._toc: Slot | None = None
+        # What another process wrote and may not have synced stands below the log's end.
+        self._unsynced = False
 
     # Opening.
 
@@ -88,6 +90,12 @@ class LogFile:
         file.catch_up(lambda _: UNREAD)
         if read_only:
             file._look_behind(storage.size())
+        elif slot is None:
+            # Whoever created the file may have been killed before it and its name were durable.
+            file._unsynced = True
+            storage.sync_directory()
+        # Nor may a killed writer's last events have been synced: nothing is built on them before.
+        file.write_out()
         return file
 
     def _load_toc(self, slot: Slot) -> None:
@@ -139,6 +147,7 @@ class LogFile:
             events += self._fold(segment, content)
             self._end = self._written = segment.end
             self._checksum = segment.checksum
+            self._unsynced = not self._read_only
         self._reserved = size
         if not self._read_only:
             self._look_behind(size)
@@ -262,7 +271,9 @@ class LogFile:
             if self._end > self._reserved:
                 self._reserve()
             self.storage.write(self._written, b"".join(self._buffer))
+        if self._buffer or self._unsynced:
             self.storage.sync()
+            self._unsynced = False
             self._buffer.clear()
             self._written = self._end
             self.index.all_written()

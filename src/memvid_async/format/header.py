@@ -18,6 +18,7 @@ LOG_START = 1536
 _HEADER = struct.Struct("<8sHHI16s")
 _CRC = struct.Struct("<I")
 _GENERATION_AT = 12
+MOST_GENERATIONS = 2**32 - 1
 _SLOT = struct.Struct("<QQ")
 SLOT_SIZE = _SLOT.size + _CRC.size
 
