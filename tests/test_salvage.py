@@ -233,7 +233,10 @@ def damage(data, how, place, *more):
     elif how == "copy":
         changed[place:place] = data[more[0] : more[0] + more[1]]
     else:
-        changed[place:place] = foreign()[more[0] : more[0] + more[1]]
+        # Its header or its segments: with both in their places, this would be the other file.
+        end = more[0] + more[1]
+        end = min(end, LOG_START) if more[0] < LOG_START else end
+        changed[place:place] = foreign()[more[0] : end]
     return bytes(changed)
 
 
