@@ -78,8 +78,9 @@ class Index:
             self._mark(events[0].sequence, offset)
         if number and type(events[0].payload) is not SessionDeleted:
             place = self.positions.get(number)
-            if place is None:
-                place = self.positions[number] = (0, [])
+            if place is None or place[1] is _NO_OFFSETS:
+                # An event behind a session's end is no writer's of ours; the list is shared.
+                place = self.positions[number] = (place[0] if place is not None else 0, [])
             place[1].append(offset)
             if len(place[1]) == CHUNK:
                 self._full.append(number)
