@@ -90,11 +90,11 @@ class LogFile:
         file.catch_up(lambda _: UNREAD)
         if read_only:
             file._look_behind(storage.size())
-        elif slot is None:
-            # Whoever created the file may have been killed before it and its name were durable.
-            file._unsynced = True
-            storage.sync_directory()
-        # Nor may a killed writer's last events have been synced: nothing is built on them before.
+            return file
+        # Whoever created the file, compacted it or appended to it may have been killed before its
+        # name and its last bytes were durable: nothing is built on them before they are.
+        storage.sync_directory()
+        file._unsynced = file._unsynced or slot is None
         file.write_out()
         return file
 

@@ -132,8 +132,8 @@ class Explorer:
             if disk is not None:
                 self.boundaries[kind] += 1
                 last = boundary.truths[-1]
-                (*_, view) = disk.views(NAME) or [b""]
-                truth = Truth.of(view, last.acked, last.history)
+                (*_, (view, durable)) = disk.views(NAME) or [(b"", b"")]
+                truth = Truth.of(view, last.acked, last.history, durable)
                 demand(truth.counts[-1] >= last.acked, "a kill lost what was acked")
                 self._live_on(SimDisk.thaw(disk), truth, truth.counts[-1], f"{path}/{kind}", 1)
 

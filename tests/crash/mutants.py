@@ -302,6 +302,12 @@ def cut_too_much(self: LogFile, size: int) -> None:
         _look_behind(self, size)
 
 
+def cut_zeros(self: LogFile, size: int) -> None:
+    _look_behind(self, size)
+    if self._end < size and not self.recovery.offset:
+        self.recovery = Recovery(size - self._end, self._end)
+
+
 def cut_silently(self: LogFile, size: int) -> None:
     _look_behind(self, size)
     self.recovery = Recovery(0, 0)
@@ -335,15 +341,6 @@ def unchecked(data: bytes, position: int, base: int, salt: int) -> Any:
     return segment.Segment(
         kind, sequence, data[start:end], base + position, base + end, previous, checksum
     )
-
-
-def zeros_taken(data: bytes, position: int, base: int, salt: int) -> Any:
-    """Zeros are a segment of nothing."""
-    found = _parse(data, position, base, salt)
-    end = position + segment.HEAD_SIZE
-    if found is None and end <= len(data) and not any(data[position:end]):
-        return segment.Segment(0, 0, b"", base + position, base + end, 0, 0)
-    return found
 
 
 def head_only(data: bytes, position: int, base: int, salt: int) -> Any:
@@ -404,7 +401,7 @@ RECOVERY = (
     ),
     Mutant("checksum not compared", "states", replaces(segment, "parse", unchecked)),
     Mutant("payload not in the checksum", "states", replaces(segment, "parse", head_only)),
-    Mutant("reserved zeros taken for segments", "states", replaces(segment, "parse", zeros_taken)),
+    Mutant("reserved zeros told as torn", "states", replaces(LogFile, "_look_behind", cut_zeros)),
     Mutant("checksums not chained", "rules", replaces(logfile, "scan", unchained)),
     Mutant(
         "slot's checksum not compared", "states", replaces(header, "decode_slots", slots_unchecked)

@@ -158,7 +158,7 @@ def newest_slot(data: bytes) -> int:
     """The offset of the TOC that opening has to start from; 0 for none."""
     salt = zlib.crc32(data[: HEADER_BYTES - 4])
     found = [0]
-    for at in SLOTS:
+    for at in SLOTS if len(data) >= LOG_START else ():
         offset = int.from_bytes(data[at : at + 8], "little")
         crc = int.from_bytes(data[at + 16 : at + 20], "little")
         if offset and zlib.crc32(data[at : at + 16], salt) == crc:
@@ -172,20 +172,22 @@ REFUSALS = (NotAStoreError, CorruptFileError, UnsupportedVersionError)
 @frozen
 class Truth:
     """What is true of a file at a moment: how processes see it, where its log may end and how many
-    steps lie before (-1: no whole number), how many were acked, and the history that led there."""
+    steps lie before (-1: no whole number), how many were acked, the history that led there, and
+    which TOC its durable slots name."""
 
     view: bytes
     ends: list[int]
     counts: list[int]
     acked: int
     history: History
+    slot: int = 0
 
     @classmethod
-    def of(cls, view: bytes, acked: int, history: History) -> Truth:
+    def of(cls, view: bytes, acked: int, history: History, durable: bytes = b"") -> Truth:
         generation = int.from_bytes(view[12:16], "little")
         ends, events = parse_log(view)
         counts = [history.places.get((generation, count), -1) for count in events]
-        return cls(view, ends, counts, acked, history)
+        return cls(view, ends, counts, acked, history, newest_slot(durable))
 
     def may_be_refused(self, data: bytes) -> bool:
         """The one exemption: garbage in the first sector of a file whose creation was never
@@ -224,6 +226,7 @@ def expect_open(truth: Truth, before: bytes, journal: Journal, after: bytes) -> 
     found = journal.view.end
     demand(found == end, "recovered up to byte {}, not {} (steps: {})", found, end, count)
     demand(count >= truth.acked, "{} steps of {} acked are there", count, truth.acked)
+    demand(newest_slot(after) >= truth.slot, "the slot that proves what was durable is lost")
     demand(after[LOG_START:end] == truth.view[LOG_START:end], "the log has other bytes")
     demand(not any(after[end:]), "a torn tail still stands behind the log")
     dropped = len(before[end:].rstrip(b"\0")) if len(before) > LOG_START else 0

@@ -120,11 +120,11 @@ class Frozen(NamedTuple):
     names: tuple[tuple[tuple[str, int], ...], ...]
     files: tuple[FrozenFile, ...]
 
-    def views(self, name: str) -> list[bytes]:
-        """What processes see in the files that may stand under a name after a cut; the one that
-        stands there now is the last."""
+    def views(self, name: str) -> list[tuple[bytes, bytes]]:
+        """The files that may stand under a name after a cut, the one that stands there now last:
+        what processes see in them, and what is durable of that."""
         numbers = dict.fromkeys(at for names in self.names for each, at in names if each == name)
-        return [self.files[at].view for at in numbers]
+        return [(self.files[at].view, self.files[at].durable) for at in numbers]
 
 
 # What a power cut leaves: names, and what stands under them.

@@ -174,8 +174,10 @@ class Driver:
 
     def note(self, label: str) -> None:
         frozen_disk = self.disk.freeze()
-        views = frozen_disk.views(NAME) or [b""]
-        truths = tuple(Truth.of(view, self.acked, self.history) for view in views)
+        views = frozen_disk.views(NAME) or [(b"", b"")]
+        truths = tuple(
+            Truth.of(view, self.acked, self.history, durable) for view, durable in views
+        )
         self.boundaries.append(Boundary(label, frozen_disk, truths))
 
     def _noted(self, what: str, file: SimFile | None) -> None:
@@ -288,7 +290,7 @@ class Driver:
 
     def settle(self) -> None:
         """See what is left of what was not acked when its process went."""
-        (*_, view) = self.disk.freeze().views(NAME) or [b""]
+        (*_, (view, _)) = self.disk.freeze().views(NAME) or [(b"", b"")]
         count = Truth.of(view, 0, self.history).counts[-1]
         demand(count >= self.acked, "{} of {} acked steps are left", count, self.acked)
         if count < len(self.history):
@@ -367,14 +369,13 @@ def pick_op(rng: Random, history: History, serial: int) -> Op:
         return commands.DeleteSession(naive.ids[rng.choice(ended or still_open)])
     if draw < 0.28:
         return commands.CreateCheckpoint(rng.choice((number, None)), None)
-    return pick_record(rng, number, serial, big=draw < 0.36)
+    return pick_record(rng, number, serial, big=draw < 0.38)
 
 
 def pick_record(rng: Random, number: int, serial: int, *, big: bool) -> Record:
     text = f"{serial:04d}" * rng.randint(1, 12)
     if big:
-        size = rng.choice((1024, 1100))
-        data = rng.choice((f"{serial % 3}" * size, f"{serial}".ljust(size, "é")))
+        data = rng.choice(("a" * 1024, "é" * 600, f"{serial}".ljust(1024, "b")))
         return Record(number, ActionKind.PUT, data, frames=(serial,))
     kind = rng.randrange(4)
     if kind == 0:
