@@ -33,8 +33,9 @@ if importlib.util.find_spec("uvloop"):
 MakeStore = Callable[..., Awaitable[Store]]
 
 
-# The simulated disk is being built for the next release and does not hold yet; run it by name.
-collect_ignore = ["crash"]
+# Not finished, run by name: what one process failed to sync and another builds on; recovering a
+# file into which segments of another store were spliced.
+collect_ignore = ["crash/test_call_failures.py", "crash/test_mutants.py", "test_salvage.py"]
 
 
 @pytest.fixture(scope="session", params=BACKENDS)

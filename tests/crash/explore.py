@@ -29,6 +29,7 @@ from tests.crash.oracle import (
 from tests.crash.simfs import Frozen, Image, SimDisk, UndisciplinedError, images, torn
 from tests.crash.workload import (
     NAME,
+    SAME,
     Boundary,
     Driver,
     Opener,
@@ -262,7 +263,7 @@ def any_op(history: History, serial: int) -> Op:
     still_open = [n for n, s in history.naive.sessions.items() if s["ended"] is None]
     if not still_open:
         return commands.StartSession(UUID(int=serial + (1 << 64)), "later", DEFAULT_RECORDING)
-    return Record(still_open[0], ActionKind.ASK, "later", "yes", detail=("o", "m"))
+    return Record(still_open[0], ActionKind.PUT, SAME, frames=(serial,))
 
 
 @contextmanager

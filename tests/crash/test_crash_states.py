@@ -15,7 +15,7 @@ from tests.crash.explore import Explorer
 from tests.crash.simos import file_opener, simulated_calls
 from tests.crash.workload import KINDS, sim_opener
 
-STATES = int(os.environ.get("CRASH_STATES", "250000" if os.environ.get("CI") else "15000"))
+STATES = int(os.environ.get("CRASH_STATES", "15000"))
 SHARDS = 10 if STATES >= 100_000 else 2
 QUOTA = STATES // SHARDS
 FIRST = int(os.environ.get("CRASH_FIRST", "0"))
