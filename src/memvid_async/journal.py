@@ -201,9 +201,7 @@ class Journal:
         :raises StoreFailedError, CorruptFileError, StoreReadOnlyError: see there.
         """
         self._check()
-        if self._read_only or self._file.state.beyond:
-            why = "it was opened read-only" if self._read_only else "a newer release wrote to it"
-            raise StoreReadOnlyError(f"the store cannot be written: {why}")
+        self._check_writable()
         mine = self._file.storage
         mine.lock(self._config.lock_timeout)
         moved: list[Event] = []
@@ -215,7 +213,17 @@ class Journal:
             self._file.index.load_contents()
         self._staged += foreign.events
         self._sizes += foreign.sizes
+        try:
+            self._check_writable()
+        except StoreReadOnlyError:
+            self._file.storage.unlock()
+            raise
         self._holding = True
+
+    def _check_writable(self) -> None:
+        if self._read_only or self._file.state.beyond:
+            why = "it was opened read-only" if self._read_only else "a newer release wrote to it"
+            raise StoreReadOnlyError(f"the store cannot be written: {why}")
 
     def stage(self, command: Command) -> Any:
         """Decide a command, fold its events and put them in line to be written.

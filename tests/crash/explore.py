@@ -19,7 +19,7 @@ from memvid_async.model import commands
 from tests.crash.oracle import (
     COMPACT,
     REFUSALS,
-    Crash,
+    BrokenPromiseError,
     History,
     Truth,
     Values,
@@ -79,7 +79,7 @@ class Explorer:
     def run(self) -> None:
         """Explore the whole seed.
 
-        :raises Crash: when a promise is broken; the message says how to see it again.
+        :raises BrokenPromiseError: when a promise is broken; the message says how to see it again.
         """
         try:
             with small_bounds(Random(f"bounds {self.seed}")), _without_collector():
@@ -88,10 +88,10 @@ class Explorer:
                 for at, boundary in enumerate(found):
                     self._cross(boundary, f"{at}", 0)
         except Exception as error:
-            if not isinstance(error, (Crash, UndisciplinedError)):
+            if not isinstance(error, (BrokenPromiseError, UndisciplinedError)):
                 error.add_note(self._replay())
                 raise
-            raise Crash(f"{error}\n{self._replay()}") from error
+            raise BrokenPromiseError(f"{error}\n{self._replay()}") from error
 
     def _replay(self) -> str:
         return (

@@ -15,7 +15,7 @@ from memvid_async.model import commands
 from tests.crash.oracle import (
     HEADER_BYTES,
     REFUSALS,
-    Crash,
+    BrokenPromiseError,
     History,
     Truth,
     Values,
@@ -90,8 +90,8 @@ class Run:
                     by_itself = len(self.system.failed) == before
                     demand(not by_itself, "failed without a cause: {!r}", error)
                     self._after_failure()
-            except Crash as crash:
-                raise Crash(f"in {name!r}: {crash}") from crash
+            except BrokenPromiseError as crash:
+                raise BrokenPromiseError(f"in {name!r}: {crash}") from crash
         self.system.arm(None)
         self.commit(0, (start(40),))
         self.close(0)
@@ -105,7 +105,7 @@ class Run:
             self.errors.append(error)
             return error
         except OSError as error:
-            raise Crash(f"not one of ours: {error!r}") from error
+            raise BrokenPromiseError(f"not one of ours: {error!r}") from error
         return None
 
     # Steps.

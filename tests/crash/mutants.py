@@ -46,7 +46,7 @@ QUICK_FAULTS = 3
 
 
 def states() -> None:
-    """Crash states over the simulated disk."""
+    """BrokenPromiseError states over the simulated disk."""
     for seed in range(QUICK_SEEDS):
         Explorer(seed, QUICK).run()
 
@@ -270,7 +270,7 @@ WRITING = (
     Mutant(
         "tail not re-read under the lock",
         "rules",
-        replaces(Journal, "follow", lambda _: Flushed([], [])),
+        replaces(Journal, "_shared_out", lambda _, moved: Flushed(moved, [])),
     ),
     Mutant(
         "time goes back",
@@ -354,7 +354,9 @@ _scan = segment.scan
 
 
 def unchained(read: Any, start: int, end: int, _: Any, salt: int) -> Any:
-    return _scan(read, start, end, None, salt)
+    while found := next(_scan(read, start, end, None, salt), None):
+        yield found
+        start = found.end
 
 
 def slots_unchecked(data: bytes, salt: int) -> Any:

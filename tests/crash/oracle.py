@@ -27,13 +27,13 @@ SEGMENT_KINDS = {1: "events", 2: "positions", 3: "page", 4: "toc", 5: "stubs"}
 EVENTS, STUBS = 1, 5
 
 
-class Crash(AssertionError):
+class BrokenPromiseError(AssertionError):
     """A promise was broken."""
 
 
 def demand(truth: object, message: str, *values: Any) -> None:
     if not truth:
-        raise Crash(message.format(*values))
+        raise BrokenPromiseError(message.format(*values))
 
 
 class Compacted(enum.Enum):
@@ -261,7 +261,9 @@ def expect_answers(history: History, count: int, journal: Journal) -> None:
     expected, found = history.known[count], answers(journal)
     if found != expected:
         wrong = [key for key in expected if found.get(key) != expected[key]]
-        raise Crash(f"other answers after {count} steps: {wrong or set(found) - set(expected)}")
+        raise BrokenPromiseError(
+            f"other answers after {count} steps: {wrong or set(found) - set(expected)}"
+        )
     report = verified(journal)
     demand(report.ok, "the file does not verify: {}", report.problems)
     demand(report.event_count == len(expected["events",]), "verify counts other events")

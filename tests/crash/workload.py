@@ -36,7 +36,7 @@ from tests.crash.oracle import (
     LOG_START,
     SEGMENT_KINDS,
     Compacted,
-    Crash,
+    BrokenPromiseError,
     History,
     Truth,
     demand,
@@ -177,9 +177,7 @@ class Driver:
     def note(self, label: str) -> None:
         frozen_disk = self.disk.freeze()
         views = frozen_disk.views(NAME) or [(b"", b"")]
-        truths = tuple(
-            Truth.of(view, self.acked, self.history, durable) for view, durable in views
-        )
+        truths = tuple(Truth.of(view, self.acked, self.history, durable) for view, durable in views)
         self.boundaries.append(Boundary(label, frozen_disk, truths))
 
     def _noted(self, what: str, file: SimFile | None) -> None:
@@ -519,7 +517,7 @@ __all__ = [
     "NAME",
     "SAME",
     "Boundary",
-    "Crash",
+    "BrokenPromiseError",
     "Driver",
     "Opener",
     "Process",

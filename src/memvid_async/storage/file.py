@@ -30,7 +30,8 @@ def _mapped(doing: str) -> Iterator[None]:
     """The one place where the operating system's errors become ours."""
     try:
         yield
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        # ValueError: Python's own word for a descriptor that is closed.
         raise StoreFailedError(f"{doing} failed: {error}") from error
 
 
@@ -48,6 +49,8 @@ _OPEN: weakref.WeakSet[FileStorage] = weakref.WeakSet()
 
 def _close_in_child() -> None:
     for storage in list(_OPEN):
+        # Unlocking would take the lock from the parent, too; closing only drops the child's share.
+        storage._locked = False  # noqa: SLF001 - the class's own hook
         storage.close()
 
 
@@ -137,10 +140,13 @@ class FileStorage:
     def write(self, offset: int, data: bytes) -> None:
         """All of ``data`` at ``offset``, in as many calls as the system makes of it."""
         with _mapped("writing"):
-            written = os.pwrite(self._descriptor, data, offset)
+            written = step = os.pwrite(self._descriptor, data, offset)
             while written < len(data):
+                if not step:
+                    raise OSError(errno.EIO, "the system wrote nothing")
                 rest = memoryview(data)[written:]
-                written += os.pwrite(self._descriptor, rest, offset + written)
+                step = os.pwrite(self._descriptor, rest, offset + written)
+                written += step
 
     def sync(self) -> None:
         """``fdatasync``: the data, and the length where it changed."""
@@ -176,7 +182,7 @@ class FileStorage:
                 if time.monotonic() >= deadline:
                     raise StoreLockedError(self._holder(), timeout) from None
                 time.sleep(next(pauses, _LOCK_PAUSES[-1]))
-            except OSError as error:
+            except (OSError, ValueError) as error:
                 raise StoreFailedError(f"locking failed: {error}") from error
             else:
                 self._locked = True
@@ -254,9 +260,11 @@ class FileStorage:
         return os.readlink(f"/proc/self/fd/{descriptor}")  # noqa: PTH115 - a Path costs four times as much
 
     def close(self) -> None:
-        """Close the descriptor, and with it let the lock go."""
+        """Let the lock go and close the descriptor."""
         if self._descriptor >= 0:
+            # A process that inherited the descriptor would otherwise keep the lock alive.
+            with suppress(StoreFailedError):
+                self.unlock()
             descriptor, self._descriptor = self._descriptor, -1
-            self._locked = False
             with _mapped("closing the file"):
                 os.close(descriptor)
