@@ -29,7 +29,7 @@ from memvid_async import (
     StoredMessages,
     Unknown,
 )
-from memvid_async.events import StoredContent, content_digest
+from memvid_async.content import StoredContent, content_digest
 from memvid_async.format.codec import (
     ACTION_KINDS,
     decode_events,

@@ -30,6 +30,7 @@ from .format.tables import (
     session_row,
     with_sessions,
 )
+from .model.evolve import FRAME_EVENTS
 from .model.state import SessionState, State
 
 # A TOC is due after this many bytes, or after so many times the size of the last one.
@@ -41,6 +42,10 @@ CHUNK = 64
 MARK_BYTES = 64 * 1024
 
 _NO_OFFSETS: list[int] = []
+
+
+# Where the events that change the memory stand, as if they were a session of this number.
+MEMORY = 0
 
 
 class Index:
@@ -85,12 +90,15 @@ class Index:
             if len(place[1]) == CHUNK:
                 self._full.append(number)
         if len(events) > 1 or not number or type(events[0].payload) in _SPECIAL:
-            self._note_special(events)
+            self._note_special(events, offset)
 
-    def _note_special(self, events: Sequence[Event]) -> None:
+    def _note_special(self, events: Sequence[Event], offset: int) -> None:
+        changes_memory = False
         for event in events:
             payload = event.payload
-            if isinstance(payload, ContentStored):
+            if isinstance(payload, FRAME_EVENTS):
+                changes_memory = True
+            elif isinstance(payload, ContentStored):
                 self._contents[payload.digest] = event.sequence
                 self._new_contents += CONTENT_ROW.pack(payload.digest, event.sequence)
                 self.content_count += 1
@@ -100,6 +108,11 @@ class Index:
                     self._full.append(event.session)
             elif isinstance(payload, SessionDeleted):
                 self._forget(event.session)
+        if changes_memory:
+            offsets = self.positions.setdefault(MEMORY, (0, []))[1]
+            offsets.append(offset)
+            if len(offsets) == CHUNK:
+                self._full.append(MEMORY)
 
     def _forget(self, number: int) -> None:
         place = self.positions.pop(number, None)
@@ -225,6 +238,7 @@ class Index:
                 bytes(self._new_contents),
                 bytes(self._new_marks),
                 self.content_count,
+                *self.positions.get(MEMORY, (0, [])),
             )
         )
 
@@ -266,6 +280,8 @@ class Index:
                 self.mark_sequences.append(sequence)
         self._load_contents = lambda: (*pages(Table.CONTENTS), toc.contents)
         self.content_count = toc.content_count
+        if toc.memory_chunk or toc.memory_offsets:
+            self.positions[MEMORY] = (toc.memory_chunk, list(toc.memory_offsets))
         self.toc_written(segment.end, len(segment.payload))
         return with_sessions(toc.state, sessions)
 

@@ -11,8 +11,9 @@ from uuid import UUID
 
 from attrs import frozen
 
+from .content import Content, StoredContent
 from .errors import CorruptFileError
-from .events import Content, Event, StoredContent
+from .events import Event
 from .format.codec import decode_events
 from .format.header import (
     LOG_START,

@@ -13,22 +13,14 @@ from uuid import UUID
 
 from attrs import frozen
 
+from .content import Content, StoredContent
 from .errors import (
     ContentNotFoundError,
     CorruptFileError,
     InvalidValueError,
     SessionNotFoundError,
 )
-from .events import (
-    Action,
-    ActionRecorded,
-    CheckpointCreated,
-    Content,
-    Event,
-    Session,
-    StoredContent,
-    StoredMessages,
-)
+from .events import Action, ActionRecorded, CheckpointCreated, Event, Session, StoredMessages
 from .format.codec import ERASED, STORED, decode_events, decode_rows, read_stored
 from .format.segment import (
     EVENT_KINDS,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from attrs import frozen
 
-from .events import Content
+from .content import Content
 from .format.codec import STORED, decode_rows
 from .format.header import LOG_START, decode_header
 from .format.segment import Segment, SegmentKind, scan
