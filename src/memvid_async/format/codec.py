@@ -334,7 +334,8 @@ def _read_messages(row: list[Any] | None) -> StoredMessages | None:
     if row is None:
         return None
     shared_index, shared_count, hashes, *items = row
-    if not isinstance(shared_index, int) or not _is_count(shared_count):
+    # An action's index and a message's place have four bytes in a saved table.
+    if not isinstance(shared_index, int) or not (_is_count(shared_count) and shared_count < 2**31):
         raise TypeError("messages share what is not there")
     checked = tuple(_bytes(item) for item in items)
     return StoredMessages(shared_index, shared_count, _bytes(hashes, 16 * len(items)), checked)
@@ -351,7 +352,7 @@ def _read_map(data: Any) -> Mapping[str, Any]:
 
 
 def _is_count(value: Any) -> bool:
-    return type(value) is int and value >= 0
+    return type(value) is int and 0 <= value < 2**63
 
 
 def _counts(values: Sequence[Any]) -> tuple[int, ...]:
