@@ -50,7 +50,7 @@ def placed_sessions(draw, number=None):
         number or draw(NUMBERS), draw(st.uuids()), draw(ERRORS), draw(TIMES), draw(st.booleans()),
         draw(CONFIGS),
     )  # fmt: skip
-    counts = [draw(st.integers(0, 2**40)) for _ in range(3)]
+    counts = [draw(st.integers(0, most)) for most in (2**31 - 1, 2**40, 2**40)]
     if ended is not None:
         return Placed(SessionState(info, draw(TIMES), ended, *counts), draw(OFFSETS))
     held = immutables.Map(draw(HELD))

@@ -14,17 +14,13 @@ import cbor2
 from attrs import evolve, frozen
 
 from .errors import CorruptFileError
-from .events import Event
 from .format.codec import ACTION_KINDS, DELETED, ERASED, STORED, content_references, decode_rows
 from .format.header import LOG_START, MOST_GENERATIONS
 from .format.segment import Segment, SegmentKind, scan
-from .format.stubs import MOST_RUNS, decode_stubs, encode_stubs
-from .logfile import UNREAD, LogFile
+from .format.stubs import decode_stubs
+from .logcopy import STEP_BYTES, LogCopy
+from .logfile import LogFile
 from .storage import Storage
-
-# Progress is told, and stubs are written, at about every so many bytes or events.
-_STEP_BYTES = 1024 * 1024
-_STUB_EVENTS = 64 * 1024
 
 
 @frozen
@@ -45,10 +41,8 @@ class _Compactor:
 
     def __init__(self, source: LogFile, target: LogFile) -> None:
         self._source = source
-        self._target = target
+        self._copy = LogCopy(target)
         self._kept = self._referenced()
-        self._stubs: list[tuple[int, int]] = []
-        self._stub_count = 0
         self.erased = 0
 
     def segments(self) -> Iterator[Segment]:
@@ -72,22 +66,31 @@ class _Compactor:
         return kept
 
     def carry(self, segment: Segment) -> None:
-        """Carry one segment over, or what is left of it."""
+        """Carry one segment over, or what is left of it.
+
+        :raises ValueError: when it is not what its kind says, or not the next one.
+        """
+        if segment.sequence != self._copy.last_sequence + 1:
+            raise ValueError("the log's sequence has a gap")
         if segment.kind == SegmentKind.STUBS:
             for event in decode_stubs(segment.payload, segment.sequence):
-                self._add_stubs(event.time_ns, 1)
+                self._copy.add_stubs(event.time_ns, 1)
         elif segment.kind == SegmentKind.EVENTS:
             time_ns, session, rows = decode_rows(segment.payload)
             left = [self._left(row, segment.sequence + i, session) for i, row in enumerate(rows)]
             self.erased += sum(row != old for row, old in zip(left, rows, strict=True))
             if all(row == [ERASED] for row in left):
-                self._add_stubs(time_ns, len(left))
+                self._copy.add_stubs(time_ns, len(left))
             elif left == rows:
-                self._append(SegmentKind.EVENTS, segment.payload)
+                self._copy.append(segment.payload)
             else:
                 session = session if session in self._source.state.sessions else 0
                 rest = left[0] if len(left) == 1 else left
-                self._append(SegmentKind.EVENTS, cbor2.dumps([time_ns, session, *rest]))
+                self._copy.append(cbor2.dumps([time_ns, session, *rest]))
+
+    def finish(self) -> None:
+        """Write the rest, durably."""
+        self._copy.finish()
 
     def _left(self, row: list[Any], sequence: int, session: int) -> list[Any]:
         kind = row[0]
@@ -96,36 +99,6 @@ class _Compactor:
         # A session's deletion stays: it says which session is gone, and nothing of it.
         alive = session in self._source.state.sessions or session == 0 or kind == DELETED
         return row if alive else [ERASED]
-
-    def _add_stubs(self, time_ns: int, count: int) -> None:
-        if self._stubs and self._stubs[-1][0] == time_ns:
-            time_ns, before = self._stubs.pop()
-            count += before
-            self._stub_count -= before
-        self._stubs.append((time_ns, count))
-        self._stub_count += count
-        if self._stub_count >= _STUB_EVENTS or len(self._stubs) >= MOST_RUNS:
-            self.flush_stubs()
-
-    def flush_stubs(self) -> None:
-        """Append the run of stubs that is open."""
-        if self._stubs:
-            payload = encode_stubs(self._stubs)
-            self._stubs, self._stub_count = [], 0
-            self._append_payload(SegmentKind.STUBS, payload)
-
-    def _append(self, kind: SegmentKind, payload: bytes) -> None:
-        self.flush_stubs()
-        self._append_payload(kind, payload)
-
-    def _append_payload(self, kind: SegmentKind, payload: bytes) -> None:
-        target = self._target
-        sequence = target.state.last_sequence + 1
-        segment = Segment(kind, sequence, payload, 0, 0, 0, 0)
-        events: list[Event] = target.decode(segment, lambda _: UNREAD) or []
-        target.append(kind, payload, events)
-        if target.staged_bytes >= _STEP_BYTES:
-            target.write_out()
 
 
 @contextmanager
@@ -155,12 +128,11 @@ def compact_into(
         with _damage_named(segment):
             compactor.carry(segment)
         position = segment.end
-        if position - told >= _STEP_BYTES:
+        if position - told >= STEP_BYTES:
             progress(position, total)
             told = position
     source.require_end(position)
-    compactor.flush_stubs()
-    target.tidy(with_toc=True)
+    compactor.finish()
     progress(total, total)
     report = CompactReport(total, target.view.end, compactor.erased, header.generation)
     return target, report

@@ -41,7 +41,10 @@ CHUNK = 64
 # The log is marked, sequence to offset, at about every so many bytes.
 MARK_BYTES = 64 * 1024
 
-_NO_OFFSETS: list[int] = []
+# Where a session's segments are: its last chunk (0: none), and the offsets since; no list for an
+# ended one, whose chunks hold them all.
+Place = tuple[int, list[int] | tuple[()]]
+_NO_OFFSETS = ()
 
 
 # Where the events that change the memory stand, as if they were a session of this number.
@@ -56,9 +59,9 @@ class Index:
     """
 
     def __init__(self, log_start: int) -> None:
-        self.positions: dict[int, tuple[int, list[int]]] = {}
+        self.positions: dict[int, Place] = {}
         # Chunks of positions that are not in the file yet: what they hold, by offset.
-        self.unwritten: dict[int, tuple[int, list[int]]] = {}
+        self.unwritten: dict[int, Place] = {}
         self.mark_sequences = array("Q")
         self.mark_offsets = array("Q")
         self._contents: dict[bytes, int] = {}
@@ -77,22 +80,16 @@ class Index:
     # What the journal tells.
 
     def note_events(self, events: Sequence[Event], number: int, offset: int) -> None:
-        """The segment at ``offset`` holds these events of the session ``number`` (0: none)."""
+        """The segment at ``offset`` holds these events of the open session ``number`` (0: none)."""
         marks = self.mark_offsets
         if not marks or offset - marks[-1] >= MARK_BYTES:
             self._mark(events[0].sequence, offset)
         if number and type(events[0].payload) is not SessionDeleted:
-            place = self.positions.get(number)
-            if place is None or place[1] is _NO_OFFSETS:
-                # An event behind a session's end is no writer's of ours; the list is shared.
-                place = self.positions[number] = (place[0] if place is not None else 0, [])
-            place[1].append(offset)
-            if len(place[1]) == CHUNK:
-                self._full.append(number)
+            self._add(number, offset)
         if len(events) > 1 or not number or type(events[0].payload) in _SPECIAL:
-            self._note_special(events, offset)
+            self._note_special(events, number, offset)
 
-    def _note_special(self, events: Sequence[Event], offset: int) -> None:
+    def _note_special(self, events: Sequence[Event], number: int, offset: int) -> None:
         changes_memory = False
         for event in events:
             payload = event.payload
@@ -102,17 +99,21 @@ class Index:
                 self._contents[payload.digest] = event.sequence
                 self._new_contents += CONTENT_ROW.pack(payload.digest, event.sequence)
                 self.content_count += 1
-            elif isinstance(payload, SessionEnded):
-                self._ended[event.session] = None
-                if self.positions[event.session][1]:
-                    self._full.append(event.session)
+            elif isinstance(payload, SessionEnded) and number in self.positions:
+                self._ended[number] = None
+                if self.positions[number][1]:
+                    self._full.append(number)
             elif isinstance(payload, SessionDeleted):
                 self._forget(event.session)
         if changes_memory:
-            offsets = self.positions.setdefault(MEMORY, (0, []))[1]
+            self._add(MEMORY, offset)
+
+    def _add(self, number: int, offset: int) -> None:
+        offsets = self.positions.setdefault(number, (0, []))[1]
+        if isinstance(offsets, list):
             offsets.append(offset)
             if len(offsets) == CHUNK:
-                self._full.append(MEMORY)
+                self._full.append(number)
 
     def _forget(self, number: int) -> None:
         place = self.positions.pop(number, None)

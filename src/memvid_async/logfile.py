@@ -183,7 +183,7 @@ class LogFile:
             if events[0].time_ns < self.state.last_time_ns:
                 raise CorruptFileError(segment.offset, "time goes back")
             self.take_in(events, segment.offset)
-        except (ValueError, KeyError) as error:
+        except (ValueError, LookupError) as error:
             raise CorruptFileError(segment.offset, str(error)) from None
         return events
 
@@ -206,11 +206,15 @@ class LogFile:
 
     def take_in(self, events: Sequence[Event], offset: int) -> None:
         """Fold the events of the segment at ``offset``."""
-        state = self.state
+        before = state = self.state
         for event in events:
             state = evolve(state, event)
         self.state = state
-        self.index.note_events(events, events[-1].session, offset)
+        number = events[-1].session or max(event.session for event in events)
+        session = before.sessions.get(number)
+        # What the fold passes over, behind a session's end or of no session, is nobody's.
+        takes = session.ended_ns is None if session is not None else number in state.sessions
+        self.index.note_events(events, number if takes else 0, offset)
 
     # Appending.
 

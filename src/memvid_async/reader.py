@@ -34,7 +34,7 @@ from .format.segment import (
 from .format.segment import scan as scan_segments
 from .format.stubs import decode_stubs
 from .format.tables import decode_positions
-from .index import Index
+from .index import Index, Place
 from .model.messages import restore_messages
 from .model.projection import project_session
 from .model.state import State
@@ -184,7 +184,7 @@ class Reader:
 
     # Sessions.
 
-    def _offsets(self, place: tuple[int, list[int]], number: int, view: View) -> list[int]:
+    def _offsets(self, place: Place, number: int, view: View) -> list[int]:
         """Where the session's segments are, as far as the view goes."""
         chunk, parts = place[0], [list(place[1])]
         while chunk:
@@ -193,9 +193,12 @@ class Reader:
                 previous, offsets = unwritten
             else:
                 previous, offsets = self._read_positions(chunk, number)
-            parts.append(offsets)
+            parts.append(list(offsets))
             chunk = previous
-        return [offset for part in reversed(parts) for offset in part if offset < view.end]
+        found = [offset for part in reversed(parts) for offset in part if offset < view.end]
+        if any(later <= earlier for earlier, later in pairwise(found)):
+            raise CorruptFileError(found[0], "positions are out of order")
+        return found
 
     def _read_positions(self, chunk: int, number: int) -> tuple[int, list[int]]:
         # A chunk may have been written behind the view's end by now; what it names is filtered.

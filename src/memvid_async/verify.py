@@ -69,7 +69,7 @@ class Verifier:
                 return
             try:
                 self._check(file, segment)
-            except (ValueError, KeyError) as error:
+            except (ValueError, LookupError) as error:
                 self._report(segment.offset, str(error))
                 self.finished = True
             self.done_bytes = segment.end

@@ -405,7 +405,8 @@ def _read_messages(row: list[Any] | None) -> StoredMessages | None:
     if row is None:
         return None
     shared_index, shared_count, hashes, *items = row
-    if not isinstance(shared_index, int) or not is_count(shared_count):
+    # An action's index and a message's place have four bytes in a saved table.
+    if not isinstance(shared_index, int) or not (is_count(shared_count) and shared_count < 2**31):
         raise TypeError("messages share what is not there")
     checked = tuple(read_bytes(item) for item in items)
     return StoredMessages(shared_index, shared_count, read_bytes(hashes, 16 * len(items)), checked)

@@ -210,8 +210,8 @@ def read_map(data: Any) -> Mapping[str, Any]:
 
 
 def is_count(value: Any) -> bool:
-    """Whether it is an int of at least 0."""
-    return type(value) is int and value >= 0
+    """Whether it is an int of at least 0, and below 2^63."""
+    return type(value) is int and 0 <= value < 2**63
 
 
 def _count(value: Any) -> int:

@@ -25,6 +25,8 @@ MARK_ROW = struct.Struct("<QQ")
 _HELD_ROW = struct.Struct("<16sII")
 # A TOC holds fifteen fields and up to a chunk of offsets for each open session.
 _MOST_ITEMS = 2**22
+# An action's index has four bytes in what an open session holds: half of them are room to append.
+_MOST_ACTIONS = 2**31
 
 
 class Table(IntEnum):
@@ -136,6 +138,8 @@ def read_session_row(row: Any) -> Placed:
     number, session_id, name, created, ended, last, actions, checkpoints, unmarked = fields[:9]
     ambient, interval, most, chunk, fork = fields[9:14]
     _ints([number, created, last, actions, checkpoints, unmarked, chunk], 7)
+    if actions >= _MOST_ACTIONS:
+        raise ValueError("a session row counts more actions than there can be")
     if not (isinstance(session_id, bytes) and len(session_id) == 16):
         raise ValueError("a session row has a bad id")
     if not (name is None or isinstance(name, str)) or not (ended is None or type(ended) is int):
@@ -319,6 +323,6 @@ def check_rows(data: Any, row: struct.Struct) -> bytes:
 
 def _ints(value: Any, least: int = 0) -> list[int]:
     fields = _fields(value, least)
-    if not all(type(item) is int and item >= 0 for item in fields):
+    if not all(type(item) is int and 0 <= item < 2**63 for item in fields):
         raise ValueError("a row holds what is no count")
     return fields

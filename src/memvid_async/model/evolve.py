@@ -41,7 +41,7 @@ def evolve(state: State, event: Event) -> State:
     if isinstance(payload, FRAME_EVENTS):
         memory = fold_memory(memory, event)
     elif isinstance(payload, SessionStarted):
-        if event.session_id is not None:
+        if event.session_id is not None and event.session_id not in numbers:
             started = _started(event, payload, event.session_id)
             sessions = sessions.set(event.sequence, started)
             numbers = numbers.set(event.session_id, event.sequence)
@@ -51,14 +51,16 @@ def evolve(state: State, event: Event) -> State:
     elif isinstance(payload, Unknown):
         beyond = beyond or payload.kind < FIRST_OPTIONAL_KIND
     elif session is not None:
-        if isinstance(payload, CheckpointCreated):
+        if isinstance(payload, SessionDeleted):
+            sessions = sessions.delete(event.session)
+            numbers = numbers.delete(session.info.session_id)
+            ambient = None if ambient == event.session else ambient
+        elif session.ended_ns is not None:
+            pass
+        elif isinstance(payload, CheckpointCreated):
             sessions = sessions.set(event.session, _marked(session, event))
         elif isinstance(payload, SessionEnded):
             sessions = sessions.set(event.session, _ended(session, event))
-            ambient = None if ambient == event.session else ambient
-        elif isinstance(payload, SessionDeleted):
-            sessions = sessions.delete(event.session)
-            numbers = numbers.delete(session.info.session_id)
             ambient = None if ambient == event.session else ambient
     return State(
         event.sequence,
@@ -76,7 +78,7 @@ def _act(state: State, event: Event, payload: ActionRecorded) -> State:
     """The hot path: built by hand, as ``attrs.evolve`` costs three times as much."""
     sessions = state.sessions
     session = sessions.get(event.session)
-    if session is not None:
+    if session is not None and session.ended_ns is None:
         held = session.held
         if payload.messages is not None:
             held = hold_messages(held, payload.action, payload.messages)
