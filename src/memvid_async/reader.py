@@ -6,6 +6,7 @@ with a :class:`View`, so that what it sees is one consistent prefix of the log.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
@@ -22,6 +23,7 @@ from .errors import (
 )
 from .events import Action, ActionRecorded, CheckpointCreated, Event, Session, StoredMessages
 from .format.codec import ERASED, STORED, decode_events, decode_rows, read_stored
+from .format.framerows import CONTENT_PLACE, FRAME_ERASED, HOLDERS, stored_content
 from .format.segment import (
     EVENT_KINDS,
     HEAD_SIZE,
@@ -34,7 +36,8 @@ from .format.segment import (
 from .format.segment import scan as scan_segments
 from .format.stubs import decode_stubs
 from .format.tables import decode_positions
-from .index import Index, Place
+from .index import MEMORY, Index, Place
+from .model.evolve import FRAME_EVENTS
 from .model.messages import restore_messages
 from .model.projection import project_session
 from .model.state import State
@@ -76,13 +79,12 @@ class Reader:
         content = self._contents.get(sequence)
         if content is None:
             segment, row = self._row(sequence, end)
-            if row[0] == ERASED:
-                # Only a recovery leaves a reference to what is gone; reading it says so.
+            if row[0] in (ERASED, FRAME_ERASED):
+                # A deleted frame, or a recovery, leaves a reference to what is gone; reading it
+                # says so.
                 content = Content(None, StoredContent(bytes(32), 0, "", sequence))
-            elif row[0] == STORED:
-                content = _stored(segment, row, sequence)
             else:
-                raise CorruptFileError(segment.offset, f"event {sequence} is no content")
+                content = _held(segment, row, sequence)[0]
             if len(self._contents) >= _CACHED_CONTENTS:
                 self._contents.clear()
             self._contents[sequence] = content
@@ -101,16 +103,30 @@ class Reader:
 
     def _stored_data(self, view: View, content: Content) -> str | bytes:
         stored = content.stored
-        if stored is not None and stored.sequence <= view.state.last_sequence:
+        if stored is not None and stored.parts:
+            whole = b"".join(self.part(view, content, i) for i in range(len(stored.parts)))
+            if Content(whole) == content:
+                return whole
+        elif stored is not None and stored.sequence <= view.state.last_sequence:
             segment, row = self._row(stored.sequence, view.end)
-            if row[0] == STORED and _stored(segment, row, stored.sequence) == content:
-                data: str | bytes = row[2]
-                if Content(data) != content:
-                    raise CorruptFileError(segment.offset, "content does not match its digest")
-                return data
+            if row[0] in HOLDERS or row[0] == STORED:
+                found, data = _held(segment, row, stored.sequence)
+                if found == content:
+                    if Content(data) != content:
+                        raise CorruptFileError(segment.offset, "content does not match its digest")
+                    return data
         raise ContentNotFoundError(
             f"content {content.digest.hex()} is not in this file; it was erased, or is another's"
         )
+
+    def part(self, view: View, content: Content, index: int) -> bytes:
+        """The bytes of a part of a content that is in parts.
+
+        :raises ContentNotFoundError: when it is not in this file.
+        """
+        assert content.stored is not None
+        sequence = content.stored.parts[index]
+        return self.data(view, self.content(sequence, view.end))
 
     # Segments.
 
@@ -181,6 +197,31 @@ class Reader:
         if not events:
             raise CorruptFileError(last.end, "the log ends before it should")
         return events
+
+    # The memory.
+
+    def memory_events(
+        self, view: View, after: int, limit: int, until: int = 2**63
+    ) -> Iterator[tuple[Event, int]]:
+        """The events above ``after`` that change the memory, in order, each with the offset of its
+        segment: of about ``limit`` bytes of segments, at least one.
+
+        :raises CorruptFileError: when what the memory's positions name is not there.
+        """
+        offsets = self._offsets(self._index.positions.get(MEMORY, (0, [])), MEMORY, view)
+        mark = self._index.mark_before(after)
+        if mark is not None and after:
+            offsets = offsets[bisect_left(offsets, mark[1]) :]
+        size = 0
+        for segment in self._segments_at(offsets, view.end):
+            if segment.sequence > until:
+                return
+            for event in self._decode(segment, view.state, view.end):
+                if isinstance(event.payload, FRAME_EVENTS) and after < event.sequence <= until:
+                    size += 1
+                    yield event, segment.offset
+            if size and segment.end - offsets[0] >= limit:
+                return
 
     # Sessions.
 
@@ -318,8 +359,14 @@ class Reader:
             raise CorruptFileError(segment.offset, f"messages refer wrongly: {error}") from None
 
 
-def _stored(segment: Segment, row: list[Any], sequence: int) -> Content:
+def _held(segment: Segment, row: list[Any], sequence: int) -> tuple[Content, str | bytes]:
+    """The content that the row of an event holds, and its data."""
     try:
-        return read_stored(row, sequence)
+        if row[0] == STORED:
+            return read_stored(row, sequence), row[2]
+        held = stored_content(row, sequence) if row[0] in HOLDERS else None
     except (TypeError, IndexError) as error:
         raise CorruptFileError(segment.offset, str(error)) from None
+    if held is None:
+        raise CorruptFileError(segment.offset, f"event {sequence} is no content")
+    return held, row[CONTENT_PLACE]
