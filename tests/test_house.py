@@ -20,7 +20,7 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 LAYERS = (
     {"errors", "config", "values", "content", "frames", "events"},
     {"model"},
-    {"log", "storage", "format", "prepare", "worker"},
+    {"log", "storage", "format", "prepare", "search", "worker"},
     {"index"},
     {"reader"},
     {"logfile"},

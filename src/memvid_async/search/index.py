@@ -1,0 +1,412 @@
+"""The memory index: the frames as folded so far, searchable by words, vectors and both.
+
+For whoever plugs it in:
+
+- Give it every frame event in log order: :meth:`MemoryIndex.put`, :meth:`~MemoryIndex.update`,
+  :meth:`~MemoryIndex.delete`, and set :attr:`~MemoryIndex.through` to the event's sequence. What is
+  given is found by the next find; there is nothing to commit.
+- The text is not kept. ``read_text(offset, sequence)`` gives it back for snippets, and the caller
+  gives the old text when a frame changes or goes (it must be exactly what was indexed). Bytes
+  without a text media type have the text "".
+- :meth:`~MemoryIndex.dump` gives the pages that changed, :meth:`~MemoryIndex.load` takes pages.
+  The bytes depend on when it was dumped, so dump where the log says, not when the clock does.
+- Any exception of a write, and :class:`DamagedIndexError` anywhere, means: throw the index away
+  and fold it again from the events.
+- One thread at a time; :meth:`~MemoryIndex.interrupt` from any thread.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ..errors import InvalidValueError
+from ..values import decode_value
+from .filters import HAS_METADATA, conditions, encode_metadata, has_metadata
+from .fusion import fuse, in_order
+from .pages import Dump, SavedPages, assemble, open_image
+from .query import Query, parse, spaced
+from .rows import Filters, Found, FrameRow, Mode
+from .schema import check, connect, create
+from .snippets import Snippets
+from .vectors import ExactVectors, check_vector
+
+# What a word counts in title, tags, uri and body. A weight divides BM25's k1, which FTS5 fixes at
+# 1.2: 0.8 suits texts of a few sentences.
+_WEIGHTS = "3.0, 2.0, 0.75, 1.5"
+# How many of each part a hybrid find looks at, at least.
+_CANDIDATES = 100
+
+_COLUMNS = (
+    "frames.id, sequence, offset, time_ns, updated_ns, title, uri, media_type, tags, metadata, "
+    "size, embedding, embedding_model"
+)
+
+
+class DamagedIndexError(Exception):
+    """The index contradicts itself; fold it again from the events."""
+
+
+class InterruptedFindError(Exception):
+    """A find was stopped by :meth:`MemoryIndex.interrupt`."""
+
+
+class MemoryIndex:
+    """The frames up to one sequence, in memory.
+
+    ``read_text(offset, sequence)``: the text of the frame whose content that event holds.
+    ``language``: "english" (stemmed) or "none".
+    """
+
+    def __init__(self, read_text: Callable[[int, int], str], *, language: str = "english") -> None:
+        self.through = 0
+        self.language = language
+        self._read_text = read_text
+        self._saved = SavedPages()
+        self._snippets = Snippets(language)
+        self._guard = threading.Lock()
+        self._finding = False
+        self._start(connect())
+        create(self._database, language)
+
+    def _start(self, database: sqlite3.Connection) -> None:
+        self._database = database
+        database.create_function(HAS_METADATA, 3, has_metadata, deterministic=True)
+        self._vectors: ExactVectors | None = None
+        self._space: tuple[str | None, int] | None = None
+
+    def close(self) -> None:
+        """Give the memory back. The index cannot be used afterwards."""
+        self._database.close()
+        self._snippets.close()
+
+    def clear(self) -> None:
+        """Forget everything: the index is as new."""
+        self._database.close()
+        self._start(connect())
+        create(self._database, self.language)
+        self._saved.forget()
+        self.through = 0
+
+    # What the fold calls.
+
+    def put(self, row: FrameRow, text: str) -> None:
+        """Add a frame. Its id is above every one there ever was.
+
+        :raises InvalidValueError: when its embedding does not fit those that are there.
+        """
+        if row.embedding is not None:
+            self.check_embedding(row.embedding, row.embedding_model)
+        self._begin()
+        self._insert(row, text)
+
+    def update(self, row: FrameRow, text: str, old_text: str) -> None:
+        """Replace a frame by its newer version.
+
+        :raises InvalidValueError: when its embedding does not fit those of the others.
+        :raises KeyError: when there is no such frame.
+        """
+        old = self.get(row.frame_id)
+        if old is None:
+            raise KeyError(row.frame_id)
+        if row.embedding is not None:
+            self.check_embedding(row.embedding, row.embedding_model)
+        self._begin()
+        self._remove(old, old_text)
+        self._insert(row, text)
+
+    def delete(self, frame_id: int, old_text: str) -> None:
+        """Take a frame out.
+
+        :raises KeyError: when there is no such frame.
+        """
+        old = self.get(frame_id)
+        if old is None:
+            raise KeyError(frame_id)
+        self._begin()
+        self._remove(old, old_text)
+
+    def _begin(self) -> None:
+        # One transaction from dump to dump: FTS5 then writes in large pieces, and at points that
+        # the texts alone decide.
+        if not self._database.in_transaction:
+            self._database.execute("BEGIN")
+
+    def _insert(self, row: FrameRow, text: str) -> None:
+        run = self._database.execute
+        tags = json.dumps(row.tags, ensure_ascii=False) if row.tags else None
+        run(
+            "INSERT INTO frames VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                row.frame_id,
+                row.sequence,
+                row.offset,
+                row.time_ns,
+                row.updated_ns,
+                row.title,
+                row.uri,
+                row.media_type,
+                tags,
+                encode_metadata(row.metadata),
+                row.size,
+                row.embedding_model,
+            ),
+        )
+        run(
+            "INSERT INTO words (rowid, title, tags, uri, body) VALUES (?, ?, ?, ?, ?)",
+            (row.frame_id, *_searchable(row, text)),
+        )
+        for tag in dict.fromkeys(row.tags):
+            run("INSERT INTO tags VALUES (?, ?)", (tag, row.frame_id))
+        if row.embedding is not None:
+            run("INSERT INTO vectors VALUES (?, ?)", (row.frame_id, row.embedding))
+            self._space = (row.embedding_model, len(row.embedding) // 4)
+            if self._vectors is not None:
+                self._vectors.put([(row.frame_id, row.embedding)])
+
+    def _remove(self, old: FrameRow, old_text: str) -> None:
+        run = self._database.execute
+        key = (old.frame_id,)
+        run(
+            "INSERT INTO words (words, rowid, title, tags, uri, body) "
+            "VALUES ('delete', ?, ?, ?, ?, ?)",
+            (old.frame_id, *_searchable(old, old_text)),
+        )
+        for tag in old.tags:
+            run("DELETE FROM tags WHERE tag = ? AND id = ?", (tag, old.frame_id))
+        if old.embedding is not None:
+            run("DELETE FROM vectors WHERE id = ?", key)
+            if self._vectors is not None:
+                self._vectors.remove(old.frame_id)
+            self._space = self._stored_space()
+            if self._space is None:
+                self._vectors = None
+        run("DELETE FROM frames WHERE id = ?", key)
+
+    # What readers call.
+
+    def get(self, frame_id: int) -> FrameRow | None:
+        """One frame, None when there is no such one."""
+        found = self._rows("WHERE frames.id = ?", [frame_id])
+        return found[0] if found else None
+
+    @property
+    def count(self) -> int:
+        """How many frames there are."""
+        return int(self._database.execute("SELECT count(*) FROM frames").fetchone()[0])
+
+    def scan(
+        self,
+        *,
+        after_id: int | None = None,
+        newest_first: bool = False,
+        filters: Filters | None = None,
+        limit: int = 100,
+    ) -> list[FrameRow]:
+        """Frames in the order of their ids, at most ``limit``; go on after the last one's id."""
+        wanted, given = conditions(filters)
+        if after_id is not None:
+            wanted.append("frames.id < ?" if newest_first else "frames.id > ?")
+            given.append(after_id)
+        where = f"WHERE {' AND '.join(wanted)} " if wanted else ""
+        order = "DESC" if newest_first else "ASC"
+        return self._rows(f"{where}ORDER BY frames.id {order} LIMIT ?", [*given, limit])
+
+    def find(
+        self,
+        query: str | None,
+        vector: bytes | None = None,
+        *,
+        mode: Mode = "lexical",
+        top_k: int = 10,
+        filters: Filters | None = None,
+        embedding_model: str | None = None,
+    ) -> list[Found]:
+        """The best frames, best first: by score rounded to 1e-6, then by id.
+
+        :raises InvalidValueError: when the mode needs a query or a vector that was not given, or
+            the vector does not fit those of the frames.
+        :raises InterruptedFindError: when :meth:`interrupt` stopped it.
+        :raises DamagedIndexError: when the index was loaded from a damaged image.
+        """
+        if mode != "semantic" and query is None:
+            raise InvalidValueError(f"a {mode} find needs a query")
+        if mode != "lexical":
+            if vector is None:
+                raise InvalidValueError(f"a {mode} find needs an embedding")
+            # A question need not name the model again.
+            model = self._space[0] if self._space and embedding_model is None else embedding_model
+            self._check_space(model, check_vector(vector))
+        with self._interruptible():
+            if mode == "lexical":
+                return in_order(self._lexical(query or "", top_k, filters), top_k)
+            wanted = top_k if mode == "semantic" else max(_CANDIDATES, 2 * top_k)
+            near = in_order(self._semantic(vector or b"", wanted, filters), wanted)
+            if mode == "semantic":
+                return near
+            matched = self._lexical(query or "", wanted, filters)
+            cosines = {found.frame_id: found.score for found in near}
+            if self._vectors is not None:
+                cosines |= self._vectors.cosines(vector or b"", matched.keys() - cosines.keys())
+            return fuse(matched, cosines, top_k)
+
+    def snippets(self, query: str | None, frame_ids: Iterable[int]) -> dict[int, str]:
+        """A snippet of each of these frames, with the words of the query in brackets; of one
+        without such words, its beginning."""
+        parsed = self._parse(query) if query is not None else None
+        made = {}
+        for frame_id in frame_ids:
+            place = self._database.execute(
+                "SELECT offset, sequence FROM frames WHERE id = ?", (frame_id,)
+            ).fetchone()
+            if place is not None:
+                made[frame_id] = self._snippets.of(parsed, self._read_text(*place))
+        return made
+
+    def check_embedding(self, data: bytes, model: str | None) -> None:
+        """Refuse an embedding that cannot be kept beside those that are there.
+
+        :raises InvalidValueError: when it is no vector, or of another dimension or model.
+        """
+        self._check_space(model, check_vector(data))
+
+    def _check_space(self, model: str | None, dimension: int) -> None:
+        if self._space is not None and self._space != (model, dimension):
+            raise InvalidValueError(
+                f"the memory holds embeddings of model {self._space[0]!r} with {self._space[1]} "
+                f"dimensions; this one is of {model!r} with {dimension}"
+            )
+
+    def _stored_space(self) -> tuple[str | None, int] | None:
+        row: tuple[str | None, int] | None = self._database.execute(
+            "SELECT embedding_model, length(embedding) / 4 FROM vectors "
+            "JOIN frames ON frames.id = vectors.id LIMIT 1"
+        ).fetchone()
+        return row
+
+    def interrupt(self) -> None:
+        """Stop the find that runs now, if one does. From any thread."""
+        with self._guard:
+            if self._finding:
+                self._database.interrupt()
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        # An interrupt that meets a write would roll it back, so it reaches finds only.
+        self._finding = True
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            if "interrupt" in str(error):
+                raise InterruptedFindError from None
+            raise DamagedIndexError(str(error)) from error
+        except sqlite3.DatabaseError as error:
+            raise DamagedIndexError(str(error)) from error
+        finally:
+            with self._guard:
+                self._finding = False
+
+    def _parse(self, query: str) -> Query:
+        return parse(query, english=self.language == "english")
+
+    def _lexical(self, text: str, top_k: int, filters: Filters | None) -> dict[int, float]:
+        match = self._parse(text).match
+        if match is None:
+            return {}
+        wanted, given = conditions(filters)
+        joined = "JOIN frames ON frames.id = words.rowid " if wanted else ""
+        rows = self._database.execute(
+            f"SELECT words.rowid, CAST(bm25(words, {_WEIGHTS}) * -1e6 + 0.5 AS INTEGER) AS score "  # noqa: S608 - only conditions written here; values are parameters
+            f"FROM words {joined}WHERE {' AND '.join(['words MATCH ?', *wanted])} "
+            "ORDER BY score DESC, words.rowid LIMIT ?",
+            (match, *given, top_k),
+        )
+        return {frame_id: score / 1e6 for frame_id, score in rows}
+
+    def _semantic(self, vector: bytes, top_k: int, filters: Filters | None) -> dict[int, float]:
+        if self._space is None:
+            return {}
+        if self._vectors is None:
+            vectors = ExactVectors(self._space[1])
+            stored = self._database.execute("SELECT id, embedding FROM vectors")
+            while part := stored.fetchmany(4096):
+                vectors.put(part)
+            self._vectors = vectors
+        return self._vectors.search(vector, top_k, self._allowed(filters))
+
+    def _allowed(self, filters: Filters | None) -> list[int] | None:
+        wanted, given = conditions(filters)
+        if not wanted:
+            return None
+        ids = self._database.execute(
+            f"SELECT id FROM frames WHERE {' AND '.join(wanted)}",  # noqa: S608 - as above
+            given,
+        )
+        return [frame_id for (frame_id,) in ids]
+
+    def _rows(self, rest: str, given: list[Any]) -> list[FrameRow]:
+        rows = self._database.execute(
+            f"SELECT {_COLUMNS} FROM frames LEFT JOIN vectors ON vectors.id = frames.id {rest}",  # noqa: S608 - as above
+            given,
+        )
+        return [_frame_row(row) for row in rows]
+
+    # Saving.
+
+    def dump(self) -> Dump:
+        """What to save: the pages that changed since the last dump or load."""
+        self._begin()
+        self._database.execute("UPDATE progress SET through = ?", (self.through,))
+        self._database.execute("COMMIT")
+        return self._saved.changed(self._database.serialize())
+
+    def load(
+        self, page_count: int, pages: Iterable[tuple[int, bytes]], *, most_bytes: int = 2**30
+    ) -> None:
+        """Become what was dumped: every page, of a page given twice the last.
+
+        :raises ValueError: when the pages are not an index of this release and language; the
+            index is then as it was.
+        """
+        image = assemble(page_count, pages, most_bytes)
+        untrusted = connect(trusted=False)
+        database = connect()
+        try:
+            open_image(untrusted, image)
+            check(untrusted, self.language)
+            (through,) = untrusted.execute("SELECT through FROM progress").fetchone()
+            # Copied, as an image that was loaded can only grow to 1 GiB.
+            untrusted.backup(database)
+        except (sqlite3.Error, TypeError) as error:
+            database.close()
+            raise ValueError(f"the saved index is damaged: {error}") from None
+        except BaseException:
+            database.close()
+            raise
+        finally:
+            untrusted.close()
+        self._database.close()
+        self._start(database)
+        self._space = self._stored_space()
+        self.through = through
+        self._saved.forget()
+        self._saved.changed(image)
+
+
+def _searchable(row: FrameRow, text: str) -> tuple[str | None, ...]:
+    return (
+        spaced(row.title) if row.title else None,
+        spaced(" ".join(row.tags)) if row.tags else None,
+        spaced(row.uri) if row.uri else None,
+        spaced(text),
+    )
+
+
+def _frame_row(found: tuple[Any, ...]) -> FrameRow:
+    tags = tuple(json.loads(found[8])) if found[8] else ()
+    values: list[Any] = [*found[:8], tags, decode_value(found[9]), *found[10:]]
+    return FrameRow(*values)

@@ -1,0 +1,122 @@
+"""From what a user types to an FTS5 expression that means it. Pure.
+
+- Words are OR-ed: a question works as it is typed. Function words count only when there is nothing
+  else.
+- What is marked is required: a ``"quoted phrase"`` and a ``field:word`` must be there (fields:
+  title, tag, uri, body). What is ``-marked`` (a word, phrase or field) must not be.
+- ``begin*`` matches every word that begins so.
+- Everything else a user may type separates words. ``AND``, ``OR``, ``NOT``, ``NEAR`` are words.
+
+Scripts written without spaces (Han, Hiragana, Katakana) are indexed character by character, see
+:func:`spaced`; a run of them in a query is OR-ed as its pairs of neighbours.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from attrs import frozen
+
+from .stopwords import STOP_WORDS
+
+MAX_TERMS = 64
+MAX_QUERY_CHARS = 64 * 1024
+
+FIELDS = {"title": "title", "tag": "tags", "tags": "tags", "uri": "uri", "body": "body"}
+
+# Put beside each character of the scripts without spaces; a separator for FTS5, of no width.
+SEPARATOR = "\x1f"
+
+_ITEM = re.compile(
+    r"(?P<minus>(?<!\S)-)?"
+    rf"(?:(?<!\w)(?P<field>{'|'.join(FIELDS)}):(?=[\w\"]))?"
+    r'(?:"(?P<phrase>[^"]*)"|(?P<chunk>[^\s"]+))',
+    re.IGNORECASE,
+)
+_WORD = re.compile(r"(?P<word>[^\W_]+)(?P<star>\*?)")
+_QUOTES = str.maketrans("\u201c\u201d\u201e\u00ab\u00bb\0", '"""""' + " ")
+# Han with its extensions and compatibility forms, Hiragana, Katakana.
+_UNSPACED = (
+    "\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
+    "\uf900-\ufaff\U00020000-\U0003ffff"
+)
+_UNSPACED_CHAR = re.compile(f"[{_UNSPACED}]")
+_RUNS = re.compile(f"[{_UNSPACED}]+|[^{_UNSPACED}]+")
+
+
+@frozen
+class Query:
+    """A parsed query. ``match``: the FTS5 expression, None when nothing can match.
+    ``marks``: the expression of what a snippet marks: everything but what is excluded."""
+
+    match: str | None
+    marks: str | None
+
+
+def spaced(text: str) -> str:
+    """The text as it is indexed: characters of scripts without spaces stand alone."""
+    if text.isascii():
+        return text
+    return _UNSPACED_CHAR.sub(lambda found: f"{SEPARATOR}{found[0]}{SEPARATOR}", text)
+
+
+def parse(text: str, *, english: bool = True) -> Query:
+    """Read a query. Any text is one; of a long one the first terms count."""
+    text = unicodedata.normalize("NFC", text[:MAX_QUERY_CHARS].translate(_QUOTES))
+    required: dict[str, None] = {}
+    excluded: dict[str, None] = {}
+    words: dict[str, None] = {}
+    common: dict[str, None] = {}
+    for item in _ITEM.finditer(text):
+        column = FIELDS[item["field"].lower()] + " : " if item["field"] else ""
+        found = _words(item["chunk"]) if item["phrase"] is None else [_phrase(item["phrase"])]
+        terms = [column + term for term in found if term]
+        if item["minus"]:
+            excluded.update(dict.fromkeys(terms))
+        elif column or item["phrase"] is not None:
+            required.update(dict.fromkeys(terms))
+        else:
+            for term in terms:
+                stop = english and term.strip('"').lower() in STOP_WORDS
+                (common if stop else words)[term] = None
+    return _build(list(required), list(words or common), list(excluded))
+
+
+def _words(chunk: str) -> list[str]:
+    terms = []
+    for found in _WORD.finditer(chunk):
+        for run in _RUNS.findall(found["word"]):
+            if len(run) == 1 or not _UNSPACED_CHAR.match(run):
+                terms.append(f'"{run}"')
+            else:
+                terms += [f'"{run[at]} {run[at + 1]}"' for at in range(len(run) - 1)]
+        if found["star"]:
+            terms[-1] += "*"
+    return terms
+
+
+def _phrase(text: str) -> str:
+    words = [spaced(found["word"]).replace(SEPARATOR, " ") for found in _WORD.finditer(text)]
+    return f'"{" ".join(words).strip()}"' if words else ""
+
+
+def _build(required: list[str], words: list[str], excluded: list[str]) -> Query:
+    required, excluded = required[:MAX_TERMS], excluded[:MAX_TERMS]
+    words = words[: MAX_TERMS - len(required)]
+    if not required and not words:
+        return Query(None, None)
+    marks = _any([*required, *words])
+    match = _any(words)
+    if required:
+        match = " AND ".join(required)
+        if words:
+            # The words add to the score and exclude nothing: the first requirement stands in.
+            match += f" AND ({_any([required[0], *words])})"
+    if excluded:
+        match = f"({match}) NOT ({_any(excluded)})"
+    return Query(match, marks)
+
+
+def _any(terms: list[str]) -> str:
+    return " OR ".join(terms)
