@@ -23,6 +23,7 @@ LAYERS = (
     {"log", "storage", "format", "prepare", "search", "worker"},
     {"index"},
     {"reader"},
+    {"memory"},
     {"logfile"},
     {"logcopy"},
     {"compaction", "verify", "wreck"},

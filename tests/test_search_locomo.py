@@ -71,9 +71,7 @@ def recall(memories, mode, top_k=10):
     shares = []
     for index, questions in memories:
         for question, vector, evidence in questions:
-            found = index.find(
-                question, vector, mode=mode, top_k=top_k, embedding_model=MODEL
-            )
+            found = index.find(question, vector, mode=mode, top_k=top_k, embedding_model=MODEL)
             shares.append(len(evidence & {hit.frame_id for hit in found}) / len(evidence))
     return sum(shares) / len(shares)
 

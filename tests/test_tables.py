@@ -125,7 +125,7 @@ def memories(draw):
     analyser = draw(st.sampled_from([None, "english", "plain"]))
     maps = draw(st.tuples(FRAME_MAPS, FRAME_MAPS))
     numbers = draw(st.tuples(counts, counts, digests))
-    return Memory(*numbers, analyser, *maps, immutables.Map(branches))
+    return Memory(*numbers, analyser, None, 0, *maps, immutables.Map(branches))
 
 
 @st.composite
@@ -149,7 +149,8 @@ def tocs(draw):
     pages = (draw(OFFSETS), draw(OFFSETS), draw(OFFSETS))
     deleted = tuple(draw(st.lists(NUMBERS, max_size=4)))
     count = draw(st.integers(0, 2**40))
-    place = (draw(OFFSETS), tuple(draw(st.lists(OFFSETS, max_size=3))))
+    saved = (draw(OFFSETS), draw(OFFSETS))
+    place = (draw(OFFSETS), tuple(draw(st.lists(OFFSETS, max_size=3))), saved)
     return Toc(state, opened, ended, deleted, pages, contents, marks, count, *place)
 
 

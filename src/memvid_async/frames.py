@@ -13,9 +13,15 @@ from .content import EMPTY, Content
 
 @frozen
 class MemoryConfigured:
-    """How the memory's text is analysed, from its first frame on: ``english`` or ``plain``."""
+    """How the memory is searched, from its first frame or embedding on.
+
+    ``analyser``: of its text, ``english`` or ``none``. ``embedding_model`` and ``dimension``: of
+    its embeddings; a dimension of 0 while it has none.
+    """
 
     analyser: str
+    embedding_model: str | None = None
+    dimension: int = 0
 
 
 @frozen

@@ -18,9 +18,11 @@ from .format.tables import (
     CONTENT_ROW,
     MARK_ROW,
     PAGE_ROWS,
+    IndexPages,
     Placed,
     Table,
     Toc,
+    decode_index_pages,
     decode_page,
     decode_positions,
     encode_page,
@@ -76,6 +78,8 @@ class Index:
         self._toc_end = log_start
         self._toc_interval = TOC_LEAST_BYTES
         self.content_count = 0
+        # The last part of the last saved search index (0: none), and how far it goes.
+        self.saved_index = (0, 0)
 
     # What the journal tells.
 
@@ -145,8 +149,15 @@ class Index:
         elif segment.kind == SegmentKind.PAGE:
             table, _, _ = decode_page(segment.payload)
             self._page_written(table, segment.offset)
+        elif segment.kind == SegmentKind.INDEX:
+            self.note_saved(decode_index_pages(segment.payload), segment.offset)
         elif segment.kind == SegmentKind.TOC:
             self.toc_written(segment.end, len(segment.payload))
+
+    def note_saved(self, part: IndexPages, offset: int) -> None:
+        """A part of a saved search index stands at ``offset``."""
+        if part.is_last:
+            self.saved_index = (offset, part.through)
 
     def _positions_written(self, number: int, offset: int) -> None:
         self.positions[number] = (offset, _NO_OFFSETS if number in self._ended else [])
@@ -239,7 +250,8 @@ class Index:
                 bytes(self._new_contents),
                 bytes(self._new_marks),
                 self.content_count,
-                *self.positions.get(MEMORY, (0, [])),
+                *self.positions.get(MEMORY, (0, ())),
+                self.saved_index,
             )
         )
 
@@ -281,6 +293,7 @@ class Index:
                 self.mark_sequences.append(sequence)
         self._load_contents = lambda: (*pages(Table.CONTENTS), toc.contents)
         self.content_count = toc.content_count
+        self.saved_index = toc.saved_index
         if toc.memory_chunk or toc.memory_offsets:
             self.positions[MEMORY] = (toc.memory_chunk, list(toc.memory_offsets))
         self.toc_written(segment.end, len(segment.payload))

@@ -25,7 +25,7 @@ from .format.header import (
 )
 from .format.segment import HEAD_SIZE, Segment, SegmentKind, read_segment, scan, seal
 from .format.stubs import decode_stubs
-from .format.tables import decode_toc
+from .format.tables import PAGE_NUMBER, IndexPages, decode_toc, encode_index_pages
 from .index import Index
 from .model.evolve import evolve
 from .model.state import State
@@ -35,6 +35,8 @@ from .storage import Storage
 # Zeros written ahead of the log, about eight batches of them; cut off when the file is closed.
 _RESERVE = 64 * 1024
 _MOST_RESERVE = 1024 * 1024
+# So many pages of a search index are one segment.
+_INDEX_PAGES = 1024
 
 
 @frozen
@@ -269,6 +271,23 @@ class LogFile:
         offset = self._seal_derived(SegmentKind.TOC, payload)
         self.index.toc_written(self._end, len(payload))
         self._toc = Slot(offset, self.state.last_sequence)
+
+    def save_index(self, through: int, page_count: int, pages: Sequence[tuple[int, bytes]]) -> None:
+        """Put the changed pages of a search index in line, behind those of the save before (all of
+        them are new when that is all the pages there are)."""
+        previous = 0 if len(pages) == page_count else self.index.saved_index[0]
+        for at in range(0, len(pages), _INDEX_PAGES):
+            some = pages[at : at + _INDEX_PAGES]
+            part = IndexPages(
+                previous,
+                through,
+                page_count,
+                at + len(some) == len(pages),
+                b"".join(PAGE_NUMBER.pack(number) for number, _ in some),
+                b"".join(page for _, page in some),
+            )
+            previous = self._seal_derived(SegmentKind.INDEX, encode_index_pages(part))
+            self.index.note_saved(part, previous)
 
     def write_out(self) -> None:
         """Write and sync what is in line; then point at the TOC that became durable with it."""

@@ -6,7 +6,6 @@ with a :class:`View`, so that what it sees is one consistent prefix of the log.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
@@ -23,7 +22,13 @@ from .errors import (
 )
 from .events import Action, ActionRecorded, CheckpointCreated, Event, Session, StoredMessages
 from .format.codec import ERASED, STORED, decode_events, decode_rows, read_stored
-from .format.framerows import CONTENT_PLACE, FRAME_ERASED, HOLDERS, stored_content
+from .format.framerows import (
+    CONTENT_PLACE,
+    FRAME_ERASED,
+    HOLDERS,
+    read_content_field,
+    stored_content,
+)
 from .format.segment import (
     EVENT_KINDS,
     HEAD_SIZE,
@@ -35,7 +40,7 @@ from .format.segment import (
 )
 from .format.segment import scan as scan_segments
 from .format.stubs import decode_stubs
-from .format.tables import decode_positions
+from .format.tables import PAGE_NUMBER, IndexPages, decode_index_pages, decode_positions
 from .index import MEMORY, Index, Place
 from .model.evolve import FRAME_EVENTS
 from .model.messages import restore_messages
@@ -96,10 +101,12 @@ class Reader:
         :raises ContentNotFoundError: when it is not in this file.
         :raises CorruptFileError: when its bytes are damaged.
         """
-        data = content.data
-        if data is None:
-            data = self._stored_data(view, content)
+        data = self.value(view, content)
         return data.encode() if isinstance(data, str) else data
+
+    def value(self, view: View, content: Content) -> str | bytes:
+        """A content as it was given, text or bytes; raises as :meth:`data` does."""
+        return self._stored_data(view, content) if content.data is None else content.data
 
     def _stored_data(self, view: View, content: Content) -> str | bytes:
         stored = content.stored
@@ -201,17 +208,18 @@ class Reader:
     # The memory.
 
     def memory_events(
-        self, view: View, after: int, limit: int, until: int = 2**63
+        self, view: View, after: int, limit: int, until: int, above: int = 0
     ) -> Iterator[tuple[Event, int]]:
-        """The events above ``after`` that change the memory, in order, each with the offset of its
-        segment: of about ``limit`` bytes of segments, at least one.
+        """The events above ``after``, up to ``until``, that change the memory, in order, each with
+        the offset of its segment: of about ``limit`` bytes of segments, at least one. ``above``:
+        where that of the event ``after`` or one before it stands, if it is known.
 
         :raises CorruptFileError: when what the memory's positions name is not there.
         """
-        offsets = self._offsets(self._index.positions.get(MEMORY, (0, [])), MEMORY, view)
         mark = self._index.mark_before(after)
         if mark is not None and after:
-            offsets = offsets[bisect_left(offsets, mark[1]) :]
+            above = max(above, mark[1])
+        offsets = self._offsets(self._index.positions.get(MEMORY, (0, ())), MEMORY, view, above)
         size = 0
         for segment in self._segments_at(offsets, view.end):
             if segment.sequence > until:
@@ -223,12 +231,54 @@ class Reader:
             if size and segment.end - offsets[0] >= limit:
                 return
 
+    def frame_content(self, view: View, offset: int, sequence: int) -> Content:
+        """The content of the frame event with this sequence, in the segment at ``offset``.
+
+        :raises CorruptFileError: when it is not there.
+        """
+        segment = read_segment(self.storage.read, offset, view.end, self._salt)
+        try:
+            row = decode_rows(segment.payload)[2][sequence - segment.sequence]
+            field = row[CONTENT_PLACE] if row[0] in HOLDERS else None
+            return read_content_field(field, lambda number: self.content(number, view.end))
+        except (ValueError, TypeError, IndexError) as error:
+            raise CorruptFileError(offset, f"there is no frame: {error}") from None
+
+    def saved_pages(self) -> tuple[int, int, list[tuple[int, bytes]]]:
+        """The last saved search index: its offset (0: none), how many pages there are, and the
+        pages, older ones first.
+
+        :raises CorruptFileError, ValueError: when it cannot be read.
+        """
+        at, _ = self._index.saved_index
+        offset, parts = at, list[IndexPages]()
+        seen = set[int]()
+        pages: list[list[tuple[int, bytes]]] = []
+        while at:
+            segment = read_segment(self.storage.read, at, self.storage.size(), self._salt)
+            part = decode_index_pages(segment.payload)
+            if segment.kind != SegmentKind.INDEX or part.previous >= at:
+                raise CorruptFileError(at, "a saved index is not where it should be")
+            parts.append(part)
+            numbers = [number for (number,) in PAGE_NUMBER.iter_unpack(part.numbers)]
+            size = len(part.pages) // max(1, len(numbers))
+            # A later save's page counts; the earlier one's is not kept.
+            pages.append(
+                [
+                    (number, part.pages[i * size : (i + 1) * size])
+                    for i, number in enumerate(numbers)
+                    if number not in seen and not seen.add(number)  # type: ignore[func-returns-value]
+                ]
+            )
+            at = part.previous if len(seen) < parts[0].page_count else 0
+        return offset, parts[0].page_count if parts else 0, [p for some in pages for p in some]
+
     # Sessions.
 
-    def _offsets(self, place: Place, number: int, view: View) -> list[int]:
-        """Where the session's segments are, as far as the view goes."""
+    def _offsets(self, place: Place, number: int, view: View, above: int = 0) -> list[int]:
+        """Where the session's segments are, as far as the view goes; none below ``above``."""
         chunk, parts = place[0], [list(place[1])]
-        while chunk:
+        while chunk and not (parts[-1] and parts[-1][0] <= above):
             unwritten = self._index.unwritten.get(chunk)
             if unwritten is not None:
                 previous, offsets = unwritten
@@ -236,7 +286,9 @@ class Reader:
                 previous, offsets = self._read_positions(chunk, number)
             parts.append(list(offsets))
             chunk = previous
-        found = [offset for part in reversed(parts) for offset in part if offset < view.end]
+        found = [
+            offset for part in reversed(parts) for offset in part if above <= offset < view.end
+        ]
         if any(later <= earlier for earlier, later in pairwise(found)):
             raise CorruptFileError(found[0], "positions are out of order")
         return found

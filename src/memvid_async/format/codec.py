@@ -55,6 +55,8 @@ from .framerows import (
 )
 from .segment import MAX_PAYLOAD
 
+# So many items are fifty thousand frames; decoded, the smallest of items take eighty megabytes.
+MAX_EVENT_ITEMS = 2**20
 ERASED, STARTED, ENDED, DELETED, STORED, CHECKPOINT = range(6)
 ACTION_KINDS = {
     10: ActionKind.PUT,
@@ -88,8 +90,17 @@ def encode_events(events: Sequence[Event]) -> bytes:
     data: bytes = cbor2.dumps(start + (rows[0] if len(rows) == 1 else rows))
     if len(data) > MAX_PAYLOAD:
         raise InvalidValueError(f"{len(data)} bytes are more than one segment holds, {MAX_PAYLOAD}")
-    check_items(data, "what is to be recorded")
+    if len(data) > MAX_EVENT_ITEMS and _items(rows) > MAX_EVENT_ITEMS:
+        raise InvalidValueError(
+            f"what is to be recorded holds more than {MAX_EVENT_ITEMS} items; record it in parts"
+        )
     return data
+
+
+def _items(rows: Sequence[list[Any]]) -> int:
+    """How many CBOR items the rows are, at most; contents and maps travel as bytes."""
+    nested = sum(len(field) for row in rows for field in row if isinstance(field, (list, tuple)))
+    return nested + sum(len(row) + 1 for row in rows) + 3
 
 
 def _row(event: Event) -> list[Any]:
@@ -209,7 +220,7 @@ def decode_rows(payload: bytes) -> tuple[int, int, list[list[Any]]]:
 
     :raises ValueError: when the payload is not one.
     """
-    value = decode_value(payload)
+    value = decode_value(payload, most=MAX_EVENT_ITEMS)
     if not (isinstance(value, list) and len(value) >= 2):
         raise ValueError("not an events segment")
     time_ns, session, *rows = value
@@ -301,7 +312,9 @@ def _read_other(
     return Event(sequence, time_ns, session_id, payload, owner), session_id
 
 
-_KNOWN = {ERASED, STARTED, ENDED, DELETED, STORED, CHECKPOINT, *ACTION_KINDS}
+_KNOWN = {# So many items are fifty thousand frames; decoded, the smallest of items take eighty megabytes.
+MAX_EVENT_ITEMS = 2**20
+ERASED, STARTED, ENDED, DELETED, STORED, CHECKPOINT, *ACTION_KINDS}
 
 
 def _read_started(row: list[Any]) -> SessionStarted:

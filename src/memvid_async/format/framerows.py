@@ -75,7 +75,7 @@ def content_sequences(value: Any) -> list[int]:
 def frame_row(payload: FrameEvent) -> list[Any]:
     """The row of an event that changes the memory."""
     if isinstance(payload, MemoryConfigured):
-        return [CONFIGURED, payload.analyser]
+        return [CONFIGURED, payload.analyser, payload.embedding_model, payload.dimension]
     if isinstance(payload, FrameErased):
         return [FRAME_ERASED, payload.frame_id, payload.is_new, payload.branch, payload.digest]
     if isinstance(payload, FrameDeleted):
@@ -110,7 +110,8 @@ def read_frame_row(row: list[Any], content: ReadContent) -> FrameEvent:
     """
     kind = row[0]
     if kind == CONFIGURED:
-        return MemoryConfigured(_typed(row[1], str))
+        model = None if row[2] is None else _typed(row[2], str)
+        return MemoryConfigured(_typed(row[1], str), model, _count(row[3]))
     if not is_count(row[1]) or not row[1]:
         raise TypeError("a frame id is not an int of at least 1")
     if kind == FRAME_DELETED:

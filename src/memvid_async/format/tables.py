@@ -54,7 +54,8 @@ class Placed:
 class Toc:
     """A folded state as saved. ``pages``: per table, the offset of its last page, 0 for none;
     ``rows``: per table, the rows that are in no page yet; ``deleted``: numbers of sessions that
-    stand in pages and were deleted since."""
+    stand in pages and were deleted since; ``saved_index``: the offset of the last part of the last
+    saved search index (0: none), and the sequence it goes through."""
 
     state: State
     open_sessions: tuple[Placed, ...]
@@ -66,6 +67,7 @@ class Toc:
     content_count: int
     memory_chunk: int = 0
     memory_offsets: Sequence[int] = ()
+    saved_index: tuple[int, int] = (0, 0)
 
 
 def encode_positions(number: int, previous: int, offsets: Sequence[int]) -> bytes:
@@ -82,6 +84,49 @@ def decode_positions(payload: bytes) -> tuple[int, int, list[int]]:
     """
     number, previous, *distances = _ints(decode_value(payload), 3)
     return number, previous, list(accumulate(distances))
+
+
+@frozen
+class IndexPages:
+    """A part of a saved search index: pages that changed since the save before.
+
+    ``previous``: the offset of the part before, 0 for none. ``through``: the sequence of the last
+    event folded into it. ``page_count``: how many pages there are in all; ``is_last``: whether this
+    part ends its save.
+    """
+
+    previous: int
+    through: int
+    page_count: int
+    is_last: bool
+    numbers: bytes
+    pages: bytes
+
+
+PAGE_NUMBER = struct.Struct("<I")
+
+
+def encode_index_pages(part: IndexPages) -> bytes:
+    """``[previous, through, page count, is last, page numbers, pages]``; both packed."""
+    data: bytes = cbor2.dumps(
+        [part.previous, part.through, part.page_count, part.is_last, part.numbers, part.pages]
+    )
+    return data
+
+
+def decode_index_pages(payload: bytes) -> IndexPages:
+    """The part in a payload.
+
+    :raises ValueError: when it is none.
+    """
+    previous, through, count, is_last, numbers, pages = _fields(decode_value(payload), 6)[:6]
+    _ints([previous, through, count])
+    check_rows(numbers, PAGE_NUMBER)
+    if not isinstance(pages, bytes) or type(is_last) is not bool:
+        raise ValueError("a part of a saved index has bad fields")
+    if len(pages) % max(1, len(numbers) // PAGE_NUMBER.size) or (pages and not numbers):
+        raise ValueError("the pages of a saved index are not whole")
+    return IndexPages(previous, through, count, is_last, numbers, pages)
 
 
 def encode_page(table: Table, previous: int, rows: Any) -> bytes:
@@ -189,6 +234,8 @@ def memory_row(memory: Memory) -> list[Any]:
         memory.frame_count,
         memory.memory_hash,
         memory.analyser,
+        memory.embedding_model,
+        memory.dimension,
         _packed(memory.gone),
         _packed(memory.owners),
         branches,
@@ -200,10 +247,10 @@ def read_memory_row(row: Any) -> Memory:
 
     :raises ValueError: when it is none.
     """
-    last, count, digest, analyser, gone, owners, rows = _fields(row, 7)[:7]
-    _ints([last, count])
-    if not (analyser is None or isinstance(analyser, str)):
-        raise ValueError("a memory has a bad analyser")
+    last, count, digest, analyser, model, dimension, gone, owners, rows = _fields(row, 9)[:9]
+    _ints([last, count, dimension])
+    if not all(name is None or isinstance(name, str) for name in (analyser, model)):
+        raise ValueError("a memory has a bad analyser or model")
     branches: dict[int, Branch] = {}
     for fields in _fields(rows, 0):
         number, parent, sequence, frame, frames, hashed, erased = _fields(fields, 7)[:7]
@@ -218,6 +265,8 @@ def read_memory_row(row: Any) -> Memory:
         count,
         _digest(digest),
         analyser,
+        model,
+        dimension,
         _unpacked(gone),
         _unpacked(owners),
         immutables.Map(branches),
@@ -247,7 +296,7 @@ def encode_toc(toc: Toc) -> bytes:
             toc.contents,
             toc.marks,
             toc.content_count,
-            [toc.memory_chunk, *toc.memory_offsets],
+            [*toc.saved_index, toc.memory_chunk, *toc.memory_offsets],
         ]
     )
     return data
@@ -262,7 +311,7 @@ def decode_toc(payload: bytes, generation: int) -> Toc:
     sequence, time_ns, ambient, memory, beyond = fields[:5]
     opened, ended, deleted, pages, contents, marks, content_count, placed = fields[5:13]
     _ints([sequence, time_ns, ambient or 0, content_count])
-    memory_chunk, *memory_offsets = _ints(placed, 1)
+    saved, through, memory_chunk, *memory_offsets = _ints(placed, 3)
     if not (ambient is None or type(ambient) is int):
         raise ValueError("a TOC has a bad ambient session")
     check_rows(contents, CONTENT_ROW)
@@ -287,6 +336,7 @@ def decode_toc(payload: bytes, generation: int) -> Toc:
         content_count,
         memory_chunk,
         tuple(memory_offsets),
+        (saved, through),
     )
 
 

@@ -57,7 +57,7 @@ from .commands import (
     StartSession,
     StoreParts,
 )
-from .memory import fold_memory
+from .memory import Memory, fold_memory
 from .messages import keep_messages
 from .state import SessionState, State
 
@@ -203,9 +203,12 @@ def _frame_events(
     memory = state.memory
     branch = number if number in memory.branches else 0
     given: Content | None = None
+    if not command.frames and not memory.holds(command.frame_id, branch):
+        raise FrameNotFoundError(f"there is no frame {command.frame_id}")
+    configured = _configuration(memory, command)
+    if configured is not None:
+        contents.add(configured)
     if command.frames:
-        if memory.analyser is None:
-            contents.add(MemoryConfigured(command.analyser))
         ids = [memory.last_frame + 1 + i for i in range(len(command.frames))]
         sequence = 0
         for frame_id, new in zip(ids, command.frames, strict=True):
@@ -213,8 +216,6 @@ def _frame_events(
             values = {name: getattr(new, name) for name in FRAME_FIELDS[1:]}
             sequence = contents.add(FramePut(frame_id, given, branch=branch, **values))
         return ids, _kept_by(given, sequence) if command.kind is ActionKind.PUT else None
-    if not memory.holds(command.frame_id, branch):
-        raise FrameNotFoundError(f"there is no frame {command.frame_id}")
     if command.kind is ActionKind.DELETE:
         contents.add(FrameDeleted(command.frame_id, branch))
         return [command.frame_id], None
@@ -223,6 +224,32 @@ def _frame_events(
         given = changes["content"] = contents.content(changes["content"])
     sequence = contents.add(FrameUpdated(command.frame_id, MappingProxyType(changes), branch))
     return [command.frame_id], _kept_by(given, sequence)
+
+
+def _configuration(memory: Memory, command: ChangeMemory) -> MemoryConfigured | None:
+    """The event that says how the memory is searched, where the command is the first to need it.
+
+    :raises InvalidValueError: when an embedding is of another model or dimension.
+    """
+    given = [(new.embedding, new.embedding_model) for new in command.frames]
+    if "embedding" in command.changes:
+        model = command.changes.get("embedding_model")
+        given.append((command.changes["embedding"], model))
+    analyser = memory.analyser or command.analyser
+    held, dimension = memory.embedding_model, memory.dimension
+    for embedding, model in given:
+        if embedding is None:
+            continue
+        if not dimension:
+            held, dimension = model, len(embedding) // 4
+        elif (model, len(embedding) // 4) != (held, dimension):
+            raise InvalidValueError(
+                f"the memory holds embeddings of model {held!r} with {dimension} dimensions; "
+                f"this one is of {model!r} with {len(embedding) // 4}"
+            )
+    if memory.analyser is not None and dimension == memory.dimension:
+        return None
+    return MemoryConfigured(analyser, held, dimension)
 
 
 def _kept_by(content: Content | None, sequence: int) -> Content | None:

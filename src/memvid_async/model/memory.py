@@ -40,13 +40,16 @@ class Memory(NamedTuple):
     """The memory that all share, and its branches by number.
 
     ``last_frame``: the last id given out in any of them. ``owners``: the branch of each frame that
-    was put in one. ``analyser``: None until the first frame.
+    was put in one. ``analyser``: None until the first frame; ``dimension``: 0 until the first
+    embedding.
     """
 
     last_frame: int = 0
     frame_count: int = 0
     memory_hash: bytes = EMPTY_MEMORY_HASH
     analyser: str | None = None
+    embedding_model: str | None = None
+    dimension: int = 0
     gone: immutables.Map[int, int] = _NONE
     owners: immutables.Map[int, int] = _NONE
     branches: immutables.Map[int, Branch] = immutables.Map()
@@ -86,7 +89,7 @@ def frame_digest(payload: Any) -> bytes:
     if isinstance(payload, FrameErased):
         return payload.digest
     if isinstance(payload, MemoryConfigured):
-        return content_digest(payload.analyser)
+        return content_digest(repr((payload.analyser, payload.embedding_model, payload.dimension)))
     if isinstance(payload, FramePut):
         values = {name: getattr(payload, name) for name in FRAME_FIELDS}
     else:
@@ -111,8 +114,13 @@ def fold_memory(memory: Memory, event: Event) -> Memory:
     payload: Any = event.payload
     digest = frame_digest(payload)
     if isinstance(payload, MemoryConfigured):
-        hashed = content_digest(memory.memory_hash + digest)
-        return memory._replace(analyser=memory.analyser or payload.analyser, memory_hash=hashed)
+        memory = memory._replace(memory_hash=content_digest(memory.memory_hash + digest))
+        if memory.analyser is None:
+            memory = memory._replace(analyser=payload.analyser)
+        if not memory.dimension:
+            model, dimension = payload.embedding_model, payload.dimension
+            memory = memory._replace(embedding_model=model, dimension=dimension)
+        return memory
     frame_id, number = payload.frame_id, payload.branch
     is_new = isinstance(payload, FramePut) or getattr(payload, "is_new", False)
     if is_new:
