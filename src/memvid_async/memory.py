@@ -132,8 +132,10 @@ class FoldedMemory:
         last = min(view.state.last_sequence, max(self._until.values()))
         while self._through < last:
             reached = self._through
-            for event, offset in view.reader.memory_events(view, self._through, _READ_BYTES, last):
-                self._take_in(view, index, event, offset)
+            for event, self._offset in view.reader.memory_events(
+                view, self._through, _READ_BYTES, last, self._offset
+            ):
+                self._take_in(view, index, event, self._offset)
                 reached = event.sequence
             self._through = reached if reached > self._through else last
             index.through = self._through

@@ -37,7 +37,7 @@ from ..frames import Reply, Retrieval
 from ..model.decide import make_checkpoint, make_details
 from ..model.evolve import FRAME_EVENTS
 from ..model.messages import referenced_contents
-from ..values import check_duration, check_items, decode_value, preview
+from ..values import check_duration, decode_value, preview
 from .framerows import (
     FRAME_KINDS,
     HOLDERS,
@@ -312,9 +312,7 @@ def _read_other(
     return Event(sequence, time_ns, session_id, payload, owner), session_id
 
 
-_KNOWN = {# So many items are fifty thousand frames; decoded, the smallest of items take eighty megabytes.
-MAX_EVENT_ITEMS = 2**20
-ERASED, STARTED, ENDED, DELETED, STORED, CHECKPOINT, *ACTION_KINDS}
+_KNOWN = {ERASED, STARTED, ENDED, DELETED, STORED, CHECKPOINT, *ACTION_KINDS}
 
 
 def _read_started(row: list[Any]) -> SessionStarted:
