@@ -49,16 +49,35 @@ from .events import (
     Unknown,
     UpdateDetails,
 )
+from .frame_store import Answer
+from .frames import (
+    Context,
+    ContextItem,
+    FindResult,
+    ForkPoint,
+    Frame,
+    FrameDeleted,
+    FrameErased,
+    FramePut,
+    FrameUpdated,
+    Generated,
+    Hit,
+    MemoryConfigured,
+    Reply,
+    Retrieval,
+)
 from .logfile import Recovery
 from .recorder import SessionRecorder
 from .store import OpenStore, Store, StoreStatistics, open_store
 from .subscription import Subscription
 from .verify import Problem, VerifyReport
+from .views import StoreView
 
 __all__ = [
     "Action",
     "ActionKind",
     "ActionRecorded",
+    "Answer",
     "AskDetails",
     "Checkpoint",
     "CheckpointCreated",
@@ -68,16 +87,28 @@ __all__ = [
     "Content",
     "ContentNotFoundError",
     "ContentStored",
+    "Context",
+    "ContextItem",
     "CorruptFileError",
     "DeleteDetails",
     "Durability",
     "Erased",
     "Event",
     "FindDetails",
+    "FindResult",
+    "ForkPoint",
+    "Frame",
+    "FrameDeleted",
+    "FrameErased",
     "FrameNotFoundError",
+    "FramePut",
+    "FrameUpdated",
+    "Generated",
+    "Hit",
     "InvalidValueError",
     "LimitExceededError",
     "Limits",
+    "MemoryConfigured",
     "MemvidAsyncError",
     "NoActiveSessionError",
     "NotAStoreError",
@@ -87,6 +118,8 @@ __all__ = [
     "PutManyDetails",
     "RecordingConfig",
     "Recovery",
+    "Reply",
+    "Retrieval",
     "Session",
     "SessionActiveError",
     "SessionDeleted",
@@ -105,6 +138,7 @@ __all__ = [
     "StoreNotFoundError",
     "StoreReadOnlyError",
     "StoreStatistics",
+    "StoreView",
     "StoredMessages",
     "Subscription",
     "ToolCallDetails",

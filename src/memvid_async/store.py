@@ -26,18 +26,23 @@ from .errors import (
 )
 from .events import Action, ActionKind, Event, Session, SessionSummary
 from .follower import Follower
+from .frame_store import FrameStore
 from .intake import Intake
 from .journal import Journal
 from .log import Log
 from .logfile import Recovery
+from .memory import Lineage, lineage_of
 from .model.commands import DeleteSession, EndSession, ResumeSession, StartSession
-from .prepare import LARGE, prepare_metadata, prepare_text, rough_size
+from .past import sequence_at, session_moment
+from .prepare import LARGE, prepare_count, prepare_metadata, prepare_text, rough_size
 from .reader import Reader, View
+from .recall import Recall
 from .recorder import ActionRecorder, SessionRecorder
 from .storage import FileStorage
 from .subscription import Subscription
 from .values import decode_value
 from .verify import Verifier, VerifyReport
+from .views import StoreView
 from .worker import Job, Worker, check_process
 from .writer import Writer
 
@@ -68,7 +73,7 @@ class StoreStatistics:
     subscriber_count: int
 
 
-class Store(ActionRecorder[Action | None]):
+class Store(FrameStore, ActionRecorder[Action | None]):
     """An open file of recorded sessions. Made by :func:`open_store`.
 
     Its ``record_…`` methods record into the session whose block the calling task is in, else into
@@ -104,6 +109,7 @@ class Store(ActionRecorder[Action | None]):
         self._pid = os.getpid()
         self._closed = False
         super().__init__(Intake(self._writer, self._reads, config.limits))
+        self._recall = Recall(self._intake, journal, config.limits)
 
     # Opening and closing.
 
@@ -130,8 +136,10 @@ class Store(ActionRecorder[Action | None]):
             self._closed = True
             return
         with anyio.CancelScope(shield=True):
-            self._closed = True
+            was_closed, self._closed = self._closed, True
             try:
+                if not was_closed:
+                    await self._recall.finish(self._writer)
                 if self._writer is not None:
                     await self._writer.aclose()
                 if self._follower is not None:
@@ -340,6 +348,62 @@ class Store(ActionRecorder[Action | None]):
             raise self._follower.failure
         if self._closed or self._log.closed:
             raise StoreClosedError("the store is closed")
+
+    # The memory.
+
+    @property
+    def _records(self) -> bool:
+        if self._writer is None:
+            return False
+        return self._intake.entered is not None or self._view.state.ambient is not None
+
+    def _current_view(self) -> View:
+        return self._view
+
+    async def _memory_view(self) -> tuple[View, Lineage]:
+        view = await self._fresh_view()
+        number = self._intake.entered or view.state.ambient or 0
+        return view, lineage_of(view.state, number)
+
+    async def at(
+        self,
+        *,
+        sequence: int | None = None,
+        time_ns: int | None = None,
+        session_id: UUID | None = None,
+        checkpoint_id: int | None = None,
+    ) -> StoreView:
+        """The store as it was after an event, at a time, at a session's checkpoint or at its end.
+
+        ``sequence``: the last event that counts. ``time_ns``: nanoseconds since the Unix epoch.
+        ``session_id`` alone: the session's last event.
+
+        :raises InvalidValueError: unless it says just one moment.
+        :raises SessionNotFoundError, CheckpointNotFoundError: when there is no such one.
+        """
+        if [sequence, time_ns, session_id].count(None) != 2 or (
+            checkpoint_id is not None and session_id is None
+        ):
+            raise InvalidValueError(
+                "say one moment: sequence, time_ns, or session_id (with a checkpoint_id or not)"
+            )
+        view, number = await self._fresh_view(), 0
+        if session_id is not None:
+            number, moment = await self._reads.run(
+                session_moment, view, _uuid(session_id), checkpoint_id
+            )
+        elif time_ns is not None:
+            moment = await self._reads.run(sequence_at, view, prepare_count(time_ns, "time_ns"))
+        else:
+            moment = prepare_count(sequence, "sequence")
+            if moment > view.state.last_sequence:
+                raise InvalidValueError(
+                    f"the log ends at {view.state.last_sequence}, before sequence {moment}"
+                )
+        lineage = lineage_of(view.state, number, moment)
+        return StoreView(
+            moment, lineage, self._recall, self._config, self._fresh_view, self._reads.run
+        )
 
     # The stream.
 
