@@ -123,9 +123,7 @@ class Reader:
                     if Content(data) != content:
                         raise CorruptFileError(segment.offset, "content does not match its digest")
                     return data
-        raise ContentNotFoundError(
-            f"content {content.digest.hex()} is not in this file; it was erased, or is another's"
-        )
+        raise _not_here(content)
 
     def part(self, view: View, content: Content, index: int) -> bytes:
         """The bytes of a part of a content that is in parts.
@@ -134,7 +132,14 @@ class Reader:
         """
         assert content.stored is not None
         sequence = content.stored.parts[index]
-        return self.data(view, self.content(sequence, view.end))
+        if sequence <= view.state.last_sequence:
+            segment, row = self._row(sequence, view.end)
+            if row[0] == STORED:
+                held, data = _held(segment, row, sequence)
+                if Content(data) != held:
+                    raise CorruptFileError(segment.offset, "content does not match its digest")
+                return data.encode() if isinstance(data, str) else data
+        raise _not_here(content)
 
     # Segments.
 
@@ -473,6 +478,12 @@ class Reader:
         except (ValueError, TypeError) as error:
             at = self._segment_with(action.sequence, view.end).offset
             raise CorruptFileError(at, f"messages refer wrongly: {error}") from None
+
+
+def _not_here(content: Content) -> ContentNotFoundError:
+    return ContentNotFoundError(
+        f"content {content.digest.hex()} is not in this file; it was erased, or is another's"
+    )
 
 
 def _held(segment: Segment, row: list[Any], sequence: int) -> tuple[Content, str | bytes]:

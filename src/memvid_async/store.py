@@ -16,6 +16,7 @@ from attrs import evolve, frozen
 
 from .compaction import CompactReport
 from .config import RecordingConfig, StoreConfig
+from .contents import ContentReader
 from .errors import (
     InvalidValueError,
     MemvidAsyncError,
@@ -25,7 +26,6 @@ from .errors import (
 )
 from .events import Action, Event, Session, SessionSummary
 from .follower import Follower
-from .contents import ContentReader
 from .frame_store import FrameStore
 from .intake import Intake
 from .journal import Journal
