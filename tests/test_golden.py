@@ -108,7 +108,7 @@ def test_a_golden_memory_can_be_searched_from_its_saved_index(monkeypatch):
     journal = Journal.open(
         FileStorage.open(FOLDER / FRAMES[0], read_only=True), fixed_config(), read_only=True
     )
-    offset, count, pages = journal.view.reader.saved_pages()
+    offset, count, pages = journal.view.reader.saved_pages(2**63)
     journal.close()
     assert offset
     assert {number for number, _ in pages} == set(range(count))

@@ -69,8 +69,8 @@ class FoldedMemory:
         self._is_live = lineage == SHARED
         self._view: View | None = None
         self._index: MemoryIndex | None = None
-        # The last event that was looked at, and where the last one that was folded stands.
-        self._through = self._offset = 0
+        # The last event that was looked at, and behind which byte the next one stands.
+        self._through = self._behind = 0
         # Frames that a compaction erased, and that nobody had deleted yet.
         self.missing: set[int] = set()
         self._unsaved = self._text_bytes = 0
@@ -128,22 +128,24 @@ class FoldedMemory:
         self.close()
         self._view = view
         self._index = MemoryIndex(self._read_text, language=analyser)
-        self._through = self._offset = self._unsaved = self._text_bytes = 0
+        self._through = self._behind = self._unsaved = self._text_bytes = 0
         self._saved_at = self._saved_pages = 0
         self.missing = set()
-        if saved and self._is_live:
+        if saved and set(self._until) == {SHARED[0][0]}:
+            # What a fork has of its own is in no save.
             self._load(view, self._index)
 
     def _load(self, view: View, index: MemoryIndex) -> None:
+        until = min(view.state.last_sequence, max(self._until.values()))
         try:
-            offset, count, pages = view.reader.saved_pages()
+            offset, count, pages = view.reader.saved_pages(until)
             if offset:
                 index.load(count, pages)
         except (CorruptFileError, ValueError):
             # It can be made again from the events.
             index.clear()
             return
-        if offset and index.through <= view.state.last_sequence:
+        if offset and index.through <= until:
             self._saved_at, self._through = offset, index.through
             self._saved_pages = len(pages)
             self._text_bytes = index.total_size
@@ -154,10 +156,10 @@ class FoldedMemory:
         last = min(view.state.last_sequence, max(self._until.values()))
         while self._through < last:
             reached = self._through
-            found = view.reader.memory_events(view, reached, _READ_BYTES, last, self._offset)
+            found = view.reader.memory_events(view, reached, _READ_BYTES, last, self._behind)
             for event, offset in found:
                 self._take_in(view, index, event, offset)
-                reached, self._offset = event.sequence, offset
+                reached, self._behind = event.sequence, offset + 1
             self._through = reached if reached > self._through else last
             index.through = self._through
 

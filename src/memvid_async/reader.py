@@ -242,7 +242,7 @@ class Reader:
     ) -> Iterator[tuple[Event, int]]:
         """The events above ``after``, up to ``until``, that change the memory, in order, each with
         the offset of its segment: of about ``limit`` bytes of segments, at least one. ``above``:
-        where that of the event ``after`` or one before it stands, if it is known.
+        a byte that all of these segments begin at or behind, if one is known.
 
         :raises CorruptFileError: when what the memory's positions name is not there.
         """
@@ -302,34 +302,29 @@ class Reader:
             raise InvalidValueError("the action is in no session of this file (any more)")
         return number
 
-    def saved_pages(self) -> tuple[int, int, list[tuple[int, bytes]]]:
-        """The last saved search index: its offset (0: none), how many pages there are, and the
-        pages, older ones first.
+    def saved_pages(self, until: int) -> tuple[int, int, list[tuple[int, bytes]]]:
+        """The last saved search index that goes through no event behind ``until``: its offset (0:
+        none), how many pages there are, and the pages, older ones first.
 
         :raises CorruptFileError, ValueError: when it cannot be read.
         """
         at, _ = self._index.saved_index
-        offset, parts = at, list[IndexPages]()
+        offset = count = 0
         seen = set[int]()
         pages: list[list[tuple[int, bytes]]] = []
-        while at:
+        while at and (not offset or len(seen) < count):
             segment = read_segment(self.storage.read, at, self.storage.size(), self._salt)
             part = decode_index_pages(segment.payload)
             if segment.kind != SegmentKind.INDEX or part.previous >= at:
                 raise CorruptFileError(at, "a saved index is not where it should be")
-            parts.append(part)
-            numbers = [number for (number,) in PAGE_NUMBER.iter_unpack(part.numbers)]
-            size = len(part.pages) // max(1, len(numbers))
-            # A later save's page counts; the earlier one's is not kept.
-            pages.append(
-                [
-                    (number, part.pages[i * size : (i + 1) * size])
-                    for i, number in enumerate(numbers)
-                    if number not in seen and not seen.add(number)  # type: ignore[func-returns-value]
-                ]
-            )
-            at = part.previous if len(seen) < parts[0].page_count else 0
-        return offset, parts[0].page_count if parts else 0, [p for some in pages for p in some]
+            if part.through <= until:
+                if not offset:
+                    offset, count = at, part.page_count
+                # A later save's page counts; the earlier one's is not kept.
+                pages.append([page for page in _pages_of(part) if page[0] not in seen])
+                seen.update(number for number, _ in pages[-1])
+            at = part.previous
+        return offset, count, [page for some in reversed(pages) for page in some]
 
     # Sessions.
 
@@ -478,6 +473,15 @@ class Reader:
         except (ValueError, TypeError) as error:
             at = self._segment_with(action.sequence, view.end).offset
             raise CorruptFileError(at, f"messages refer wrongly: {error}") from None
+
+
+def _pages_of(part: IndexPages) -> list[tuple[int, bytes]]:
+    """The pages of a part with their numbers."""
+    size = PAGE_NUMBER.size * len(part.pages) // max(1, len(part.numbers))
+    return [
+        (number, part.pages[i * size : (i + 1) * size])
+        for i, (number,) in enumerate(PAGE_NUMBER.iter_unpack(part.numbers))
+    ]
 
 
 def _not_here(content: Content) -> ContentNotFoundError:
