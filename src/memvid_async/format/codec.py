@@ -40,7 +40,6 @@ from ..model.messages import referenced_contents
 from ..values import check_duration, decode_value, preview
 from .framerows import (
     FRAME_KINDS,
-    HOLDERS,
     content_field,
     content_sequences,
     fork_row,
