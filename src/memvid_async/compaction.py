@@ -15,7 +15,16 @@ from attrs import evolve, frozen
 
 from .content import Content
 from .errors import CorruptFileError
-from .format.codec import ACTION_KINDS, DELETED, ERASED, STORED, content_references, decode_rows
+from .format.codec import (
+    ACTION_KINDS,
+    DELETED,
+    ERASED,
+    STARTED,
+    STORED,
+    content_references,
+    decode_rows,
+    started_row_without_names,
+)
 from .format.framerows import (
     CONTENT_PLACE,
     FRAME_KINDS,
@@ -114,7 +123,8 @@ class _Compactor:
             elif left == rows:
                 self._copy.append(segment.payload)
             else:
-                session = session if session in self._source.state.sessions else 0
+                named = session in self._source.state.sessions or left[0][0] == STARTED
+                session = session if named else 0
                 rest = left[0] if len(left) == 1 else left
                 self._copy.append(cbor2.dumps([time_ns, session, *rest]))
 
@@ -133,8 +143,12 @@ class _Compactor:
             gone = kind in HOLDERS and not self._is_frame_alive(row)
             return erased_row(row, self._content) if gone else row
         # A session's deletion stays: it says which session is gone, and nothing of it.
-        alive = session in self._source.state.sessions or session == 0 or kind == DELETED
-        return row if alive else [ERASED]
+        if session in self._source.state.sessions or session == 0 or kind == DELETED:
+            return row
+        if kind == STARTED and session in self._branches:
+            # A fork of it lives: the memory that they share is told by where it began.
+            return started_row_without_names(row)
+        return [ERASED]
 
 
 @contextmanager

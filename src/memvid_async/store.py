@@ -33,7 +33,7 @@ from .log import Log
 from .logfile import Recovery
 from .memory import Lineage, lineage_of
 from .model.commands import DeleteSession, EndSession, ResumeSession, StartSession
-from .past import sequence_at, session_moment
+from .past import fork_point, sequence_at, session_moment
 from .prepare import LARGE, prepare_count, prepare_metadata, prepare_text, rough_size
 from .reader import Reader, View
 from .recall import Recall
@@ -288,6 +288,38 @@ class Store(FrameStore, ActionRecorder[Action | None]):
         :raises CorruptFileError: when it cannot be read.
         """
         return await self._read(Reader.session, _uuid(session_id))
+
+    async def fork(
+        self,
+        session_id: UUID,
+        *,
+        checkpoint_id: int | None = None,
+        action_index: int | None = None,
+        name: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> UUID:
+        """Start a session that shares a session's past, up to and with a checkpoint or an action
+        (neither: all of it so far); its id, to be continued with :meth:`resume_session`.
+
+        The parent stays as it is, and nothing is copied. In the fork the memory is what it was
+        then, and what it puts, updates or deletes nobody outside it sees. It records as its parent
+        did; ``name`` and ``metadata`` are its own.
+
+        :raises SessionNotFoundError, CheckpointNotFoundError: when there is no such one.
+        :raises InvalidValueError: when there is no such action, or both are given.
+        """
+        if checkpoint_id is not None and action_index is not None:
+            raise InvalidValueError("say where to fork: checkpoint_id or action_index, not both")
+        for value, what in ((checkpoint_id, "checkpoint_id"), (action_index, "action_index")):
+            if value is not None:
+                prepare_count(value, what)
+        view = await self._fresh_view()
+        parent, point = await self._reads.run(
+            fork_point, view, _uuid(session_id), checkpoint_id, action_index
+        )
+        command = self._start_command(name, parent.info.config, metadata, ambient=False)
+        await self._intake.submit(evolve(command, fork=point))
+        return command.session_id
 
     async def delete_session(self, session_id: UUID) -> None:
         """Delete a session: hidden at once; its bytes stay in the file until it is compacted.
