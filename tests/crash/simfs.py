@@ -73,14 +73,31 @@ class SimFile:
         if not self.dropped:
             self.durable = bytes(self.cache)
         elif self.pending:
-            self.durable = self._written_back()
+            self.durable = self._written_back(self._touched())
         self.pending.clear()
 
-    def drop(self) -> None:
+    def drop(self, *, half: bool = False) -> None:
         """A failed sync, as Linux does it: what was not written back counts as clean from now on,
-        is still seen by everyone, and no later sync writes it."""
+        is still seen by everyone, and no later sync writes it. ``half``: every other sector was."""
+        if half and self.pending:
+            self.durable = self._written_back(self._touched()[::2])
         self.dropped = True
         self.pending.clear()
+
+    def forget(self) -> None:
+        """What counts as clean is read from the disk again, up to the length as it is known."""
+        disk = SimFile(self.durable[: len(self.cache)])
+        disk.cut(len(self.cache))
+        for op in self.pending:
+            disk.apply(op)
+        self.cache[:] = disk.cache
+        self.dropped = False
+
+    def apply(self, op: Op) -> None:
+        if isinstance(op, Write):
+            self.write(*op)
+        else:
+            self.cut(op.size)
 
     def remount(self) -> None:
         """The system forgets what it did not write."""
@@ -88,17 +105,21 @@ class SimFile:
         self.dropped = False
         self.pending.clear()
 
-    def _written_back(self) -> bytes:
-        """Only sectors touched since reach the disk; each one whole."""
+    def _touched(self) -> list[int]:
+        """The sectors that are not clean."""
+        found: set[int] = set()
+        for op in self.pending:
+            end = op.offset + len(op.data) if isinstance(op, Write) else op.size + 1
+            start = op.offset if isinstance(op, Write) else op.size
+            found.update(range(start // SECTOR, math.ceil(end / SECTOR)))
+        return sorted(found)
+
+    def _written_back(self, sectors: list[int]) -> bytes:
+        """What the disk has when these sectors, and the length, have reached it."""
         size = len(self.cache)
         disk = bytearray(self.durable[:size].ljust(size, b"\0"))
-        for op in self.pending:
-            first, last = (
-                (op.offset, op.offset + len(op.data))
-                if isinstance(op, Write)
-                else (op.size, op.size + 1)
-            )
-            low, high = first // SECTOR * SECTOR, math.ceil(last / SECTOR) * SECTOR
+        for sector in sectors:
+            low, high = sector * SECTOR, min(size, sector * SECTOR + SECTOR)
             disk[low:high] = self.cache[low:high]
         return bytes(disk)
 
@@ -223,10 +244,7 @@ def torn(frozen: Frozen, rng: Random) -> Frozen | None:
             part = Write(last.offset, last.data[: rng.randrange(1, len(last.data))])
             thawed = SimFile(file.durable)
             for op in (*before, part):
-                if isinstance(op, Write):
-                    thawed.write(*op)
-                else:
-                    thawed.cut(op.size)
+                thawed.apply(op)
             half = FrozenFile(
                 file.durable, (*before, part), bytes(thawed.cache), file.starts, file.dropped
             )
