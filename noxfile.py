@@ -65,6 +65,13 @@ def demo(session: nox.Session) -> None:
 
 
 @nox.session
+def mutants(session: nox.Session) -> None:
+    """Seed bugs into storage, recovery and locking, and print which check finds each."""
+    session.install("-e", ".[test]")
+    session.run("python", "-m", "tests.crash.hunt", *session.posargs)
+
+
+@nox.session
 def torture(session: nox.Session) -> None:
     """Kill writers 10,000 times, also at the Nth system call, then cut the power 2,000 times."""
     session.install("-e", ".[test]")

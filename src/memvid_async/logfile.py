@@ -74,9 +74,8 @@ class LogFile:
 
     @classmethod
     def create(cls, storage: Storage, header: Header) -> LogFile:
-        """Make a file that has nothing in it yet; its name is not durable by that."""
+        """Make a file that has nothing in it yet; neither it nor its name is durable by that."""
         storage.write(0, header.encode())
-        storage.sync()
         return cls(storage, header, read_only=False)
 
     @classmethod

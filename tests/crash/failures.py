@@ -12,6 +12,8 @@ from memvid_async import ActionKind, MemvidAsyncError, RecordingConfig, StoreFai
 from memvid_async.config import DEFAULT_RECORDING
 from memvid_async.journal import Journal
 from memvid_async.model import commands
+from tests.crash.driver import NAME, Driver, Process
+from tests.crash.images import images
 from tests.crash.oracle import (
     HEADER_BYTES,
     REFUSALS,
@@ -22,9 +24,8 @@ from tests.crash.oracle import (
     demand,
     expect_open,
 )
-from tests.crash.simfs import SimDisk, images
+from tests.crash.simfs import SimDisk
 from tests.crash.simos import CHANGING, FULL, SHORT, Fault, SimOs, file_opener
-from tests.crash.workload import NAME, Driver, Process
 from tests.naive import FIRST_TIME, Op, Record
 
 BIG = "large content " * 80

@@ -22,8 +22,8 @@ from attrs import define, frozen
 
 from memvid_async.storage import FileStorage
 from memvid_async.storage import file as module
+from tests.crash.driver import NAME
 from tests.crash.simfs import KilledError, Owner, SimDisk, SimFile, UndisciplinedError
-from tests.crash.workload import NAME
 
 # Calls that change what is in the file. Whoever saw one fail must write no more.
 CHANGING = ("pwrite", "fdatasync", "ftruncate")
