@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -89,10 +90,10 @@ class Explorer:
                 for at, boundary in enumerate(found):
                     self._cross(boundary, f"{at}", 0)
         except Exception as error:
-            if not isinstance(error, (BrokenPromiseError, UndisciplinedError)):
-                error.add_note(self._replay())
-                raise
-            raise BrokenPromiseError(f"{error}\n{self._replay()}") from error
+            # One kind for all, as not every error can travel from one process to another.
+            ours = isinstance(error, (BrokenPromiseError, UndisciplinedError))
+            told = str(error) if ours else repr(error)
+            raise BrokenPromiseError(f"{told}\n{self._replay()}") from error
 
     def _replay(self) -> str:
         return (
@@ -269,20 +270,23 @@ def any_op(history: History, serial: int) -> Op:
 
 @frozen
 class Explored:
-    """What became of one seed; ``boundaries`` by kind and ``levels`` in states."""
+    """What became of one seed; ``boundaries`` by kind, ``levels`` in states, ``seconds`` of CPU."""
 
     seed: int
     states: int
+    seconds: float
     boundaries: Counter[str]
     levels: Counter[int]
 
 
 def explore(seed: int, *, through_files: bool) -> Explored:
     """Explore one seed, on the simulated storage or through ``FileStorage`` on simulated calls."""
+    start = time.process_time()
     with _without_collector(), simulated_calls() as system:
-        explorer = Explorer(seed, opener=file_opener(system) if through_files else sim_opener)
-        explorer.run()
-        return Explored(seed, explorer.states, explorer.boundaries, explorer.levels)
+        found = Explorer(seed, opener=file_opener(system) if through_files else sim_opener)
+        found.run()
+    seconds = time.process_time() - start
+    return Explored(seed, found.states, seconds, found.boundaries, found.levels)
 
 
 @contextmanager
