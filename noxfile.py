@@ -77,6 +77,7 @@ def mutants(session: nox.Session) -> None:
 def torture(session: nox.Session) -> None:
     """Kill writers 10,000 times, also at the Nth system call, then cut the power 2,000 times."""
     session.install("-e", ".[test]")
+    session.run("python", "-m", "tests.crash.full_disk")
     session.run("python", "-m", "tests.torture", "--kills", "10000", *session.posargs)
     session.run("python", "-m", "tests.torture", "--strace", "--kills", "500", *session.posargs)
     for kind in ("ext4", "xfs"):
