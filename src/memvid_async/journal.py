@@ -85,7 +85,6 @@ class Journal:
                 )
             else:
                 LogFile.create(storage, Header(config.new_id()))
-                storage.sync_directory()
             journal = cls(LogFile.load(storage, read_only=read_only), config, read_only=read_only)
             storage.unlock()
         except BaseException:

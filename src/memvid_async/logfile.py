@@ -17,6 +17,7 @@ from .events import Event
 from .format.codec import decode_events
 from .format.header import (
     LOG_START,
+    SALT_OFFSET,
     Header,
     Slot,
     decode_header,
@@ -65,6 +66,8 @@ class LogFile:
         # Behind ``_written`` the log is in ``_buffer`` only; up to ``_reserved`` there is room.
         self._end = self._written = self._reserved = LOG_START
         self._checksum = self._salt
+        # Where that checksum stands: in the last segment, or in the header if there is none.
+        self._checksum_at = SALT_OFFSET
         self._buffer: list[bytes] = []
         self._toc: Slot | None = None
         # What another process wrote and may not have synced stands below the log's end.
@@ -74,9 +77,8 @@ class LogFile:
 
     @classmethod
     def create(cls, storage: Storage, header: Header) -> LogFile:
-        """Make a file that has nothing in it yet; its name is not durable by that."""
+        """Make a file that has nothing in it yet; neither it nor its name is durable by that."""
         storage.write(0, header.encode())
-        storage.sync()
         return cls(storage, header, read_only=False)
 
     @classmethod
@@ -116,7 +118,7 @@ class LogFile:
         except ValueError as error:
             raise CorruptFileError(slot.offset, f"the TOC is not valid: {error}") from None
         self._end = self._written = segment.end
-        self._checksum = segment.checksum
+        self._checksum, self._checksum_at = segment.checksum, segment.offset
 
     def require_end(self, offset: int) -> None:
         """Check that whoever read the log got to its end.
@@ -146,15 +148,24 @@ class LogFile:
         if size < self._end:
             raise CorruptFileError(size, f"the file is cut short: byte {self._end - 1} was in it")
         events: list[Event] = []
+        before = self._end
         for segment in scan(self.storage.read, self._end, size, self._checksum, self._salt):
             events += self._fold(segment, content)
             self._end = self._written = segment.end
-            self._checksum = segment.checksum
+            self._checksum, self._checksum_at = segment.checksum, segment.offset
             self._unsynced = not self._read_only
+        if self._end == before:
+            self._check_last()
         self._reserved = size
         if not self._read_only:
             self._look_behind(size)
         return events
+
+    def _check_last(self) -> None:
+        """Nothing fits behind the log's end: what a reader took it for may be gone, if the sync
+        behind it failed."""
+        if self.storage.read(self._checksum_at, 4) != self._checksum.to_bytes(4, "little"):
+            raise CorruptFileError(self._checksum_at, "the last segment is another one now")
 
     def _look_behind(self, size: int) -> None:
         """Zeros behind the last segment are reserved space; anything else is a torn tail."""
@@ -247,7 +258,7 @@ class LogFile:
     def _seal(self, kind: SegmentKind, payload: bytes, sequence: int) -> int:
         head, self._checksum = seal(kind, sequence, payload, self._checksum, self._salt)
         self._buffer += (head, payload)
-        offset = self._end
+        offset = self._checksum_at = self._end
         self._end = offset + HEAD_SIZE + len(payload)
         return offset
 
