@@ -21,6 +21,7 @@ from memvid_async import (
     StoreNotFoundError,
     UnsupportedVersionError,
     open_store,
+    recover,
 )
 from memvid_async.cli.commands import cli
 from memvid_async.format.codec import ENDED, STARTED, decode_rows
@@ -28,7 +29,7 @@ from memvid_async.format.header import LOG_START, decode_header, newest_slot
 from memvid_async.format.segment import HEAD_SIZE, SegmentKind, scan, seal
 from memvid_async.journal import Journal
 from memvid_async.model import commands
-from memvid_async.salvage import ENDED_BY_RECOVERY, LOST_START, recover, recover_into
+from memvid_async.salvage import ENDED_BY_RECOVERY, LOST_START, recover_into
 from memvid_async.storage import MemoryStorage
 from tests.asking import action_answer, answers, verified
 from tests.naive import Clock, Record, ask, command, fixed_config, start

@@ -51,9 +51,11 @@ from .events import (
 )
 from .logfile import Recovery
 from .recorder import SessionRecorder
+from .salvage import LostEvents, RecoverReport, recover
 from .store import OpenStore, Store, StoreStatistics, open_store
 from .subscription import Subscription
 from .verify import Problem, VerifyReport
+from .wreck import Damage
 
 __all__ = [
     "Action",
@@ -69,6 +71,7 @@ __all__ = [
     "ContentNotFoundError",
     "ContentStored",
     "CorruptFileError",
+    "Damage",
     "DeleteDetails",
     "Durability",
     "Erased",
@@ -78,6 +81,7 @@ __all__ = [
     "InvalidValueError",
     "LimitExceededError",
     "Limits",
+    "LostEvents",
     "MemvidAsyncError",
     "NoActiveSessionError",
     "NotAStoreError",
@@ -86,6 +90,7 @@ __all__ = [
     "PutDetails",
     "PutManyDetails",
     "RecordingConfig",
+    "RecoverReport",
     "Recovery",
     "Session",
     "SessionActiveError",
@@ -113,4 +118,5 @@ __all__ = [
     "UpdateDetails",
     "VerifyReport",
     "open_store",
+    "recover",
 ]
