@@ -288,6 +288,7 @@ def origin(before, after):
 @example([("foreign", 0, 1536, 130), ("zero", 0, 40), ("foreign", 1536, 1536, 3000)])
 @example([("foreign", 0, 0, 36), ("foreign", 3000, 1536, 3000)])
 @example([("zero", 0, 36), ("zero", 1536, 3000), ("foreign", 9000, 1536, 3000)])
+@example([("cut", 0, 63)])
 @examples(2)
 def test_whatever_is_whole_is_recovered_and_nothing_else(how):
     before = damaged = reference()
