@@ -111,7 +111,7 @@ def _count(kind: int, payload: bytes) -> int:
         value = cbor2.loads(payload)
         if kind == SegmentKind.EVENTS:
             return 1 if isinstance(value[2], int) else len(value) - 2
-        return min(2**20, int(sum(value[1::2]))) if kind == SegmentKind.STUBS else 0
+        return min(2**16, int(sum(value[1::2]))) if kind == SegmentKind.STUBS else 0
     except Exception:  # noqa: BLE001 - it is damaged on purpose
         return 1 if kind == SegmentKind.EVENTS else 0
 

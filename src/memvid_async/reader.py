@@ -40,7 +40,7 @@ from .format.segment import (
     read_segment,
 )
 from .format.segment import scan as scan_segments
-from .format.stubs import decode_stubs
+from .format.stubs import MOST_EVENTS, decode_stubs, stub_events
 from .format.tables import decode_positions
 from .index import Index, Place
 from .model.messages import restore_messages
@@ -156,7 +156,7 @@ class Reader:
 
         try:
             if segment.kind == SegmentKind.STUBS:
-                return decode_stubs(segment.payload, segment.sequence)
+                return stub_events(decode_stubs(segment.payload), segment.sequence)
             return decode_events(
                 segment.payload,
                 segment.sequence,
@@ -183,7 +183,7 @@ class Reader:
             last = segment
             if segment.kind in EVENT_KINDS:
                 events += self._decode(segment, view.state, view.end)
-            if segment.end - start.offset >= limit:
+            if segment.end - start.offset >= limit or len(events) >= MOST_EVENTS:
                 break
         events = [event for event in events if event.sequence > after]
         if not events:
