@@ -93,11 +93,11 @@ def mutated(data: bytes, mutate: Mutate, seed: int, most: int) -> bytes:
             near = [sequence + 1, max(0, sequence - 1), 0, 2**40, _MOST_SEQUENCE]
             parts[at] = (chance.choice((kind, 1, 2, 3, 4, 5, 6)), chance.choice(near), payload)
     if chance.random() < 0.7:
-        parts = _in_sequence(parts)
+        parts = in_sequence(parts)
     return join(start, parts)[:most]
 
 
-def _in_sequence(parts: Parts) -> Parts:
+def in_sequence(parts: Parts) -> Parts:
     """The same segments with the sequences that they should have."""
     found, sequence = [], 1
     for kind, _, payload in parts:
