@@ -273,7 +273,11 @@ def possible(before, damaged):
             return [data]
     sure = [held(data, damaged, followed=True) for data in files]
     most = [held(data, damaged, followed=False) for data in files]
-    return [data for data, size in zip(files, most, strict=True) if size and size >= max(sure)]
+    return [
+        data
+        for data, size in zip(files, most, strict=True)
+        if size >= max(sure) and (size or damaged[:36] == data[:36])
+    ]
 
 
 def origin(before, after):
@@ -289,6 +293,7 @@ def origin(before, after):
 @example([("foreign", 0, 0, 36), ("foreign", 3000, 1536, 3000)])
 @example([("zero", 0, 36), ("zero", 1536, 3000), ("foreign", 9000, 1536, 3000)])
 @example([("cut", 0, 63)])
+@example([("truncate", 36), ("foreign", 36, 1536, 65)])
 @examples(2)
 def test_whatever_is_whole_is_recovered_and_nothing_else(how):
     before = damaged = reference()

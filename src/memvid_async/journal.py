@@ -139,6 +139,8 @@ class Journal:
 
     def _shared_out(self, moved: list[Event]) -> Flushed:
         """The events that a move to another file brought, and those behind the log's end."""
+        if not moved and not self._file.has_news:
+            return Flushed([], [])
         start = LOG_START if moved else self._file.view.end
         events = moved + (self._catch_up() if self._file.has_news else [])
         share = (self._file.view.end - start) // max(1, len(events))
