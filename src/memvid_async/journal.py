@@ -125,6 +125,11 @@ class Journal:
         """
         return self.follow().events
 
+    @property
+    def has_news(self) -> bool:
+        """Whether others appended since, or put another file in the place of this one."""
+        return not self._file.storage.is_current() or self._file.has_news
+
     def follow(self) -> Flushed:
         """:meth:`refresh`, with the room that each event takes in the file, shared out evenly."""
         if not self._read_only:
