@@ -68,10 +68,12 @@ from .frames import (
 )
 from .logfile import Recovery
 from .recorder import SessionRecorder
+from .salvage import LostEvents, RecoverReport, recover
 from .store import OpenStore, Store, StoreStatistics, open_store
 from .subscription import Subscription
 from .verify import Problem, VerifyReport
 from .views import StoreView
+from .wreck import Damage
 
 __all__ = [
     "Action",
@@ -90,6 +92,7 @@ __all__ = [
     "Context",
     "ContextItem",
     "CorruptFileError",
+    "Damage",
     "DeleteDetails",
     "Durability",
     "Erased",
@@ -108,6 +111,7 @@ __all__ = [
     "InvalidValueError",
     "LimitExceededError",
     "Limits",
+    "LostEvents",
     "MemoryConfigured",
     "MemvidAsyncError",
     "NoActiveSessionError",
@@ -117,6 +121,7 @@ __all__ = [
     "PutDetails",
     "PutManyDetails",
     "RecordingConfig",
+    "RecoverReport",
     "Recovery",
     "Reply",
     "Retrieval",
@@ -147,4 +152,5 @@ __all__ = [
     "UpdateDetails",
     "VerifyReport",
     "open_store",
+    "recover",
 ]

@@ -40,7 +40,7 @@ from .format.segment import (
     read_segment,
 )
 from .format.segment import scan as scan_segments
-from .format.stubs import decode_stubs
+from .format.stubs import MOST_EVENTS, decode_stubs, stub_events
 from .format.tables import PAGE_NUMBER, IndexPages, decode_index_pages, decode_positions
 from .index import MEMORY, Index, Place
 from .model.evolve import FRAME_EVENTS
@@ -196,7 +196,7 @@ class Reader:
 
         try:
             if segment.kind == SegmentKind.STUBS:
-                return decode_stubs(segment.payload, segment.sequence)
+                return stub_events(decode_stubs(segment.payload), segment.sequence)
             return decode_events(
                 segment.payload,
                 segment.sequence,
@@ -223,7 +223,7 @@ class Reader:
             last = segment
             if segment.kind in EVENT_KINDS:
                 events += self.decode(segment, view.state, view.end)
-            if segment.end - start.offset >= limit:
+            if segment.end - start.offset >= limit or len(events) >= MOST_EVENTS:
                 break
         events = [event for event in events if event.sequence > after]
         if not events:

@@ -20,6 +20,7 @@ from .. import (
     Content,
     ContentStored,
     Event,
+    RecoverReport,
     Session,
     SessionEnded,
     SessionStarted,
@@ -29,7 +30,6 @@ from .. import (
     Unknown,
     VerifyReport,
 )
-from ..salvage import RecoverReport
 
 Document = dict[str, Any]
 
