@@ -30,14 +30,12 @@ from .filters import HAS_METADATA, conditions, encode_metadata, has_metadata
 from .fusion import fuse, in_order
 from .pages import Dump, SavedPages, assemble, open_image
 from .query import Query, parse, spaced
+from .ranking import FEW_ROWS, WEIGHTS, tries
 from .rows import Filters, Found, FrameRow, Mode
 from .schema import check, connect, create
 from .snippets import Snippets
 from .vectors import ExactVectors, check_vector
 
-# What a word counts in title, tags, uri and body. A weight divides BM25's k1, which FTS5 fixes at
-# 1.2: 0.8 suits texts of a few sentences.
-_WEIGHTS = "3.0, 2.0, 0.75, 1.5"
 # How many of each part a hybrid find looks at, at least.
 _CANDIDATES = 100
 
@@ -45,6 +43,9 @@ _COLUMNS = (
     "frames.id, sequence, offset, time_ns, updated_ns, title, uri, media_type, tags, metadata, "
     "size, embedding, embedding_model"
 )
+
+
+_SCORE = f"CAST(bm25(words, {', '.join(map(str, WEIGHTS))}) * 1e6 - 0.5 AS INTEGER)"
 
 
 class DamagedIndexError(Exception):
@@ -59,25 +60,26 @@ class MemoryIndex:
     """The frames up to one sequence, in memory.
 
     ``read_text(offset, sequence)``: the text of the frame whose content that event holds.
-    ``language``: "english" (stemmed) or "none".
+    ``language``: "english" (stemmed) or "none". ``count``: how many frames there are. ``through``:
+    the sequence folded so far; the caller sets it, and it is saved with the rest.
     """
 
     def __init__(self, read_text: Callable[[int, int], str], *, language: str = "english") -> None:
-        self.through = 0
         self.language = language
         self._read_text = read_text
         self._saved = SavedPages()
         self._snippets = Snippets(language)
         self._guard = threading.Lock()
         self._finding = False
-        self._start(connect())
-        create(self._database, language)
+        self._start(create(language))
 
     def _start(self, database: sqlite3.Connection) -> None:
         self._database = database
         database.create_function(HAS_METADATA, 3, has_metadata, deterministic=True)
+        (self.count,) = database.execute("SELECT count(*) FROM frames").fetchone()
+        (self.through,) = database.execute("SELECT through FROM progress").fetchone()
+        self._space = self._stored_space()
         self._vectors: ExactVectors | None = None
-        self._space: tuple[str | None, int] | None = None
 
     def close(self) -> None:
         """Give the memory back. The index cannot be used afterwards."""
@@ -87,10 +89,8 @@ class MemoryIndex:
     def clear(self) -> None:
         """Forget everything: the index is as new."""
         self._database.close()
-        self._start(connect())
-        create(self._database, self.language)
+        self._start(create(self.language))
         self._saved.forget()
-        self.through = 0
 
     # What the fold calls.
 
@@ -157,9 +157,10 @@ class MemoryIndex:
             ),
         )
         run(
-            "INSERT INTO words (rowid, title, tags, uri, body) VALUES (?, ?, ?, ?, ?)",
+            "INSERT INTO words (rowid, body, title, tags, uri) VALUES (?, ?, ?, ?, ?)",
             (row.frame_id, *_searchable(row, text)),
         )
+        self.count += 1
         for tag in dict.fromkeys(row.tags):
             run("INSERT INTO tags VALUES (?, ?)", (tag, row.frame_id))
         if row.embedding is not None:
@@ -172,7 +173,7 @@ class MemoryIndex:
         run = self._database.execute
         key = (old.frame_id,)
         run(
-            "INSERT INTO words (words, rowid, title, tags, uri, body) "
+            "INSERT INTO words (words, rowid, body, title, tags, uri) "
             "VALUES ('delete', ?, ?, ?, ?, ?)",
             (old.frame_id, *_searchable(old, old_text)),
         )
@@ -186,6 +187,7 @@ class MemoryIndex:
             if self._space is None:
                 self._vectors = None
         run("DELETE FROM frames WHERE id = ?", key)
+        self.count -= 1
 
     # What readers call.
 
@@ -193,11 +195,6 @@ class MemoryIndex:
         """One frame, None when there is no such one."""
         found = self._rows("WHERE frames.id = ?", [frame_id])
         return found[0] if found else None
-
-    @property
-    def count(self) -> int:
-        """How many frames there are."""
-        return int(self._database.execute("SELECT count(*) FROM frames").fetchone()[0])
 
     def scan(
         self,
@@ -314,18 +311,56 @@ class MemoryIndex:
         return parse(query, english=self.language == "english")
 
     def _lexical(self, text: str, top_k: int, filters: Filters | None) -> dict[int, float]:
-        match = self._parse(text).match
-        if match is None:
+        query = self._parse(text)
+        if query.match is None:
             return {}
+        if query.required or len(query.words) == 1:
+            best = self._best(query.match, top_k, filters)
+        else:
+            best = self._best_of_words(query, query.match, top_k, filters)
+        return {frame_id: -score / 1e6 for score, frame_id in best}
+
+    def _best_of_words(
+        self, query: Query, match: str, top_k: int, filters: Filters | None
+    ) -> list[tuple[int, int]]:
+        """The best rows, without scoring most of those that match where that can be done."""
+        scored = self._scored(match, filters, "")
+        begin = scored.fetchmany(FEW_ROWS)
+        if len(begin) < FEW_ROWS:
+            return sorted(begin)[:top_k]
+        counted = sorted((self._count_of(word), at, word) for at, word in enumerate(query.words))
+        counts, _, words = zip(*counted, strict=True)
+        if sum(counts) < 8 * FEW_ROWS:
+            return sorted([*begin, *scored])[:top_k]
+        scored.close()
+        for few, bound in tries(counts, self.count, top_k):
+            found = sorted(
+                row
+                for part in query.parted(words[:few], words[few:])
+                for row in self._best(part, top_k, filters)
+            )
+            if len(found) >= top_k and -found[top_k - 1][0] > bound * 1e6 + 1:
+                return found[:top_k]
+        return self._best(match, top_k, filters)
+
+    def _count_of(self, term: str) -> int:
+        (count,) = self._database.execute(
+            "SELECT count(*) FROM words WHERE words MATCH ?", (term,)
+        ).fetchone()
+        return int(count)
+
+    def _best(self, match: str, top_k: int, filters: Filters | None) -> list[tuple[int, int]]:
+        return self._scored(match, filters, "ORDER BY score, words.rowid LIMIT ?", top_k).fetchall()
+
+    def _scored(self, match: str, filters: Filters | None, rest: str, *more: int) -> sqlite3.Cursor:
+        """Rows of the negated score in millionths, and the id; so the least is the best."""
         wanted, given = conditions(filters)
         joined = "JOIN frames ON frames.id = words.rowid " if wanted else ""
-        rows = self._database.execute(
-            f"SELECT words.rowid, CAST(bm25(words, {_WEIGHTS}) * -1e6 + 0.5 AS INTEGER) AS score "  # noqa: S608 - only conditions written here; values are parameters
-            f"FROM words {joined}WHERE {' AND '.join(['words MATCH ?', *wanted])} "
-            "ORDER BY score DESC, words.rowid LIMIT ?",
-            (match, *given, top_k),
+        return self._database.execute(
+            f"SELECT {_SCORE} AS score, words.rowid FROM words {joined}"  # noqa: S608 - only conditions written here; values are parameters
+            f"WHERE {' AND '.join(['words MATCH ?', *wanted])} {rest}",
+            (match, *given, *more),
         )
-        return {frame_id: score / 1e6 for frame_id, score in rows}
 
     def _semantic(self, vector: bytes, top_k: int, filters: Filters | None) -> dict[int, float]:
         if self._space is None:
@@ -378,7 +413,6 @@ class MemoryIndex:
         try:
             open_image(untrusted, image)
             check(untrusted, self.language)
-            (through,) = untrusted.execute("SELECT through FROM progress").fetchone()
             # Copied, as an image that was loaded can only grow to 1 GiB.
             untrusted.backup(database)
         except (sqlite3.Error, TypeError) as error:
@@ -391,18 +425,16 @@ class MemoryIndex:
             untrusted.close()
         self._database.close()
         self._start(database)
-        self._space = self._stored_space()
-        self.through = through
         self._saved.forget()
         self._saved.changed(image)
 
 
 def _searchable(row: FrameRow, text: str) -> tuple[str | None, ...]:
     return (
+        spaced(text),
         spaced(row.title) if row.title else None,
         spaced(" ".join(row.tags)) if row.tags else None,
         spaced(row.uri) if row.uri else None,
-        spaced(text),
     )
 
 
