@@ -33,9 +33,8 @@ if importlib.util.find_spec("uvloop"):
 MakeStore = Callable[..., Awaitable[Store]]
 
 
-# Not finished, run by name: what one process failed to sync and another builds on; recovering a
-# file into which segments of another store were spliced.
-collect_ignore = ["crash/test_call_failures.py", "crash/test_mutants.py", "test_salvage.py"]
+# Not finished, run by name: what one process failed to sync and another builds on.
+collect_ignore = ["crash/test_call_failures.py", "crash/test_mutants.py"]
 
 
 @pytest.fixture(scope="session", params=BACKENDS)

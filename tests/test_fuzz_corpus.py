@@ -11,16 +11,8 @@ from fuzz.target import check
 
 FILES = sorted(path for path in CORPUS.iterdir() if path.is_file())
 
-# Hostile files, right checksums and all, that still end in an untyped error or a bad recovery.
-OPEN = {"found-gap-below-a-toc", "found-two-sessions-of-one-id"}
-KNOWN = pytest.mark.xfail(strict=True, reason="found by the fuzzer, not mended yet")
 
-
-@pytest.mark.parametrize(
-    "path",
-    [pytest.param(path, marks=KNOWN if path.name in OPEN else ()) for path in FILES],
-    ids=lambda path: path.name,
-)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_the_corpus(path: Path):
     check(path.read_bytes())
 

@@ -42,7 +42,7 @@ def memories():
     of_turns, of_questions = vectors("turns"), vectors("questions")
     made = []
     for sample in json.loads(gzip.decompress((DATA / "locomo5.json.gz").read_bytes())):
-        index = MemoryIndex(lambda offset, sequence: "")
+        index = MemoryIndex(lambda offset, sequence, media_type: "")
         places = {}
         for number, (name, text) in enumerate(turns(sample["conversation"]), start=1):
             places[name] = number
@@ -71,9 +71,7 @@ def recall(memories, mode, top_k=10):
     shares = []
     for index, questions in memories:
         for question, vector, evidence in questions:
-            found = index.find(
-                question, vector, mode=mode, top_k=top_k, embedding_model=MODEL
-            )
+            found = index.find(question, vector, mode=mode, top_k=top_k, embedding_model=MODEL)
             shares.append(len(evidence & {hit.frame_id for hit in found}) / len(evidence))
     return sum(shares) / len(shares)
 

@@ -2,6 +2,7 @@
 
 from .compaction import CompactReport
 from .config import Durability, Limits, RecordingConfig, StoreConfig
+from .content import Content
 from .errors import (
     CheckpointNotFoundError,
     ContentNotFoundError,
@@ -30,7 +31,6 @@ from .events import (
     Checkpoint,
     CheckpointCreated,
     CheckpointDetails,
-    Content,
     ContentStored,
     DeleteDetails,
     Erased,

@@ -6,25 +6,29 @@ refers to, become stubs; everything else is carried over as it stands.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import cbor2
 from attrs import evolve, frozen
 
+from .content import Content
 from .errors import CorruptFileError
-from .events import Event
 from .format.codec import ACTION_KINDS, DELETED, ERASED, STORED, content_references, decode_rows
+from .format.framerows import (
+    CONTENT_PLACE,
+    FRAME_KINDS,
+    HOLDERS,
+    content_sequences,
+    erased_row,
+)
 from .format.header import LOG_START, MOST_GENERATIONS
 from .format.segment import Segment, SegmentKind, scan
-from .format.stubs import MOST_RUNS, decode_stubs, encode_stubs
-from .logfile import UNREAD, LogFile
+from .format.stubs import decode_stubs
+from .logcopy import STEP_BYTES, LogCopy
+from .logfile import LogFile
 from .storage import Storage
-
-# Progress is told, and stubs are written, at about every so many bytes or events.
-_STEP_BYTES = 1024 * 1024
-_STUB_EVENTS = 64 * 1024
 
 
 @frozen
@@ -45,10 +49,12 @@ class _Compactor:
 
     def __init__(self, source: LogFile, target: LogFile) -> None:
         self._source = source
-        self._target = target
+        self._copy = LogCopy(target)
+        state = source.state
+        forks = [number for number in state.memory.branches if number in state.sessions]
+        lineages = [state.memory.lineage(number) for number in (0, *forks)]
+        self._branches = {number for lineage in lineages for number, _, _ in lineage}
         self._kept = self._referenced()
-        self._stubs: list[tuple[int, int]] = []
-        self._stub_count = 0
         self.erased = 0
 
     def segments(self) -> Iterator[Segment]:
@@ -60,72 +66,75 @@ class _Compactor:
     def _referenced(self) -> set[int]:
         """The sequences of the contents that sessions which are not deleted refer to."""
         kept: set[int] = set()
-        sessions = self._source.state.sessions
         for segment in self.segments():
             if segment.kind != SegmentKind.EVENTS:
                 continue
             with _damage_named(segment):
                 _, session, rows = decode_rows(segment.payload)
-                for row in rows if session in sessions else ():
-                    if row[0] in ACTION_KINDS:
-                        kept.update(content_references(row))
+                for row in rows:
+                    kept.update(self._references(row, session, rows))
         return kept
 
+    def _references(self, row: list[Any], session: int, rows: list[list[Any]]) -> Iterable[int]:
+        """The contents that an event keeps: an action's, but for one that names the frame which
+        stands beside it, and a frame's."""
+        if row[0] in HOLDERS:
+            field = row[CONTENT_PLACE] if len(row) > CONTENT_PLACE else None
+            return content_sequences(field) if self._is_frame_alive(row) else ()
+        if row[0] not in ACTION_KINDS or session not in self._source.state.sessions:
+            return ()
+        return () if any(row[0] in HOLDERS for row in rows) else content_references(row)
+
+    def _is_frame_alive(self, row: list[Any]) -> bool:
+        """Whether a put or an update is of a frame that was not deleted, in a memory that someone
+        still has."""
+        memory, (frame_id, branch) = self._source.state.memory, row[1:3]
+        for number in {branch, memory.owners.get(frame_id, 0)}:
+            part = memory.branches.get(number) if number else memory
+            if part is None or frame_id in part.gone or number not in self._branches:
+                return False
+        return True
+
     def carry(self, segment: Segment) -> None:
-        """Carry one segment over, or what is left of it."""
+        """Carry one segment over, or what is left of it.
+
+        :raises ValueError: when it is not what its kind says, or not the next one.
+        """
+        if segment.sequence != self._copy.last_sequence + 1:
+            raise ValueError("the log's sequence has a gap")
         if segment.kind == SegmentKind.STUBS:
             for event in decode_stubs(segment.payload, segment.sequence):
-                self._add_stubs(event.time_ns, 1)
+                self._copy.add_stubs(event.time_ns, 1)
         elif segment.kind == SegmentKind.EVENTS:
             time_ns, session, rows = decode_rows(segment.payload)
             left = [self._left(row, segment.sequence + i, session) for i, row in enumerate(rows)]
             self.erased += sum(row != old for row, old in zip(left, rows, strict=True))
             if all(row == [ERASED] for row in left):
-                self._add_stubs(time_ns, len(left))
+                self._copy.add_stubs(time_ns, len(left))
             elif left == rows:
-                self._append(SegmentKind.EVENTS, segment.payload)
+                self._copy.append(segment.payload)
             else:
                 session = session if session in self._source.state.sessions else 0
                 rest = left[0] if len(left) == 1 else left
-                self._append(SegmentKind.EVENTS, cbor2.dumps([time_ns, session, *rest]))
+                self._copy.append(cbor2.dumps([time_ns, session, *rest]))
+
+    def _content(self, sequence: int) -> Content:
+        return self._source.reader.content(sequence, self._source.view.end)
+
+    def finish(self) -> None:
+        """Write the rest, durably."""
+        self._copy.finish()
 
     def _left(self, row: list[Any], sequence: int, session: int) -> list[Any]:
         kind = row[0]
         if kind == STORED:
             return row if sequence in self._kept else [ERASED]
+        if kind in FRAME_KINDS:
+            gone = kind in HOLDERS and not self._is_frame_alive(row)
+            return erased_row(row, self._content) if gone else row
         # A session's deletion stays: it says which session is gone, and nothing of it.
         alive = session in self._source.state.sessions or session == 0 or kind == DELETED
         return row if alive else [ERASED]
-
-    def _add_stubs(self, time_ns: int, count: int) -> None:
-        if self._stubs and self._stubs[-1][0] == time_ns:
-            time_ns, before = self._stubs.pop()
-            count += before
-            self._stub_count -= before
-        self._stubs.append((time_ns, count))
-        self._stub_count += count
-        if self._stub_count >= _STUB_EVENTS or len(self._stubs) >= MOST_RUNS:
-            self.flush_stubs()
-
-    def flush_stubs(self) -> None:
-        """Append the run of stubs that is open."""
-        if self._stubs:
-            payload = encode_stubs(self._stubs)
-            self._stubs, self._stub_count = [], 0
-            self._append_payload(SegmentKind.STUBS, payload)
-
-    def _append(self, kind: SegmentKind, payload: bytes) -> None:
-        self.flush_stubs()
-        self._append_payload(kind, payload)
-
-    def _append_payload(self, kind: SegmentKind, payload: bytes) -> None:
-        target = self._target
-        sequence = target.state.last_sequence + 1
-        segment = Segment(kind, sequence, payload, 0, 0, 0, 0)
-        events: list[Event] = target.decode(segment, lambda _: UNREAD) or []
-        target.append(kind, payload, events)
-        if target.staged_bytes >= _STEP_BYTES:
-            target.write_out()
 
 
 @contextmanager
@@ -155,12 +164,11 @@ def compact_into(
         with _damage_named(segment):
             compactor.carry(segment)
         position = segment.end
-        if position - told >= _STEP_BYTES:
+        if position - told >= STEP_BYTES:
             progress(position, total)
             told = position
     source.require_end(position)
-    compactor.flush_stubs()
-    target.tidy(with_toc=True)
+    compactor.finish()
     progress(total, total)
     report = CompactReport(total, target.view.end, compactor.erased, header.generation)
     return target, report

@@ -11,8 +11,9 @@ from uuid import UUID
 
 from attrs import frozen
 
+from .content import Content, StoredContent
 from .errors import CorruptFileError
-from .events import Content, Event, StoredContent
+from .events import Event
 from .format.codec import decode_events
 from .format.header import (
     LOG_START,
@@ -24,7 +25,7 @@ from .format.header import (
 )
 from .format.segment import HEAD_SIZE, Segment, SegmentKind, read_segment, scan, seal
 from .format.stubs import decode_stubs
-from .format.tables import decode_toc
+from .format.tables import PAGE_NUMBER, IndexPages, decode_toc, encode_index_pages
 from .index import Index
 from .model.evolve import evolve
 from .model.state import State
@@ -34,6 +35,8 @@ from .storage import Storage
 # Zeros written ahead of the log, about eight batches of them; cut off when the file is closed.
 _RESERVE = 64 * 1024
 _MOST_RESERVE = 1024 * 1024
+# So many pages of a search index are one segment.
+_INDEX_PAGES = 1024
 
 
 @frozen
@@ -182,7 +185,7 @@ class LogFile:
             if events[0].time_ns < self.state.last_time_ns:
                 raise CorruptFileError(segment.offset, "time goes back")
             self.take_in(events, segment.offset)
-        except (ValueError, KeyError) as error:
+        except (ValueError, LookupError) as error:
             raise CorruptFileError(segment.offset, str(error)) from None
         return events
 
@@ -205,11 +208,15 @@ class LogFile:
 
     def take_in(self, events: Sequence[Event], offset: int) -> None:
         """Fold the events of the segment at ``offset``."""
-        state = self.state
+        before = state = self.state
         for event in events:
             state = evolve(state, event)
         self.state = state
-        self.index.note_events(events, events[-1].session, offset)
+        number = events[-1].session or max(event.session for event in events)
+        session = before.sessions.get(number)
+        # What the fold passes over, behind a session's end or of no session, is nobody's.
+        takes = session.ended_ns is None if session is not None else number in state.sessions
+        self.index.note_events(events, number if takes else 0, offset)
 
     # Appending.
 
@@ -264,6 +271,23 @@ class LogFile:
         offset = self._seal_derived(SegmentKind.TOC, payload)
         self.index.toc_written(self._end, len(payload))
         self._toc = Slot(offset, self.state.last_sequence)
+
+    def save_index(self, through: int, page_count: int, pages: Sequence[tuple[int, bytes]]) -> None:
+        """Put the changed pages of a search index in line, behind those of the save before (all of
+        them are new when that is all the pages there are)."""
+        previous = 0 if len(pages) == page_count else self.index.saved_index[0]
+        for at in range(0, len(pages), _INDEX_PAGES):
+            some = pages[at : at + _INDEX_PAGES]
+            part = IndexPages(
+                previous,
+                through,
+                page_count,
+                at + len(some) == len(pages),
+                b"".join(PAGE_NUMBER.pack(number) for number, _ in some),
+                b"".join(page for _, page in some),
+            )
+            previous = self._seal_derived(SegmentKind.INDEX, encode_index_pages(part))
+            self.index.note_saved(part, previous)
 
     def write_out(self) -> None:
         """Write and sync what is in line; then point at the TOC that became durable with it."""

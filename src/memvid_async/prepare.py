@@ -9,8 +9,9 @@ from types import MappingProxyType
 from typing import Any
 
 from .config import Limits
+from .content import EMPTY, content_digest
 from .errors import InvalidValueError, LimitExceededError
-from .events import EMPTY, ActionKind, content_digest
+from .events import ActionKind
 from .model.commands import LargeContent, Prepared, RecordAction
 from .model.messages import CONTENT_BYTES, Messages, prefix_hashes
 from .values import check_duration, check_text, decode_value, encode_value, preview

@@ -13,23 +13,22 @@ from uuid import UUID
 
 from attrs import frozen
 
+from .content import Content, StoredContent
 from .errors import (
     ContentNotFoundError,
     CorruptFileError,
     InvalidValueError,
     SessionNotFoundError,
 )
-from .events import (
-    Action,
-    ActionRecorded,
-    CheckpointCreated,
-    Content,
-    Event,
-    Session,
-    StoredContent,
-    StoredMessages,
-)
+from .events import Action, ActionRecorded, CheckpointCreated, Event, Session, StoredMessages
 from .format.codec import ERASED, STORED, decode_events, decode_rows, read_stored
+from .format.framerows import (
+    CONTENT_PLACE,
+    FRAME_ERASED,
+    HOLDERS,
+    read_content_field,
+    stored_content,
+)
 from .format.segment import (
     EVENT_KINDS,
     HEAD_SIZE,
@@ -41,8 +40,9 @@ from .format.segment import (
 )
 from .format.segment import scan as scan_segments
 from .format.stubs import decode_stubs
-from .format.tables import decode_positions
-from .index import Index
+from .format.tables import PAGE_NUMBER, IndexPages, decode_index_pages, decode_positions
+from .index import MEMORY, Index, Place
+from .model.evolve import FRAME_EVENTS
 from .model.messages import restore_messages
 from .model.projection import project_session
 from .model.state import State
@@ -84,13 +84,12 @@ class Reader:
         content = self._contents.get(sequence)
         if content is None:
             segment, row = self._row(sequence, end)
-            if row[0] == ERASED:
-                # Only a recovery leaves a reference to what is gone; reading it says so.
+            if row[0] in (ERASED, FRAME_ERASED):
+                # A deleted frame, or a recovery, leaves a reference to what is gone; reading it
+                # says so.
                 content = Content(None, StoredContent(bytes(32), 0, "", sequence))
-            elif row[0] == STORED:
-                content = _stored(segment, row, sequence)
             else:
-                raise CorruptFileError(segment.offset, f"event {sequence} is no content")
+                content = _held(segment, row, sequence)[0]
             if len(self._contents) >= _CACHED_CONTENTS:
                 self._contents.clear()
             self._contents[sequence] = content
@@ -102,23 +101,39 @@ class Reader:
         :raises ContentNotFoundError: when it is not in this file.
         :raises CorruptFileError: when its bytes are damaged.
         """
-        data = content.data
-        if data is None:
-            data = self._stored_data(view, content)
+        data = self.value(view, content)
         return data.encode() if isinstance(data, str) else data
+
+    def value(self, view: View, content: Content) -> str | bytes:
+        """A content as it was given, text or bytes; raises as :meth:`data` does."""
+        return self._stored_data(view, content) if content.data is None else content.data
 
     def _stored_data(self, view: View, content: Content) -> str | bytes:
         stored = content.stored
-        if stored is not None and stored.sequence <= view.state.last_sequence:
+        if stored is not None and stored.parts:
+            whole = b"".join(self.part(view, content, i) for i in range(len(stored.parts)))
+            if Content(whole) == content:
+                return whole
+        elif stored is not None and stored.sequence <= view.state.last_sequence:
             segment, row = self._row(stored.sequence, view.end)
-            if row[0] == STORED and _stored(segment, row, stored.sequence) == content:
-                data: str | bytes = row[2]
-                if Content(data) != content:
-                    raise CorruptFileError(segment.offset, "content does not match its digest")
-                return data
+            if row[0] in HOLDERS or row[0] == STORED:
+                found, data = _held(segment, row, stored.sequence)
+                if found == content:
+                    if Content(data) != content:
+                        raise CorruptFileError(segment.offset, "content does not match its digest")
+                    return data
         raise ContentNotFoundError(
             f"content {content.digest.hex()} is not in this file; it was erased, or is another's"
         )
+
+    def part(self, view: View, content: Content, index: int) -> bytes:
+        """The bytes of a part of a content that is in parts.
+
+        :raises ContentNotFoundError: when it is not in this file.
+        """
+        assert content.stored is not None
+        sequence = content.stored.parts[index]
+        return self.data(view, self.content(sequence, view.end))
 
     # Segments.
 
@@ -190,20 +205,93 @@ class Reader:
             raise CorruptFileError(last.end, "the log ends before it should")
         return events
 
+    # The memory.
+
+    def memory_events(
+        self, view: View, after: int, limit: int, until: int, above: int = 0
+    ) -> Iterator[tuple[Event, int]]:
+        """The events above ``after``, up to ``until``, that change the memory, in order, each with
+        the offset of its segment: of about ``limit`` bytes of segments, at least one. ``above``:
+        where that of the event ``after`` or one before it stands, if it is known.
+
+        :raises CorruptFileError: when what the memory's positions name is not there.
+        """
+        mark = self._index.mark_before(after)
+        if mark is not None and after:
+            above = max(above, mark[1])
+        offsets = self._offsets(self._index.positions.get(MEMORY, (0, ())), MEMORY, view, above)
+        size = 0
+        for segment in self._segments_at(offsets, view.end):
+            if segment.sequence > until:
+                return
+            for event in self._decode(segment, view.state, view.end):
+                if isinstance(event.payload, FRAME_EVENTS) and after < event.sequence <= until:
+                    size += 1
+                    yield event, segment.offset
+            if size and segment.end - offsets[0] >= limit:
+                return
+
+    def frame_content(self, view: View, offset: int, sequence: int) -> Content:
+        """The content of the frame event with this sequence, in the segment at ``offset``.
+
+        :raises CorruptFileError: when it is not there.
+        """
+        segment = read_segment(self.storage.read, offset, view.end, self._salt)
+        try:
+            row = decode_rows(segment.payload)[2][sequence - segment.sequence]
+            field = row[CONTENT_PLACE] if row[0] in HOLDERS else None
+            return read_content_field(field, lambda number: self.content(number, view.end))
+        except (ValueError, TypeError, IndexError) as error:
+            raise CorruptFileError(offset, f"there is no frame: {error}") from None
+
+    def saved_pages(self) -> tuple[int, int, list[tuple[int, bytes]]]:
+        """The last saved search index: its offset (0: none), how many pages there are, and the
+        pages, older ones first.
+
+        :raises CorruptFileError, ValueError: when it cannot be read.
+        """
+        at, _ = self._index.saved_index
+        offset, parts = at, list[IndexPages]()
+        seen = set[int]()
+        pages: list[list[tuple[int, bytes]]] = []
+        while at:
+            segment = read_segment(self.storage.read, at, self.storage.size(), self._salt)
+            part = decode_index_pages(segment.payload)
+            if segment.kind != SegmentKind.INDEX or part.previous >= at:
+                raise CorruptFileError(at, "a saved index is not where it should be")
+            parts.append(part)
+            numbers = [number for (number,) in PAGE_NUMBER.iter_unpack(part.numbers)]
+            size = len(part.pages) // max(1, len(numbers))
+            # A later save's page counts; the earlier one's is not kept.
+            pages.append(
+                [
+                    (number, part.pages[i * size : (i + 1) * size])
+                    for i, number in enumerate(numbers)
+                    if number not in seen and not seen.add(number)  # type: ignore[func-returns-value]
+                ]
+            )
+            at = part.previous if len(seen) < parts[0].page_count else 0
+        return offset, parts[0].page_count if parts else 0, [p for some in pages for p in some]
+
     # Sessions.
 
-    def _offsets(self, place: tuple[int, list[int]], number: int, view: View) -> list[int]:
-        """Where the session's segments are, as far as the view goes."""
+    def _offsets(self, place: Place, number: int, view: View, above: int = 0) -> list[int]:
+        """Where the session's segments are, as far as the view goes; none below ``above``."""
         chunk, parts = place[0], [list(place[1])]
-        while chunk:
+        while chunk and not (parts[-1] and parts[-1][0] <= above):
             unwritten = self._index.unwritten.get(chunk)
             if unwritten is not None:
                 previous, offsets = unwritten
             else:
                 previous, offsets = self._read_positions(chunk, number)
-            parts.append(offsets)
+            parts.append(list(offsets))
             chunk = previous
-        return [offset for part in reversed(parts) for offset in part if offset < view.end]
+        found = [
+            offset for part in reversed(parts) for offset in part if above <= offset < view.end
+        ]
+        if any(later <= earlier for earlier, later in pairwise(found)):
+            raise CorruptFileError(found[0], "positions are out of order")
+        return found
 
     def _read_positions(self, chunk: int, number: int) -> tuple[int, list[int]]:
         # A chunk may have been written behind the view's end by now; what it names is filtered.
@@ -323,8 +411,14 @@ class Reader:
             raise CorruptFileError(segment.offset, f"messages refer wrongly: {error}") from None
 
 
-def _stored(segment: Segment, row: list[Any], sequence: int) -> Content:
+def _held(segment: Segment, row: list[Any], sequence: int) -> tuple[Content, str | bytes]:
+    """The content that the row of an event holds, and its data."""
     try:
-        return read_stored(row, sequence)
+        if row[0] == STORED:
+            return read_stored(row, sequence), row[2]
+        held = stored_content(row, sequence) if row[0] in HOLDERS else None
     except (TypeError, IndexError) as error:
         raise CorruptFileError(segment.offset, str(error)) from None
+    if held is None:
+        raise CorruptFileError(segment.offset, f"event {sequence} is no content")
+    return held, row[CONTENT_PLACE]

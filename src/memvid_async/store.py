@@ -16,6 +16,7 @@ from attrs import evolve, frozen
 
 from .compaction import CompactReport
 from .config import RecordingConfig, StoreConfig
+from .content import Content
 from .errors import (
     InvalidValueError,
     MemvidAsyncError,
@@ -23,7 +24,7 @@ from .errors import (
     StoreClosedError,
     StoreFailedError,
 )
-from .events import Action, ActionKind, Content, Event, Session, SessionSummary
+from .events import Action, ActionKind, Event, Session, SessionSummary
 from .follower import Follower
 from .intake import Intake
 from .journal import Journal

@@ -10,7 +10,6 @@ import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from itertools import islice
 
 from attrs import frozen
 
@@ -28,6 +27,7 @@ _HEAD_END = re.compile(rb"(?<=\0\0)[\1-%c]" % max(SegmentKind))
 _CREDIT_PER_BYTE = 16
 # A salt is worked out from a segment no longer than this, byte by byte.
 _SOLVABLE = 64 * 1024
+_MOST_TRIES = 1000
 
 
 @frozen
@@ -152,45 +152,58 @@ class Finder:
 
 
 def find_salt(read: Read, start: bytes, end: int) -> int | None:
-    """The salt of a file whose header is damaged, proven by a segment; None if nothing proves one.
+    """The salt of a file whose header is damaged; None if no segment proves one.
 
     ``start``: the first ``LOG_START`` bytes. The salt stands in the header, is the checksum of the
     header's fields and is what the first segment names as the one before it. Where all three are
-    damaged, it follows from any two segments that are whole.
+    damaged, it follows from any two segments that are whole. Where segments of several files stand
+    in it, the one that the most bytes belong to decides: never are two mixed.
     """
     first = Head.unpack(read(LOG_START, HEAD_SIZE))
-    guesses = [zlib.crc32(start[:_FIELDS_SIZE])]
-    guesses.append(int.from_bytes(start[_FIELDS_SIZE : _FIELDS_SIZE + 4], "little"))
+    guesses = {zlib.crc32(start[:_FIELDS_SIZE])}
+    guesses.add(int.from_bytes(start[_FIELDS_SIZE : _FIELDS_SIZE + 4], "little"))
     if first is not None:
-        guesses.append(first.previous)
-    for salt in guesses:
-        if next(Finder(read, end, salt).runs(lambda _: None), None) is not None:
+        guesses.add(first.previous)
+    held: dict[int, int] = {}
+    for salt in sorted(guesses):
+        runs = Finder(read, end, salt).runs(lambda _: None)
+        held[salt] = sum(run.end - run.start for run in runs)
+        if 2 * held[salt] > end:
             return salt
-    return _solve_salt(read, end)
+    for salt, size in _solve_salts(read, end).items():
+        held[salt] = max(size, held.get(salt, 0))
+    salt = max(held, key=lambda salt: held[salt])
+    return salt if held[salt] else None
 
 
-def _solve_salt(read: Read, end: int) -> int | None:
-    """The salt from two segments: the second names the checksum of the first, which without the
-    salt could be nothing but chance, and is whole with the salt that the first one must have."""
-    base, tries = 0, 0
-    while base < end and tries < 1000:
+def _solve_salts(read: Read, end: int) -> dict[int, int]:
+    """How many bytes belong to which salt, as far as two segments prove one: the second names the
+    checksum of the first, which without the salt could be nothing but chance, and is whole with the
+    salt that the first one must have."""
+    held: dict[int, int] = {}
+    base = tries = 0
+    while base < end and tries < _MOST_TRIES:
         data = read(base, min(_WINDOW, end - base))
+        done = 0
         for match in _HEAD_END.finditer(data):
             at = match.start() - (HEAD_SIZE - 1)
             head = Head.unpack(data[max(0, at) : at + HEAD_SIZE])
-            if at < 0 or head is None or head.length > _SOLVABLE:
+            if at < done or head is None or head.length > _SOLVABLE:
                 continue
-            after = base + at + head.size
-            following = Head.unpack(read(after, HEAD_SIZE))
+            following = Head.unpack(read(base + at + head.size, HEAD_SIZE))
             if following is None or following.previous != head.checksum:
                 continue
             tries += 1
             body = read(base + at + 4, HEAD_SIZE - 4 + head.length)
             salt = _initial(body, head.checksum)
-            if len(list(islice(scan(read, base + at, end, None, salt), 2))) == 2:
-                return salt
-        base += max(1, len(data) - (HEAD_SIZE - 1))
-    return None
+            ends = [segment.end for segment in scan(read, base + at, end, None, salt)]
+            if len(ends) >= 2:
+                held[salt] = held.get(salt, 0) + ends[-1] - (base + at)
+                done = ends[-1] - base
+            if tries == _MOST_TRIES:
+                break
+        base += max(1, done, len(data) - (HEAD_SIZE - 1))
+    return held
 
 
 def _initial(data: bytes, checksum: int) -> int:

@@ -37,6 +37,8 @@ def decode_stubs(payload: bytes, sequence: int) -> list[Event]:
         raise ValueError("a stub is no count")
     if sum(fields[1::2]) > _MOST_EVENTS or not all(fields[1::2]):
         raise ValueError("a stub stands for no event, or for too many")
+    if sum(fields[::2]) >= 2**63:
+        raise ValueError("a stub's time is no time")
     events, time_ns = [], 0
     for distance, count in zip(fields[::2], fields[1::2], strict=True):
         time_ns += distance

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ..content import EMPTY
 from ..events import (
-    EMPTY,
     Action,
     ActionRecorded,
     Checkpoint,

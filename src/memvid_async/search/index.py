@@ -5,9 +5,9 @@ For whoever plugs it in:
 - Give it every frame event in log order: :meth:`MemoryIndex.put`, :meth:`~MemoryIndex.update`,
   :meth:`~MemoryIndex.delete`, and set :attr:`~MemoryIndex.through` to the event's sequence. What is
   given is found by the next find; there is nothing to commit.
-- The text is not kept. ``read_text(offset, sequence)`` gives it back for snippets, and the caller
-  gives the old text when a frame changes or goes (it must be exactly what was indexed). Bytes
-  without a text media type have the text "".
+- The text is not kept. ``read_text(offset, sequence, media_type)`` gives it back for snippets,
+  and the caller gives the old text when a frame changes or goes (it must be exactly what was
+  indexed). Bytes without a text media type have the text "".
 - :meth:`~MemoryIndex.dump` gives the pages that changed, :meth:`~MemoryIndex.load` takes pages.
   The bytes depend on when it was dumped, so dump where the log says, not when the clock does.
 - Any exception of a write, and :class:`DamagedIndexError` anywhere, means: throw the index away
@@ -47,6 +47,8 @@ _COLUMNS = (
 
 _SCORE = f"CAST(bm25(words, {', '.join(map(str, WEIGHTS))}) * 1e6 - 0.5 AS INTEGER)"
 
+ReadText = Callable[[int, int, str | None], str]
+
 
 class DamagedIndexError(Exception):
     """The index contradicts itself; fold it again from the events."""
@@ -59,12 +61,12 @@ class InterruptedFindError(Exception):
 class MemoryIndex:
     """The frames up to one sequence, in memory.
 
-    ``read_text(offset, sequence)``: the text of the frame whose content that event holds.
-    ``language``: "english" (stemmed) or "none". ``count``: how many frames there are. ``through``:
-    the sequence folded so far; the caller sets it, and it is saved with the rest.
+    ``read_text(offset, sequence, media_type)``: the text of the frame whose content that event
+    holds. ``language``: "english" (stemmed) or "none". ``count``: how many frames there are.
+    ``through``: the sequence folded so far; the caller sets it, and it is saved with the rest.
     """
 
-    def __init__(self, read_text: Callable[[int, int], str], *, language: str = "english") -> None:
+    def __init__(self, read_text: ReadText, *, language: str = "english") -> None:
         self.language = language
         self._read_text = read_text
         self._saved = SavedPages()
@@ -196,6 +198,17 @@ class MemoryIndex:
         found = self._rows("WHERE frames.id = ?", [frame_id])
         return found[0] if found else None
 
+    @property
+    def total_size(self) -> int:
+        """The bytes of all bodies together."""
+        found = self._database.execute("SELECT total(size) FROM frames").fetchone()
+        return int(found[0])
+
+    @property
+    def page_count(self) -> int:
+        """How many pages a dump of everything has."""
+        return int(self._database.execute("PRAGMA page_count").fetchone()[0])
+
     def scan(
         self,
         *,
@@ -258,7 +271,7 @@ class MemoryIndex:
         made = {}
         for frame_id in frame_ids:
             place = self._database.execute(
-                "SELECT offset, sequence FROM frames WHERE id = ?", (frame_id,)
+                "SELECT offset, sequence, media_type FROM frames WHERE id = ?", (frame_id,)
             ).fetchone()
             if place is not None:
                 made[frame_id] = self._snippets.of(parsed, self._read_text(*place))
@@ -398,6 +411,10 @@ class MemoryIndex:
         self._database.execute("UPDATE progress SET through = ?", (self.through,))
         self._database.execute("COMMIT")
         return self._saved.changed(self._database.serialize())
+
+    def forget_saved(self) -> None:
+        """Let the next dump hold every page."""
+        self._saved.forget()
 
     def load(
         self, page_count: int, pages: Iterable[tuple[int, bytes]], *, most_bytes: int = 2**30
