@@ -29,6 +29,7 @@ LAYERS = (
     {"journal", "salvage"},
     {"subscription", "writer", "follower"},
     {"intake", "recorder"},
+    {"replay"},
     {"store"},
     {"__init__"},
     {"interop"},

@@ -51,6 +51,8 @@ from .events import (
 )
 from .logfile import Recovery
 from .recorder import SessionRecorder
+from .replay.compare import ChangedAction, Comparison
+from .replay.verdicts import Difference, ReplayReport, Step, Verdict
 from .store import OpenStore, Store, StoreStatistics, open_store
 from .subscription import Subscription
 from .verify import Problem, VerifyReport
@@ -60,16 +62,19 @@ __all__ = [
     "ActionKind",
     "ActionRecorded",
     "AskDetails",
+    "ChangedAction",
     "Checkpoint",
     "CheckpointCreated",
     "CheckpointDetails",
     "CheckpointNotFoundError",
     "CompactReport",
+    "Comparison",
     "Content",
     "ContentNotFoundError",
     "ContentStored",
     "CorruptFileError",
     "DeleteDetails",
+    "Difference",
     "Durability",
     "Erased",
     "Event",
@@ -87,6 +92,7 @@ __all__ = [
     "PutManyDetails",
     "RecordingConfig",
     "Recovery",
+    "ReplayReport",
     "Session",
     "SessionActiveError",
     "SessionDeleted",
@@ -97,6 +103,7 @@ __all__ = [
     "SessionStarted",
     "SessionSummary",
     "StateSnapshot",
+    "Step",
     "Store",
     "StoreClosedError",
     "StoreConfig",
@@ -111,6 +118,7 @@ __all__ = [
     "Unknown",
     "UnsupportedVersionError",
     "UpdateDetails",
+    "Verdict",
     "VerifyReport",
     "open_store",
 ]

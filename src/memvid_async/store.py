@@ -30,9 +30,10 @@ from .journal import Journal
 from .log import Log
 from .logfile import Recovery
 from .model.commands import DeleteSession, EndSession, ResumeSession, StartSession
-from .prepare import LARGE, prepare_metadata, prepare_text, rough_size
+from .prepare import LARGE, prepare_metadata, prepare_session_id, prepare_text, rough_size
 from .reader import Reader, View
 from .recorder import ActionRecorder, SessionRecorder
+from .replay.api import Replays
 from .storage import FileStorage
 from .subscription import Subscription
 from .values import decode_value
@@ -67,7 +68,7 @@ class StoreStatistics:
     subscriber_count: int
 
 
-class Store(ActionRecorder[Action | None]):
+class Store(ActionRecorder[Action | None], Replays):
     """An open file of recorded sessions. Made by :func:`open_store`.
 
     Its ``record_…`` methods record into the session whose block the calling task is in, else into
@@ -264,7 +265,7 @@ class Store(ActionRecorder[Action | None]):
 
         Entering raises :class:`SessionNotFoundError` or :class:`SessionEndedError`.
         """
-        return SessionRecorder(self._intake, ResumeSession(_uuid(session_id)))
+        return SessionRecorder(self._intake, ResumeSession(prepare_session_id(session_id)))
 
     async def list_sessions(self, *, include_open: bool = False) -> list[SessionSummary]:
         """The ended sessions, oldest first; the open ones too with ``include_open``."""
@@ -278,14 +279,14 @@ class Store(ActionRecorder[Action | None]):
         :raises SessionNotFoundError: when there is none with this id.
         :raises CorruptFileError: when it cannot be read.
         """
-        return await self._read(Reader.session, _uuid(session_id))
+        return await self._read(Reader.session, prepare_session_id(session_id))
 
     async def delete_session(self, session_id: UUID) -> None:
         """Delete a session: hidden at once; its bytes stay in the file until it is compacted.
 
         :raises SessionNotFoundError: when there is none with this id.
         """
-        await self._intake.submit(DeleteSession(_uuid(session_id)))
+        await self._intake.submit(DeleteSession(prepare_session_id(session_id)))
 
     # Content.
 
@@ -354,7 +355,7 @@ class Store(ActionRecorder[Action | None]):
             raise InvalidValueError(f"after must be a sequence, an int from 0, not {after!r}")
         number = None
         if session_id is not None:
-            session = self._view.state.find(_uuid(session_id))
+            session = self._view.state.find(prepare_session_id(session_id))
             if session is None:
                 raise SessionNotFoundError(session_id)
             number = session.info.number
@@ -466,12 +467,6 @@ def _action(value: object) -> Action:
 def _progress(value: object) -> None:
     if value is not None and not callable(value):
         raise InvalidValueError("progress must be callable, or None")
-
-
-def _uuid(value: object) -> UUID:
-    if not isinstance(value, UUID):
-        raise InvalidValueError(f"a session id must be a UUID, not {value!r:.80}")
-    return value
 
 
 class OpenStore:
