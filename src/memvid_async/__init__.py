@@ -12,6 +12,8 @@ from .errors import (
     MemvidAsyncError,
     NoActiveSessionError,
     NotAStoreError,
+    RecordedCallError,
+    ReplayDivergenceError,
     SessionActiveError,
     SessionEndedError,
     SessionNotFoundError,
@@ -51,7 +53,9 @@ from .events import (
 )
 from .logfile import Recovery
 from .recorder import SessionRecorder
+from .replay.callables import Reply
 from .replay.compare import ChangedAction, Comparison
+from .replay.serve import ServedSession
 from .replay.verdicts import Difference, ReplayReport, Step, Verdict
 from .store import OpenStore, Store, StoreStatistics, open_store
 from .subscription import Subscription
@@ -90,9 +94,13 @@ __all__ = [
     "Problem",
     "PutDetails",
     "PutManyDetails",
+    "RecordedCallError",
     "RecordingConfig",
     "Recovery",
+    "ReplayDivergenceError",
     "ReplayReport",
+    "Reply",
+    "ServedSession",
     "Session",
     "SessionActiveError",
     "SessionDeleted",

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Protocol, TypeVar
 from uuid import UUID
 
 from anyio import to_thread
 
+from ..config import RecordingConfig
+from ..errors import InvalidValueError
 from ..prepare import prepare_session_id
+from ..recorder import SessionRecorder
 from .compare import (
     ChangedAction,
     Comparison,
@@ -18,6 +21,7 @@ from .compare import (
     match,
     read_side,
 )
+from .serve import ServedSession
 
 T = TypeVar("T")
 
@@ -27,6 +31,15 @@ class Source(Protocol):
 
     async def _read(self, call: Callable[..., T], *args: Any) -> T:
         """Make a call in the reading thread, with a reader and a view before its arguments."""
+        ...
+
+    def session(
+        self,
+        name: str | None = None,
+        config: RecordingConfig | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> SessionRecorder:
+        """A new session."""
         ...
 
 
@@ -53,3 +66,19 @@ class Replays:
                 actions = a.recording.actions[i], b.recording.actions[j]
                 changed.append(ChangedAction(*actions, differences))
         return build_comparison(a, b, pairs, changed)
+
+    def serve(
+        self: Source, session_id: UUID | None, *, missing: Literal["raise", "run"] = "raise"
+    ) -> ServedSession:
+        """Answer asks, tool calls and finds from a session, in an ``async with`` block.
+
+        ``missing``: what becomes of a call that is not recorded. It raises
+        :class:`ReplayDivergenceError`, or with ``"run"`` goes to the callable that is given with
+        it; everything is then recorded in a new session too. ``session_id`` None stands for an
+        empty recording. Entering raises :class:`SessionNotFoundError`.
+        """
+        if session_id is not None:
+            prepare_session_id(session_id)
+        if missing not in ("raise", "run"):
+            raise InvalidValueError(f"missing must be 'raise' or 'run', not {missing!r:.80}")
+        return ServedSession(self._read, self.session, session_id, run_missing=missing == "run")
