@@ -53,8 +53,10 @@ from .events import (
 )
 from .logfile import Recovery
 from .recorder import SessionRecorder
+from .replay.audit import AuditAnswer, AuditReport, ModelAudit
 from .replay.callables import Reply
 from .replay.compare import ChangedAction, Comparison
+from .replay.replaying import Replay
 from .replay.serve import ServedSession
 from .replay.verdicts import Difference, ReplayReport, Step, Verdict
 from .store import OpenStore, Store, StoreStatistics, open_store
@@ -66,6 +68,8 @@ __all__ = [
     "ActionKind",
     "ActionRecorded",
     "AskDetails",
+    "AuditAnswer",
+    "AuditReport",
     "ChangedAction",
     "Checkpoint",
     "CheckpointCreated",
@@ -88,6 +92,7 @@ __all__ = [
     "LimitExceededError",
     "Limits",
     "MemvidAsyncError",
+    "ModelAudit",
     "NoActiveSessionError",
     "NotAStoreError",
     "OpenStore",
@@ -97,6 +102,7 @@ __all__ = [
     "RecordedCallError",
     "RecordingConfig",
     "Recovery",
+    "Replay",
     "ReplayDivergenceError",
     "ReplayReport",
     "Reply",

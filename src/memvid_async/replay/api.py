@@ -10,8 +10,10 @@ from anyio import to_thread
 
 from ..config import RecordingConfig
 from ..errors import InvalidValueError
-from ..prepare import prepare_session_id
+from ..prepare import prepare_count, prepare_session_id
 from ..recorder import SessionRecorder
+from .audit import AuditReport, run_audit
+from .callables import Model
 from .compare import (
     ChangedAction,
     Comparison,
@@ -21,6 +23,7 @@ from .compare import (
     match,
     read_side,
 )
+from .replaying import Replay
 from .serve import ServedSession
 
 T = TypeVar("T")
@@ -82,3 +85,46 @@ class Replays:
         if missing not in ("raise", "run"):
             raise InvalidValueError(f"missing must be 'raise' or 'run', not {missing!r:.80}")
         return ServedSession(self._read, self.session, session_id, run_missing=missing == "run")
+
+    def replay(
+        self: Source,
+        session_id: UUID,
+        *,
+        from_checkpoint: int | None = None,
+        until: int | None = None,
+    ) -> Replay:
+        """Do a session again from the events alone, and compare each action with what was recorded.
+
+        ``async for step in store.replay(…)`` gives the verdicts one by one, ``await
+        store.replay(…).report()`` all of them. ``from_checkpoint``: the id of the checkpoint to
+        start at, whose state is rebuilt and compared first. ``until``: the index of the first
+        action that is left out. Iterating raises :class:`SessionNotFoundError`,
+        :class:`CheckpointNotFoundError` or :class:`CorruptFileError`.
+        """
+        for value, what in ((from_checkpoint, "from_checkpoint"), (until, "until")):
+            if value is not None:
+                prepare_count(value, what)
+        return Replay(self._read, prepare_session_id(session_id), from_checkpoint, until)
+
+    async def audit(
+        self: Source, session_id: UUID, generate: Mapping[str, Model], *, concurrency: int = 8
+    ) -> AuditReport:
+        """Put a session's questions to other models, and compare their answers with the recorded.
+
+        ``generate``: callables by the names that the report gives them; each gets the question and
+        the recorded messages (see :class:`Reply` for what it gives). ``concurrency``: how many are
+        under way at a time. What a callable raises is kept with its answer.
+
+        :raises SessionNotFoundError: when there is no such session.
+        """
+        if type(concurrency) is not int or concurrency < 1:
+            raise InvalidValueError(f"concurrency must be an int from 1, not {concurrency!r:.80}")
+        return await run_audit(
+            self._read, prepare_session_id(session_id), _models(generate), concurrency
+        )
+
+
+def _models(value: object) -> dict[str, Model]:
+    if isinstance(value, Mapping) and all(map(callable, value.values())):
+        return dict(value)
+    raise InvalidValueError("generate must be a dict of callables by name")

@@ -11,6 +11,7 @@ from .lcs import align
 TEXT_CHARS = 64 * 1024
 """How much of a text is compared and shown."""
 
+_MOST_LINES = 4096
 _CONTEXT_LINES = 2
 _LINE_CHARS = 240
 _NEAR_CHARS = 60
@@ -52,8 +53,9 @@ def content_text(data: str | bytes | None) -> str:
 def text_diff(a: str, b: str) -> str:
     """The lines of both, ``-`` before those of a alone, ``+`` before those of b alone; of what
     they share, the lines next to a difference."""
-    cut = len(a) > TEXT_CHARS or len(b) > TEXT_CHARS
-    marked = list(_marked(a[:TEXT_CHARS].split("\n"), b[:TEXT_CHARS].split("\n")))
+    lines_a, lines_b = (text[:TEXT_CHARS].split("\n", _MOST_LINES) for text in (a, b))
+    cut = max(len(a), len(b)) > TEXT_CHARS or max(len(lines_a), len(lines_b)) > _MOST_LINES
+    marked = list(_marked(lines_a[:_MOST_LINES], lines_b[:_MOST_LINES]))
     # Texts that differ behind what is compared, or that are gone: how they begin is shown.
     near = set[int]() if any(mark != " " for mark, _ in marked) else {0, 1, 2}
     for place, (mark, _) in enumerate(marked):
