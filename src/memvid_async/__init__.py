@@ -13,6 +13,8 @@ from .errors import (
     MemvidAsyncError,
     NoActiveSessionError,
     NotAStoreError,
+    RecordedCallError,
+    ReplayDivergenceError,
     SessionActiveError,
     SessionEndedError,
     SessionNotFoundError,
@@ -68,6 +70,11 @@ from .frames import (
 )
 from .logfile import Recovery
 from .recorder import SessionRecorder
+from .replay.audit import AuditAnswer, AuditReport, ModelAudit
+from .replay.compare import ChangedAction, Comparison
+from .replay.replaying import Replay
+from .replay.serve import ServedSession
+from .replay.verdicts import Difference, ReplayReport, Step, Verdict
 from .salvage import LostEvents, RecoverReport, recover
 from .store import OpenStore, Store, StoreStatistics, open_store
 from .subscription import Subscription
@@ -81,11 +88,15 @@ __all__ = [
     "ActionRecorded",
     "Answer",
     "AskDetails",
+    "AuditAnswer",
+    "AuditReport",
+    "ChangedAction",
     "Checkpoint",
     "CheckpointCreated",
     "CheckpointDetails",
     "CheckpointNotFoundError",
     "CompactReport",
+    "Comparison",
     "Content",
     "ContentNotFoundError",
     "ContentStored",
@@ -94,6 +105,7 @@ __all__ = [
     "CorruptFileError",
     "Damage",
     "DeleteDetails",
+    "Difference",
     "Durability",
     "Erased",
     "Event",
@@ -114,17 +126,23 @@ __all__ = [
     "LostEvents",
     "MemoryConfigured",
     "MemvidAsyncError",
+    "ModelAudit",
     "NoActiveSessionError",
     "NotAStoreError",
     "OpenStore",
     "Problem",
     "PutDetails",
     "PutManyDetails",
+    "RecordedCallError",
     "RecordingConfig",
     "RecoverReport",
     "Recovery",
+    "Replay",
+    "ReplayDivergenceError",
+    "ReplayReport",
     "Reply",
     "Retrieval",
+    "ServedSession",
     "Session",
     "SessionActiveError",
     "SessionDeleted",
@@ -135,6 +153,7 @@ __all__ = [
     "SessionStarted",
     "SessionSummary",
     "StateSnapshot",
+    "Step",
     "Store",
     "StoreClosedError",
     "StoreConfig",
@@ -150,6 +169,7 @@ __all__ = [
     "Unknown",
     "UnsupportedVersionError",
     "UpdateDetails",
+    "Verdict",
     "VerifyReport",
     "open_store",
     "recover",
