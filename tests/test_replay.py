@@ -107,10 +107,10 @@ async def test_a_long_log_is_folded_page_by_page(store, session, monkeypatch):
 async def test_a_changed_checkpoint_is_found_there_and_nowhere_else(
     store, session, monkeypatch, field, value
 ):
-    read = Reader.events_after
+    read = Reader.decode
 
-    def tampered(self, view, after, limit):
-        events = read(self, view, after, limit)
+    def tampered(self, segment, state, end):
+        events = read(self, segment, state, end)
         for place, event in enumerate(events):
             payload = event.payload
             if isinstance(payload, CheckpointCreated) and payload.action.index == 5:
@@ -123,7 +123,7 @@ async def test_a_changed_checkpoint_is_found_there_and_nowhere_else(
                 events[place] = attrs.evolve(event, payload=payload)
         return events
 
-    monkeypatch.setattr(Reader, "events_after", tampered)
+    monkeypatch.setattr(Reader, "decode", tampered)
     report = await store.replay(session).report()
     assert report.first_divergence == report.steps[5]
     assert report.steps[5].verdict is Verdict.DIVERGED
