@@ -7,7 +7,6 @@ import re
 import pytest
 
 from memvid_async.search import FrameRow, MemoryIndex
-
 from tests.conftest import SHARED_DATA
 
 np = pytest.importorskip("numpy")
