@@ -10,9 +10,12 @@ For whoever plugs it in:
   indexed). Bytes without a text media type have the text "".
 - :meth:`~MemoryIndex.dump` gives the pages that changed, :meth:`~MemoryIndex.load` takes pages.
   The bytes depend on when it was dumped, so dump where the log says, not when the clock does.
+- :meth:`~MemoryIndex.purge` before the dump that must hold nothing of what was deleted.
 - Any exception of a write, and :class:`DamagedIndexError` anywhere, means: throw the index away
   and fold it again from the events.
-- One thread at a time; :meth:`~MemoryIndex.interrupt` from any thread.
+- One thread at a time; :meth:`~MemoryIndex.interrupt` from any thread stops a find.
+- :func:`~.vectors.check_vector` and :meth:`~MemoryIndex.check_embedding` are for deciding, before an
+  event is made of an embedding.
 """
 
 from __future__ import annotations
