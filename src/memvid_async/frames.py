@@ -165,16 +165,52 @@ class Retrieval:
     """How an action searched the memory: enough to do it again.
 
     ``as_of``: the sequence of the last event in the memory that was searched. ``parameters``: the
-    filters. ``embedding``: of the query (float32, little-endian). ``scores``: one per frame named.
+    filters. ``embedding``: of the query (float32, little-endian). ``scores``: one per frame named;
+    ``versions``: the sequence of the event that held each frame's body then.
     """
 
     mode: str
     top_k: int
     as_of: int
     scores: tuple[float, ...]
+    versions: tuple[int, ...] = ()
     parameters: Mapping[str, Any] = EMPTY
     embedding: bytes | None = field(default=None, repr=False)
     embedding_model: str | None = None
+
+
+@frozen
+class ContextItem:
+    """A frame as it was given to a model. ``text`` is None when it was erased since."""
+
+    frame_id: int
+    score: float
+    text: str | None
+
+
+@frozen
+class Context:
+    """What an ask retrieved, best first. As text it is one numbered passage per frame."""
+
+    items: tuple[ContextItem, ...]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing of it was erased since."""
+        return all(item.text is not None for item in self.items)
+
+    def __str__(self) -> str:
+        texts = ((i, item.text) for i, item in enumerate(self.items, 1) if item.text is not None)
+        return "\n\n".join(f"[{i}] {text}" for i, text in texts)
+
+
+@frozen
+class Generated:
+    """What a model gave, with the tokens that it counted; ``text`` may be a chunk of it."""
+
+    text: str | bytes
+    input_tokens: int | None = None
+    output_tokens: int | None = None
 
 
 @frozen

@@ -14,6 +14,7 @@ from .content import Content
 from .errors import ContentNotFoundError, CorruptFileError
 from .events import Event
 from .frames import Frame, FrameDeleted, FrameErased, FramePut, FrameUpdated
+from .model.state import State
 from .reader import Reader, View
 from .search import DamagedIndexError, Dump, FrameRow, MemoryIndex
 
@@ -28,6 +29,14 @@ _MOST_SAVED = 3
 # The memories that one is made of: the number, and the last sequence that counts.
 Lineage = Sequence[tuple[int, int]]
 SHARED: Lineage = ((0, 2**63),)
+
+
+def lineage_of(state: State, number: int, until: int = 2**63) -> Lineage:
+    """The memories that a session sees, as far as the event ``until``: the one that all share,
+    but for a fork."""
+    branch = number if number in state.memory.branches else 0
+    return tuple((part, min(last, until)) for part, last, _ in state.memory.lineage(branch))
+
 
 _TEXT_TYPES = ("text/", "application/json", "application/xml", "application/yaml")
 
@@ -69,6 +78,11 @@ class FoldedMemory:
         if self._index is not None:
             self._index.close()
             self._index = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was asked for anything yet."""
+        return self._index is not None
 
     def interrupt(self) -> None:
         """Stop a find that is under way; from any thread."""
@@ -132,11 +146,10 @@ class FoldedMemory:
         last = min(view.state.last_sequence, max(self._until.values()))
         while self._through < last:
             reached = self._through
-            for event, self._offset in view.reader.memory_events(
-                view, self._through, _READ_BYTES, last, self._offset
-            ):
-                self._take_in(view, index, event, self._offset)
-                reached = event.sequence
+            found = view.reader.memory_events(view, reached, _READ_BYTES, last, self._offset)
+            for event, offset in found:
+                self._take_in(view, index, event, offset)
+                reached, self._offset = event.sequence, offset
             self._through = reached if reached > self._through else last
             index.through = self._through
 
@@ -212,6 +225,10 @@ class FoldedMemory:
             updated_ns=row.updated_ns,
             sequence=row.sequence,
         )
+
+    def text(self, row: FrameRow) -> str:
+        """The body of a frame, as it is searched."""
+        return self._read_text(row.offset, row.sequence, row.media_type)
 
     # Saving.
 

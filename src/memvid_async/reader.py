@@ -29,6 +29,7 @@ from .format.framerows import (
     read_content_field,
     stored_content,
 )
+from .format.header import LOG_START
 from .format.segment import (
     EVENT_KINDS,
     HEAD_SIZE,
@@ -39,7 +40,7 @@ from .format.segment import (
     read_segment,
 )
 from .format.segment import scan as scan_segments
-from .format.stubs import decode_stubs
+from .format.stubs import MOST_EVENTS, decode_stubs, stub_events
 from .format.tables import PAGE_NUMBER, IndexPages, decode_index_pages, decode_positions
 from .index import MEMORY, Index, Place
 from .model.evolve import FRAME_EVENTS
@@ -71,7 +72,7 @@ class Reader:
         self.storage = storage
         self._index = index
         self._salt = salt
-        self._version = version
+        self.version = version
         self._contents: dict[int, Content] = {}
 
     # Contents.
@@ -164,14 +165,38 @@ class Reader:
             raise CorruptFileError(position, f"event {sequence} is not there")
         return found
 
-    def _decode(self, segment: Segment, state: State, end: int) -> list[Event]:
+    def segments(self, view: View) -> Iterator[Segment]:
+        """The segments that hold events, from the log's start to the view's end.
+
+        :raises CorruptFileError: when one is damaged.
+        """
+        position = LOG_START
+        for segment in scan_segments(self.storage.read, position, view.end, self._salt, self._salt):
+            position = segment.end
+            if segment.kind in EVENT_KINDS:
+                yield segment
+        if position < view.end:
+            raise CorruptFileError(position, "there is no valid segment")
+
+    def time_of(self, view: View, sequence: int) -> int:
+        """When the event with this sequence happened, in nanoseconds since the Unix epoch."""
+        segment = self._segment_with(sequence, view.end)
+        events = self.decode(segment, view.state, view.end)
+        return events[sequence - segment.sequence].time_ns
+
+    def decode(self, segment: Segment, state: State, end: int) -> list[Event]:
+        """The events of a segment, the sessions named as the state knows them.
+
+        :raises CorruptFileError: when it is not what its kind says.
+        """
+
         def session_id(number: int) -> UUID | None:
             session = state.sessions.get(number)
             return session.info.session_id if session is not None else None
 
         try:
             if segment.kind == SegmentKind.STUBS:
-                return decode_stubs(segment.payload, segment.sequence)
+                return stub_events(decode_stubs(segment.payload), segment.sequence)
             return decode_events(
                 segment.payload,
                 segment.sequence,
@@ -197,8 +222,8 @@ class Reader:
         ):
             last = segment
             if segment.kind in EVENT_KINDS:
-                events += self._decode(segment, view.state, view.end)
-            if segment.end - start.offset >= limit:
+                events += self.decode(segment, view.state, view.end)
+            if segment.end - start.offset >= limit or len(events) >= MOST_EVENTS:
                 break
         events = [event for event in events if event.sequence > after]
         if not events:
@@ -224,7 +249,7 @@ class Reader:
         for segment in self._segments_at(offsets, view.end):
             if segment.sequence > until:
                 return
-            for event in self._decode(segment, view.state, view.end):
+            for event in self.decode(segment, view.state, view.end):
                 if isinstance(event.payload, FRAME_EVENTS) and after < event.sequence <= until:
                     size += 1
                     yield event, segment.offset
@@ -350,7 +375,7 @@ class Reader:
             if segment.kind != SegmentKind.EVENTS or segment.sequence <= last:
                 raise CorruptFileError(segment.offset, "a session's segments are out of order")
             last = segment.sequence
-            found = self._decode(segment, view.state, view.end)
+            found = self.decode(segment, view.state, view.end)
             own = [event for event in found if event.session == number]
             if not own:
                 raise CorruptFileError(segment.offset, "a segment is another session's")
@@ -368,11 +393,27 @@ class Reader:
         found = view.state.find(session_id)
         if found is None or found.info.number not in self._index.positions:
             raise SessionNotFoundError(session_id)
-        events, _ = self.session_events(view, found.info.number)
-        session = project_session(found, events, self._version)
+        events = self.session_history(view, found.info.number)
+        session = project_session(found, events, self.version)
         if any(later.index <= action.index for action, later in pairwise(session.actions)):
             raise CorruptFileError(0, f"actions of session {session_id} are out of order")
         return session
+
+    def session_history(self, view: View, number: int) -> list[Event]:
+        """The events of a session in order; of a fork, behind the actions it shares with its
+        parents (those that were deleted since are missing)."""
+        events, _ = self.session_events(view, number)
+        found = view.state.sessions.get(number)
+        fork = found.info.fork if found is not None else None
+        if fork is None or fork.parent >= number or fork.parent not in view.state.sessions:
+            return events
+        past = self.session_history(view, fork.parent)
+        shared = (ActionRecorded, CheckpointCreated)
+        return [
+            event
+            for event in past
+            if event.sequence <= fork.sequence and isinstance(event.payload, shared)
+        ] + events
 
     def messages(self, view: View, action: Action) -> list[Any]:
         """The messages of an ask, whole.

@@ -12,6 +12,8 @@ from memvid_async import ActionKind, MemvidAsyncError, RecordingConfig, StoreFai
 from memvid_async.config import DEFAULT_RECORDING
 from memvid_async.journal import Journal
 from memvid_async.model import commands
+from tests.crash.driver import NAME, Driver, Process
+from tests.crash.images import images
 from tests.crash.oracle import (
     HEADER_BYTES,
     REFUSALS,
@@ -22,9 +24,8 @@ from tests.crash.oracle import (
     demand,
     expect_open,
 )
-from tests.crash.simfs import SimDisk, images
+from tests.crash.simfs import SimDisk
 from tests.crash.simos import CHANGING, FULL, SHORT, Fault, SimOs, file_opener
-from tests.crash.workload import NAME, Driver, Process
 from tests.naive import FIRST_TIME, Op, Record
 
 BIG = "large content " * 80
@@ -68,12 +69,21 @@ SCRIPT: tuple[tuple[str, Step], ...] = (
 
 
 class Run:
-    """The script once. After a fault that stays, the disk is repaired when its victim is gone."""
+    """The script once. Its victim dies after a fault, and unless ``alone`` everybody else too;
+    after a fault that stays, the disk is repaired then."""
 
-    def __init__(self, system: SimOs, fault: Fault | None, values: Values | None = None) -> None:
+    def __init__(
+        self,
+        system: SimOs,
+        fault: Fault | None,
+        values: Values | None = None,
+        *,
+        alone: bool = False,
+    ) -> None:
         self.system = system
         self.values = values or Values()
         self.fault = fault
+        self._alone = alone
         self.driver = Driver(SimDisk(), History(), 0, 1 << 100, file_opener(system))
         self.errors: list[MemvidAsyncError] = []
         self._open: dict[int, Process] = {}
@@ -153,10 +163,11 @@ class Run:
             refusal = self._attempt(driver.acting.journal.begin)
             refused = isinstance(refusal, StoreFailedError)
             demand(refused, "a writer goes on after {}", self.system.failed)
-        for process in self._open.values():
-            self._attempt(process.journal.release)
-            driver.bury(process)
-        self._open.clear()
+        for number, process in list(self._open.items()):
+            if process is driver.acting or not self._alone:
+                self._attempt(process.journal.release)
+                driver.bury(process)
+                del self._open[number]
         if self.fault is not None and self.fault.forever:
             self._try_while_broken()
             self._repair()
@@ -221,7 +232,7 @@ def faults(calls: list[str]) -> Iterator[Fault]:
     """Every call fails in every way that it can."""
     for at, call in enumerate(calls):
         for forever in (False, True):
-            then = ("kept", "dropped", "wrote") if call == "fdatasync" else ("kept",)
+            then = ("kept", "dropped", "half", "wrote") if call == "fdatasync" else ("kept",)
             for outcome in then:
                 yield Fault(at, errno.EIO, forever, outcome)
                 yield Fault(at, errno.ENOSPC, forever, outcome)

@@ -6,28 +6,28 @@ from random import Random
 import pytest
 
 from memvid_async import StoreFailedError
+from tests.crash.driver import small_bounds
 from tests.crash.failures import SCRIPT, Run, calls_of, faults
 from tests.crash.oracle import Values
 from tests.crash.simos import CHANGING, simulated_calls
-from tests.crash.workload import small_bounds
 
-BOUNDS = ["1", "2"]
+# What happens to the others when a call fails, and the bounds of the files that it happens in.
+HOW = [("once", "1"), ("once, and others go on", "2"), ("forever", "1")]
 # Everything the storage asks of the system.
 CALLS = {"open", "close", "fstat", "lseek", "pread", "pwrite", "ftruncate", "fdatasync", "fsync"}
 CALLS |= {"flock", "readlink", "lstat", "rename", "unlink"}
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("bounds", BOUNDS)
-@pytest.mark.parametrize("forever", [False, True], ids=["once", "forever"])
-def test_any_call_may_fail(bounds, forever):
+@pytest.mark.parametrize(("how", "bounds"), HOW)
+def test_any_call_may_fail(how, bounds):
     values, errors, runs = Values(), Counter(), 0
     with simulated_calls() as system, small_bounds(Random(bounds)):
         calls = calls_of(system)
         assert set(calls) >= CALLS - {"lstat"}
         for fault in faults(calls):
-            if fault.forever is forever:
-                run = Run(system, fault, values)
+            if fault.forever is (how == "forever"):
+                run = Run(system, fault, values, alone=how == "once, and others go on")
                 try:
                     run.run()
                 except BaseException as error:

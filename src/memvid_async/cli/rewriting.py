@@ -9,8 +9,14 @@ from pathlib import Path
 
 import click
 
-from .. import CompactReport, NotAStoreError, StoreNotFoundError, open_store
-from ..salvage import RecoverReport, recover
+from .. import (
+    CompactReport,
+    NotAStoreError,
+    RecoverReport,
+    StoreNotFoundError,
+    open_store,
+    recover,
+)
 from . import documents, render
 from .arguments import file_argument, json_option, run
 from .exits import BAD, FINE, WRONG_USAGE, report

@@ -151,6 +151,7 @@ def _retrieval_row(retrieval: Retrieval | None) -> list[Any] | None:
         retrieval.top_k,
         retrieval.as_of,
         list(retrieval.scores),
+        list(retrieval.versions),
         parameters,
         retrieval.embedding,
         retrieval.embedding_model,
@@ -183,6 +184,11 @@ def _started_row(payload: SessionStarted, event: Event) -> list[Any]:
         metadata,
     ]
     return row if payload.fork is None else [*row, fork_row(payload.fork)]
+
+
+def started_row_without_names(row: list[Any]) -> list[Any]:
+    """The row of a session's start with neither its name nor its metadata."""
+    return [*row[:2], None, *row[3:6], None, *row[7:]]
 
 
 def _deleted_row(_: SessionDeleted, event: Event) -> list[Any]:
@@ -387,7 +393,7 @@ _LIST = {list, type(None)}
 def _read_retrieval(row: list[Any] | None) -> Retrieval | None:
     if row is None:
         return None
-    mode, top_k, as_of, scores, parameters, embedding, model = row
+    mode, top_k, as_of, scores, versions, parameters, embedding, model = row
     if not all(type(score) in (float, int) and math.isfinite(score) for score in scores):
         raise TypeError("a score is not a finite number")
     _counts((top_k, as_of))
@@ -396,6 +402,7 @@ def _read_retrieval(row: list[Any] | None) -> Retrieval | None:
         top_k,
         as_of,
         tuple(map(float, scores)),
+        _counts(versions),
         read_map(parameters),
         None if embedding is None else read_bytes(embedding),
         _optional(model, str),

@@ -78,7 +78,7 @@ class Memory(NamedTuple):
         held = False
         for number, until, last in self.lineage(branch):
             gone = self.branches[number].gone if number else self.gone
-            if gone.get(frame_id, 2**63) <= until:
+            if frame_id in gone and gone[frame_id] <= until:
                 return False
             held = held or (number == owner and 0 < frame_id <= min(last, self.last_frame))
         return held
