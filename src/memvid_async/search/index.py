@@ -14,8 +14,8 @@ For whoever plugs it in:
 - Any exception of a write, and :class:`DamagedIndexError` anywhere, means: throw the index away
   and fold it again from the events.
 - One thread at a time; :meth:`~MemoryIndex.interrupt` from any thread stops a find.
-- :func:`~.vectors.check_vector` and :meth:`~MemoryIndex.check_embedding` are for deciding, before an
-  event is made of an embedding.
+- :func:`~.vectors.check_vector` and :meth:`~MemoryIndex.check_embedding` are for deciding, before
+  an event is made of an embedding.
 """
 
 from __future__ import annotations
