@@ -437,7 +437,9 @@ def test_another_schema_is_refused(memory, image, statement):
     "statement",
     [
         "UPDATE frames SET metadata = x'ff' WHERE id = 51",
+        "UPDATE frames SET metadata = x'01' WHERE id = 51",
         "UPDATE frames SET tags = '{' WHERE id = 51",
+        "UPDATE frames SET tags = '[1]' WHERE id = 51",
         "DELETE FROM words_data",
         "UPDATE words_data SET block = x'00' WHERE id > 10",
         "UPDATE vectors SET embedding = x'00'",

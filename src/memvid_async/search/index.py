@@ -445,5 +445,8 @@ def _searchable(row: FrameRow, text: str) -> tuple[str | None, ...]:
 
 def _frame_row(found: tuple[Any, ...]) -> FrameRow:
     tags = tuple(json.loads(found[8])) if found[8] else ()
-    values: list[Any] = [*found[:8], tags, decode_value(found[9]), *found[10:]]
+    metadata = decode_value(found[9])
+    if not isinstance(metadata, dict) or not all(isinstance(tag, str) for tag in tags):
+        raise ValueError("metadata that is no map, or a tag that is no text")
+    values: list[Any] = [*found[:8], tags, metadata, *found[10:]]
     return FrameRow(*values)
