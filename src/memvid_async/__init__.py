@@ -72,9 +72,10 @@ from .logfile import Recovery
 from .recorder import SessionRecorder
 from .replay.audit import AuditAnswer, AuditReport, ModelAudit
 from .replay.compare import ChangedAction, Comparison
+from .replay.memory import WhatIf
 from .replay.replaying import Replay
 from .replay.serve import ServedSession
-from .replay.verdicts import Difference, ReplayReport, Step, Verdict
+from .replay.verdicts import Difference, ReplayReport, Rerun, Step, Verdict
 from .salvage import LostEvents, RecoverReport, recover
 from .store import OpenStore, Store, StoreStatistics, open_store
 from .subscription import Subscription
@@ -141,6 +142,7 @@ __all__ = [
     "ReplayDivergenceError",
     "ReplayReport",
     "Reply",
+    "Rerun",
     "Retrieval",
     "ServedSession",
     "Session",
@@ -171,6 +173,7 @@ __all__ = [
     "UpdateDetails",
     "Verdict",
     "VerifyReport",
+    "WhatIf",
     "open_store",
     "recover",
 ]

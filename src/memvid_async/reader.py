@@ -212,23 +212,28 @@ class Reader:
 
         :raises CorruptFileError: when the log below the view's end is damaged.
         """
+        commands = self.commands_after(view, after, limit)
+        return [event for command in commands for event in command if event.sequence > after]
+
+    def commands_after(self, view: View, after: int, limit: int) -> list[list[Event]]:
+        """As :meth:`events_after`, but the events of each command together, the first one whole."""
         if after >= view.state.last_sequence:
             return []
         start = self._segment_with(after + 1, view.end)
-        events: list[Event] = []
-        last = start
+        commands: list[list[Event]] = []
+        last, count = start, 0
         for segment in scan_segments(
             self.storage.read, start.offset, view.end, start.previous, self._salt
         ):
             last = segment
             if segment.kind in EVENT_KINDS:
-                events += self.decode(segment, view.state, view.end)
-            if segment.end - start.offset >= limit or len(events) >= MOST_EVENTS:
+                commands.append(self.decode(segment, view.state, view.end))
+                count += len(commands[-1])
+            if segment.end - start.offset >= limit or count >= MOST_EVENTS:
                 break
-        events = [event for event in events if event.sequence > after]
-        if not events:
+        if not commands or commands[-1][-1].sequence <= after:
             raise CorruptFileError(last.end, "the log ends before it should")
-        return events
+        return commands
 
     # The memory.
 

@@ -23,6 +23,7 @@ from .compare import (
     match,
     read_side,
 )
+from .memory import WhatIf
 from .replaying import Replay
 from .serve import ServedSession
 
@@ -92,19 +93,24 @@ class Replays:
         *,
         from_checkpoint: int | None = None,
         until: int | None = None,
+        what_if: WhatIf | None = None,
     ) -> Replay:
         """Do a session again from the events alone, and compare each action with what was recorded.
 
         ``async for step in store.replay(…)`` gives the verdicts one by one, ``await
         store.replay(…).report()`` all of them. ``from_checkpoint``: the id of the checkpoint to
         start at, whose state is rebuilt and compared first. ``until``: the index of the first
-        action that is left out. Iterating raises :class:`SessionNotFoundError`,
+        action that is left out. ``what_if``: do the searches differently, and say what is found
+        then. Iterating raises :class:`SessionNotFoundError`,
         :class:`CheckpointNotFoundError` or :class:`CorruptFileError`.
         """
         for value, what in ((from_checkpoint, "from_checkpoint"), (until, "until")):
             if value is not None:
                 prepare_count(value, what)
-        return Replay(self._read, prepare_session_id(session_id), from_checkpoint, until)
+        if what_if is not None and not isinstance(what_if, WhatIf):
+            raise InvalidValueError("what_if must be a WhatIf")
+        session_id = prepare_session_id(session_id)
+        return Replay(self._read, session_id, from_checkpoint, until, what_if)
 
     async def audit(
         self: Source, session_id: UUID, generate: Mapping[str, Model], *, concurrency: int = 8

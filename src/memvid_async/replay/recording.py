@@ -145,7 +145,7 @@ def load_recording(reader: Reader, view: View, session_id: UUID) -> Recording:
     if found is None:
         raise SessionNotFoundError(session_id)
     recording = Recording(session_id)
-    for event in reader.session_events(view, found.info.number)[0]:
+    for event in reader.session_history(view, found.info.number):
         payload = event.payload
         if isinstance(payload, ActionRecorded):
             recording.add(payload.action)

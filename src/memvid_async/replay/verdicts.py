@@ -38,11 +38,26 @@ class Difference:
 
 
 @frozen
+class Rerun:
+    """A find done differently, against the recorded one.
+
+    ``hits``: what it finds, frame ids with scores, best first. ``new`` / ``lost``: hits of this or
+    that alone. ``moved``: frame ids with the place they had and the place they have, from 0.
+    """
+
+    hits: tuple[tuple[int, float], ...]
+    new: tuple[tuple[int, float], ...]
+    lost: tuple[tuple[int, float], ...]
+    moved: tuple[tuple[int, int, int], ...]
+
+
+@frozen
 class Step:
     """The verdict on one action.
 
     ``index``: the action's place in its session. ``reason``: why it was skipped, what is missing
-    to verify it, or in what it diverged. ``differences``: every field that diverged.
+    to verify it, or in what it diverged. ``differences``: every field that diverged. ``rerun``: of
+    a find that was done differently, what became of it.
     """
 
     index: int
@@ -50,6 +65,7 @@ class Step:
     verdict: Verdict
     reason: str | None = None
     differences: tuple[Difference, ...] = ()
+    rerun: Rerun | None = None
 
 
 def count_verdicts(verdicts: Iterable[Verdict]) -> dict[Verdict, int]:
