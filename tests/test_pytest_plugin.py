@@ -9,6 +9,9 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parent.parent / "src"
 
+# Other plugins would be loaded for nothing, and some take long.
+ENVIRONMENT = {"PYTHONPATH": str(SOURCE), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+
 AGENT = """
 import asyncio, os
 import pytest
@@ -53,9 +56,9 @@ def run(folder, *arguments, status=0, **environment):
         "no:cacheprovider",
     ]
     done = subprocess.run(
-        [*command, "-q", "-W", "error", "-p", "no:anyio", *arguments],
+        [*command, "-q", "-W", "error", *arguments],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(SOURCE), **environment},
+        env={**os.environ, **ENVIRONMENT, **environment},
         capture_output=True,
         text=True,
         timeout=60,
@@ -118,7 +121,7 @@ def test_a_failed_first_run_leaves_no_recording(project):
 
 def test_the_plugin_does_not_import_the_library():
     code = "import pytest_memvid_async, sys; assert 'memvid_async' not in sys.modules"
-    environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    environment = {**os.environ, **ENVIRONMENT}
     subprocess.run([sys.executable, "-c", code], env=environment, timeout=60, check=True)
 
 
