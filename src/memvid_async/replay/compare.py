@@ -74,13 +74,14 @@ def read_side(reader: Reader, view: View, session_id: UUID) -> Side:
     )
 
 
-def match(a: Side, b: Side) -> Pairs:
-    """Which actions belong together: equal ones first, then in each gap those with the same kind
-    and input, then with the same output, then of the same kind."""
-    levels = [
-        [list(map(key, side.recording.actions, side.facts)) for side in (a, b)] for key in _KEYS
-    ]
-    return _fill(levels, 0, (0, len(a.facts)), (0, len(b.facts)))
+def match(a: Side, b: Side) -> tuple[Pairs, Pairs]:
+    """Which actions belong together, and which of those pairs are not equal.
+
+    Equal ones are found first, then in each gap those with the same kind and input, then with the
+    same output, then of the same kind.
+    """
+    pairs = _fill(a, b, 0, (0, len(a.facts)), (0, len(b.facts)))
+    return pairs, [(i, j) for i, j in pairs if not _is_equal(a, i, b, j)]
 
 
 def _whole(_action: Action, facts: Facts) -> Hashable:
@@ -103,25 +104,26 @@ def _sort(action: Action, facts: Facts) -> tuple[Hashable, ...]:
 _KEYS: tuple[Callable[[Action, Facts], Hashable], ...] = (_whole, _asked, _answered, _sort)
 
 
-def _fill(
-    levels: list[list[list[Hashable]]], level: int, in_a: tuple[int, int], in_b: tuple[int, int]
-) -> Pairs:
+def _fill(a: Side, b: Side, level: int, in_a: tuple[int, int], in_b: tuple[int, int]) -> Pairs:
     """The pairs of a gap, by the first key and, between what it pairs, by those after it."""
-    if level == len(levels) or in_a[0] == in_a[1] or in_b[0] == in_b[1]:
+    if level == len(_KEYS) or in_a[0] == in_a[1] or in_b[0] == in_b[1]:
         return []
-    keys_a, keys_b = levels[level]
-    found = align(keys_a[slice(*in_a)], keys_b[slice(*in_b)])
+    keys = [
+        list(map(_KEYS[level], side.recording.actions[slice(*part)], side.facts[slice(*part)]))
+        for side, part in ((a, in_a), (b, in_b))
+    ]
     pairs: Pairs = []
     done_a, done_b = in_a[0], in_b[0]
-    for i, j in [(i + in_a[0], j + in_b[0]) for i, j in found] + [(in_a[1], in_b[1])]:
-        pairs += _fill(levels, level + 1, (done_a, i), (done_b, j))
+    found = [(i + in_a[0], j + in_b[0]) for i, j in align(*keys)]
+    for i, j in [*found, (in_a[1], in_b[1])]:
+        pairs += _fill(a, b, level + 1, (done_a, i), (done_b, j))
         if i < in_a[1]:
             pairs.append((i, j))
         done_a, done_b = i + 1, j + 1
     return pairs
 
 
-def is_equal_pair(a: Side, i: int, b: Side, j: int) -> bool:
+def _is_equal(a: Side, i: int, b: Side, j: int) -> bool:
     """Whether two actions have the same content."""
     return a.facts[i] == b.facts[j] and a.messages[i] == b.messages[j]
 
@@ -130,7 +132,7 @@ def build_comparison(
     a: Side, b: Side, pairs: Pairs, changed: Sequence[ChangedAction]
 ) -> Comparison:
     """Put the answer together; ``changed`` has one item for each pair that is not equal."""
-    equal = [(i, j) for i, j in pairs if is_equal_pair(a, i, b, j)]
+    equal = [(i, j) for i, j in pairs if _is_equal(a, i, b, j)]
     prefix = 0
     while prefix < len(equal) and equal[prefix] == (prefix, prefix):
         prefix += 1
