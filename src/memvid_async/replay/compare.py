@@ -14,7 +14,7 @@ from ..reader import Reader, View
 from .content import INPUT_NAMES, OUTPUT_NAMES, drop_call_ids, own_metadata, without_call_ids
 from .lcs import Pairs, align
 from .recording import Facts, Recording, load_recording, read_arguments, read_text
-from .textdiff import content_text, plain_text, text_diff
+from .textdiff import content_text, plain_text, response_diff, text_diff
 from .verdicts import Difference
 
 
@@ -158,20 +158,19 @@ def find_differences(
     found = []
     for name in {**facts_a, **facts_b}:
         if facts_a.get(name) != facts_b.get(name):
-            value_a, text_a = _value(reader, view, a, i, name)
-            value_b, text_b = _value(reader, view, b, j, name)
-            found.append(Difference(name, value_a, value_b, text_diff(text_a, text_b)))
+            value_a, shown_a = _value(reader, view, a, i, name)
+            value_b, shown_b = _value(reader, view, b, j, name)
+            diff = response_diff if name == "response" else text_diff
+            found.append(Difference(name, value_a, value_b, diff(shown_a, shown_b)))
     if a.messages[i] != b.messages[j]:
-        (count_a, text_a), (count_b, text_b) = (
-            _messages(reader, view, a, i),
-            _messages(reader, view, b, j),
-        )
+        count_a, text_a = _messages(reader, view, a, i)
+        count_b, text_b = _messages(reader, view, b, j)
         found.append(Difference("messages", count_a, count_b, text_diff(text_a, text_b)))
     return tuple(found)
 
 
-def _value(reader: Reader, view: View, side: Side, place: int, name: str) -> tuple[Any, str]:
-    """A field of an action, and its text."""
+def _value(reader: Reader, view: View, side: Side, place: int, name: str) -> tuple[Any, Any]:
+    """A field of an action, and its text; of a response, what was recorded."""
     action = side.recording.actions[place]
     if name == INPUT_NAMES.get(action.kind, "input"):
         return action.input, _text(reader, view, action, action.input, name)
@@ -181,14 +180,18 @@ def _value(reader: Reader, view: View, side: Side, place: int, name: str) -> tup
     return value, value if isinstance(value, str) else plain_text(value)
 
 
-def _text(reader: Reader, view: View, action: Action, content: Content | None, name: str) -> str:
+def _text(
+    reader: Reader, view: View, action: Action, content: Content | None, name: str
+) -> str | bytes | None:
     try:
         if name == "arguments":
             return plain_text(read_arguments(reader, view, action))
         data = read_text(reader, view, content)
     except ContentNotFoundError:
         return "(erased)"
-    return content_text(without_call_ids(data) if name == "response" and data else data)
+    if name == "response":
+        return without_call_ids(data) if data else data
+    return content_text(data)
 
 
 def _messages(reader: Reader, view: View, side: Side, place: int) -> tuple[int, str]:
