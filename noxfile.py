@@ -16,7 +16,7 @@ nox.options.sessions = ["tests", "lint", "types", "docs"]
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """Run the tests on each installed Python of the classifiers; missing ones are skipped."""
-    session.install("-e", ".[cli,test]")
+    session.install("-e", ".[cli,test,frameworks]")
     session.run("pytest", *session.posargs)
 
 

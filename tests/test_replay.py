@@ -1,5 +1,6 @@
 """Replaying a recorded session: what is compared, what cannot be, and where a difference is."""
 
+import tracemalloc
 import uuid
 
 import attrs
@@ -99,6 +100,23 @@ async def test_an_open_session_is_replayed_as_far_as_it_is_recorded(store):
 async def test_a_long_log_is_folded_page_by_page(store, session, monkeypatch):
     monkeypatch.setattr(replaying, "PAGE_BYTES", 1)
     assert outline((await store.replay(session).report()).steps) == WHOLE
+
+
+async def test_memory_does_not_grow_with_the_session(store, monkeypatch):
+    monkeypatch.setattr(replaying, "PAGE_BYTES", 64 * 1024)
+    peaks = []
+    for count in (2_000, 8_000):
+        async with store.session() as recorder:
+            for number in range(count):
+                await recorder.record_put(number, f"note {number} " * 20)
+        steps = 0
+        tracemalloc.start()
+        async for _ in store.replay(recorder.session_id):
+            steps += 1
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert steps == count
+    assert peaks[1] < 1.5 * peaks[0], peaks
 
 
 @pytest.mark.parametrize(
