@@ -44,6 +44,14 @@ def content_field(content: Content) -> str | bytes | int | list[Any]:
     return stored.sequence
 
 
+def _frame_content(content: Content) -> str | bytes | list[Any]:
+    # The memory's hash covers the digest: a fold must not have to look the content up.
+    stored = content.stored
+    if stored is None:
+        return content.data  # type: ignore[return-value]
+    return [stored.digest, stored.size, *(stored.parts or [stored.sequence])]
+
+
 def read_content_field(value: Any, content: ReadContent) -> Content:
     """The content that a row holds; ``content`` gives one by the sequence of its event.
 
@@ -58,7 +66,13 @@ def read_content_field(value: Any, content: ReadContent) -> Content:
         first = content(parts[0])
         return Content(
             None,
-            StoredContent(read_bytes(digest, 32), size, first.preview, parts[0], tuple(parts)),
+            StoredContent(
+                read_bytes(digest, 32),
+                size,
+                first.preview,
+                parts[0],
+                tuple(parts) if len(parts) > 1 else (),
+            ),
         )
     if not is_count(value):
         raise TypeError("content is neither data nor a sequence")
@@ -97,7 +111,7 @@ def _field(name: str, value: Any) -> Any:
     if value is None:
         return None
     if name == "content":
-        return content_field(value)
+        return _frame_content(value)
     if name == "metadata":
         return cbor2.dumps(dict(value)) if value else None
     return (list(value) or None) if name == "tags" else value
