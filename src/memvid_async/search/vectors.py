@@ -17,10 +17,14 @@ _CHUNK = 4096
 def check_vector(data: bytes) -> int:
     """The dimension of an embedding.
 
-    :raises InvalidValueError: when it is empty, no float32, not finite or all zeros.
+    :raises InvalidValueError: when it is empty, no float32, not finite or all zeros, or when numpy
+        is not installed.
     """
-    import numpy as np  # noqa: PLC0415 - the extra is needed only where vectors are
-
+    try:
+        import numpy as np  # noqa: PLC0415 - the extra is needed only where vectors are
+    except ModuleNotFoundError:
+        need = "embeddings need numpy: pip install 'memvid-async[vector]'"
+        raise InvalidValueError(need) from None
     if not data or len(data) % 4:
         raise InvalidValueError(f"an embedding must be float32 values, not {len(data)} bytes")
     length = float(np.linalg.norm(np.frombuffer(data, "<f4").astype(np.float64)))
