@@ -12,7 +12,7 @@ import click
 
 from .. import SessionSummary, Store, VerifyReport, open_store
 from ..interop.transcripts import MAX_TRANSCRIPT_BYTES
-from . import documents, render, rewriting
+from . import asking, documents, putting, render, rewriting
 from .arguments import file_argument, json_option, run
 from .exits import BAD, FINE, AnswerError, guarded
 from .text import printable, shorten
@@ -247,5 +247,8 @@ async def _import_chat(
     return BAD if importer.failures else FINE
 
 
+cli.add_command(putting.put)
+for command in (asking.find, asking.ask, asking.frames, asking.get):
+    cli.add_command(command)
 cli.add_command(rewriting.compact)
 cli.add_command(rewriting.recover_command)
