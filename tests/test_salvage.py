@@ -21,6 +21,7 @@ from memvid_async import (
     StoreNotFoundError,
     UnsupportedVersionError,
     open_store,
+    recover,
 )
 from memvid_async.cli.commands import cli
 from memvid_async.format.codec import ENDED, STARTED, decode_rows
@@ -28,7 +29,7 @@ from memvid_async.format.header import LOG_START, decode_header, newest_slot
 from memvid_async.format.segment import HEAD_SIZE, SegmentKind, scan, seal
 from memvid_async.journal import Journal
 from memvid_async.model import commands
-from memvid_async.salvage import ENDED_BY_RECOVERY, LOST_START, recover, recover_into
+from memvid_async.salvage import ENDED_BY_RECOVERY, LOST_START, recover_into
 from memvid_async.storage import MemoryStorage
 from tests.asking import action_answer, answers, verified
 from tests.naive import Clock, Record, ask, command, fixed_config, start
@@ -272,7 +273,11 @@ def possible(before, damaged):
             return [data]
     sure = [held(data, damaged, followed=True) for data in files]
     most = [held(data, damaged, followed=False) for data in files]
-    return [data for data, size in zip(files, most, strict=True) if size and size >= max(sure)]
+    return [
+        data
+        for data, size in zip(files, most, strict=True)
+        if size >= max(sure) and (size or damaged[:36] == data[:36])
+    ]
 
 
 def origin(before, after):
@@ -287,6 +292,8 @@ def origin(before, after):
 @example([("foreign", 0, 1536, 130), ("zero", 0, 40), ("foreign", 1536, 1536, 3000)])
 @example([("foreign", 0, 0, 36), ("foreign", 3000, 1536, 3000)])
 @example([("zero", 0, 36), ("zero", 1536, 3000), ("foreign", 9000, 1536, 3000)])
+@example([("cut", 0, 63)])
+@example([("truncate", 36), ("foreign", 36, 1536, 65)])
 @examples(2)
 def test_whatever_is_whole_is_recovered_and_nothing_else(how):
     before = damaged = reference()

@@ -112,8 +112,8 @@ class _Compactor:
         if segment.sequence != self._copy.last_sequence + 1:
             raise ValueError("the log's sequence has a gap")
         if segment.kind == SegmentKind.STUBS:
-            for event in decode_stubs(segment.payload, segment.sequence):
-                self._copy.add_stubs(event.time_ns, 1)
+            for time_ns, count in decode_stubs(segment.payload):
+                self._copy.add_stubs(time_ns, count)
         elif segment.kind == SegmentKind.EVENTS:
             time_ns, session, rows = decode_rows(segment.payload)
             left = [self._left(row, segment.sequence + i, session) for i, row in enumerate(rows)]

@@ -440,7 +440,7 @@ class FrameStore(FrameReader):
             await _collect(generate(question, context), chunks)
         except Exception as failed:  # noqa: BLE001 - recorded, then raised
             error = failed
-        text = "".join(chunk.text for chunk in chunks)
+        text = "".join(chunk.text for chunk in chunks if isinstance(chunk.text, str))
         tokens = [_total(chunks, name) for name in ("input_tokens", "output_tokens")]
         duration = (time.perf_counter() - started) * 1000
         action = await self._record_search(
@@ -484,7 +484,7 @@ async def _collect(given: Any, chunks: list[Generated]) -> None:
 def _generated(given: Any) -> Generated:
     if isinstance(given, str):
         return Generated(given)
-    if isinstance(given, Generated):
+    if isinstance(given, Generated) and isinstance(given.text, str):
         return given
     raise InvalidValueError(f"generate gave {type(given).__name__}, not str or Generated")
 

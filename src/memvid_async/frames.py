@@ -208,7 +208,7 @@ class Context:
 class Generated:
     """What a model gave, with the tokens that it counted; ``text`` may be a chunk of it."""
 
-    text: str
+    text: str | bytes
     input_tokens: int | None = None
     output_tokens: int | None = None
 

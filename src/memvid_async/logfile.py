@@ -13,7 +13,7 @@ from attrs import frozen
 
 from .content import Content, StoredContent
 from .errors import CorruptFileError
-from .events import Event
+from .events import Erased, Event
 from .format.codec import decode_events
 from .format.header import (
     LOG_START,
@@ -25,7 +25,7 @@ from .format.header import (
     next_slot_offset,
 )
 from .format.segment import HEAD_SIZE, Segment, SegmentKind, read_segment, scan, seal
-from .format.stubs import decode_stubs
+from .format.stubs import decode_stubs, stub_events
 from .format.tables import PAGE_NUMBER, IndexPages, decode_toc, encode_index_pages
 from .index import Index
 from .model.evolve import evolve
@@ -92,7 +92,7 @@ class LogFile:
         slot = newest_slot(start, file._salt)
         if slot is not None:
             file._load_toc(slot)
-        file.catch_up(lambda _: UNREAD)
+        file.catch_up(None)
         if read_only:
             file._look_behind(storage.size())
             return file
@@ -137,10 +137,9 @@ class LogFile:
         data = self.storage.read(self._end - 1, 1 + HEAD_SIZE)
         return not data or any(data[1:])
 
-    def catch_up(self, content: Callable[[int], Content]) -> list[Event]:
-        """Fold what stands behind the log's end, and give its events.
-
-        ``content`` reads large content, where the caller wants it in the events.
+    def catch_up(self, content: Callable[[int], Content] | None) -> list[Event]:
+        """Fold what stands behind the log's end, and give its events as :meth:`decode` does: none
+        without ``content``.
 
         :raises CorruptFileError: when the file was cut short, or holds what no writer wrote.
         """
@@ -150,7 +149,8 @@ class LogFile:
         events: list[Event] = []
         before = self._end
         for segment in scan(self.storage.read, self._end, size, self._checksum, self._salt):
-            events += self._fold(segment, content)
+            folded = self._fold(segment, content)
+            events += folded if content is not None else ()
             self._end = self._written = segment.end
             self._checksum, self._checksum_at = segment.checksum, segment.offset
             self._unsynced = not self._read_only
@@ -184,7 +184,7 @@ class LogFile:
                 self.storage.sync()
                 self._reserved = self._end
 
-    def _fold(self, segment: Segment, content: Callable[[int], Content]) -> list[Event]:
+    def _fold(self, segment: Segment, content: Callable[[int], Content] | None) -> list[Event]:
         """Fold a segment that is next in the log."""
         if segment.sequence != self.state.last_sequence + 1:
             raise CorruptFileError(segment.offset, "the log's sequence has a gap")
@@ -200,13 +200,23 @@ class LogFile:
             raise CorruptFileError(segment.offset, str(error)) from None
         return events
 
-    def decode(self, segment: Segment, content: Callable[[int], Content]) -> list[Event] | None:
+    def decode(
+        self, segment: Segment, content: Callable[[int], Content] | None = None
+    ) -> list[Event] | None:
         """The events in a segment that is next in the log; None when it holds none.
+
+        ``content`` reads large content. Without it they are what a fold needs: large content is
+        :data:`UNREAD`, and of erased events the first and the last stand for all.
 
         :raises ValueError: when it is not what its kind says.
         """
         if segment.kind == SegmentKind.STUBS:
-            return decode_stubs(segment.payload, segment.sequence)
+            runs = decode_stubs(segment.payload)
+            if content is not None:
+                return stub_events(runs, segment.sequence)
+            last = segment.sequence + sum(count for _, count in runs) - 1
+            ends = [(segment.sequence, runs[0][0]), (last, runs[-1][0])]
+            return [Event(sequence, time_ns, None, Erased()) for sequence, time_ns in ends]
         if segment.kind != SegmentKind.EVENTS:
             return None
         sessions = self.state.sessions
@@ -215,7 +225,7 @@ class LogFile:
             session = sessions.get(number)
             return session.info.session_id if session is not None else None
 
-        return decode_events(segment.payload, segment.sequence, session_id, content)
+        return decode_events(segment.payload, segment.sequence, session_id, content or _unread)
 
     def take_in(self, events: Sequence[Event], offset: int) -> None:
         """Fold the events of the segment at ``offset``."""
@@ -341,3 +351,7 @@ class LogFile:
 
 # Stands for large content where nobody looks at it.
 UNREAD = Content(None, StoredContent(b"", 0, "", 0))
+
+
+def _unread(_sequence: int) -> Content:
+    return UNREAD

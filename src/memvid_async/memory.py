@@ -56,9 +56,10 @@ class FoldedMemory:
     ``lineage``: a fork's own memory before its parents'.
     """
 
-    def __init__(self, lineage: Lineage = SHARED) -> None:
+    def __init__(self, lineage: Lineage = SHARED, *, is_live: bool = True) -> None:
         self._until = dict(lineage)
-        self._is_live = lineage == SHARED
+        # Only then can a saved index be ahead of what is asked for by nobody.
+        self._is_live = is_live and lineage == SHARED
         self._view: View | None = None
         self._index: MemoryIndex | None = None
         # The last event that was looked at, and where the last one that was folded stands.
@@ -92,8 +93,8 @@ class FoldedMemory:
 
     # Folding.
 
-    def catch_up(self, view: View) -> MemoryIndex:
-        """Fold what the view shows and the index does not hold yet.
+    def catch_up(self, view: View, until: int = 2**63) -> MemoryIndex:
+        """Fold what the view shows, up to the event ``until``, and the index does not hold yet.
 
         :raises CorruptFileError: when the log is damaged.
         """
@@ -107,13 +108,13 @@ class FoldedMemory:
         self._view = view
         index = self._index
         try:
-            self._fold(view, index)
+            self._fold(view, index, until)
         except (DamagedIndexError, KeyError, ValueError):
             # A saved index that loads and is wrong all the same: the events have the last word.
             if not self._saved_at:
                 raise
             self._restart(view, analyser, saved=False)
-            self._fold(view, self._index)
+            self._fold(view, self._index, until)
         return self._index
 
     def _restart(self, view: View, analyser: str, *, saved: bool = True) -> None:
@@ -142,8 +143,8 @@ class FoldedMemory:
         elif offset:
             index.clear()
 
-    def _fold(self, view: View, index: MemoryIndex) -> None:
-        last = min(view.state.last_sequence, max(self._until.values()))
+    def _fold(self, view: View, index: MemoryIndex, until: int) -> None:
+        last = min(view.state.last_sequence, max(self._until.values()), until)
         while self._through < last:
             reached = self._through
             found = view.reader.memory_events(view, reached, _READ_BYTES, last, self._offset)

@@ -40,7 +40,7 @@ from .format.segment import (
     read_segment,
 )
 from .format.segment import scan as scan_segments
-from .format.stubs import decode_stubs
+from .format.stubs import MOST_EVENTS, decode_stubs, stub_events
 from .format.tables import PAGE_NUMBER, IndexPages, decode_index_pages, decode_positions
 from .index import MEMORY, Index, Place
 from .model.evolve import FRAME_EVENTS
@@ -196,7 +196,7 @@ class Reader:
 
         try:
             if segment.kind == SegmentKind.STUBS:
-                return decode_stubs(segment.payload, segment.sequence)
+                return stub_events(decode_stubs(segment.payload), segment.sequence)
             return decode_events(
                 segment.payload,
                 segment.sequence,
@@ -212,23 +212,28 @@ class Reader:
 
         :raises CorruptFileError: when the log below the view's end is damaged.
         """
+        commands = self.commands_after(view, after, limit)
+        return [event for command in commands for event in command if event.sequence > after]
+
+    def commands_after(self, view: View, after: int, limit: int) -> list[list[Event]]:
+        """As :meth:`events_after`, but the events of each command together, the first one whole."""
         if after >= view.state.last_sequence:
             return []
         start = self._segment_with(after + 1, view.end)
-        events: list[Event] = []
-        last = start
+        commands: list[list[Event]] = []
+        last, count = start, 0
         for segment in scan_segments(
             self.storage.read, start.offset, view.end, start.previous, self._salt
         ):
             last = segment
             if segment.kind in EVENT_KINDS:
-                events += self.decode(segment, view.state, view.end)
-            if segment.end - start.offset >= limit:
+                commands.append(self.decode(segment, view.state, view.end))
+                count += len(commands[-1])
+            if segment.end - start.offset >= limit or count >= MOST_EVENTS:
                 break
-        events = [event for event in events if event.sequence > after]
-        if not events:
+        if not commands or commands[-1][-1].sequence <= after:
             raise CorruptFileError(last.end, "the log ends before it should")
-        return events
+        return commands
 
     # The memory.
 

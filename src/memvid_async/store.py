@@ -34,10 +34,18 @@ from .logfile import Recovery
 from .memory import Lineage, lineage_of
 from .model.commands import DeleteSession, EndSession, ResumeSession, StartSession
 from .past import fork_point, sequence_at, session_moment
-from .prepare import LARGE, prepare_count, prepare_metadata, prepare_text, rough_size
+from .prepare import (
+    LARGE,
+    prepare_count,
+    prepare_metadata,
+    prepare_session_id,
+    prepare_text,
+    rough_size,
+)
 from .reader import Reader, View
 from .recall import Recall
 from .recorder import ActionRecorder, SessionRecorder
+from .replay.api import Replays
 from .storage import FileStorage
 from .subscription import Subscription
 from .values import decode_value
@@ -75,7 +83,7 @@ class StoreStatistics:
     subscriber_count: int
 
 
-class Store(FrameStore, ActionRecorder[Action | None]):
+class Store(FrameStore, Replays, ActionRecorder[Action | None]):
     """An open file of recorded sessions. Made by :func:`open_store`.
 
     Its ``record_…`` methods record into the session whose block the calling task is in, else into
@@ -275,7 +283,7 @@ class Store(FrameStore, ActionRecorder[Action | None]):
 
         Entering raises :class:`SessionNotFoundError` or :class:`SessionEndedError`.
         """
-        return SessionRecorder(self._intake, ResumeSession(_uuid(session_id)))
+        return SessionRecorder(self._intake, ResumeSession(prepare_session_id(session_id)))
 
     async def list_sessions(self, *, include_open: bool = False) -> list[SessionSummary]:
         """The ended sessions, oldest first; the open ones too with ``include_open``."""
@@ -289,7 +297,7 @@ class Store(FrameStore, ActionRecorder[Action | None]):
         :raises SessionNotFoundError: when there is none with this id.
         :raises CorruptFileError: when it cannot be read.
         """
-        return await self._read(Reader.session, _uuid(session_id))
+        return await self._read(Reader.session, prepare_session_id(session_id))
 
     async def fork(
         self,
@@ -317,7 +325,7 @@ class Store(FrameStore, ActionRecorder[Action | None]):
                 prepare_count(value, what)
         view = await self._fresh_view()
         parent, point = await self._reads.run(
-            fork_point, view, _uuid(session_id), checkpoint_id, action_index
+            fork_point, view, prepare_session_id(session_id), checkpoint_id, action_index
         )
         command = self._start_command(name, parent.info.config, metadata, ambient=False)
         await self._intake.submit(evolve(command, fork=point))
@@ -328,7 +336,7 @@ class Store(FrameStore, ActionRecorder[Action | None]):
 
         :raises SessionNotFoundError: when there is none with this id.
         """
-        await self._intake.submit(DeleteSession(_uuid(session_id)))
+        await self._intake.submit(DeleteSession(prepare_session_id(session_id)))
 
     # Content.
 
@@ -424,7 +432,7 @@ class Store(FrameStore, ActionRecorder[Action | None]):
         view, number = await self._fresh_view(), 0
         if session_id is not None:
             number, moment = await self._reads.run(
-                session_moment, view, _uuid(session_id), checkpoint_id
+                session_moment, view, prepare_session_id(session_id), checkpoint_id
             )
         elif time_ns is not None:
             moment = await self._reads.run(sequence_at, view, prepare_count(time_ns, "time_ns"))
@@ -453,7 +461,7 @@ class Store(FrameStore, ActionRecorder[Action | None]):
             raise InvalidValueError(f"after must be a sequence, an int from 0, not {after!r}")
         number = None
         if session_id is not None:
-            session = self._view.state.find(_uuid(session_id))
+            session = self._view.state.find(prepare_session_id(session_id))
             if session is None:
                 raise SessionNotFoundError(session_id)
             number = session.info.number
@@ -566,12 +574,6 @@ def _action(value: object) -> Action:
 def _progress(value: object) -> None:
     if value is not None and not callable(value):
         raise InvalidValueError("progress must be callable, or None")
-
-
-def _uuid(value: object) -> UUID:
-    if not isinstance(value, UUID):
-        raise InvalidValueError(f"a session id must be a UUID, not {value!r:.80}")
-    return value
 
 
 class OpenStore:

@@ -15,11 +15,14 @@ from .. import (
     Action,
     ActionRecorded,
     Answer,
+    AuditReport,
     Checkpoint,
     CheckpointCreated,
     CompactReport,
+    Comparison,
     Content,
     ContentStored,
+    Difference,
     Event,
     FindResult,
     ForkPoint,
@@ -29,6 +32,8 @@ from .. import (
     FramePut,
     FrameUpdated,
     MemoryConfigured,
+    RecoverReport,
+    ReplayReport,
     Session,
     SessionEnded,
     SessionStarted,
@@ -38,7 +43,6 @@ from .. import (
     Unknown,
     VerifyReport,
 )
-from ..salvage import RecoverReport
 
 Document = dict[str, Any]
 
@@ -224,14 +228,14 @@ def _changes(values: Mapping[str, Any]) -> Document:
 # --- events -------------------------------------------------------------------------------------
 
 
-async def read_event(store: Store, event: Event) -> Document:
-    """An event of the log: what it is, and its payload."""
+async def read_event(store: Store, event: Event, *, full: bool = False) -> Document:
+    """An event of the log: what it is, and its payload; ``full`` as for :func:`read_action`."""
     return {
         "sequence": event.sequence,
         "time_ns": event.time_ns,
         "session_id": None if event.session_id is None else str(event.session_id),
         "type": event_type(event),
-        "payload": await _read_payload(store, event.payload),
+        "payload": await _read_payload(store, event.payload, full=full),
     }
 
 
@@ -240,7 +244,7 @@ def event_type(event: Event) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", type(event.payload).__name__).lower()
 
 
-async def _read_payload(store: Store, payload: object) -> Document:
+async def _read_payload(store: Store, payload: object, *, full: bool) -> Document:
     match payload:
         case SessionStarted():
             return {
@@ -255,10 +259,10 @@ async def _read_payload(store: Store, payload: object) -> Document:
         case ContentStored():
             return {"digest": payload.digest.hex(), "size": payload.size}
         case ActionRecorded():
-            return {"action": await read_action(store, payload.action, full=False)}
+            return {"action": await read_action(store, payload.action, full=full)}
         case CheckpointCreated():
             return {
-                "action": await read_action(store, payload.action, full=False),
+                "action": await read_action(store, payload.action, full=full),
                 "checkpoint": checkpoint_document(payload.checkpoint),
             }
         case FramePut():
@@ -276,6 +280,79 @@ async def _read_payload(store: Store, payload: object) -> Document:
         case Unknown():
             return {"kind": payload.kind, "fields": plain(payload.fields)}
     return {}
+
+
+def action_outline(action: Action) -> Document:
+    """Which action it is, without its content."""
+    return {"index": action.index, "kind": action.kind.value, "task": action.task}
+
+
+def difference_document(difference: Difference) -> Document:
+    """A field that differs, and how."""
+    return {"field": difference.field, "diff": difference.diff}
+
+
+def comparison_document(comparison: Comparison) -> Document:
+    """Two sessions, aligned; actions by their index in their session."""
+    return {
+        "session_a": str(comparison.session_a),
+        "session_b": str(comparison.session_b),
+        "is_equal": comparison.is_equal,
+        "first_divergence": comparison.first_divergence,
+        "equal": [[a.index, b.index] for a, b in comparison.equal],
+        "changed": [
+            {
+                "a": action_outline(changed.a),
+                "b": action_outline(changed.b),
+                "differences": [difference_document(d) for d in changed.differences],
+            }
+            for changed in comparison.changed
+        ],
+        "only_in_a": [action_outline(action) for action in comparison.only_in_a],
+        "only_in_b": [action_outline(action) for action in comparison.only_in_b],
+    }
+
+
+def audit_document(report: AuditReport) -> Document:
+    """What each model answered, and how often it was the recorded answer."""
+    return {
+        "session_id": str(report.session_id),
+        "is_equal": report.is_equal,
+        "models": [plain(attrs.asdict(model)) for model in report.models],
+        "answers": [
+            {
+                "index": answer.index,
+                "model": answer.model,
+                "verdict": answer.verdict.value,
+                "reason": answer.reason,
+                "answer": plain(answer.answer),
+                "diff": answer.diff,
+                "duration_ms": answer.duration_ms,
+                "input_tokens": answer.input_tokens,
+                "output_tokens": answer.output_tokens,
+            }
+            for answer in report.answers
+        ],
+    }
+
+
+def replay_document(report: ReplayReport) -> Document:
+    """The verdict on each action of a session."""
+    return {
+        "session_id": str(report.session_id),
+        "from_checkpoint": report.from_checkpoint,
+        "match_rate": report.match_rate,
+        "counts": {verdict.value: count for verdict, count in report.counts.items()},
+        "steps": [
+            {
+                **action_outline(step.action),
+                "verdict": step.verdict.value,
+                "reason": step.reason,
+                "differences": [difference_document(d) for d in step.differences],
+            }
+            for step in report.steps
+        ],
+    }
 
 
 def info_document(store: Store, statistics: StoreStatistics) -> Document:

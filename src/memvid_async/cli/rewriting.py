@@ -8,8 +8,7 @@ from contextlib import contextmanager
 
 import click
 
-from .. import CompactReport, open_store
-from ..salvage import RecoverReport, recover
+from .. import CompactReport, RecoverReport, open_store, recover
 from . import documents, render
 from .arguments import file_argument, json_option, require_store, run
 from .exits import BAD, FINE, WRONG_USAGE, report
