@@ -8,12 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import anyio
 import click
-from anyio.abc import ByteReceiveStream, ByteSendStream
 from attrs import frozen
 
-from .. import Answer, Context, LimitExceededError, Store, StoreConfig, open_store
+from .. import Answer, Context, Store, open_store
 from . import documents, render
 from .arguments import (
     at_moment,
@@ -28,7 +26,8 @@ from .arguments import (
     search_options,
 )
 from .exits import FINE, WRONG_USAGE, AnswerError, report
-from .text import printable, shorten
+from .programs import run_program, timeout_option
+from .text import printable
 
 
 @frozen
@@ -99,6 +98,7 @@ async def _find(
 @click.option("--record", is_flag=True, help="Record the ask in FILE.")
 @click.option("--provider", default="command", show_default=True, help="Recorded with the ask.")
 @click.option("--model", help="Recorded with the ask; by default the program's name.")
+@timeout_option
 @search_options(top_k=5)
 @filter_options
 @json_option
@@ -109,6 +109,7 @@ def ask(
     record: bool,
     provider: str,
     model: str | None,
+    timeout: float,
     as_json: bool,
     **options: Any,
 ) -> int:
@@ -123,8 +124,8 @@ def ask(
     search = _search(question, options)
     if command is None:
         return run(_ask_context, file, search, as_json)
-    program = _Program(_split(command), StoreConfig().limits.content_bytes)
-    asking = _Asking(file, search, program, provider, model or Path(program.words[0]).name)
+    words = _split(command)
+    asking = _Asking(file, search, words, timeout, provider, model or Path(words[0]).name)
     return run(asking.run, record, as_json)
 
 
@@ -163,7 +164,8 @@ class _Asking:
 
     file: str
     search: _Search
-    program: _Program
+    words: list[str]
+    patience: float
     provider: str
     model: str
 
@@ -185,59 +187,11 @@ class _Asking:
         return FINE
 
     async def _answer(self, store: Store) -> Answer:
-        return await _ask(store, self.search, self.program.reply, self.provider, self.model)
+        return await _ask(store, self.search, self._reply, self.provider, self.model)
 
-
-@frozen
-class _Program:
-    """A program that stands for a model; its reply is at most so many bytes."""
-
-    words: list[str]
-    most_bytes: int
-
-    async def reply(self, question: str, context: Context) -> str:
-        """Run it.
-
-        :raises AnswerError: when it cannot be run, or ends with another status than 0.
-        """
-        name = shorten(self.words[0], 80)
+    async def _reply(self, question: str, context: Context) -> str:
         prompt = "\n\n".join(filter(None, [str(context), question])) + "\n"
-        try:
-            process = await anyio.open_process(self.words, stderr=None)
-        except OSError as error:
-            raise AnswerError(f"cannot run {name}: {error.strerror}") from None
-        async with process:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            async with anyio.create_task_group() as group:
-                group.start_soon(_feed, process.stdin, prompt.encode())
-                said = await self._read(process.stdout)
-                if len(said) > self.most_bytes:
-                    process.kill()
-            status = await process.wait()
-        if len(said) > self.most_bytes:
-            raise LimitExceededError("content_bytes", len(said), self.most_bytes)
-        if status:
-            ended = f"by signal {-status}" if status < 0 else f"with status {status}"
-            raise AnswerError(f"{name} ended {ended}")
-        return said.decode(errors="replace").rstrip("\n")
-
-    async def _read(self, stream: ByteReceiveStream) -> bytearray:
-        said = bytearray()
-        async for chunk in stream:
-            said += chunk
-            if len(said) > self.most_bytes:
-                break
-        return said
-
-
-async def _feed(stream: ByteSendStream, prompt: bytes) -> None:
-    try:
-        async with stream:
-            await stream.send(prompt)
-    except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-        # A program need not read what it is asked.
-        return
+        return await run_program(self.words, prompt.encode(), self.patience)
 
 
 @click.command()

@@ -27,7 +27,7 @@ from .. import Action, FrameNotFoundError, Store, open_store
 from .demo_agent import AGENT_COUNT, TAG, TOP_K
 from .text import format_duration, format_size, format_time, printable, shorten
 
-KILL_AFTER = 1000
+KILL_AFTER = 500
 """Acked asks after which the recording process is killed."""
 
 MAX_SECONDS = 60
@@ -98,14 +98,12 @@ def run_demo(path: str | None, say: Say = print, *, kill_after: int = KILL_AFTER
 
 
 def _record_and_kill(file: str, say: Say, kill_after: int) -> list[Ack] | None:
-    """Let a child process work until enough asks are acked, kill it, and return every ack it sent."""
+    """Let a child process work until enough asks are acked, kill it; every ack that it sent."""
     say("1. PUT AND ASK")
-    say(f"   A child process opens {printable(file)}, puts the text of pydoc into its memory,")
-    say(
-        f"   passage by passage, and starts {AGENT_COUNT} agent tasks. Each asks that memory about Python:"
-    )
-    say("   store.ask() searches it, gives what it found to the model (here: a function that picks")
-    say("   a sentence), and records both; the answer is put into the memory as a note.")
+    say(f"   A child process opens {printable(file)} and puts the text of pydoc into its")
+    say(f"   memory, passage by passage. Then {AGENT_COUNT} agent tasks ask it about Python:")
+    say("   store.ask() searches it, gives what it found to a model (here: a function that")
+    say("   picks a sentence) and records both; the agent puts the answer in as a note.")
     say("   Whenever the store acks a step, which means that it is on the disk, the child says so")
     say("   through a pipe. What came through the pipe is counted here.")
     say("")
@@ -217,7 +215,8 @@ async def _compare(store: Store, acks: list[Ack]) -> Findings:
     findings = Findings()
     for ack in acks:
         if ack["kind"] == "frame":
-            where, held = f"frame {ack['frame']}", await _held_text(store, ack["frame"])
+            where = f"frame {ack['frame']}"
+            held: Any = await _held_text(store, ack["frame"])
             acked: Any = ack["text"]
         else:
             where = f"action {ack['index']} of session {ack['session']}"
