@@ -111,7 +111,7 @@ def test_audit_tells_commands_that_fail(filled):
     reasons = {answer["model"]: answer["reason"] for answer in document["answers"]}
     assert "exit status 1: no luck" in reasons["says"]
     assert "no answer within 0.7 s" in reasons["waits"]
-    assert "FileNotFoundError" in reasons["gone"]
+    assert "cannot run /no/such/command" in reasons["gone"]
     assert [model["failed"] for model in document["models"]] == [1, 1, 1]
 
 

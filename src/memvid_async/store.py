@@ -60,9 +60,10 @@ T = TypeVar("T")
 class StoreStatistics:
     """A store at a moment. Sizes are in bytes.
 
-    ``pending_commands`` / ``pending_bytes``: what waits for the writer. ``tail_events`` /
-    ``tail_bytes``: the newest events, held in memory for subscribers. ``bytes_dropped``: the torn
-    tail that opening found. ``generation``: how often the file was compacted.
+    ``frame_count``: in the memory that all share. ``pending_commands`` / ``pending_bytes``: what
+    waits for the writer. ``tail_events`` / ``tail_bytes``: the newest events, held in memory for
+    subscribers. ``bytes_dropped``: the torn tail that opening found. ``generation``: how often the
+    file was compacted.
     """
 
     path: Path
@@ -71,6 +72,7 @@ class StoreStatistics:
     session_count: int
     open_session_count: int
     content_count: int
+    frame_count: int
     bytes_dropped: int
     generation: int
     pending_commands: int
@@ -522,6 +524,7 @@ class Store(FrameStore, ContentReader, Replays, ActionRecorder[Action | None]):
             session_count=len(sessions),
             open_session_count=sum(s.ended_ns is None for s in sessions.values()),
             content_count=self._journal.content_count,
+            frame_count=view.state.memory.frame_count,
             bytes_dropped=self._journal.recovery.bytes_dropped,
             generation=view.state.generation,
             pending_commands=writer.waiting if writer is not None else 0,

@@ -11,7 +11,7 @@ import click
 
 from .. import VerifyReport, open_store
 from ..interop.transcripts import MAX_TRANSCRIPT_BYTES
-from . import documents, exporting, render, replaying, rewriting
+from . import asking, documents, exporting, putting, render, replaying, rewriting
 from .arguments import file_argument, find_session, json_option, run
 from .exits import BAD, FINE, guarded
 from .text import printable
@@ -221,7 +221,18 @@ async def _import_chat(
     return BAD if importer.failures else FINE
 
 
-for command in (replaying.replay, replaying.diff, replaying.audit, exporting.export):
+_MORE = (
+    putting.put,
+    asking.find,
+    asking.ask,
+    asking.frames,
+    asking.get,
+    replaying.replay,
+    replaying.diff,
+    replaying.audit,
+    exporting.export,
+)
+for command in _MORE:
     cli.add_command(command)
 cli.add_command(rewriting.compact)
 cli.add_command(rewriting.recover_command)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shlex
-import subprocess
 from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
 from itertools import groupby
@@ -30,7 +28,8 @@ from .. import (
 from . import documents, render
 from .aligned import Row, aligned_rows
 from .arguments import file_argument, find_session, json_option, run
-from .exits import BAD, FINE, AnswerError
+from .exits import BAD, FINE
+from .programs import run_program, timeout_option
 from .text import printable, shorten
 
 _LINE = 160
@@ -197,13 +196,7 @@ def _print_diff(console: Console, field: str, diff: str) -> None:
     show_default=True,
     help="How many commands may run at a time.",
 )
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    default=120,
-    show_default=True,
-    help="The longest that a command may take, in seconds.",
-)
+@timeout_option
 @json_option
 def audit(
     file: str,
@@ -242,22 +235,7 @@ async def _ask_command(
     if messages:
         shown = {"question": documents.plain(question), "messages": documents.plain(context)}
         given = json.dumps(shown).encode()
-    process = await asyncio.create_subprocess_exec(
-        *words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    try:
-        async with asyncio.timeout(patience):
-            answer, complaint = await process.communicate(given)
-    except TimeoutError:
-        raise AnswerError(f"no answer within {patience:g} s") from None
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    if process.returncode:
-        said = complaint.decode("utf-8", "replace").strip().splitlines()
-        raise AnswerError(f"exit status {process.returncode}" + (f": {said[-1]}" if said else ""))
-    return answer.decode("utf-8", "replace").removesuffix("\n")
+    return await run_program(words, given, patience)
 
 
 async def _audit(
