@@ -16,7 +16,7 @@ nox.options.sessions = ["tests", "lint", "types", "docs"]
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """Run the tests on each installed Python of the classifiers; missing ones are skipped."""
-    session.install("-e", ".[cli,test]")
+    session.install("-e", ".[cli,test,frameworks]")
     session.run("pytest", *session.posargs)
 
 
@@ -28,7 +28,9 @@ def coverage(session: nox.Session) -> None:
     """
     session.install("-e", ".[cli,test]")
     session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    # Under coverage a crash state takes five times as long, and shows no other line.
+    few = {"CRASH_STATES": "20000"}
+    session.run("coverage", "run", "-m", "pytest", *session.posargs, env=few)
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report")
     kept = ",".join(f"*/memvid_async/{name}" for name in ("format/*", "storage/*", "writer.py"))
@@ -72,6 +74,13 @@ def demo(session: nox.Session) -> None:
 
 
 @nox.session
+def mutants(session: nox.Session) -> None:
+    """Seed bugs into storage, recovery and locking, and print which check finds each."""
+    session.install("-e", ".[test]")
+    session.run("python", "-m", "tests.crash.hunt", *session.posargs)
+
+
+@nox.session
 def fuzz(session: nox.Session) -> None:
     """Feed hostile files to everything that reads one, guided by coverage, for five minutes.
 
@@ -89,6 +98,7 @@ def fuzz(session: nox.Session) -> None:
 def torture(session: nox.Session) -> None:
     """Kill writers 10,000 times, also at the Nth system call, then cut the power 2,000 times."""
     session.install("-e", ".[test]")
+    session.run("python", "-m", "tests.crash.full_disk")
     session.run("python", "-m", "tests.torture", "--kills", "10000", *session.posargs)
     session.run("python", "-m", "tests.torture", "--strace", "--kills", "500", *session.posargs)
     for kind in ("ext4", "xfs"):

@@ -23,7 +23,8 @@ from memvid_async import (
     logfile,
     wreck,
 )
-from memvid_async.events import Action, Content
+from memvid_async.content import Content
+from memvid_async.events import Action
 from memvid_async.format.tables import Table
 from memvid_async.journal import Journal
 from memvid_async.model import commands

@@ -360,6 +360,7 @@ class Naive:
                     len(session["actions"]),
                     len(session["checkpoints"]),
                     session["last"] - session["created"],
+                    None,
                 )
                 for number, session in self.sessions.items()
             ],

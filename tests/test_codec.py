@@ -29,7 +29,7 @@ from memvid_async import (
     StoredMessages,
     Unknown,
 )
-from memvid_async.events import StoredContent, content_digest
+from memvid_async.content import StoredContent, content_digest
 from memvid_async.format.codec import (
     ACTION_KINDS,
     decode_events,
@@ -275,7 +275,8 @@ def check_types(decoded):
 )
 def test_a_field_that_a_newer_release_adds_is_not_looked_at(row):
     now = decode_events(cbor2.dumps([TIME, SESSION, row]), SESSION, ids, contents)
-    added = row if row[0] != 13 else [*row, None, None, None]
+    known = {1: 1, 13: 5}.get(row[0], 0)
+    added = [*row, *[None] * known]
     later = cbor2.dumps([TIME, SESSION, [*added, "new"]])
     assert decode_events(later, SESSION, ids, contents) == now
 

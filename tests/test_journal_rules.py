@@ -285,13 +285,13 @@ def test_a_kind_of_event_that_must_be_understood_makes_the_file_read_only(journa
 def test_a_follower_that_meets_such_a_kind_goes_on_reading_and_stops_writing(journal):
     storage = journal._file.storage
     other = Journal.open(storage, fixed_config())
-    storage.data[:] = with_events(journal, Unknown(20, ())).data
+    storage.data[:] = with_events(journal, Unknown(30, ())).data
     with pytest.raises(StoreReadOnlyError):
         other.commit([ask(1, "q").command()])
     assert other.view.state.last_sequence == 2
 
 
-@pytest.mark.parametrize("kind", [0, 6, 99, 128, 255])
+@pytest.mark.parametrize("kind", [0, 7, 99, 128, 255])
 def test_a_kind_of_segment_that_is_not_known_is_skipped(journal, kind):
     storage = with_segment(journal, kind, b"\xff not even CBOR")
     again = Journal.open(storage, fixed_config())

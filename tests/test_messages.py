@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memvid_async import Content, CorruptFileError, InvalidValueError
-from memvid_async.events import content_digest
+from memvid_async.content import content_digest
 from memvid_async.journal import Journal
 from memvid_async.model import messages as model
 from memvid_async.model.messages import (

@@ -23,7 +23,7 @@ from memvid_async import (
     SessionEnded,
     Unknown,
 )
-from memvid_async.events import StoredContent
+from memvid_async.content import StoredContent
 from memvid_async.format.codec import decode_events, encode_events
 from memvid_async.format.tables import Placed, Toc, decode_toc, encode_toc, with_sessions
 from memvid_async.model import commands

@@ -27,6 +27,7 @@ from memvid_async.format.tables import (
     session_row,
     with_sessions,
 )
+from memvid_async.model.memory import Branch, Memory
 from memvid_async.model.state import SessionInfo, SessionState, State
 from memvid_async.values import MAX_ITEMS
 from tests.plans import CONFIGS, ERRORS, examples
@@ -106,6 +107,27 @@ def test_a_page_of_sessions_comes_back(sessions, previous):
     assert [read_session_row(row) for row in found] == sessions
 
 
+FRAME_MAPS = st.dictionaries(st.integers(1, 2**40), st.integers(1, 2**40), max_size=3).map(
+    immutables.Map
+)
+
+
+@st.composite
+def memories(draw):
+    digests = st.binary(min_size=32, max_size=32)
+    counts = st.integers(0, 2**40)
+    branches = {}
+    for number in sorted(draw(st.sets(st.integers(1, 500), max_size=3))):
+        parent = draw(st.sampled_from([0, *branches]))
+        branches[number] = Branch(
+            parent, *draw(st.tuples(counts, counts, counts, digests, FRAME_MAPS))
+        )
+    analyser = draw(st.sampled_from([None, "english", "plain"]))
+    maps = draw(st.tuples(FRAME_MAPS, FRAME_MAPS))
+    numbers = draw(st.tuples(counts, counts, digests))
+    return Memory(*numbers, analyser, None, 0, *maps, immutables.Map(branches))
+
+
 @st.composite
 def tocs(draw):
     placed = [
@@ -119,8 +141,7 @@ def tocs(draw):
         draw(TIMES),
         ambient=opened[0].session.info.number if opened else None,
         generation=3,
-        frame_count=draw(st.integers(0, 2**40)),
-        memory_hash=draw(st.binary(min_size=32, max_size=32)),
+        memory=draw(memories()),
         beyond=draw(st.booleans()),
     )
     marks = b"".join(MARK_ROW.pack(i, i) for i in range(draw(st.integers(0, 4))))
@@ -128,7 +149,9 @@ def tocs(draw):
     pages = (draw(OFFSETS), draw(OFFSETS), draw(OFFSETS))
     deleted = tuple(draw(st.lists(NUMBERS, max_size=4)))
     count = draw(st.integers(0, 2**40))
-    return Toc(state, opened, ended, deleted, pages, contents, marks, count)
+    saved = (draw(OFFSETS), draw(OFFSETS))
+    place = (draw(OFFSETS), tuple(draw(st.lists(OFFSETS, max_size=3))), saved)
+    return Toc(state, opened, ended, deleted, pages, contents, marks, count, *place)
 
 
 @given(tocs())
@@ -190,7 +213,7 @@ def test_a_wrong_field_is_a_value_error_or_still_packs(payload, decode):
         if isinstance(found, Toc):
             encode_toc(found)
             with_sessions(found.state, [p.session for p in (*found.open_sessions, *found.ended)])
-            assert len(found.state.memory_hash) == 32
+            assert len(found.state.memory.memory_hash) == 32
 
 
 def test_a_wrong_field_of_a_session_row_is_a_value_error_or_still_packs():

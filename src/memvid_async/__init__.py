@@ -2,6 +2,7 @@
 
 from .compaction import CompactReport
 from .config import Durability, Limits, RecordingConfig, StoreConfig
+from .content import Content
 from .errors import (
     CheckpointNotFoundError,
     ContentNotFoundError,
@@ -12,6 +13,8 @@ from .errors import (
     MemvidAsyncError,
     NoActiveSessionError,
     NotAStoreError,
+    RecordedCallError,
+    ReplayDivergenceError,
     SessionActiveError,
     SessionEndedError,
     SessionNotFoundError,
@@ -30,7 +33,6 @@ from .events import (
     Checkpoint,
     CheckpointCreated,
     CheckpointDetails,
-    Content,
     ContentStored,
     DeleteDetails,
     Erased,
@@ -49,49 +51,100 @@ from .events import (
     Unknown,
     UpdateDetails,
 )
+from .frame_store import Answer
+from .frames import (
+    Context,
+    ContextItem,
+    FindResult,
+    ForkPoint,
+    Frame,
+    FrameDeleted,
+    FrameErased,
+    FramePut,
+    FrameUpdated,
+    Generated,
+    Hit,
+    MemoryConfigured,
+    Reply,
+    Retrieval,
+)
 from .logfile import Recovery
 from .recorder import SessionRecorder
+from .replay.audit import AuditAnswer, AuditReport, ModelAudit
+from .replay.compare import ChangedAction, Comparison
+from .replay.memory import WhatIf
+from .replay.replaying import Replay
+from .replay.serve import ServedSession
+from .replay.verdicts import Difference, ReplayReport, Rerun, Step, Verdict
 from .salvage import LostEvents, RecoverReport, recover
 from .store import OpenStore, Store, StoreStatistics, open_store
 from .subscription import Subscription
 from .verify import Problem, VerifyReport
+from .views import StoreView
 from .wreck import Damage
 
 __all__ = [
     "Action",
     "ActionKind",
     "ActionRecorded",
+    "Answer",
     "AskDetails",
+    "AuditAnswer",
+    "AuditReport",
+    "ChangedAction",
     "Checkpoint",
     "CheckpointCreated",
     "CheckpointDetails",
     "CheckpointNotFoundError",
     "CompactReport",
+    "Comparison",
     "Content",
     "ContentNotFoundError",
     "ContentStored",
+    "Context",
+    "ContextItem",
     "CorruptFileError",
     "Damage",
     "DeleteDetails",
+    "Difference",
     "Durability",
     "Erased",
     "Event",
     "FindDetails",
+    "FindResult",
+    "ForkPoint",
+    "Frame",
+    "FrameDeleted",
+    "FrameErased",
     "FrameNotFoundError",
+    "FramePut",
+    "FrameUpdated",
+    "Generated",
+    "Hit",
     "InvalidValueError",
     "LimitExceededError",
     "Limits",
     "LostEvents",
+    "MemoryConfigured",
     "MemvidAsyncError",
+    "ModelAudit",
     "NoActiveSessionError",
     "NotAStoreError",
     "OpenStore",
     "Problem",
     "PutDetails",
     "PutManyDetails",
+    "RecordedCallError",
     "RecordingConfig",
     "RecoverReport",
     "Recovery",
+    "Replay",
+    "ReplayDivergenceError",
+    "ReplayReport",
+    "Reply",
+    "Rerun",
+    "Retrieval",
+    "ServedSession",
     "Session",
     "SessionActiveError",
     "SessionDeleted",
@@ -102,6 +155,7 @@ __all__ = [
     "SessionStarted",
     "SessionSummary",
     "StateSnapshot",
+    "Step",
     "Store",
     "StoreClosedError",
     "StoreConfig",
@@ -110,13 +164,16 @@ __all__ = [
     "StoreNotFoundError",
     "StoreReadOnlyError",
     "StoreStatistics",
+    "StoreView",
     "StoredMessages",
     "Subscription",
     "ToolCallDetails",
     "Unknown",
     "UnsupportedVersionError",
     "UpdateDetails",
+    "Verdict",
     "VerifyReport",
+    "WhatIf",
     "open_store",
     "recover",
 ]

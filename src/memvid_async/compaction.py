@@ -6,15 +6,32 @@ refers to, become stubs; everything else is carried over as it stands.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import cbor2
 from attrs import evolve, frozen
 
+from .content import Content
 from .errors import CorruptFileError
-from .format.codec import ACTION_KINDS, DELETED, ERASED, STORED, content_references, decode_rows
+from .format.codec import (
+    ACTION_KINDS,
+    DELETED,
+    ERASED,
+    STARTED,
+    STORED,
+    content_references,
+    decode_rows,
+    started_row_without_names,
+)
+from .format.framerows import (
+    CONTENT_PLACE,
+    FRAME_KINDS,
+    HOLDERS,
+    content_sequences,
+    erased_row,
+)
 from .format.header import LOG_START, MOST_GENERATIONS
 from .format.segment import Segment, SegmentKind, scan
 from .format.stubs import decode_stubs
@@ -42,6 +59,10 @@ class _Compactor:
     def __init__(self, source: LogFile, target: LogFile) -> None:
         self._source = source
         self._copy = LogCopy(target)
+        state = source.state
+        forks = [number for number in state.memory.branches if number in state.sessions]
+        lineages = [state.memory.lineage(number) for number in (0, *forks)]
+        self._branches = {number for lineage in lineages for number, _, _ in lineage}
         self._kept = self._referenced()
         self.erased = 0
 
@@ -54,16 +75,34 @@ class _Compactor:
     def _referenced(self) -> set[int]:
         """The sequences of the contents that sessions which are not deleted refer to."""
         kept: set[int] = set()
-        sessions = self._source.state.sessions
         for segment in self.segments():
             if segment.kind != SegmentKind.EVENTS:
                 continue
             with _damage_named(segment):
                 _, session, rows = decode_rows(segment.payload)
-                for row in rows if session in sessions else ():
-                    if row[0] in ACTION_KINDS:
-                        kept.update(content_references(row))
+                for row in rows:
+                    kept.update(self._references(row, session, rows))
         return kept
+
+    def _references(self, row: list[Any], session: int, rows: list[list[Any]]) -> Iterable[int]:
+        """The contents that an event keeps: an action's, but for one that names the frame which
+        stands beside it, and a frame's."""
+        if row[0] in HOLDERS:
+            field = row[CONTENT_PLACE] if len(row) > CONTENT_PLACE else None
+            return content_sequences(field) if self._is_frame_alive(row) else ()
+        if row[0] not in ACTION_KINDS or session not in self._source.state.sessions:
+            return ()
+        return () if any(row[0] in HOLDERS for row in rows) else content_references(row)
+
+    def _is_frame_alive(self, row: list[Any]) -> bool:
+        """Whether a put or an update is of a frame that was not deleted, in a memory that someone
+        still has."""
+        memory, (frame_id, branch) = self._source.state.memory, row[1:3]
+        for number in {branch, memory.owners.get(frame_id, 0)}:
+            part = memory.branches.get(number) if number else memory
+            if part is None or frame_id in part.gone or number not in self._branches:
+                return False
+        return True
 
     def carry(self, segment: Segment) -> None:
         """Carry one segment over, or what is left of it.
@@ -84,9 +123,13 @@ class _Compactor:
             elif left == rows:
                 self._copy.append(segment.payload)
             else:
-                session = session if session in self._source.state.sessions else 0
+                named = session in self._source.state.sessions or left[0][0] == STARTED
+                session = session if named else 0
                 rest = left[0] if len(left) == 1 else left
                 self._copy.append(cbor2.dumps([time_ns, session, *rest]))
+
+    def _content(self, sequence: int) -> Content:
+        return self._source.reader.content(sequence, self._source.view.end)
 
     def finish(self) -> None:
         """Write the rest, durably."""
@@ -96,9 +139,16 @@ class _Compactor:
         kind = row[0]
         if kind == STORED:
             return row if sequence in self._kept else [ERASED]
+        if kind in FRAME_KINDS:
+            gone = kind in HOLDERS and not self._is_frame_alive(row)
+            return erased_row(row, self._content) if gone else row
         # A session's deletion stays: it says which session is gone, and nothing of it.
-        alive = session in self._source.state.sessions or session == 0 or kind == DELETED
-        return row if alive else [ERASED]
+        if session in self._source.state.sessions or session == 0 or kind == DELETED:
+            return row
+        if kind == STARTED and session in self._branches:
+            # A fork of it lives: the memory that they share is told by where it began.
+            return started_row_without_names(row)
+        return [ERASED]
 
 
 @contextmanager

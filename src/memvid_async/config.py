@@ -69,6 +69,22 @@ def _callable(_instance: object, attribute: Any, value: object) -> None:
         raise InvalidValueError(f"{attribute.name} must be callable, not {value!r:.80}")
 
 
+def _callable_or_none(instance: object, attribute: Any, value: object) -> None:
+    if value is not None:
+        _callable(instance, attribute, value)
+
+
+def _one_of(*allowed: str) -> Callable[[object, Any, object], None]:
+    def check(_instance: object, attribute: Any, value: object) -> None:
+        if value not in allowed:
+            raise InvalidValueError(f"{attribute.name} must be one of {allowed}, not {value!r:.80}")
+
+    return check
+
+
+Embedder = Callable[[list[str]], Any]
+
+
 @frozen(kw_only=True)
 class RecordingConfig:
     """How a session records.
@@ -111,6 +127,18 @@ class Limits:
     """An action's or a session's error, in characters; a session's own is cut to it."""
     frames: int = field(default=64 * KIB, validator=_whole(1))
     """Frame ids named by one action, counted."""
+    stream_bytes: int = field(default=1024 * MIB, validator=_whole(1))
+    """One body of a frame that is put as a stream."""
+    title_chars: int = field(default=4 * KIB, validator=_whole(1))
+    """A frame's title or URI, in characters."""
+    tags: int = field(default=256, validator=_whole(1))
+    """Tags of one frame, counted; each has at most ``name_chars`` characters."""
+    dimensions: int = field(default=16 * KIB, validator=_whole(1))
+    """Numbers of one embedding, counted."""
+    top_k: int = field(default=10_000, validator=_whole(1))
+    """Hits of one search, counted."""
+    open_memories: int = field(default=4, validator=_whole(1))
+    """Memories of past moments and of forks held at once, counted; others are folded anew."""
     queue_bytes: int = field(default=64 * MIB, validator=_whole(1))
     """Commands waiting for the writer; callers beyond it wait for room."""
     batch_bytes: int = field(default=4 * MIB, validator=_whole(1))
@@ -128,6 +156,9 @@ class StoreConfig:
     ``flush_interval`` (seconds): the longest a BUFFERED event waits for the disk.
     ``lock_timeout`` (seconds): how long to wait for another process's lock.
     ``poll_interval`` (seconds): how often a read-only store looks for what others appended.
+    ``language``: how the text of a memory is analysed, "english" (stemmed) or "none"; a file keeps
+    the one its first frame was put with. ``embedder``: gives the embeddings of a list of texts, as
+    lists of floats, directly or awaited; ``embedding_model`` names it.
     ``clock``: nanoseconds since the Unix epoch; ``id_factory``: ids of files and sessions.
     """
 
@@ -136,6 +167,9 @@ class StoreConfig:
         default=DEFAULT_RECORDING, validator=_instance_of(RecordingConfig)
     )
     limits: Limits = field(factory=Limits, validator=_instance_of(Limits))
+    language: str = field(default="english", validator=_one_of("english", "none"))
+    embedder: Embedder | None = field(default=None, validator=_callable_or_none)
+    embedding_model: str | None = None
     clock: Callable[[], int] = field(default=time.time_ns, validator=_callable)
     id_factory: Callable[[], UUID] = field(default=uuid.uuid4, validator=_callable)
     flush_interval: float = field(default=0.05, validator=_seconds())

@@ -6,78 +6,25 @@ and the TOC are folded from events.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from enum import StrEnum
-from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
 from attrs import field, frozen
 
 from .config import RecordingConfig
-from .values import preview
-
-EMPTY: Mapping[str, Any] = MappingProxyType({})
-
-
-def content_digest(data: str | bytes) -> bytes:
-    """BLAKE2b-256 (RFC 7693) of the bytes; of the UTF-8 encoding for text."""
-    raw = data.encode() if isinstance(data, str) else data
-    return hashlib.blake2b(raw, digest_size=32).digest()
-
-
-@frozen
-class StoredContent:
-    """What is known of content that has an event of its own, the one with this ``sequence``."""
-
-    digest: bytes
-    size: int
-    preview: str
-    sequence: int
-
-
-@frozen(eq=False, repr=False)
-class Content:
-    """What was an action's input or output: read it back with ``await store.read_content(…)``.
-
-    ``digest``: BLAKE2b-256 of the bytes (32 bytes). ``size``: in bytes. ``preview``: at most 512
-    characters, without control characters but newline and tab. Equal when the digests are.
-    """
-
-    # Small content carries its data and derives the rest when asked, which keeps recording cheap;
-    # large content carries what was derived, and the sequence of the event that holds the data.
-    data: str | bytes | None
-    stored: StoredContent | None = None
-
-    @property
-    def digest(self) -> bytes:
-        """BLAKE2b-256 of the bytes."""
-        return self.stored.digest if self.stored is not None else content_digest(self.data or b"")
-
-    @property
-    def size(self) -> int:
-        """Length in bytes."""
-        if self.stored is not None:
-            return self.stored.size
-        return len(self.data.encode()) if isinstance(self.data, str) else len(self.data or b"")
-
-    @property
-    def preview(self) -> str:
-        """How it begins, safe to print."""
-        return self.stored.preview if self.stored is not None else preview(self.data or b"")
-
-    def __eq__(self, other: object) -> bool:
-        return self.digest == other.digest if isinstance(other, Content) else NotImplemented
-
-    def __hash__(self) -> int:
-        return hash(self.digest)
-
-    def __repr__(self) -> str:
-        return (
-            f"Content(digest={self.digest.hex()[:16]}…, size={self.size}, "
-            f"preview={self.preview[:40]!r})"
-        )
+from .content import EMPTY, Content, content_digest
+from .frames import (
+    ForkPoint,
+    FrameDeleted,
+    FrameErased,
+    FramePut,
+    FrameUpdated,
+    MemoryConfigured,
+    Reply,
+    Retrieval,
+)
 
 
 class ActionKind(StrEnum):
@@ -175,7 +122,8 @@ class Action:
     ``input`` / ``output``: an ask's query and response, a find's query, a put's or update's data,
     a tool call's arguments (deterministic CBOR) and result; None where there is none.
     ``affected_frames``: the ids of the frames it named. ``task``: which task of the agent did it.
-    ``error``: how it failed, or None.
+    ``error``: how it failed, or None. ``retrieval``: of the store's own finds and asks, how the
+    memory was searched. ``reply``: of its asks, how the reply came.
     """
 
     index: int
@@ -190,6 +138,8 @@ class Action:
     task: str | None = None
     error: str | None = None
     metadata: Mapping[str, Any] = EMPTY
+    retrieval: Retrieval | None = None
+    reply: Reply | None = None
 
 
 @frozen
@@ -244,6 +194,7 @@ class Session:
     checkpoints: tuple[Checkpoint, ...]
     metadata: Mapping[str, Any]
     version: int
+    fork: ForkPoint | None = None
 
 
 @frozen
@@ -257,16 +208,18 @@ class SessionSummary:
     action_count: int
     checkpoint_count: int
     duration_ns: int
+    fork: ForkPoint | None = None
 
 
 @frozen
 class SessionStarted:
-    """A session began; ``ambient`` when it is the file's own."""
+    """A session began; ``ambient`` when it is the file's own, ``fork`` when it goes on from one."""
 
     name: str | None
     ambient: bool
     config: RecordingConfig
     metadata: Mapping[str, Any] = EMPTY
+    fork: ForkPoint | None = None
 
 
 @frozen
@@ -331,7 +284,7 @@ class CheckpointCreated:
 
 @frozen
 class Erased:
-    """What was here belongs to a deleted session; only its sequence and time remain."""
+    """What was here belonged to a deleted session; only its sequence and time remain."""
 
 
 @frozen
@@ -349,6 +302,11 @@ Payload = (
     | ContentStored
     | ActionRecorded
     | CheckpointCreated
+    | MemoryConfigured
+    | FramePut
+    | FrameUpdated
+    | FrameDeleted
+    | FrameErased
     | Erased
     | Unknown
 )

@@ -18,9 +18,11 @@ from .format.tables import (
     CONTENT_ROW,
     MARK_ROW,
     PAGE_ROWS,
+    IndexPages,
     Placed,
     Table,
     Toc,
+    decode_index_pages,
     decode_page,
     decode_positions,
     encode_page,
@@ -30,6 +32,7 @@ from .format.tables import (
     session_row,
     with_sessions,
 )
+from .model.evolve import FRAME_EVENTS
 from .model.state import SessionState, State
 
 # A TOC is due after this many bytes, or after so many times the size of the last one.
@@ -44,6 +47,10 @@ MARK_BYTES = 64 * 1024
 # ended one, whose chunks hold them all.
 Place = tuple[int, list[int] | tuple[()]]
 _NO_OFFSETS = ()
+
+
+# Where the events that change the memory stand, as if they were a session of this number.
+MEMORY = 0
 
 
 class Index:
@@ -71,6 +78,8 @@ class Index:
         self._toc_end = log_start
         self._toc_interval = TOC_LEAST_BYTES
         self.content_count = 0
+        # The last part of the last saved search index (0: none), and how far it goes.
+        self.saved_index = (0, 0)
 
     # What the journal tells.
 
@@ -80,18 +89,17 @@ class Index:
         if not marks or offset - marks[-1] >= MARK_BYTES:
             self._mark(events[0].sequence, offset)
         if number and type(events[0].payload) is not SessionDeleted:
-            offsets = self.positions.setdefault(number, (0, []))[1]
-            if isinstance(offsets, list):
-                offsets.append(offset)
-                if len(offsets) == CHUNK:
-                    self._full.append(number)
+            self._add(number, offset)
         if len(events) > 1 or not number or type(events[0].payload) in _SPECIAL:
-            self._note_special(events, number)
+            self._note_special(events, number, offset)
 
-    def _note_special(self, events: Sequence[Event], number: int) -> None:
+    def _note_special(self, events: Sequence[Event], number: int, offset: int) -> None:
+        changes_memory = False
         for event in events:
             payload = event.payload
-            if isinstance(payload, ContentStored):
+            if isinstance(payload, FRAME_EVENTS):
+                changes_memory = True
+            elif isinstance(payload, ContentStored):
                 self._contents[payload.digest] = event.sequence
                 self._new_contents += CONTENT_ROW.pack(payload.digest, event.sequence)
                 self.content_count += 1
@@ -101,6 +109,15 @@ class Index:
                     self._full.append(number)
             elif isinstance(payload, SessionDeleted):
                 self._forget(event.session)
+        if changes_memory:
+            self._add(MEMORY, offset)
+
+    def _add(self, number: int, offset: int) -> None:
+        offsets = self.positions.setdefault(number, (0, []))[1]
+        if isinstance(offsets, list):
+            offsets.append(offset)
+            if len(offsets) == CHUNK:
+                self._full.append(number)
 
     def _forget(self, number: int) -> None:
         place = self.positions.pop(number, None)
@@ -132,8 +149,15 @@ class Index:
         elif segment.kind == SegmentKind.PAGE:
             table, _, _ = decode_page(segment.payload)
             self._page_written(table, segment.offset)
+        elif segment.kind == SegmentKind.INDEX:
+            self.note_saved(decode_index_pages(segment.payload), segment.offset)
         elif segment.kind == SegmentKind.TOC:
             self.toc_written(segment.end, len(segment.payload))
+
+    def note_saved(self, part: IndexPages, offset: int) -> None:
+        """A part of a saved search index stands at ``offset``."""
+        if part.is_last:
+            self.saved_index = (offset, part.through)
 
     def _positions_written(self, number: int, offset: int) -> None:
         self.positions[number] = (offset, _NO_OFFSETS if number in self._ended else [])
@@ -226,6 +250,8 @@ class Index:
                 bytes(self._new_contents),
                 bytes(self._new_marks),
                 self.content_count,
+                *self.positions.get(MEMORY, (0, ())),
+                self.saved_index,
             )
         )
 
@@ -267,6 +293,9 @@ class Index:
                 self.mark_sequences.append(sequence)
         self._load_contents = lambda: (*pages(Table.CONTENTS), toc.contents)
         self.content_count = toc.content_count
+        self.saved_index = toc.saved_index
+        if toc.memory_chunk or toc.memory_offsets:
+            self.positions[MEMORY] = (toc.memory_chunk, list(toc.memory_offsets))
         self.toc_written(segment.end, len(segment.payload))
         return with_sessions(toc.state, sessions)
 

@@ -113,7 +113,7 @@ class Intake:
         messages: Sequence[Any] = (),
     ) -> Awaitable[Action | None]:
         """Record an action in the session ``number``, the ambient one for None."""
-        task = self._task_name() if task is None else self._check_task(task)
+        task = self.task_name() if task is None else self.check_task(task)
         arguments = (self.limits, number, kind, detail, given, result, frames, duration_ms)
         rest = (task, error, metadata, messages)
         size = _SMALL_COMMAND_BYTES + rough_size(given) + rough_size(result)
@@ -134,10 +134,15 @@ class Intake:
         await writer.wait_for_room()
         return await writer.submit(command, size)
 
-    def _check_task(self, task: str) -> str:
+    def check_task(self, task: str) -> str:
+        """The name of a task, as the caller gave it.
+
+        :raises InvalidValueError, LimitExceededError: when it cannot be recorded.
+        """
         return prepare_text(task, "task", "name_chars", self.limits.name_chars)
 
-    def _task_name(self) -> str | None:
+    def task_name(self) -> str | None:
+        """The name of the asyncio task that runs; None outside one."""
         # Given the loop, it need not look for it; this is half the cost.
         task = asyncio.current_task(self._loop)
         name = task.get_name()[: self.limits.name_chars] if task is not None else None
@@ -146,7 +151,7 @@ class Intake:
 
     async def checkpoint(self, number: int | None) -> int:
         """Mark a checkpoint in the session ``number``, the ambient one for None; its id."""
-        action = await self.submit(CreateCheckpoint(number, self._task_name()))
+        action = await self.submit(CreateCheckpoint(number, self.task_name()))
         checkpoint_id: int = action.details.checkpoint_id
         return checkpoint_id
 
@@ -183,7 +188,7 @@ class Intake:
     async def leave_session(self, number: int, error: BaseException | None) -> None:
         """End a session as its block is left; a store that cannot any more hides no error of the
         block's own."""
-        ended = self._end_soon(EndSession(number, self._describe(error)))
+        ended = self._end_soon(EndSession(number, self.describe(error)))
         try:
             if ended is None:
                 raise StoreClosedError("the store was closed before the session's block was left")
@@ -195,7 +200,8 @@ class Intake:
             if error is None:
                 raise
 
-    def _describe(self, error: BaseException | None) -> str | None:
+    def describe(self, error: BaseException | None) -> str | None:
+        """An exception in words, as it is recorded; None for None."""
         if error is None:
             return None
         try:

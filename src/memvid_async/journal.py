@@ -32,7 +32,8 @@ from .format.segment import SegmentKind
 from .logfile import LogFile, Recovery
 from .model.commands import Command
 from .model.decide import decide
-from .reader import View
+from .reader import Reader, View
+from .search import Dump
 from .storage import Storage
 
 # Closing saves a TOC when this much stands behind the last one; less is quickly folded again.
@@ -84,7 +85,6 @@ class Journal:
                 )
             else:
                 LogFile.create(storage, Header(config.new_id()))
-                storage.sync_directory()
             journal = cls(LogFile.load(storage, read_only=read_only), config, read_only=read_only)
             storage.unlock()
         except BaseException:
@@ -297,6 +297,19 @@ class Journal:
                 raise
             self._replace(file)
         return report, self.flush()
+
+    def save_index(
+        self, reader: Reader, base: int, dump: Dump, through: int
+    ) -> tuple[int, Flushed]:
+        """Keep the changed pages of a search index that was folded through ``reader`` from the save
+        at ``base``; the offset of the new save, 0 when the file or its last save is another one."""
+        self.begin()
+        with self._poisoned():
+            saved = 0
+            if reader is self._file.reader and base in (0, self._file.index.saved_index[0]):
+                self._file.save_index(through, dump.page_count, dump.pages)
+                saved = self._file.index.saved_index[0]
+        return saved, self.flush()
 
     # Failing and closing.
 

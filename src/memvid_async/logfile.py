@@ -11,11 +11,13 @@ from uuid import UUID
 
 from attrs import frozen
 
+from .content import Content, StoredContent
 from .errors import CorruptFileError
-from .events import Content, Erased, Event, StoredContent
+from .events import Erased, Event
 from .format.codec import decode_events
 from .format.header import (
     LOG_START,
+    SALT_OFFSET,
     Header,
     Slot,
     decode_header,
@@ -24,7 +26,7 @@ from .format.header import (
 )
 from .format.segment import HEAD_SIZE, Segment, SegmentKind, read_segment, scan, seal
 from .format.stubs import decode_stubs, stub_events
-from .format.tables import decode_toc
+from .format.tables import PAGE_NUMBER, IndexPages, decode_toc, encode_index_pages
 from .index import Index
 from .model.evolve import evolve
 from .model.state import State
@@ -34,6 +36,8 @@ from .storage import Storage
 # Zeros written ahead of the log, about eight batches of them; cut off when the file is closed.
 _RESERVE = 64 * 1024
 _MOST_RESERVE = 1024 * 1024
+# So many pages of a search index are one segment.
+_INDEX_PAGES = 1024
 
 
 @frozen
@@ -62,6 +66,8 @@ class LogFile:
         # Behind ``_written`` the log is in ``_buffer`` only; up to ``_reserved`` there is room.
         self._end = self._written = self._reserved = LOG_START
         self._checksum = self._salt
+        # Where that checksum stands: in the last segment, or in the header if there is none.
+        self._checksum_at = SALT_OFFSET
         self._buffer: list[bytes] = []
         self._toc: Slot | None = None
         # What another process wrote and may not have synced stands below the log's end.
@@ -71,9 +77,8 @@ class LogFile:
 
     @classmethod
     def create(cls, storage: Storage, header: Header) -> LogFile:
-        """Make a file that has nothing in it yet; its name is not durable by that."""
+        """Make a file that has nothing in it yet; neither it nor its name is durable by that."""
         storage.write(0, header.encode())
-        storage.sync()
         return cls(storage, header, read_only=False)
 
     @classmethod
@@ -113,7 +118,7 @@ class LogFile:
         except ValueError as error:
             raise CorruptFileError(slot.offset, f"the TOC is not valid: {error}") from None
         self._end = self._written = segment.end
-        self._checksum = segment.checksum
+        self._checksum, self._checksum_at = segment.checksum, segment.offset
 
     def require_end(self, offset: int) -> None:
         """Check that whoever read the log got to its end.
@@ -142,16 +147,25 @@ class LogFile:
         if size < self._end:
             raise CorruptFileError(size, f"the file is cut short: byte {self._end - 1} was in it")
         events: list[Event] = []
+        before = self._end
         for segment in scan(self.storage.read, self._end, size, self._checksum, self._salt):
             folded = self._fold(segment, content)
             events += folded if content is not None else ()
             self._end = self._written = segment.end
-            self._checksum = segment.checksum
+            self._checksum, self._checksum_at = segment.checksum, segment.offset
             self._unsynced = not self._read_only
+        if self._end == before:
+            self._check_last()
         self._reserved = size
         if not self._read_only:
             self._look_behind(size)
         return events
+
+    def _check_last(self) -> None:
+        """Nothing fits behind the log's end: what a reader took it for may be gone, if the sync
+        behind it failed."""
+        if self.storage.read(self._checksum_at, 4) != self._checksum.to_bytes(4, "little"):
+            raise CorruptFileError(self._checksum_at, "the last segment is another one now")
 
     def _look_behind(self, size: int) -> None:
         """Zeros behind the last segment are reserved space; anything else is a torn tail."""
@@ -254,7 +268,7 @@ class LogFile:
     def _seal(self, kind: SegmentKind, payload: bytes, sequence: int) -> int:
         head, self._checksum = seal(kind, sequence, payload, self._checksum, self._salt)
         self._buffer += (head, payload)
-        offset = self._end
+        offset = self._checksum_at = self._end
         self._end = offset + HEAD_SIZE + len(payload)
         return offset
 
@@ -278,6 +292,23 @@ class LogFile:
         offset = self._seal_derived(SegmentKind.TOC, payload)
         self.index.toc_written(self._end, len(payload))
         self._toc = Slot(offset, self.state.last_sequence)
+
+    def save_index(self, through: int, page_count: int, pages: Sequence[tuple[int, bytes]]) -> None:
+        """Put the changed pages of a search index in line, behind those of the save before (all of
+        them are new when that is all the pages there are)."""
+        previous = 0 if len(pages) == page_count else self.index.saved_index[0]
+        for at in range(0, len(pages), _INDEX_PAGES):
+            some = pages[at : at + _INDEX_PAGES]
+            part = IndexPages(
+                previous,
+                through,
+                page_count,
+                at + len(some) == len(pages),
+                b"".join(PAGE_NUMBER.pack(number) for number, _ in some),
+                b"".join(page for _, page in some),
+            )
+            previous = self._seal_derived(SegmentKind.INDEX, encode_index_pages(part))
+            self.index.note_saved(part, previous)
 
     def write_out(self) -> None:
         """Write and sync what is in line; then point at the TOC that became durable with it."""

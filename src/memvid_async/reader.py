@@ -13,23 +13,23 @@ from uuid import UUID
 
 from attrs import frozen
 
+from .content import Content, StoredContent
 from .errors import (
     ContentNotFoundError,
     CorruptFileError,
     InvalidValueError,
     SessionNotFoundError,
 )
-from .events import (
-    Action,
-    ActionRecorded,
-    CheckpointCreated,
-    Content,
-    Event,
-    Session,
-    StoredContent,
-    StoredMessages,
-)
+from .events import Action, ActionRecorded, CheckpointCreated, Event, Session, StoredMessages
 from .format.codec import ERASED, STORED, decode_events, decode_rows, read_stored
+from .format.framerows import (
+    CONTENT_PLACE,
+    FRAME_ERASED,
+    HOLDERS,
+    read_content_field,
+    stored_content,
+)
+from .format.header import LOG_START
 from .format.segment import (
     EVENT_KINDS,
     HEAD_SIZE,
@@ -41,8 +41,9 @@ from .format.segment import (
 )
 from .format.segment import scan as scan_segments
 from .format.stubs import MOST_EVENTS, decode_stubs, stub_events
-from .format.tables import decode_positions
-from .index import Index, Place
+from .format.tables import PAGE_NUMBER, IndexPages, decode_index_pages, decode_positions
+from .index import MEMORY, Index, Place
+from .model.evolve import FRAME_EVENTS
 from .model.messages import restore_messages
 from .model.projection import project_session
 from .model.state import State
@@ -71,7 +72,7 @@ class Reader:
         self.storage = storage
         self._index = index
         self._salt = salt
-        self._version = version
+        self.version = version
         self._contents: dict[int, Content] = {}
 
     # Contents.
@@ -84,13 +85,12 @@ class Reader:
         content = self._contents.get(sequence)
         if content is None:
             segment, row = self._row(sequence, end)
-            if row[0] == ERASED:
-                # Only a recovery leaves a reference to what is gone; reading it says so.
+            if row[0] in (ERASED, FRAME_ERASED):
+                # A deleted frame, or a recovery, leaves a reference to what is gone; reading it
+                # says so.
                 content = Content(None, StoredContent(bytes(32), 0, "", sequence))
-            elif row[0] == STORED:
-                content = _stored(segment, row, sequence)
             else:
-                raise CorruptFileError(segment.offset, f"event {sequence} is no content")
+                content = _held(segment, row, sequence)[0]
             if len(self._contents) >= _CACHED_CONTENTS:
                 self._contents.clear()
             self._contents[sequence] = content
@@ -102,23 +102,44 @@ class Reader:
         :raises ContentNotFoundError: when it is not in this file.
         :raises CorruptFileError: when its bytes are damaged.
         """
-        data = content.data
-        if data is None:
-            data = self._stored_data(view, content)
+        data = self.value(view, content)
         return data.encode() if isinstance(data, str) else data
+
+    def value(self, view: View, content: Content) -> str | bytes:
+        """A content as it was given, text or bytes; raises as :meth:`data` does."""
+        return self._stored_data(view, content) if content.data is None else content.data
 
     def _stored_data(self, view: View, content: Content) -> str | bytes:
         stored = content.stored
-        if stored is not None and stored.sequence <= view.state.last_sequence:
+        if stored is not None and stored.parts:
+            whole = b"".join(self.part(view, content, i) for i in range(len(stored.parts)))
+            if Content(whole) == content:
+                return whole
+        elif stored is not None and stored.sequence <= view.state.last_sequence:
             segment, row = self._row(stored.sequence, view.end)
-            if row[0] == STORED and _stored(segment, row, stored.sequence) == content:
-                data: str | bytes = row[2]
-                if Content(data) != content:
+            if row[0] in HOLDERS or row[0] == STORED:
+                found, data = _held(segment, row, stored.sequence)
+                if found == content:
+                    if Content(data) != content:
+                        raise CorruptFileError(segment.offset, "content does not match its digest")
+                    return data
+        raise _not_here(content)
+
+    def part(self, view: View, content: Content, index: int) -> bytes:
+        """The bytes of a part of a content that is in parts.
+
+        :raises ContentNotFoundError: when it is not in this file.
+        """
+        assert content.stored is not None
+        sequence = content.stored.parts[index]
+        if sequence <= view.state.last_sequence:
+            segment, row = self._row(sequence, view.end)
+            if row[0] == STORED:
+                held, data = _held(segment, row, sequence)
+                if Content(data) != held:
                     raise CorruptFileError(segment.offset, "content does not match its digest")
-                return data
-        raise ContentNotFoundError(
-            f"content {content.digest.hex()} is not in this file; it was erased, or is another's"
-        )
+                return data.encode() if isinstance(data, str) else data
+        raise _not_here(content)
 
     # Segments.
 
@@ -149,7 +170,31 @@ class Reader:
             raise CorruptFileError(position, f"event {sequence} is not there")
         return found
 
-    def _decode(self, segment: Segment, state: State, end: int) -> list[Event]:
+    def segments(self, view: View) -> Iterator[Segment]:
+        """The segments that hold events, from the log's start to the view's end.
+
+        :raises CorruptFileError: when one is damaged.
+        """
+        position = LOG_START
+        for segment in scan_segments(self.storage.read, position, view.end, self._salt, self._salt):
+            position = segment.end
+            if segment.kind in EVENT_KINDS:
+                yield segment
+        if position < view.end:
+            raise CorruptFileError(position, "there is no valid segment")
+
+    def time_of(self, view: View, sequence: int) -> int:
+        """When the event with this sequence happened, in nanoseconds since the Unix epoch."""
+        segment = self._segment_with(sequence, view.end)
+        events = self.decode(segment, view.state, view.end)
+        return events[sequence - segment.sequence].time_ns
+
+    def decode(self, segment: Segment, state: State, end: int) -> list[Event]:
+        """The events of a segment, the sessions named as the state knows them.
+
+        :raises CorruptFileError: when it is not what its kind says.
+        """
+
         def session_id(number: int) -> UUID | None:
             session = state.sessions.get(number)
             return session.info.session_id if session is not None else None
@@ -172,30 +217,131 @@ class Reader:
 
         :raises CorruptFileError: when the log below the view's end is damaged.
         """
+        commands = self.commands_after(view, after, limit)
+        return [event for command in commands for event in command if event.sequence > after]
+
+    def commands_after(self, view: View, after: int, limit: int) -> list[list[Event]]:
+        """As :meth:`events_after`, but the events of each command together, the first one whole."""
         if after >= view.state.last_sequence:
             return []
         start = self._segment_with(after + 1, view.end)
-        events: list[Event] = []
-        last = start
+        commands: list[list[Event]] = []
+        last, count = start, 0
         for segment in scan_segments(
             self.storage.read, start.offset, view.end, start.previous, self._salt
         ):
             last = segment
             if segment.kind in EVENT_KINDS:
-                events += self._decode(segment, view.state, view.end)
-            if segment.end - start.offset >= limit or len(events) >= MOST_EVENTS:
+                commands.append(self.decode(segment, view.state, view.end))
+                count += len(commands[-1])
+            if segment.end - start.offset >= limit or count >= MOST_EVENTS:
                 break
-        events = [event for event in events if event.sequence > after]
-        if not events:
+        if not commands or commands[-1][-1].sequence <= after:
             raise CorruptFileError(last.end, "the log ends before it should")
-        return events
+        return commands
+
+    # The memory.
+
+    def memory_events(
+        self, view: View, after: int, limit: int, until: int, above: int = 0
+    ) -> Iterator[tuple[Event, int]]:
+        """The events above ``after``, up to ``until``, that change the memory, in order, each with
+        the offset of its segment: of about ``limit`` bytes of segments, at least one. ``above``:
+        where that of the event ``after`` or one before it stands, if it is known.
+
+        :raises CorruptFileError: when what the memory's positions name is not there.
+        """
+        mark = self._index.mark_before(after)
+        if mark is not None and after:
+            above = max(above, mark[1])
+        offsets = self._offsets(self._index.positions.get(MEMORY, (0, ())), MEMORY, view, above)
+        size = 0
+        for segment in self._segments_at(offsets, view.end):
+            if segment.sequence > until:
+                return
+            for event in self.decode(segment, view.state, view.end):
+                if isinstance(event.payload, FRAME_EVENTS) and after < event.sequence <= until:
+                    size += 1
+                    yield event, segment.offset
+            if size and segment.end - offsets[0] >= limit:
+                return
+
+    def frame_content(self, view: View, offset: int, sequence: int) -> Content:
+        """The content of the frame event with this sequence, in the segment at ``offset``.
+
+        :raises CorruptFileError: when it is not there.
+        """
+        segment = read_segment(self.storage.read, offset, view.end, self._salt)
+        try:
+            row = decode_rows(segment.payload)[2][sequence - segment.sequence]
+            field = row[CONTENT_PLACE] if row[0] in HOLDERS else None
+            return read_content_field(field, lambda number: self.content(number, view.end))
+        except (ValueError, TypeError, IndexError) as error:
+            raise CorruptFileError(offset, f"there is no frame: {error}") from None
+
+    def frame_content_of(self, view: View, sequence: int) -> Content | None:
+        """The content of the frame event with this sequence; None when it was erased.
+
+        :raises InvalidValueError: when there is no such event.
+        """
+        if not 0 < sequence <= view.state.last_sequence:
+            raise InvalidValueError(f"event {sequence} is not in this file")
+        segment, row = self._row(sequence, view.end)
+        if row[0] in (ERASED, FRAME_ERASED):
+            return None
+        if row[0] not in HOLDERS:
+            raise InvalidValueError(f"event {sequence} holds no frame of this file")
+        return self.frame_content(view, segment.offset, sequence)
+
+    def session_number(self, view: View, action: Action) -> int:
+        """The number of the session that an action is in.
+
+        :raises InvalidValueError: when it is in no session of this file (any more).
+        """
+        number = 0
+        if 0 < action.sequence <= view.state.last_sequence:
+            segment = self._segment_with(action.sequence, view.end)
+            if segment.kind == SegmentKind.EVENTS:
+                number = decode_rows(segment.payload)[1]
+        if number not in view.state.sessions:
+            raise InvalidValueError("the action is in no session of this file (any more)")
+        return number
+
+    def saved_pages(self) -> tuple[int, int, list[tuple[int, bytes]]]:
+        """The last saved search index: its offset (0: none), how many pages there are, and the
+        pages, older ones first.
+
+        :raises CorruptFileError, ValueError: when it cannot be read.
+        """
+        at, _ = self._index.saved_index
+        offset, parts = at, list[IndexPages]()
+        seen = set[int]()
+        pages: list[list[tuple[int, bytes]]] = []
+        while at:
+            segment = read_segment(self.storage.read, at, self.storage.size(), self._salt)
+            part = decode_index_pages(segment.payload)
+            if segment.kind != SegmentKind.INDEX or part.previous >= at:
+                raise CorruptFileError(at, "a saved index is not where it should be")
+            parts.append(part)
+            numbers = [number for (number,) in PAGE_NUMBER.iter_unpack(part.numbers)]
+            size = len(part.pages) // max(1, len(numbers))
+            # A later save's page counts; the earlier one's is not kept.
+            pages.append(
+                [
+                    (number, part.pages[i * size : (i + 1) * size])
+                    for i, number in enumerate(numbers)
+                    if number not in seen and not seen.add(number)  # type: ignore[func-returns-value]
+                ]
+            )
+            at = part.previous if len(seen) < parts[0].page_count else 0
+        return offset, parts[0].page_count if parts else 0, [p for some in pages for p in some]
 
     # Sessions.
 
-    def _offsets(self, place: Place, number: int, view: View) -> list[int]:
-        """Where the session's segments are, as far as the view goes."""
+    def _offsets(self, place: Place, number: int, view: View, above: int = 0) -> list[int]:
+        """Where the session's segments are, as far as the view goes; none below ``above``."""
         chunk, parts = place[0], [list(place[1])]
-        while chunk:
+        while chunk and not (parts[-1] and parts[-1][0] <= above):
             unwritten = self._index.unwritten.get(chunk)
             if unwritten is not None:
                 previous, offsets = unwritten
@@ -203,7 +349,9 @@ class Reader:
                 previous, offsets = self._read_positions(chunk, number)
             parts.append(list(offsets))
             chunk = previous
-        found = [offset for part in reversed(parts) for offset in part if offset < view.end]
+        found = [
+            offset for part in reversed(parts) for offset in part if above <= offset < view.end
+        ]
         if any(later <= earlier for earlier, later in pairwise(found)):
             raise CorruptFileError(found[0], "positions are out of order")
         return found
@@ -265,7 +413,7 @@ class Reader:
             if segment.kind != SegmentKind.EVENTS or segment.sequence <= last:
                 raise CorruptFileError(segment.offset, "a session's segments are out of order")
             last = segment.sequence
-            found = self._decode(segment, view.state, view.end)
+            found = self.decode(segment, view.state, view.end)
             own = [event for event in found if event.session == number]
             if not own:
                 raise CorruptFileError(segment.offset, "a segment is another session's")
@@ -283,24 +431,34 @@ class Reader:
         found = view.state.find(session_id)
         if found is None or found.info.number not in self._index.positions:
             raise SessionNotFoundError(session_id)
-        events, _ = self.session_events(view, found.info.number)
-        session = project_session(found, events, self._version)
+        events = self.session_history(view, found.info.number)
+        session = project_session(found, events, self.version)
         if any(later.index <= action.index for action, later in pairwise(session.actions)):
             raise CorruptFileError(0, f"actions of session {session_id} are out of order")
         return session
+
+    def session_history(self, view: View, number: int) -> list[Event]:
+        """The events of a session in order; of a fork, behind the actions it shares with its
+        parents (those that were deleted since are missing)."""
+        events, _ = self.session_events(view, number)
+        found = view.state.sessions.get(number)
+        fork = found.info.fork if found is not None else None
+        if fork is None or fork.parent >= number or fork.parent not in view.state.sessions:
+            return events
+        past = self.session_history(view, fork.parent)
+        shared = (ActionRecorded, CheckpointCreated)
+        return [
+            event
+            for event in past
+            if event.sequence <= fork.sequence and isinstance(event.payload, shared)
+        ] + events
 
     def messages(self, view: View, action: Action) -> list[Any]:
         """The messages of an ask, whole.
 
         :raises InvalidValueError: when the action has none, or is in no session of this file.
         """
-        segment, number = None, 0
-        if action.sequence <= view.state.last_sequence:
-            segment = self._segment_with(action.sequence, view.end)
-            if segment.kind == SegmentKind.EVENTS:
-                number = decode_rows(segment.payload)[1]
-        if segment is None or number not in view.state.sessions:
-            raise InvalidValueError("the action is in no session of this file (any more)")
+        number = self.session_number(view, action)
         asks: dict[int, tuple[Action, StoredMessages | None]] = {}
         for event in self.session_events(view, number)[0]:
             payload = event.payload
@@ -323,11 +481,24 @@ class Reader:
             # Only a recovery leaves a reference to what is gone.
             raise ContentNotFoundError("an earlier ask that held some of them is gone") from None
         except (ValueError, TypeError) as error:
-            raise CorruptFileError(segment.offset, f"messages refer wrongly: {error}") from None
+            at = self._segment_with(action.sequence, view.end).offset
+            raise CorruptFileError(at, f"messages refer wrongly: {error}") from None
 
 
-def _stored(segment: Segment, row: list[Any], sequence: int) -> Content:
+def _not_here(content: Content) -> ContentNotFoundError:
+    return ContentNotFoundError(
+        f"content {content.digest.hex()} is not in this file; it was erased, or is another's"
+    )
+
+
+def _held(segment: Segment, row: list[Any], sequence: int) -> tuple[Content, str | bytes]:
+    """The content that the row of an event holds, and its data."""
     try:
-        return read_stored(row, sequence)
+        if row[0] == STORED:
+            return read_stored(row, sequence), row[2]
+        held = stored_content(row, sequence) if row[0] in HOLDERS else None
     except (TypeError, IndexError) as error:
         raise CorruptFileError(segment.offset, str(error)) from None
+    if held is None:
+        raise CorruptFileError(segment.offset, f"event {sequence} is no content")
+    return held, row[CONTENT_PLACE]

@@ -16,6 +16,7 @@ from attrs import evolve, frozen
 
 from .compaction import CompactReport
 from .config import RecordingConfig, StoreConfig
+from .contents import ContentReader
 from .errors import (
     InvalidValueError,
     MemvidAsyncError,
@@ -23,20 +24,32 @@ from .errors import (
     StoreClosedError,
     StoreFailedError,
 )
-from .events import Action, ActionKind, Content, Event, Session, SessionSummary
+from .events import Action, Event, Session, SessionSummary
 from .follower import Follower
+from .frame_store import FrameStore
 from .intake import Intake
 from .journal import Journal
 from .log import Log
 from .logfile import Recovery
+from .memory import Lineage, lineage_of
 from .model.commands import DeleteSession, EndSession, ResumeSession, StartSession
-from .prepare import LARGE, prepare_metadata, prepare_text, rough_size
+from .past import fork_point, sequence_at, session_moment
+from .prepare import (
+    LARGE,
+    prepare_count,
+    prepare_metadata,
+    prepare_session_id,
+    prepare_text,
+    rough_size,
+)
 from .reader import Reader, View
+from .recall import Recall
 from .recorder import ActionRecorder, SessionRecorder
+from .replay.api import Replays
 from .storage import FileStorage
 from .subscription import Subscription
-from .values import decode_value
 from .verify import Verifier, VerifyReport
+from .views import StoreView
 from .worker import Job, Worker, check_process
 from .writer import Writer
 
@@ -47,9 +60,10 @@ T = TypeVar("T")
 class StoreStatistics:
     """A store at a moment. Sizes are in bytes.
 
-    ``pending_commands`` / ``pending_bytes``: what waits for the writer. ``tail_events`` /
-    ``tail_bytes``: the newest events, held in memory for subscribers. ``bytes_dropped``: the torn
-    tail that opening found. ``generation``: how often the file was compacted.
+    ``frame_count``: in the memory that all share. ``pending_commands`` / ``pending_bytes``: what
+    waits for the writer. ``tail_events`` / ``tail_bytes``: the newest events, held in memory for
+    subscribers. ``bytes_dropped``: the torn tail that opening found. ``generation``: how often the
+    file was compacted.
     """
 
     path: Path
@@ -58,6 +72,7 @@ class StoreStatistics:
     session_count: int
     open_session_count: int
     content_count: int
+    frame_count: int
     bytes_dropped: int
     generation: int
     pending_commands: int
@@ -67,7 +82,7 @@ class StoreStatistics:
     subscriber_count: int
 
 
-class Store(ActionRecorder[Action | None]):
+class Store(FrameStore, ContentReader, Replays, ActionRecorder[Action | None]):
     """An open file of recorded sessions. Made by :func:`open_store`.
 
     Its ``record_…`` methods record into the session whose block the calling task is in, else into
@@ -103,6 +118,7 @@ class Store(ActionRecorder[Action | None]):
         self._pid = os.getpid()
         self._closed = False
         super().__init__(Intake(self._writer, self._reads, config.limits))
+        self._recall = Recall(self._intake, journal, config.limits)
 
     # Opening and closing.
 
@@ -129,8 +145,10 @@ class Store(ActionRecorder[Action | None]):
             self._closed = True
             return
         with anyio.CancelScope(shield=True):
-            self._closed = True
+            was_closed, self._closed = self._closed, True
             try:
+                if not was_closed:
+                    await self._recall.finish(self._writer)
                 if self._writer is not None:
                     await self._writer.aclose()
                 if self._follower is not None:
@@ -264,7 +282,7 @@ class Store(ActionRecorder[Action | None]):
 
         Entering raises :class:`SessionNotFoundError` or :class:`SessionEndedError`.
         """
-        return SessionRecorder(self._intake, ResumeSession(_uuid(session_id)))
+        return SessionRecorder(self._intake, ResumeSession(prepare_session_id(session_id)))
 
     async def list_sessions(self, *, include_open: bool = False) -> list[SessionSummary]:
         """The ended sessions, oldest first; the open ones too with ``include_open``."""
@@ -278,45 +296,48 @@ class Store(ActionRecorder[Action | None]):
         :raises SessionNotFoundError: when there is none with this id.
         :raises CorruptFileError: when it cannot be read.
         """
-        return await self._read(Reader.session, _uuid(session_id))
+        return await self._read(Reader.session, prepare_session_id(session_id))
+
+    async def fork(
+        self,
+        session_id: UUID,
+        *,
+        checkpoint_id: int | None = None,
+        action_index: int | None = None,
+        name: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> UUID:
+        """Start a session that shares a session's past, up to and with a checkpoint or an action
+        (neither: all of it so far); its id, to be continued with :meth:`resume_session`.
+
+        The parent stays as it is, and nothing is copied. In the fork the memory is what it was
+        then, and what it puts, updates or deletes nobody outside it sees. It records as its parent
+        did; ``name`` and ``metadata`` are its own.
+
+        :raises SessionNotFoundError, CheckpointNotFoundError: when there is no such one.
+        :raises InvalidValueError: when there is no such action, or both are given.
+        """
+        if checkpoint_id is not None and action_index is not None:
+            raise InvalidValueError("say where to fork: checkpoint_id or action_index, not both")
+        for value, what in ((checkpoint_id, "checkpoint_id"), (action_index, "action_index")):
+            if value is not None:
+                prepare_count(value, what)
+        view = await self._fresh_view()
+        parent, point = await self._reads.run(
+            fork_point, view, prepare_session_id(session_id), checkpoint_id, action_index
+        )
+        command = self._start_command(name, parent.info.config, metadata, ambient=False)
+        await self._intake.submit(evolve(command, fork=point))
+        return command.session_id
 
     async def delete_session(self, session_id: UUID) -> None:
         """Delete a session: hidden at once; its bytes stay in the file until it is compacted.
 
         :raises SessionNotFoundError: when there is none with this id.
         """
-        await self._intake.submit(DeleteSession(_uuid(session_id)))
+        await self._intake.submit(DeleteSession(prepare_session_id(session_id)))
 
-    # Content.
-
-    async def read_content(self, content: Content) -> bytes:
-        """The bytes of an action's input or output; text as UTF-8.
-
-        :raises ContentNotFoundError: when the content is not in this file.
-        :raises CorruptFileError: when it is damaged.
-        """
-        if not isinstance(content, Content):
-            raise InvalidValueError(f"content must be a Content, not {type(content).__name__}")
-        return await self._read(Reader.data, content)
-
-    async def read_arguments(self, action: Action) -> Any:
-        """The arguments of a tool call, decoded.
-
-        :raises InvalidValueError: when the action is no tool call.
-        :raises ContentNotFoundError, CorruptFileError: as for :meth:`read_content`.
-        """
-        if _action(action).kind is not ActionKind.TOOL_CALL or action.input is None:
-            raise InvalidValueError(f"a {action.kind} has no arguments")
-        return decode_value(await self.read_content(action.input))
-
-    async def read_messages(self, action: Action) -> list[Any]:
-        """The messages of an ask, whole, as they were given; empty when there were none.
-
-        :raises ContentNotFoundError, CorruptFileError: as for :meth:`read_content`.
-        """
-        if not getattr(_action(action).details, "message_count", 0):
-            return []
-        return await self._read(Reader.messages, action)
+    # Reading.
 
     async def _fresh_view(self) -> View:
         """What is readable now; buffered events are written first, so that own writes are seen."""
@@ -340,6 +361,62 @@ class Store(ActionRecorder[Action | None]):
         if self._closed or self._log.closed:
             raise StoreClosedError("the store is closed")
 
+    # The memory.
+
+    @property
+    def _records(self) -> bool:
+        if self._writer is None:
+            return False
+        return self._intake.entered is not None or self._view.state.ambient is not None
+
+    def _current_view(self) -> View:
+        return self._view
+
+    async def _memory_view(self) -> tuple[View, Lineage]:
+        view = await self._fresh_view()
+        number = self._intake.entered or view.state.ambient or 0
+        return view, lineage_of(view.state, number)
+
+    async def at(
+        self,
+        *,
+        sequence: int | None = None,
+        time_ns: int | None = None,
+        session_id: UUID | None = None,
+        checkpoint_id: int | None = None,
+    ) -> StoreView:
+        """The store as it was after an event, at a time, at a session's checkpoint or at its end.
+
+        ``sequence``: the last event that counts. ``time_ns``: nanoseconds since the Unix epoch.
+        ``session_id`` alone: the session's last event.
+
+        :raises InvalidValueError: unless it says just one moment.
+        :raises SessionNotFoundError, CheckpointNotFoundError: when there is no such one.
+        """
+        if [sequence, time_ns, session_id].count(None) != 2 or (
+            checkpoint_id is not None and session_id is None
+        ):
+            raise InvalidValueError(
+                "say one moment: sequence, time_ns, or session_id (with a checkpoint_id or not)"
+            )
+        view, number = await self._fresh_view(), 0
+        if session_id is not None:
+            number, moment = await self._reads.run(
+                session_moment, view, prepare_session_id(session_id), checkpoint_id
+            )
+        elif time_ns is not None:
+            moment = await self._reads.run(sequence_at, view, prepare_count(time_ns, "time_ns"))
+        else:
+            moment = prepare_count(sequence, "sequence")
+            if moment > view.state.last_sequence:
+                raise InvalidValueError(
+                    f"the log ends at {view.state.last_sequence}, before sequence {moment}"
+                )
+        lineage = lineage_of(view.state, number, moment)
+        return StoreView(
+            moment, lineage, self._recall, self._config, self._fresh_view, self._reads.run
+        )
+
     # The stream.
 
     def subscribe(self, after: int = 0, *, session_id: UUID | None = None) -> Subscription:
@@ -354,7 +431,7 @@ class Store(ActionRecorder[Action | None]):
             raise InvalidValueError(f"after must be a sequence, an int from 0, not {after!r}")
         number = None
         if session_id is not None:
-            session = self._view.state.find(_uuid(session_id))
+            session = self._view.state.find(prepare_session_id(session_id))
             if session is None:
                 raise SessionNotFoundError(session_id)
             number = session.info.number
@@ -447,6 +524,7 @@ class Store(ActionRecorder[Action | None]):
             session_count=len(sessions),
             open_session_count=sum(s.ended_ns is None for s in sessions.values()),
             content_count=self._journal.content_count,
+            frame_count=view.state.memory.frame_count,
             bytes_dropped=self._journal.recovery.bytes_dropped,
             generation=view.state.generation,
             pending_commands=writer.waiting if writer is not None else 0,
@@ -457,21 +535,9 @@ class Store(ActionRecorder[Action | None]):
         )
 
 
-def _action(value: object) -> Action:
-    if not isinstance(value, Action):
-        raise InvalidValueError(f"action must be an Action, not {type(value).__name__}")
-    return value
-
-
 def _progress(value: object) -> None:
     if value is not None and not callable(value):
         raise InvalidValueError("progress must be callable, or None")
-
-
-def _uuid(value: object) -> UUID:
-    if not isinstance(value, UUID):
-        raise InvalidValueError(f"a session id must be a UUID, not {value!r:.80}")
-    return value
 
 
 class OpenStore:

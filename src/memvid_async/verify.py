@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from attrs import frozen
 
-from .events import Content
+from .content import Content
 from .format.codec import STORED, decode_rows
 from .format.header import LOG_START, decode_header
 from .format.segment import Segment, SegmentKind, scan
-from .format.tables import decode_page, decode_positions
+from .format.tables import decode_index_pages, decode_page, decode_positions, encode_index_pages
 from .logfile import LogFile
 from .model.state import State
 from .reader import View
@@ -129,7 +129,10 @@ class Verifier:
 
 
 def _derive(file: LogFile, segment: Segment) -> bytes:
-    """What a derived segment must hold, from the events before it."""
+    """What a derived segment must hold, from the events before it. A saved search index is not
+    made again: it is checked when it is loaded, and folded anew where it is not right."""
+    if segment.kind == SegmentKind.INDEX:
+        return encode_index_pages(decode_index_pages(segment.payload))
     if segment.kind == SegmentKind.TOC:
         return file.index.encode_toc(file.state)
     if segment.kind == SegmentKind.PAGE:

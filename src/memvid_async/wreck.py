@@ -10,8 +10,8 @@ from uuid import UUID
 
 from attrs import frozen
 
+from .content import Content
 from .errors import CorruptFileError, NotAStoreError, UnsupportedVersionError
-from .events import Content
 from .format.codec import ACTION_KINDS, STORED, content_references, decode_events, decode_rows
 from .format.header import LOG_START, SLOT_OFFSETS, SLOT_SIZE, Header, decode_header, decode_slots
 from .format.resync import Finder, Run, find_salt

@@ -16,7 +16,7 @@ import cbor2
 from attrs import frozen
 
 from memvid_async import CorruptFileError, NotAStoreError, UnsupportedVersionError
-from memvid_async.events import content_digest
+from memvid_async.content import content_digest
 from memvid_async.journal import Journal
 from tests.asking import answers, verified
 from tests.naive import Naive, Op, _large_strings

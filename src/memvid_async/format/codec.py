@@ -7,22 +7,21 @@ fields. Content travels as itself when small, else as the sequence of its event.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import MappingProxyType
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from uuid import UUID
 
 import cbor2
 
 from ..config import recording_config
+from ..content import Content, StoredContent
 from ..errors import InvalidValueError
 from ..events import (
-    EMPTY,
     Action,
     ActionKind,
     ActionRecorded,
     CheckpointCreated,
-    Content,
     ContentStored,
     Erased,
     Event,
@@ -31,15 +30,33 @@ from ..events import (
     SessionEnded,
     SessionStarted,
     StateSnapshot,
-    StoredContent,
     StoredMessages,
     Unknown,
 )
+from ..frames import Reply, Retrieval
 from ..model.decide import make_checkpoint, make_details
+from ..model.evolve import FRAME_EVENTS
 from ..model.messages import referenced_contents
-from ..values import check_duration, check_items, check_value, decode_value, preview
+from ..values import check_duration, decode_value, preview
+from .framerows import (
+    FRAME_KINDS,
+    HOLDERS,
+    content_field,
+    content_sequences,
+    fork_row,
+    frame_row,
+    is_count,
+    read_bytes,
+    read_content_field,
+    read_fork_row,
+    read_frame_row,
+    read_map,
+    stored_content,
+)
 from .segment import MAX_PAYLOAD
 
+# So many items are fifty thousand frames; decoded, the smallest of items take eighty megabytes.
+MAX_EVENT_ITEMS = 2**20
 ERASED, STARTED, ENDED, DELETED, STORED, CHECKPOINT = range(6)
 ACTION_KINDS = {
     10: ActionKind.PUT,
@@ -73,8 +90,17 @@ def encode_events(events: Sequence[Event]) -> bytes:
     data: bytes = cbor2.dumps(start + (rows[0] if len(rows) == 1 else rows))
     if len(data) > MAX_PAYLOAD:
         raise InvalidValueError(f"{len(data)} bytes are more than one segment holds, {MAX_PAYLOAD}")
-    check_items(data, "what is to be recorded")
+    if len(data) > MAX_EVENT_ITEMS and _items(rows) > MAX_EVENT_ITEMS:
+        raise InvalidValueError(
+            f"what is to be recorded holds more than {MAX_EVENT_ITEMS} items; record it in parts"
+        )
     return data
+
+
+def _items(rows: Sequence[list[Any]]) -> int:
+    """How many CBOR items the rows are, at most; contents and maps travel as bytes."""
+    nested = sum(len(field) for row in rows for field in row if isinstance(field, (list, tuple)))
+    return nested + sum(len(row) + 1 for row in rows) + 3
 
 
 def _row(event: Event) -> list[Any]:
@@ -90,8 +116,8 @@ def _action_row(action: Action, messages: StoredMessages | None) -> list[Any]:
     row: list[Any] = [
         _NUMBERS[kind],
         action.index,
-        given if given is None else _content_field(given),
-        result if result is None else _content_field(result),
+        given if given is None else content_field(given),
+        result if result is None else content_field(result),
         action.duration_ms,
         action.affected_frames or None,
         action.task,
@@ -102,16 +128,40 @@ def _action_row(action: Action, messages: StoredMessages | None) -> list[Any]:
         row.append(details.name)  # type: ignore[union-attr]
     elif kind is ActionKind.FIND:
         row += (details.mode, details.result_count)  # type: ignore[union-attr]
-    if messages is not None or action.error is not None or action.metadata:
+    if (
+        messages is not None
+        or action.error is not None
+        or action.metadata
+        or action.retrieval is not None
+    ):
         metadata = cbor2.dumps(dict(action.metadata)) if action.metadata else None
         row += (action.error, metadata, _messages_row(messages))
+        row += (_retrieval_row(action.retrieval), _reply_row(action.reply))
         while row[-1] is None:
             row.pop()
     return row
 
 
-def _content_field(content: Content) -> str | bytes | int | None:
-    return content.data if content.stored is None else content.stored.sequence
+def _retrieval_row(retrieval: Retrieval | None) -> list[Any] | None:
+    if retrieval is None:
+        return None
+    parameters = cbor2.dumps(dict(retrieval.parameters)) if retrieval.parameters else None
+    return [
+        retrieval.mode,
+        retrieval.top_k,
+        retrieval.as_of,
+        list(retrieval.scores),
+        list(retrieval.versions),
+        parameters,
+        retrieval.embedding,
+        retrieval.embedding_model,
+    ]
+
+
+def _reply_row(reply: Reply | None) -> list[Any] | None:
+    if reply is None:
+        return None
+    return [list(reply.chunks), reply.input_tokens, reply.output_tokens]
 
 
 def _messages_row(messages: StoredMessages | None) -> list[Any] | None:
@@ -124,7 +174,7 @@ def _started_row(payload: SessionStarted, event: Event) -> list[Any]:
     assert event.session_id is not None
     config = payload.config
     metadata = cbor2.dumps(dict(payload.metadata)) if payload.metadata else None
-    return [
+    row = [
         STARTED,
         event.session_id.bytes,
         payload.name,
@@ -133,6 +183,12 @@ def _started_row(payload: SessionStarted, event: Event) -> list[Any]:
         config.max_actions,
         metadata,
     ]
+    return row if payload.fork is None else [*row, fork_row(payload.fork)]
+
+
+def started_row_without_names(row: list[Any]) -> list[Any]:
+    """The row of a session's start with neither its name nor its metadata."""
+    return [*row[:2], None, *row[3:6], None, *row[7:]]
 
 
 def _deleted_row(_: SessionDeleted, event: Event) -> list[Any]:
@@ -157,6 +213,7 @@ _ROWS: dict[type, Callable[[Any, Event], list[Any]]] = {
     SessionStarted: _started_row,
     SessionEnded: lambda payload, _: [ENDED, payload.error],
     SessionDeleted: _deleted_row,
+    **dict.fromkeys(FRAME_EVENTS, lambda payload, _: frame_row(payload)),
     ContentStored: lambda payload, _: [STORED, payload.digest, payload.data],
     CheckpointCreated: _checkpoint_row,
     Erased: lambda _payload, _event: [ERASED],
@@ -169,15 +226,15 @@ def decode_rows(payload: bytes) -> tuple[int, int, list[list[Any]]]:
 
     :raises ValueError: when the payload is not one.
     """
-    value = decode_value(payload)
+    value = decode_value(payload, most=MAX_EVENT_ITEMS)
     if not (isinstance(value, list) and len(value) >= 2):
         raise ValueError("not an events segment")
     time_ns, session, *rows = value
     if rows and type(rows[0]) is int:
         rows = [rows]
-    if not (_is_count(time_ns) and _is_count(session)):
+    if not (is_count(time_ns) and is_count(session)):
         raise ValueError("an events segment has a bad time or session")
-    if not rows or not all(isinstance(row, list) and row and _is_count(row[0]) for row in rows):
+    if not rows or not all(isinstance(row, list) and row and is_count(row[0]) for row in rows):
         raise ValueError("an events segment holds what is no event")
     return time_ns, session, rows
 
@@ -211,6 +268,11 @@ def decode_events(
                 found = stored[sequence] = read_stored(row, sequence)
                 kept = ContentStored(found.digest, found.size)
                 event = Event(sequence, time_ns, None, kept)
+            elif kind in FRAME_KINDS:
+                held = stored_content(row, sequence) if kind in HOLDERS else None
+                if held is not None:
+                    stored[sequence] = held
+                event = Event(sequence, time_ns, None, read_frame_row(row, find))
             else:
                 event, session_id = _read_other(row, sequence, time_ns, session, session_id)
         except (IndexError, TypeError, AttributeError) as error:
@@ -225,7 +287,7 @@ def read_stored(row: list[Any], sequence: int) -> Content:
 
     :raises TypeError, IndexError: when the row is no content event.
     """
-    digest, data = _bytes(row[1], 32), row[2]
+    digest, data = read_bytes(row[1], 32), row[2]
     if not isinstance(data, (str, bytes)):
         raise TypeError("content is neither text nor bytes")
     size = len(data.encode()) if isinstance(data, str) else len(data)
@@ -238,11 +300,11 @@ def _read_other(
     """Any event but an action, and the session id that holds from there on in the segment."""
     kind = row[0]
     if kind == STARTED and session == sequence:
-        session_id = UUID(bytes=_bytes(row[1], 16))
+        session_id = UUID(bytes=read_bytes(row[1], 16))
         return Event(sequence, time_ns, session_id, _read_started(row), sequence), session_id
     if kind == DELETED:
         return (
-            Event(sequence, time_ns, UUID(bytes=_bytes(row[1], 16)), SessionDeleted(), session),
+            Event(sequence, time_ns, UUID(bytes=read_bytes(row[1], 16)), SessionDeleted(), session),
             session_id,
         )
     payload: Payload = Erased()
@@ -262,13 +324,14 @@ _KNOWN = {ERASED, STARTED, ENDED, DELETED, STORED, CHECKPOINT, *ACTION_KINDS}
 def _read_started(row: list[Any]) -> SessionStarted:
     _, _, name, ambient, interval, most, metadata = row[:7]
     config = recording_config(interval, most)
-    return SessionStarted(_optional(name, str), ambient is True, config, _read_map(metadata))
+    fork = read_fork_row(row[7]) if len(row) > 7 else None
+    return SessionStarted(_optional(name, str), ambient is True, config, read_map(metadata), fork)
 
 
 def _read_checkpoint(row: list[Any], sequence: int, time_ns: int) -> CheckpointCreated:
     _, index, checkpoint_id, frames, memory_hash, generation, task = row[:7]
     counts = _counts((index, checkpoint_id, frames, generation))
-    snapshot = StateSnapshot(counts[2], _bytes(memory_hash, 32), sequence - 1, counts[3])
+    snapshot = StateSnapshot(counts[2], read_bytes(memory_hash, 32), sequence - 1, counts[3])
     return make_checkpoint(counts[1], counts[0], sequence, time_ns, snapshot, _optional(task, str))
 
 
@@ -277,7 +340,7 @@ def _read_action(
 ) -> ActionRecorded:
     kind = ACTION_KINDS[row[0]]
     _, index, given, result, duration, frames, task, *rest = row
-    if not (_is_count(index) and index < 2**32 and type(frames) in _LIST):
+    if not (is_count(index) and index < 2**32 and type(frames) in _LIST):
         raise TypeError("an action's index or frames")
     check_duration(duration)
     detail_count = len(_DETAIL_TYPES[kind])
@@ -285,10 +348,12 @@ def _read_action(
     if tuple(map(type, detail)) != _DETAIL_TYPES[kind]:
         raise TypeError(f"an action's own fields {detail!r:.80}")
     if len(rest) > detail_count:
-        error, metadata, messages = (*rest[detail_count:], None, None, None)[:3]
-        stored = _read_messages(messages)
+        tail = (*rest[detail_count:], None, None, None, None, None)
+        error, metadata, messages, retrieval_row, reply_row = tail[:5]
+        stored, retrieval = _read_messages(messages), _read_retrieval(retrieval_row)
+        reply = _read_reply(reply_row)
     else:
-        error, metadata, stored = None, None, None
+        error, metadata, stored, retrieval, reply = None, None, None, None, None
     frame_ids = _counts(frames) if frames else ()
     action = Action(
         index,
@@ -296,13 +361,15 @@ def _read_action(
         time_ns,
         kind,
         make_details(kind, detail, frame_ids, stored.count if stored else 0),
-        None if given is None else _read_content(given, content),
-        None if result is None else _read_content(result, content),
+        None if given is None else read_content_field(given, content),
+        None if result is None else read_content_field(result, content),
         frame_ids,
         duration,
         _optional(task, str),
         _optional(error, str),
-        _read_map(metadata),
+        read_map(metadata),
+        retrieval,
+        reply,
     )
     return ActionRecorded(action, stored)
 
@@ -312,7 +379,8 @@ def content_references(row: list[Any]) -> Iterator[int]:
 
     :raises ValueError: when the row is no action's.
     """
-    yield from (field for field in row[2:4] if type(field) is int)
+    for field in row[2:4]:
+        yield from content_sequences(field)
     place = 9 + len(_DETAIL_TYPES[ACTION_KINDS[row[0]]])
     messages = _read_messages(row[place]) if len(row) > place else None
     for item in messages.items if messages is not None else ():
@@ -322,12 +390,33 @@ def content_references(row: list[Any]) -> Iterator[int]:
 _LIST = {list, type(None)}
 
 
-def _read_content(value: Any, content: ReadContent) -> Content:
-    if isinstance(value, (str, bytes)):
-        return Content(value)
-    if not _is_count(value):
-        raise TypeError("content is neither data nor a sequence")
-    return content(value)
+def _read_retrieval(row: list[Any] | None) -> Retrieval | None:
+    if row is None:
+        return None
+    mode, top_k, as_of, scores, versions, parameters, embedding, model = row
+    if not all(type(score) in (float, int) and math.isfinite(score) for score in scores):
+        raise TypeError("a score is not a finite number")
+    _counts((top_k, as_of))
+    return Retrieval(
+        _optional(mode, str) or "",
+        top_k,
+        as_of,
+        tuple(map(float, scores)),
+        _counts(versions),
+        read_map(parameters),
+        None if embedding is None else read_bytes(embedding),
+        _optional(model, str),
+    )
+
+
+def _read_reply(row: list[Any] | None) -> Reply | None:
+    if row is None:
+        return None
+    chunks, given, made = row
+    for tokens in (given, made):
+        if tokens is not None and not is_count(tokens):
+            raise TypeError("a count of tokens is not an int of at least 0")
+    return Reply(_counts(chunks), given, made)
 
 
 def _read_messages(row: list[Any] | None) -> StoredMessages | None:
@@ -335,36 +424,16 @@ def _read_messages(row: list[Any] | None) -> StoredMessages | None:
         return None
     shared_index, shared_count, hashes, *items = row
     # An action's index and a message's place have four bytes in a saved table.
-    if not isinstance(shared_index, int) or not (_is_count(shared_count) and shared_count < 2**31):
+    if not isinstance(shared_index, int) or not (is_count(shared_count) and shared_count < 2**31):
         raise TypeError("messages share what is not there")
-    checked = tuple(_bytes(item) for item in items)
-    return StoredMessages(shared_index, shared_count, _bytes(hashes, 16 * len(items)), checked)
-
-
-def _read_map(data: Any) -> Mapping[str, Any]:
-    if data is None:
-        return EMPTY
-    value = decode_value(_bytes(data))
-    if not isinstance(value, dict):
-        raise TypeError("metadata is not a map")
-    check_value(value, "metadata")
-    return MappingProxyType(value)
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 2**63
+    checked = tuple(read_bytes(item) for item in items)
+    return StoredMessages(shared_index, shared_count, read_bytes(hashes, 16 * len(items)), checked)
 
 
 def _counts(values: Sequence[Any]) -> tuple[int, ...]:
-    if not all(map(_is_count, values)):
+    if not all(map(is_count, values)):
         raise TypeError("a count or an id is not an int of at least 0")
     return tuple(values)
-
-
-def _bytes(value: Any, length: int | None = None) -> bytes:
-    if not isinstance(value, bytes) or (length is not None and len(value) != length):
-        raise TypeError("bytes have a wrong type or length")
-    return value
 
 
 def _optional(value: Any, kind: type) -> Any:

@@ -15,8 +15,10 @@ import immutables
 from attrs import frozen
 
 from ..config import recording_config
+from ..model.memory import Branch, Memory
 from ..model.state import NOTHING_HELD, Held, SessionInfo, SessionState, State
 from ..values import decode_value
+from .framerows import fork_row, read_fork_row
 
 CONTENT_ROW = struct.Struct("<32sQ")
 MARK_ROW = struct.Struct("<QQ")
@@ -52,7 +54,8 @@ class Placed:
 class Toc:
     """A folded state as saved. ``pages``: per table, the offset of its last page, 0 for none;
     ``rows``: per table, the rows that are in no page yet; ``deleted``: numbers of sessions that
-    stand in pages and were deleted since."""
+    stand in pages and were deleted since; ``saved_index``: the offset of the last part of the last
+    saved search index (0: none), and the sequence it goes through."""
 
     state: State
     open_sessions: tuple[Placed, ...]
@@ -62,6 +65,9 @@ class Toc:
     contents: bytes
     marks: bytes
     content_count: int
+    memory_chunk: int = 0
+    memory_offsets: Sequence[int] = ()
+    saved_index: tuple[int, int] = (0, 0)
 
 
 def encode_positions(number: int, previous: int, offsets: Sequence[int]) -> bytes:
@@ -78,6 +84,49 @@ def decode_positions(payload: bytes) -> tuple[int, int, list[int]]:
     """
     number, previous, *distances = _ints(decode_value(payload), 3)
     return number, previous, list(accumulate(distances))
+
+
+@frozen
+class IndexPages:
+    """A part of a saved search index: pages that changed since the save before.
+
+    ``previous``: the offset of the part before, 0 for none. ``through``: the sequence of the last
+    event folded into it. ``page_count``: how many pages there are in all; ``is_last``: whether this
+    part ends its save.
+    """
+
+    previous: int
+    through: int
+    page_count: int
+    is_last: bool
+    numbers: bytes
+    pages: bytes
+
+
+PAGE_NUMBER = struct.Struct("<I")
+
+
+def encode_index_pages(part: IndexPages) -> bytes:
+    """``[previous, through, page count, is last, page numbers, pages]``; both packed."""
+    data: bytes = cbor2.dumps(
+        [part.previous, part.through, part.page_count, part.is_last, part.numbers, part.pages]
+    )
+    return data
+
+
+def decode_index_pages(payload: bytes) -> IndexPages:
+    """The part in a payload.
+
+    :raises ValueError: when it is none.
+    """
+    previous, through, count, is_last, numbers, pages = _fields(decode_value(payload), 6)[:6]
+    _ints([previous, through, count])
+    check_rows(numbers, PAGE_NUMBER)
+    if not isinstance(pages, bytes) or type(is_last) is not bool:
+        raise ValueError("a part of a saved index has bad fields")
+    if len(pages) % max(1, len(numbers) // PAGE_NUMBER.size) or (pages and not numbers):
+        raise ValueError("the pages of a saved index are not whole")
+    return IndexPages(previous, through, count, is_last, numbers, pages)
 
 
 def encode_page(table: Table, previous: int, rows: Any) -> bytes:
@@ -117,6 +166,7 @@ def session_row(placed: Placed) -> list[Any]:
         info.config.auto_checkpoint_interval,
         info.config.max_actions,
         placed.chunk,
+        fork_row(info.fork),
     ]
     if session.ended_ns is None:
         held = b"".join(_HELD_ROW.pack(key, *at) for key, at in sorted(session.held.items()))
@@ -129,9 +179,9 @@ def read_session_row(row: Any) -> Placed:
 
     :raises ValueError: when it is none.
     """
-    fields = _fields(row, 13)
+    fields = _fields(row, 14)
     number, session_id, name, created, ended, last, actions, checkpoints, unmarked = fields[:9]
-    ambient, interval, most, chunk = fields[9:13]
+    ambient, interval, most, chunk, fork = fields[9:14]
     _ints([number, created, last, actions, checkpoints, unmarked, chunk], 7)
     if actions >= _MOST_ACTIONS:
         raise ValueError("a session row counts more actions than there can be")
@@ -140,13 +190,19 @@ def read_session_row(row: Any) -> Placed:
     if not (name is None or isinstance(name, str)) or not (ended is None or type(ended) is int):
         raise ValueError("a session row has a bad name or end")
     if ended is None:
-        _fields(fields, 15)
+        _fields(fields, 16)
     config = recording_config(interval, most)
-    info = SessionInfo(number, UUID(bytes=session_id), name, created, ambient is True, config)
+    try:
+        found = read_fork_row(fork)
+    except TypeError as error:
+        raise ValueError(str(error)) from None
+    info = SessionInfo(
+        number, UUID(bytes=session_id), name, created, ambient is True, config, found
+    )
     held, offsets = NOTHING_HELD, tuple[int, ...]()
     if ended is None:
-        offsets = tuple(_ints(row[13]))
-        held = _read_held(row[14])
+        offsets = tuple(_ints(row[14]))
+        held = _read_held(row[15])
     session = SessionState(info, last, ended, actions, checkpoints, unmarked, held)
     return Placed(session, chunk, offsets)
 
@@ -154,6 +210,73 @@ def read_session_row(row: Any) -> Placed:
 def _read_held(data: Any) -> Held:
     data = check_rows(data, _HELD_ROW)
     return immutables.Map({key: (at, place) for key, at, place in _HELD_ROW.iter_unpack(data)})
+
+
+_PAIR = struct.Struct("<QQ")
+
+
+def _packed(pairs: immutables.Map[int, int]) -> bytes:
+    return b"".join(_PAIR.pack(*pair) for pair in sorted(pairs.items()))
+
+
+def _unpacked(data: Any) -> immutables.Map[int, int]:
+    return immutables.Map(_PAIR.iter_unpack(check_rows(data, _PAIR)))
+
+
+def memory_row(memory: Memory) -> list[Any]:
+    """The memory's state as a list."""
+    branches = [
+        [number, *branch[:5], _packed(branch.gone)]
+        for number, branch in sorted(memory.branches.items())
+    ]
+    return [
+        memory.last_frame,
+        memory.frame_count,
+        memory.memory_hash,
+        memory.analyser,
+        memory.embedding_model,
+        memory.dimension,
+        _packed(memory.gone),
+        _packed(memory.owners),
+        branches,
+    ]
+
+
+def read_memory_row(row: Any) -> Memory:
+    """The memory's state in a list.
+
+    :raises ValueError: when it is none.
+    """
+    last, count, digest, analyser, model, dimension, gone, owners, rows = _fields(row, 9)[:9]
+    _ints([last, count, dimension])
+    if not all(name is None or isinstance(name, str) for name in (analyser, model)):
+        raise ValueError("a memory has a bad analyser or model")
+    branches: dict[int, Branch] = {}
+    for fields in _fields(rows, 0):
+        number, parent, sequence, frame, frames, hashed, erased = _fields(fields, 7)[:7]
+        _ints([number, parent, sequence, frame, frames])
+        if parent >= number or (parent and parent not in branches):
+            raise ValueError("a branch has no parent")
+        branches[number] = Branch(
+            parent, sequence, frame, frames, _digest(hashed), _unpacked(erased)
+        )
+    return Memory(
+        last,
+        count,
+        _digest(digest),
+        analyser,
+        model,
+        dimension,
+        _unpacked(gone),
+        _unpacked(owners),
+        immutables.Map(branches),
+    )
+
+
+def _digest(value: Any) -> bytes:
+    if not (isinstance(value, bytes) and len(value) == 32):
+        raise ValueError("a digest has a wrong type or length")
+    return value
 
 
 def encode_toc(toc: Toc) -> bytes:
@@ -164,8 +287,7 @@ def encode_toc(toc: Toc) -> bytes:
             state.last_sequence,
             state.last_time_ns,
             state.ambient,
-            state.frame_count,
-            state.memory_hash,
+            memory_row(state.memory),
             state.beyond,
             [session_row(placed) for placed in toc.open_sessions],
             [session_row(placed) for placed in toc.ended],
@@ -174,6 +296,7 @@ def encode_toc(toc: Toc) -> bytes:
             toc.contents,
             toc.marks,
             toc.content_count,
+            [*toc.saved_index, toc.memory_chunk, *toc.memory_offsets],
         ]
     )
     return data
@@ -185,11 +308,10 @@ def decode_toc(payload: bytes, generation: int) -> Toc:
     :raises ValueError: when the payload is no TOC.
     """
     fields = _fields(decode_value(payload, most=_MOST_ITEMS), 13)
-    sequence, time_ns, ambient, frames, memory_hash, beyond = fields[:6]
-    opened, ended, deleted, pages, contents, marks, content_count = fields[6:13]
-    _ints([sequence, time_ns, frames, ambient or 0, content_count])
-    if not (isinstance(memory_hash, bytes) and len(memory_hash) == 32):
-        raise ValueError("a TOC has a bad memory hash")
+    sequence, time_ns, ambient, memory, beyond = fields[:5]
+    opened, ended, deleted, pages, contents, marks, content_count, placed = fields[5:13]
+    _ints([sequence, time_ns, ambient or 0, content_count])
+    saved, through, memory_chunk, *memory_offsets = _ints(placed, 3)
     if not (ambient is None or type(ambient) is int):
         raise ValueError("a TOC has a bad ambient session")
     check_rows(contents, CONTENT_ROW)
@@ -199,8 +321,7 @@ def decode_toc(payload: bytes, generation: int) -> Toc:
         last_time_ns=time_ns,
         ambient=ambient,
         generation=generation,
-        frame_count=frames,
-        memory_hash=memory_hash,
+        memory=read_memory_row(memory),
         beyond=beyond is True,
     )
     first, second, third = _ints(pages, 3)
@@ -213,6 +334,9 @@ def decode_toc(payload: bytes, generation: int) -> Toc:
         contents,
         marks,
         content_count,
+        memory_chunk,
+        tuple(memory_offsets),
+        (saved, through),
     )
 
 
@@ -226,8 +350,7 @@ def with_sessions(state: State, sessions: Iterable[SessionState]) -> State:
         immutables.Map({s.info.session_id: number for number, s in by_number.items()}),
         state.ambient,
         state.generation,
-        state.frame_count,
-        state.memory_hash,
+        state.memory,
         state.beyond,
     )
 

@@ -21,8 +21,9 @@ from anyio import to_thread
 from attrs import Factory, define, frozen
 
 from ..config import Limits
+from ..content import Content
 from ..errors import InvalidValueError, LimitExceededError, MemvidAsyncError
-from ..events import AskDetails, Content, ToolCallDetails
+from ..events import AskDetails, ToolCallDetails
 from ..values import MAX_DEPTH, check_value, encode_value
 from .transcripts import (
     MAX_TRANSCRIPT_BYTES,

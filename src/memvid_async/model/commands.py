@@ -10,7 +10,9 @@ from uuid import UUID
 from attrs import frozen
 
 from ..config import RecordingConfig
-from ..events import EMPTY, ActionKind
+from ..content import EMPTY, Content
+from ..events import ActionKind
+from ..frames import ForkPoint, Reply, Retrieval
 from .messages import Messages
 
 
@@ -31,7 +33,8 @@ Prepared = str | bytes | LargeContent
 class StartSession:
     """Start a session; as the file's ambient one, or as one of the caller's own.
 
-    ``if_none``: do nothing when an ambient session is open already (``auto_record``).
+    ``if_none``: do nothing when an ambient session is open already (``auto_record``). ``fork``: go
+    on from another session.
     """
 
     session_id: UUID
@@ -40,6 +43,7 @@ class StartSession:
     metadata: Mapping[str, Any] = EMPTY
     ambient: bool = False
     if_none: bool = False
+    fork: ForkPoint | None = None
 
 
 @frozen
@@ -72,6 +76,46 @@ class CreateCheckpoint:
     task: str | None = None
 
 
+@frozen
+class NewFrame:
+    """A frame that is to be put, its content prepared."""
+
+    content: Prepared | Content
+    title: str | None = None
+    uri: str | None = None
+    media_type: str | None = None
+    tags: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = EMPTY
+    embedding: bytes | None = None
+    embedding_model: str | None = None
+
+
+class ChangeMemory(NamedTuple):
+    """Put frames, update one or delete one, and record it where a session is in force.
+
+    ``number`` None stands for the ambient session, if there is one. ``frames``: those to put.
+    ``frame_id``: the one to change; ``changes``: an update's. ``analyser`` is for a memory that has
+    none yet.
+    """
+
+    number: int | None
+    kind: ActionKind
+    analyser: str
+    frames: tuple[NewFrame, ...]
+    frame_id: int
+    changes: Mapping[str, Any]
+    duration_ms: float
+    task: str | None
+    metadata: Mapping[str, Any]
+
+
+@frozen
+class StoreParts:
+    """Store parts of a content that is too long for one event; nothing refers to them yet."""
+
+    parts: tuple[LargeContent, ...]
+
+
 class RecordAction(NamedTuple):
     """Record an action; ``number`` None stands for the ambient session, if there is one.
 
@@ -90,8 +134,17 @@ class RecordAction(NamedTuple):
     error: str | None
     metadata: Mapping[str, Any]
     messages: Messages | None
+    retrieval: Retrieval | None = None
+    reply: Reply | None = None
 
 
 Command = (
-    StartSession | EndSession | ResumeSession | DeleteSession | CreateCheckpoint | RecordAction
+    StartSession
+    | EndSession
+    | ResumeSession
+    | DeleteSession
+    | CreateCheckpoint
+    | RecordAction
+    | ChangeMemory
+    | StoreParts
 )

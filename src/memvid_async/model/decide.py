@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import MappingProxyType
 from typing import Any, Protocol
 from uuid import UUID
 
 from ..config import DEFAULT_RECORDING, recording_config
+from ..content import Content, StoredContent, content_digest
 from ..errors import (
+    FrameNotFoundError,
     InvalidValueError,
     NoActiveSessionError,
     SessionActiveError,
@@ -25,7 +28,6 @@ from ..events import (
     Checkpoint,
     CheckpointCreated,
     CheckpointDetails,
-    Content,
     ContentStored,
     DeleteDetails,
     Details,
@@ -38,12 +40,12 @@ from ..events import (
     SessionEnded,
     SessionStarted,
     StateSnapshot,
-    StoredContent,
     ToolCallDetails,
     UpdateDetails,
-    content_digest,
 )
+from ..frames import FRAME_FIELDS, FrameDeleted, FramePut, FrameUpdated, MemoryConfigured
 from .commands import (
+    ChangeMemory,
     Command,
     CreateCheckpoint,
     DeleteSession,
@@ -53,7 +55,9 @@ from .commands import (
     RecordAction,
     ResumeSession,
     StartSession,
+    StoreParts,
 )
+from .memory import Memory, fold_memory
 from .messages import keep_messages
 from .state import SessionState, State
 
@@ -79,6 +83,10 @@ def decide(state: State, command: Command, now: int, known: Known) -> Decision:
     """
     if isinstance(command, RecordAction):
         return _record(state, command, now, known)
+    if isinstance(command, ChangeMemory):
+        return _change(state, command, now, known)
+    if isinstance(command, StoreParts):
+        return _store(state, command, now, known)
     return _DECIDERS[type(command)](state, command, now)
 
 
@@ -141,6 +149,8 @@ def _record(state: State, command: RecordAction, now: int, known: Known) -> Deci
         command.task,
         command.error,
         command.metadata,
+        command.retrieval,
+        command.reply,
     )
     payload = ActionRecorded(action, stored)
     events.append(Event(sequence, now, info.session_id, payload, info.number))
@@ -149,18 +159,131 @@ def _record(state: State, command: RecordAction, now: int, known: Known) -> Deci
     return events, action
 
 
+def _store(state: State, command: StoreParts, now: int, known: Known) -> Decision:
+    events: list[Event] = []
+    contents = _Contents(state.last_sequence, now, known, events)
+    return events, [contents.content(part) for part in command.parts]
+
+
+def _change(state: State, command: ChangeMemory, now: int, known: Known) -> Decision:
+    """The answer: the ids of the frames, and the action recorded (None: nowhere)."""
+    session = _open_session(state, command.number)
+    number = session.info.number if session is not None else 0
+    events: list[Event] = []
+    contents = _Contents(state.last_sequence, now, known, events)
+    ids, given = _frame_events(state, command, number, contents)
+    if session is None:
+        return events, (ids, None)
+    sequence = state.last_sequence + len(events) + 1
+    action = Action(
+        session.action_count,
+        sequence,
+        now,
+        command.kind,
+        make_details(command.kind, (), tuple(ids), 0),
+        given,
+        None,
+        tuple(ids),
+        command.duration_ms,
+        command.task,
+        None,
+        command.metadata,
+    )
+    state = _folded(state, events)
+    events.append(Event(sequence, now, session.info.session_id, ActionRecorded(action), number))
+    if session.info.config is not DEFAULT_RECORDING:
+        _follow_up(state, session, events)
+    return events, (ids, action)
+
+
+def _frame_events(
+    state: State, command: ChangeMemory, number: int, contents: _Contents
+) -> tuple[list[int], Content | None]:
+    """Add the events that change the memory; the frames' ids, and the last content."""
+    memory = state.memory
+    branch = number if number in memory.branches else 0
+    given: Content | None = None
+    if not command.frames and not memory.holds(command.frame_id, branch):
+        raise FrameNotFoundError(f"there is no frame {command.frame_id}")
+    configured = _configuration(memory, command)
+    if configured is not None:
+        contents.add(configured)
+    if command.frames:
+        ids = [memory.last_frame + 1 + i for i in range(len(command.frames))]
+        sequence = 0
+        for frame_id, new in zip(ids, command.frames, strict=True):
+            given = contents.content(new.content)
+            values = {name: getattr(new, name) for name in FRAME_FIELDS[1:]}
+            sequence = contents.add(FramePut(frame_id, given, branch=branch, **values))
+        return ids, _kept_by(given, sequence) if command.kind is ActionKind.PUT else None
+    if command.kind is ActionKind.DELETE:
+        contents.add(FrameDeleted(command.frame_id, branch))
+        return [command.frame_id], None
+    changes = dict(command.changes)
+    if "content" in changes:
+        given = changes["content"] = contents.content(changes["content"])
+    sequence = contents.add(FrameUpdated(command.frame_id, MappingProxyType(changes), branch))
+    return [command.frame_id], _kept_by(given, sequence)
+
+
+def _configuration(memory: Memory, command: ChangeMemory) -> MemoryConfigured | None:
+    """The event that says how the memory is searched, where the command is the first to need it.
+
+    :raises InvalidValueError: when an embedding is of another model or dimension.
+    """
+    given = [(new.embedding, new.embedding_model) for new in command.frames]
+    if "embedding" in command.changes:
+        model = command.changes.get("embedding_model")
+        given.append((command.changes["embedding"], model))
+    analyser = memory.analyser or command.analyser
+    held, dimension = memory.embedding_model, memory.dimension
+    for embedding, model in given:
+        if embedding is None:
+            continue
+        if not dimension:
+            held, dimension = model, len(embedding) // 4
+        elif (model, len(embedding) // 4) != (held, dimension):
+            raise InvalidValueError(
+                f"the memory holds embeddings of model {held!r} with {dimension} dimensions; "
+                f"this one is of {model!r} with {len(embedding) // 4}"
+            )
+    if memory.analyser is not None and dimension == memory.dimension:
+        return None
+    return MemoryConfigured(analyser, held, dimension)
+
+
+def _kept_by(content: Content | None, sequence: int) -> Content | None:
+    """Content as an action refers to it, when the frame event with this sequence holds it."""
+    if content is None or content.stored is not None:
+        return content
+    return Content(None, StoredContent(content.digest, content.size, content.preview, sequence))
+
+
+def _folded(state: State, events: list[Event]) -> State:
+    """The state with what the events did to the memory: a checkpoint that follows pins that."""
+    memory = state.memory
+    for event in events:
+        if not isinstance(event.payload, ContentStored):
+            memory = fold_memory(memory, event)
+    return state._replace(memory=memory)
+
+
 class _Contents:
     """The contents of one command: those not known yet become events before the action's."""
 
-    __slots__ = ("_events", "_known", "_last", "_now")
+    __slots__ = ("_events", "_known", "_last", "_new", "_now")
 
     def __init__(self, last: int, now: int, known: Known, events: list[Event]) -> None:
         self._last = last
         self._now = now
         self._known = known
         self._events = events
+        self._new: dict[bytes, int] = {}
 
-    def content(self, data: Prepared) -> Content:
+    def content(self, data: Prepared | Content) -> Content:
+        if isinstance(data, Content):
+            # Its parts are in the file already.
+            return data
         if type(data) is not LargeContent:
             return Content(data)  # type: ignore[arg-type]
         sequence = self._store(data.digest, data.size, data.data)
@@ -173,13 +296,16 @@ class _Contents:
     def _store(self, digest: bytes, size: int, data: str | bytes) -> int:
         sequence = self._known.get(digest)
         if sequence is None:
-            for event in self._events:
-                if event.payload.digest == digest:  # type: ignore[union-attr]
-                    return event.sequence
-            sequence = self._last + len(self._events) + 1
+            sequence = self._new.get(digest)
+        if sequence is None:
             # No session's: others may come to refer to it.
-            payload = ContentStored(digest, size, data)
-            self._events.append(Event(sequence, self._now, None, payload))
+            sequence = self._new[digest] = self.add(ContentStored(digest, size, data))
+        return sequence
+
+    def add(self, payload: Payload) -> int:
+        """Add an event that belongs to no session; its sequence."""
+        sequence = self._last + len(self._events) + 1
+        self._events.append(Event(sequence, self._now, None, payload))
         return sequence
 
 
@@ -233,9 +359,10 @@ _FRAME_DETAILS: dict[ActionKind, Callable[[int], Details]] = {
 def _checkpoint(
     state: State, session: SessionState, index: int, sequence: int, now: int, task: str | None
 ) -> CheckpointCreated:
+    frame_count, memory_hash = state.memory.summary(session.info.number)
     snapshot = StateSnapshot(
-        frame_count=state.frame_count,
-        memory_hash=state.memory_hash,
+        frame_count=frame_count,
+        memory_hash=memory_hash,
         log_sequence=sequence - 1,
         generation=state.generation,
     )
@@ -268,7 +395,10 @@ def _start(state: State, command: StartSession, now: int) -> Decision:
     sequence = state.last_sequence + 1
     # What the file keeps of it: a fold must give the same from either.
     kept = recording_config(command.config.auto_checkpoint_interval, command.config.max_actions)
-    payload = SessionStarted(command.name, command.ambient, kept, command.metadata)
+    fork = command.fork
+    if fork is not None and fork.parent not in state.sessions:
+        raise SessionNotFoundError(fork.parent_id)
+    payload = SessionStarted(command.name, command.ambient, kept, command.metadata, fork)
     return [Event(sequence, now, command.session_id, payload, sequence)], sequence
 
 

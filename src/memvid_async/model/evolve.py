@@ -13,11 +13,21 @@ from ..events import (
     SessionStarted,
     Unknown,
 )
+from ..frames import (
+    ForkPoint,
+    FrameDeleted,
+    FrameErased,
+    FramePut,
+    FrameUpdated,
+    MemoryConfigured,
+)
+from .memory import Branch, Memory, fold_memory
 from .messages import hold_messages
 from .state import SessionInfo, SessionState, State
 
 # Unknown event kinds from here on may be skipped; those below must be understood to write.
 FIRST_OPTIONAL_KIND = 128
+FRAME_EVENTS = (FramePut, FrameUpdated, FrameDeleted, FrameErased, MemoryConfigured)
 
 
 def evolve(state: State, event: Event) -> State:
@@ -27,13 +37,17 @@ def evolve(state: State, event: Event) -> State:
         return _act(state, event, payload)
     session = state.sessions.get(event.session)
     sessions, numbers, ambient = state.sessions, state.numbers, state.ambient
-    beyond = state.beyond
-    if isinstance(payload, SessionStarted):
+    memory, beyond = state.memory, state.beyond
+    if isinstance(payload, FRAME_EVENTS):
+        memory = fold_memory(memory, event)
+    elif isinstance(payload, SessionStarted):
         if event.session_id is not None and event.session_id not in numbers:
             started = _started(event, payload, event.session_id)
             sessions = sessions.set(event.sequence, started)
             numbers = numbers.set(event.session_id, event.sequence)
             ambient = event.sequence if payload.ambient else ambient
+            if payload.fork is not None:
+                memory = branched(memory, event.sequence, payload.fork)
     elif isinstance(payload, Unknown):
         beyond = beyond or payload.kind < FIRST_OPTIONAL_KIND
     elif session is not None:
@@ -55,8 +69,7 @@ def evolve(state: State, event: Event) -> State:
         numbers,
         ambient,
         state.generation,
-        state.frame_count,
-        state.memory_hash,
+        memory,
         beyond,
     )
 
@@ -88,10 +101,17 @@ def _act(state: State, event: Event, payload: ActionRecorded) -> State:
         state.numbers,
         state.ambient,
         state.generation,
-        state.frame_count,
-        state.memory_hash,
+        state.memory,
         state.beyond,
     )
+
+
+def branched(memory: Memory, number: int, fork: ForkPoint) -> Memory:
+    """The memory with a branch for the forked session ``number``."""
+    if fork.branch >= number or (fork.branch and fork.branch not in memory.branches):
+        return memory
+    branch = Branch(fork.branch, fork.sequence, fork.last_frame, fork.frame_count, fork.memory_hash)
+    return memory._replace(branches=memory.branches.set(number, branch))
 
 
 def _started(event: Event, payload: SessionStarted, session_id: UUID) -> SessionState:
@@ -102,8 +122,12 @@ def _started(event: Event, payload: SessionStarted, session_id: UUID) -> Session
         created_ns=event.time_ns,
         ambient=payload.ambient,
         config=payload.config,
+        fork=payload.fork,
     )
-    return SessionState(info, event.time_ns)
+    fork = payload.fork
+    if fork is None:
+        return SessionState(info, event.time_ns)
+    return SessionState(info, event.time_ns, None, fork.action_count, fork.checkpoint_count)
 
 
 def _marked(session: SessionState, event: Event) -> SessionState:

@@ -10,8 +10,9 @@ from typing import Any
 import cbor2
 from attrs import frozen
 
+from ..content import Content
 from ..errors import InvalidValueError
-from ..events import Action, Content, StoredMessages
+from ..events import Action, StoredMessages
 from ..values import MAX_ITEMS, check_value, decode_value
 from .state import NOTHING_HELD, Held
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ..content import EMPTY
 from ..events import (
-    EMPTY,
     Action,
     ActionRecorded,
     Checkpoint,
@@ -46,4 +46,5 @@ def project_session(state: SessionState, events: Iterable[Event], version: int) 
         checkpoints=tuple(checkpoints),
         metadata=metadata,
         version=version,
+        fork=state.info.fork,
     )

@@ -14,9 +14,9 @@ import immutables
 from attrs import frozen
 
 from ..config import RecordingConfig
-from ..events import SessionSummary, StateSnapshot, content_digest
-
-EMPTY_MEMORY_HASH = content_digest(b"")
+from ..events import SessionSummary, StateSnapshot
+from ..frames import ForkPoint
+from .memory import Memory
 
 
 @frozen
@@ -29,6 +29,7 @@ class SessionInfo:
     created_ns: int
     ambient: bool
     config: RecordingConfig
+    fork: ForkPoint | None = None
 
 
 # What a session's asks already hold: 16 bytes of a digest -> (action index, place in the action).
@@ -62,6 +63,7 @@ class SessionState(NamedTuple):
             action_count=self.action_count,
             checkpoint_count=self.checkpoint_count,
             duration_ns=self.last_ns - info.created_ns,
+            fork=info.fork,
         )
 
 
@@ -77,8 +79,7 @@ class State(NamedTuple):
     numbers: immutables.Map[UUID, int] = immutables.Map()
     ambient: int | None = None
     generation: int = 0
-    frame_count: int = 0
-    memory_hash: bytes = EMPTY_MEMORY_HASH
+    memory: Memory = Memory()
     beyond: bool = False
 
     def find(self, session_id: UUID) -> SessionState | None:
@@ -86,11 +87,7 @@ class State(NamedTuple):
         number = self.numbers.get(session_id)
         return None if number is None else self.sessions[number]
 
-    def snapshot(self) -> StateSnapshot:
-        """What a checkpoint made now would pin."""
-        return StateSnapshot(
-            frame_count=self.frame_count,
-            memory_hash=self.memory_hash,
-            log_sequence=self.last_sequence,
-            generation=self.generation,
-        )
+    def snapshot(self, number: int = 0) -> StateSnapshot:
+        """What a checkpoint made now would pin, in the memory of the session ``number``."""
+        frame_count, memory_hash = self.memory.summary(number)
+        return StateSnapshot(frame_count, memory_hash, self.last_sequence, self.generation)

@@ -50,6 +50,13 @@ def _sync(descriptor: int) -> None:
         os.fdatasync(descriptor)
 
 
+def _forget(descriptor: int) -> None:
+    if sys.platform == "linux":
+        with suppress(OSError):
+            # Drops what counts as written from the cache; what does not is kept for the next sync.
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 # A forked child shares the open file, and with it the lock, which would outlive its holder.
 _OPEN: weakref.WeakSet[FileStorage] = weakref.WeakSet()
 
@@ -160,9 +167,17 @@ class FileStorage:
                 written += step
 
     def sync(self) -> None:
-        """``fdatasync``: the data, and the length where it changed."""
+        """``fdatasync``: the data, and the length where it changed.
+
+        After a failure the system may go on showing what it did not write, and count it as
+        written. It is made to forget that, so that whoever opens the file next sees the disk.
+        """
         with _Mapped("syncing to the disk"):
-            _sync(self._descriptor)
+            try:
+                _sync(self._descriptor)
+            except OSError:
+                _forget(self._descriptor)
+                raise
 
     def sync_directory(self) -> None:
         """Make the file's name durable; needed once, after it was created."""

@@ -1,0 +1,223 @@
+"""Frames: the units of the store's own memory, and the payload of every event that changes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from attrs import field, frozen
+
+from .content import EMPTY, Content
+
+
+@frozen
+class MemoryConfigured:
+    """How the memory is searched, from its first frame or embedding on.
+
+    ``analyser``: of its text, ``english`` or ``none``. ``embedding_model`` and ``dimension``: of
+    its embeddings; a dimension of 0 while it has none.
+    """
+
+    analyser: str
+    embedding_model: str | None = None
+    dimension: int = 0
+
+
+@frozen
+class ForkPoint:
+    """Where a forked session leaves its parent.
+
+    ``parent``: the parent's number; ``parent_id``: its id. ``sequence``: the last event that both
+    share. ``action_count``: how many actions of the parent (and of its own parents) they share.
+    ``checkpoint_count``: how many of them are checkpoints.
+    ``branch``: the memory that the parent had (0: the one that all share), which then held
+    ``frame_count`` frames and had the hash ``memory_hash``; ``last_frame``: the last id given out.
+    """
+
+    parent: int
+    parent_id: UUID
+    sequence: int
+    action_count: int
+    checkpoint_count: int
+    branch: int
+    last_frame: int
+    frame_count: int
+    memory_hash: bytes
+
+
+@frozen
+class FramePut:
+    """A frame entered the memory.
+
+    ``embedding``: float32 numbers, little-endian, one after another. ``branch``: the number of the
+    forked session in whose memory alone it is; 0 for the memory that all share.
+    """
+
+    frame_id: int
+    content: Content
+    title: str | None = None
+    uri: str | None = None
+    media_type: str | None = None
+    tags: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = EMPTY
+    embedding: bytes | None = field(default=None, repr=False)
+    embedding_model: str | None = None
+    branch: int = 0
+
+
+# What an update may change, in the order in which the file keeps it.
+FRAME_FIELDS = (
+    "content",
+    "title",
+    "uri",
+    "media_type",
+    "tags",
+    "metadata",
+    "embedding",
+    "embedding_model",
+)
+
+
+@frozen
+class FrameUpdated:
+    """A frame changed: ``changes`` maps a field of :class:`FramePut` to its new value."""
+
+    frame_id: int
+    changes: Mapping[str, Any]
+    branch: int = 0
+
+
+@frozen
+class FrameDeleted:
+    """A frame was deleted: hidden from now on, its bytes erased by compaction."""
+
+    frame_id: int
+    branch: int = 0
+
+
+@frozen
+class FrameErased:
+    """What is left of a deleted frame's put (``is_new``) or update after a compaction.
+
+    ``digest``: of what was there (32 bytes), so that the memory's hash stays what it was.
+    """
+
+    frame_id: int
+    is_new: bool
+    digest: bytes
+    branch: int = 0
+
+
+@frozen
+class Frame:
+    """A frame as it is, or was at the moment of a view.
+
+    ``created_ns`` / ``updated_ns``: nanoseconds since the Unix epoch. ``sequence``: of the event
+    that gave it its present form. Read its body with ``await store.read_content(frame.content)``.
+    """
+
+    frame_id: int
+    content: Content
+    title: str | None
+    uri: str | None
+    media_type: str | None
+    tags: tuple[str, ...]
+    metadata: Mapping[str, Any]
+    embedding_model: str | None
+    created_ns: int
+    updated_ns: int
+    sequence: int
+
+
+@frozen
+class Hit:
+    """A frame that a search found. ``score``: the higher the better, comparable within one search.
+
+    ``snippet``: the part of the text that matches best, the matches between ``[`` and ``]``.
+    """
+
+    frame_id: int
+    score: float
+    snippet: str
+    title: str | None = None
+    uri: str | None = None
+
+
+@frozen
+class FindResult:
+    """What a search found, best first; equal scores (to 1e-6) by id.
+
+    ``as_of``: the sequence of the last event in the memory that was searched. ``incomplete``: how
+    many frames of that memory could not be searched, as a compaction erased them since.
+    ``duration_ms``: milliseconds.
+    """
+
+    hits: tuple[Hit, ...]
+    mode: str
+    as_of: int
+    duration_ms: float
+    incomplete: int = 0
+
+
+@frozen
+class Retrieval:
+    """How an action searched the memory: enough to do it again.
+
+    ``as_of``: the sequence of the last event in the memory that was searched. ``parameters``: the
+    filters. ``embedding``: of the query (float32, little-endian). ``scores``: one per frame named;
+    ``versions``: the sequence of the event that held each frame's body then.
+    """
+
+    mode: str
+    top_k: int
+    as_of: int
+    scores: tuple[float, ...]
+    versions: tuple[int, ...] = ()
+    parameters: Mapping[str, Any] = EMPTY
+    embedding: bytes | None = field(default=None, repr=False)
+    embedding_model: str | None = None
+
+
+@frozen
+class ContextItem:
+    """A frame as it was given to a model. ``text`` is None when it was erased since."""
+
+    frame_id: int
+    score: float
+    text: str | None
+
+
+@frozen
+class Context:
+    """What an ask retrieved, best first. As text it is one numbered passage per frame."""
+
+    items: tuple[ContextItem, ...]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing of it was erased since."""
+        return all(item.text is not None for item in self.items)
+
+    def __str__(self) -> str:
+        texts = ((i, item.text) for i, item in enumerate(self.items, 1) if item.text is not None)
+        return "\n\n".join(f"[{i}] {text}" for i, text in texts)
+
+
+@frozen
+class Generated:
+    """What a model gave, with the tokens that it counted; ``text`` may be a chunk of it."""
+
+    text: str | bytes
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+
+
+@frozen
+class Reply:
+    """How a reply came: the length of each chunk, in characters (one for a reply that came whole),
+    and the tokens that the model counted, where it said."""
+
+    chunks: tuple[int, ...]
+    input_tokens: int | None = None
+    output_tokens: int | None = None

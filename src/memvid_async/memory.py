@@ -1,0 +1,291 @@
+"""The memory, folded from the log into a search index: live, or as it was at some moment.
+
+Synchronous; used by one thread at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from attrs import evolve
+
+from .content import Content
+from .errors import ContentNotFoundError, CorruptFileError
+from .events import Event
+from .frames import Frame, FrameDeleted, FrameErased, FramePut, FrameUpdated
+from .model.state import State
+from .reader import Reader, View
+from .search import DamagedIndexError, Dump, FrameRow, MemoryIndex
+
+# Events are read from the file in pieces of about so many bytes.
+_READ_BYTES = 1024 * 1024
+# A save is due when so many bytes of text were folded since the last, or a part of all the text.
+_SAVE_BYTES = 256 * 1024
+_SAVE_PART = 16
+# Pages that later ones replaced are left behind; past so many times the index it is saved whole.
+_MOST_SAVED = 3
+
+# The memories that one is made of: the number, and the last sequence that counts.
+Lineage = Sequence[tuple[int, int]]
+SHARED: Lineage = ((0, 2**63),)
+
+
+def lineage_of(state: State, number: int, until: int = 2**63) -> Lineage:
+    """The memories that a session sees, as far as the event ``until``: the one that all share,
+    but for a fork."""
+    branch = number if number in state.memory.branches else 0
+    return tuple((part, min(last, until)) for part, last, _ in state.memory.lineage(branch))
+
+
+# Of a body that was put as a stream, so many parts of a mebibyte are searched. It must not change
+# while a file lives: what was indexed is taken out of the index by the same text.
+_SEARCHED_PARTS = 16
+_TEXT_TYPES = ("text/", "application/json", "application/xml", "application/yaml")
+
+
+def is_text(media_type: str | None) -> bool:
+    """Whether bytes of a media type are text."""
+    return media_type is not None and media_type.lower().startswith(_TEXT_TYPES)
+
+
+def text_of(data: str | bytes, media_type: str | None) -> str:
+    """What is searched of a frame's body: text, or bytes that a media type says are text."""
+    if isinstance(data, str):
+        return data
+    if is_text(media_type):
+        return data.decode("utf-8", "replace")
+    return ""
+
+
+class FoldedMemory:
+    """The frames of a memory and their index, up to the last event that was asked for.
+
+    ``lineage``: a fork's own memory before its parents'.
+    """
+
+    def __init__(self, lineage: Lineage = SHARED, *, is_live: bool = True) -> None:
+        self._until = dict(lineage)
+        # Only then can a saved index be ahead of what is asked for by nobody.
+        self._is_live = is_live and lineage == SHARED
+        self._view: View | None = None
+        self._index: MemoryIndex | None = None
+        # The last event that was looked at, and where the last one that was folded stands.
+        self._through = self._offset = 0
+        # Frames that a compaction erased, and that nobody had deleted yet.
+        self.missing: set[int] = set()
+        self._unsaved = self._text_bytes = 0
+        self._saved_at = self._saved_pages = 0
+
+    @property
+    def through(self) -> int:
+        """The sequence of the last event that was looked at."""
+        return self._through
+
+    def close(self) -> None:
+        """Give the memory back."""
+        if self._index is not None:
+            self._index.close()
+            self._index = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was asked for anything yet."""
+        return self._index is not None
+
+    def interrupt(self) -> None:
+        """Stop a find that is under way; from any thread."""
+        index = self._index
+        if index is not None:
+            index.interrupt()
+
+    # Folding.
+
+    def catch_up(self, view: View, until: int = 2**63) -> MemoryIndex:
+        """Fold what the view shows, up to the event ``until``, and the index does not hold yet.
+
+        :raises CorruptFileError: when the log is damaged.
+        """
+        analyser = view.state.memory.analyser or "english"
+        if self._index is None or self._view is None or self._view.reader is not view.reader:
+            self._restart(view, analyser)
+        assert self._index is not None
+        if self._index.language != analyser:
+            # It was made before the file had a frame.
+            self._restart(view, analyser)
+        self._view = view
+        index = self._index
+        try:
+            self._fold(view, index, until)
+        except (DamagedIndexError, KeyError, ValueError):
+            # A saved index that loads and is wrong all the same: the events have the last word.
+            if not self._saved_at:
+                raise
+            self._restart(view, analyser, saved=False)
+            self._fold(view, self._index, until)
+        return self._index
+
+    def _restart(self, view: View, analyser: str, *, saved: bool = True) -> None:
+        self.close()
+        self._view = view
+        self._index = MemoryIndex(self._read_text, language=analyser)
+        self._through = self._offset = self._unsaved = self._text_bytes = 0
+        self._saved_at = self._saved_pages = 0
+        self.missing = set()
+        if saved and self._is_live:
+            self._load(view, self._index)
+
+    def _load(self, view: View, index: MemoryIndex) -> None:
+        try:
+            offset, count, pages = view.reader.saved_pages()
+            if offset:
+                index.load(count, pages)
+        except (CorruptFileError, ValueError):
+            # It can be made again from the events.
+            index.clear()
+            return
+        if offset and index.through <= view.state.last_sequence:
+            self._saved_at, self._through = offset, index.through
+            self._saved_pages = len(pages)
+            self._text_bytes = index.total_size
+        elif offset:
+            index.clear()
+
+    def _fold(self, view: View, index: MemoryIndex, until: int) -> None:
+        last = min(view.state.last_sequence, max(self._until.values()), until)
+        while self._through < last:
+            reached = self._through
+            found = view.reader.memory_events(view, reached, _READ_BYTES, last, self._offset)
+            for event, offset in found:
+                self._take_in(view, index, event, offset)
+                reached, self._offset = event.sequence, offset
+            self._through = reached if reached > self._through else last
+            index.through = self._through
+
+    def _take_in(self, view: View, index: MemoryIndex, event: Event, offset: int) -> None:
+        payload: Any = event.payload
+        branch = getattr(payload, "branch", None)
+        if branch is None or event.sequence > self._until.get(branch, 0):
+            return
+        if isinstance(payload, FramePut):
+            row = _new_row(payload, event, offset)
+            text = self._text(view, payload.content, payload.media_type)
+            index.put(row, text)
+            self._unsaved += len(text)
+            self._text_bytes += len(text)
+        elif isinstance(payload, FrameErased):
+            if payload.is_new:
+                self.missing.add(payload.frame_id)
+        elif payload.frame_id in self.missing:
+            if isinstance(payload, FrameDeleted):
+                self.missing.discard(payload.frame_id)
+        else:
+            self._change(view, index, event, offset)
+
+    def _change(self, view: View, index: MemoryIndex, event: Event, offset: int) -> None:
+        payload: Any = event.payload
+        old = index.get(payload.frame_id)
+        if old is None:
+            raise CorruptFileError(offset, f"frame {payload.frame_id} changes, but is not there")
+        old_text = self._read_text(old.offset, old.sequence, old.media_type)
+        if isinstance(payload, FrameDeleted):
+            index.delete(payload.frame_id, old_text)
+            return
+        assert isinstance(payload, FrameUpdated)
+        changes = dict(payload.changes)
+        content = changes.pop("content", None)
+        row = evolve(old, updated_ns=event.time_ns, **changes)
+        text = old_text
+        if content is not None:
+            row = evolve(row, sequence=event.sequence, offset=offset, size=content.size)
+            text = self._text(view, content, row.media_type)
+        elif row.media_type != old.media_type:
+            text = self._read_text(row.offset, row.sequence, row.media_type)
+        index.update(row, text, old_text)
+        self._unsaved += len(text)
+
+    def _text(self, view: View, content: Content, media_type: str | None) -> str:
+        stored = content.stored
+        try:
+            if stored is None or not stored.parts:
+                return text_of(view.reader.value(view, content), media_type)
+            if not is_text(media_type):
+                return ""
+            count = min(len(stored.parts), _SEARCHED_PARTS)
+            parts = (view.reader.part(view, content, i) for i in range(count))
+            return text_of(b"".join(parts), media_type)
+        except ContentNotFoundError:
+            # What a recovery could not save.
+            return ""
+
+    def _read_text(self, offset: int, sequence: int, media_type: str | None) -> str:
+        assert self._view is not None
+        content = self._view.reader.frame_content(self._view, offset, sequence)
+        return self._text(self._view, content, media_type)
+
+    # Frames.
+
+    def frame(self, row: FrameRow) -> Frame:
+        """The frame that a row of the index stands for."""
+        assert self._view is not None
+        return Frame(
+            frame_id=row.frame_id,
+            content=self._view.reader.frame_content(self._view, row.offset, row.sequence),
+            title=row.title,
+            uri=row.uri,
+            media_type=row.media_type,
+            tags=row.tags,
+            metadata=row.metadata,
+            embedding_model=row.embedding_model,
+            created_ns=row.time_ns,
+            updated_ns=row.updated_ns,
+            sequence=row.sequence,
+        )
+
+    def text(self, row: FrameRow) -> str:
+        """The body of a frame, as it is searched."""
+        return self._read_text(row.offset, row.sequence, row.media_type)
+
+    # Saving.
+
+    def due(self, view: View) -> tuple[Reader, int, Dump, int] | None:
+        """What :meth:`Journal.save_index` is to keep: None while too little is new."""
+        self.catch_up(view)
+        index = self._index
+        assert index is not None
+        if not self._is_live or self.missing:
+            return None
+        if self._unsaved < max(_SAVE_BYTES, self._text_bytes // _SAVE_PART):
+            return None
+        if self._saved_pages > _MOST_SAVED * index.page_count:
+            self._saved_at = self._saved_pages = 0
+        if not self._saved_at:
+            index.forget_saved()
+        dump = index.dump()
+        self._unsaved = 0
+        self._saved_pages += len(dump.pages)
+        return view.reader, self._saved_at, dump, self._through
+
+    def saved(self, offset: int) -> None:
+        """The last dump stands at this offset; at 0 it was not kept, and the next one is whole."""
+        self._saved_at = offset
+        if not offset:
+            self._saved_pages = 0
+
+
+def _new_row(payload: FramePut, event: Event, offset: int) -> FrameRow:
+    return FrameRow(
+        payload.frame_id,
+        event.sequence,
+        offset,
+        event.time_ns,
+        event.time_ns,
+        payload.title,
+        payload.uri,
+        payload.media_type,
+        payload.tags,
+        payload.metadata,
+        payload.content.size,
+        payload.embedding,
+        payload.embedding_model,
+    )

@@ -1,0 +1,16 @@
+"""The memory's projection: frames by words, by vectors, and by both."""
+
+from .index import DamagedIndexError, InterruptedFindError, MemoryIndex
+from .pages import Dump
+from .rows import Filters, Found, FrameRow, Mode
+
+__all__ = [
+    "DamagedIndexError",
+    "Dump",
+    "Filters",
+    "Found",
+    "FrameRow",
+    "InterruptedFindError",
+    "MemoryIndex",
+    "Mode",
+]

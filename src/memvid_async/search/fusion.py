@@ -1,0 +1,43 @@
+"""One order from two: the scores of both parts, brought to a common scale and added. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .rows import Found
+
+# How much of a hybrid score is lexical.
+LEXICAL_SHARE = 0.5
+# How much of its score a frame lends to those put just before and after it. What is put together
+# is often about the same; where it is not, a tenth does no harm.
+NEIGHBOUR_SHARE = 0.1
+
+
+def fuse(lexical: Mapping[int, float], semantic: Mapping[int, float], top_k: int) -> list[Found]:
+    """The best of both parts.
+
+    Each score is divided by the best of its part (a missing or negative one counts as 0), so both
+    speak of the same scale whatever the query; their weighted sum is at most 1. Neighbours by id
+    then lend each other a share.
+    """
+    first, second = _scaled(lexical), _scaled(semantic)
+    sums = {
+        key: LEXICAL_SHARE * first.get(key, 0.0) + (1 - LEXICAL_SHARE) * second.get(key, 0.0)
+        for key in {*first, *second}
+    }
+    lent = {
+        key: score + NEIGHBOUR_SHARE * (sums.get(key - 1, 0.0) + sums.get(key + 1, 0.0))
+        for key, score in sums.items()
+    }
+    return in_order(lent, top_k)
+
+
+def in_order(scores: Mapping[int, float], top_k: int) -> list[Found]:
+    """The ``top_k`` best, by score rounded to 1e-6, then by id."""
+    rounded = sorted((-round(score * 1e6), key) for key, score in scores.items())
+    return [Found(key, -score / 1e6) for score, key in rounded[:top_k]]
+
+
+def _scaled(scores: Mapping[int, float]) -> dict[int, float]:
+    best = max(scores.values(), default=0.0)
+    return {key: max(score, 0.0) / best if best > 0 else 0.0 for key, score in scores.items()}
