@@ -30,7 +30,7 @@ LAYERS = (
     {"journal", "salvage"},
     {"subscription", "writer", "follower"},
     {"intake", "recorder"},
-    {"prepare_frames", "recall"},
+    {"callables", "contents", "prepare_frames", "recall"},
     {"frame_store", "replay"},
     {"views"},
     {"store"},

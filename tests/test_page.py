@@ -22,46 +22,11 @@ HOSTILE = [
     "\x1b[2J\x00\u202e\u2028\x85{{7*7}}${7*7}&lt;b&gt;",
 ]
 # What a page may hold. Whatever else the parser meets was recorded.
-ELEMENTS = set(
-    [
-        "a",
-        "article",
-        "b",
-        "body",
-        "br",
-        "button",
-        "dd",
-        "details",
-        "div",
-        "dl",
-        "dt",
-        "footer",
-        "h1",
-        "h2",
-        "h3",
-        "h4",
-        "head",
-        "header",
-        "html",
-        "input",
-        "kbd",
-        "li",
-        "main",
-        "mark",
-        "meta",
-        "p",
-        "pre",
-        "rect",
-        "script",
-        "span",
-        "style",
-        "summary",
-        "svg",
-        "text",
-        "title",
-        "ul",
-    ]
-)
+ELEMENTS = {
+    *("html", "head", "meta", "title", "style", "body", "script", "header", "main", "footer"),
+    *("h1", "h2", "h3", "h4", "p", "div", "span", "b", "br", "a", "pre", "mark", "kbd", "ul", "li"),
+    *("dl", "dt", "dd", "article", "details", "summary", "button", "input", "svg", "text", "rect"),
+}
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 
 

@@ -1,5 +1,6 @@
 """Replaying a recorded session: what is compared, what cannot be, and where a difference is."""
 
+import tracemalloc
 import uuid
 
 import attrs
@@ -101,16 +102,33 @@ async def test_a_long_log_is_folded_page_by_page(store, session, monkeypatch):
     assert outline((await store.replay(session).report()).steps) == WHOLE
 
 
+async def test_memory_does_not_grow_with_the_session(store, monkeypatch):
+    monkeypatch.setattr(replaying, "PAGE_BYTES", 64 * 1024)
+    peaks = []
+    for count in (2_000, 8_000):
+        async with store.session() as recorder:
+            for number in range(count):
+                await recorder.record_put(number, f"note {number} " * 20)
+        steps = 0
+        tracemalloc.start()
+        async for _ in store.replay(recorder.session_id):
+            steps += 1
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert steps == count
+    assert peaks[1] < 1.5 * peaks[0], peaks
+
+
 @pytest.mark.parametrize(
     ("field", "value"), [("frame_count", 1), ("memory_hash", bytes(32)), ("index", 6)]
 )
 async def test_a_changed_checkpoint_is_found_there_and_nowhere_else(
     store, session, monkeypatch, field, value
 ):
-    read = Reader.events_after
+    read = Reader.decode
 
-    def tampered(self, view, after, limit):
-        events = read(self, view, after, limit)
+    def tampered(self, segment, state, end):
+        events = read(self, segment, state, end)
         for place, event in enumerate(events):
             payload = event.payload
             if isinstance(payload, CheckpointCreated) and payload.action.index == 5:
@@ -123,7 +141,7 @@ async def test_a_changed_checkpoint_is_found_there_and_nowhere_else(
                 events[place] = attrs.evolve(event, payload=payload)
         return events
 
-    monkeypatch.setattr(Reader, "events_after", tampered)
+    monkeypatch.setattr(Reader, "decode", tampered)
     report = await store.replay(session).report()
     assert report.first_divergence == report.steps[5]
     assert report.steps[5].verdict is Verdict.DIVERGED

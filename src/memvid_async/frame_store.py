@@ -3,24 +3,36 @@ records its action by itself."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-import inspect
 import time
 from abc import abstractmethod
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+from itertools import islice
 from typing import Any
 
+import anyio
 from attrs import evolve, frozen
 
+from .callables import collect_reply, embed, total_tokens
 from .config import StoreConfig
 from .content import Content, StoredContent, content_digest
 from .errors import InvalidValueError, LimitExceededError
 from .events import Action, ActionKind
-from .frames import Context, ContextItem, FindResult, Frame, Generated, Hit, Reply
+from .frames import Context, FindResult, Frame, Generated, Hit, Reply
 from .intake import Intake
 from .memory import Lineage, text_of
 from .model.commands import ChangeMemory, LargeContent, NewFrame, RecordAction, StoreParts
-from .prepare import LARGE, prepare_action, prepare_content, prepare_count, rough_size
+from .prepare import (
+    LARGE,
+    prepare_action,
+    prepare_content,
+    prepare_count,
+    prepare_messages,
+    prepare_metadata,
+    prepare_text,
+    rough_size,
+)
 from .prepare_frames import (
     prepare_embedding,
     prepare_fields,
@@ -81,6 +93,8 @@ class FrameReader:
         ``after``: only those that come behind this id in that order. Filters as for :meth:`find`.
         """
         wanted, _ = prepare_filters(filters, self._config.limits)
+        if after is not None:
+            prepare_count(after, "after")
         place = await self._memory_view()
         while page := await self._recall.scan(*place, after, wanted, newest=newest_first):
             for frame in page:
@@ -113,19 +127,6 @@ class FrameReader:
         return await self._recall.find(*await self._memory_view(), search, texts=texts)
 
 
-async def embed(config: StoreConfig, texts: list[str]) -> list[Any]:
-    """The embeddings that the caller's embedder gives of these texts.
-
-    :raises InvalidValueError: when it gives another number of them.
-    """
-    assert config.embedder is not None
-    given = config.embedder(texts)
-    vectors = list(await given if inspect.isawaitable(given) else given)
-    if len(vectors) != len(texts):
-        raise InvalidValueError(f"embedder gave {len(vectors)} embeddings for {len(texts)} texts")
-    return vectors
-
-
 class FrameStore(FrameReader):
     """The part of a store that changes its memory and asks it."""
 
@@ -149,8 +150,9 @@ class FrameStore(FrameReader):
         """Put a frame into the memory; its id, given in the order of the log from 1.
 
         Text is searched, and so are bytes that ``media_type`` says are text. A stream of bytes is
-        kept in parts as it comes. ``embedding``: numbers; without one, ``StoreConfig.embedder`` is
-        asked, where there is one. Durable when it returns (see :class:`Durability`).
+        kept in parts as it comes; its first 16 MiB are searched. ``embedding``: numbers; without
+        one, ``StoreConfig.embedder`` is asked, where there is one. Durable when it returns (see
+        :class:`Durability`).
 
         :raises InvalidValueError, LimitExceededError: nothing was put.
         :raises SessionEndedError: the session in force takes no further actions.
@@ -164,7 +166,7 @@ class FrameStore(FrameReader):
             "embedding": embedding,
             "embedding_model": embedding_model,
         }
-        fields = {name: value for name, value in fields.items() if value not in (None, ())}
+        fields = {name: value for name, value in fields.items() if value is not None}
         if isinstance(content, AsyncIterable):
             kept: Any = await self._store_stream(content)
         else:
@@ -181,7 +183,7 @@ class FrameStore(FrameReader):
         """
         if isinstance(items, (str, bytes, Mapping)) or not isinstance(items, Iterable):
             raise InvalidValueError("items must be a sequence of contents or of maps")
-        given = list(items)
+        given = list(islice(items, self._config.limits.frames + 1))
         return await self._put(given, ActionKind.PUT_MANY) if given else []
 
     async def _put(self, items: list[Any], kind: ActionKind) -> list[int]:
@@ -424,41 +426,54 @@ class FrameStore(FrameReader):
         action's error, with the chunks so far, and raised.
         """
         started = time.perf_counter()
+        if not callable(generate):
+            raise InvalidValueError(f"generate must be callable, not {type(generate).__name__}")
+        await self._check_ask(provider, model, task, metadata, messages)
         searched = await self._searched(
             question, top_k, mode, embedding, embedding_model, filters, texts=True
         )
         hits = searched.result.hits
-        context = Context(
-            tuple(
-                ContextItem(hit.frame_id, hit.score, text)
-                for hit, text in zip(hits, searched.texts, strict=True)
-            )
-        )
+        context = searched.context
         chunks: list[Generated] = []
         error: BaseException | None = None
         try:
-            await _collect(generate(question, context), chunks)
-        except Exception as failed:  # noqa: BLE001 - recorded, then raised
+            await collect_reply(generate(question, context), chunks)
+        except (Exception, asyncio.CancelledError) as failed:  # noqa: BLE001 - recorded, raised
             error = failed
         text = "".join(chunk.text for chunk in chunks if isinstance(chunk.text, str))
-        tokens = [_total(chunks, name) for name in ("input_tokens", "output_tokens")]
+        tokens = [total_tokens(chunks, name) for name in ("input_tokens", "output_tokens")]
         duration = (time.perf_counter() - started) * 1000
-        action = await self._record_search(
-            ActionKind.ASK,
-            (provider, model),
-            question,
-            text if error is None or chunks else None,
-            searched,
-            task,
-            duration_ms=duration,
-            error=None if error is None else self._intake.describe(error),
-            reply=Reply(tuple(len(chunk.text) for chunk in chunks), *tokens),
-            messages=messages,
-            metadata=metadata,
-        )
+        # What a cancelled one got so far is recorded all the same.
+        with anyio.CancelScope(shield=isinstance(error, asyncio.CancelledError)):
+            action = await self._record_search(
+                ActionKind.ASK,
+                (provider, model),
+                question,
+                text if error is None or chunks else None,
+                searched,
+                task,
+                duration_ms=duration,
+                error=None if error is None else self._intake.describe(error),
+                reply=Reply(tuple(len(chunk.text) for chunk in chunks), *tokens),
+                messages=messages,
+                metadata=metadata,
+            )
         if error is not None:
             raise error
         return Answer(text, hits, context, action, duration, *tokens)
+
+    async def _check_ask(
+        self, provider: str, model: str, task: str | None, metadata: Any, messages: Any
+    ) -> None:
+        """Refuse what cannot be recorded before a model is asked."""
+        limits = self._config.limits
+        for value, what in ((provider, "provider"), (model, "model")):
+            prepare_text(value, what, "name_chars", limits.name_chars)
+        if task is not None:
+            self._intake.check_task(task)
+        prepare_metadata(metadata, limits)
+        if messages != ():
+            await self._reads.run(prepare_messages, messages, limits)
 
     @property
     @abstractmethod
@@ -468,27 +483,3 @@ class FrameStore(FrameReader):
     @abstractmethod
     def _current_view(self) -> View:
         """What readers may see now."""
-
-
-async def _collect(given: Any, chunks: list[Generated]) -> None:
-    """Take a reply as it comes."""
-    if inspect.isawaitable(given):
-        given = await given
-    if isinstance(given, AsyncIterable):
-        async for chunk in given:
-            chunks.append(_generated(chunk))  # noqa: PERF401 - an error leaves those before it
-    else:
-        chunks.append(_generated(given))
-
-
-def _generated(given: Any) -> Generated:
-    if isinstance(given, str):
-        return Generated(given)
-    if isinstance(given, Generated) and isinstance(given.text, str):
-        return given
-    raise InvalidValueError(f"generate gave {type(given).__name__}, not str or Generated")
-
-
-def _total(chunks: list[Generated], name: str) -> int | None:
-    counts = [getattr(chunk, name) for chunk in chunks if getattr(chunk, name) is not None]
-    return sum(counts) if counts else None

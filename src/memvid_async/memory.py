@@ -38,14 +38,22 @@ def lineage_of(state: State, number: int, until: int = 2**63) -> Lineage:
     return tuple((part, min(last, until)) for part, last, _ in state.memory.lineage(branch))
 
 
+# Of a body that was put as a stream, so many parts of a mebibyte are searched. It must not change
+# while a file lives: what was indexed is taken out of the index by the same text.
+_SEARCHED_PARTS = 16
 _TEXT_TYPES = ("text/", "application/json", "application/xml", "application/yaml")
+
+
+def is_text(media_type: str | None) -> bool:
+    """Whether bytes of a media type are text."""
+    return media_type is not None and media_type.lower().startswith(_TEXT_TYPES)
 
 
 def text_of(data: str | bytes, media_type: str | None) -> str:
     """What is searched of a frame's body: text, or bytes that a media type says are text."""
     if isinstance(data, str):
         return data
-    if media_type is not None and media_type.lower().startswith(_TEXT_TYPES):
+    if is_text(media_type):
         return data.decode("utf-8", "replace")
     return ""
 
@@ -197,8 +205,15 @@ class FoldedMemory:
         self._unsaved += len(text)
 
     def _text(self, view: View, content: Content, media_type: str | None) -> str:
+        stored = content.stored
         try:
-            return text_of(view.reader.value(view, content), media_type)
+            if stored is None or not stored.parts:
+                return text_of(view.reader.value(view, content), media_type)
+            if not is_text(media_type):
+                return ""
+            count = min(len(stored.parts), _SEARCHED_PARTS)
+            parts = (view.reader.part(view, content, i) for i in range(count))
+            return text_of(b"".join(parts), media_type)
         except ContentNotFoundError:
             # What a recovery could not save.
             return ""

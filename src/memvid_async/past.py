@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 from uuid import UUID
 
-from .errors import CheckpointNotFoundError, InvalidValueError, SessionNotFoundError
-from .events import ActionRecorded, CheckpointCreated, Event, Session
-from .frames import ForkPoint
+from .errors import (
+    CheckpointNotFoundError,
+    ContentNotFoundError,
+    InvalidValueError,
+    SessionNotFoundError,
+)
+from .events import Action, ActionRecorded, CheckpointCreated, Event, Session
+from .frames import Context, ContextItem, ForkPoint
+from .memory import lineage_of, text_of
 from .model.evolve import branched, evolve
 from .model.memory import Memory, fold_memory
 from .model.projection import project_session
 from .model.state import SessionState, State
-from .reader import View
+from .reader import Reader, View
+
+_READ_BYTES = 1024 * 1024
 
 
 def history(view: View, until: int) -> Iterator[tuple[State, Event]]:
@@ -150,3 +159,54 @@ def session_moment(view: View, session_id: UUID, checkpoint_id: int | None) -> t
         ):
             return number, payload.checkpoint.snapshot.log_sequence
     raise CheckpointNotFoundError(f"session {session_id} has no checkpoint {checkpoint_id}")
+
+
+def context_of(reader: Reader, view: View, action: Action) -> Context:
+    """What an action retrieved: the frames' bodies as they were then, None where erased since."""
+    retrieval = action.retrieval
+    assert retrieval is not None
+    bodies = [_body(reader, view, version) for version in retrieval.versions]
+    types: dict[int, str | None] = {}
+    if any(isinstance(body, bytes) for body in bodies):
+        types = _media_types(view, action)
+    ids = action.affected_frames
+    return Context(
+        tuple(
+            ContextItem(
+                frame_id, score, None if body is None else text_of(body, types.get(frame_id))
+            )
+            for frame_id, score, body in zip(ids, retrieval.scores, bodies, strict=False)
+        )
+    )
+
+
+def _body(reader: Reader, view: View, sequence: int) -> str | bytes | None:
+    content = reader.frame_content_of(view, sequence)
+    try:
+        return None if content is None else reader.value(view, content)
+    except ContentNotFoundError:
+        return None
+
+
+def _media_types(view: View, action: Action) -> dict[int, str | None]:
+    """The media types that the frames of an action had when it searched."""
+    retrieval, wanted = action.retrieval, set(action.affected_frames)
+    assert retrieval is not None
+    number = view.reader.session_number(view, action)
+    until = dict(lineage_of(view.state, number, retrieval.as_of))
+    types: dict[int, str | None] = {}
+    reached, found = 0, True
+    while found:
+        found = False
+        for event, _ in view.reader.memory_events(view, reached, _READ_BYTES, retrieval.as_of):
+            found, reached = True, event.sequence
+            payload: Any = event.payload
+            if event.sequence > until.get(getattr(payload, "branch", -1), 0):
+                continue
+            if getattr(payload, "frame_id", 0) in wanted:
+                changes = getattr(payload, "changes", None)
+                if changes is None:
+                    types[payload.frame_id] = getattr(payload, "media_type", None)
+                elif "media_type" in changes:
+                    types[payload.frame_id] = changes["media_type"]
+    return types

@@ -6,6 +6,7 @@ import math
 import sys
 from array import array
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any
 
 from .config import Limits
@@ -33,7 +34,8 @@ def prepare_embedding(value: Any, limits: Limits) -> bytes | None:
     if hasattr(value, "tolist"):
         value = value.tolist()
     try:
-        numbers = array("f", value)
+        # An iterable without an end must not be collected.
+        numbers = array("f", islice(value, limits.dimensions + 1))
     except (TypeError, OverflowError):
         raise InvalidValueError("an embedding must be a sequence of float32 numbers") from None
     if len(numbers) > limits.dimensions:
@@ -54,12 +56,11 @@ def prepare_tags(values: Any, limits: Limits) -> tuple[str, ...]:
         return ()
     if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
         raise InvalidValueError("tags must be a sequence of str")
-    tags = tuple(
-        dict.fromkeys(prepare_text(tag, "a tag", "name_chars", limits.name_chars) for tag in values)
-    )
-    if len(tags) > limits.tags:
-        raise LimitExceededError("tags", len(tags), limits.tags)
-    return tags
+    given = list(islice(values, limits.tags + 1))
+    if len(given) > limits.tags:
+        raise LimitExceededError("tags", len(given), limits.tags)
+    texts = (prepare_text(tag, "a tag", "name_chars", limits.name_chars) for tag in given)
+    return tuple(dict.fromkeys(texts))
 
 
 def prepare_fields(given: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
@@ -81,6 +82,8 @@ def prepare_fields(given: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
             made[name] = None
         else:
             made[name] = prepare_text(value, name, "title_chars", limits.title_chars)
+    if made.get("embedding_model") is not None and made.get("embedding") is None:
+        raise InvalidValueError("embedding_model names the model of an embedding; give both")
     return made
 
 

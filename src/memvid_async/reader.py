@@ -123,9 +123,7 @@ class Reader:
                     if Content(data) != content:
                         raise CorruptFileError(segment.offset, "content does not match its digest")
                     return data
-        raise ContentNotFoundError(
-            f"content {content.digest.hex()} is not in this file; it was erased, or is another's"
-        )
+        raise _not_here(content)
 
     def part(self, view: View, content: Content, index: int) -> bytes:
         """The bytes of a part of a content that is in parts.
@@ -134,7 +132,14 @@ class Reader:
         """
         assert content.stored is not None
         sequence = content.stored.parts[index]
-        return self.data(view, self.content(sequence, view.end))
+        if sequence <= view.state.last_sequence:
+            segment, row = self._row(sequence, view.end)
+            if row[0] == STORED:
+                held, data = _held(segment, row, sequence)
+                if Content(data) != held:
+                    raise CorruptFileError(segment.offset, "content does not match its digest")
+                return data.encode() if isinstance(data, str) else data
+        raise _not_here(content)
 
     # Segments.
 
@@ -273,6 +278,34 @@ class Reader:
             return read_content_field(field, lambda number: self.content(number, view.end))
         except (ValueError, TypeError, IndexError) as error:
             raise CorruptFileError(offset, f"there is no frame: {error}") from None
+
+    def frame_content_of(self, view: View, sequence: int) -> Content | None:
+        """The content of the frame event with this sequence; None when it was erased.
+
+        :raises InvalidValueError: when there is no such event.
+        """
+        if not 0 < sequence <= view.state.last_sequence:
+            raise InvalidValueError(f"event {sequence} is not in this file")
+        segment, row = self._row(sequence, view.end)
+        if row[0] in (ERASED, FRAME_ERASED):
+            return None
+        if row[0] not in HOLDERS:
+            raise InvalidValueError(f"event {sequence} holds no frame of this file")
+        return self.frame_content(view, segment.offset, sequence)
+
+    def session_number(self, view: View, action: Action) -> int:
+        """The number of the session that an action is in.
+
+        :raises InvalidValueError: when it is in no session of this file (any more).
+        """
+        number = 0
+        if 0 < action.sequence <= view.state.last_sequence:
+            segment = self._segment_with(action.sequence, view.end)
+            if segment.kind == SegmentKind.EVENTS:
+                number = decode_rows(segment.payload)[1]
+        if number not in view.state.sessions:
+            raise InvalidValueError("the action is in no session of this file (any more)")
+        return number
 
     def saved_pages(self) -> tuple[int, int, list[tuple[int, bytes]]]:
         """The last saved search index: its offset (0: none), how many pages there are, and the
@@ -425,13 +458,7 @@ class Reader:
 
         :raises InvalidValueError: when the action has none, or is in no session of this file.
         """
-        segment, number = None, 0
-        if action.sequence <= view.state.last_sequence:
-            segment = self._segment_with(action.sequence, view.end)
-            if segment.kind == SegmentKind.EVENTS:
-                number = decode_rows(segment.payload)[1]
-        if segment is None or number not in view.state.sessions:
-            raise InvalidValueError("the action is in no session of this file (any more)")
+        number = self.session_number(view, action)
         asks: dict[int, tuple[Action, StoredMessages | None]] = {}
         for event in self.session_events(view, number)[0]:
             payload = event.payload
@@ -454,7 +481,14 @@ class Reader:
             # Only a recovery leaves a reference to what is gone.
             raise ContentNotFoundError("an earlier ask that held some of them is gone") from None
         except (ValueError, TypeError) as error:
-            raise CorruptFileError(segment.offset, f"messages refer wrongly: {error}") from None
+            at = self._segment_with(action.sequence, view.end).offset
+            raise CorruptFileError(at, f"messages refer wrongly: {error}") from None
+
+
+def _not_here(content: Content) -> ContentNotFoundError:
+    return ContentNotFoundError(
+        f"content {content.digest.hex()} is not in this file; it was erased, or is another's"
+    )
 
 
 def _held(segment: Segment, row: list[Any], sequence: int) -> tuple[Content, str | bytes]:

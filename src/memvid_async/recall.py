@@ -12,7 +12,7 @@ from attrs import frozen
 
 from .config import Limits
 from .errors import FrameNotFoundError, MemvidAsyncError
-from .frames import FindResult, Frame, Hit, Retrieval
+from .frames import Context, ContextItem, FindResult, Frame, Hit, Retrieval
 from .intake import Intake
 from .journal import Journal
 from .memory import SHARED, FoldedMemory, Lineage
@@ -50,6 +50,16 @@ class Searched:
     result: FindResult
     retrieval: Retrieval
     texts: tuple[str, ...] = ()
+
+    @property
+    def context(self) -> Context:
+        """The bodies that were found, as a model is given them; where they were asked for."""
+        return Context(
+            tuple(
+                ContextItem(hit.frame_id, hit.score, text)
+                for hit, text in zip(self.result.hits, self.texts, strict=True)
+            )
+        )
 
 
 class Recall:

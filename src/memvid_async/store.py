@@ -16,7 +16,7 @@ from attrs import evolve, frozen
 
 from .compaction import CompactReport
 from .config import RecordingConfig, StoreConfig
-from .content import Content
+from .contents import ContentReader
 from .errors import (
     InvalidValueError,
     MemvidAsyncError,
@@ -24,7 +24,7 @@ from .errors import (
     StoreClosedError,
     StoreFailedError,
 )
-from .events import Action, ActionKind, Event, Session, SessionSummary
+from .events import Action, Event, Session, SessionSummary
 from .follower import Follower
 from .frame_store import FrameStore
 from .intake import Intake
@@ -48,7 +48,6 @@ from .recorder import ActionRecorder, SessionRecorder
 from .replay.api import Replays
 from .storage import FileStorage
 from .subscription import Subscription
-from .values import decode_value
 from .verify import Verifier, VerifyReport
 from .views import StoreView
 from .worker import Job, Worker, check_process
@@ -83,7 +82,7 @@ class StoreStatistics:
     subscriber_count: int
 
 
-class Store(FrameStore, Replays, ActionRecorder[Action | None]):
+class Store(FrameStore, ContentReader, Replays, ActionRecorder[Action | None]):
     """An open file of recorded sessions. Made by :func:`open_store`.
 
     Its ``record_…`` methods record into the session whose block the calling task is in, else into
@@ -338,36 +337,7 @@ class Store(FrameStore, Replays, ActionRecorder[Action | None]):
         """
         await self._intake.submit(DeleteSession(prepare_session_id(session_id)))
 
-    # Content.
-
-    async def read_content(self, content: Content) -> bytes:
-        """The bytes of an action's input or output; text as UTF-8.
-
-        :raises ContentNotFoundError: when the content is not in this file.
-        :raises CorruptFileError: when it is damaged.
-        """
-        if not isinstance(content, Content):
-            raise InvalidValueError(f"content must be a Content, not {type(content).__name__}")
-        return await self._read(Reader.data, content)
-
-    async def read_arguments(self, action: Action) -> Any:
-        """The arguments of a tool call, decoded.
-
-        :raises InvalidValueError: when the action is no tool call.
-        :raises ContentNotFoundError, CorruptFileError: as for :meth:`read_content`.
-        """
-        if _action(action).kind is not ActionKind.TOOL_CALL or action.input is None:
-            raise InvalidValueError(f"a {action.kind} has no arguments")
-        return decode_value(await self.read_content(action.input))
-
-    async def read_messages(self, action: Action) -> list[Any]:
-        """The messages of an ask, whole, as they were given; empty when there were none.
-
-        :raises ContentNotFoundError, CorruptFileError: as for :meth:`read_content`.
-        """
-        if not getattr(_action(action).details, "message_count", 0):
-            return []
-        return await self._read(Reader.messages, action)
+    # Reading.
 
     async def _fresh_view(self) -> View:
         """What is readable now; buffered events are written first, so that own writes are seen."""
@@ -563,12 +533,6 @@ class Store(FrameStore, Replays, ActionRecorder[Action | None]):
             tail_bytes=log.tail_bytes,
             subscriber_count=log.readers,
         )
-
-
-def _action(value: object) -> Action:
-    if not isinstance(value, Action):
-        raise InvalidValueError(f"action must be an Action, not {type(value).__name__}")
-    return value
 
 
 def _progress(value: object) -> None:

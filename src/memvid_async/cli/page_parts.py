@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 from ..replay.lcs import align
-from ..replay.textdiff import content_text
+from ..replay.textdiff import content_text, spoken_text
 from .documents import Document
 from .text import format_size, format_time, printable, shorten
 
@@ -32,7 +32,7 @@ def shown(text: str, *, one_line: bool = False) -> str:
 def block(text: str, size: int | None = None) -> str:
     """A text, folded when it is long. ``size``: of all of it in bytes, when the text is cut."""
     cut = len(text) > SHOWN_CHARS
-    text = text[:SHOWN_CHARS]
+    text = text[:SHOWN_CHARS].replace("\r\n", "\n")
     note = ""
     if cut:
         whole = "" if size is None else f" of {format_size(size)}"
@@ -193,17 +193,8 @@ def checkpoint_article(action: Document, checkpoint: Document, *, anchor: str = 
 
 def _calls(response: str) -> str:
     """A response that calls tools, as what it says and a line a call; else nothing."""
-    if not response.startswith("{") or len(response) > SHOWN_CHARS:
-        return ""
-    try:
-        spoken = json.loads(response)
-        calls = [call["function"] for call in spoken["tool_calls"]]
-        lines = [f"\N{RIGHTWARDS ARROW} {call['name']} {call['arguments']}" for call in calls]
-        said = spoken.get("content") or ""
-        text = "\n".join([said, *lines] if said else lines)
-    except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
-        return ""
-    return block(text) + aside("as it was", block(content_text(response)))
+    text = spoken_text(response)
+    return "" if text is None else block(text) + aside("as it was", block(content_text(response)))
 
 
 def _message(message: Any) -> str:

@@ -35,7 +35,7 @@ FrameEvent = FramePut | FrameUpdated | FrameDeleted | FrameErased | MemoryConfig
 
 def content_field(content: Content) -> str | bytes | int | list[Any]:
     """Content as a row holds it: itself, the sequence of its event, or ``[digest, size, sequence,
-    …]`` when it is in parts."""
+    …]`` when it is in parts; a frame's row never holds the sequence alone."""
     stored = content.stored
     if stored is None:
         return content.data  # type: ignore[return-value]
@@ -44,12 +44,13 @@ def content_field(content: Content) -> str | bytes | int | list[Any]:
     return stored.sequence
 
 
-def _frame_content(content: Content) -> str | bytes | list[Any]:
-    # The memory's hash covers the digest: a fold must not have to look the content up.
+def _frame_content_field(content: Content) -> str | bytes | list[Any]:
+    """Content as the row of a frame holds it: the digest is in the row, as the memory's hash is
+    folded without reading what the row refers to."""
     stored = content.stored
     if stored is None:
         return content.data  # type: ignore[return-value]
-    return [stored.digest, stored.size, *(stored.parts or [stored.sequence])]
+    return [stored.digest, stored.size, *(stored.parts or (stored.sequence,))]
 
 
 def read_content_field(value: Any, content: ReadContent) -> Content:
@@ -63,17 +64,9 @@ def read_content_field(value: Any, content: ReadContent) -> Content:
         digest, size, *parts = value
         if not all(map(is_count, (size, *parts))):
             raise TypeError("content in parts has a bad size or part")
-        first = content(parts[0])
-        return Content(
-            None,
-            StoredContent(
-                read_bytes(digest, 32),
-                size,
-                first.preview,
-                parts[0],
-                tuple(parts) if len(parts) > 1 else (),
-            ),
-        )
+        first, several = content(parts[0]), tuple(parts) if len(parts) > 1 else ()
+        stored = StoredContent(read_bytes(digest, 32), size, first.preview, parts[0], several)
+        return Content(None, stored)
     if not is_count(value):
         raise TypeError("content is neither data nor a sequence")
     return content(value)
@@ -111,7 +104,7 @@ def _field(name: str, value: Any) -> Any:
     if value is None:
         return None
     if name == "content":
-        return _frame_content(value)
+        return _frame_content_field(value)
     if name == "metadata":
         return cbor2.dumps(dict(value)) if value else None
     return (list(value) or None) if name == "tags" else value
@@ -151,6 +144,8 @@ def _named(mask: int) -> list[str]:
 
 def _read_field(name: str, value: Any, content: ReadContent) -> Any:
     if name == "content":
+        if is_count(value):
+            raise TypeError("content has no digest")
         return read_content_field(value, content)
     if name == "tags":
         return tuple(_typed(tag, str) for tag in _typed(value or [], list))

@@ -19,7 +19,6 @@ from .compare import (
     Comparison,
     build_comparison,
     find_differences,
-    is_equal_pair,
     match,
     read_side,
 )
@@ -62,14 +61,13 @@ class Replays:
         """
         a = await self._read(read_side, prepare_session_id(session_a))
         b = await self._read(read_side, prepare_session_id(session_b))
-        pairs = await to_thread.run_sync(match, a, b)
+        pairs, unequal = await to_thread.run_sync(match, a, b)
         changed = []
-        for i, j in pairs:
-            if not is_equal_pair(a, i, b, j):
-                differences = await self._read(find_differences, a, i, b, j)
-                actions = a.recording.actions[i], b.recording.actions[j]
-                changed.append(ChangedAction(*actions, differences))
-        return build_comparison(a, b, pairs, changed)
+        for i, j in unequal:
+            differences = await self._read(find_differences, a, i, b, j)
+            actions = a.recording.actions[i], b.recording.actions[j]
+            changed.append(ChangedAction(*actions, differences))
+        return await to_thread.run_sync(build_comparison, a, b, pairs, changed)
 
     def serve(
         self: Source, session_id: UUID | None, *, missing: Literal["raise", "run"] = "raise"

@@ -18,7 +18,7 @@ from ..reader import Reader, View
 from .callables import Model, call_model
 from .content import without_call_ids
 from .recording import Recording, load_recording, read_text
-from .textdiff import content_text, text_diff
+from .textdiff import content_text, response_diff
 from .verdicts import Verdict
 
 Read = Callable[..., Awaitable[Any]]
@@ -150,8 +150,9 @@ async def _audit(
 
 
 def _compare(recorded: str | bytes, answer: str | bytes) -> tuple[bool, str]:
-    a, b = (content_text(without_call_ids(data)) for data in (recorded, answer))
-    return (True, "") if a == b else (False, text_diff(a, b))
+    a, b = without_call_ids(recorded), without_call_ids(answer)
+    same = content_text(a) == content_text(b)
+    return same, "" if same else response_diff(a, b)
 
 
 def _sum_up(model: str, answers: list[AuditAnswer]) -> ModelAudit:

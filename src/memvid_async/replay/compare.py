@@ -15,7 +15,7 @@ from ..reader import Reader, View
 from .content import INPUT_NAMES, OUTPUT_NAMES, drop_call_ids, own_metadata, without_call_ids
 from .lcs import Pairs, align
 from .recording import Facts, Recording, load_recording, read_arguments, read_text
-from .textdiff import content_text, plain_text, text_diff
+from .textdiff import content_text, plain_text, response_diff, text_diff
 from .verdicts import Difference
 
 
@@ -75,13 +75,14 @@ def read_side(reader: Reader, view: View, session_id: UUID) -> Side:
     )
 
 
-def match(a: Side, b: Side) -> Pairs:
-    """Which actions belong together: equal ones first, then in each gap those with the same kind
-    and input, then with the same output, then of the same kind."""
-    levels = [
-        [list(map(key, side.recording.actions, side.facts)) for side in (a, b)] for key in _KEYS
-    ]
-    return _fill(levels, 0, (0, len(a.facts)), (0, len(b.facts)))
+def match(a: Side, b: Side) -> tuple[Pairs, Pairs]:
+    """Which actions belong together, and which of those pairs are not equal.
+
+    Equal ones are found first, then in each gap those with the same kind and input, then with the
+    same output, then of the same kind.
+    """
+    pairs = _fill(a, b, 0, (0, len(a.facts)), (0, len(b.facts)))
+    return pairs, [(i, j) for i, j in pairs if not _is_equal(a, i, b, j)]
 
 
 def _whole(_action: Action, facts: Facts) -> Hashable:
@@ -104,25 +105,26 @@ def _sort(action: Action, facts: Facts) -> tuple[Hashable, ...]:
 _KEYS: tuple[Callable[[Action, Facts], Hashable], ...] = (_whole, _asked, _answered, _sort)
 
 
-def _fill(
-    levels: list[list[list[Hashable]]], level: int, in_a: tuple[int, int], in_b: tuple[int, int]
-) -> Pairs:
+def _fill(a: Side, b: Side, level: int, in_a: tuple[int, int], in_b: tuple[int, int]) -> Pairs:
     """The pairs of a gap, by the first key and, between what it pairs, by those after it."""
-    if level == len(levels) or in_a[0] == in_a[1] or in_b[0] == in_b[1]:
+    if level == len(_KEYS) or in_a[0] == in_a[1] or in_b[0] == in_b[1]:
         return []
-    keys_a, keys_b = levels[level]
-    found = align(keys_a[slice(*in_a)], keys_b[slice(*in_b)])
+    keys = [
+        list(map(_KEYS[level], side.recording.actions[slice(*part)], side.facts[slice(*part)]))
+        for side, part in ((a, in_a), (b, in_b))
+    ]
     pairs: Pairs = []
     done_a, done_b = in_a[0], in_b[0]
-    for i, j in [(i + in_a[0], j + in_b[0]) for i, j in found] + [(in_a[1], in_b[1])]:
-        pairs += _fill(levels, level + 1, (done_a, i), (done_b, j))
+    found = [(i + in_a[0], j + in_b[0]) for i, j in align(*keys)]
+    for i, j in [*found, (in_a[1], in_b[1])]:
+        pairs += _fill(a, b, level + 1, (done_a, i), (done_b, j))
         if i < in_a[1]:
             pairs.append((i, j))
         done_a, done_b = i + 1, j + 1
     return pairs
 
 
-def is_equal_pair(a: Side, i: int, b: Side, j: int) -> bool:
+def _is_equal(a: Side, i: int, b: Side, j: int) -> bool:
     """Whether two actions have the same content."""
     return a.facts[i] == b.facts[j] and a.messages[i] == b.messages[j]
 
@@ -131,7 +133,7 @@ def build_comparison(
     a: Side, b: Side, pairs: Pairs, changed: Sequence[ChangedAction]
 ) -> Comparison:
     """Put the answer together; ``changed`` has one item for each pair that is not equal."""
-    equal = [(i, j) for i, j in pairs if is_equal_pair(a, i, b, j)]
+    equal = [(i, j) for i, j in pairs if _is_equal(a, i, b, j)]
     prefix = 0
     while prefix < len(equal) and equal[prefix] == (prefix, prefix):
         prefix += 1
@@ -157,20 +159,19 @@ def find_differences(
     found = []
     for name in {**facts_a, **facts_b}:
         if facts_a.get(name) != facts_b.get(name):
-            value_a, text_a = _value(reader, view, a, i, name)
-            value_b, text_b = _value(reader, view, b, j, name)
-            found.append(Difference(name, value_a, value_b, text_diff(text_a, text_b)))
+            value_a, shown_a = _value(reader, view, a, i, name)
+            value_b, shown_b = _value(reader, view, b, j, name)
+            diff = response_diff if name == "response" else text_diff
+            found.append(Difference(name, value_a, value_b, diff(shown_a, shown_b)))
     if a.messages[i] != b.messages[j]:
-        (count_a, text_a), (count_b, text_b) = (
-            _messages(reader, view, a, i),
-            _messages(reader, view, b, j),
-        )
+        count_a, text_a = _messages(reader, view, a, i)
+        count_b, text_b = _messages(reader, view, b, j)
         found.append(Difference("messages", count_a, count_b, text_diff(text_a, text_b)))
     return tuple(found)
 
 
-def _value(reader: Reader, view: View, side: Side, place: int, name: str) -> tuple[Any, str]:
-    """A field of an action, and its text."""
+def _value(reader: Reader, view: View, side: Side, place: int, name: str) -> tuple[Any, Any]:
+    """A field of an action, and its text; of a response, what was recorded."""
     action = side.recording.actions[place]
     if name == INPUT_NAMES.get(action.kind, "input"):
         return action.input, _text(reader, view, action, action.input, name)
@@ -180,14 +181,18 @@ def _value(reader: Reader, view: View, side: Side, place: int, name: str) -> tup
     return value, value if isinstance(value, str) else plain_text(value)
 
 
-def _text(reader: Reader, view: View, action: Action, content: Content | None, name: str) -> str:
+def _text(
+    reader: Reader, view: View, action: Action, content: Content | None, name: str
+) -> str | bytes | None:
     try:
         if name == "arguments":
             return plain_text(read_arguments(reader, view, action))
         data = read_text(reader, view, content)
     except ContentNotFoundError:
         return "(erased)"
-    return content_text(without_call_ids(data) if name == "response" and data else data)
+    if name == "response":
+        return without_call_ids(data) if data else data
+    return content_text(data)
 
 
 def _messages(reader: Reader, view: View, side: Side, place: int) -> tuple[int, str]:

@@ -20,6 +20,7 @@ from typing import Any, Self
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
+from anyio import to_thread
 from attrs import frozen
 
 from ..content import content_digest
@@ -85,8 +86,7 @@ class ServedSession:
     async def __aenter__(self) -> Self:
         if self._source_id is not None:
             side: Side = await self._read(read_side, self._source_id)
-            entries = map(_entry, side.recording.actions, side.facts, side.messages)
-            self._lanes = Lanes(filter(None, entries), ahead=self._run_missing)
+            self._lanes = await to_thread.run_sync(_make_lanes, side, self._run_missing)
             self._side = side
         if self._run_missing:
             note = {} if self._source_id is None else {"served_from": str(self._source_id)}
@@ -328,7 +328,9 @@ class ServedSession:
     async def _answer(self, entry: Entry) -> str | bytes | None:
         """What was recorded, or the error that was; it is noted where a new session is kept."""
         action = entry.action
-        output: str | bytes | None = await self._read(read_text, action.output)
+        output = None if action.output is None else action.output.data
+        if action.output is not None and output is None:
+            output = await self._read(read_text, action.output)
         if self._recorder is not None:
             await self._record_again(action, output)
         if action.error is not None:
@@ -404,6 +406,11 @@ class ServedSession:
                 messages=await self._read(_read_messages, recording, action),
                 **options,
             )
+
+
+def _make_lanes(side: Side, ahead: bool) -> Lanes:  # noqa: FBT001 - called in a thread
+    entries = map(_entry, side.recording.actions, side.facts, side.messages)
+    return Lanes(filter(None, entries), ahead=ahead)
 
 
 def _entry(action: Action, facts: Mapping[str, Hashable], messages: bytes | None) -> Entry | None:

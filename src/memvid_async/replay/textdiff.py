@@ -50,6 +50,28 @@ def content_text(data: str | bytes | None) -> str:
     return data
 
 
+def spoken_text(response: str | bytes | None) -> str | None:
+    """What a response in the OpenAI format says, and a line for each tool that it calls; None for
+    a response of another form."""
+    if not isinstance(response, str) or not response.startswith("{") or len(response) > TEXT_CHARS:
+        return None
+    try:
+        spoken = json.loads(response)
+        calls = [call["function"] for call in spoken["tool_calls"]]
+        lines = [f"\N{RIGHTWARDS ARROW} {call['name']} {call['arguments']}" for call in calls]
+        return "\n".join([spoken["content"], *lines] if spoken.get("content") else lines)
+    except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
+        return None
+
+
+def response_diff(a: str | bytes | None, b: str | bytes | None) -> str:
+    """As :func:`text_diff`, of two responses: of what they say, where that differs."""
+    said = [spoken_text(data) or content_text(data) for data in (a, b)]
+    if said[0] == said[1]:
+        said = [content_text(data) for data in (a, b)]
+    return text_diff(*said)
+
+
 def text_diff(a: str, b: str) -> str:
     """The lines of both, ``-`` before those of a alone, ``+`` before those of b alone; of what
     they share, the lines next to a difference."""

@@ -10,9 +10,12 @@ For whoever plugs it in:
   indexed). Bytes without a text media type have the text "".
 - :meth:`~MemoryIndex.dump` gives the pages that changed, :meth:`~MemoryIndex.load` takes pages.
   The bytes depend on when it was dumped, so dump where the log says, not when the clock does.
+- :meth:`~MemoryIndex.purge` before the dump that must hold nothing of what was deleted.
 - Any exception of a write, and :class:`DamagedIndexError` anywhere, means: throw the index away
   and fold it again from the events.
-- One thread at a time; :meth:`~MemoryIndex.interrupt` from any thread.
+- One thread at a time; :meth:`~MemoryIndex.interrupt` from any thread stops a find.
+- :func:`~.vectors.check_vector` and :meth:`~MemoryIndex.check_embedding` are for deciding, before
+  an event is made of an embedding.
 """
 
 from __future__ import annotations
@@ -31,15 +34,17 @@ from .filters import HAS_METADATA, Conditions, conditions, encode_metadata, has_
 from .fusion import fuse, in_order
 from .pages import Dump, SavedPages, assemble, open_image
 from .query import Query, parse, spaced
-from .ranking import FEW_ROWS, WEIGHTS, tries
 from .rows import Filters, Found, FrameRow, Mode
 from .schema import check, connect, create
 from .snippets import Snippets
 from .vectors import ExactVectors, check_vector
+from .words import best_by_words
 
 # Up to so many vectors are searched exactly; above, by a graph where the extra ``ann`` is there.
 EXACT_MOST = 100_000
 _VECTORS_AT_ONCE = 4096
+# A find looks this often, in steps of SQLite's machine, whether it is to stop: about every 10 ms.
+_STEPS = 50_000
 # How many of each part a hybrid find looks at, at least.
 _CANDIDATES = 100
 
@@ -48,8 +53,6 @@ _COLUMNS = (
     "size, embedding, embedding_model"
 )
 
-
-_SCORE = f"CAST(bm25(words, {', '.join(map(str, WEIGHTS))}) * 1e6 - 0.5 AS INTEGER)"
 
 ReadText = Callable[[int, int, str | None], str]
 
@@ -76,11 +79,14 @@ class MemoryIndex:
         self._saved = SavedPages()
         self._snippets = Snippets(language)
         self._guard = threading.Lock()
-        self._finding = self._stopped = False
+        self._finding = False
+        self._stop = threading.Event()
         self._start(create(language))
 
     def _start(self, database: sqlite3.Connection) -> None:
         self._database = database
+        # Not SQLite's own interrupt: while FTS5 keeps a page open, that would reach the next write.
+        database.set_progress_handler(self._stop.is_set, _STEPS)
         database.create_function(HAS_METADATA, 2, has_metadata, deterministic=True)
         (self.count,) = database.execute("SELECT count(*) FROM frames").fetchone()
         (self.through,) = database.execute("SELECT through FROM progress").fetchone()
@@ -317,79 +323,30 @@ class MemoryIndex:
         """Stop the find that runs now, if one does. From any thread."""
         with self._guard:
             if self._finding:
-                self._stopped = True
-                self._database.interrupt()
+                self._stop.set()
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
-        # An interrupt that meets a write would roll it back, so it reaches finds only.
         self._finding = True
         try:
             yield
         except (sqlite3.DatabaseError, ValueError, TypeError) as error:
-            if self._stopped:
-                raise InterruptedFindError from None
-            raise DamagedIndexError(str(error)) from error
+            if not self._stop.is_set():
+                raise DamagedIndexError(str(error)) from error
         finally:
             with self._guard:
-                self._finding = self._stopped = False
+                self._finding = False
+                stopped = self._stop.is_set()
+                self._stop.clear()
+        if stopped:
+            raise InterruptedFindError
 
     def _parse(self, query: str) -> Query:
         return parse(query, english=self.language == "english")
 
     def _lexical(self, text: str, top_k: int, chosen: Conditions) -> dict[int, float]:
-        query = self._parse(text)
-        if query.match is None:
-            return {}
-        if query.required or len(query.words) == 1:
-            best = self._best(query.match, top_k, chosen)
-        else:
-            best = self._best_of_words(query, query.match, top_k, chosen)
-        return {frame_id: -score / 1e6 for score, frame_id in best}
-
-    def _best_of_words(
-        self, query: Query, match: str, top_k: int, chosen: Conditions
-    ) -> list[tuple[int, int]]:
-        """The best rows, without scoring most of those that match where that can be done."""
-        scored = self._scored(match, chosen, "")
-        begin = scored.fetchmany(FEW_ROWS)
-        if len(begin) < FEW_ROWS:
-            return sorted(begin)[:top_k]
-        counted = sorted((self._count_of(word), at, word) for at, word in enumerate(query.words))
-        counts, _, words = zip(*counted, strict=True)
-        if sum(counts) < 8 * FEW_ROWS:
-            return sorted([*begin, *scored])[:top_k]
-        scored.close()
-        for few, bound in tries(counts, self.count, top_k):
-            found = sorted(
-                row
-                for part in query.parted(words[:few], words[few:])
-                for row in self._best(part, top_k, chosen)
-            )
-            if len(found) >= top_k and -found[top_k - 1][0] > bound * 1e6 + 1:
-                return found[:top_k]
-        return self._best(match, top_k, chosen)
-
-    def _count_of(self, term: str) -> int:
-        (count,) = self._database.execute(
-            "SELECT count(*) FROM words WHERE words MATCH ?", (term,)
-        ).fetchone()
-        return int(count)
-
-    def _best(self, match: str, top_k: int, chosen: Conditions) -> list[tuple[int, int]]:
-        return self._scored(match, chosen, "ORDER BY score, words.rowid LIMIT ?", top_k).fetchall()
-
-    def _scored(self, match: str, chosen: Conditions, rest: str, *more: int) -> sqlite3.Cursor:
-        """Rows of the negated score in millionths, and the id; so the least is the best."""
-        if self._stopped:
-            # It came between two statements, where SQLite forgets it.
-            raise InterruptedFindError
-        wanted, given = chosen
-        joined = "JOIN frames ON frames.id = words.rowid " if wanted else ""
-        return self._database.execute(
-            f"SELECT {_SCORE} AS score, words.rowid FROM words {joined}"  # noqa: S608 - only conditions written here; values are parameters
-            f"WHERE {' AND '.join(['words MATCH ?', *wanted])} {rest}",
-            (match, *given, *more),
+        return best_by_words(
+            self._database, self._parse(text), total=self.count, top_k=top_k, chosen=chosen
         )
 
     def _semantic(self, vector: bytes, top_k: int, chosen: Conditions) -> dict[int, float]:
@@ -488,5 +445,8 @@ def _searchable(row: FrameRow, text: str) -> tuple[str | None, ...]:
 
 def _frame_row(found: tuple[Any, ...]) -> FrameRow:
     tags = tuple(json.loads(found[8])) if found[8] else ()
-    values: list[Any] = [*found[:8], tags, decode_value(found[9]), *found[10:]]
+    metadata = decode_value(found[9])
+    if not isinstance(metadata, dict) or not all(isinstance(tag, str) for tag in tags):
+        raise ValueError("metadata that is no map, or a tag that is no text")
+    values: list[Any] = [*found[:8], tags, metadata, *found[10:]]
     return FrameRow(*values)

@@ -80,12 +80,7 @@ class FileStorage:
         self._descriptor = descriptor
         self._read_only = read_only
         self._locked = False
-        # Where Linux has the names of open files, kept open: it halves what a look costs.
-        self._number, self._names = str(descriptor), -1
-        if sys.platform == "linux":
-            with suppress(OSError):
-                flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-                self._names = os.open("/proc/self/fd", flags)
+        self._link = f"/proc/self/fd/{descriptor}"
         self._find_name()
         _OPEN.add(self)
 
@@ -93,14 +88,14 @@ class FileStorage:
         # Linux names an open file by where it is now, " (deleted)" behind it once it is replaced:
         # the one way to tell without a look at its times (see size).
         self._name: str | None = None
-        if self._names >= 0:
+        if sys.platform == "linux":
             with suppress(OSError):
                 name = self._current_name()
                 # Replaced before it was looked at, its name would never change again.
                 self._name = name if self._is_at_path() else None
 
     def _current_name(self) -> str:
-        return os.readlink(self._number, dir_fd=self._names)
+        return os.readlink(self._link)  # noqa: PTH115 - a Path costs four times as much
 
     @classmethod
     def open(cls, path: Path, *, read_only: bool = False, create: bool = True) -> FileStorage:
@@ -297,8 +292,5 @@ class FileStorage:
             with suppress(StoreFailedError):
                 self.unlock()
             descriptor, self._descriptor = self._descriptor, -1
-            names, self._names, self._name = self._names, -1, None
-            if names >= 0:
-                os.close(names)
             with _Mapped("closing the file"):
                 os.close(descriptor)
