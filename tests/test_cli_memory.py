@@ -406,10 +406,8 @@ def test_show_tells_of_a_fork(filled):
     assert f"forked   from session {parent} after" in run("show", filled, child).stdout
     assert read("show", filled, child)["fork"]["parent_id"] == parent
     assert read("sessions", filled)[-1]["fork"]["parent_id"] == parent
-    events = [
-        json.loads(line) for line in run("tail", filled, "-n", 2, "--json").stdout.splitlines()
-    ]
-    assert events[0]["payload"]["fork"]["parent_id"] == parent
+    started = next(e for e in rows("tail", filled, "-n", 9) if e["session_id"] == child)
+    assert started["payload"]["fork"]["parent_id"] == parent
 
 
 async def record_evil(path):

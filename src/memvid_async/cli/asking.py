@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import click
 from attrs import frozen
@@ -278,19 +280,24 @@ async def _get(
     async with open_store(file, read_only=True) as store:
         place = await at_moment(store, at_sequence, at_time)
         frame = await place.get(frame_id)
-        data = await store.read_content(frame.content)
-    if as_json:
-        document = documents.frame_document(frame, data)
-        click.echo(documents.dump(document, indent=2))
-    elif output is not None:
-        _write(Path(output), data)
-    elif sys.stdout.isatty():
-        click.echo(printable(data.decode(errors="backslashreplace")))
-    else:
-        sys.stdout.buffer.write(data)
+        if output is None and (as_json or sys.stdout.isatty()):
+            data = await store.read_content(frame.content)
+            if as_json:
+                document = documents.frame_document(frame, data)
+                click.echo(documents.dump(document, indent=2))
+            else:
+                click.echo(printable(data.decode(errors="backslashreplace")))
+            return FINE
+        with _target(output) as target:
+            async for piece in store.stream_content(frame.content):
+                target.write(piece)
     return FINE
 
 
-def _write(path: Path, data: bytes) -> None:
-    with path.open("xb") as target:
-        target.write(data)
+@contextmanager
+def _target(output: str | None) -> Iterator[IO[bytes]]:
+    if output is None:
+        yield sys.stdout.buffer
+        return
+    with Path(output).open("xb") as target:
+        yield target
