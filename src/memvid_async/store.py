@@ -400,6 +400,8 @@ class Store(FrameStore, ContentReader, Replays, ActionRecorder[Action | None]):
                 "say one moment: sequence, time_ns, or session_id (with a checkpoint_id or not)"
             )
         view, number = await self._fresh_view(), 0
+        if checkpoint_id is not None:
+            prepare_count(checkpoint_id, "a checkpoint id")
         if session_id is not None:
             number, moment = await self._reads.run(
                 session_moment, view, prepare_session_id(session_id), checkpoint_id
