@@ -8,11 +8,24 @@ import tempfile
 import time
 from pathlib import Path
 
-from . import buffered, durable, frames, harness, machine, memory, opening, reading, report, size
+from . import (
+    buffered,
+    durable,
+    frames,
+    harness,
+    locking,
+    machine,
+    memory,
+    opening,
+    reading,
+    report,
+    size,
+)
 
 BENCHMARKS = {
     "durable": durable.run,
     "buffered": buffered.run,
+    "locking": locking.run,
     "size": size.run,
     "memory": memory.run,
     "opening": opening.run,

@@ -10,7 +10,7 @@ from memvid_async.model import commands
 from memvid_async.storage import MemoryStorage
 
 from .mutate import join, split
-from .target import ask, config, record, small_tables, start
+from .target import ask, change, config, record, small_tables, start
 
 CORPUS = Path(__file__).parent / "corpus"
 
@@ -54,8 +54,31 @@ def seeds() -> dict[str, bytes]:
         found["compacted"] = bytes(journal.view.reader.storage.read(0, journal.view.end))
         begin, parts = split(found["small"])
         found["newer"] = join(begin, [*parts, (9, parts[-1][1] + 1, b"\xa0")])
+        found["memory"] = memory()
         found["torn"] = found["small"][:-7] + b"\xff\xff"
         return found
+
+
+def memory() -> bytes:
+    """A file of frames: put, changed and deleted; in a session, in a fork of it, and in none."""
+    storage = MemoryStorage()
+    journal = Journal.open(storage, config())
+    vector = {"embedding": [1.0, 0.5], "embedding_model": "m"}
+    full = {"content": "a topic", "title": "t", "uri": "u:1", "tags": ["a"], "metadata": {"k": 1}}
+    journal.commit([change(None, ActionKind.PUT, {**full, **vector})])
+    journal.commit([start(1, ambient=True)])
+    journal.commit([change(None, ActionKind.PUT_MANY, "words " * 300, {"content": b"raw"})])
+    journal.commit(
+        [
+            change(None, ActionKind.UPDATE, frame_id=1, title="other", tags=("b", "c")),
+            change(None, ActionKind.UPDATE, frame_id=2, media_type="text/plain"),
+            change(None, ActionKind.DELETE, frame_id=3),
+            record(None, ActionKind.FIND, input="topic", frames=(1, 2), detail=("lexical", 2)),
+            ask(None, "topic?", "yes"),
+        ]
+    )
+    storage.truncate(journal.view.end)
+    return bytes(storage.data)
 
 
 def main() -> None:

@@ -93,11 +93,11 @@ def mutated(data: bytes, mutate: Mutate, seed: int, most: int) -> bytes:
             near = [sequence + 1, max(0, sequence - 1), 0, 2**40, _MOST_SEQUENCE]
             parts[at] = (chance.choice((kind, 1, 2, 3, 4, 5, 6)), chance.choice(near), payload)
     if chance.random() < 0.7:
-        parts = _in_sequence(parts)
+        parts = in_sequence(parts)
     return join(start, parts)[:most]
 
 
-def _in_sequence(parts: Parts) -> Parts:
+def in_sequence(parts: Parts) -> Parts:
     """The same segments with the sequences that they should have."""
     found, sequence = [], 1
     for kind, _, payload in parts:
@@ -111,7 +111,7 @@ def _count(kind: int, payload: bytes) -> int:
         value = cbor2.loads(payload)
         if kind == SegmentKind.EVENTS:
             return 1 if isinstance(value[2], int) else len(value) - 2
-        return min(2**20, int(sum(value[1::2]))) if kind == SegmentKind.STUBS else 0
+        return min(2**16, int(sum(value[1::2]))) if kind == SegmentKind.STUBS else 0
     except Exception:  # noqa: BLE001 - it is damaged on purpose
         return 1 if kind == SegmentKind.EVENTS else 0
 

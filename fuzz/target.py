@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from itertools import count
 from typing import Any
 from unittest.mock import patch
@@ -27,8 +28,10 @@ from memvid_async.content import Content
 from memvid_async.events import Action
 from memvid_async.format.tables import Table
 from memvid_async.journal import Journal
+from memvid_async.memory import FoldedMemory, lineage_of
 from memvid_async.model import commands
 from memvid_async.prepare import prepare_action
+from memvid_async.prepare_frames import prepare_fields, prepare_frames_many
 from memvid_async.salvage import recover_into
 from memvid_async.storage import MemoryStorage
 from memvid_async.verify import Verifier, VerifyReport
@@ -91,6 +94,15 @@ def ask(number: int | None, query: str, response: str, *messages: Any) -> comman
     )
 
 
+def change(
+    number: int | None, kind: ActionKind, *items: Any, frame_id: int = 0, **changes: Any
+) -> commands.ChangeMemory:
+    """The command that a store makes of a call that changes its memory."""
+    frames = prepare_frames_many(items, Limits())
+    fields = prepare_fields(changes, Limits())
+    return commands.ChangeMemory(number, kind, "english", frames, frame_id, fields, 0, None, {})
+
+
 def start(number: int, *, ambient: bool = False) -> commands.StartSession:
     """Start a session with an id made from ``number``."""
     recording = RecordingConfig(auto_checkpoint_interval=2)
@@ -121,12 +133,31 @@ def _look(journal: Journal) -> VerifyReport:
                 _try(_messages, journal, action)
     for content in contents:
         _try(_content, journal, content)
+    _try(_memory, journal)
     with suppress(MemvidAsyncError):
         after = 0
         while events := reader.events_after(view, after, 400):
             assert events[-1].sequence > after
             after = events[-1].sequence
     return _verify(journal)
+
+
+def _memory(journal: Journal) -> None:
+    """Fold the frames, read them and search them; also each fork's."""
+    state = journal.view.state
+    for number in (0, *list(state.memory.branches)[:5]):
+        memory = FoldedMemory(lineage_of(state, number))
+        try:
+            index = memory.catch_up(journal.view)
+            rows = index.scan(limit=50)
+            for row in rows:
+                _try(memory.frame, row)
+                _try(memory.text, row)
+            _try(index.find, "topic OR words")
+            _try(partial(index.find, mode="hybrid"), "topic", b"\0\0\x80\x3f" * 2)
+            _try(index.snippets, "topic", [row.frame_id for row in rows])
+        finally:
+            memory.close()
 
 
 def _messages(journal: Journal, action: Action) -> None:
@@ -165,6 +196,7 @@ def _write(storage: MemoryStorage) -> None:
                 ask(number, "why?", "because " * 200, {"role": "user", "content": "why?"}),
                 record(number, ActionKind.PUT, input=b"\xff" * 1100, frames=(1,)),
                 commands.CreateCheckpoint(number, None),
+                change(number, ActionKind.PUT, {"content": "a topic", "tags": ["t"]}),
                 commands.EndSession(number, None),
             ]
         )

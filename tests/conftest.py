@@ -33,10 +33,6 @@ if importlib.util.find_spec("uvloop"):
 MakeStore = Callable[..., Awaitable[Store]]
 
 
-# Not finished, run by name: what one process failed to sync and another builds on.
-collect_ignore = ["crash/test_call_failures.py", "crash/test_mutants.py"]
-
-
 @pytest.fixture(scope="session", params=BACKENDS)
 def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
     """Run every async test under each event loop.

@@ -22,7 +22,7 @@ from memvid_async.interop.openai_chat import restore_run
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "cli.md"
 EVIL = "evil\x1b[2J\x1b]0;owned\x07[bold red]x[/] \u202etxt\u2028\x9b31m\x7f"
-READING = ["info", "sessions", "show", "verify", "tail"]
+READING = ["info", "sessions", "show", "verify", "tail", "replay"]
 CHAT = [
     {"role": "system", "content": "Be brief."},
     {"role": "user", "content": "Hello?"},

@@ -37,6 +37,7 @@ from memvid_async.format.codec import (
     encode_events,
     read_stored,
 )
+from memvid_async.format.stubs import MOST_EVENTS, decode_stubs, encode_stubs, stub_events
 from memvid_async.model.decide import make_details
 from memvid_async.values import preview
 from tests.hostile import ODDITIES
@@ -311,3 +312,35 @@ def test_any_bytes_decode_or_are_a_value_error(data):
     for payload in (data, b"\x83\x01\x05" + data, b"\x85\x01\x05" + data):
         with contextlib.suppress(ValueError):
             decode_events(payload, SESSION, ids, contents)
+
+
+def test_metadata_that_is_no_map_is_refused():
+    ids = {1: UUID(int=1)}.get
+    for metadata, fine in ((cbor2.dumps({"a": 1}), True), (cbor2.dumps([1]), False)):
+        payload = cbor2.dumps([5, 1, 10, 0, "in", None, 0, [7], None, None, metadata])
+        if fine:
+            (event,) = decode_events(payload, 2, ids, None)
+            assert event.payload.action.metadata == {"a": 1}
+        else:
+            with pytest.raises(ValueError, match="metadata is not a map"):
+                decode_events(payload, 2, ids, None)
+
+
+def test_stubs_that_stand_for_nothing_or_too_much_are_refused():
+    assert decode_stubs(cbor2.dumps([5, 1, 2, MOST_EVENTS - 1])) == [(5, 1), (7, MOST_EVENTS - 1)]
+    assert decode_stubs(encode_stubs([(2**63 - 1, 3)])) == [(2**63 - 1, 3)]
+    for wrong in (
+        [], [1], [1, 2, 3], {}, "x", [-1, 1], [1, -1], [1, 0], [1, True], [1.0, 1], [1, 1, 1, 0],
+        [1, MOST_EVENTS + 1], [1, MOST_EVENTS, 1, 1], [2**63, 1], [2**62, 1, 2**62, 1],
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match="stub"):
+            decode_stubs(cbor2.dumps(wrong))
+
+
+def test_stubs_become_events_one_after_another():
+    events = stub_events([(5, 2), (7, 1)], 10)
+    assert [(e.sequence, e.time_ns, e.payload) for e in events] == [
+        (10, 5, Erased()),
+        (11, 5, Erased()),
+        (12, 7, Erased()),
+    ]

@@ -31,7 +31,7 @@ LAYERS = (
     {"subscription", "writer", "follower"},
     {"intake", "recorder"},
     {"callables", "contents", "prepare_frames", "recall"},
-    {"frame_store"},
+    {"frame_store", "replay"},
     {"views"},
     {"store"},
     {"__init__"},

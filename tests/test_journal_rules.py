@@ -291,7 +291,7 @@ def test_a_follower_that_meets_such_a_kind_goes_on_reading_and_stops_writing(jou
     assert other.view.state.last_sequence == 2
 
 
-@pytest.mark.parametrize("kind", [0, 6, 99, 128, 255])
+@pytest.mark.parametrize("kind", [0, 7, 99, 128, 255])
 def test_a_kind_of_segment_that_is_not_known_is_skipped(journal, kind):
     storage = with_segment(journal, kind, b"\xff not even CBOR")
     again = Journal.open(storage, fixed_config())

@@ -7,7 +7,6 @@ import re
 import pytest
 
 from memvid_async.search import FrameRow, MemoryIndex
-
 from tests.conftest import SHARED_DATA
 
 np = pytest.importorskip("numpy")
@@ -42,7 +41,7 @@ def memories():
     of_turns, of_questions = vectors("turns"), vectors("questions")
     made = []
     for sample in json.loads(gzip.decompress((DATA / "locomo5.json.gz").read_bytes())):
-        index = MemoryIndex(lambda offset, sequence: "")
+        index = MemoryIndex(lambda offset, sequence, media_type: "")
         places = {}
         for number, (name, text) in enumerate(turns(sample["conversation"]), start=1):
             places[name] = number

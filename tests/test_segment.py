@@ -160,3 +160,10 @@ def test_zeros_are_no_segment():
     assert scanned(bytes(4096)) == []
     data, _ = log([b"one"])
     assert scanned(data + bytes(4096)) == [b"one"]
+
+
+def test_bytes_too_short_for_a_head_are_no_segment():
+    data, _ = log([b"payload"])
+    for size in range(HEAD_SIZE):
+        assert parse(data[:size], 0, START, SALT) is None
+    assert parse(data, len(data) - HEAD_SIZE + 1, START, SALT) is None

@@ -105,6 +105,16 @@ def test_the_lock_may_be_taken_and_let_go_again_and_again(storage):
         storage.unlock()
 
 
+def test_only_a_successor_takes_a_place():
+    storage = MemoryStorage(b"old")
+    storage.install()
+    assert storage.is_current()
+    successor = storage.successor()
+    successor.install()
+    assert not storage.is_current()
+    assert storage.reopen() is successor
+
+
 def test_closing_twice_is_closing(storage):
     storage.lock(0)
     storage.close()

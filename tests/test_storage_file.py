@@ -5,7 +5,7 @@ import fcntl
 import os
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -76,6 +76,38 @@ def test_a_lock_is_waited_for(file, path, monkeypatch):
     other.lock(60)
     assert len(waited) == 3
     other.close()
+
+
+def test_a_holder_that_cannot_be_known_is_none(file, path, monkeypatch):
+    def unreadable(_path):
+        raise PermissionError
+
+    with closing(FileStorage.open(path)) as other:
+        other.lock(0)
+        for read in (unreadable, lambda _path: "1: POSIX  ADVISORY  WRITE 1 00:00:1 0 EOF\n"):
+            with monkeypatch.context() as patch:
+                patch.setattr(Path, "read_text", read)
+                with pytest.raises(StoreLockedError) as caught:
+                    file.lock(0)
+            assert caught.value.pid is None
+
+
+def test_a_forked_child_drops_its_share_and_unlocks_nothing(path, monkeypatch):
+    """What runs in the child, run here: the lock stays with the other descriptor of the file."""
+    mine, parents = FileStorage.open(path), FileStorage.open(path)
+    monkeypatch.setattr(module, "_OPEN", {mine})
+    parents.lock(0)
+    mine._locked = True
+    unlocked = []
+    monkeypatch.setattr(FileStorage, "unlock", lambda storage: unlocked.append(storage._locked))
+    module._close_in_child()
+    monkeypatch.undo()
+    assert unlocked == [False]
+    with pytest.raises(StoreFailedError):
+        mine.read(0, 1)
+    with closing(FileStorage.open(path)) as other, pytest.raises(StoreLockedError):
+        other.lock(0)
+    parents.close()
 
 
 def test_closing_lets_the_lock_go(file, path):
@@ -176,6 +208,19 @@ def test_without_proc_the_file_is_told_by_its_inode(file, path, monkeypatch):
     path.unlink()
     assert not file.is_current()
     path.write_bytes(b"another")
+    assert not file.is_current()
+
+
+def test_without_a_name_in_proc_the_file_is_told_by_its_inode(file, path, monkeypatch):
+    def missing(_link):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(module.os, "readlink", missing)
+    assert file.is_current()
+    with closing(FileStorage.open(path)) as other:
+        assert other._name is None
+        assert other.is_current()
+    path.unlink()
     assert not file.is_current()
 
 
@@ -284,3 +329,34 @@ def test_a_descriptor_that_the_system_gave_to_another_is_not_touched(path, tmp_p
     file.close()
     os.fstat(other)
     os.close(other)
+
+
+def test_on_macos_a_sync_reaches_the_medium_and_the_inode_tells_the_file(path, monkeypatch):
+    """As far as it can be shown elsewhere: fsync there leaves the data in the disk's cache."""
+    asked = []
+    monkeypatch.setattr(module.sys, "platform", "darwin")
+    monkeypatch.setattr(module.fcntl, "F_FULLFSYNC", 51, raising=False)
+    monkeypatch.setattr(module.fcntl, "fcntl", lambda *given: asked.append(given))
+    with closing(FileStorage.open(path)) as file:
+        file.write(0, b"data")
+        file.sync()
+        assert asked == [(file._descriptor, 51)]
+        assert file._name is None
+        assert file.is_current()
+        path.unlink()
+        assert not file.is_current()
+
+
+def test_a_file_that_cannot_be_looked_at_is_not_kept_open(path, monkeypatch):
+    def broken(descriptor):
+        looked_at.append(descriptor)
+        raise OSError(errno.EIO, "broken")
+
+    looked_at = []
+    with monkeypatch.context() as patch:
+        patch.setattr(module.os, "fstat", broken)
+        with pytest.raises(StoreFailedError):
+            FileStorage.open(path)
+    (descriptor,) = looked_at
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)

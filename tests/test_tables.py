@@ -231,6 +231,15 @@ def test_a_wrong_field_of_a_session_row_is_a_value_error_or_still_packs():
                 session_row(found)
 
 
+def test_a_session_of_more_actions_than_have_an_index_is_refused():
+    """Else the next action's index would not fit into what an open session holds."""
+    (placed,) = a_toc().open_sessions
+    row = session_row(placed)
+    assert read_session_row([*row[:6], 2**31 - 1, *row[7:]]).session.action_count == 2**31 - 1
+    with pytest.raises(ValueError, match="more actions"):
+        read_session_row([*row[:6], 2**31, *row[7:]])
+
+
 @given(st.binary(max_size=60))
 @examples(2)
 def test_any_bytes_decode_or_are_a_value_error(data):

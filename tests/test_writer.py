@@ -8,6 +8,7 @@ import os
 import threading
 
 import pytest
+from attrs import evolve as replace
 
 from memvid_async import (
     CorruptFileError,
@@ -238,6 +239,16 @@ async def test_buffered_acks_before_the_disk_and_reads_what_was_written(make_sto
         await until(lambda: len(delivered) >= store.last_sequence)
         assert delivered == list(range(1, store.last_sequence + 1))
         following.cancel()
+
+
+async def test_a_buffer_as_large_as_a_batch_is_written_without_being_asked(make_store, disk):
+    config = replace(BUFFERED, limits=Limits(batch_bytes=5_000))
+    store = await make_store(config=config)
+    await store.start_session()
+    before = disk.counts["sync"]
+    for number in range(40):
+        await store.record_put(number, "x" * 400)
+    await until(lambda: disk.counts["sync"] > before)
 
 
 async def test_sync_is_the_barrier(make_store, disk, tmp_path):

@@ -11,14 +11,17 @@ from memvid_async import (
     Content,
     Durability,
     Event,
+    Generated,
     Limits,
     RecordingConfig,
+    ServedSession,
     Session,
     SessionRecorder,
     SessionSummary,
     Store,
     StoreConfig,
     StoreFailedError,
+    Verdict,
     VerifyReport,
     open_store,
 )
@@ -91,3 +94,15 @@ async def failing(store: Store) -> str:
     except StoreFailedError as error:
         return str(error)
     return ""
+
+
+async def replaying(store: Store, one: UUID, other: UUID) -> None:
+    async for step in store.replay(one, from_checkpoint=0):
+        assert_type(step.verdict, Verdict)
+    assert_type((await store.replay(one).report()).match_rate, float)
+    assert_type((await store.compare(one, other)).first_divergence, int | None)
+    async with store.serve(one, missing="run") as recorded:
+        assert_type(recorded, ServedSession)
+        assert_type(await recorded.ask("Why?", model="small"), str | bytes | None)
+    report = await store.audit(one, {"loud": str.upper, "told": lambda q, _: Generated(q, 1, 2)})
+    assert_type(report.models[0].input_tokens, int | None)

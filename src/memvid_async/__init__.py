@@ -13,6 +13,8 @@ from .errors import (
     MemvidAsyncError,
     NoActiveSessionError,
     NotAStoreError,
+    RecordedCallError,
+    ReplayDivergenceError,
     SessionActiveError,
     SessionEndedError,
     SessionNotFoundError,
@@ -68,10 +70,18 @@ from .frames import (
 )
 from .logfile import Recovery
 from .recorder import SessionRecorder
+from .replay.audit import AuditAnswer, AuditReport, ModelAudit
+from .replay.compare import ChangedAction, Comparison
+from .replay.memory import WhatIf
+from .replay.replaying import Replay
+from .replay.serve import ServedSession
+from .replay.verdicts import Difference, ReplayReport, Rerun, Step, Verdict
+from .salvage import LostEvents, RecoverReport, recover
 from .store import OpenStore, Store, StoreStatistics, open_store
 from .subscription import Subscription
 from .verify import Problem, VerifyReport
 from .views import StoreView
+from .wreck import Damage
 
 __all__ = [
     "Action",
@@ -79,18 +89,24 @@ __all__ = [
     "ActionRecorded",
     "Answer",
     "AskDetails",
+    "AuditAnswer",
+    "AuditReport",
+    "ChangedAction",
     "Checkpoint",
     "CheckpointCreated",
     "CheckpointDetails",
     "CheckpointNotFoundError",
     "CompactReport",
+    "Comparison",
     "Content",
     "ContentNotFoundError",
     "ContentStored",
     "Context",
     "ContextItem",
     "CorruptFileError",
+    "Damage",
     "DeleteDetails",
+    "Difference",
     "Durability",
     "Erased",
     "Event",
@@ -108,18 +124,27 @@ __all__ = [
     "InvalidValueError",
     "LimitExceededError",
     "Limits",
+    "LostEvents",
     "MemoryConfigured",
     "MemvidAsyncError",
+    "ModelAudit",
     "NoActiveSessionError",
     "NotAStoreError",
     "OpenStore",
     "Problem",
     "PutDetails",
     "PutManyDetails",
+    "RecordedCallError",
     "RecordingConfig",
+    "RecoverReport",
     "Recovery",
+    "Replay",
+    "ReplayDivergenceError",
+    "ReplayReport",
     "Reply",
+    "Rerun",
     "Retrieval",
+    "ServedSession",
     "Session",
     "SessionActiveError",
     "SessionDeleted",
@@ -130,6 +155,7 @@ __all__ = [
     "SessionStarted",
     "SessionSummary",
     "StateSnapshot",
+    "Step",
     "Store",
     "StoreClosedError",
     "StoreConfig",
@@ -145,6 +171,9 @@ __all__ = [
     "Unknown",
     "UnsupportedVersionError",
     "UpdateDetails",
+    "Verdict",
     "VerifyReport",
+    "WhatIf",
     "open_store",
+    "recover",
 ]

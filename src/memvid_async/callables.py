@@ -60,7 +60,7 @@ async def _closing(given: AsyncIterable[Any]) -> AsyncIterator[None]:
 def _generated(given: Any) -> Generated:
     if isinstance(given, str):
         return Generated(given)
-    if isinstance(given, Generated):
+    if isinstance(given, Generated) and isinstance(given.text, str):
         return given
     raise InvalidValueError(f"generate gave {type(given).__name__}, not str or Generated")
 

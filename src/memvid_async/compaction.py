@@ -15,7 +15,16 @@ from attrs import evolve, frozen
 
 from .content import Content
 from .errors import CorruptFileError
-from .format.codec import ACTION_KINDS, DELETED, ERASED, STORED, content_references, decode_rows
+from .format.codec import (
+    ACTION_KINDS,
+    DELETED,
+    ERASED,
+    STARTED,
+    STORED,
+    content_references,
+    decode_rows,
+    started_row_without_names,
+)
 from .format.framerows import (
     CONTENT_PLACE,
     FRAME_KINDS,
@@ -103,8 +112,8 @@ class _Compactor:
         if segment.sequence != self._copy.last_sequence + 1:
             raise ValueError("the log's sequence has a gap")
         if segment.kind == SegmentKind.STUBS:
-            for event in decode_stubs(segment.payload, segment.sequence):
-                self._copy.add_stubs(event.time_ns, 1)
+            for time_ns, count in decode_stubs(segment.payload):
+                self._copy.add_stubs(time_ns, count)
         elif segment.kind == SegmentKind.EVENTS:
             time_ns, session, rows = decode_rows(segment.payload)
             left = [self._left(row, segment.sequence + i, session) for i, row in enumerate(rows)]
@@ -114,7 +123,8 @@ class _Compactor:
             elif left == rows:
                 self._copy.append(segment.payload)
             else:
-                session = session if session in self._source.state.sessions else 0
+                named = session in self._source.state.sessions or left[0][0] == STARTED
+                session = session if named else 0
                 rest = left[0] if len(left) == 1 else left
                 self._copy.append(cbor2.dumps([time_ns, session, *rest]))
 
@@ -133,8 +143,12 @@ class _Compactor:
             gone = kind in HOLDERS and not self._is_frame_alive(row)
             return erased_row(row, self._content) if gone else row
         # A session's deletion stays: it says which session is gone, and nothing of it.
-        alive = session in self._source.state.sessions or session == 0 or kind == DELETED
-        return row if alive else [ERASED]
+        if session in self._source.state.sessions or session == 0 or kind == DELETED:
+            return row
+        if kind == STARTED and session in self._branches:
+            # A fork of it lives: the memory that they share is told by where it began.
+            return started_row_without_names(row)
+        return [ERASED]
 
 
 @contextmanager

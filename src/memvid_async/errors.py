@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
 
@@ -64,6 +66,31 @@ class LimitExceededError(MemvidAsyncError, ValueError):
         )
         self.limit = limit
         self.value = value
+
+
+class ReplayDivergenceError(MemvidAsyncError):
+    """A call that the recording does not hold at this point; the message shows the nearest one.
+
+    ``nearest``: the recorded :class:`Action` that is most like it, None when nothing is left.
+    ``differences``: the fields in which the call (``b``) is not that action (``a``), each a
+    :class:`Difference`.
+    """
+
+    def __init__(self, message: str, nearest: Any = None, differences: Sequence[Any] = ()) -> None:
+        super().__init__(message)
+        self.nearest = nearest
+        self.differences = tuple(differences)
+
+
+class RecordedCallError(MemvidAsyncError):
+    """The recorded call failed, so the served one fails too; the message is what was recorded.
+
+    ``action``: the recorded :class:`Action`.
+    """
+
+    def __init__(self, action: Any) -> None:
+        super().__init__(action.error)
+        self.action = action
 
 
 class NotAStoreError(MemvidAsyncError):

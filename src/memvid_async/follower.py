@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-
-import anyio
+import threading
 
 from .errors import MemvidAsyncError, StoreClosedError
 from .journal import Journal
 from .log import Log
 from .reader import View
 from .worker import Worker
+
+# After so many looks that found nothing the thread asks the loop whether to go on: one that was
+# dropped without a word must not be looked out for by a thread for ever.
+_LOOKS = 50
 
 
 class Follower:
@@ -29,7 +32,7 @@ class Follower:
         self._interval = interval
         self.view: View = journal.view
         self.failure: MemvidAsyncError | None = None
-        self._asked = anyio.Event()
+        self._asked = threading.Event()
         self._waiting: list[asyncio.Future[None]] = []
         self._task = asyncio.create_task(self._run(), name="memvid_async follower")
 
@@ -37,19 +40,26 @@ class Follower:
         try:
             while True:
                 await self._catch_up()
-                with anyio.move_on_after(self._interval):
-                    await self._asked.wait()
+                await self._worker.run(self._look_out)
         except MemvidAsyncError as error:
             self.failure = error
         finally:
+            self._asked.set()
             for waiting in self._waiting:
                 if not waiting.done():
                     waiting.set_exception(self._refusal())
             self._worker.stop()
             self._log.close()
 
+    def _look_out(self) -> None:
+        """Return once there may be something to take in, or somebody asks. In the thread: waking
+        the loop at every look would cost it several times as much."""
+        for _ in range(_LOOKS):
+            if self._asked.wait(self._interval) or self._journal.has_news:
+                return
+
     async def _catch_up(self) -> None:
-        self._asked = anyio.Event()
+        self._asked.clear()
         answered = len(self._waiting)
         news = await self._worker.run(self._journal.follow)
         self.view = self._journal.view

@@ -440,7 +440,7 @@ class FrameStore(FrameReader):
             await collect_reply(generate(question, context), chunks)
         except (Exception, asyncio.CancelledError) as failed:  # noqa: BLE001 - recorded, raised
             error = failed
-        text = "".join(chunk.text for chunk in chunks)
+        text = "".join(chunk.text for chunk in chunks if isinstance(chunk.text, str))
         tokens = [total_tokens(chunks, name) for name in ("input_tokens", "output_tokens")]
         duration = (time.perf_counter() - started) * 1000
         # What a cancelled one got so far is recorded all the same.

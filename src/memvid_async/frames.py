@@ -114,7 +114,7 @@ class Frame:
     """A frame as it is, or was at the moment of a view.
 
     ``created_ns`` / ``updated_ns``: nanoseconds since the Unix epoch. ``sequence``: of the event
-    that gave it its present form. Read its body with ``await store.read_content(frame.content)``.
+    that holds its present content. Read its body with ``await store.read_content(frame.content)``.
     """
 
     frame_id: int
@@ -208,7 +208,7 @@ class Context:
 class Generated:
     """What a model gave, with the tokens that it counted; ``text`` may be a chunk of it."""
 
-    text: str
+    text: str | bytes
     input_tokens: int | None = None
     output_tokens: int | None = None
 

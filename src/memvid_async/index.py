@@ -328,7 +328,10 @@ def _pages(read: Read, offset: int, table: Table, end: int, salt: int) -> Iterat
         segment = read_segment(read, offset, end, salt, guess=32 * 1024)
         if segment.kind != SegmentKind.PAGE:
             raise CorruptFileError(offset, "there is no page where one should be")
-        found, previous, rows = decode_page(segment.payload)
+        try:
+            found, previous, rows = decode_page(segment.payload)
+        except ValueError as error:
+            raise CorruptFileError(offset, str(error)) from None
         if found is not table or previous >= offset:
             raise CorruptFileError(offset, "a page is not the one it should be")
         yield rows

@@ -85,7 +85,6 @@ class Journal:
                 )
             else:
                 LogFile.create(storage, Header(config.new_id()))
-                storage.sync_directory()
             journal = cls(LogFile.load(storage, read_only=read_only), config, read_only=read_only)
             storage.unlock()
         except BaseException:
@@ -126,6 +125,11 @@ class Journal:
         """
         return self.follow().events
 
+    @property
+    def has_news(self) -> bool:
+        """Whether others appended since, or put another file in the place of this one."""
+        return not self._file.storage.is_current() or self._file.has_news
+
     def follow(self) -> Flushed:
         """:meth:`refresh`, with the room that each event takes in the file, shared out evenly."""
         if not self._read_only:
@@ -140,6 +144,8 @@ class Journal:
 
     def _shared_out(self, moved: list[Event]) -> Flushed:
         """The events that a move to another file brought, and those behind the log's end."""
+        if not moved and not self._file.has_news:
+            return Flushed([], [])
         start = LOG_START if moved else self._file.view.end
         events = moved + (self._catch_up() if self._file.has_news else [])
         share = (self._file.view.end - start) // max(1, len(events))

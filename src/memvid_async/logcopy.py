@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from .events import Event
 from .format.segment import Segment, SegmentKind
-from .format.stubs import MOST_RUNS, encode_stubs
-from .logfile import UNREAD, LogFile
+from .format.stubs import MOST_EVENTS, MOST_RUNS, encode_stubs
+from .logfile import LogFile
 
-# What is copied becomes durable at about every so many bytes; so many stubs are one segment.
+# What is copied becomes durable at about every so many bytes.
 STEP_BYTES = 1024 * 1024
-_STUB_EVENTS = 64 * 1024
 
 
 class LogCopy:
@@ -34,13 +33,13 @@ class LogCopy:
         """Append ``count`` events that are gone."""
         time_ns = max(time_ns, self.last_time_ns)
         while count:
-            step = min(count, _STUB_EVENTS - self._stub_count)
+            step = min(count, MOST_EVENTS - self._stub_count)
             count -= step
             self._stub_count += step
             if self._stubs and self._stubs[-1][0] == time_ns:
                 step += self._stubs.pop()[1]
             self._stubs.append((time_ns, step))
-            if self._stub_count >= _STUB_EVENTS or len(self._stubs) >= MOST_RUNS:
+            if self._stub_count >= MOST_EVENTS or len(self._stubs) >= MOST_RUNS:
                 self.flush_stubs()
 
     def flush_stubs(self) -> None:
@@ -59,7 +58,7 @@ class LogCopy:
         target = self.target
         sequence = target.state.last_sequence + 1
         segment = Segment(kind, sequence, payload, 0, 0, 0, 0)
-        events: list[Event] = target.decode(segment, lambda _: UNREAD) or []
+        events: list[Event] = target.decode(segment) or []
         target.append(kind, payload, events)
         if target.staged_bytes >= STEP_BYTES:
             target.write_out()

@@ -13,10 +13,11 @@ from attrs import frozen
 
 from .content import Content, StoredContent
 from .errors import CorruptFileError
-from .events import Event
+from .events import Erased, Event
 from .format.codec import decode_events
 from .format.header import (
     LOG_START,
+    SALT_OFFSET,
     Header,
     Slot,
     decode_header,
@@ -24,7 +25,7 @@ from .format.header import (
     next_slot_offset,
 )
 from .format.segment import HEAD_SIZE, Segment, SegmentKind, read_segment, scan, seal
-from .format.stubs import decode_stubs
+from .format.stubs import decode_stubs, stub_events
 from .format.tables import PAGE_NUMBER, IndexPages, decode_toc, encode_index_pages
 from .index import Index
 from .model.evolve import evolve
@@ -65,6 +66,8 @@ class LogFile:
         # Behind ``_written`` the log is in ``_buffer`` only; up to ``_reserved`` there is room.
         self._end = self._written = self._reserved = LOG_START
         self._checksum = self._salt
+        # Where that checksum stands: in the last segment, or in the header if there is none.
+        self._checksum_at = SALT_OFFSET
         self._buffer: list[bytes] = []
         self._toc: Slot | None = None
         # What another process wrote and may not have synced stands below the log's end.
@@ -74,9 +77,8 @@ class LogFile:
 
     @classmethod
     def create(cls, storage: Storage, header: Header) -> LogFile:
-        """Make a file that has nothing in it yet; its name is not durable by that."""
+        """Make a file that has nothing in it yet; neither it nor its name is durable by that."""
         storage.write(0, header.encode())
-        storage.sync()
         return cls(storage, header, read_only=False)
 
     @classmethod
@@ -90,7 +92,7 @@ class LogFile:
         slot = newest_slot(start, file._salt)
         if slot is not None:
             file._load_toc(slot)
-        file.catch_up(lambda _: UNREAD)
+        file.catch_up(None)
         if read_only:
             file._look_behind(storage.size())
             return file
@@ -116,7 +118,7 @@ class LogFile:
         except ValueError as error:
             raise CorruptFileError(slot.offset, f"the TOC is not valid: {error}") from None
         self._end = self._written = segment.end
-        self._checksum = segment.checksum
+        self._checksum, self._checksum_at = segment.checksum, segment.offset
 
     def require_end(self, offset: int) -> None:
         """Check that whoever read the log got to its end.
@@ -135,10 +137,9 @@ class LogFile:
         data = self.storage.read(self._end - 1, 1 + HEAD_SIZE)
         return not data or any(data[1:])
 
-    def catch_up(self, content: Callable[[int], Content]) -> list[Event]:
-        """Fold what stands behind the log's end, and give its events.
-
-        ``content`` reads large content, where the caller wants it in the events.
+    def catch_up(self, content: Callable[[int], Content] | None) -> list[Event]:
+        """Fold what stands behind the log's end, and give its events as :meth:`decode` does: none
+        without ``content``.
 
         :raises CorruptFileError: when the file was cut short, or holds what no writer wrote.
         """
@@ -146,15 +147,25 @@ class LogFile:
         if size < self._end:
             raise CorruptFileError(size, f"the file is cut short: byte {self._end - 1} was in it")
         events: list[Event] = []
+        before = self._end
         for segment in scan(self.storage.read, self._end, size, self._checksum, self._salt):
-            events += self._fold(segment, content)
+            folded = self._fold(segment, content)
+            events += folded if content is not None else ()
             self._end = self._written = segment.end
-            self._checksum = segment.checksum
+            self._checksum, self._checksum_at = segment.checksum, segment.offset
             self._unsynced = not self._read_only
+        if self._end == before:
+            self._check_last()
         self._reserved = size
         if not self._read_only:
             self._look_behind(size)
         return events
+
+    def _check_last(self) -> None:
+        """Nothing fits behind the log's end: what a reader took it for may be gone, if the sync
+        behind it failed."""
+        if self.storage.read(self._checksum_at, 4) != self._checksum.to_bytes(4, "little"):
+            raise CorruptFileError(self._checksum_at, "the last segment is another one now")
 
     def _look_behind(self, size: int) -> None:
         """Zeros behind the last segment are reserved space; anything else is a torn tail."""
@@ -173,7 +184,7 @@ class LogFile:
                 self.storage.sync()
                 self._reserved = self._end
 
-    def _fold(self, segment: Segment, content: Callable[[int], Content]) -> list[Event]:
+    def _fold(self, segment: Segment, content: Callable[[int], Content] | None) -> list[Event]:
         """Fold a segment that is next in the log."""
         if segment.sequence != self.state.last_sequence + 1:
             raise CorruptFileError(segment.offset, "the log's sequence has a gap")
@@ -189,13 +200,23 @@ class LogFile:
             raise CorruptFileError(segment.offset, str(error)) from None
         return events
 
-    def decode(self, segment: Segment, content: Callable[[int], Content]) -> list[Event] | None:
+    def decode(
+        self, segment: Segment, content: Callable[[int], Content] | None = None
+    ) -> list[Event] | None:
         """The events in a segment that is next in the log; None when it holds none.
+
+        ``content`` reads large content. Without it they are what a fold needs: large content is
+        :data:`UNREAD`, and of erased events the first and the last stand for all.
 
         :raises ValueError: when it is not what its kind says.
         """
         if segment.kind == SegmentKind.STUBS:
-            return decode_stubs(segment.payload, segment.sequence)
+            runs = decode_stubs(segment.payload)
+            if content is not None:
+                return stub_events(runs, segment.sequence)
+            last = segment.sequence + sum(count for _, count in runs) - 1
+            ends = [(segment.sequence, runs[0][0]), (last, runs[-1][0])]
+            return [Event(sequence, time_ns, None, Erased()) for sequence, time_ns in ends]
         if segment.kind != SegmentKind.EVENTS:
             return None
         sessions = self.state.sessions
@@ -204,7 +225,7 @@ class LogFile:
             session = sessions.get(number)
             return session.info.session_id if session is not None else None
 
-        return decode_events(segment.payload, segment.sequence, session_id, content)
+        return decode_events(segment.payload, segment.sequence, session_id, content or _unread)
 
     def take_in(self, events: Sequence[Event], offset: int) -> None:
         """Fold the events of the segment at ``offset``."""
@@ -247,7 +268,7 @@ class LogFile:
     def _seal(self, kind: SegmentKind, payload: bytes, sequence: int) -> int:
         head, self._checksum = seal(kind, sequence, payload, self._checksum, self._salt)
         self._buffer += (head, payload)
-        offset = self._end
+        offset = self._checksum_at = self._end
         self._end = offset + HEAD_SIZE + len(payload)
         return offset
 
@@ -330,3 +351,7 @@ class LogFile:
 
 # Stands for large content where nobody looks at it.
 UNREAD = Content(None, StoredContent(b"", 0, "", 0))
+
+
+def _unread(_sequence: int) -> Content:
+    return UNREAD

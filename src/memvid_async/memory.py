@@ -13,6 +13,7 @@ from attrs import evolve
 from .content import Content
 from .errors import ContentNotFoundError, CorruptFileError
 from .events import Event
+from .format.tables import PAGE_NUMBER
 from .frames import Frame, FrameDeleted, FrameErased, FramePut, FrameUpdated
 from .model.state import State
 from .reader import Reader, View
@@ -64,12 +65,13 @@ class FoldedMemory:
     ``lineage``: a fork's own memory before its parents'.
     """
 
-    def __init__(self, lineage: Lineage = SHARED) -> None:
+    def __init__(self, lineage: Lineage = SHARED, *, is_live: bool = True) -> None:
         self._until = dict(lineage)
-        self._is_live = lineage == SHARED
+        # Only such a one is saved.
+        self._is_live = is_live and lineage == SHARED
         self._view: View | None = None
         self._index: MemoryIndex | None = None
-        # The last event that was looked at, and behind which byte the next one stands.
+        # The last event that was looked at, and a byte that the next one begins at or behind.
         self._through = self._behind = 0
         # Frames that a compaction erased, and that nobody had deleted yet.
         self.missing: set[int] = set()
@@ -100,45 +102,46 @@ class FoldedMemory:
 
     # Folding.
 
-    def catch_up(self, view: View) -> MemoryIndex:
-        """Fold what the view shows and the index does not hold yet.
+    def catch_up(self, view: View, until: int = 2**63) -> MemoryIndex:
+        """Fold what the view shows, up to the event ``until``, and the index does not hold yet.
 
         :raises CorruptFileError: when the log is damaged.
         """
         analyser = view.state.memory.analyser or "english"
         if self._index is None or self._view is None or self._view.reader is not view.reader:
-            self._restart(view, analyser)
+            self._restart(view, analyser, until)
         assert self._index is not None
         if self._index.language != analyser:
             # It was made before the file had a frame.
-            self._restart(view, analyser)
+            self._restart(view, analyser, until)
         self._view = view
         index = self._index
         try:
-            self._fold(view, index)
+            self._fold(view, index, until)
         except (DamagedIndexError, KeyError, ValueError):
             # A saved index that loads and is wrong all the same: the events have the last word.
             if not self._saved_at:
                 raise
-            self._restart(view, analyser, saved=False)
-            self._fold(view, self._index)
+            self._restart(view, analyser, 0)
+            self._fold(view, self._index, until)
         return self._index
 
-    def _restart(self, view: View, analyser: str, *, saved: bool = True) -> None:
+    def _restart(self, view: View, analyser: str, until: int) -> None:
+        """Begin anew, from a saved index that goes no further than the event ``until``."""
         self.close()
         self._view = view
         self._index = MemoryIndex(self._read_text, language=analyser)
         self._through = self._behind = self._unsaved = self._text_bytes = 0
         self._saved_at = self._saved_pages = 0
         self.missing = set()
-        if saved and set(self._until) == {SHARED[0][0]}:
+        if until and set(self._until) == {SHARED[0][0]}:
             # What a fork has of its own is in no save.
-            self._load(view, self._index)
+            last = min(view.state.last_sequence, max(self._until.values()), until)
+            self._load(view, self._index, last)
 
-    def _load(self, view: View, index: MemoryIndex) -> None:
-        until = min(view.state.last_sequence, max(self._until.values()))
+    def _load(self, view: View, index: MemoryIndex, until: int) -> None:
         try:
-            offset, count, pages = view.reader.saved_pages(until)
+            offset, count, pages = _saved_pages(view.reader, until)
             if offset:
                 index.load(count, pages)
         except (CorruptFileError, ValueError):
@@ -152,14 +155,18 @@ class FoldedMemory:
         elif offset:
             index.clear()
 
-    def _fold(self, view: View, index: MemoryIndex) -> None:
-        last = min(view.state.last_sequence, max(self._until.values()))
+    def _fold(self, view: View, index: MemoryIndex, until: int) -> None:
+        last = min(view.state.last_sequence, max(self._until.values()), until)
+        # Where all of the log is folded, no segment is left that is to be looked at again.
+        whole = last == view.state.last_sequence
+        behind = self._behind
         while self._through < last:
             reached = self._through
-            found = view.reader.memory_events(view, reached, _READ_BYTES, last, self._behind)
+            found = view.reader.memory_events(view, reached, _READ_BYTES, last, behind)
             for event, offset in found:
                 self._take_in(view, index, event, offset)
-                reached, self._behind = event.sequence, offset + 1
+                reached, behind = event.sequence, offset + 1
+                self._behind = behind if whole else offset
             self._through = reached if reached > self._through else last
             index.through = self._through
 
@@ -272,6 +279,27 @@ class FoldedMemory:
         self._saved_at = offset
         if not offset:
             self._saved_pages = 0
+
+
+def _saved_pages(reader: Reader, until: int) -> tuple[int, int, list[tuple[int, bytes]]]:
+    """The last saved index that goes through no event behind ``until``: its offset (0: none), how
+    many pages there are, and the pages."""
+    offset, count = 0, 0
+    pages: dict[int, bytes] = {}
+    for at, part in reader.index_pages():
+        if part.through > until:
+            continue
+        if not offset:
+            offset, count = at, part.page_count
+        numbers = [number for (number,) in PAGE_NUMBER.iter_unpack(part.numbers)]
+        size = len(part.pages) // max(1, len(numbers))
+        for i, number in enumerate(numbers):
+            # What a later save holds, counts; an older one may have had more pages.
+            if number < count:
+                pages.setdefault(number, part.pages[i * size : (i + 1) * size])
+        if len(pages) >= count:
+            break
+    return offset, count, list(pages.items())
 
 
 def _new_row(payload: FramePut, event: Event, offset: int) -> FrameRow:

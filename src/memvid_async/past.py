@@ -6,13 +6,19 @@ from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
-from .errors import CheckpointNotFoundError, ContentNotFoundError, SessionNotFoundError
-from .events import Action, CheckpointCreated, Event, Session
-from .frames import Context, ContextItem
+from .errors import (
+    CheckpointNotFoundError,
+    ContentNotFoundError,
+    InvalidValueError,
+    SessionNotFoundError,
+)
+from .events import Action, ActionRecorded, CheckpointCreated, Event, Session
+from .frames import Context, ContextItem, ForkPoint
 from .memory import lineage_of, text_of
-from .model.evolve import evolve
+from .model.evolve import branched, evolve
+from .model.memory import Memory, fold_memory
 from .model.projection import project_session
-from .model.state import State
+from .model.state import SessionState, State
 from .reader import Reader, View
 
 _READ_BYTES = 1024 * 1024
@@ -60,6 +66,65 @@ def session_at(view: View, session_id: UUID, sequence: int) -> Session:
     if found is None:
         raise SessionNotFoundError(session_id)
     return project_session(found, events, view.reader.version)
+
+
+def memory_at(view: View, sequence: int) -> Memory:
+    """The state of the memory, and of all its branches, after an event."""
+    events = view.reader.memory_events(view, sequence, 1, 2**63)
+    if next(events, None) is None:
+        return view.state.memory
+    memory = Memory()
+    for number, session in sorted(view.state.sessions.items()):
+        if session.info.fork is not None:
+            memory = branched(memory, number, session.info.fork)
+    for event, _ in view.reader.memory_events(view, 0, 2**63, sequence):
+        memory = fold_memory(memory, event)
+    return memory
+
+
+def fork_point(
+    view: View, session_id: UUID, checkpoint_id: int | None, action_index: int | None
+) -> tuple[SessionState, ForkPoint]:
+    """The session that is forked, and where a fork of it leaves it: behind a checkpoint, an action,
+    or (neither given) the last one recorded so far.
+
+    :raises SessionNotFoundError, CheckpointNotFoundError: when there is no such one.
+    :raises InvalidValueError: when the session has no such action.
+    """
+    found = view.state.find(session_id)
+    if found is None:
+        raise SessionNotFoundError(session_id)
+    number = found.info.number
+    sequence, actions, checkpoints, is_there = number, 0, 0, checkpoint_id == action_index
+    for event in view.reader.session_history(view, number):
+        payload = event.payload
+        if not isinstance(payload, (ActionRecorded, CheckpointCreated)):
+            continue
+        sequence, actions = event.sequence, payload.action.index + 1
+        if isinstance(payload, CheckpointCreated):
+            checkpoints += 1
+            is_there = is_there or payload.checkpoint.checkpoint_id == checkpoint_id
+        if (is_there and checkpoint_id is not None) or payload.action.index == action_index:
+            is_there = True
+            break
+    if not is_there and checkpoint_id is not None:
+        raise CheckpointNotFoundError(f"session {session_id} has no checkpoint {checkpoint_id}")
+    if not is_there:
+        raise InvalidValueError(f"session {session_id} has no action {action_index}")
+    memory = memory_at(view, sequence)
+    branch = number if number in memory.branches else 0
+    count, digest = memory.summary(branch)
+    return found, ForkPoint(
+        parent=number,
+        parent_id=session_id,
+        sequence=sequence,
+        action_count=actions,
+        checkpoint_count=checkpoints,
+        branch=branch,
+        last_frame=memory.last_frame,
+        frame_count=count,
+        memory_hash=digest,
+    )
 
 
 def sequence_at(view: View, time_ns: int) -> int:

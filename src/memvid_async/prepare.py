@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from types import MappingProxyType
 from typing import Any
+from uuid import UUID
 
 from .config import Limits
 from .content import EMPTY, content_digest
@@ -126,6 +127,16 @@ def prepare_count(value: object, what: str) -> int:
     """
     if type(value) is not int or not 0 <= value <= _MOST_FRAME_ID:
         raise InvalidValueError(f"{what} must be an int from 0 to 2^63 - 1, not {value!r:.80}")
+    return value
+
+
+def prepare_session_id(value: object) -> UUID:
+    """A session's id.
+
+    :raises InvalidValueError: when it is no UUID.
+    """
+    if not isinstance(value, UUID):
+        raise InvalidValueError(f"a session id must be a UUID, not {value!r:.80}")
     return value
 
 

@@ -40,8 +40,8 @@ from .format.segment import (
     read_segment,
 )
 from .format.segment import scan as scan_segments
-from .format.stubs import decode_stubs
-from .format.tables import PAGE_NUMBER, IndexPages, decode_index_pages, decode_positions
+from .format.stubs import MOST_EVENTS, decode_stubs, stub_events
+from .format.tables import IndexPages, decode_index_pages, decode_positions
 from .index import MEMORY, Index, Place
 from .model.evolve import FRAME_EVENTS
 from .model.messages import restore_messages
@@ -201,7 +201,7 @@ class Reader:
 
         try:
             if segment.kind == SegmentKind.STUBS:
-                return decode_stubs(segment.payload, segment.sequence)
+                return stub_events(decode_stubs(segment.payload), segment.sequence)
             return decode_events(
                 segment.payload,
                 segment.sequence,
@@ -217,23 +217,28 @@ class Reader:
 
         :raises CorruptFileError: when the log below the view's end is damaged.
         """
+        commands = self.commands_after(view, after, limit)
+        return [event for command in commands for event in command if event.sequence > after]
+
+    def commands_after(self, view: View, after: int, limit: int) -> list[list[Event]]:
+        """As :meth:`events_after`, but the events of each command together, the first one whole."""
         if after >= view.state.last_sequence:
             return []
         start = self._segment_with(after + 1, view.end)
-        events: list[Event] = []
-        last = start
+        commands: list[list[Event]] = []
+        last, count = start, 0
         for segment in scan_segments(
             self.storage.read, start.offset, view.end, start.previous, self._salt
         ):
             last = segment
             if segment.kind in EVENT_KINDS:
-                events += self.decode(segment, view.state, view.end)
-            if segment.end - start.offset >= limit:
+                commands.append(self.decode(segment, view.state, view.end))
+                count += len(commands[-1])
+            if segment.end - start.offset >= limit or count >= MOST_EVENTS:
                 break
-        events = [event for event in events if event.sequence > after]
-        if not events:
+        if not commands or commands[-1][-1].sequence <= after:
             raise CorruptFileError(last.end, "the log ends before it should")
-        return events
+        return commands
 
     # The memory.
 
@@ -302,29 +307,19 @@ class Reader:
             raise InvalidValueError("the action is in no session of this file (any more)")
         return number
 
-    def saved_pages(self, until: int) -> tuple[int, int, list[tuple[int, bytes]]]:
-        """The last saved search index that goes through no event behind ``until``: its offset (0:
-        none), how many pages there are, and the pages, older ones first.
+    def index_pages(self) -> Iterator[tuple[int, IndexPages]]:
+        """The parts of the saved search indexes with their offsets, the newest first.
 
-        :raises CorruptFileError, ValueError: when it cannot be read.
+        :raises CorruptFileError, ValueError: when one cannot be read.
         """
         at, _ = self._index.saved_index
-        offset = count = 0
-        seen = set[int]()
-        pages: list[list[tuple[int, bytes]]] = []
-        while at and (not offset or len(seen) < count):
+        while at:
             segment = read_segment(self.storage.read, at, self.storage.size(), self._salt)
             part = decode_index_pages(segment.payload)
             if segment.kind != SegmentKind.INDEX or part.previous >= at:
                 raise CorruptFileError(at, "a saved index is not where it should be")
-            if part.through <= until:
-                if not offset:
-                    offset, count = at, part.page_count
-                # A later save's page counts; the earlier one's is not kept.
-                pages.append([page for page in _pages_of(part) if page[0] not in seen])
-                seen.update(number for number, _ in pages[-1])
+            yield at, part
             at = part.previous
-        return offset, count, [page for some in reversed(pages) for page in some]
 
     # Sessions.
 
@@ -473,15 +468,6 @@ class Reader:
         except (ValueError, TypeError) as error:
             at = self._segment_with(action.sequence, view.end).offset
             raise CorruptFileError(at, f"messages refer wrongly: {error}") from None
-
-
-def _pages_of(part: IndexPages) -> list[tuple[int, bytes]]:
-    """The pages of a part with their numbers."""
-    size = PAGE_NUMBER.size * len(part.pages) // max(1, len(part.numbers))
-    return [
-        (number, part.pages[i * size : (i + 1) * size])
-        for i, (number,) in enumerate(PAGE_NUMBER.iter_unpack(part.numbers))
-    ]
 
 
 def _not_here(content: Content) -> ContentNotFoundError:

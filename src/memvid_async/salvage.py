@@ -176,8 +176,8 @@ class _Salvage:
             if part.count:
                 self._fill(copy, part.segment.sequence - 1, part.time_ns)
             if part.rows is None:
-                for event in decode_stubs(part.segment.payload, part.segment.sequence):
-                    copy.add_stubs(event.time_ns, 1)
+                for time_ns, count in decode_stubs(part.segment.payload):
+                    copy.add_stubs(time_ns, count)
             elif part.rows:
                 copy.append(part.segment.payload)
         self._fill(copy, self.findings.last, 0)

@@ -33,11 +33,19 @@ from .log import Log
 from .logfile import Recovery
 from .memory import Lineage, lineage_of
 from .model.commands import DeleteSession, EndSession, ResumeSession, StartSession
-from .past import sequence_at, session_moment
-from .prepare import LARGE, prepare_count, prepare_metadata, prepare_text, rough_size
+from .past import fork_point, sequence_at, session_moment
+from .prepare import (
+    LARGE,
+    prepare_count,
+    prepare_metadata,
+    prepare_session_id,
+    prepare_text,
+    rough_size,
+)
 from .reader import Reader, View
 from .recall import Recall
 from .recorder import ActionRecorder, SessionRecorder
+from .replay.api import Replays
 from .storage import FileStorage
 from .subscription import Subscription
 from .verify import Verifier, VerifyReport
@@ -52,9 +60,10 @@ T = TypeVar("T")
 class StoreStatistics:
     """A store at a moment. Sizes are in bytes.
 
-    ``pending_commands`` / ``pending_bytes``: what waits for the writer. ``tail_events`` /
-    ``tail_bytes``: the newest events, held in memory for subscribers. ``bytes_dropped``: the torn
-    tail that opening found. ``generation``: how often the file was compacted.
+    ``frame_count``: in the memory that all share. ``pending_commands`` / ``pending_bytes``: what
+    waits for the writer. ``tail_events`` / ``tail_bytes``: the newest events, held in memory for
+    subscribers. ``bytes_dropped``: the torn tail that opening found. ``generation``: how often the
+    file was compacted.
     """
 
     path: Path
@@ -63,6 +72,7 @@ class StoreStatistics:
     session_count: int
     open_session_count: int
     content_count: int
+    frame_count: int
     bytes_dropped: int
     generation: int
     pending_commands: int
@@ -72,7 +82,7 @@ class StoreStatistics:
     subscriber_count: int
 
 
-class Store(FrameStore, ContentReader, ActionRecorder[Action | None]):
+class Store(FrameStore, ContentReader, Replays, ActionRecorder[Action | None]):
     """An open file of recorded sessions. Made by :func:`open_store`.
 
     Its ``record_…`` methods record into the session whose block the calling task is in, else into
@@ -272,7 +282,7 @@ class Store(FrameStore, ContentReader, ActionRecorder[Action | None]):
 
         Entering raises :class:`SessionNotFoundError` or :class:`SessionEndedError`.
         """
-        return SessionRecorder(self._intake, ResumeSession(_uuid(session_id)))
+        return SessionRecorder(self._intake, ResumeSession(prepare_session_id(session_id)))
 
     async def list_sessions(self, *, include_open: bool = False) -> list[SessionSummary]:
         """The ended sessions, oldest first; the open ones too with ``include_open``."""
@@ -286,14 +296,46 @@ class Store(FrameStore, ContentReader, ActionRecorder[Action | None]):
         :raises SessionNotFoundError: when there is none with this id.
         :raises CorruptFileError: when it cannot be read.
         """
-        return await self._read(Reader.session, _uuid(session_id))
+        return await self._read(Reader.session, prepare_session_id(session_id))
+
+    async def fork(
+        self,
+        session_id: UUID,
+        *,
+        checkpoint_id: int | None = None,
+        action_index: int | None = None,
+        name: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> UUID:
+        """Start a session that shares a session's past, up to and with a checkpoint or an action
+        (neither: all of it so far); its id, to be continued with :meth:`resume_session`.
+
+        The parent stays as it is, and nothing is copied. In the fork the memory is what it was
+        then, and what it puts, updates or deletes nobody outside it sees. It records as its parent
+        did; ``name`` and ``metadata`` are its own.
+
+        :raises SessionNotFoundError, CheckpointNotFoundError: when there is no such one.
+        :raises InvalidValueError: when there is no such action, or both are given.
+        """
+        if checkpoint_id is not None and action_index is not None:
+            raise InvalidValueError("say where to fork: checkpoint_id or action_index, not both")
+        for value, what in ((checkpoint_id, "checkpoint_id"), (action_index, "action_index")):
+            if value is not None:
+                prepare_count(value, what)
+        view = await self._fresh_view()
+        parent, point = await self._reads.run(
+            fork_point, view, prepare_session_id(session_id), checkpoint_id, action_index
+        )
+        command = self._start_command(name, parent.info.config, metadata, ambient=False)
+        await self._intake.submit(evolve(command, fork=point))
+        return command.session_id
 
     async def delete_session(self, session_id: UUID) -> None:
         """Delete a session: hidden at once; its bytes stay in the file until it is compacted.
 
         :raises SessionNotFoundError: when there is none with this id.
         """
-        await self._intake.submit(DeleteSession(_uuid(session_id)))
+        await self._intake.submit(DeleteSession(prepare_session_id(session_id)))
 
     # Reading.
 
@@ -362,7 +404,7 @@ class Store(FrameStore, ContentReader, ActionRecorder[Action | None]):
             prepare_count(checkpoint_id, "a checkpoint id")
         if session_id is not None:
             number, moment = await self._reads.run(
-                session_moment, view, _uuid(session_id), checkpoint_id
+                session_moment, view, prepare_session_id(session_id), checkpoint_id
             )
         elif time_ns is not None:
             moment = await self._reads.run(sequence_at, view, prepare_count(time_ns, "time_ns"))
@@ -391,7 +433,7 @@ class Store(FrameStore, ContentReader, ActionRecorder[Action | None]):
             raise InvalidValueError(f"after must be a sequence, an int from 0, not {after!r}")
         number = None
         if session_id is not None:
-            session = self._view.state.find(_uuid(session_id))
+            session = self._view.state.find(prepare_session_id(session_id))
             if session is None:
                 raise SessionNotFoundError(session_id)
             number = session.info.number
@@ -484,6 +526,7 @@ class Store(FrameStore, ContentReader, ActionRecorder[Action | None]):
             session_count=len(sessions),
             open_session_count=sum(s.ended_ns is None for s in sessions.values()),
             content_count=self._journal.content_count,
+            frame_count=view.state.memory.frame_count,
             bytes_dropped=self._journal.recovery.bytes_dropped,
             generation=view.state.generation,
             pending_commands=writer.waiting if writer is not None else 0,
@@ -497,12 +540,6 @@ class Store(FrameStore, ContentReader, ActionRecorder[Action | None]):
 def _progress(value: object) -> None:
     if value is not None and not callable(value):
         raise InvalidValueError("progress must be callable, or None")
-
-
-def _uuid(value: object) -> UUID:
-    if not isinstance(value, UUID):
-        raise InvalidValueError(f"a session id must be a UUID, not {value!r:.80}")
-    return value
 
 
 class OpenStore:

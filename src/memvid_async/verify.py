@@ -11,7 +11,7 @@ from .format.codec import STORED, decode_rows
 from .format.header import LOG_START, decode_header
 from .format.segment import Segment, SegmentKind, scan
 from .format.tables import decode_index_pages, decode_page, decode_positions, encode_index_pages
-from .logfile import UNREAD, LogFile
+from .logfile import LogFile
 from .model.state import State
 from .reader import View
 from .storage import Storage
@@ -96,7 +96,7 @@ class Verifier:
     def _check(self, file: LogFile, segment: Segment) -> None:
         if segment.sequence != file.state.last_sequence + 1:
             raise ValueError("the sequence has a gap")
-        events = file.decode(segment, lambda _: UNREAD)
+        events = file.decode(segment)
         if events is not None:
             if segment.kind == SegmentKind.EVENTS:
                 self._check_contents(segment)

@@ -143,8 +143,9 @@ class Wreck:
             return Part(segment, 0, 0, 0, [], 0)
         try:
             if segment.kind == SegmentKind.STUBS:
-                stubs = decode_stubs(segment.payload, segment.sequence)
-                return Part(segment, stubs[0].time_ns, stubs[-1].time_ns, 0, None, len(stubs))
+                runs = decode_stubs(segment.payload)
+                events = sum(count for _, count in runs)
+                return Part(segment, runs[0][0], runs[-1][0], 0, None, events)
             time_ns, session, rows = decode_rows(segment.payload)
             if check:
                 _check(segment, rows)

@@ -4,14 +4,19 @@ is not acked, errors are typed, and who failed to write writes no more."""
 from __future__ import annotations
 
 import errno
+from collections import Counter
 from collections.abc import Callable, Iterator
 from random import Random
 from uuid import UUID
+
+from attrs import frozen
 
 from memvid_async import ActionKind, MemvidAsyncError, RecordingConfig, StoreFailedError
 from memvid_async.config import DEFAULT_RECORDING
 from memvid_async.journal import Journal
 from memvid_async.model import commands
+from tests.crash.driver import NAME, Driver, Process, small_bounds
+from tests.crash.images import images
 from tests.crash.oracle import (
     HEADER_BYTES,
     REFUSALS,
@@ -22,9 +27,8 @@ from tests.crash.oracle import (
     demand,
     expect_open,
 )
-from tests.crash.simfs import SimDisk, images
-from tests.crash.simos import CHANGING, FULL, SHORT, Fault, SimOs, file_opener
-from tests.crash.workload import NAME, Driver, Process
+from tests.crash.simfs import SimDisk
+from tests.crash.simos import CHANGING, FULL, SHORT, Fault, SimOs, file_opener, simulated_calls
 from tests.naive import FIRST_TIME, Op, Record
 
 BIG = "large content " * 80
@@ -47,7 +51,7 @@ def commit(process: int, *ops: Op) -> Step:
 
 
 # Creation; two writers in turns; content, positions, pages, TOCs; a deletion, a compaction that the
-# other writer follows; a torn tail; closing.
+# other writer follows; a torn tail; a batch that nobody synced; closing.
 SCRIPT: tuple[tuple[str, Step], ...] = (
     ("create", lambda run: run.open(0)),
     ("start", commit(0, start(1), start(2, auto_checkpoint_interval=2))),
@@ -62,18 +66,29 @@ SCRIPT: tuple[tuple[str, Step], ...] = (
     ("die half-way", lambda run: run.tear(0)),
     ("recover", lambda run: run.open(0)),
     ("append again", commit(0, ask(2, "i" * 100))),
+    ("die before the sync", lambda run: run.die(1)),
+    ("build on it", commit(0, ask(2, "j" * 80))),
     ("close", lambda run: run.close(1)),
     ("close the last", lambda run: run.close(0)),
 )
 
 
 class Run:
-    """The script once. After a fault that stays, the disk is repaired when its victim is gone."""
+    """The script once. Its victim dies after a fault, and unless ``alone`` everybody else too;
+    after a fault that stays, the disk is repaired then."""
 
-    def __init__(self, system: SimOs, fault: Fault | None, values: Values | None = None) -> None:
+    def __init__(
+        self,
+        system: SimOs,
+        fault: Fault | None,
+        values: Values | None = None,
+        *,
+        alone: bool = False,
+    ) -> None:
         self.system = system
         self.values = values or Values()
         self.fault = fault
+        self._alone = alone
         self.driver = Driver(SimDisk(), History(), 0, 1 << 100, file_opener(system))
         self.errors: list[MemvidAsyncError] = []
         self._open: dict[int, Process] = {}
@@ -142,6 +157,14 @@ class Run:
         end = Truth.of(bytes(file.cache), 0, self.driver.history).ends[-1]
         file.write(end, b"\x77" * 30)
 
+    def die(self, number: int) -> None:
+        """The process dies behind a whole write: what it leaves is for another to sync."""
+        process = self.process(number)
+        self.driver.begin(process)
+        self.driver.stage(process, ask(2, "k" * 90), self._time())
+        self.driver.die(process, 1, process.journal.flush)
+        del self._open[number]
+
     # Failing.
 
     def _after_failure(self) -> None:
@@ -153,10 +176,11 @@ class Run:
             refusal = self._attempt(driver.acting.journal.begin)
             refused = isinstance(refusal, StoreFailedError)
             demand(refused, "a writer goes on after {}", self.system.failed)
-        for process in self._open.values():
-            self._attempt(process.journal.release)
-            driver.bury(process)
-        self._open.clear()
+        for number, process in list(self._open.items()):
+            if process is driver.acting or not self._alone:
+                self._attempt(process.journal.release)
+                driver.bury(process)
+                del self._open[number]
         if self.fault is not None and self.fault.forever:
             self._try_while_broken()
             self._repair()
@@ -208,6 +232,15 @@ class Run:
         self.system.fault = acting
 
 
+@frozen
+class Failed:
+    """What became of some faults: the calls there were, and the errors that were raised."""
+
+    calls: list[str]
+    runs: int
+    errors: Counter[str]
+
+
 def calls_of(system: SimOs) -> list[str]:
     """The calls that the script makes when none fails."""
     run = Run(system, None)
@@ -221,7 +254,7 @@ def faults(calls: list[str]) -> Iterator[Fault]:
     """Every call fails in every way that it can."""
     for at, call in enumerate(calls):
         for forever in (False, True):
-            then = ("kept", "dropped", "wrote") if call == "fdatasync" else ("kept",)
+            then = ("kept", "dropped", "half", "wrote") if call == "fdatasync" else ("kept",)
             for outcome in then:
                 yield Fault(at, errno.EIO, forever, outcome)
                 yield Fault(at, errno.ENOSPC, forever, outcome)
@@ -230,3 +263,21 @@ def faults(calls: list[str]) -> Iterator[Fault]:
                 yield Fault(at, SHORT, forever)
             if call == "pwrite":
                 yield Fault(at, FULL, forever)
+
+
+def fail_each(how: str, bounds: str, part: int, parts: int) -> Failed:
+    """Run the script with every fault of a kind, or with each so-manieth of them."""
+    errors, runs = Counter[str](), 0
+    with simulated_calls() as system, small_bounds(Random(bounds)):
+        values, calls = Values(), calls_of(system)
+        wanted = [fault for fault in faults(calls) if fault.forever is (how == "for ever")]
+        for fault in wanted[part::parts]:
+            run = Run(system, fault, values, alone=how == "once, and others go on")
+            try:
+                run.run()
+            except Exception as error:
+                told = f"{how}, bounds {bounds}, {fault}: {calls[fault.at]}: {error!r}"
+                raise BrokenPromiseError(told) from error
+            errors.update(type(error).__name__ for error in run.errors)
+            runs += 1
+    return Failed(calls, runs, errors)

@@ -1,19 +1,10 @@
-"""Seeded bugs in storage, recovery, locking, journal and index, and which check finds each.
-
-    python -m tests.crash.mutants             each mutant against the check that finds it soonest
-    python -m tests.crash.mutants --all       each against every check (most of an hour)
-    python -m tests.crash.mutants slot        those with "slot" in their name
-
-The exit status is 1 if a mutant survives, or if a check fails without one.
-"""
+"""Seeded bugs in storage, recovery, locking, journal and index, each with the check of ``hunt.py``
+that finds it soonest."""
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Callable
 from contextlib import contextmanager, nullcontext, suppress
-from random import Random
 from typing import Any
 
 import pytest
@@ -27,64 +18,8 @@ from memvid_async.journal import Flushed, Journal
 from memvid_async.logfile import LogFile, Recovery
 from memvid_async.storage import FileStorage
 from memvid_async.storage import file as file_module
-from tests.crash import test_rules
-from tests.crash.explore import Effort, Explorer
-from tests.crash.failures import Run, calls_of, faults
-from tests.crash.oracle import Values
-from tests.crash.simos import file_opener, simulated_calls
-from tests.crash.workload import small_bounds
 
 Patch = pytest.MonkeyPatch
-
-QUICK = Effort(images=(40, 5, 4), nested=(1, 0, 0), every=(5, 1, 1))
-QUICK_SEEDS = 3
-# Of the faults, each so-manieth.
-QUICK_FAULTS = 3
-
-
-# The checks: they raise something when they find a bug.
-
-
-def states() -> None:
-    """BrokenPromiseError states over the simulated disk."""
-    for seed in range(QUICK_SEEDS):
-        Explorer(seed, QUICK).run()
-
-
-def files() -> None:
-    """The same through ``FileStorage``."""
-    with simulated_calls() as system:
-        for seed in range(QUICK_SEEDS):
-            Explorer(seed, QUICK, file_opener(system)).run()
-
-
-def failures() -> None:
-    """Failing calls."""
-    with simulated_calls() as system, small_bounds(Random("1")):
-        values = Values()
-        for at, fault in enumerate(faults(calls_of(system))):
-            if at % QUICK_FAULTS == 0:
-                Run(system, fault, values).run()
-
-
-def rules() -> None:
-    """The hand-made files of ``test_rules.py``."""
-    for name, test in vars(test_rules).items():
-        if name.startswith("test_"):
-            arguments = [{}]
-            for mark in getattr(test, "pytestmark", []):
-                names, values = mark.args
-                arguments = [{names: value} for value in values]
-            for given in arguments:
-                test(**given)
-
-
-CHECKS: dict[str, Callable[[], None]] = {
-    "rules": rules,
-    "failures": failures,
-    "states": states,
-    "files": files,
-}
 
 
 @frozen
@@ -161,6 +96,11 @@ STORAGE = (
     Mutant("no fsync", "files", replaces(FileStorage, "sync", nothing)),
     Mutant("no directory fsync", "files", replaces(FileStorage, "sync_directory", nothing)),
     Mutant("fsync error ignored", "failures", replaces(FileStorage, "sync", hide(_file_sync))),
+    Mutant(
+        "what a failed fsync dropped still seen",
+        "failures",
+        replaces(file_module, "_forget", nothing),
+    ),
     Mutant("failed fsync tried again", "failures", replaces(FileStorage, "sync", sync_again)),
     Mutant("write error ignored", "failures", replaces(FileStorage, "write", hide(_file_write))),
     Mutant("short write ignored", "failures", replaces(FileStorage, "write", write_once)),
@@ -243,12 +183,9 @@ def over_the_newest(start: bytes, salt: int) -> int:
     return sum(header.SLOT_OFFSETS) - header.next_slot_offset(start, salt)
 
 
-def created_unsynced(patch: Patch) -> None:
-    def create(cls: Any, storage: Any, given: Any) -> LogFile:
-        storage.write(0, given.encode())
-        return cls(storage, given, read_only=False)
-
-    patch.setattr(LogFile, "create", classmethod(create))
+def sync_own_only(self: LogFile) -> None:
+    if self._buffer or self._toc is not None:
+        _write_out(self)
 
 
 def not_poisoned(patch: Patch) -> None:
@@ -265,7 +202,11 @@ WRITING = (
         "slot over the newest", "states", replaces(logfile, "next_slot_offset", over_the_newest)
     ),
     Mutant("one command in several segments", "states", replaces(LogFile, "append", in_pieces)),
-    Mutant("header not synced", "states", created_unsynced),
+    Mutant(
+        "only what it wrote itself is synced",
+        "states",
+        replaces(LogFile, "write_out", sync_own_only),
+    ),
     Mutant("failure forgotten", "failures", not_poisoned),
     Mutant(
         "tail not re-read under the lock",
@@ -316,6 +257,12 @@ def cut_silently(self: LogFile, size: int) -> None:
 def trust_size(self: LogFile, content: Any) -> Any:
     events = _catch_up(self, content)
     self._end = self._written = max(self._end, self.storage.size())
+    return events
+
+
+def trust_others(self: LogFile, content: Any) -> Any:
+    events = _catch_up(self, content)
+    self._unsynced = False
     return events
 
 
@@ -413,6 +360,10 @@ RECOVERY = (
     ),
     Mutant("gap in the sequence taken", "rules", gaps_taken),
     Mutant(
+        "others' bytes taken for durable", "states", replaces(LogFile, "catch_up", trust_others)
+    ),
+    Mutant("a reader keeps what is gone", "rules", replaces(LogFile, "_check_last", nothing)),
+    Mutant(
         "any file taken for a new one", "rules", replaces(journal, "is_unfinished", anything_is_new)
     ),
     Mutant(
@@ -454,47 +405,3 @@ INDEX = (
 )
 
 MUTANTS = (*STORAGE, *WRITING, *RECOVERY, *INDEX)
-
-
-def finds(check: str, mutant: Mutant | None) -> str | None:
-    """What a check says of a mutant; None when it finds nothing."""
-    with pytest.MonkeyPatch.context() as patch:
-        if mutant is not None:
-            mutant.seed(patch)
-        try:
-            CHECKS[check]()
-        except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001 - whatever it finds
-            return f"{type(error).__name__}: {str(error) or repr(error)}".splitlines()[0]
-    return None
-
-
-def main(*arguments: str) -> int:
-    """Hold every mutant against the checks, and print who finds it."""
-    everywhere = "--all" in arguments
-    wanted = [argument for argument in arguments if not argument.startswith("--")]
-    for check in CHECKS:
-        found = finds(check, None)
-        if found is not None:
-            print(f"without a mutant, {check} finds: {found}")
-            return 1
-    print("| mutant | found by | what it says | time |\n|---|---|---|---|")
-    survivors = []
-    for mutant in MUTANTS:
-        if all(word in mutant.name for word in wanted):
-            start, killers, message = time.perf_counter(), [], "NOT FOUND"
-            for check in (mutant.found_by, *(set(CHECKS) - {mutant.found_by})):
-                found = finds(check, mutant) if everywhere or not killers else None
-                if found is not None:
-                    killers.append(check)
-                    message = found if len(killers) == 1 else message
-            if not killers:
-                survivors.append(mutant.name)
-            seconds = time.perf_counter() - start
-            by = ", ".join(killers) or "-"
-            print(f"| {mutant.name} | {by} | {message:.100} | {seconds:.1f} s |", flush=True)
-    print(f"\n{len(survivors)} survived{': ' if survivors else ''}{', '.join(survivors)}")
-    return 1 if survivors else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))

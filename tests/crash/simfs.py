@@ -10,17 +10,13 @@ and the next process builds on it, durable or not.
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable, Iterator
-from random import Random
+from collections.abc import Callable
 from typing import NamedTuple
 
 from memvid_async import StoreFailedError, StoreLockedError, StoreNotFoundError
 
 SECTOR = 512
-# How many images of one boundary are all built; of more, as many are drawn.
-_BETWEEN_SIZES = 3
 
 
 class Write(NamedTuple):
@@ -73,14 +69,31 @@ class SimFile:
         if not self.dropped:
             self.durable = bytes(self.cache)
         elif self.pending:
-            self.durable = self._written_back()
+            self.durable = self._written_back(self._touched())
         self.pending.clear()
 
-    def drop(self) -> None:
+    def drop(self, *, half: bool = False) -> None:
         """A failed sync, as Linux does it: what was not written back counts as clean from now on,
-        is still seen by everyone, and no later sync writes it."""
+        is still seen by everyone, and no later sync writes it. ``half``: every other sector was."""
+        if half and self.pending:
+            self.durable = self._written_back(self._touched()[::2])
         self.dropped = True
         self.pending.clear()
+
+    def forget(self) -> None:
+        """What counts as clean is read from the disk again, up to the length as it is known."""
+        disk = SimFile(self.durable[: len(self.cache)])
+        disk.cut(len(self.cache))
+        for op in self.pending:
+            disk.apply(op)
+        self.cache[:] = disk.cache
+        self.dropped = False
+
+    def apply(self, op: Op) -> None:
+        if isinstance(op, Write):
+            self.write(*op)
+        else:
+            self.cut(op.size)
 
     def remount(self) -> None:
         """The system forgets what it did not write."""
@@ -88,17 +101,21 @@ class SimFile:
         self.dropped = False
         self.pending.clear()
 
-    def _written_back(self) -> bytes:
-        """Only sectors touched since reach the disk; each one whole."""
+    def _touched(self) -> list[int]:
+        """The sectors that are not clean."""
+        found: set[int] = set()
+        for op in self.pending:
+            end = op.offset + len(op.data) if isinstance(op, Write) else op.size + 1
+            start = op.offset if isinstance(op, Write) else op.size
+            found.update(range(start // SECTOR, math.ceil(end / SECTOR)))
+        return sorted(found)
+
+    def _written_back(self, sectors: list[int]) -> bytes:
+        """What the disk has when these sectors, and the length, have reached it."""
         size = len(self.cache)
         disk = bytearray(self.durable[:size].ljust(size, b"\0"))
-        for op in self.pending:
-            first, last = (
-                (op.offset, op.offset + len(op.data))
-                if isinstance(op, Write)
-                else (op.size, op.size + 1)
-            )
-            low, high = first // SECTOR * SECTOR, math.ceil(last / SECTOR) * SECTOR
+        for sector in sectors:
+            low, high = sector * SECTOR, min(size, sector * SECTOR + SECTOR)
             disk[low:high] = self.cache[low:high]
         return bytes(disk)
 
@@ -214,163 +231,6 @@ class SimDisk:
         return disk
 
 
-def torn(frozen: Frozen, rng: Random) -> Frozen | None:
-    """The disk as it would be, had the process been killed inside its last write."""
-    for at, file in enumerate(frozen.files):
-        if file.pending and isinstance(file.pending[-1], Write) and len(file.pending[-1].data) > 1:
-            *before, last = file.pending
-            assert isinstance(last, Write)
-            part = Write(last.offset, last.data[: rng.randrange(1, len(last.data))])
-            thawed = SimFile(file.durable)
-            for op in (*before, part):
-                if isinstance(op, Write):
-                    thawed.write(*op)
-                else:
-                    thawed.cut(op.size)
-            half = FrozenFile(
-                file.durable, (*before, part), bytes(thawed.cache), file.starts, file.dropped
-            )
-            return Frozen(frozen.names, (*frozen.files[:at], half, *frozen.files[at + 1 :]))
-    return None
-
-
-def images(frozen: Frozen, name: str, rng: Random, limit: int) -> Iterator[Image]:
-    """What a power cut may leave: everything that ``name`` may hold, or about ``limit`` samples
-    where that is more, each beside something that the other names may hold."""
-    share = max(1, limit // len(frozen.names))
-    for names in frozen.names:
-        found = {
-            each: list(crash_contents(frozen.files[at], rng, share if each == name else 2))
-            for each, at in names
-        }
-        for at in range(max(map(len, found.values()), default=1)):
-            yield tuple((each, data[at % len(data)]) for each, data in found.items())
-
-
-def crash_contents(file: FrozenFile, rng: Random, limit: int) -> Iterator[bytes]:
-    """What may stand in a file after a power cut."""
-    if not file.pending:
-        yield file.durable
-        return
-    sizes, cells = _cells(file, rng)
-    base = bytearray(file.durable.ljust(max(sizes), b"\0"))
-
-    def build(size: int, choice: tuple[bytes, ...]) -> bytes:
-        for sector, data in zip(cells, choice, strict=True):
-            start = sector * SECTOR
-            if start < size:
-                base[start : start + len(data)] = data
-        return bytes(memoryview(base)[:size])
-
-    options = list(cells.values())
-    # A sector's data may reach past the longest file; it is cut to size all the same.
-    base.extend(bytes(SECTOR))
-    if len(sizes) * math.prod(map(len, options)) <= limit:
-        for size in sizes:
-            for choice in itertools.product(*options):
-                yield build(size, choice)
-        return
-    yield from (build(size, choice) for size, choice in _plain(sizes, options))
-    for _ in range(limit):
-        choice = tuple(option[int(rng.random() * len(option))] for option in options)
-        yield build(rng.choice(sizes), choice)
-
-
-def _plain(sizes: list[int], options: list[list[bytes]]) -> Iterator[tuple[int, tuple[bytes, ...]]]:
-    """The images that come to mind first: nothing written, all written, written up to a sector,
-    one sector that differs from the others."""
-    old = tuple(option[0] for option in options)
-    new = tuple(option[-1] for option in options)
-    for size in sizes:
-        yield size, old
-        yield size, new
-    for at in range(len(options)):
-        yield sizes[-1], (*new[:at], *old[at:])
-        for data in options[at]:
-            yield sizes[-1], (*new[:at], data, *new[at + 1 :])
-
-
-def _sector(data: bytearray | bytes, number: int) -> bytes:
-    return bytes(data[number * SECTOR : number * SECTOR + SECTOR]).ljust(SECTOR, b"\0")
-
-
-def _cells(file: FrozenFile, rng: Random) -> tuple[list[int], dict[int, list[bytes]]]:
-    """The lengths that the file may have, the newest last; and per sector at risk what it may
-    hold, as it was first, as it was to be last."""
-    current = bytearray(file.durable)
-    sizes = [len(current)]
-    versions: dict[int, list[bytes]] = {}
-    risk: dict[int, list[tuple[int, int]]] = {}
-    for op in file.pending:
-        start = op.offset if isinstance(op, Write) else op.size
-        end = start + len(op.data) if isinstance(op, Write) else max(len(current), start)
-        sectors = range(start // SECTOR, math.ceil(end / SECTOR))
-        for sector in sectors:
-            versions.setdefault(sector, [_sector(file.durable, sector)])
-        if isinstance(op, Write):
-            current.extend(bytes(max(0, end - len(current))))
-            current[start:end] = op.data
-            for sector in sectors:
-                low = sector * SECTOR
-                risk.setdefault(sector, []).append((max(start - low, 0), min(end - low, SECTOR)))
-        else:
-            del current[start:]
-            current.extend(bytes(start - len(current)))
-        for sector in sectors:
-            versions[sector].append(_sector(current, sector))
-        sizes.append(len(current))
-    options = {
-        sector: list(dict.fromkeys([*found[:1], *_harmed(file, sector, found, risk, rng), *found]))
-        for sector, found in versions.items()
-    }
-    for sector, found in versions.items():
-        # Duplicates went; what it was to be still has to come last.
-        options[sector].remove(found[-1])
-        options[sector].append(found[-1])
-    return _lengths(sizes, rng), options
-
-
-def _harmed(
-    file: FrozenFile,
-    sector: int,
-    versions: list[bytes],
-    risk: dict[int, list[tuple[int, int]]],
-    rng: Random,
-) -> Iterator[bytes]:
-    """The sector half-way, as zeros, as garbage; bytes that were not being written stay."""
-    new, ranges = versions[-1], risk.get(sector, [])
-    zeros, garbage = bytearray(new), bytearray(new)
-    for low, high in ranges:
-        zeros[low:high] = bytes(high - low)
-        garbage[low:high] = _garbage(file, high - low, rng)
-    if ranges:
-        low, high = ranges[-1]
-        middle = rng.randrange(low, high)
-        yield new[:middle] + versions[-2][middle:]
-        yield bytes(zeros)
-        yield bytes(garbage)
-
-
-def _garbage(file: FrozenFile, length: int, rng: Random) -> bytes:
-    """Noise, or what stands elsewhere in the file, from where a write began."""
-    if file.starts and rng.random() < 0.5:
-        start = rng.choice(file.starts)
-        return file.durable[start : start + length].ljust(length, b"\xa5")
-    return rng.randbytes(length)
-
-
-def _lengths(sizes: list[int], rng: Random) -> list[int]:
-    found = list(sizes)
-    for before, after in itertools.pairwise(sizes):
-        low, high = sorted((before, after))
-        between = list(range(low // SECTOR * SECTOR + SECTOR, high, SECTOR))
-        found += rng.sample(between, min(len(between), _BETWEEN_SIZES))
-        if high - low > 1:
-            found.append(rng.randrange(low + 1, high))
-    found.append(sizes[-1])
-    return list(dict.fromkeys(reversed(found)))[::-1]
-
-
 class Owner:
     """A process, as far as its open files are concerned. ``dead`` ones do nothing any more."""
 
@@ -480,21 +340,3 @@ class SimStorage:
 
     def close(self) -> None:
         self.unlock()
-
-
-__all__ = [
-    "Cut",
-    "Frozen",
-    "Image",
-    "KilledError",
-    "Owner",
-    "SimDisk",
-    "SimFile",
-    "SimStorage",
-    "StoreFailedError",
-    "UndisciplinedError",
-    "Write",
-    "crash_contents",
-    "images",
-    "torn",
-]

@@ -2,7 +2,8 @@
 runs on it, and any call can be made to fail.
 
 Like Linux, a failed sync may have written everything, nothing, or count what it did not write as
-clean: then everyone still sees it, and no later sync writes it.
+clean: then everyone still sees it, and no later sync writes it, until the system is made to forget
+it.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from attrs import define, frozen
 
 from memvid_async.storage import FileStorage
 from memvid_async.storage import file as module
+from tests.crash.driver import NAME
 from tests.crash.simfs import KilledError, Owner, SimDisk, SimFile, UndisciplinedError
-from tests.crash.workload import NAME
 
 # Calls that change what is in the file. Whoever saw one fail must write no more.
 CHANGING = ("pwrite", "fdatasync", "ftruncate")
@@ -34,7 +35,7 @@ class Fault:
 
     ``number`` SHORT: a pwrite that writes a part, or a pread that gives a part; FULL: the same, and
     the next pwrite finds no room. ``then``: what a failed sync did: "kept" the data for a later
-    one, "dropped" or "wrote" it.
+    one, "dropped" it, "half" of it, or "wrote" it.
     """
 
     at: int
@@ -219,10 +220,16 @@ class SimOs:
         if fault is None or fault.then == "wrote":
             file.sync()
             opened.disk.watch("sync", file)
-        elif fault.then == "dropped":
-            file.drop()
+        elif fault.then in ("dropped", "half"):
+            file.drop(half=fault.then == "half")
         if fault is not None:
             raise OSError(fault.number, os.strerror(fault.number))
+
+    def posix_fadvise(self, descriptor: int, offset: int, length: int, advice: int) -> None:
+        assert (offset, length, advice) == (0, 0, os.POSIX_FADV_DONTNEED)
+        opened = self._open[descriptor]
+        if opened.file is not None and not opened.owner.dead:
+            opened.file.forget()
 
     def fsync(self, descriptor: int) -> None:
         opened, _ = self._enter("fsync", descriptor)

@@ -1,6 +1,7 @@
 """What a crash alone cannot show, each by the smallest file that does: damage and order. The
 mutants of ``mutants.py`` are held against these as well."""
 
+import errno
 from random import Random
 from uuid import UUID
 
@@ -17,10 +18,10 @@ from memvid_async.format.header import LOG_START
 from memvid_async.format.segment import SegmentKind, seal
 from memvid_async.journal import Journal
 from tests.asking import answers
+from tests.crash.driver import NAME, Driver, Time, fixed_config, sim_opener, small_bounds
 from tests.crash.oracle import HEADER_BYTES, History, newest_slot, parse_log
 from tests.crash.simfs import SimDisk, SimStorage
-from tests.crash.simos import SimFileStorage, simulated_calls
-from tests.crash.workload import NAME, Driver, Time, fixed_config, sim_opener, small_bounds
+from tests.crash.simos import Fault, SimFileStorage, file_opener, simulated_calls
 from tests.naive import FIRST_TIME, ask, start
 
 CONFIG = fixed_config(Time(), 1)
@@ -142,3 +143,31 @@ def test_a_refusal_is_typed_and_names_what_to_do():
     journal.fail(MemvidAsyncError("for a test"))
     with pytest.raises(StoreFailedError, match="open the file again"):
         journal.commit([start(UUID(int=5).int)])
+
+
+@pytest.mark.parametrize("later", ["as long", "a longer text than before"])
+def test_a_reader_is_told_when_what_it_took_in_did_not_reach_the_disk(later):
+    """It saw a batch between its write and the sync that failed; another one stands there now."""
+    with simulated_calls() as system:
+        driver = Driver(SimDisk(), History(), 0, 1 << 100, file_opener(system))
+        victim = driver.open(1)
+        driver.commit(victim, [start(1)], FIRST_TIME)
+        storage = file_opener(system)(driver.disk, read_only=True)
+        reader = Journal.open(storage, driver.config, read_only=True)
+        driver.begin(victim)
+        driver.stage(victim, ask(1, "too bad"), FIRST_TIME + 1)
+
+        def after_the_write():
+            reader.refresh()
+            system.arm(Fault(0, errno.EIO, then="dropped"))
+
+        driver.on_operation = after_the_write
+        with pytest.raises(StoreFailedError):
+            driver.flush(victim)
+        driver.on_operation = lambda: None
+        assert reader.view.state.last_sequence == 2
+        driver.kill(victim)
+        system.arm(None)
+        driver.commit(driver.open(2), [ask(1, later), ask(1, "one more")], FIRST_TIME + 2)
+        with pytest.raises(CorruptFileError):
+            reader.refresh()

@@ -1,11 +1,26 @@
-"""What the commands share: their arguments, and how they run."""
+"""What the commands share: their arguments, the session that is meant, and how they run."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import base64
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+from uuid import UUID
 
 import anyio
 import click
+
+from .. import NotAStoreError, SessionSummary, Store, StoreNotFoundError, StoreView
+from .exits import AnswerError
+from .text import shorten
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LISTED_CANDIDATES = 5
 
 file_argument = click.argument("file", type=click.Path(readable=False))
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
@@ -14,3 +29,203 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON f
 def run(command: Callable[..., Awaitable[int]], *arguments: object) -> int:
     """Run a coroutine function to its exit status."""
     return anyio.run(command, *arguments)
+
+
+async def find_session(store: Store, wanted: str | None) -> UUID:
+    """The session that an id, the beginning of one, or a name fits; None stands for the newest.
+
+    :raises AnswerError: when it fits none, or several.
+    """
+    summaries = await store.list_sessions(include_open=True)
+    if wanted is None:
+        if not summaries:
+            raise AnswerError(f"{store.path} holds no session")
+        return summaries[-1].session_id
+    found = [summary for summary in summaries if _fits(summary, wanted)]
+    if not found:
+        raise AnswerError(f"no session has the id or the name {shorten(wanted, 80)!r}")
+    if len(found) > 1:
+        names = [f"{s.session_id} {shorten(s.name or '', 40)}" for s in found[:_LISTED_CANDIDATES]]
+        more = ", …" if len(found) > len(names) else ""
+        raise AnswerError(
+            f"{shorten(wanted, 80)!r} fits {len(found)} sessions: {', '.join(names)}{more}"
+        )
+    return found[0].session_id
+
+
+def _fits(summary: SessionSummary, wanted: str) -> bool:
+    digits = wanted.replace("-", "").lower()
+    return summary.name == wanted or (bool(digits) and summary.session_id.hex.startswith(digits))
+
+
+def require_store(file: str) -> None:
+    """Refuse what opening for writing would create, or make a store of.
+
+    :raises NotAStoreError: when there is no file, or an empty one.
+    """
+    try:
+        size = Path(file).stat().st_size
+    except FileNotFoundError:
+        raise StoreNotFoundError(f"there is no file {file}") from None
+    if size == 0:
+        raise NotAStoreError(f"{file} is empty")
+
+
+def read_json(text: str) -> Any:
+    """A JSON value; ``{"$base64": text}`` stands for bytes, as in what the commands print.
+
+    :raises ValueError: when it is none, NaN and Infinity included.
+    """
+    return json.loads(text, parse_constant=_not_json, object_hook=_bytes_or_map)
+
+
+def _not_json(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _bytes_or_map(value: dict[str, Any]) -> Any:
+    if value.keys() == {"$base64"} and isinstance(value["$base64"], str):
+        return base64.b64decode(value["$base64"], validate=True)
+    return value
+
+
+def _read_pairs(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dict[str, Any]:
+    pairs = {}
+    for pair in given:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise click.BadParameter(f"{pair!r} is not KEY=VALUE")
+        try:
+            pairs[key] = read_json(value)
+        except (ValueError, RecursionError):
+            pairs[key] = value
+    return pairs
+
+
+def _read_time(_: click.Context, __: click.Parameter, given: str | None) -> int | None:
+    if given is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(given)
+    except ValueError:
+        raise click.BadParameter(f"{given!r} is not a time such as 2026-03-01T12:00") from None
+    since = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 10**9 + since.microseconds * 1_000
+
+
+def _read_embedding(_: click.Context, __: click.Parameter, given: str | None) -> Any:
+    if given is None:
+        return None
+    try:
+        text = Path(given[1:]).read_text(encoding="utf-8") if given.startswith("@") else given
+        value = read_json(text)
+    except OSError as error:
+        raise click.BadParameter(f"{given[1:]}: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, list):
+        raise click.BadParameter("it must be a JSON array of numbers, or @ and a file with one")
+    return value
+
+
+def _together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+metadata_option = click.option(
+    "--metadata",
+    metavar="KEY=VALUE",
+    multiple=True,
+    callback=_read_pairs,
+    help="A metadata value: JSON where it is that, else text. May be given again.",
+)
+
+filter_options = _together(
+    click.option(
+        "--tag", "tags", multiple=True, help="Frames with this tag; again: with all of them."
+    ),
+    click.option("--uri", help="Frames whose URI begins so."),
+    click.option("--title", help="Frames with just this title."),
+    click.option("--media-type", help="Frames of this media type."),
+    metadata_option,
+    click.option(
+        "--since",
+        "since_ns",
+        metavar="TIME",
+        callback=_read_time,
+        help="Put then or later.",
+    ),
+    click.option(
+        "--until", "until_ns", metavar="TIME", callback=_read_time, help="Put before this time."
+    ),
+)
+
+moment_options = _together(
+    click.option(
+        "--at-sequence",
+        type=click.IntRange(min=0),
+        help="The memory as it was after this event.",
+    ),
+    click.option(
+        "--at-time",
+        metavar="TIME",
+        callback=_read_time,
+        help="The memory as it was at this time.",
+    ),
+)
+
+
+def search_options(top_k: int) -> Callable[[Command], Command]:
+    """How to search; ``top_k``: how many frames unless told otherwise."""
+    return _together(
+        click.option(
+            "-k",
+            "--top-k",
+            type=click.IntRange(min=1),
+            default=top_k,
+            show_default=True,
+            help="How many frames at most.",
+        ),
+        click.option(
+            "--mode",
+            type=click.Choice(["lexical", "semantic", "hybrid"]),
+            default="lexical",
+            show_default=True,
+            help="By words, by an embedding, or by both.",
+        ),
+        click.option(
+            "--embedding",
+            metavar="ARRAY|@PATH",
+            callback=_read_embedding,
+            help="The query's embedding: a JSON array, or @ and a file with one.",
+        ),
+        click.option("--embedding-model", help="The model that made the embedding."),
+    )
+
+
+def check_search(mode: str, embedding: Any) -> None:
+    """Refuse a mode that lacks what it needs."""
+    if mode != "lexical" and embedding is None:
+        raise click.UsageError(f"--mode {mode} needs --embedding")
+
+
+def given_filters(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a command's options, the filters that were given."""
+    names = ("tags", "uri", "title", "media_type", "metadata", "since_ns", "until_ns")
+    return {name: options[name] for name in names if options[name] not in (None, (), {})}
+
+
+async def at_moment(
+    store: Store, at_sequence: int | None, at_time: int | None
+) -> Store | StoreView:
+    """The store, or the view of it that was asked for."""
+    if at_sequence is None and at_time is None:
+        return store
+    if at_sequence is not None and at_time is not None:
+        raise click.UsageError("--at-sequence and --at-time say two moments; give one")
+    return await store.at(sequence=at_sequence, time_ns=at_time)

@@ -6,18 +6,15 @@ from collections.abc import Callable
 from contextlib import aclosing
 from functools import partial
 from typing import Any
-from uuid import UUID
 
 import click
 
-from .. import SessionSummary, Store, VerifyReport, open_store
+from .. import VerifyReport, open_store
 from ..interop.transcripts import MAX_TRANSCRIPT_BYTES
-from . import documents, render, rewriting
-from .arguments import file_argument, json_option, run
-from .exits import BAD, FINE, AnswerError, guarded
-from .text import printable, shorten
-
-_LISTED_CANDIDATES = 5
+from . import asking, documents, exporting, putting, render, replaying, rewriting
+from .arguments import file_argument, find_session, json_option, run
+from .exits import BAD, FINE, guarded
+from .text import printable
 
 
 class Commands(click.Group):
@@ -102,7 +99,7 @@ def show(file: str, session: str | None, full: bool, as_json: bool) -> int:
 
 async def _show(file: str, wanted: str | None, full: bool, as_json: bool) -> int:
     async with open_store(file, read_only=True) as store:
-        session = await store.get_session(await _find_session(store, wanted))
+        session = await store.get_session(await find_session(store, wanted))
         actions = (
             await documents.read_action(store, action, full=full) for action in session.actions
         )
@@ -116,29 +113,6 @@ async def _show(file: str, wanted: str | None, full: bool, as_json: bool) -> int
                 async for action in actions:
                     render.print_action(console, action)
     return FINE
-
-
-async def _find_session(store: Store, wanted: str | None) -> UUID:
-    summaries = await store.list_sessions(include_open=True)
-    if wanted is None:
-        if not summaries:
-            raise AnswerError(f"{store.path} holds no session")
-        return summaries[-1].session_id
-    found = [summary for summary in summaries if _fits(summary, wanted)]
-    if not found:
-        raise AnswerError(f"no session has the id or the name {shorten(wanted, 80)!r}")
-    if len(found) > 1:
-        names = [f"{s.session_id} {shorten(s.name or '', 40)}" for s in found[:_LISTED_CANDIDATES]]
-        more = ", …" if len(found) > len(names) else ""
-        raise AnswerError(
-            f"{shorten(wanted, 80)!r} fits {len(found)} sessions: {', '.join(names)}{more}"
-        )
-    return found[0].session_id
-
-
-def _fits(summary: SessionSummary, wanted: str) -> bool:
-    digits = wanted.replace("-", "").lower()
-    return summary.name == wanted or (bool(digits) and summary.session_id.hex.startswith(digits))
 
 
 @cli.command()
@@ -247,5 +221,18 @@ async def _import_chat(
     return BAD if importer.failures else FINE
 
 
+_MORE = (
+    putting.put,
+    asking.find,
+    asking.ask,
+    asking.frames,
+    asking.get,
+    replaying.replay,
+    replaying.diff,
+    replaying.audit,
+    exporting.export,
+)
+for command in _MORE:
+    cli.add_command(command)
 cli.add_command(rewriting.compact)
 cli.add_command(rewriting.recover_command)

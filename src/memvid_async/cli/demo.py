@@ -1,4 +1,4 @@
-"""The demo: agents record, their process is killed, and everything that was acked is still there.
+"""The demo: agents put and ask, their process is killed, and everything that was acked is there.
 
 Needs nothing but the package and the standard library.
 """
@@ -23,18 +23,19 @@ from uuid import UUID
 import anyio
 from attrs import define, field
 
-from .. import Action, Store, open_store
-from .demo_agent import AGENT_COUNT
+from .. import Action, FrameNotFoundError, Store, open_store
+from .demo_agent import AGENT_COUNT, TAG, TOP_K
 from .text import format_duration, format_size, format_time, printable, shorten
 
-KILL_AFTER = 1000
-"""Acks after which the recording process is killed."""
+KILL_AFTER = 500
+"""Acked asks after which the recording process is killed."""
 
 MAX_SECONDS = 60
 """Longest that recording may take; a machine this slow gets a message instead of silence."""
 
 _SHOWN_ANSWERS = 4
-_SHOWN_ACTIONS = 6
+_SHOWN_ACTIONS = 4
+_ASKED_AGAIN = 5
 _WIDTH = 96
 
 Say = Callable[[str], Any]
@@ -43,11 +44,17 @@ Ack = dict[str, Any]
 
 @define
 class Findings:
-    """What the file held against what had been acked. ``beyond``: actions that it holds besides."""
+    """What the file held against what had been acked. ``beyond``: what it holds besides."""
 
-    found: int = 0
+    frames: int = 0
+    asks: int = 0
     wrong: list[str] = field(factory=list)
     beyond: int = 0
+
+    @property
+    def found(self) -> int:
+        """How many of the acked were there, equal by value."""
+        return self.frames + self.asks
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -91,11 +98,12 @@ def run_demo(path: str | None, say: Say = print, *, kill_after: int = KILL_AFTER
 
 
 def _record_and_kill(file: str, say: Say, kill_after: int) -> list[Ack] | None:
-    """Let a child process record until enough is acked, kill it, and return every ack it sent."""
-    say("1. RECORD")
-    say(f"   A child process opens {printable(file)} and starts {AGENT_COUNT} agent tasks.")
-    say("   Each answers questions about Python from the text of pydoc: it looks for keywords,")
-    say("   reads a topic, answers, and awaits the recording of each step in its own session.")
+    """Let a child process work until enough asks are acked, kill it; every ack that it sent."""
+    say("1. PUT AND ASK")
+    say(f"   A child process opens {printable(file)} and puts the text of pydoc into its")
+    say(f"   memory, passage by passage. Then {AGENT_COUNT} agent tasks ask it about Python:")
+    say("   store.ask() searches it, gives what it found to a model (here: a function that")
+    say("   picks a sentence) and records both; the agent puts the answer in as a note.")
     say("   Whenever the store acks a step, which means that it is on the disk, the child says so")
     say("   through a pipe. What came through the pipe is counted here.")
     say("")
@@ -104,11 +112,13 @@ def _record_and_kill(file: str, say: Say, kill_after: int) -> list[Ack] | None:
         acks = list(_read_acks(child, say, kill_after))
         status = child.wait()
     seconds = time.perf_counter() - started
-    if len(acks) < kill_after:
+    asks = sum(ack["kind"] == "ask" for ack in acks)
+    if asks < kill_after:
         say(f"   The child stopped by itself, with status {status}, after {len(acks)} acks.")
         return None
     say(
-        f"   … and so on: {len(acks)} steps acked in {seconds:.1f} s, the start of Python included."
+        f"   … and so on: {len(acks) - asks} frames and {asks} asks acked in {seconds:.1f} s, "
+        "the start of Python included."
     )
     say("")
     say("2. CRASH")
@@ -143,18 +153,20 @@ def _read_acks(child: subprocess.Popen[bytes], say: Say, kill_after: int) -> Ite
     """Every ack that the child sent whole, up to its end; it is killed when enough have come."""
     pipe: IO[bytes] | None = child.stdout
     assert pipe is not None
-    answers = 0
-    for count, line in enumerate(pipe, 1):
+    asks = 0
+    for line in pipe:
         if not line.endswith(b"\n"):
             break
         ack: Ack = json.loads(line)
-        if ack["kind"] == "ask" and answers < _SHOWN_ANSWERS:
-            answers += 1
-            say(f"   Q  {shorten(ack['input'], _WIDTH)}")
-            say(f"   A  {shorten(ack['output'], _WIDTH)}")
-            say("")
         yield ack
-        if count == kill_after:
+        if ack["kind"] != "ask":
+            continue
+        asks += 1
+        if asks <= _SHOWN_ANSWERS:
+            say(f"   Q  {shorten(ack['question'], _WIDTH)}")
+            say(f"   A  {shorten(ack['answer'], _WIDTH)}")
+            say("")
+        if asks == kill_after:
             child.kill()
 
 
@@ -175,16 +187,18 @@ async def _open_again(file: str, acks: list[Ack], say: Say) -> int:
         report = await store.verify()
         say("")
         say(f"   acked before the crash         {len(acks):6}")
-        say(f"   found again, equal by value    {findings.found:6}")
+        say(f"   frames found, equal by value   {findings.frames:6}")
+        say(f"   asks found, equal by value     {findings.asks:6}")
         say(f"   missing or different           {len(findings.wrong):6}")
         say(f"   recorded, ack still on its way {findings.beyond:6}")
         say(f"   the whole file verified        {'fine' if report.ok else 'DAMAGED':>6}")
         for problem in (*findings.wrong, *map(str, report.problems))[:10]:
             say(f"   ! {shorten(problem, _WIDTH)}")
         say("")
+        again = await _ask_again(store, [ack for ack in acks if ack["kind"] == "ask"], say)
         await _list_sessions(store, say)
-        await _show_session(store, UUID(acks[0]["session"]), say)
-    good = findings.found == len(acks) and report.ok
+        await _show_session(store, next(a["session"] for a in acks if a["kind"] == "ask"), say)
+    good = findings.found == len(acks) and report.ok and again
     say(
         "Everything that was acked is there." if good else "NOT everything that was acked is there."
     )
@@ -196,33 +210,73 @@ async def _compare(store: Store, acks: list[Ack]) -> Findings:
     actions: dict[tuple[str, int], Action] = {}
     for summary in await store.list_sessions(include_open=True):
         session = await store.get_session(summary.session_id)
-        actions.update({(str(session.session_id), a.index): a for a in session.actions})
-    acked = {(ack["session"], ack["index"]) for ack in acks}
-    findings = Findings(beyond=len(actions.keys() - acked))
+        asked = (action for action in session.actions if action.kind == "ask")
+        actions.update({(str(session.session_id), action.index): action for action in asked})
+    findings = Findings()
     for ack in acks:
-        action = actions.get((ack["session"], ack["index"]))
-        where = f"action {ack['index']} of session {ack['session']}"
-        if action is None:
-            findings.wrong.append(f"{where} is missing")
-        elif await _values(store, action) != (ack["kind"], ack["input"], ack["output"]):
-            findings.wrong.append(f"{where} is not what was recorded")
+        if ack["kind"] == "frame":
+            where = f"frame {ack['frame']}"
+            held: Any = await _held_text(store, ack["frame"])
+            acked: Any = ack["text"]
         else:
-            findings.found += 1
+            where = f"action {ack['index']} of session {ack['session']}"
+            held = await _held_ask(store, actions.get((ack["session"], ack["index"])))
+            acked = (ack["question"], ack["answer"], ack["frames"])
+        if held is None:
+            findings.wrong.append(f"{where} is missing")
+        elif held != acked:
+            findings.wrong.append(f"{where} is not what was recorded")
+        elif ack["kind"] == "frame":
+            findings.frames += 1
+        else:
+            findings.asks += 1
+    findings.beyond = store.statistics().frame_count + len(actions) - len(acks)
     return findings
 
 
-async def _values(store: Store, action: Action) -> tuple[str, Any, str | None]:
-    if action.kind == "tool_call":
-        given = await store.read_arguments(action)
-    else:
-        given = None if action.input is None else (await store.read_content(action.input)).decode()
-    got = None if action.output is None else (await store.read_content(action.output)).decode()
-    return action.kind.value, given, got
+async def _held_text(store: Store, frame_id: int) -> str | None:
+    try:
+        frame = await store.get(frame_id)
+    except FrameNotFoundError:
+        return None
+    return (await store.read_content(frame.content)).decode()
+
+
+async def _held_ask(store: Store, action: Action | None) -> tuple[str, str, list[int]] | None:
+    if action is None or action.input is None or action.output is None:
+        return None
+    question = (await store.read_content(action.input)).decode()
+    answer = (await store.read_content(action.output)).decode()
+    return question, answer, list(action.affected_frames)
+
+
+async def _ask_again(store: Store, asks: list[Ack], say: Say) -> bool:
+    """Whether the memory, seen as it was at some of the asks, gives the frames it gave then."""
+    say("4. BACK IN TIME")
+    say("   Every ask keeps the moment that it searched; await store.at() opens the memory of that")
+    say("   moment, whatever was put since.")
+    say("")
+    same = 0
+    some = asks[:: max(1, len(asks) // _ASKED_AGAIN)][:_ASKED_AGAIN]
+    for ack in some:
+        session = await store.get_session(UUID(ack["session"]))
+        retrieval = session.actions[ack["index"]].retrieval
+        assert retrieval is not None
+        view = await store.at(sequence=retrieval.as_of)
+        found = await view.find(ack["question"], top_k=TOP_K, tags=[TAG])
+        is_same = [hit.frame_id for hit in found.hits] == ack["frames"]
+        same += is_same
+        say(
+            f"   event {retrieval.as_of:6}  {shorten(ack['question'], 60):60}  "
+            f"{'the same frames' if is_same else 'OTHER FRAMES'}"
+        )
+    say("")
+    return same == len(some)
 
 
 async def _list_sessions(store: Store, say: Say) -> None:
-    say("4. THE SESSIONS")
-    say("   They are still open, for their process died; store.resume_session() goes on with them.")
+    say("5. THE SESSIONS")
+    say("   The agents' are still open, for their process died; store.resume_session() goes on.")
     say("")
     say(f"   {'id':8}  {'name':8}  {'started (UTC)':23}  {'actions':>7}  {'lasted':>9}")
     for summary in await store.list_sessions(include_open=True):
@@ -234,15 +288,15 @@ async def _list_sessions(store: Store, say: Say) -> None:
     say("")
 
 
-async def _show_session(store: Store, session_id: UUID, say: Say) -> None:
-    session = await store.get_session(session_id)
-    say(f"5. ONE OF THEM: {shorten(session.name or '', 40)}, its first {_SHOWN_ACTIONS} actions")
+async def _show_session(store: Store, session_id: str, say: Say) -> None:
+    session = await store.get_session(UUID(session_id))
+    say(f"6. ONE OF THEM: {shorten(session.name or '', 40)}, its first {_SHOWN_ACTIONS} actions")
     say("")
     for action in session.actions[:_SHOWN_ACTIONS]:
-        given = await store.read_arguments(action) if action.kind == "tool_call" else None
-        question = json.dumps(given) if given is not None else action.input and action.input.preview
-        say(f"   {action.index:3}  {action.kind.value:9}  {shorten(question or '', _WIDTH - 16)}")
-        if action.output is not None:
-            size = format_size(action.output.size)
-            say(f"        {'':9}  -> {shorten(action.output.preview, _WIDTH - 32)} ({size})")
+        given = action.input.preview if action.input is not None else ""
+        say(f"   {action.index:3}  {action.kind.value:4}  {shorten(given, _WIDTH - 16)}")
+        if action.retrieval is not None and action.output is not None:
+            frames = ", ".join(map(str, action.affected_frames))
+            say(f"              from frames {frames}, as of event {action.retrieval.as_of}")
+            say(f"              -> {shorten(action.output.preview, _WIDTH - 32)}")
     say("")

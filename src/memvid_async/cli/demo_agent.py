@@ -1,30 +1,31 @@
-"""The demo's child process: agents that answer questions about Python and record how they do it.
+"""The demo's child process: agents that answer questions about Python from the store's memory.
 
     python -m memvid_async.cli.demo_agent FILE
 
-Recording never ends by itself. For each recorded action one line of JSON goes to the standard
-output, after the store has acked the action and never before.
+It puts the text of `pydoc` into the memory; then agents ask it, and never stop by themselves. For
+each step one line of JSON goes to the standard output, after the store has acked it and never
+before.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-import math
 import os
 import re
 import sys
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import anyio
-from attrs import field, frozen
 
-from .. import Action, SessionRecorder, Store, open_store
+from .. import Answer, Context, Store, open_store
 
 AGENT_COUNT = 6
-MOST_RESULTS = 3
+TOP_K = 3
+TAG = "pydoc"
+BATCH = 100
+"""Passages put at once."""
 
 QUESTIONS = (
     "What does a lambda expression yield?",
@@ -53,120 +54,82 @@ QUESTIONS = (
     "How can an integer literal be written in hexadecimal?",
 )
 
-_COMMON = frozenset(
-    re.findall(
-        r"\w+",
-        """
-        a an and are be by can do does for from how i in into is it its may of on or should that
-        the their them there they this to was what when where which who why will with you your
-        """,
-    )
-)
+
+def passages(topics: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    """The paragraphs of the topics that tell something, as frames to be put."""
+    for topic, whole in topics.items():
+        for text in re.split(r"\n\s*\n", whole):
+            if len(text) > 80 and "::=" not in text:
+                yield {"content": text, "title": topic, "tags": [TAG]}
 
 
-def split_words(text: str) -> list[str]:
-    """The words of a text that can tell one topic from another, in lower case."""
-    return [word for word in re.findall(r"[a-z_]+", text.lower()) if word not in _COMMON]
+def extract(question: str, context: Context) -> str:
+    """The demo's model: the sentence of the context that shares most words with the question."""
+    words = _stems(question)
+    best, most = "Nothing is known about that.", 0
+    for item in context.items:
+        for sentence in re.split(r"(?<=[.:!?])\s+", item.text or ""):
+            shared = len(words & _stems(sentence))
+            if shared > most:
+                best, most = " ".join(sentence.split()), shared
+    return best
 
 
-@frozen
-class Paragraph:
-    """A piece of a topic: ``words`` counts its words."""
-
-    topic: str
-    text: str
-    words: Counter[str]
-
-
-@frozen
-class Library:
-    """The topics of `pydoc`, cut into paragraphs, with a keyword lookup."""
-
-    topics: Mapping[str, str]
-    numbers: Mapping[str, int] = field(init=False)
-    paragraphs: list[Paragraph] = field(init=False)
-    weights: Mapping[str, float] = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        paragraphs = [
-            Paragraph(topic, text, Counter(split_words(text)))
-            for topic, whole in self.topics.items()
-            for text in re.split(r"\n\s*\n", whole)
-            if len(text) > 80 and "::=" not in text
-        ]
-        spread = Counter(word for paragraph in paragraphs for word in paragraph.words)
-        weights = {word: math.log(len(paragraphs) / count) for word, count in spread.items()}
-        object.__setattr__(self, "paragraphs", paragraphs)
-        object.__setattr__(self, "weights", weights)
-        object.__setattr__(self, "numbers", {name: i for i, name in enumerate(self.topics)})
-
-    def find(self, question: str) -> list[Paragraph]:
-        """The paragraphs that share the rarest words with the question, best first."""
-        words = set(split_words(question))
-        scores = [
-            (self._score(paragraph, words), number)
-            for number, paragraph in enumerate(self.paragraphs)
-        ]
-        best = sorted(scores, reverse=True)[:MOST_RESULTS]
-        return [self.paragraphs[number] for score, number in best if score > 0]
-
-    def _score(self, paragraph: Paragraph, words: set[str]) -> float:
-        shared = sum(self.weights[word] for word in words if word in paragraph.words)
-        in_title = sum(self.weights.get(word, 0.0) for word in words if word in paragraph.topic)
-        return shared + 0.5 * in_title - 0.002 * len(paragraph.text)
+def _stems(text: str) -> set[str]:
+    """The beginnings of the longer words, which tell one sentence from another."""
+    return {word[:6] for word in re.findall(r"[a-z_]{4,}", text.lower())}
 
 
 async def record_for_ever(path: str) -> None:
-    """Record what the agents do until the process is killed, or nobody reads the acks any more."""
+    """Put the topics, then let the agents ask until the process is killed, or nobody reads on."""
     from pydoc_data.topics import topics
 
-    library = Library(topics)
-    async with open_store(path) as store, anyio.create_task_group() as group:
-        for number in range(AGENT_COUNT):
-            name = f"agent-{number + 1}"
-            group.start_soon(_answer_questions, store, library, name, number, name=name)
+    async with open_store(path) as store:
+        await _put_topics(store, topics)
+        async with anyio.create_task_group() as group:
+            for number in range(AGENT_COUNT):
+                name = f"agent-{number + 1}"
+                group.start_soon(_answer_questions, store, name, number, name=name)
 
 
-async def _answer_questions(store: Store, library: Library, name: str, first: int) -> None:
-    async with store.session(name, metadata={"source": "pydoc_data.topics"}) as recorder:
+async def _put_topics(store: Store, topics: Mapping[str, str]) -> None:
+    async with store.session("librarian", metadata={"source": "pydoc_data.topics"}):
+        waiting = passages(topics)
+        while batch := list(itertools.islice(waiting, BATCH)):
+            for frame_id, item in zip(await store.put_many(batch), batch, strict=True):
+                _acknowledge(kind="frame", frame=frame_id, text=item["content"])
+
+
+async def _answer_questions(store: Store, name: str, first: int) -> None:
+    async with store.session(name) as recorder:
+        session = str(recorder.session_id)
         for turn in itertools.count():
             question = QUESTIONS[(first * 7 + turn) % len(QUESTIONS)]
-            await _answer(recorder, library, question)
+            answer = await store.ask(
+                question,
+                generate=extract,
+                provider="demo",
+                model="extract",
+                top_k=TOP_K,
+                tags=[TAG],
+            )
+            _acknowledge(kind="ask", session=session, **_values(question, answer))
+            note = f"{question} {answer.text}"
+            frame_id = await store.put(note, title=name, tags=["note"])
+            _acknowledge(kind="frame", frame=frame_id, text=note)
 
 
-async def _answer(recorder: SessionRecorder, library: Library, question: str) -> None:
-    found = library.find(question)
-    frames = [library.numbers[paragraph.topic] for paragraph in found]
-    action = await recorder.record_find(
-        question, mode="keyword", result_count=len(found), result_frames=frames
-    )
-    _acknowledge(recorder, action, question, None)
-
-    arguments = {"topic": found[0].topic}
-    text = library.topics[found[0].topic]
-    action = await recorder.record_tool_call("read_topic", arguments=arguments, result=text)
-    _acknowledge(recorder, action, arguments, text)
-
-    answer = f"[{found[0].topic}] {' '.join(found[0].text.split())}"
-    action = await recorder.record_ask(
-        question,
-        provider="pydoc",
-        model="keyword lookup",
-        response=answer,
-        duration_ms=0,
-        retrieved_frames=frames,
-    )
-    _acknowledge(recorder, action, question, answer)
-
-
-def _acknowledge(recorder: SessionRecorder, action: Action, given: Any, got: str | None) -> None:
-    line = {
-        "session": str(recorder.session_id),
-        "index": action.index,
-        "kind": action.kind.value,
-        "input": given,
-        "output": got,
+def _values(question: str, answer: Answer) -> dict[str, Any]:
+    assert answer.action is not None
+    return {
+        "index": answer.action.index,
+        "question": question,
+        "answer": answer.text,
+        "frames": [hit.frame_id for hit in answer.hits],
     }
+
+
+def _acknowledge(**line: Any) -> None:
     data = json.dumps(line).encode() + b"\n"
     while data:
         data = data[os.write(sys.stdout.fileno(), data) :]

@@ -14,12 +14,26 @@ import attrs
 from .. import (
     Action,
     ActionRecorded,
+    Answer,
+    AuditReport,
     Checkpoint,
     CheckpointCreated,
     CompactReport,
+    Comparison,
     Content,
     ContentStored,
+    Difference,
     Event,
+    FindResult,
+    ForkPoint,
+    Frame,
+    FrameDeleted,
+    FrameErased,
+    FramePut,
+    FrameUpdated,
+    MemoryConfigured,
+    RecoverReport,
+    ReplayReport,
     Session,
     SessionEnded,
     SessionStarted,
@@ -29,9 +43,14 @@ from .. import (
     Unknown,
     VerifyReport,
 )
-from ..salvage import RecoverReport
 
 Document = dict[str, Any]
+
+# The content comes last: it is long.
+_FIELDS = (
+    *(field.name for field in attrs.fields(FramePut) if field.name not in ("content", "branch")),
+    "content",
+)
 
 
 def dump(document: object, *, indent: int | None = None) -> str:
@@ -62,7 +81,22 @@ def plain(value: object) -> Any:
 
 def summary_document(summary: SessionSummary) -> Document:
     """A session as listed."""
-    return {**attrs.asdict(summary), "session_id": str(summary.session_id)}
+    return {
+        **attrs.asdict(summary, recurse=False),
+        "session_id": str(summary.session_id),
+        "fork": fork_document(summary.fork),
+    }
+
+
+def fork_document(fork: ForkPoint | None) -> Document | None:
+    """Where a fork leaves its parent; the hash in hexadecimal."""
+    if fork is None:
+        return None
+    return {
+        **attrs.asdict(fork),
+        "parent_id": str(fork.parent_id),
+        "memory_hash": fork.memory_hash.hex(),
+    }
 
 
 def session_document(session: Session, actions: list[Document]) -> Document:
@@ -75,6 +109,7 @@ def session_document(session: Session, actions: list[Document]) -> Document:
         "error": session.error,
         "version": session.version,
         "metadata": plain(session.metadata),
+        "fork": fork_document(session.fork),
         "checkpoints": [checkpoint_document(checkpoint) for checkpoint in session.checkpoints],
         "actions": actions,
     }
@@ -112,6 +147,8 @@ async def read_action(store: Store, action: Action, *, full: bool) -> Document:
         "task": action.task,
         "error": action.error,
         "metadata": plain(action.metadata),
+        "retrieval": None if action.retrieval is None else plain(attrs.asdict(action.retrieval)),
+        "reply": None if action.reply is None else plain(attrs.asdict(action.reply)),
     }
     if action.kind == "tool_call" and action.input is not None:
         document["arguments"] = plain(await store.read_arguments(action))
@@ -123,13 +160,17 @@ async def read_action(store: Store, action: Action, *, full: bool) -> Document:
 async def _read_content(store: Store, content: Content | None, *, full: bool) -> Document | None:
     if content is None:
         return None
+    return content_document(content, await store.read_content(content) if full else None)
+
+
+def content_document(content: Content, data: bytes | None = None) -> Document:
+    """Content, with its bytes where they were read."""
     document: Document = {
         "digest": content.digest.hex(),
         "size": content.size,
         "preview": content.preview,
     }
-    if full:
-        data = await store.read_content(content)
+    if data is not None:
         try:
             document["text"] = data.decode()
         except UnicodeDecodeError:
@@ -137,14 +178,64 @@ async def _read_content(store: Store, content: Content | None, *, full: bool) ->
     return document
 
 
-async def read_event(store: Store, event: Event) -> Document:
-    """An event of the log: what it is, and its payload."""
+# --- the memory ---------------------------------------------------------------------------------
+
+
+def frame_document(frame: Frame, data: bytes | None = None) -> Document:
+    """A frame, with its content's bytes where they were read."""
+    return {
+        **plain(attrs.asdict(frame, recurse=False, filter=attrs.filters.exclude("content"))),
+        "content": content_document(frame.content, data),
+    }
+
+
+def find_document(result: FindResult) -> Document:
+    """What a search found."""
+    document: Document = plain(attrs.asdict(result))
+    return document
+
+
+def answer_document(question: str, answer: Answer, *, with_reply: bool) -> Document:
+    """What was asked, what was found, and, where there is one, the reply."""
+    document: Document = {
+        "question": question,
+        "hits": [plain(attrs.asdict(hit)) for hit in answer.hits],
+        "context": [plain(attrs.asdict(item)) for item in answer.context.items],
+    }
+    if with_reply:
+        document |= {"reply": answer.text, "duration_ms": answer.duration_ms}
+    return document
+
+
+def _put_document(payload: FramePut) -> Document:
+    values = {name: getattr(payload, name) for name in _FIELDS}
+    return {**_changes(values), "branch": payload.branch}
+
+
+def _changes(values: Mapping[str, Any]) -> Document:
+    """Fields of a frame; of an embedding, how many numbers it has."""
+    document: Document = {}
+    for name, value in values.items():
+        if name == "content":
+            document[name] = content_document(value)
+        elif name == "embedding":
+            document["dimension"] = 0 if value is None else len(value) // 4
+        else:
+            document[name] = plain(value)
+    return document
+
+
+# --- events -------------------------------------------------------------------------------------
+
+
+async def read_event(store: Store, event: Event, *, full: bool = False) -> Document:
+    """An event of the log: what it is, and its payload; ``full`` as for :func:`read_action`."""
     return {
         "sequence": event.sequence,
         "time_ns": event.time_ns,
         "session_id": None if event.session_id is None else str(event.session_id),
         "type": event_type(event),
-        "payload": await _read_payload(store, event.payload),
+        "payload": await _read_payload(store, event.payload, full=full),
     }
 
 
@@ -153,7 +244,7 @@ def event_type(event: Event) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", type(event.payload).__name__).lower()
 
 
-async def _read_payload(store: Store, payload: object) -> Document:
+async def _read_payload(store: Store, payload: object, *, full: bool) -> Document:
     match payload:
         case SessionStarted():
             return {
@@ -161,21 +252,107 @@ async def _read_payload(store: Store, payload: object) -> Document:
                 "ambient": payload.ambient,
                 "config": attrs.asdict(payload.config),
                 "metadata": plain(payload.metadata),
+                "fork": fork_document(payload.fork),
             }
         case SessionEnded():
             return {"error": payload.error}
         case ContentStored():
             return {"digest": payload.digest.hex(), "size": payload.size}
         case ActionRecorded():
-            return {"action": await read_action(store, payload.action, full=False)}
+            return {"action": await read_action(store, payload.action, full=full)}
         case CheckpointCreated():
             return {
-                "action": await read_action(store, payload.action, full=False),
+                "action": await read_action(store, payload.action, full=full),
                 "checkpoint": checkpoint_document(payload.checkpoint),
             }
+        case FramePut():
+            return _put_document(payload)
+        case FrameUpdated():
+            return {
+                "frame_id": payload.frame_id,
+                "changes": _changes(payload.changes),
+                "branch": payload.branch,
+            }
+        case FrameErased():
+            return {**attrs.asdict(payload), "digest": payload.digest.hex()}
+        case FrameDeleted() | MemoryConfigured():
+            return attrs.asdict(payload)
         case Unknown():
             return {"kind": payload.kind, "fields": plain(payload.fields)}
     return {}
+
+
+def action_outline(action: Action) -> Document:
+    """Which action it is, without its content."""
+    return {"index": action.index, "kind": action.kind.value, "task": action.task}
+
+
+def difference_document(difference: Difference) -> Document:
+    """A field that differs, and how."""
+    return {"field": difference.field, "diff": difference.diff}
+
+
+def comparison_document(comparison: Comparison) -> Document:
+    """Two sessions, aligned; actions by their index in their session."""
+    return {
+        "session_a": str(comparison.session_a),
+        "session_b": str(comparison.session_b),
+        "is_equal": comparison.is_equal,
+        "first_divergence": comparison.first_divergence,
+        "equal": [[a.index, b.index] for a, b in comparison.equal],
+        "changed": [
+            {
+                "a": action_outline(changed.a),
+                "b": action_outline(changed.b),
+                "differences": [difference_document(d) for d in changed.differences],
+            }
+            for changed in comparison.changed
+        ],
+        "only_in_a": [action_outline(action) for action in comparison.only_in_a],
+        "only_in_b": [action_outline(action) for action in comparison.only_in_b],
+    }
+
+
+def audit_document(report: AuditReport) -> Document:
+    """What each model answered, and how often it was the recorded answer."""
+    return {
+        "session_id": str(report.session_id),
+        "is_equal": report.is_equal,
+        "models": [plain(attrs.asdict(model)) for model in report.models],
+        "answers": [
+            {
+                "index": answer.index,
+                "model": answer.model,
+                "verdict": answer.verdict.value,
+                "reason": answer.reason,
+                "answer": plain(answer.answer),
+                "diff": answer.diff,
+                "duration_ms": answer.duration_ms,
+                "input_tokens": answer.input_tokens,
+                "output_tokens": answer.output_tokens,
+            }
+            for answer in report.answers
+        ],
+    }
+
+
+def replay_document(report: ReplayReport) -> Document:
+    """The verdict on each action of a session."""
+    return {
+        "session_id": str(report.session_id),
+        "from_checkpoint": report.from_checkpoint,
+        "match_rate": report.match_rate,
+        "counts": {verdict.value: count for verdict, count in report.counts.items()},
+        "steps": [
+            {
+                **action_outline(step.action),
+                "verdict": step.verdict.value,
+                "reason": step.reason,
+                "differences": [difference_document(d) for d in step.differences],
+            }
+            for step in report.steps
+        ],
+    }
 
 
 def info_document(store: Store, statistics: StoreStatistics) -> Document:

@@ -44,7 +44,8 @@ def guarded(command: Callable[[], int | None]) -> int:
     except BrokenPipeError:
         _drop_output()
         return READER_GONE
-    except (MemvidAsyncError, OSError) as error:
+    except (MemvidAsyncError, OSError, ModuleNotFoundError) as error:
+        # Of the modules that a command imports, only an extra's can be missing; the error says so.
         report(error)
         return BAD
     return status or FINE

@@ -19,16 +19,25 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from .. import Session, SessionSummary
+from .. import Frame, Hit, Session, SessionSummary
 from .documents import Document
 from .text import format_duration, format_size, format_time, printable, shorten
 
 _PIPE_WIDTH = 10_000  # wide enough that nothing is cut where no terminal sets a width
 _INDENT = "    "
 _LINE = 160
+_SNIPPET = 320
+_SHOWN_HITS = 5
 _ID_DIGITS = (8, 13, 18, 23)  # where an id may be cut: before its dashes
 
-STYLES = {"ask": "cyan", "tool_call": "magenta", "find": "blue", "checkpoint": "yellow"}
+STYLES = {
+    "ask": "cyan",
+    "tool_call": "magenta",
+    "find": "blue",
+    "checkpoint": "yellow",
+    "put": "green",
+    "put_many": "green",
+}
 
 
 class _Output(Console):
@@ -67,6 +76,7 @@ def info_grid(info: Document) -> Table:
         "size": f"{format_size(info['file_bytes'])} ({info['file_bytes']} bytes)",
         "events": info["last_sequence"],
         "sessions": f"{info['session_count']} ({info['open_session_count']} open)",
+        "frames": info["frame_count"],
         "contents": f"{info['content_count']} kept once",
         "ambient session": info["active_session_id"] or "none",
         "compacted": f"{info['generation']} times",
@@ -101,6 +111,36 @@ def sessions_table(summaries: Sequence[SessionSummary]) -> Table:
     return table
 
 
+def hits_table(hits: Sequence[Hit]) -> Table:
+    """One frame a row, best first; what matched stands in brackets."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("score", justify="right", no_wrap=True)
+    table.add_column("frame", justify="right", no_wrap=True)
+    table.add_column("title", overflow="fold", max_width=32)
+    table.add_column("snippet", overflow="fold")
+    for hit in hits:
+        table.add_row(
+            Text(f"{hit.score:.4f}"),
+            Text(str(hit.frame_id)),
+            Text(shorten(hit.title or hit.uri or "", _LINE)),
+            Text(shorten(hit.snippet, _SNIPPET)),
+        )
+    return table
+
+
+def print_frame(console: Console, frame: Frame) -> None:
+    """A frame on one line."""
+    line = Text(f"{frame.frame_id:8}  {format_time(frame.updated_ns).partition('.')[0]}  ")
+    line.append(f"{format_size(frame.content.size):>10}  ")
+    title = shorten(frame.title or frame.uri or "", 40)
+    if title:
+        line.append(title + "  ", style="bold")
+    if frame.tags:
+        line.append(shorten(" ".join(f"#{tag}" for tag in frame.tags), 40) + "  ", style="cyan")
+    line.append(shorten(frame.content.preview, 80), style="dim")
+    console.print(line)
+
+
 def print_session_head(console: Console, session: Session) -> None:
     """Everything of a session but its actions."""
     title = shorten(session.name or "(no name)", 256)
@@ -111,6 +151,11 @@ def print_session_head(console: Console, session: Session) -> None:
     console.print(Text(f"  ended    {ended}"))
     if session.error is not None:
         console.print(Text(f"  error    {shorten(session.error, _LINE)}", style="red"))
+    if session.fork is not None:
+        fork = session.fork
+        console.print(
+            Text(f"  forked   from session {fork.parent_id} after {fork.action_count} actions")
+        )
     if session.metadata:
         keys = ", ".join(sorted(str(key) for key in session.metadata))
         console.print(Text(f"  metadata {shorten(keys, _LINE)}"))
@@ -131,6 +176,8 @@ def print_action(console: Console, action: Document) -> None:
         _print_block(console, ">", json.dumps(action["arguments"], ensure_ascii=False), None)
     else:
         _print_content(console, ">", action["input"])
+    if action["retrieval"] is not None:
+        console.print(Text(f"{_INDENT}? {_describe_retrieval(action)}", style="dim"))
     _print_content(console, "<", action["output"])
 
 
@@ -150,13 +197,35 @@ def print_event(console: Console, event: Document) -> None:
     console.print(line)
 
 
+def _describe_retrieval(action: Document) -> str:
+    """How the memory was searched, and how the reply came."""
+    how, reply = action["retrieval"], action["reply"]
+    found = list(zip(action["affected_frames"], how["scores"], strict=False))
+    named = ", ".join(f"{frame_id} ({score:.4f})" for frame_id, score in found[:_SHOWN_HITS])
+    if len(found) > _SHOWN_HITS:
+        named += f" and {len(found) - _SHOWN_HITS} more"
+    words = [f"{how['mode']} search as of event {how['as_of']}: frames {named or 'none'}"]
+    if how["parameters"]:
+        words.append(f"where {json.dumps(how['parameters'], ensure_ascii=False)}")
+    if reply is not None and len(reply["chunks"]) != 1:
+        words.append(f"reply in {len(reply['chunks'])} chunks")
+    if reply is not None:
+        counted = [(reply[name], name) for name in ("input_tokens", "output_tokens")]
+        words += [f"{n} {name.replace('_', ' ')}" for n, name in counted if n is not None]
+    return shorten("; ".join(words), _SNIPPET)
+
+
 def _preview(action: Document) -> str:
     return "" if action["input"] is None else str(action["input"]["preview"])
 
 
 def _describe_payload(payload: Document) -> str:
-    shown = {name: value for name, value in payload.items() if value not in (None, "", {}, [])}
-    return ", ".join(f"{name} {value}" for name, value in shown.items() if name != "config")
+    shown = {name: value for name, value in payload.items() if value not in (None, "", 0, {}, [])}
+    return ", ".join(
+        f"{name} {value['preview'] if name == 'content' else value}"
+        for name, value in shown.items()
+        if name != "config"
+    )
 
 
 def _describe(action: Document) -> str:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import click
 
-from .. import CompactReport, NotAStoreError, StoreNotFoundError, open_store
-from ..salvage import RecoverReport, recover
+from .. import CompactReport, RecoverReport, open_store, recover
 from . import documents, render
-from .arguments import file_argument, json_option, run
+from .arguments import file_argument, json_option, require_store, run
 from .exits import BAD, FINE, WRONG_USAGE, report
 from .text import format_size, printable
 
@@ -38,7 +36,7 @@ def compact(file: str, as_json: bool) -> int:
 
 
 async def _compact(file: str, as_json: bool) -> int:
-    _require_store(file)
+    require_store(file)
     async with open_store(file) as store:
         with _bar("compacting") as tell:
             result = await store.compact(progress=tell)
@@ -47,16 +45,6 @@ async def _compact(file: str, as_json: bool) -> int:
     else:
         click.echo(_compacted(file, result))
     return FINE
-
-
-def _require_store(file: str) -> None:
-    # Opening for writing would create it, or make a store of an empty one.
-    try:
-        size = Path(file).stat().st_size
-    except FileNotFoundError:
-        raise StoreNotFoundError(f"there is no file {file}") from None
-    if size == 0:
-        raise NotAStoreError(f"{file} is empty")
 
 
 def _compacted(file: str, result: CompactReport) -> str:

@@ -185,6 +185,11 @@ def _started_row(payload: SessionStarted, event: Event) -> list[Any]:
     return row if payload.fork is None else [*row, fork_row(payload.fork)]
 
 
+def started_row_without_names(row: list[Any]) -> list[Any]:
+    """The row of a session's start with neither its name nor its metadata."""
+    return [*row[:2], None, *row[3:6], None, *row[7:]]
+
+
 def _deleted_row(_: SessionDeleted, event: Event) -> list[Any]:
     assert event.session_id is not None
     return [DELETED, event.session_id.bytes]

@@ -19,6 +19,8 @@ _HEADER = struct.Struct("<8sHHI16s")
 _CRC = struct.Struct("<I")
 _GENERATION_AT = 12
 MOST_GENERATIONS = 2**32 - 1
+# Where the header's own checksum stands, the salt.
+SALT_OFFSET = _HEADER.size
 _SLOT = struct.Struct("<QQ")
 SLOT_SIZE = _SLOT.size + _CRC.size
 

@@ -78,10 +78,10 @@ class Finder:
 
     def runs(self, tell: Callable[[int], object]) -> Iterator[Run]:
         """The runs in the order of the file; ``tell`` is called with the bytes that are done."""
-        position: int | None = LOG_START
-        if self._segment_at(LOG_START) is None:
-            # It is damaged, or bytes before it are missing or too many.
-            position = self._search(0, tell)
+        # Bytes before the log may be missing; a search passes over kinds that it does not know.
+        position = self._search(0, tell)
+        if (position is None or position > LOG_START) and self._segment_at(LOG_START) is not None:
+            position = LOG_START
         while position is not None and position < self._end:
             first, end = None, position
             for segment in scan(self._read, position, self._end, None, self._salt):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import accumulate
 
 import cbor2
 
@@ -11,7 +12,8 @@ from ..values import MAX_ITEMS, decode_value
 
 # Most runs of one segment; a reader's bound on items is twice as high.
 MOST_RUNS = MAX_ITEMS // 4
-_MOST_EVENTS = 2**20
+# Most events of one segment: a few bytes must not stand for more than a reader has room for.
+MOST_EVENTS = 2**16
 
 
 def encode_stubs(runs: Iterable[tuple[int, int]]) -> bytes:
@@ -25,8 +27,8 @@ def encode_stubs(runs: Iterable[tuple[int, int]]) -> bytes:
     return data
 
 
-def decode_stubs(payload: bytes, sequence: int) -> list[Event]:
-    """The erased events of a segment whose first has ``sequence``.
+def decode_stubs(payload: bytes) -> list[tuple[int, int]]:
+    """The runs of erased events: of each its time, and how many they are.
 
     :raises ValueError: when the payload holds no stubs.
     """
@@ -35,14 +37,15 @@ def decode_stubs(payload: bytes, sequence: int) -> list[Event]:
         raise ValueError("not a stubs segment")
     if not all(type(field) is int and field >= 0 for field in fields):
         raise ValueError("a stub is no count")
-    if sum(fields[1::2]) > _MOST_EVENTS or not all(fields[1::2]):
+    distances, counts = fields[::2], fields[1::2]
+    if sum(counts) > MOST_EVENTS or not all(counts):
         raise ValueError("a stub stands for no event, or for too many")
-    if sum(fields[::2]) >= 2**63:
+    if sum(distances) >= 2**63:
         raise ValueError("a stub's time is no time")
-    events, time_ns = [], 0
-    for distance, count in zip(fields[::2], fields[1::2], strict=True):
-        time_ns += distance
-        for _ in range(count):
-            events.append(Event(sequence, time_ns, None, Erased()))
-            sequence += 1
-    return events
+    return list(zip(accumulate(distances), counts, strict=True))
+
+
+def stub_events(runs: Iterable[tuple[int, int]], sequence: int) -> list[Event]:
+    """The erased events of these runs; the first has ``sequence``."""
+    times = [time_ns for time_ns, count in runs for _ in range(count)]
+    return [Event(at, time_ns, None, Erased()) for at, time_ns in enumerate(times, sequence)]

@@ -47,7 +47,7 @@ def evolve(state: State, event: Event) -> State:
             numbers = numbers.set(event.session_id, event.sequence)
             ambient = event.sequence if payload.ambient else ambient
             if payload.fork is not None:
-                memory = _branched(memory, event.sequence, payload.fork)
+                memory = branched(memory, event.sequence, payload.fork)
     elif isinstance(payload, Unknown):
         beyond = beyond or payload.kind < FIRST_OPTIONAL_KIND
     elif session is not None:
@@ -106,7 +106,8 @@ def _act(state: State, event: Event, payload: ActionRecorded) -> State:
     )
 
 
-def _branched(memory: Memory, number: int, fork: ForkPoint) -> Memory:
+def branched(memory: Memory, number: int, fork: ForkPoint) -> Memory:
+    """The memory with a branch for the forked session ``number``."""
     if fork.branch >= number or (fork.branch and fork.branch not in memory.branches):
         return memory
     branch = Branch(fork.branch, fork.sequence, fork.last_frame, fork.frame_count, fork.memory_hash)

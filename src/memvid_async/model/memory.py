@@ -90,7 +90,8 @@ def frame_digest(payload: Any) -> bytes:
     if isinstance(payload, FrameErased):
         return payload.digest
     if isinstance(payload, MemoryConfigured):
-        return content_digest(repr((payload.analyser, payload.embedding_model, payload.dimension)))
+        model, dimension = payload.embedding_model, payload.dimension
+        return content_digest(cbor2.dumps(["MemoryConfigured", payload.analyser, model, dimension]))
     if isinstance(payload, FramePut):
         # Every put is hashed: spelled out, it takes half as long.
         return content_digest(

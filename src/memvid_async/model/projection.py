@@ -46,4 +46,5 @@ def project_session(state: SessionState, events: Iterable[Event], version: int) 
         checkpoints=tuple(checkpoints),
         metadata=metadata,
         version=version,
+        fork=state.info.fork,
     )

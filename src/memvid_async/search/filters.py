@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 import cbor2
 
-from ..values import decode_value
+from ..errors import InvalidValueError
+from ..values import check_text, decode_value, encode_value
 from .rows import Filters
 
 HAS_METADATA = "has_metadata"
 _NO_METADATA = b"\xa0"
 
 
-def conditions(filters: Filters | None) -> tuple[list[str], list[Any]]:
-    """The conditions, to be joined by AND, and their parameters in order."""
+# Conditions to be joined by AND, and their parameters in order.
+Conditions = tuple[list[str], list[Any]]
+
+
+def conditions(filters: Filters | None) -> Conditions:
+    """The filters as SQL.
+
+    :raises InvalidValueError: when one of them has a value that no frame can have.
+    """
     found: list[str] = []
     given: list[Any] = []
     if filters is None:
@@ -26,25 +35,26 @@ def conditions(filters: Filters | None) -> tuple[list[str], list[Any]]:
         given.extend(parameters)
 
     for tag in filters.tags:
+        check_text(tag, "a tag")
         add("EXISTS (SELECT 1 FROM tags WHERE tag = ? AND tags.id = frames.id)", tag)
     if filters.uri:
-        add("frames.uri >= ?", filters.uri)
+        add("frames.uri >= ?", check_text(filters.uri, "uri"))
         above = _after(filters.uri)
         if above is not None:
             add("frames.uri < ?", above)
-    if filters.title is not None:
-        add("frames.title = ?", filters.title)
-    if filters.media_type is not None:
-        add("frames.media_type = ?", filters.media_type)
-    if filters.since_ns is not None:
-        add("frames.time_ns >= ?", filters.since_ns)
-    if filters.until_ns is not None:
-        add("frames.time_ns < ?", filters.until_ns)
+    for name in ("title", "media_type"):
+        text = getattr(filters, name)
+        if text is not None:
+            add(f"frames.{name} = ?", check_text(text, name))
+    for name, operator in (("since_ns", ">="), ("until_ns", "<")):
+        time_ns = getattr(filters, name)
+        if time_ns is not None:
+            add(f"frames.time_ns {operator} ?", _check_time(time_ns, name))
     for key, value in filters.metadata.items():
-        name, wanted = cbor2.dumps(key, canonical=True), cbor2.dumps(value, canonical=True)
+        encoded = encode_value({key: value}, "metadata", "filter", sys.maxsize)[1:]
         # The bytes are somewhere in the map before it is worth decoding.
-        add("instr(frames.metadata, ?) > 0", name + wanted)
-        add(f"{HAS_METADATA}(frames.metadata, ?, ?)", name, wanted)
+        add("instr(frames.metadata, ?) > 0", encoded)
+        add(f"{HAS_METADATA}(frames.metadata, ?)", encoded)
     return found, given
 
 
@@ -53,16 +63,24 @@ def encode_metadata(metadata: Mapping[str, Any]) -> bytes:
     return cbor2.dumps(dict(metadata), canonical=True) if metadata else _NO_METADATA
 
 
-def has_metadata(metadata: bytes, name: bytes, wanted: bytes) -> bool:
-    """Whether the top level of this map holds the value under the name; all as encoded."""
-    key = decode_value(name)
+def has_metadata(metadata: bytes, encoded: bytes) -> bool:
+    """Whether the top level of this map holds this pair; both as encoded."""
     held = decode_value(metadata)
-    return key in held and bool(cbor2.dumps(held[key], canonical=True) == wanted)
+    return any(
+        cbor2.dumps({key: value}, canonical=True)[1:] == encoded for key, value in held.items()
+    )
+
+
+def _check_time(value: object, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not -(2**63) <= value < 2**63:
+        raise InvalidValueError(f"{name} must be nanoseconds since 1970, not {value!r:.80}")
+    return value
 
 
 def _after(prefix: str) -> str | None:
     """The least text that is above all that begin with the prefix, in the order of UTF-8."""
+    prefix = prefix.rstrip("\U0010ffff")
+    if not prefix:
+        return None
     last = ord(prefix[-1])
-    if last == 0x10FFFF:
-        return _after(prefix[:-1]) if prefix[:-1] else None
     return prefix[:-1] + chr(0xE000 if last == 0xD7FF else last + 1)

@@ -10,9 +10,12 @@ For whoever plugs it in:
   indexed). Bytes without a text media type have the text "".
 - :meth:`~MemoryIndex.dump` gives the pages that changed, :meth:`~MemoryIndex.load` takes pages.
   The bytes depend on when it was dumped, so dump where the log says, not when the clock does.
+- :meth:`~MemoryIndex.purge` before the dump that must hold nothing of what was deleted.
 - Any exception of a write, and :class:`DamagedIndexError` anywhere, means: throw the index away
   and fold it again from the events.
-- One thread at a time; :meth:`~MemoryIndex.interrupt` from any thread.
+- One thread at a time; :meth:`~MemoryIndex.interrupt` from any thread stops a find.
+- :func:`~.vectors.check_vector` and :meth:`~MemoryIndex.check_embedding` are for deciding, before
+  an event is made of an embedding.
 """
 
 from __future__ import annotations
@@ -26,7 +29,8 @@ from typing import Any
 
 from ..errors import InvalidValueError
 from ..values import decode_value
-from .filters import HAS_METADATA, conditions, encode_metadata, has_metadata
+from .approximate import ApproximateVectors, is_installed
+from .filters import HAS_METADATA, Conditions, conditions, encode_metadata, has_metadata
 from .fusion import fuse, in_order
 from .pages import Dump, SavedPages, assemble, open_image
 from .query import Query, parse, spaced
@@ -34,10 +38,13 @@ from .rows import Filters, Found, FrameRow, Mode
 from .schema import check, connect, create
 from .snippets import Snippets
 from .vectors import ExactVectors, check_vector
+from .words import best_by_words
 
-# What a word counts in title, tags, uri and body. A weight divides BM25's k1, which FTS5 fixes at
-# 1.2: 0.8 suits texts of a few sentences.
-_WEIGHTS = "3.0, 2.0, 0.75, 1.5"
+# Up to so many vectors are searched exactly; above, by a graph where the extra ``ann`` is there.
+EXACT_MOST = 100_000
+_VECTORS_AT_ONCE = 4096
+# A find looks this often, in steps of SQLite's machine, whether it is to stop: about every 10 ms.
+_STEPS = 50_000
 # How many of each part a hybrid find looks at, at least.
 _CANDIDATES = 100
 
@@ -62,26 +69,29 @@ class MemoryIndex:
     """The frames up to one sequence, in memory.
 
     ``read_text(offset, sequence, media_type)``: the text of the frame whose content that event
-    holds.
-    ``language``: "english" (stemmed) or "none".
+    holds. ``language``: "english" (stemmed) or "none". ``count``: how many frames there are.
+    ``through``: the sequence folded so far; the caller sets it, and it is saved with the rest.
     """
 
     def __init__(self, read_text: ReadText, *, language: str = "english") -> None:
-        self.through = 0
         self.language = language
         self._read_text = read_text
         self._saved = SavedPages()
         self._snippets = Snippets(language)
         self._guard = threading.Lock()
         self._finding = False
-        self._start(connect())
-        create(self._database, language)
+        self._stop = threading.Event()
+        self._start(create(language))
 
     def _start(self, database: sqlite3.Connection) -> None:
         self._database = database
-        database.create_function(HAS_METADATA, 3, has_metadata, deterministic=True)
-        self._vectors: ExactVectors | None = None
-        self._space: tuple[str | None, int] | None = None
+        # Not SQLite's own interrupt: while FTS5 keeps a page open, that would reach the next write.
+        database.set_progress_handler(self._stop.is_set, _STEPS)
+        database.create_function(HAS_METADATA, 2, has_metadata, deterministic=True)
+        (self.count,) = database.execute("SELECT count(*) FROM frames").fetchone()
+        (self.through,) = database.execute("SELECT through FROM progress").fetchone()
+        self._space = self._stored_space()
+        self._vectors: ExactVectors | ApproximateVectors | None = None
 
     def close(self) -> None:
         """Give the memory back. The index cannot be used afterwards."""
@@ -91,10 +101,8 @@ class MemoryIndex:
     def clear(self) -> None:
         """Forget everything: the index is as new."""
         self._database.close()
-        self._start(connect())
-        create(self._database, self.language)
+        self._start(create(self.language))
         self._saved.forget()
-        self.through = 0
 
     # What the fold calls.
 
@@ -103,10 +111,8 @@ class MemoryIndex:
 
         :raises InvalidValueError: when its embedding does not fit those that are there.
         """
-        if row.embedding is not None:
-            self.check_embedding(row.embedding, row.embedding_model)
-        self._begin()
-        self._insert(row, text)
+        self._check_row(row)
+        self._change(None, "", row, text)
 
     def update(self, row: FrameRow, text: str, old_text: str) -> None:
         """Replace a frame by its newer version.
@@ -117,11 +123,8 @@ class MemoryIndex:
         old = self.get(row.frame_id)
         if old is None:
             raise KeyError(row.frame_id)
-        if row.embedding is not None:
-            self.check_embedding(row.embedding, row.embedding_model)
-        self._begin()
-        self._remove(old, old_text)
-        self._insert(row, text)
+        self._check_row(row)
+        self._change(old, old_text, row, text)
 
     def delete(self, frame_id: int, old_text: str) -> None:
         """Take a frame out.
@@ -131,8 +134,23 @@ class MemoryIndex:
         old = self.get(frame_id)
         if old is None:
             raise KeyError(frame_id)
+        self._change(old, old_text, None, "")
+
+    def _check_row(self, row: FrameRow) -> None:
+        if row.embedding is not None:
+            self._check_space(row.embedding_model, len(row.embedding) // 4)
+
+    def _change(
+        self, old: FrameRow | None, old_text: str, new: FrameRow | None, new_text: str
+    ) -> None:
         self._begin()
-        self._remove(old, old_text)
+        try:
+            if old is not None:
+                self._remove(old, old_text)
+            if new is not None:
+                self._insert(new, new_text)
+        except sqlite3.DatabaseError as error:
+            raise DamagedIndexError(str(error)) from error
 
     def _begin(self) -> None:
         # One transaction from dump to dump: FTS5 then writes in large pieces, and at points that
@@ -161,9 +179,10 @@ class MemoryIndex:
             ),
         )
         run(
-            "INSERT INTO words (rowid, title, tags, uri, body) VALUES (?, ?, ?, ?, ?)",
+            "INSERT INTO words (rowid, body, title, tags, uri) VALUES (?, ?, ?, ?, ?)",
             (row.frame_id, *_searchable(row, text)),
         )
+        self.count += 1
         for tag in dict.fromkeys(row.tags):
             run("INSERT INTO tags VALUES (?, ?)", (tag, row.frame_id))
         if row.embedding is not None:
@@ -176,7 +195,7 @@ class MemoryIndex:
         run = self._database.execute
         key = (old.frame_id,)
         run(
-            "INSERT INTO words (words, rowid, title, tags, uri, body) "
+            "INSERT INTO words (words, rowid, body, title, tags, uri) "
             "VALUES ('delete', ?, ?, ?, ?, ?)",
             (old.frame_id, *_searchable(old, old_text)),
         )
@@ -190,6 +209,7 @@ class MemoryIndex:
             if self._space is None:
                 self._vectors = None
         run("DELETE FROM frames WHERE id = ?", key)
+        self.count -= 1
 
     # What readers call.
 
@@ -208,11 +228,6 @@ class MemoryIndex:
     def page_count(self) -> int:
         """How many pages a dump of everything has."""
         return int(self._database.execute("PRAGMA page_count").fetchone()[0])
-
-    @property
-    def count(self) -> int:
-        """How many frames there are."""
-        return int(self._database.execute("SELECT count(*) FROM frames").fetchone()[0])
 
     def scan(
         self,
@@ -256,14 +271,15 @@ class MemoryIndex:
             # A question need not name the model again.
             model = self._space[0] if self._space and embedding_model is None else embedding_model
             self._check_space(model, check_vector(vector))
+        chosen = conditions(filters)
         with self._interruptible():
             if mode == "lexical":
-                return in_order(self._lexical(query or "", top_k, filters), top_k)
+                return in_order(self._lexical(query or "", top_k, chosen), top_k)
             wanted = top_k if mode == "semantic" else max(_CANDIDATES, 2 * top_k)
-            near = in_order(self._semantic(vector or b"", wanted, filters), wanted)
+            near = in_order(self._semantic(vector or b"", wanted, chosen), wanted)
             if mode == "semantic":
                 return near
-            matched = self._lexical(query or "", wanted, filters)
+            matched = self._lexical(query or "", wanted, chosen)
             cosines = {found.frame_id: found.score for found in near}
             if self._vectors is not None:
                 cosines |= self._vectors.cosines(vector or b"", matched.keys() - cosines.keys())
@@ -307,54 +323,48 @@ class MemoryIndex:
         """Stop the find that runs now, if one does. From any thread."""
         with self._guard:
             if self._finding:
-                self._database.interrupt()
+                self._stop.set()
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
-        # An interrupt that meets a write would roll it back, so it reaches finds only.
         self._finding = True
         try:
             yield
-        except sqlite3.OperationalError as error:
-            if "interrupt" in str(error):
-                raise InterruptedFindError from None
-            raise DamagedIndexError(str(error)) from error
-        except sqlite3.DatabaseError as error:
-            raise DamagedIndexError(str(error)) from error
+        except (sqlite3.DatabaseError, ValueError, TypeError) as error:
+            if not self._stop.is_set():
+                raise DamagedIndexError(str(error)) from error
         finally:
             with self._guard:
                 self._finding = False
+                stopped = self._stop.is_set()
+                self._stop.clear()
+        if stopped:
+            raise InterruptedFindError
 
     def _parse(self, query: str) -> Query:
         return parse(query, english=self.language == "english")
 
-    def _lexical(self, text: str, top_k: int, filters: Filters | None) -> dict[int, float]:
-        match = self._parse(text).match
-        if match is None:
-            return {}
-        wanted, given = conditions(filters)
-        joined = "JOIN frames ON frames.id = words.rowid " if wanted else ""
-        rows = self._database.execute(
-            f"SELECT words.rowid, CAST(bm25(words, {_WEIGHTS}) * -1e6 + 0.5 AS INTEGER) AS score "  # noqa: S608 - only conditions written here; values are parameters
-            f"FROM words {joined}WHERE {' AND '.join(['words MATCH ?', *wanted])} "
-            "ORDER BY score DESC, words.rowid LIMIT ?",
-            (match, *given, top_k),
+    def _lexical(self, text: str, top_k: int, chosen: Conditions) -> dict[int, float]:
+        return best_by_words(
+            self._database, self._parse(text), total=self.count, top_k=top_k, chosen=chosen
         )
-        return {frame_id: score / 1e6 for frame_id, score in rows}
 
-    def _semantic(self, vector: bytes, top_k: int, filters: Filters | None) -> dict[int, float]:
+    def _semantic(self, vector: bytes, top_k: int, chosen: Conditions) -> dict[int, float]:
         if self._space is None:
             return {}
-        if self._vectors is None:
+        vectors = self._vectors
+        if vectors is None:
             vectors = ExactVectors(self._space[1])
             stored = self._database.execute("SELECT id, embedding FROM vectors")
-            while part := stored.fetchmany(4096):
+            while part := stored.fetchmany(_VECTORS_AT_ONCE):
                 vectors.put(part)
-            self._vectors = vectors
-        return self._vectors.search(vector, top_k, self._allowed(filters))
+        if isinstance(vectors, ExactVectors) and len(vectors) > EXACT_MOST and is_installed():
+            vectors = ApproximateVectors(vectors)
+        self._vectors = vectors
+        return vectors.search(vector, top_k, self._allowed(chosen))
 
-    def _allowed(self, filters: Filters | None) -> list[int] | None:
-        wanted, given = conditions(filters)
+    def _allowed(self, chosen: Conditions) -> list[int] | None:
+        wanted, given = chosen
         if not wanted:
             return None
         ids = self._database.execute(
@@ -364,11 +374,14 @@ class MemoryIndex:
         return [frame_id for (frame_id,) in ids]
 
     def _rows(self, rest: str, given: list[Any]) -> list[FrameRow]:
-        rows = self._database.execute(
-            f"SELECT {_COLUMNS} FROM frames LEFT JOIN vectors ON vectors.id = frames.id {rest}",  # noqa: S608 - as above
-            given,
-        )
-        return [_frame_row(row) for row in rows]
+        try:
+            found = self._database.execute(
+                f"SELECT {_COLUMNS} FROM frames LEFT JOIN vectors ON vectors.id = frames.id {rest}",  # noqa: S608 - as above
+                given,
+            )
+            return [_frame_row(row) for row in found]
+        except (sqlite3.DatabaseError, ValueError, TypeError) as error:
+            raise DamagedIndexError(str(error)) from error
 
     # Saving.
 
@@ -378,6 +391,14 @@ class MemoryIndex:
         self._database.execute("UPDATE progress SET through = ?", (self.through,))
         self._database.execute("COMMIT")
         return self._saved.changed(self._database.serialize())
+
+    def purge(self) -> None:
+        """Leave no trace of what was deleted or replaced; the next dump holds every page."""
+        self._begin()
+        self._database.execute("INSERT INTO words (words) VALUES ('optimize')")
+        self._database.execute("COMMIT")
+        self._database.execute("VACUUM")
+        self.forget_saved()
 
     def forget_saved(self) -> None:
         """Let the next dump hold every page."""
@@ -397,7 +418,6 @@ class MemoryIndex:
         try:
             open_image(untrusted, image)
             check(untrusted, self.language)
-            (through,) = untrusted.execute("SELECT through FROM progress").fetchone()
             # Copied, as an image that was loaded can only grow to 1 GiB.
             untrusted.backup(database)
         except (sqlite3.Error, TypeError) as error:
@@ -410,22 +430,23 @@ class MemoryIndex:
             untrusted.close()
         self._database.close()
         self._start(database)
-        self._space = self._stored_space()
-        self.through = through
         self._saved.forget()
         self._saved.changed(image)
 
 
 def _searchable(row: FrameRow, text: str) -> tuple[str | None, ...]:
     return (
+        spaced(text),
         spaced(row.title) if row.title else None,
         spaced(" ".join(row.tags)) if row.tags else None,
         spaced(row.uri) if row.uri else None,
-        spaced(text),
     )
 
 
 def _frame_row(found: tuple[Any, ...]) -> FrameRow:
     tags = tuple(json.loads(found[8])) if found[8] else ()
-    values: list[Any] = [*found[:8], tags, decode_value(found[9]), *found[10:]]
+    metadata = decode_value(found[9])
+    if not isinstance(metadata, dict) or not all(isinstance(tag, str) for tag in tags):
+        raise ValueError("metadata that is no map, or a tag that is no text")
+    values: list[Any] = [*found[:8], tags, metadata, *found[10:]]
     return FrameRow(*values)

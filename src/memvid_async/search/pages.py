@@ -34,8 +34,9 @@ class SavedPages:
 
     def changed(self, image: bytes) -> Dump:
         """What to save of this image; from here on it counts as saved."""
+        view = memoryview(image)
         hashes = [
-            blake2b(image[at : at + PAGE_SIZE], digest_size=16).digest()
+            blake2b(view[at : at + PAGE_SIZE], digest_size=16).digest()
             for at in range(0, len(image), PAGE_SIZE)
         ]
         known = self._hashes

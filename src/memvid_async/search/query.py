@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 from attrs import frozen
 
@@ -47,11 +48,41 @@ _RUNS = re.compile(f"[{_UNSPACED}]+|[^{_UNSPACED}]+")
 
 @frozen
 class Query:
-    """A parsed query. ``match``: the FTS5 expression, None when nothing can match.
-    ``marks``: the expression of what a snippet marks: everything but what is excluded."""
+    """A parsed query: FTS5 terms, each quoted, so that none of them is syntax."""
 
-    match: str | None
-    marks: str | None
+    required: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
+
+    @property
+    def marks(self) -> str | None:
+        """The expression of what a snippet marks: everything that is looked for."""
+        return _any((*self.required, *self.words)) or None
+
+    @property
+    def match(self) -> str | None:
+        """The expression of what is found; None when nothing can be."""
+        if not self.required:
+            return self._without_excluded(_any(self.words)) if self.words else None
+        match = " AND ".join(self.required)
+        if self.words:
+            # The words add to the score and exclude nothing: the first requirement stands in.
+            match += f" AND ({_any((self.required[0], *self.words))})"
+        return self._without_excluded(match)
+
+    def parted(self, words: Sequence[str], others: Sequence[str]) -> tuple[str, str]:
+        """Two expressions for what has one of ``words``: with one of the ``others``, and without.
+
+        Each names every term once, so a score sums what it should.
+        """
+        some, more = _any(words), _any(others)
+        return (
+            self._without_excluded(f"({some}) AND ({more})"),
+            self._without_excluded(f"({some}) NOT ({more})"),
+        )
+
+    def _without_excluded(self, match: str) -> str:
+        return f"({match}) NOT ({_any(self.excluded)})" if self.excluded else match
 
 
 def spaced(text: str) -> str:
@@ -80,7 +111,12 @@ def parse(text: str, *, english: bool = True) -> Query:
             for term in terms:
                 stop = english and term.strip('"').lower() in STOP_WORDS
                 (common if stop else words)[term] = None
-    return _build(list(required), list(words or common), list(excluded))
+    most = tuple(required)[:MAX_TERMS]
+    return Query(
+        required=most,
+        words=tuple(words or common)[: MAX_TERMS - len(most)],
+        excluded=tuple(excluded)[:MAX_TERMS],
+    )
 
 
 def _words(chunk: str) -> list[str]:
@@ -101,22 +137,5 @@ def _phrase(text: str) -> str:
     return f'"{" ".join(words).strip()}"' if words else ""
 
 
-def _build(required: list[str], words: list[str], excluded: list[str]) -> Query:
-    required, excluded = required[:MAX_TERMS], excluded[:MAX_TERMS]
-    words = words[: MAX_TERMS - len(required)]
-    if not required and not words:
-        return Query(None, None)
-    marks = _any([*required, *words])
-    match = _any(words)
-    if required:
-        match = " AND ".join(required)
-        if words:
-            # The words add to the score and exclude nothing: the first requirement stands in.
-            match += f" AND ({_any([required[0], *words])})"
-    if excluded:
-        match = f"({match}) NOT ({_any(excluded)})"
-    return Query(match, marks)
-
-
-def _any(terms: list[str]) -> str:
+def _any(terms: Sequence[str]) -> str:
     return " OR ".join(terms)

@@ -19,13 +19,14 @@ CREATE TABLE frames (
   id INTEGER PRIMARY KEY, sequence INTEGER NOT NULL, offset INTEGER NOT NULL,
   time_ns INTEGER NOT NULL, updated_ns INTEGER NOT NULL, title TEXT, uri TEXT, media_type TEXT,
   tags TEXT, metadata BLOB, size INTEGER NOT NULL, embedding_model TEXT
-);
+) STRICT;
 CREATE INDEX frames_uri ON frames (uri) WHERE uri IS NOT NULL;
-CREATE TABLE tags (tag TEXT NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (tag, id)) WITHOUT ROWID;
-CREATE TABLE vectors (id INTEGER PRIMARY KEY, embedding BLOB NOT NULL);
-CREATE TABLE progress (one INTEGER PRIMARY KEY CHECK (one = 1), through INTEGER NOT NULL);
+CREATE TABLE tags (tag TEXT NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (tag, id))
+  STRICT, WITHOUT ROWID;
+CREATE TABLE vectors (id INTEGER PRIMARY KEY, embedding BLOB NOT NULL) STRICT;
+CREATE TABLE progress (one INTEGER PRIMARY KEY CHECK (one = 1), through INTEGER NOT NULL) STRICT;
 CREATE VIRTUAL TABLE words USING fts5 (
-  title, tags, uri, body, content = '', tokenize = '{tokenizer}'
+  body, title, tags, uri, content = '', tokenize = '{tokenizer}'
 );
 """
 
@@ -39,19 +40,26 @@ def connect(*, trusted: bool = True) -> sqlite3.Connection:
     connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
     connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
     connection.execute("PRAGMA trusted_schema = OFF")
+    # A page that is given back need not be saved once more; purging is what erases.
+    connection.execute("PRAGMA secure_delete = OFF")
     connection.execute("PRAGMA temp_store = MEMORY")
     if not trusted:
         connection.execute("PRAGMA cell_size_check = ON")
     return connection
 
 
-def create(connection: sqlite3.Connection, language: str) -> None:
-    """Make the empty tables."""
+def create(language: str) -> sqlite3.Connection:
+    """A new index without frames."""
+    connection = connect()
     connection.executescript(_TABLES.format(tokenizer=TOKENIZERS[language]))
     connection.execute("INSERT INTO progress VALUES (1, 0)")
+    # Merging only where there are many segments rewrites a page less than twice between dumps;
+    # segments are written when so many bytes wait.
     connection.execute("INSERT INTO words (words, rank) VALUES ('automerge', 0)")
+    connection.execute("INSERT INTO words (words, rank) VALUES ('hashsize', 2097152)")
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {VERSION}")
+    return connection
 
 
 def described(connection: sqlite3.Connection) -> list[tuple[object, ...]]:
@@ -72,12 +80,13 @@ def check(connection: sqlite3.Connection, language: str) -> None:
         raise ValueError("the saved index has another schema")
     if connection.execute("PRAGMA quick_check(1)").fetchall() != [("ok",)]:
         raise ValueError("the saved index is damaged")
+    if connection.execute("SELECT count(*) FROM progress").fetchone() != (1,):
+        raise ValueError("the saved index does not say how far it goes")
 
 
 def _expected(language: str) -> list[tuple[object, ...]]:
-    connection = connect()
+    connection = create(language)
     try:
-        create(connection, language)
         return described(connection)
     finally:
         connection.close()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import sys
+from array import array
 from collections.abc import Iterable, Sequence
+from operator import mul
 from typing import TYPE_CHECKING
 
 from ..errors import InvalidValueError
@@ -15,18 +19,19 @@ _CHUNK = 4096
 
 
 def check_vector(data: bytes) -> int:
-    """The dimension of an embedding.
+    """The dimension of an embedding. Needs no numpy, as a fold has to work without.
 
     :raises InvalidValueError: when it is empty, no float32, not finite or all zeros.
     """
-    import numpy as np  # noqa: PLC0415 - the extra is needed only where vectors are
-
     if not data or len(data) % 4:
         raise InvalidValueError(f"an embedding must be float32 values, not {len(data)} bytes")
-    length = float(np.linalg.norm(np.frombuffer(data, "<f4").astype(np.float64)))
-    if not 0 < length < float("inf"):
+    values = array("f", data)
+    if sys.byteorder == "big":
+        values.byteswap()
+    length = sum(map(mul, values, values))
+    if not 0 < length < math.inf:
         raise InvalidValueError("an embedding must be finite and not all zeros")
-    return len(data) // 4
+    return len(values)
 
 
 class ExactVectors:
@@ -37,14 +42,34 @@ class ExactVectors:
     """
 
     def __init__(self, dimension: int) -> None:
-        import numpy as np  # noqa: PLC0415 - the extra is needed only where vectors are
+        try:
+            import numpy as np  # noqa: PLC0415 - the extra is needed only where vectors are
+        except ModuleNotFoundError as error:
+            message = "a semantic find needs numpy: install memvid-async[vector]"
+            raise ModuleNotFoundError(message, name="numpy") from error
 
         self._np = np
+        self.dimension = dimension
         self._places: dict[int, int] = {}
         self._ids = np.empty(0, np.int64)
         self._rows = np.empty((0, dimension), np.float32)
         # Twice what a float32 dot product of unit vectors may be off by.
         self._margin = (dimension + 8) * 2.0**-22 + 1e-6
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __contains__(self, frame_id: int) -> bool:
+        return frame_id in self._places
+
+    def ids(self) -> Iterable[int]:
+        """The ids of all vectors."""
+        return self._places.keys()
+
+    def rows(self, frame_ids: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The ids and unit vectors of these frames."""
+        among = self._placed(frame_ids)
+        return self._ids[among], self._rows[among]
 
     def put(self, items: Sequence[tuple[int, bytes]]) -> None:
         """Add vectors; one whose id is there replaces it."""
@@ -77,7 +102,7 @@ class ExactVectors:
         count = len(self._places)
         among = None if allowed is None else self._placed(allowed)
         rows = self._rows[:count] if among is None else self._rows[among]
-        vector = self._unit(query)
+        vector = self.unit(query)
         rough = rows @ vector.astype(np.float32)
         near = np.arange(len(rows))
         if top_k < len(rows):
@@ -87,7 +112,7 @@ class ExactVectors:
 
     def cosines(self, query: bytes, frame_ids: Iterable[int]) -> dict[int, float]:
         """The cosines of those of these frames that have a vector."""
-        return self._exact(self._unit(query), self._placed(frame_ids))
+        return self._exact(self.unit(query), self._placed(frame_ids))
 
     def _placed(self, frame_ids: Iterable[int]) -> NDArray[np.intp]:
         places = self._places
@@ -102,7 +127,8 @@ class ExactVectors:
             ids[:used], rows[:used] = self._ids[:used], self._rows[:used]
             self._ids, self._rows = ids, rows
 
-    def _unit(self, query: bytes) -> NDArray[np.float64]:
+    def unit(self, query: bytes) -> NDArray[np.float64]:
+        """The query at length 1."""
         vector = self._np.frombuffer(query, "<f4").astype(self._np.float64)
         vector /= self._np.sqrt((vector * vector).sum())
         return vector

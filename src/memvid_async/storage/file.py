@@ -9,8 +9,7 @@ import stat
 import sys
 import time
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from ..errors import (
@@ -25,14 +24,22 @@ _READ_ONLY_ERRNOS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ETXTBSY}
 _LOCK_PAUSES = (0.0005, 0.001, 0.002)
 
 
-@contextmanager
-def _mapped(doing: str) -> Iterator[None]:
-    """The one place where the operating system's errors become ours."""
-    try:
-        yield
-    except (OSError, ValueError) as error:
+class _Mapped:
+    """The one place where the operating system's errors become ours. A class, as it stands around
+    every call: a generator would take three times as long."""
+
+    __slots__ = ("_doing",)
+
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         # ValueError: Python's own word for a descriptor that is closed.
-        raise StoreFailedError(f"{doing} failed: {error}") from error
+        if isinstance(error, (OSError, ValueError)):
+            raise StoreFailedError(f"{self._doing} failed: {error}") from error
 
 
 def _sync(descriptor: int) -> None:
@@ -41,6 +48,13 @@ def _sync(descriptor: int) -> None:
         fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
     else:
         os.fdatasync(descriptor)
+
+
+def _forget(descriptor: int) -> None:
+    if sys.platform == "linux":
+        with suppress(OSError):
+            # Drops what counts as written from the cache; what does not is kept for the next sync.
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 # A forked child shares the open file, and with it the lock, which would outlive its holder.
@@ -66,6 +80,7 @@ class FileStorage:
         self._descriptor = descriptor
         self._read_only = read_only
         self._locked = False
+        self._link = f"/proc/self/fd/{descriptor}"
         self._find_name()
         _OPEN.add(self)
 
@@ -75,9 +90,12 @@ class FileStorage:
         self._name: str | None = None
         if sys.platform == "linux":
             with suppress(OSError):
-                name = self._link(self._descriptor)
+                name = self._current_name()
                 # Replaced before it was looked at, its name would never change again.
                 self._name = name if self._is_at_path() else None
+
+    def _current_name(self) -> str:
+        return os.readlink(self._link)  # noqa: PTH115 - a Path costs four times as much
 
     @classmethod
     def open(cls, path: Path, *, read_only: bool = False, create: bool = True) -> FileStorage:
@@ -108,7 +126,7 @@ class FileStorage:
                 raise StoreReadOnlyError(f"{path} cannot be written: {error.strerror}") from error
             raise StoreFailedError(f"{path} cannot be opened: {error}") from error
         try:
-            with _mapped("looking at the file"):
+            with _Mapped("looking at the file"):
                 regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
         except BaseException:
             with suppress(OSError):
@@ -123,12 +141,12 @@ class FileStorage:
         """The file's length in bytes."""
         # Not fstat: since Linux 6.13 a look at a file's times makes its next write record a new
         # one, and the sync after it half as slow again.
-        with _mapped("looking at the file's size"):
+        with _Mapped("looking at the file's size"):
             return os.lseek(self._descriptor, 0, os.SEEK_END)
 
     def read(self, offset: int, length: int) -> bytes:
         """``length`` bytes from ``offset``; fewer only at the end of the file."""
-        with _mapped("reading"):
+        with _Mapped("reading"):
             data = os.pread(self._descriptor, length, offset)
             while len(data) < length:
                 more = os.pread(self._descriptor, length - len(data), offset + len(data))
@@ -139,7 +157,7 @@ class FileStorage:
 
     def write(self, offset: int, data: bytes) -> None:
         """All of ``data`` at ``offset``, in as many calls as the system makes of it."""
-        with _mapped("writing"):
+        with _Mapped("writing"):
             written = step = os.pwrite(self._descriptor, data, offset)
             while written < len(data):
                 if not step:
@@ -149,13 +167,21 @@ class FileStorage:
                 written += step
 
     def sync(self) -> None:
-        """``fdatasync``: the data, and the length where it changed."""
-        with _mapped("syncing to the disk"):
-            _sync(self._descriptor)
+        """``fdatasync``: the data, and the length where it changed.
+
+        After a failure the system may go on showing what it did not write, and count it as
+        written. It is made to forget that, so that whoever opens the file next sees the disk.
+        """
+        with _Mapped("syncing to the disk"):
+            try:
+                _sync(self._descriptor)
+            except OSError:
+                _forget(self._descriptor)
+                raise
 
     def sync_directory(self) -> None:
         """Make the file's name durable; needed once, after it was created."""
-        with _mapped("syncing the directory"):
+        with _Mapped("syncing the directory"):
             directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 os.fsync(directory)
@@ -164,7 +190,7 @@ class FileStorage:
 
     def truncate(self, size: int) -> None:
         """Cut the file to ``size`` bytes."""
-        with _mapped("truncating"):
+        with _Mapped("truncating"):
             os.ftruncate(self._descriptor, size)
 
     def lock(self, timeout: float) -> None:
@@ -174,12 +200,14 @@ class FileStorage:
         """
         if self._locked:
             return
-        deadline, pauses = time.monotonic() + timeout, iter(_LOCK_PAUSES)
+        deadline, pauses = None, iter(_LOCK_PAUSES)
         while True:
             try:
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                if time.monotonic() >= deadline:
+                now = time.monotonic()
+                deadline = now + timeout if deadline is None else deadline
+                if now >= deadline:
                     raise StoreLockedError(self._holder(), timeout) from None
                 time.sleep(next(pauses, _LOCK_PAUSES[-1]))
             except (OSError, ValueError) as error:
@@ -192,7 +220,7 @@ class FileStorage:
         """Let others write."""
         if self._locked:
             self._locked = False
-            with _mapped("unlocking"):
+            with _Mapped("unlocking"):
                 fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def _holder(self) -> int | None:
@@ -212,8 +240,10 @@ class FileStorage:
     def is_current(self) -> bool:
         """Whether the path still names the open file."""
         if self._name is not None:
-            with suppress(OSError):
-                return self._link(self._descriptor) == self._name
+            try:
+                return self._current_name() == self._name
+            except OSError:
+                pass
         return self._is_at_path()
 
     def _is_at_path(self) -> bool:
@@ -221,7 +251,7 @@ class FileStorage:
             there = self._path.lstat()
         except OSError:
             return False
-        with _mapped("looking at the file"):
+        with _Mapped("looking at the file"):
             here = os.fstat(self._descriptor)
         return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
 
@@ -244,7 +274,7 @@ class FileStorage:
     def install(self) -> None:
         """Rename the successor over the file it was made beside, and sync the directory."""
         target = self._path.with_name(self._path.name.removesuffix(".compact"))
-        with _mapped("replacing the file"):
+        with _Mapped("replacing the file"):
             self._path.rename(target)
         self._path = target
         self._find_name()
@@ -252,12 +282,8 @@ class FileStorage:
 
     def discard_successor(self) -> None:
         """Remove ``NAME.compact``."""
-        with _mapped("removing what a killed compaction left"):
+        with _Mapped("removing what a killed compaction left"):
             self._successor_path.unlink(missing_ok=True)
-
-    @staticmethod
-    def _link(descriptor: int) -> str:
-        return os.readlink(f"/proc/self/fd/{descriptor}")  # noqa: PTH115 - a Path costs four times as much
 
     def close(self) -> None:
         """Let the lock go and close the descriptor."""
@@ -266,5 +292,5 @@ class FileStorage:
             with suppress(StoreFailedError):
                 self.unlock()
             descriptor, self._descriptor = self._descriptor, -1
-            with _mapped("closing the file"):
+            with _Mapped("closing the file"):
                 os.close(descriptor)

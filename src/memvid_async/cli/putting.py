@@ -1,0 +1,260 @@
+"""`put`: files, the standard input, or many frames from lines, into the memory of a store."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import AsyncExitStack, aclosing
+from pathlib import Path
+from typing import IO, Any
+
+import anyio
+import click
+from attrs import define, field
+from rich.progress import Progress, TaskID
+
+from .. import InvalidValueError, LimitExceededError, Store, StoreConfig, open_store
+from . import documents, render
+from .arguments import file_argument, json_option, metadata_option, read_json, run
+from .exits import BAD, FINE, report
+from .text import printable
+
+CONFIG = StoreConfig()
+# A batch is one command: what is put together is there together.
+_BATCH_FRAMES = 1_000
+_BATCH_BYTES = 1024 * 1024
+_CHUNK = 256 * 1024
+# A line of JSON may escape every character of a content.
+_LINE_BYTES = 8 * CONFIG.limits.content_bytes
+_REFUSED = (InvalidValueError, LimitExceededError)
+
+
+@click.command()
+@file_argument
+@click.argument(
+    "paths",
+    nargs=-1,
+    metavar="[PATH…|-]",
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True),
+)
+@click.option("--lines", "form", flag_value="lines", help="Every line is a frame.")
+@click.option(
+    "--jsonl", "form", flag_value="jsonl", help="Every line is a JSON object that is a frame."
+)
+@click.option("--title", help="The frame's title; by default the file's name.")
+@click.option("--uri", help="Where the frame comes from.")
+@click.option("--tag", "tags", multiple=True, help="A tag. May be given again.")
+@metadata_option
+@click.option("--media-type", help="What the content is, such as text/markdown.")
+@json_option
+def put(file: str, paths: tuple[str, ...], form: str | None, as_json: bool, **fields: Any) -> int:
+    """Put PATHs into the memory of FILE, a frame each, and print the frames' ids.
+
+    Without a PATH, or for -, the standard input is read. FILE is created if it does not exist.
+    """
+    alone = [f"--{name}" for name in ("title", "uri") if fields[name] is not None]
+    if alone and (form is not None or len(paths) > 1):
+        raise click.UsageError(f"{' and '.join(alone)} would be the same for several frames")
+    given = {name: value for name, value in fields.items() if value not in (None, (), {})}
+    return run(_put, file, paths or ("-",), form, given, as_json)
+
+
+async def _put(
+    file: str, paths: tuple[str, ...], form: str | None, fields: dict[str, Any], as_json: bool
+) -> int:
+    with render.progress_bar(counted=form is None) as progress:
+        putter = _Putter(file, fields, progress, as_json=as_json)
+        await putter.run(paths, form)
+    if as_json:
+        click.echo(documents.dump(putter.ids))
+    if form is not None:
+        click.echo(putter.summary(), err=True)
+    return BAD if putter.failures else FINE
+
+
+@define
+class _Putter:
+    """Puts what can be put, says of the rest why not, and counts both."""
+
+    file: str
+    fields: Mapping[str, Any]
+    progress: Progress
+    as_json: bool
+    ids: list[int] = field(factory=list)
+    count: int = 0
+    failures: int = 0
+    started: float = field(factory=time.monotonic)
+    _stack: AsyncExitStack = field(factory=AsyncExitStack)
+    _opened: Store | None = None
+    _task: TaskID | None = None
+    _batch: list[tuple[str, Any]] = field(factory=list)
+    _batch_bytes: int = 0
+
+    async def run(self, paths: tuple[str, ...], form: str | None) -> None:
+        """Put the files, in order. The store is opened once there is something to put."""
+        self._task = self.progress.add_task("putting", total=_total(paths, form))
+        async with self._stack:
+            for path in paths:
+                with click.open_file(path, "rb") as stream:
+                    async with aclosing(_chunks(stream)) as chunks:
+                        if form is None:
+                            await self._put_whole(path, chunks)
+                        else:
+                            await self._put_lines(path, chunks, form)
+            await self._flush()
+
+    def summary(self) -> str:
+        """What was put, in one line."""
+        seconds = time.monotonic() - self.started
+        return f"put {self.count} frames in {seconds:.1f} s; {self.failures} left out"
+
+    async def _store(self) -> Store:
+        if self._opened is None:
+            self._opened = await self._stack.enter_async_context(
+                open_store(self.file, config=CONFIG)
+            )
+        return self._opened
+
+    async def _put_whole(self, path: str, chunks: AsyncIterator[bytes]) -> None:
+        fields = dict(self.fields)
+        if path != "-":
+            name = os.fsencode(Path(path).name).decode(errors="replace")
+            fields.setdefault("title", name)
+        content = await _content(chunks)
+        store = await self._store()
+        try:
+            self._done([await store.put(content, **fields)])
+        except _REFUSED as error:
+            self._refuse(path, error)
+        self._advance(1)
+
+    async def _put_lines(self, path: str, chunks: AsyncIterator[bytes], form: str) -> None:
+        number = 0
+        try:
+            async for line in _lines(chunks):
+                number += 1
+                self._advance(len(line) + 1)
+                if line.strip():
+                    await self._take(f"{path}, line {number}", line, form)
+        except ValueError as error:
+            # What comes behind a line without an end cannot be told from it.
+            self._refuse(f"{path}, line {number + 1}", error)
+
+    async def _take(self, where: str, line: bytes, form: str) -> None:
+        try:
+            item = self._item(line.removeprefix(b"\xef\xbb\xbf").decode().rstrip("\r"), form)
+        except (ValueError, RecursionError) as error:
+            self._refuse(where, error)
+            return
+        self._batch.append((where, item))
+        self._batch_bytes += len(line)
+        if len(self._batch) >= _BATCH_FRAMES or self._batch_bytes >= _BATCH_BYTES:
+            await self._flush()
+
+    def _item(self, line: str, form: str) -> dict[str, Any]:
+        item = {"content": line} if form == "lines" else read_json(line)
+        if isinstance(item, str):
+            item = {"content": item}
+        if not isinstance(item, dict):
+            raise InvalidValueError("a frame is a JSON object, or a string that is its content")
+        merged = {**self.fields, **item}
+        if "tags" in self.fields and isinstance(item.get("tags"), list):
+            merged["tags"] = [*self.fields["tags"], *item["tags"]]
+        if "metadata" in self.fields and isinstance(item.get("metadata"), dict):
+            merged["metadata"] = {**self.fields["metadata"], **item["metadata"]}
+        return merged
+
+    async def _flush(self) -> None:
+        batch, self._batch, self._batch_bytes = self._batch, [], 0
+        if not batch:
+            return
+        store = await self._store()
+        try:
+            self._done(await store.put_many([item for _, item in batch]))
+        except _REFUSED as error:
+            if len(batch) == 1:
+                self._refuse(batch[0][0], error)
+                return
+            # One of them spoils the batch: the others are put without it.
+            for entry in batch:
+                self._batch = [entry]
+                await self._flush()
+
+    def _advance(self, steps: int) -> None:
+        if self._task is not None:
+            self.progress.advance(self._task, steps)
+
+    def _done(self, ids: list[int]) -> None:
+        self.count += len(ids)
+        if self.as_json:
+            self.ids += ids
+        else:
+            click.echo("\n".join(map(str, ids)))
+
+    def _refuse(self, where: str, error: Exception) -> None:
+        self.failures += 1
+        report(f"{printable(where)}: {error}")
+
+
+def _total(paths: tuple[str, ...], form: str | None) -> int | None:
+    if form is None:
+        return len(paths)
+    return None if "-" in paths else sum(Path(path).stat().st_size for path in paths)
+
+
+async def _chunks(stream: IO[bytes]) -> AsyncGenerator[bytes]:
+    """What a stream holds, as it comes; waiting for it blocks no interrupt."""
+    try:
+        descriptor = stream.fileno()
+    except OSError:
+        descriptor = -1
+    mode = os.fstat(descriptor).st_mode if descriptor >= 0 else 0
+    waits = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or (stat.S_ISCHR(mode) and stream.isatty())
+    while True:
+        if waits:
+            await anyio.wait_readable(descriptor)
+        chunk = os.read(descriptor, _CHUNK) if descriptor >= 0 else stream.read(_CHUNK)
+        if not chunk:
+            return
+        yield chunk
+
+
+async def _content(chunks: AsyncIterator[bytes]) -> str | bytes | AsyncIterator[bytes]:
+    """All of it: text where it is UTF-8, else bytes; a stream of bytes when it is large."""
+    head = bytearray()
+    async for chunk in chunks:
+        head += chunk
+        if len(head) > CONFIG.limits.content_bytes:
+            return _joined(bytes(head), chunks)
+    try:
+        return head.decode()
+    except UnicodeDecodeError:
+        return bytes(head)
+
+
+async def _joined(head: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield head
+    async for chunk in rest:
+        yield chunk
+
+
+async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The lines, without their ends.
+
+    :raises ValueError: when one is longer than any frame.
+    """
+    waiting = bytearray()
+    async for chunk in chunks:
+        first, *others = chunk.split(b"\n")
+        waiting += first
+        if len(waiting) > _LINE_BYTES:
+            raise ValueError(f"a line is longer than {_LINE_BYTES} bytes")
+        if others:
+            yield bytes(waiting)
+            for line in others[:-1]:
+                yield line
+            waiting = bytearray(others[-1])
+    if waiting:
+        yield bytes(waiting)

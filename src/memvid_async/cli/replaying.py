@@ -1,0 +1,273 @@
+"""`replay`, `diff` and `audit`: the commands that look at recordings as recordings."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
+from itertools import groupby
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from .. import (
+    Action,
+    AskDetails,
+    AuditReport,
+    Comparison,
+    ReplayReport,
+    Session,
+    ToolCallDetails,
+    Verdict,
+    open_store,
+)
+from . import documents, render
+from .aligned import Row, aligned_rows
+from .arguments import file_argument, find_session, json_option, run
+from .exits import BAD, FINE
+from .programs import run_program, timeout_option
+from .text import printable, shorten
+
+_LINE = 160
+_STYLES = {
+    Verdict.MATCHED: "green",
+    Verdict.DIVERGED: "red",
+    Verdict.SERVED: "cyan",
+    Verdict.SKIPPED: "dim",
+    Verdict.UNVERIFIABLE: "yellow",
+}
+
+Command = Callable[[Any, Any], Coroutine[Any, Any, str]]
+
+
+@click.command()
+@file_argument
+@click.argument("session", required=False)
+@click.option("--from-checkpoint", type=click.IntRange(min=0), help="The checkpoint to start at.")
+@click.option("--until", type=click.IntRange(min=0), help="The first action to leave out.")
+@json_option
+def replay(
+    file: str, session: str | None, from_checkpoint: int | None, until: int | None, as_json: bool
+) -> int:
+    """Do a SESSION of FILE again from its events, and say what is as it was recorded.
+
+    The exit status is 1 if anything is not.
+    """
+    return run(_replay, file, session, from_checkpoint, until, as_json)
+
+
+async def _replay(
+    file: str, wanted: str | None, from_checkpoint: int | None, until: int | None, as_json: bool
+) -> int:
+    async with open_store(file, read_only=True) as store:
+        session_id = await find_session(store, wanted)
+        replay = store.replay(session_id, from_checkpoint=from_checkpoint, until=until)
+        report = await replay.report()
+    if as_json:
+        click.echo(documents.dump(documents.replay_document(report), indent=2))
+    else:
+        _print_replay(render.output_console(), report)
+    return BAD if report.counts[Verdict.DIVERGED] else FINE
+
+
+def _print_replay(console: Console, report: ReplayReport) -> None:
+    """Runs of one verdict on a line each; what diverged on its own, with its differences."""
+    for (verdict, reason), steps in groupby(report.steps, key=lambda s: (s.verdict, s.reason)):
+        run = list(steps)
+        first, last = run[0].index, run[-1].index
+        line = Text(f"{first if first == last else f'{first}-{last}':>11}  ")
+        line.append(f"{verdict:12}", style=_STYLES[verdict])
+        kinds = ", ".join(dict.fromkeys(step.action.kind.value for step in run))
+        line.append("  " + shorten(f"{kinds}: {reason}" if reason else kinds, _LINE))
+        console.print(line)
+        for difference in (d for step in run for d in step.differences):
+            _print_diff(console, difference.field, difference.diff)
+    counts = ", ".join(f"{count} {verdict}" for verdict, count in report.counts.items() if count)
+    console.print(Text(f"match rate {report.match_rate:.3f}: {counts or 'no actions'}"))
+
+
+@click.command()
+@file_argument
+@click.argument("a")
+@click.argument("b")
+@json_option
+def diff(file: str, a: str, b: str, as_json: bool) -> int:
+    """Compare the sessions A and B of FILE by what they did.
+
+    Each is an id, the beginning of one, or a name. The exit status is 1 if they differ.
+    """
+    return run(_diff, file, a, b, as_json)
+
+
+async def _diff(file: str, wanted_a: str, wanted_b: str, as_json: bool) -> int:
+    async with open_store(file, read_only=True) as store:
+        ids = await find_session(store, wanted_a), await find_session(store, wanted_b)
+        comparison = await store.compare(*ids)
+        sessions = [await store.get_session(session_id) for session_id in ids]
+    if as_json:
+        click.echo(documents.dump(documents.comparison_document(comparison), indent=2))
+    else:
+        _print_comparison(render.output_console(), comparison, sessions)
+    return FINE if comparison.is_equal else BAD
+
+
+def _print_comparison(console: Console, comparison: Comparison, sessions: list[Session]) -> None:
+    for letter, session in zip("ab", sessions, strict=True):
+        name = shorten(session.name or "(no name)", 80)
+        title = f"  {session.session_id}  {len(session.actions)} actions"
+        console.print(Text(f"{letter}  ").append(name, style="bold").append(title))
+    first = comparison.first_divergence
+    console.print(Text("equal" if first is None else f"they diverge at action {first}"))
+    console.print(
+        Text(
+            f"{len(comparison.equal)} equal, {len(comparison.changed)} changed, "
+            f"{len(comparison.only_in_a)} only in a, {len(comparison.only_in_b)} only in b\n"
+        )
+    )
+    for is_equal, rows in groupby(aligned_rows(comparison), key=lambda row: row.is_equal):
+        if is_equal:
+            _print_equal(console, list(rows))
+        else:
+            for row in rows:
+                _print_row(console, row)
+
+
+def _print_equal(console: Console, rows: list[Row]) -> None:
+    def span(actions: Iterator[Action | None]) -> str:
+        indexes = [action.index for action in actions if action is not None]
+        return f"{indexes[0]}" if len(indexes) == 1 else f"{indexes[0]}-{indexes[-1]}"
+
+    a, b = span(row.a for row in rows), span(row.b for row in rows)
+    console.print(Text(f"  {a:>9} {b:>9}  = {len(rows)} equal", style="dim"))
+
+
+def _print_row(console: Console, row: Row) -> None:
+    mark, style = ("~", "yellow") if row.a and row.b else ("-", "red") if row.a else ("+", "green")
+    a, b = (str(action.index) if action is not None else "" for action in (row.a, row.b))
+    action = row.a or row.b
+    assert action is not None
+    line = Text(f"  {a:>9} {b:>9}  ")
+    line.append(f"{mark} {action_title(action)}", style=style)
+    if not row.differences:
+        preview = "" if action.input is None else action.input.preview
+        line.append("  " + shorten(preview, 80), style="dim")
+    console.print(line)
+    for difference in row.differences:
+        _print_diff(console, difference.field, difference.diff)
+
+
+def action_title(action: Action) -> str:
+    """Which kind of action, and which tool or model."""
+    details = action.details
+    if isinstance(details, ToolCallDetails):
+        return f"{action.kind} {shorten(details.name, 60)}"
+    if isinstance(details, AskDetails) and details.model:
+        return f"{action.kind} {shorten(details.model, 60)}"
+    return str(action.kind)
+
+
+def _print_diff(console: Console, field: str, diff: str) -> None:
+    console.print(Text(f"{'':26}{printable(field, one_line=True)}", style="bold"))
+    for line in printable(diff).split("\n"):
+        style = {"-": "red", "+": "green"}.get(line[:1], "dim")
+        console.print(Text(f"{'':28}{line}", style=style))
+
+
+@click.command()
+@file_argument
+@click.argument("session", required=False)
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    required=True,
+    metavar="NAME=COMMAND",
+    help="A model to ask: a name for it, and the command that is it. May be repeated.",
+)
+@click.option("--messages", is_flag=True, help="Give the command JSON with the messages too.")
+@click.option(
+    "--concurrency",
+    type=click.IntRange(min=1),
+    default=4,
+    show_default=True,
+    help="How many commands may run at a time.",
+)
+@timeout_option
+@json_option
+def audit(
+    file: str,
+    session: str | None,
+    models: tuple[str, ...],
+    messages: bool,
+    concurrency: int,
+    timeout: float,
+    as_json: bool,
+) -> int:
+    """Put the questions of a SESSION of FILE to other models, and compare the answers.
+
+    A COMMAND gets the question on its standard input, and answers on its standard output. It is
+    started as it is, without a shell. The exit status is 1 if an answer is not the recorded one.
+    """
+    commands = dict(_parse_model(model, messages, timeout) for model in models)
+    return run(_audit, file, session, commands, concurrency, as_json)
+
+
+def _parse_model(given: str, messages: bool, timeout: float) -> tuple[str, Command]:
+    name, _, command = given.partition("=")
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise click.BadParameter(f"{given!r}: {error}", param_hint="--model") from None
+    if not name or not words:
+        raise click.BadParameter(f"{given!r} is not NAME=COMMAND", param_hint="--model")
+    return name, partial(_ask_command, words, messages, timeout)
+
+
+async def _ask_command(
+    words: list[str], messages: bool, patience: float, question: str | bytes, context: list[Any]
+) -> str:
+    """What a command answers; the newline at its end is not part of it."""
+    given = question.encode() if isinstance(question, str) else question
+    if messages:
+        shown = {"question": documents.plain(question), "messages": documents.plain(context)}
+        given = json.dumps(shown).encode()
+    return await run_program(words, given, patience)
+
+
+async def _audit(
+    file: str, wanted: str | None, models: dict[str, Command], concurrency: int, as_json: bool
+) -> int:
+    async with open_store(file, read_only=True) as store:
+        session_id = await find_session(store, wanted)
+        report = await store.audit(session_id, models, concurrency=concurrency)
+    if as_json:
+        click.echo(documents.dump(documents.audit_document(report), indent=2))
+    else:
+        _print_audit(render.output_console(), report)
+    return FINE if report.is_equal else BAD
+
+
+def _print_audit(console: Console, report: AuditReport) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("model")
+    for title in ("same", "changed", "failed", "skipped", "seconds"):
+        table.add_column(title, justify="right")
+    for model in report.models:
+        counts = (model.same, model.changed, model.failed, model.skipped)
+        seconds = f"{model.duration_ms / 1000:.2f}"
+        table.add_row(Text(shorten(model.model, 60)), *map(str, counts), seconds)
+    console.print(table)
+    for answer in report.answers:
+        if answer.verdict in (Verdict.DIVERGED, Verdict.UNVERIFIABLE):
+            line = Text(f"\n{answer.index:5}  ")
+            line.append(f"{answer.verdict:12}", style=_STYLES[answer.verdict])
+            line.append(f"  {shorten(answer.model, 60)}")
+            if answer.reason:
+                line.append(f"  {shorten(answer.reason, _LINE)}")
+            console.print(line)
+            if answer.diff:
+                _print_diff(console, "response", answer.diff)

@@ -1,0 +1,210 @@
+"""Two sessions side by side, aligned by what they did and not by where they did it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
+from uuid import UUID
+
+from attrs import field, frozen
+
+from ..content import Content
+from ..errors import ContentNotFoundError
+from ..events import Action
+from ..reader import Reader, View
+from .content import INPUT_NAMES, OUTPUT_NAMES, drop_call_ids, own_metadata, without_call_ids
+from .lcs import Pairs, align
+from .recording import Facts, Recording, load_recording, read_arguments, read_text
+from .textdiff import content_text, plain_text, response_diff, text_diff
+from .verdicts import Difference
+
+
+@frozen
+class ChangedAction:
+    """An action of each session, of the same kind and in the same place, that differ."""
+
+    a: Action
+    b: Action
+    differences: tuple[Difference, ...]
+
+
+@frozen
+class Comparison:
+    """Two sessions, aligned by a longest common subsequence over what their actions are.
+
+    ``first_divergence``: the index, the same in both, of the first action that is not equal; None
+    when all are. ``equal``: pairs of equal actions. ``changed``: pairs of the same kind (of tool
+    calls, of the same tool) between two equal ones, that differ. ``only_in_a`` / ``only_in_b``:
+    what has no counterpart. All are in order.
+    """
+
+    session_a: UUID
+    session_b: UUID
+    first_divergence: int | None
+    only_in_a: tuple[Action, ...] = field(repr=False)
+    only_in_b: tuple[Action, ...] = field(repr=False)
+    changed: tuple[ChangedAction, ...] = field(repr=False)
+    equal: tuple[tuple[Action, Action], ...] = field(repr=False)
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether both did the same, in the same order."""
+        return self.first_divergence is None
+
+
+@frozen
+class Side:
+    """A recording with its facts, which is what is compared."""
+
+    recording: Recording
+    facts: list[Facts]
+    messages: list[bytes | None]
+
+
+def read_side(reader: Reader, view: View, session_id: UUID) -> Side:
+    """Read a session and what of it is compared.
+
+    :raises SessionNotFoundError, CorruptFileError: when it cannot be read.
+    """
+    recording = load_recording(reader, view, session_id)
+    actions = recording.actions
+    return Side(
+        recording,
+        [recording.facts(reader, view, action) for action in actions],
+        [recording.messages_digest(reader, view, action) for action in actions],
+    )
+
+
+def match(a: Side, b: Side) -> tuple[Pairs, Pairs]:
+    """Which actions belong together, and which of those pairs are not equal.
+
+    Equal ones are found first, then in each gap those with the same kind and input, then with the
+    same output, then of the same kind.
+    """
+    pairs = _fill(a, b, 0, (0, len(a.facts)), (0, len(b.facts)))
+    return pairs, [(i, j) for i, j in pairs if not _is_equal(a, i, b, j)]
+
+
+def _whole(_action: Action, facts: Facts) -> Hashable:
+    return tuple(facts.items())
+
+
+def _asked(action: Action, facts: Facts) -> Hashable:
+    # What has no input is like nothing else here; nor, below, is what has no output.
+    return (*_sort(action, facts), facts.get(INPUT_NAMES.get(action.kind, ""), action.sequence))
+
+
+def _answered(action: Action, facts: Facts) -> Hashable:
+    return (*_sort(action, facts), facts.get(OUTPUT_NAMES.get(action.kind, ""), action.sequence))
+
+
+def _sort(action: Action, facts: Facts) -> tuple[Hashable, ...]:
+    return action.kind, facts.get("name")
+
+
+_KEYS: tuple[Callable[[Action, Facts], Hashable], ...] = (_whole, _asked, _answered, _sort)
+
+
+def _fill(a: Side, b: Side, level: int, in_a: tuple[int, int], in_b: tuple[int, int]) -> Pairs:
+    """The pairs of a gap, by the first key and, between what it pairs, by those after it."""
+    if level == len(_KEYS) or in_a[0] == in_a[1] or in_b[0] == in_b[1]:
+        return []
+    keys = [
+        list(map(_KEYS[level], side.recording.actions[slice(*part)], side.facts[slice(*part)]))
+        for side, part in ((a, in_a), (b, in_b))
+    ]
+    pairs: Pairs = []
+    done_a, done_b = in_a[0], in_b[0]
+    found = [(i + in_a[0], j + in_b[0]) for i, j in align(*keys)]
+    for i, j in [*found, (in_a[1], in_b[1])]:
+        pairs += _fill(a, b, level + 1, (done_a, i), (done_b, j))
+        if i < in_a[1]:
+            pairs.append((i, j))
+        done_a, done_b = i + 1, j + 1
+    return pairs
+
+
+def _is_equal(a: Side, i: int, b: Side, j: int) -> bool:
+    """Whether two actions have the same content."""
+    return a.facts[i] == b.facts[j] and a.messages[i] == b.messages[j]
+
+
+def build_comparison(
+    a: Side, b: Side, pairs: Pairs, changed: Sequence[ChangedAction]
+) -> Comparison:
+    """Put the answer together; ``changed`` has one item for each pair that is not equal."""
+    equal = [(i, j) for i, j in pairs if _is_equal(a, i, b, j)]
+    prefix = 0
+    while prefix < len(equal) and equal[prefix] == (prefix, prefix):
+        prefix += 1
+    whole = prefix == len(a.facts) == len(b.facts)
+    paired_a, paired_b = {i for i, _ in pairs}, {j for _, j in pairs}
+    actions_a, actions_b = a.recording.actions, b.recording.actions
+    return Comparison(
+        a.recording.session_id,
+        b.recording.session_id,
+        None if whole else prefix,
+        tuple(action for i, action in enumerate(actions_a) if i not in paired_a),
+        tuple(action for j, action in enumerate(actions_b) if j not in paired_b),
+        tuple(changed),
+        tuple((actions_a[i], actions_b[j]) for i, j in equal),
+    )
+
+
+def find_differences(
+    reader: Reader, view: View, a: Side, i: int, b: Side, j: int
+) -> tuple[Difference, ...]:
+    """Every field in which two actions of the same kind differ."""
+    facts_a, facts_b = a.facts[i], b.facts[j]
+    found = []
+    for name in {**facts_a, **facts_b}:
+        if facts_a.get(name) != facts_b.get(name):
+            value_a, shown_a = _value(reader, view, a, i, name)
+            value_b, shown_b = _value(reader, view, b, j, name)
+            diff = response_diff if name == "response" else text_diff
+            found.append(Difference(name, value_a, value_b, diff(shown_a, shown_b)))
+    if a.messages[i] != b.messages[j]:
+        count_a, text_a = _messages(reader, view, a, i)
+        count_b, text_b = _messages(reader, view, b, j)
+        found.append(Difference("messages", count_a, count_b, text_diff(text_a, text_b)))
+    return tuple(found)
+
+
+def _value(reader: Reader, view: View, side: Side, place: int, name: str) -> tuple[Any, Any]:
+    """A field of an action, and its text; of a response, what was recorded."""
+    action = side.recording.actions[place]
+    if name == INPUT_NAMES.get(action.kind, "input"):
+        return action.input, _text(reader, view, action, action.input, name)
+    if name == OUTPUT_NAMES.get(action.kind, "output"):
+        return action.output, _text(reader, view, action, action.output, name)
+    value: Any = side.facts[place].get(name)
+    if name == "metadata":
+        value = own_metadata(action.metadata)
+    elif name == "filters" and action.retrieval is not None:
+        value = dict(action.retrieval.parameters)
+    return value, value if isinstance(value, str) else plain_text(value)
+
+
+def _text(
+    reader: Reader, view: View, action: Action, content: Content | None, name: str
+) -> str | bytes | None:
+    try:
+        if name == "arguments":
+            return plain_text(read_arguments(reader, view, action))
+        data = read_text(reader, view, content)
+    except ContentNotFoundError:
+        return "(erased)"
+    if name == "response":
+        return without_call_ids(data) if data else data
+    return content_text(data)
+
+
+def _messages(reader: Reader, view: View, side: Side, place: int) -> tuple[int, str]:
+    """How many messages an ask has, and all of them as text."""
+    action = side.recording.actions[place]
+    stored = side.recording.messages.get(action.index)
+    try:
+        messages = side.recording.read_messages(reader, view, action)
+    except ContentNotFoundError:
+        return 0 if stored is None else stored.count, "(erased)"
+    return len(messages), plain_text([drop_call_ids(message) for message in messages])

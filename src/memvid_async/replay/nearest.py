@@ -1,0 +1,148 @@
+"""What to say of a call that is not recorded: which action is most like it, and how it differs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from attrs import frozen
+
+from ..errors import ContentNotFoundError, ReplayDivergenceError
+from ..events import Action, ActionKind, AskDetails, FindDetails, ToolCallDetails
+from ..reader import Reader, View
+from .content import INPUT_NAMES, drop_call_ids
+from .recording import Recording, read_arguments, read_text
+from .textdiff import content_text, plain_text, text_diff
+from .verdicts import Difference
+
+LOOKED_AT = 1_000
+"""How many recorded calls are compared with one that is not recorded."""
+
+_SHOWN_CHARS = 120
+
+
+@frozen
+class Asked:
+    """A call as it was made. ``facts``: what else it gave by name, None for what it left open."""
+
+    kind: ActionKind
+    name: str | None
+    given: Any
+    facts: dict[str, Any]
+    task: str | None
+
+    @property
+    def text(self) -> str:
+        """Its input, as text."""
+        if self.kind is ActionKind.TOOL_CALL:
+            return plain_text(self.given)
+        return content_text(self.given)
+
+
+def describe_missing(
+    reader: Reader,
+    view: View,
+    recording: Recording | None,
+    due: Action | None,
+    others: Sequence[Action],
+    asked: Asked,
+) -> ReplayDivergenceError:
+    """The error for a call where ``due`` is the recorded one, and ``others`` are still unserved."""
+    what = f"{_title(asked.kind, asked.name)} with {_shorten(asked.text)}"
+    place = f" at this point of task {asked.task!r}" if asked.task else ""
+    nearest = _choose(due, others, asked)
+    if nearest is None or recording is None:
+        return ReplayDivergenceError(f"{what} is not recorded{place}; no such call is left")
+    differences = _differences(reader, view, recording, nearest, asked)
+    name = nearest.details.name if isinstance(nearest.details, ToolCallDetails) else None
+    title = f"action {nearest.index}, {_title(nearest.kind, name)}"
+    if differences:
+        told = "\n".join(f"{d.field}:\n{d.diff}" for d in differences)
+        message = f"{what} is not recorded{place}; the nearest is {title}:\n{told}"
+    elif due is not None and due is not nearest:
+        due_name = due.details.name if isinstance(due.details, ToolCallDetails) else None
+        message = (
+            f"{what} is not recorded{place}: it is {title}, "
+            f"and action {due.index}, {_title(due.kind, due_name)}, comes before it"
+        )
+    else:
+        message = f"{what} is not recorded{place}; {title}, of task {nearest.task!r}, is like it"
+    return ReplayDivergenceError(message, nearest, differences)
+
+
+def _title(kind: ActionKind, name: str | None) -> str:
+    return str(kind) if name is None else f"{kind} {name!r}"
+
+
+def _shorten(text: str) -> str:
+    line = " ".join(text[: 4 * _SHOWN_CHARS].split())
+    return line if len(line) <= _SHOWN_CHARS else line[: _SHOWN_CHARS - 1] + "…"
+
+
+def _choose(due: Action | None, others: Sequence[Action], asked: Asked) -> Action | None:
+    """The recorded call that is due, if it is of the same sort, else what shares most words."""
+    if due is not None and _sort(due) == (asked.kind, asked.name):
+        return due
+    words = set(asked.text[:2048].split())
+
+    def likeness(action: Action) -> tuple[bool, bool, float]:
+        theirs = set(action.input.preview.split()) if action.input is not None else set[str]()
+        shared = len(words & theirs) / max(1, len(words | theirs))
+        kind, name = _sort(action)
+        return kind is asked.kind, name == asked.name, shared
+
+    candidates = [action for action in others if action.kind is asked.kind]
+    return max(candidates, key=likeness, default=due)
+
+
+def _sort(action: Action) -> tuple[ActionKind, str | None]:
+    details = action.details
+    return action.kind, details.name if isinstance(details, ToolCallDetails) else None
+
+
+def _differences(
+    reader: Reader, view: View, recording: Recording, action: Action, asked: Asked
+) -> tuple[Difference, ...]:
+    kind, name = _sort(action)
+    if kind is not asked.kind:
+        return (Difference("kind", kind, asked.kind, text_diff(kind, asked.kind)),)
+    found = []
+    if name is not None and asked.name is not None and name != asked.name:
+        found.append(Difference("name", name, asked.name, text_diff(name, asked.name)))
+    recorded = _input_text(reader, view, action)
+    if recorded != asked.text:
+        field = INPUT_NAMES[kind]
+        found.append(Difference(field, action.input, asked.given, text_diff(recorded, asked.text)))
+    details = action.details
+    if isinstance(details, (AskDetails, FindDetails)):
+        for field, given in asked.facts.items():
+            value = getattr(details, field, None)
+            if field != "messages" and given is not None and given != value:
+                diff = text_diff(plain_text(value), plain_text(given))
+                found.append(Difference(field, value, given, diff))
+    if asked.facts.get("messages") is not None and action.index in recording.messages:
+        found += _messages_difference(reader, view, recording, action, asked.facts["messages"])
+    return tuple(found)
+
+
+def _input_text(reader: Reader, view: View, action: Action) -> str:
+    try:
+        if action.kind is ActionKind.TOOL_CALL:
+            return plain_text(read_arguments(reader, view, action))
+        return content_text(read_text(reader, view, action.input))
+    except ContentNotFoundError:
+        return "(erased)"
+
+
+def _messages_difference(
+    reader: Reader, view: View, recording: Recording, action: Action, given: Sequence[Any]
+) -> list[Difference]:
+    try:
+        recorded = [drop_call_ids(m) for m in recording.read_messages(reader, view, action)]
+    except ContentNotFoundError:
+        recorded = []
+    mine = [drop_call_ids(message) for message in given]
+    if recorded == mine:
+        return []
+    diff = text_diff(plain_text(recorded), plain_text(mine))
+    return [Difference("messages", len(recorded), len(mine), diff)]

@@ -1,0 +1,490 @@
+"""A recorded session that answers in the place of models, tools and searches: a cassette."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Hashable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from contextlib import AsyncExitStack
+from itertools import count, islice
+from types import TracebackType
+from typing import Any, Self
+from uuid import UUID
+from weakref import WeakKeyDictionary
+
+from anyio import to_thread
+from attrs import frozen
+
+from ..content import content_digest
+from ..errors import InvalidValueError, NoActiveSessionError, RecordedCallError
+from ..events import Action, ActionKind, AskDetails, FindDetails, ToolCallDetails
+from ..reader import Reader, View
+from ..recorder import SessionRecorder
+from ..values import encode_value
+from .callables import Model, Tool, call_model, call_tool, cut, pack_result, unpack_result
+from .compare import Side, read_side
+from .content import INPUT_NAMES, OUTPUT_NAMES, drop_call_ids, task_name, value_digest
+from .lanes import Call, Entry, Lanes
+from .nearest import LOOKED_AT, Asked, describe_missing
+from .recording import Recording, read_arguments, read_text
+from .verdicts import ReplayReport, Step, Verdict, count_verdicts
+
+NOTE = "memvid_async"
+"""The metadata key under which a served session says where an action came from."""
+
+Read = Callable[..., Awaitable[Any]]
+Start = Callable[..., SessionRecorder]
+
+_CALLS = (ActionKind.ASK, ActionKind.FIND, ActionKind.TOOL_CALL)
+_NOT_ASKED_FOR = "nobody asked for it"
+_MOST_ARGUMENTS = 1 << 30
+
+
+@frozen
+class _Given:
+    """A call: what it is matched by, what is said of it, and the name that it is recorded under."""
+
+    call: Call
+    asked: Asked
+    label: str
+
+
+class ServedSession:
+    """A recording that answers calls: ``async with store.serve(session_id) as recorded``.
+
+    Each task gets the answers of its own calls, in the order in which they were recorded; what is
+    asked must have the recorded content. A call that is not in the recording at this point raises
+    :class:`ReplayDivergenceError`, or goes to the callable given with it where ``serve`` was told
+    so. A call that failed when it was recorded raises :class:`RecordedCallError`.
+    """
+
+    def __init__(
+        self, read: Read, start: Start, session_id: UUID | None, *, run_missing: bool
+    ) -> None:
+        self._read = read
+        self._start = start
+        self._source_id = session_id
+        self._run_missing = run_missing
+        self._exits = AsyncExitStack()
+        self._side: Side | None = None
+        self._lanes = Lanes((), ahead=run_missing)
+        self._recorder: SessionRecorder | None = None
+        self._tasks = WeakKeyDictionary[Any, tuple[int, str]]()
+        self._ids = count()
+        self._names: dict[str, int] = {}
+        self._diverged: dict[int, Step] = {}
+        self._ran: list[Step] = []
+
+    async def __aenter__(self) -> Self:
+        if self._source_id is not None:
+            side: Side = await self._read(read_side, self._source_id)
+            self._lanes = await to_thread.run_sync(_make_lanes, side, self._run_missing)
+            self._side = side
+        if self._run_missing:
+            note = {} if self._source_id is None else {"served_from": str(self._source_id)}
+            session = self._start(metadata={NOTE: note})
+            self._recorder = await self._exits.enter_async_context(session)
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._exits.__aexit__(exc_type, exc, traceback)
+
+    @property
+    def session_id(self) -> UUID | None:
+        """The new session, with what was served and what ran; None when nothing may run."""
+        return self._recorder.session_id if self._recorder is not None else None
+
+    # The calls.
+
+    async def ask(
+        self,
+        query: str | bytes,
+        *,
+        generate: Model | None = None,
+        provider: str | None = None,
+        model: str | None = None,
+        messages: Sequence[Any] | None = None,
+        retrieved_frames: Iterable[int] | None = None,
+        task: str | None = None,
+    ) -> str | bytes | None:
+        """The recorded response to a question. What is None is not compared.
+
+        ``generate``: called with the question and the messages where the recording has no answer
+        and ``serve`` was told to run what is missing; see :class:`Generated`.
+
+        :raises ReplayDivergenceError, RecordedCallError: see the class.
+        """
+        response, _ = await self._ask(
+            query, generate, provider, model, messages, retrieved_frames, task
+        )
+        return response
+
+    async def stream(
+        self,
+        query: str | bytes,
+        *,
+        generate: Model | None = None,
+        provider: str | None = None,
+        model: str | None = None,
+        messages: Sequence[Any] | None = None,
+        retrieved_frames: Iterable[int] | None = None,
+        task: str | None = None,
+    ) -> AsyncIterator[str | bytes]:
+        """As :meth:`ask`, but the response comes in the chunks in which it was recorded; one that
+        failed on the way, up to there.
+
+        :raises ReplayDivergenceError, RecordedCallError: see the class.
+        """
+        try:
+            response, lengths = await self._ask(
+                query, generate, provider, model, messages, retrieved_frames, task
+            )
+        except RecordedCallError as error:
+            for chunk in cut(await self._output(error.action), _chunk_lengths(error.action)):
+                yield chunk
+            raise
+        for chunk in cut(response, lengths):
+            yield chunk
+
+    async def _ask(
+        self,
+        query: str | bytes,
+        generate: Model | None,
+        provider: str | None,
+        model: str | None,
+        messages: Sequence[Any] | None,
+        retrieved_frames: Iterable[int] | None,
+        task: str | None,
+    ) -> tuple[str | bytes | None, Sequence[int]]:
+        """A response, and the lengths of the chunks in which it came."""
+        frames = None if retrieved_frames is None else tuple(retrieved_frames)
+        facts = {"provider": provider, "model": model, "retrieved_frames": frames}
+        given = self._given(ActionKind.ASK, None, query, {**facts, "messages": messages}, task)
+        entry = await self._take(given, runs=generate is not None)
+        if entry is not None:
+            return await self._answer(entry), _chunk_lengths(entry.action)
+        prompt = list(messages or ())
+
+        async def run() -> tuple[str | bytes, list[int]]:
+            assert generate is not None
+            reply, lengths = await call_model(generate, query, prompt)
+            return reply.text, lengths
+
+        async def record(answer: Any, **options: Any) -> Action:
+            response, lengths = (None, []) if answer is None else answer
+            if len(lengths) > 1:
+                options["metadata"] = {NOTE: {"chunks": lengths}}
+            return await self._new.record_ask(
+                query,
+                provider=provider or "",
+                model=model or "",
+                response=response,
+                retrieved_frames=frames or (),
+                messages=prompt,
+                **options,
+            )
+
+        answer: tuple[str | bytes, list[int]] = await self._run(given, run, record)
+        return answer
+
+    async def call_tool(
+        self, name: str, arguments: Any, run: Tool | None = None, *, task: str | None = None
+    ) -> Any:
+        """The recorded result of a tool call. The tool is not run.
+
+        ``run``: called where the recording has no answer and ``serve`` was told to run what is
+        missing; with the arguments by name, as one value, or with none, whichever it takes. It may
+        be async. A result other than str, bytes and None is recorded as JSON.
+
+        :raises ReplayDivergenceError, RecordedCallError: see the class.
+        """
+        tool, given = run, self._given(ActionKind.TOOL_CALL, name, arguments, {}, task)
+        entry = await self._take(given, runs=tool is not None)
+        if entry is not None:
+            note = entry.action.metadata.get(NOTE)
+            as_json = isinstance(note, Mapping) and note.get("result") == "json"
+            return unpack_result(await self._answer(entry), as_json=as_json)
+
+        async def call() -> Any:
+            assert tool is not None
+            result = await call_tool(tool, arguments)
+            pack_result(result)
+            return result
+
+        async def record(answer: Any, **options: Any) -> Action:
+            result, as_json = pack_result(answer)
+            if as_json:
+                options["metadata"] = {NOTE: {"result": "json"}}
+            return await self._new.record_tool_call(
+                name, arguments=arguments, result=result, **options
+            )
+
+        return await self._run(given, call, record)
+
+    async def find(
+        self,
+        query: str | bytes,
+        *,
+        mode: str | None = None,
+        run: Tool | None = None,
+        task: str | None = None,
+    ) -> FindDetails:
+        """What a recorded search found. ``mode`` None is not compared.
+
+        ``run``: called with the query where the recording has no answer and ``serve`` was told to
+        run what is missing; it gives the ids of the frames that it found.
+
+        :raises ReplayDivergenceError, RecordedCallError: see the class.
+        """
+        search, given = run, self._given(ActionKind.FIND, None, query, {"mode": mode}, task)
+        entry = await self._take(given, runs=search is not None)
+        if entry is not None:
+            await self._answer(entry)
+            details = entry.action.details
+            assert isinstance(details, FindDetails)
+            return details
+
+        async def call() -> FindDetails:
+            assert search is not None
+            frames = tuple(await call_tool(search, query))
+            return FindDetails(mode or "", len(frames), frames)
+
+        async def record(answer: FindDetails | None, **options: Any) -> Action:
+            frames = answer.result_frames if answer is not None else ()
+            return await self._new.record_find(
+                query, mode=mode or "", result_count=len(frames), result_frames=frames, **options
+            )
+
+        found: FindDetails = await self._run(given, call, record)
+        return found
+
+    # What came of it.
+
+    @property
+    def unserved(self) -> tuple[Action, ...]:
+        """The recorded calls that nobody has asked for so far."""
+        return tuple(step.action for step in self._steps() if step.reason == _NOT_ASKED_FOR)
+
+    def report(self) -> ReplayReport:
+        """The verdict so far on every recorded action, and on the calls that ran for real."""
+        steps = (*self._steps(), *self._ran)
+        session_id = self._source_id or self.session_id
+        assert session_id is not None
+        return ReplayReport(session_id, count_verdicts(step.verdict for step in steps), steps)
+
+    def _steps(self) -> list[Step]:
+        served = set[int]()
+        for lane in self._lanes:
+            for position, entry in enumerate(lane.entries[: lane.position]):
+                if position not in lane.passed_over:
+                    served.add(entry.action.index)
+        steps = []
+        for action in self._side.recording.actions if self._side is not None else ():
+            index = action.index
+            if index in served:
+                steps.append(Step(index, action, Verdict.SERVED))
+            elif index in self._diverged:
+                steps.append(self._diverged[index])
+            else:
+                why = _NOT_ASKED_FOR if action.kind in _CALLS else f"a {action.kind} is no call"
+                steps.append(Step(index, action, Verdict.SKIPPED, why))
+        return steps
+
+    # From the recording.
+
+    def _given(
+        self,
+        kind: ActionKind,
+        name: str | None,
+        given: Any,
+        facts: dict[str, Any],
+        task: str | None,
+    ) -> _Given:
+        if kind is ActionKind.TOOL_CALL:
+            data = encode_value(given, "arguments", "value_bytes", _MOST_ARGUMENTS)
+        elif isinstance(given, (str, bytes)):
+            data = given.encode() if isinstance(given, str) else given
+        else:
+            raise InvalidValueError(f"query must be str or bytes, not {type(given).__name__}")
+        known = {key: value for key, value in facts.items() if value is not None}
+        if "messages" in known:
+            known["messages"] = _messages_digest(known["messages"])
+        live, own, label = self._task(task)
+        call = Call(live, own, (kind, name, content_digest(data)), known)
+        return _Given(call, Asked(kind, name, given, facts, task_name(own)), label)
+
+    def _task(self, task: str | None) -> tuple[Hashable, str, str]:
+        """Who calls: an identity, its name, and a name that no other task here has."""
+        if task is not None:
+            return task, task, task
+        current = asyncio.current_task()
+        name = current.get_name() if current is not None else ""
+        known = self._tasks.get(current)
+        if known is None:
+            nth = self._names[name] = self._names.get(name, 0) + 1
+            known = next(self._ids), name if nth == 1 else f"{name} ({nth})"
+            self._tasks[current] = known
+        return known[0], name, known[1]
+
+    async def _take(self, given: _Given, *, runs: bool) -> Entry | None:
+        """The recorded counterpart; None when the real callable is to run.
+
+        :raises ReplayDivergenceError: when there is neither.
+        """
+        entry = self._lanes.take(given.call)
+        if entry is not None or (self._run_missing and runs):
+            return entry
+        lane = self._lanes.followed(given.call)
+        due = lane.next.action if lane is not None and lane.next is not None else None
+        waiting = (e.action for lane in self._lanes for e in lane.entries[lane.position :])
+        others = list(islice(waiting, LOOKED_AT))
+        recording = self._side.recording if self._side is not None else None
+        error = await self._read(describe_missing, recording, due, others, given.asked)
+        if error.nearest is not None:
+            step = Step(
+                error.nearest.index,
+                error.nearest,
+                Verdict.DIVERGED,
+                str(error),
+                error.differences,
+            )
+            self._diverged.setdefault(step.index, step)
+        raise error
+
+    async def _answer(self, entry: Entry) -> str | bytes | None:
+        """What was recorded, or the error that was; it is noted where a new session is kept."""
+        action = entry.action
+        output = await self._output(action)
+        if self._recorder is not None:
+            await self._record_again(action, output)
+        if action.error is not None:
+            raise RecordedCallError(action)
+        return output
+
+    async def _output(self, action: Action) -> str | bytes | None:
+        if action.output is None or action.output.data is not None:
+            return None if action.output is None else action.output.data
+        output: str | bytes | None = await self._read(read_text, action.output)
+        return output
+
+    # For real.
+
+    @property
+    def _new(self) -> SessionRecorder:
+        if self._recorder is None:
+            raise NoActiveSessionError("the served session is not open; use it in its block")
+        return self._recorder
+
+    async def _run(
+        self, given: _Given, run: Callable[[], Awaitable[Any]], record: Callable[..., Any]
+    ) -> Any:
+        """Run the real thing, record what came of it, an error too, and hand it on."""
+        start = time.perf_counter()
+        try:
+            answer = await run()
+        except Exception as error:
+            said = f"{type(error).__name__}: {error}"
+            failed = await record(
+                None, task=given.label, duration_ms=_milliseconds(start), error=said[:4096]
+            )
+            self._note_run(failed)
+            raise
+        action = await record(answer, task=given.label, duration_ms=_milliseconds(start))
+        self._note_run(action)
+        return answer
+
+    def _note_run(self, action: Action) -> None:
+        if self._source_id is not None:
+            why = "it is not in the recording, so it ran for real"
+            self._ran.append(Step(action.index, action, Verdict.DIVERGED, why))
+
+    async def _record_again(self, action: Action, output: str | bytes | None) -> None:
+        """Record a served action in the new session, with a note of where it comes from."""
+        assert self._side is not None
+        note = action.metadata.get(NOTE)
+        note = {**(note if isinstance(note, Mapping) else {}), "served": action.index}
+        options: dict[str, Any] = {
+            "duration_ms": action.duration_ms,
+            "task": action.task,
+            "error": action.error,
+            "metadata": {**action.metadata, NOTE: note},
+        }
+        details = action.details
+        if isinstance(details, ToolCallDetails):
+            arguments = await self._read(read_arguments, action)
+            await self._new.record_tool_call(
+                details.name, arguments=arguments, result=output, **options
+            )
+            return
+        query = await self._read(read_text, action.input)
+        if isinstance(details, FindDetails):
+            await self._new.record_find(
+                query,
+                mode=details.mode,
+                result_count=details.result_count,
+                result_frames=details.result_frames,
+                **options,
+            )
+        elif isinstance(details, AskDetails):
+            recording = self._side.recording
+            await self._new.record_ask(
+                query,
+                provider=details.provider,
+                model=details.model,
+                response=output,
+                retrieved_frames=details.retrieved_frames,
+                messages=await self._read(_read_messages, recording, action),
+                **options,
+            )
+
+
+def _make_lanes(side: Side, ahead: bool) -> Lanes:  # noqa: FBT001 - called in a thread
+    entries = map(_entry, side.recording.actions, side.facts, side.messages)
+    return Lanes(filter(None, entries), ahead=ahead)
+
+
+def _entry(action: Action, facts: Mapping[str, Hashable], messages: bytes | None) -> Entry | None:
+    """A recorded action as something that answers, None when it is none."""
+    if action.kind not in _CALLS:
+        return None
+    key = (action.kind, facts.get("name"), facts[INPUT_NAMES[action.kind]])
+    answer = (facts.get(OUTPUT_NAMES.get(action.kind, "result_frames")), action.error)
+    return Entry(action, key, {**facts, "messages": messages}, answer)
+
+
+def _read_messages(reader: Reader, view: View, recording: Recording, action: Action) -> list[Any]:
+    return recording.read_messages(reader, view, action)
+
+
+def _messages_digest(messages: Sequence[Any]) -> bytes:
+    """As :meth:`Recording.messages_digest` has it."""
+    last = b""
+    for message in messages:
+        last = content_digest(last + value_digest(drop_call_ids(message)))[:16]
+    return last
+
+
+def _chunk_lengths(action: Action) -> Sequence[int]:
+    """In which chunks a response came: as the store's own ask or a served session noted it."""
+    if action.reply is not None:
+        return action.reply.chunks
+    note = action.metadata.get(NOTE)
+    lengths = note.get("chunks") if isinstance(note, Mapping) else None
+    return lengths if isinstance(lengths, list) else ()
+
+
+def _milliseconds(start: float) -> float:
+    return (time.perf_counter() - start) * 1000

@@ -1,0 +1,164 @@
+"""`replay`, `diff`, `audit` and `export`: what they print, and how they end."""
+
+import json
+import re
+import sys
+
+import anyio
+import pytest
+from click.testing import CliRunner
+
+from memvid_async import RecordingConfig, StoreConfig, open_store
+from memvid_async.cli.commands import cli
+
+ASK = {"provider": "local", "model": "small", "duration_ms": 2}
+UPPER = f"{sys.executable} -c 'print(input().upper())'"
+
+
+@pytest.fixture(scope="module")
+def anyio_backend():
+    return "asyncio", {"use_uvloop": False}
+
+
+def run(*arguments, status=0):
+    result = CliRunner().invoke(cli, [str(a) for a in arguments], prog_name="memvid-async")
+    assert result.exit_code == status, (result.output, result.exception)
+    assert "Traceback" not in result.output
+    return result
+
+
+def read(*arguments, status=0):
+    return json.loads(run(*arguments, "--json", status=status).stdout)
+
+
+async def fill(path):
+    config = StoreConfig(recording=RecordingConfig(auto_checkpoint_interval=3))
+    async with open_store(path, config=config) as store:
+        for name, answer in (("one", "HELLO"), ("two", "GOODBYE")):
+            async with store.session(name) as recorder:
+                messages = [{"role": "user", "content": "hello"}]
+                await recorder.record_tool_call("look", arguments={"at": 1}, result="a cat")
+                await recorder.record_ask("hello", response=answer, messages=messages, **ASK)
+                if name == "two":
+                    await recorder.record_delete(4, task="cleaner")
+                await recorder.record_put(7, "\x1b[2J note " * 300)
+    return path
+
+
+@pytest.fixture
+def filled(tmp_path):
+    return anyio.run(fill, tmp_path / "filled.mva")
+
+
+def test_replay_tells_every_verdict(filled):
+    output = run("replay", filled, "one").stdout
+    assert "matched" in output
+    assert "match rate 1.000: 1 matched, 2 skipped, 1 unverifiable" in output
+    document = read("replay", filled, "one")
+    assert [step["verdict"] for step in document["steps"]] == [
+        "skipped",
+        "skipped",
+        "unverifiable",
+        "matched",
+    ]
+    assert document["counts"]["matched"] == document["match_rate"] == 1
+    assert len(read("replay", filled, "one", "--from-checkpoint", 0)["steps"]) == 1
+    assert len(read("replay", filled, "one", "--until", 2)["steps"]) == 2
+    assert "no checkpoint 5" in run("replay", filled, "--from-checkpoint", 5, status=1).stderr
+
+
+def test_diff_shows_where_and_how(filled):
+    assert "equal" in run("diff", filled, "one", "one").stdout
+    output = run("diff", filled, "one", "two", status=1).stdout
+    assert "they diverge at action 1" in output
+    assert "2 equal, 1 changed, 1 only in a, 2 only in b" in output
+    lines = [line.strip() for line in output.splitlines()]
+    assert "- HELLO" in lines
+    assert "+ GOODBYE" in lines
+    assert any("+ delete" in line for line in lines)
+    document = read("diff", filled, "one", "two", status=1)
+    assert document["first_divergence"] == 1
+    assert document["equal"] == [[0, 0], [3, 3]]
+    assert document["changed"] == [
+        {
+            "a": {"index": 1, "kind": "ask", "task": document["changed"][0]["a"]["task"]},
+            "b": {"index": 1, "kind": "ask", "task": document["changed"][0]["b"]["task"]},
+            "differences": [{"field": "response", "diff": "- HELLO\n+ GOODBYE"}],
+        }
+    ]
+    assert read("diff", filled, "one", "one")["is_equal"] is True
+    assert "no session" in run("diff", filled, "one", "three", status=1).stderr
+
+
+def test_audit_runs_commands_and_compares(filled):
+    output = run("audit", filled, "one", "--model", f"upper={UPPER}").stdout
+    assert re.search(r"upper\s+1\s+0\s+0\s+0", output)
+    document = read("audit", filled, "two", "--model", f"upper={UPPER}", status=1)
+    (answer,) = document["answers"]
+    assert (answer["verdict"], answer["answer"]) == ("diverged", "HELLO")
+    assert answer["diff"] == "- GOODBYE\n+ HELLO"
+    assert document["models"][0]["changed"] == 1
+    output = run("audit", filled, "two", "--model", f"upper={UPPER}", status=1).stdout
+    assert "+ HELLO" in output
+
+
+def test_audit_tells_commands_that_fail(filled):
+    says = f"{sys.executable} -c 'import sys; sys.exit(\"no luck\")'"
+    waits = f"{sys.executable} -c 'import signal; signal.pause()'"
+    models = [f"says={says}", f"waits={waits}", "gone=/no/such/command"]
+    options = [part for model in models for part in ("--model", model)]
+    document = read("audit", filled, "one", *options, "--timeout", "0.7", status=1)
+    reasons = {answer["model"]: answer["reason"] for answer in document["answers"]}
+    assert "exit status 1: no luck" in reasons["says"]
+    assert "no answer within 0.7 s" in reasons["waits"]
+    assert "cannot run /no/such/command" in reasons["gone"]
+    assert [model["failed"] for model in document["models"]] == [1, 1, 1]
+
+
+def test_audit_gives_the_messages_when_asked(filled):
+    echo = f"{sys.executable} -c 'print(input())'"
+    document = read("audit", filled, "one", "--model", f"e={echo}", "--messages", status=1)
+    assert json.loads(document["answers"][0]["answer"]) == {
+        "question": "hello",
+        "messages": [{"role": "user", "content": "hello"}],
+    }
+
+
+@pytest.mark.parametrize("model", ["upper", "=cat", "upper=", "upper='cat"])
+def test_a_model_without_name_or_command_is_wrong_usage(filled, model):
+    run("audit", filled, "--model", model, status=2)
+
+
+def test_jsonl_holds_every_event_whole(filled, tmp_path):
+    lines = run("export", filled, "two", "--format", "jsonl").stdout.splitlines()
+    events = [json.loads(line) for line in lines]
+    assert [event["type"] for event in events] == [
+        "session_started",
+        "action_recorded",
+        "action_recorded",
+        "action_recorded",
+        "checkpoint_created",
+        "action_recorded",
+        "session_ended",
+    ]
+    assert events[5]["payload"]["action"]["input"]["text"] == "\x1b[2J note " * 300
+    assert events[2]["payload"]["action"]["messages"] == [{"role": "user", "content": "hello"}]
+    target = tmp_path / "out.jsonl"
+    assert run("export", filled, "two", "--format", "jsonl", "-o", target).stdout == ""
+    assert target.read_text(encoding="utf-8").splitlines() == lines
+
+
+async def test_an_open_session_is_exported_as_far_as_it_is(tmp_path):
+    path = tmp_path / "open.mva"
+    async with open_store(path) as store:
+        await store.start_session("open")
+        for count in (1, 2):
+            result = await anyio.to_thread.run_sync(
+                lambda: run("export", path, "open", "--format", "jsonl")
+            )
+            assert len(result.stdout.splitlines()) == count
+            await store.record_put(1, "a note")
+
+
+def test_export_refuses_two_sessions_as_jsonl(filled):
+    run("export", filled, "one", "two", "--format", "jsonl", status=2)
