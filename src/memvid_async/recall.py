@@ -18,13 +18,19 @@ from .journal import Journal
 from .memory import SHARED, FoldedMemory, Lineage
 from .prepare_frames import make_filters
 from .reader import View
-from .search import Filters, InterruptedFindError
+from .search import Filters, FrameRow, InterruptedFindError
 from .worker import Worker
 from .writer import Writer
 
 T = TypeVar("T")
 # Bytes put since the last look at whether the index is due to be saved.
 _LOOK_BYTES = 256 * 1024
+# Reading the texts of fewer hits is not worth an order.
+_MANY_HITS = 16
+
+
+def _place(row: FrameRow) -> int:
+    return row.offset
 
 
 @frozen
@@ -101,6 +107,10 @@ class Recall:
             embedding_model=search.embedding_model,
         )
         rows = [index.get(one.frame_id) for one in found]
+        if len(rows) > _MANY_HITS:
+            # Texts that lie side by side are read together.
+            for row in sorted((row for row in rows if row is not None), key=_place):
+                memory.text(row)
         snippets = index.snippets(search.query or None, [one.frame_id for one in found])
         hits = tuple(
             Hit(one.frame_id, one.score, snippets[one.frame_id], row.title, row.uri)
