@@ -81,6 +81,7 @@ class Recall:
         self._past_worker = Worker("memvid_async past memories")
         self._put_bytes = 0
         self._saving: asyncio.Task[None] | None = None
+        self._closing = False
 
     # In the threads.
 
@@ -188,15 +189,16 @@ class Recall:
     def note_put(self, size: int, view: Callable[[], View]) -> None:
         """So many bytes were put: now and then, fold them and save the index."""
         self._put_bytes += size
-        if self._put_bytes >= _LOOK_BYTES and self._saving is None:
+        if self._put_bytes >= _LOOK_BYTES and self._saving is None and not self._closing:
             self._put_bytes = 0
             self._saving = asyncio.create_task(self._save(view), name="memvid_async index")
-            self._saving.add_done_callback(self._saved)
+            self._saving.add_done_callback(lambda task: self._saved(task, view))
 
-    def _saved(self, task: asyncio.Task[None]) -> None:
+    def _saved(self, task: asyncio.Task[None], view: Callable[[], View]) -> None:
         self._saving = None
-        if not task.cancelled():
-            task.exception()
+        if not task.cancelled() and task.exception() is None:
+            # What was put meanwhile is not left until the next put.
+            self.note_put(0, view)
 
     async def _save(self, view: Callable[[], View]) -> None:
         due = await self._worker.run(lambda: self._live.due(view()))
@@ -213,6 +215,7 @@ class Recall:
 
     async def finish(self, writer: Writer | None) -> None:
         """Save the index once more where that is due, and let the memories go."""
+        self._closing = True
         if self._saving is not None:
             await asyncio.wait([self._saving])
         try:
