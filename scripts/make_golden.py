@@ -12,14 +12,32 @@ from typing import Any
 from unittest.mock import patch
 from uuid import UUID
 
-from memvid_async import Erased, Event, Unknown, index
+from attrs import evolve
+
+from memvid_async import (
+    ActionKind,
+    Content,
+    Erased,
+    Event,
+    Limits,
+    Reply,
+    Retrieval,
+    Unknown,
+    index,
+    memory,
+)
+from memvid_async.content import StoredContent, content_digest
 from memvid_async.format.codec import encode_events
 from memvid_async.format.header import LOG_START, decode_header
 from memvid_async.format.segment import SegmentKind, scan, seal
 from memvid_async.format.tables import Table
 from memvid_async.journal import Journal
 from memvid_async.model import commands
+from memvid_async.past import context_of
+from memvid_async.prepare_frames import prepare_frame
 from memvid_async.storage import MemoryStorage
+from memvid_async.values import preview
+from tests.asking import fields_of
 from tests.naive import FIRST_TIME, Clock, Naive, Op, Record, ask, command, fixed_config, start
 
 FOLDER = Path(__file__).resolve().parent.parent / "tests" / "golden"
@@ -116,6 +134,115 @@ def make() -> tuple[dict[str, bytes], dict[str, Naive]]:
         return files, {"v1.mva": naive, "v1-torn.mva": naive, "v1-compacted.mva": small}
 
 
+def frame_commands() -> Iterator[commands.Command]:
+    """Every kind of event that changes the memory, in a session and outside one."""
+    limits = Limits()
+    session = commands.StartSession(UUID(int=1), "frames", start(1).config)
+
+    def change(kind: str, *items: Any, frame_id: int = 0, **changes: Any) -> commands.ChangeMemory:
+        frames = tuple(prepare_frame(item, limits) for item in items)
+        return commands.ChangeMemory(
+            None, ActionKind(kind), "english", frames, frame_id, changes, 1.5, "task", {}
+        )
+
+    def large(data: bytes) -> commands.LargeContent:
+        return commands.LargeContent(data, content_digest(data), len(data), preview(data))
+
+    fields = {
+        "title": "Otters",
+        "uri": "mv2://a/1",
+        "tags": ["animal", "é"],
+        "metadata": {"k": [1]},
+    }
+    vector = {"embedding": [1, 0.5], "embedding_model": "toy"}
+    yield change(
+        "put", {"content": "The otter sleeps by the river.", "metadata": {"k": [1]}, **fields}
+    )
+    yield evolve(session, ambient=True)
+    yield change("put", {"content": b"bytes of an otter", "media_type": "text/plain", **vector})
+    yield change("put_many", "a fox", "large words of a fox, " * 60, {"content": b"\0\xff"})
+    yield change("update", frame_id=1, title="Sleeping otters", tags=())
+    yield change("update", frame_id=3, content="a wolf", embedding=None, embedding_model=None)
+    yield change("delete", frame_id=5)
+    yield commands.CreateCheckpoint(None, None)
+    yield change("put", "gone soon, with a wolf")
+    yield change("delete", frame_id=6)
+    parts = [b"first part of an otter, " * 50, b"and the second part"]
+    yield commands.StoreParts(tuple(map(large, parts)))
+    whole, at = b"".join(parts), 23
+    stored = StoredContent(content_digest(whole), len(whole), preview(whole), at, (at, at + 1))
+    kept = {"content": Content(None, stored), "media_type": "text/plain"}
+    yield change("put", kept)
+    searched = Retrieval(
+        "hybrid", 3, 26, (1.5, 0.25), (2, 5), {"tags": ["animal"]}, b"\0\0\x80?\0\0\0?", "toy"
+    )
+    found = Record(None, "find", "otter", frames=(1, 2), detail=("hybrid", 2))
+    yield found.command()._replace(retrieval=searched)
+    asked = Record(None, "ask", "who sleeps?", "the otter", frames=(1, 2), detail=("acme", "m-1"))
+    yield asked.command()._replace(retrieval=searched, reply=Reply((4, 0, 5), 12, None))
+
+
+def make_frames() -> dict[str, bytes]:
+    """Files with a memory, by name: one with two saves of its index, and what compaction leaves."""
+    storage, clock = MemoryStorage(), Clock()
+    bounds = {"_SAVE_BYTES": 1, "_SAVE_PART": 1 << 40}
+    with patch.multiple(index, **LOW_BOUNDS), patch.multiple(memory, **bounds):
+        journal, folded = Journal.open(storage, fixed_config(clock)), memory.FoldedMemory()
+        for number, command in enumerate(frame_commands()):
+            (outcome,), _ = journal.commit([command])
+            assert not isinstance(outcome, Exception), (command, outcome)
+            if number in (4, 11):
+                due = folded.due(journal.view)
+                assert due is not None
+                offset, _ = journal.save_index(*due)
+                folded.saved(offset)
+        data = bytes(storage.data[: journal.view.end])
+        journal = Journal.open(MemoryStorage(data), fixed_config(clock))
+        journal.compact(lambda _done, _total: None)
+        small = journal.view.reader.storage.reopen()
+        compacted = small.read(0, journal.view.end)
+    return {"v1-frames.mva": data, "v1-frames-compacted.mva": compacted}
+
+
+QUERIES = ("otter", "sleeping foxes", '"a wolf"', "title:otters", "lar*", "otter -river")
+
+
+def frame_answers(journal: Journal) -> dict[str, Any]:
+    """What a journal's memory says: as it is, and as it was."""
+    view = journal.view
+    held = view.state.memory
+    said: dict[str, Any] = {"summary": [*held[:6], sorted(held.gone.items())]}
+    for until in (2, 6, 10, 14, 2**63):
+        folded = memory.FoldedMemory(((0, until),))
+        found = folded.catch_up(view)
+        frames = [folded.frame(row) for row in found.scan()]
+        said[f"frames at {until}"] = [
+            [
+                *fields_of(frame)[:1],
+                *fields_of(frame)[2:6],
+                dict(frame.metadata),
+                *fields_of(frame)[7:],
+            ]
+            for frame in frames
+        ]
+        said[f"bodies at {until}"] = [view.reader.data(view, frame.content) for frame in frames]
+        said[f"missing at {until}"] = sorted(folded.missing)
+        for query in QUERIES:
+            # How they rank is the release's; which they are is the file's.
+            said[f"{query} at {until}"] = sorted(hit.frame_id for hit in found.find(query))
+        folded.close()
+    for action in view.reader.session(view, UUID(int=1)).actions:
+        if action.retrieval is not None:
+            context = context_of(view.reader, view, action)
+            retrieval = fields_of(action.retrieval)
+            said[f"action {action.index}"] = [
+                [*retrieval[:5], dict(retrieval[5]), *retrieval[6:]],
+                None if action.reply is None else fields_of(action.reply),
+                [fields_of(item) for item in context.items],
+            ]
+    return said
+
+
 def plain(value: Any) -> Any:
     """Answers as JSON can hold them; long bytes by their digest."""
     if isinstance(value, dict):
@@ -148,6 +275,12 @@ def main() -> None:
     for name in ("v1.mva", "v1-compacted.mva"):
         path = (FOLDER / name).with_suffix(".json")
         path.write_text(lines(stores[name].answers()), encoding="utf-8")
+    for name, data in make_frames().items():
+        (FOLDER / name).write_bytes(data)
+        print(f"{name}: {len(data)} bytes")
+        journal = Journal.open(MemoryStorage(data), fixed_config(), read_only=True)
+        path = (FOLDER / name).with_suffix(".json")
+        path.write_text(lines(frame_answers(journal)), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -105,3 +105,21 @@ async def test_wrong_use_is_named(store, session):
         await store.audit(session, {}, concurrency=0)
     with pytest.raises(SessionNotFoundError):
         await store.audit(uuid.uuid4(), {})
+
+
+async def test_an_ask_of_the_stores_own_is_put_with_what_it_retrieved_then(store):
+    def model(question, context):
+        return f"{question}: {context}"
+
+    options = {"provider": "local", "model": "small"}
+    first = await store.put("The red ball lies under the bed.")
+    async with store.session() as session:
+        await store.ask("red ball", generate=model, **options)
+    await store.put("Another red ball lies on the shelf.")
+    await store.update(first, "The red ball was moved away.")
+    assert (await store.audit(session.session_id, {"m": model})).is_equal
+    await store.delete(first)
+    await store.compact()
+    (answer,) = (await store.audit(session.session_id, {"m": model})).answers
+    assert (answer.verdict, answer.answer) == (Verdict.UNVERIFIABLE, None)
+    assert "erased" in answer.reason

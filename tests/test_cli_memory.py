@@ -309,7 +309,9 @@ def test_ask_a_program_that_reads_nothing(filled):
     ],
 )
 def test_a_program_that_fails_is_one_line_and_recorded(filled, command, said):
-    arguments = ["ask", filled, "dry?", "--timeout", "0.5", "--record", "--command", command]
+    arguments = ["ask", filled, "dry?", "--record", "--command", command]
+    if "pause" in command:
+        arguments += ["--timeout", "0.5"]
     assert said in one_error_line(run(*arguments, status=1))
     (action,) = read("show", filled, "ask")["actions"]
     assert said in action["error"]

@@ -112,6 +112,25 @@ async def test_every_field_is_compared(store, place, changes, field):
     assert len(comparison.equal) == len(EVERY_KIND) - 1
 
 
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [({"top_k": 1}, "top_k"), ({"tags": ["toy"]}, "filters"), ({}, "scores")],
+)
+async def test_how_the_memory_was_searched_is_compared(store, change, field):
+    await store.put("a red ball", tags=["toy"])
+    await store.put("a red door and a red wall", tags=["toy"])
+    sessions = []
+    for options in ({}, change):
+        async with store.session() as recorder:
+            await store.find("red", **options)
+        sessions.append(recorder.session_id)
+        if not change:
+            await store.put("nothing of the kind " * 30, tags=["toy"])
+    comparison = await store.compare(*sessions)
+    assert field in {d.field for d in comparison.changed[0].differences}
+    assert (await store.compare(sessions[0], sessions[0])).is_equal
+
+
 async def test_another_tool_is_no_change_of_the_same_call(store):
     a = await record(store, call("record_tool_call", "look", arguments=1))
     b = await record(store, call("record_tool_call", "listen", arguments=1))

@@ -323,6 +323,34 @@ async def test_what_is_missing_runs_when_told_so_and_all_is_recorded_anew(store)
         assert await again.call_tool("look", {"at": 2}, never) == {"seen": 2, "ok": True}
 
 
+async def test_streams_come_back_in_their_chunks(store):
+    async def chunks(question, _context):
+        for word in (question, "", Generated(" and"), " on"):
+            yield word
+
+    async def breaks(question, _context):
+        yield question
+        yield " so far"
+        raise OSError("the line is dead")
+
+    async with store.serve(None, missing="run") as recorded:
+        came = [chunk async for chunk in recorded.stream("cassette", generate=chunks)]
+        assert came == ["cassette", "", " and", " on"]
+    async with store.serve(recorded.session_id) as again:
+        assert [chunk async for chunk in again.stream("cassette")] == came
+    async with store.session() as session:
+        options = {"provider": "local", "model": "small"}
+        await store.ask("own", generate=chunks, **options)
+        with pytest.raises(OSError, match="dead"):
+            await store.ask("broken", generate=breaks, **options)
+    async with store.serve(session.session_id) as recorded:
+        assert [c async for c in recorded.stream("own")] == ["own", "", " and", " on"]
+        broken = recorded.stream("broken")
+        assert [await anext(broken), await anext(broken)] == ["broken", " so far"]
+        with pytest.raises(RecordedCallError, match="the line is dead"):
+            await anext(broken)
+
+
 async def test_models_may_stream_or_tell_tokens(store):
     async def chunks(question):
         for word in question.split():

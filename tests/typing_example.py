@@ -11,9 +11,9 @@ from memvid_async import (
     Content,
     Durability,
     Event,
+    Generated,
     Limits,
     RecordingConfig,
-    Reply,
     ServedSession,
     Session,
     SessionRecorder,
@@ -104,5 +104,5 @@ async def replaying(store: Store, one: UUID, other: UUID) -> None:
     async with store.serve(one, missing="run") as recorded:
         assert_type(recorded, ServedSession)
         assert_type(await recorded.ask("Why?", model="small"), str | bytes | None)
-    report = await store.audit(one, {"loud": str.upper, "told": lambda q, _: Reply(q, 1, 2)})
+    report = await store.audit(one, {"loud": str.upper, "told": lambda q, _: Generated(q, 1, 2)})
     assert_type(report.models[0].input_tokens, int | None)

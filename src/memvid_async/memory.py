@@ -14,6 +14,7 @@ from attrs import evolve
 from .content import Content
 from .errors import ContentNotFoundError, CorruptFileError, UnsupportedVersionError
 from .events import Event
+from .format.tables import PAGE_NUMBER
 from .frames import Frame, FrameDeleted, FrameErased, FramePut, FrameUpdated
 from .model.state import State
 from .reader import Reader, View
@@ -144,7 +145,7 @@ class FoldedMemory:
 
     def _load(self, view: View, index: MemoryIndex) -> None:
         try:
-            offset, count, pages = view.reader.saved_pages()
+            offset, count, pages = _saved_pages(view.reader)
             if offset:
                 index.load(count, pages)
         except (CorruptFileError, ValueError):
@@ -278,6 +279,24 @@ class FoldedMemory:
         self._saved_at = offset
         if not offset:
             self._saved_pages = 0
+
+
+def _saved_pages(reader: Reader) -> tuple[int, int, list[tuple[int, bytes]]]:
+    """The last saved index: its offset (0: none), how many pages there are, and the pages."""
+    offset, count = 0, 0
+    pages: dict[int, bytes] = {}
+    for at, part in reader.index_pages():
+        if not offset:
+            offset, count = at, part.page_count
+        numbers = [number for (number,) in PAGE_NUMBER.iter_unpack(part.numbers)]
+        size = len(part.pages) // max(1, len(numbers))
+        for i, number in enumerate(numbers):
+            # What a later save holds, counts; an older one may have had more pages.
+            if number < count:
+                pages.setdefault(number, part.pages[i * size : (i + 1) * size])
+        if len(pages) >= count:
+            break
+    return offset, count, list(pages.items())
 
 
 def _new_row(payload: FramePut, event: Event, offset: int) -> FrameRow:

@@ -393,7 +393,7 @@ _LIST = {list, type(None)}
 def _read_retrieval(row: list[Any] | None) -> Retrieval | None:
     if row is None:
         return None
-    mode, top_k, as_of, scores, versions, parameters, embedding, model = row
+    mode, top_k, as_of, scores, versions, parameters, embedding, model = _first(row, 8)
     if not all(type(score) in (float, int) and math.isfinite(score) for score in scores):
         raise TypeError("a score is not a finite number")
     _counts((top_k, as_of))
@@ -412,11 +412,18 @@ def _read_retrieval(row: list[Any] | None) -> Retrieval | None:
 def _read_reply(row: list[Any] | None) -> Reply | None:
     if row is None:
         return None
-    chunks, given, made = row
+    chunks, given, made = _first(row, 3)
     for tokens in (given, made):
         if tokens is not None and not is_count(tokens):
             raise TypeError("a count of tokens is not an int of at least 0")
     return Reply(_counts(chunks), given, made)
+
+
+def _first(row: Any, count: int) -> list[Any]:
+    """The fields of a list that this release knows; there may be newer ones behind."""
+    if not isinstance(row, list) or len(row) < count:
+        raise TypeError("a list in a field is too short")
+    return row[:count]
 
 
 def _read_messages(row: list[Any] | None) -> StoredMessages | None:

@@ -89,7 +89,8 @@ def frame_digest(payload: Any) -> bytes:
     if isinstance(payload, FrameErased):
         return payload.digest
     if isinstance(payload, MemoryConfigured):
-        return content_digest(repr((payload.analyser, payload.embedding_model, payload.dimension)))
+        model, dimension = payload.embedding_model, payload.dimension
+        return content_digest(cbor2.dumps(["MemoryConfigured", payload.analyser, model, dimension]))
     if isinstance(payload, FramePut):
         values = {name: getattr(payload, name) for name in FRAME_FIELDS}
     else:

@@ -13,7 +13,8 @@ from attrs import field, frozen
 
 from ..errors import ContentNotFoundError
 from ..events import Action, ActionKind
-from ..frames import Generated
+from ..frames import Context
+from ..past import context_of
 from ..reader import Reader, View
 from .callables import Model, call_model
 from .content import without_call_ids
@@ -79,7 +80,7 @@ class _Question:
     """What a recorded ask gave its model, and what it got."""
 
     query: str | bytes
-    context: list[Any]
+    context: Context | list[Any]
     response: str | bytes | None
 
 
@@ -87,9 +88,21 @@ def _read_question(reader: Reader, view: View, recording: Recording, action: Act
     query = read_text(reader, view, action.input)
     return _Question(
         "" if query is None else query,
-        recording.read_messages(reader, view, action),
+        _read_context(reader, view, recording, action),
         read_text(reader, view, action.output),
     )
+
+
+def _read_context(
+    reader: Reader, view: View, recording: Recording, action: Action
+) -> Context | list[Any]:
+    """What an ask of the store's own retrieved, as it was then; the messages of any other."""
+    if action.retrieval is None:
+        return recording.read_messages(reader, view, action)
+    context = context_of(reader, view, action)
+    if not context.is_complete:
+        raise ContentNotFoundError("a frame that was retrieved was erased")
+    return context
 
 
 async def run_audit(
@@ -132,7 +145,7 @@ async def _audit(
         return told(Verdict.SKIPPED, reason=f"the recorded ask failed: {why}")
     start = time.perf_counter()
     try:
-        reply: Generated = await call_model(generate, question.query, question.context)
+        reply, _ = await call_model(generate, question.query, question.context)
     except Exception as error:  # noqa: BLE001 - what a caller's model raises is part of the answer
         reason = f"the model failed: {type(error).__name__}: {error}"
         spent = (time.perf_counter() - start) * 1000

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
+from itertools import accumulate, pairwise
 from typing import Any
 
 from ..errors import InvalidValueError
@@ -14,38 +15,62 @@ Model = Callable[..., Any]
 Tool = Callable[..., Any]
 
 
-async def call_model(generate: Model, question: Any, context: Any) -> Generated:
+async def call_model(generate: Model, question: Any, context: Any) -> tuple[Generated, list[int]]:
     """Call a model with the question and its context, or with the question alone where it takes
-    one argument. It may be async or not, and give a str, bytes, a :class:`Generated` or an async
-    iterator of chunks.
+    one argument; its reply, and the length of each chunk in which it came.
+
+    It may be async or not, and give a str, bytes, a :class:`Generated`, or an async iterator of
+    them.
 
     :raises InvalidValueError: when it gives anything else.
     """
-    answer = generate(question, context) if _takes(generate, 2) else generate(question)
-    if inspect.isawaitable(answer):
-        answer = await answer
-    if isinstance(answer, AsyncIterator):
-        answer = join_chunks([chunk async for chunk in answer])
-    if isinstance(answer, Generated):
-        return answer
-    if isinstance(answer, (str, bytes)):
-        return Generated(answer)
+    given = generate(question, context) if _takes(generate, 2) else generate(question)
+    if inspect.isawaitable(given):
+        given = await given
+    if not isinstance(given, AsyncIterable):
+        reply = _generated(given)
+        return reply, [len(reply.text)]
+    chunks = [_generated(chunk) async for chunk in given]
+    tokens = [_total(getattr(chunk, name) for chunk in chunks) for name in _TOKENS]
+    texts = [chunk.text for chunk in chunks]
+    return Generated(_join(texts), *tokens), list(map(len, texts))
+
+
+_TOKENS = ("input_tokens", "output_tokens")
+
+
+def _generated(given: Any) -> Generated:
+    if isinstance(given, (str, bytes)):
+        return Generated(given)
+    if isinstance(given, Generated) and isinstance(given.text, (str, bytes)):
+        return given
     raise InvalidValueError(
-        f"a model must give a str, bytes, a Generated or an async iterator of chunks, "
-        f"not {type(answer).__name__}"
+        f"a model must give a str, bytes, a Generated or an async iterator of them, "
+        f"not {type(given).__name__}"
     )
 
 
-def join_chunks(chunks: list[Any]) -> str | bytes:
-    """The chunks of a stream as one.
+def _total(counts: Iterable[int | None]) -> int | None:
+    told = [count for count in counts if count is not None]
+    return sum(told) if told else None
 
-    :raises InvalidValueError: when they are neither all str nor all bytes.
-    """
-    if all(isinstance(chunk, str) for chunk in chunks):
-        return "".join(chunks)
-    if all(isinstance(chunk, bytes) for chunk in chunks):
-        return b"".join(chunks)
+
+def _join(texts: list[Any]) -> str | bytes:
+    if all(isinstance(text, str) for text in texts):
+        return "".join(texts)
+    if all(isinstance(text, bytes) for text in texts):
+        return b"".join(texts)
     raise InvalidValueError("the chunks of a stream must be all str or all bytes")
+
+
+def cut(text: str | bytes | None, lengths: Sequence[int]) -> list[str | bytes]:
+    """A text in chunks of these lengths; whole where they are not of it."""
+    if text is None:
+        return []
+    if not lengths or sum(lengths) != len(text):
+        return [text]
+    places = accumulate(lengths, initial=0)
+    return [text[start:end] for start, end in pairwise(places)]
 
 
 async def call_tool(run: Tool, arguments: Any) -> Any:

@@ -177,7 +177,11 @@ def _value(reader: Reader, view: View, side: Side, place: int, name: str) -> tup
         return action.input, _text(reader, view, action, action.input, name)
     if name == OUTPUT_NAMES.get(action.kind, "output"):
         return action.output, _text(reader, view, action, action.output, name)
-    value = own_metadata(action.metadata) if name == "metadata" else side.facts[place].get(name)
+    value: Any = side.facts[place].get(name)
+    if name == "metadata":
+        value = own_metadata(action.metadata)
+    elif name == "filters" and action.retrieval is not None:
+        value = dict(action.retrieval.parameters)
     return value, value if isinstance(value, str) else plain_text(value)
 
 

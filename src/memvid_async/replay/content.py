@@ -1,10 +1,11 @@
 """What of an action is content, and is compared.
 
-Content is the kind, every field of the details, the input and the output, the messages, the
-metadata, the task, the error, and a checkpoint's state hash. Not content is what says when and
-where it was recorded: index, sequence, time, duration, checkpoint id. Nor are ids that somebody
-made up on the way: the ids of tool calls within an ask's response and messages, the names that
-asyncio gives to tasks (``Task-7``), and what this library itself notes in metadata.
+Content is the kind, every field of the details, the input and the output, the messages, how the
+memory was searched, the metadata, the task, the error, and a checkpoint's state hash. Not content
+is what says when and where it was recorded: index, sequence, time, duration, checkpoint id, the
+place in the log of what was found. Nor are ids that somebody made up on the way: the ids of tool
+calls within an ask's response and messages, the names that asyncio gives to tasks (``Task-7``), and
+what this library itself notes in metadata.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import attrs
 import cbor2
 
+from ..content import content_digest
 from ..events import Action, ActionKind, Details
+from ..frames import Retrieval
 
 PROVENANCE = ("memvid_async", "openai_chat")
 """The metadata keys under which this library notes where an action came from."""
@@ -42,6 +45,20 @@ def details_fields(details: Details) -> list[tuple[str, Any]]:
     """The fields of an action's details that are content."""
     names = (attribute.name for attribute in attrs.fields(type(details)))
     return [(name, getattr(details, name)) for name in names if name not in _NO_CONTENT]
+
+
+def retrieval_fields(retrieval: Retrieval | None) -> list[tuple[str, Hashable]]:
+    """How the memory was searched, and with which scores; not where in the log it stood then."""
+    if retrieval is None:
+        return []
+    embedding = retrieval.embedding
+    return [
+        ("top_k", retrieval.top_k),
+        ("filters", value_digest(dict(retrieval.parameters))),
+        ("scores", tuple(round(score, 6) for score in retrieval.scores)),
+        ("embedding", None if embedding is None else content_digest(embedding).hex()),
+        ("embedding_model", retrieval.embedding_model),
+    ]
 
 
 def task_name(task: str | None) -> str | None:

@@ -24,6 +24,7 @@ from .content import (
     drop_call_ids,
     may_hold_calls,
     own_metadata,
+    retrieval_fields,
     task_name,
     value_digest,
     without_call_ids,
@@ -82,6 +83,7 @@ class Recording:
     def facts(self, reader: Reader, view: View, action: Action) -> Facts:
         """The content of an action but for its messages, field by field, small and hashable."""
         facts: Facts = {"kind": action.kind, **dict(details_fields(action.details))}
+        facts.update(retrieval_fields(action.retrieval))
         if action.input is not None:
             facts[INPUT_NAMES.get(action.kind, "input")] = action.input.digest
         if action.output is not None:

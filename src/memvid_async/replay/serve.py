@@ -29,7 +29,7 @@ from ..events import Action, ActionKind, AskDetails, FindDetails, ToolCallDetail
 from ..reader import Reader, View
 from ..recorder import SessionRecorder
 from ..values import encode_value
-from .callables import Model, Tool, call_model, call_tool, pack_result, unpack_result
+from .callables import Model, Tool, call_model, call_tool, cut, pack_result, unpack_result
 from .compare import Side, read_side
 from .content import INPUT_NAMES, OUTPUT_NAMES, drop_call_ids, task_name, value_digest
 from .lanes import Call, Entry, Lanes
@@ -127,39 +127,78 @@ class ServedSession:
 
         :raises ReplayDivergenceError, RecordedCallError: see the class.
         """
+        response, _ = await self._ask(
+            query, generate, provider, model, messages, retrieved_frames, task
+        )
+        return response
+
+    async def stream(
+        self,
+        query: str | bytes,
+        *,
+        generate: Model | None = None,
+        provider: str | None = None,
+        model: str | None = None,
+        messages: Sequence[Any] | None = None,
+        retrieved_frames: Iterable[int] | None = None,
+        task: str | None = None,
+    ) -> AsyncIterator[str | bytes]:
+        """As :meth:`ask`, but the response comes in the chunks in which it was recorded; one that
+        failed on the way, up to there.
+
+        :raises ReplayDivergenceError, RecordedCallError: see the class.
+        """
+        try:
+            response, lengths = await self._ask(
+                query, generate, provider, model, messages, retrieved_frames, task
+            )
+        except RecordedCallError as error:
+            for chunk in cut(await self._output(error.action), _chunk_lengths(error.action)):
+                yield chunk
+            raise
+        for chunk in cut(response, lengths):
+            yield chunk
+
+    async def _ask(
+        self,
+        query: str | bytes,
+        generate: Model | None,
+        provider: str | None,
+        model: str | None,
+        messages: Sequence[Any] | None,
+        retrieved_frames: Iterable[int] | None,
+        task: str | None,
+    ) -> tuple[str | bytes | None, Sequence[int]]:
+        """A response, and the lengths of the chunks in which it came."""
         frames = None if retrieved_frames is None else tuple(retrieved_frames)
         facts = {"provider": provider, "model": model, "retrieved_frames": frames}
         given = self._given(ActionKind.ASK, None, query, {**facts, "messages": messages}, task)
         entry = await self._take(given, runs=generate is not None)
         if entry is not None:
-            return await self._answer(entry)
+            return await self._answer(entry), _chunk_lengths(entry.action)
         prompt = list(messages or ())
 
-        async def run() -> str | bytes:
+        async def run() -> tuple[str | bytes, list[int]]:
             assert generate is not None
-            return (await call_model(generate, query, prompt)).text
+            reply, lengths = await call_model(generate, query, prompt)
+            return reply.text, lengths
 
         async def record(answer: Any, **options: Any) -> Action:
+            response, lengths = (None, []) if answer is None else answer
+            if len(lengths) > 1:
+                options["metadata"] = {NOTE: {"chunks": lengths}}
             return await self._new.record_ask(
                 query,
                 provider=provider or "",
                 model=model or "",
-                response=answer,
+                response=response,
                 retrieved_frames=frames or (),
                 messages=prompt,
                 **options,
             )
 
-        response: str | bytes = await self._run(given, run, record)
-        return response
-
-    async def stream(self, query: str | bytes, **options: Any) -> AsyncIterator[str | bytes]:
-        """As :meth:`ask`, but the response comes in the chunks in which it was recorded.
-
-        :raises ReplayDivergenceError, RecordedCallError: see the class.
-        """
-        for chunk in _chunks(await self.ask(query, **options)):
-            yield chunk
+        answer: tuple[str | bytes, list[int]] = await self._run(given, run, record)
+        return answer
 
     async def call_tool(
         self, name: str, arguments: Any, run: Tool | None = None, *, task: str | None = None
@@ -328,13 +367,17 @@ class ServedSession:
     async def _answer(self, entry: Entry) -> str | bytes | None:
         """What was recorded, or the error that was; it is noted where a new session is kept."""
         action = entry.action
-        output = None if action.output is None else action.output.data
-        if action.output is not None and output is None:
-            output = await self._read(read_text, action.output)
+        output = await self._output(action)
         if self._recorder is not None:
             await self._record_again(action, output)
         if action.error is not None:
             raise RecordedCallError(action)
+        return output
+
+    async def _output(self, action: Action) -> str | bytes | None:
+        if action.output is None or action.output.data is not None:
+            return None if action.output is None else action.output.data
+        output: str | bytes | None = await self._read(read_text, action.output)
         return output
 
     # For real.
@@ -434,9 +477,13 @@ def _messages_digest(messages: Sequence[Any]) -> bytes:
     return last
 
 
-def _chunks(response: str | bytes | None) -> list[str | bytes]:
-    """A response in its recorded chunks. Recordings do not tell chunks: it is one."""
-    return [] if response is None else [response]
+def _chunk_lengths(action: Action) -> Sequence[int]:
+    """In which chunks a response came: as the store's own ask or a served session noted it."""
+    if action.reply is not None:
+        return action.reply.chunks
+    note = action.metadata.get(NOTE)
+    lengths = note.get("chunks") if isinstance(note, Mapping) else None
+    return lengths if isinstance(lengths, list) else ()
 
 
 def _milliseconds(start: float) -> float:
