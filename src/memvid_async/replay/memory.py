@@ -64,6 +64,11 @@ class Scratch:
 
     # Searching.
 
+    def moment(self, retrieval: Retrieval) -> int:
+        """The last event of the memory in which a search is done."""
+        as_of = None if self._what_if is None else self._what_if.as_of
+        return retrieval.as_of if as_of is None else self._last if as_of == "now" else as_of
+
     def judge_search(self, view: View, lineage: Lineage, action: Action, query: str) -> Step:
         """Search again, as an action did, and compare what is found."""
         retrieval = action.retrieval
@@ -113,14 +118,13 @@ class Scratch:
             from array import array  # noqa: PLC0415 - rarely asked for
 
             embedding = array("f", what_if.embedding(query)).tobytes()
-        as_of = retrieval.as_of if what_if.as_of is None else what_if.as_of
         mode = what_if.mode or retrieval.mode
         if mode != "lexical" and embedding is None:
             raise InvalidValueError(f"a {mode} find needs WhatIf(embedding=...)")
         return Retrieval(
             mode=mode,
             top_k=what_if.top_k or retrieval.top_k,
-            as_of=self._last if as_of == "now" else as_of,
+            as_of=self.moment(retrieval),
             scores=(),
             parameters=retrieval.parameters if what_if.filters is None else what_if.filters,
             embedding=embedding,
