@@ -164,6 +164,31 @@ def test_export_refuses_two_sessions_as_jsonl(filled):
     run("export", filled, "one", "two", "--format", "jsonl", status=2)
 
 
+async def ask_the_memory(path):
+    by = {"provider": "p", "model": "m"}
+    said = "[1] IT RAINS IN OSLO.\n\nDOES IT RAIN?"
+    async with open_store(path) as store, store.session("asks"):
+        kept = await store.put("It rains in Oslo.")
+        await store.ask("Does it rain?", generate=lambda *_: said, **by)
+        await store.update(kept, "It snows in Oslo.")
+        await store.ask("Rain", generate=lambda *_: "RAIN", **by)
+    return path
+
+
+def test_audit_gives_what_was_retrieved_then(tmp_path):
+    path = anyio.run(ask_the_memory, tmp_path / "asks.mva")
+    whole = f"{sys.executable} -c 'import sys; print(sys.stdin.read().strip().upper())'"
+    document = read("audit", path, "--model", f"whole={whole}")
+    assert [answer["verdict"] for answer in document["answers"]] == ["matched"] * 2
+    echo = f"{sys.executable} -c 'print(input())'"
+    document = read("audit", path, "--model", f"e={echo}", "--messages", status=1)
+    given = [json.loads(answer["answer"]) for answer in document["answers"]]
+    assert given[1] == {"question": "Rain", "messages": [], "context": []}
+    assert [(item["frame_id"], item["text"]) for item in given[0]["context"]] == [
+        (1, "It rains in Oslo.")
+    ]
+
+
 # --- the memory, forks ----------------------------------------------------------------------------
 
 

@@ -9,6 +9,7 @@ from functools import partial
 from itertools import groupby
 from typing import Any
 
+import attrs
 import click
 from rich.console import Console
 from rich.table import Table
@@ -19,6 +20,7 @@ from .. import (
     AskDetails,
     AuditReport,
     Comparison,
+    Context,
     ReplayReport,
     Session,
     ToolCallDetails,
@@ -30,7 +32,7 @@ from . import documents, render
 from .aligned import Row, aligned_rows
 from .arguments import file_argument, find_session, json_option, run
 from .exits import BAD, FINE
-from .programs import run_program, timeout_option
+from .programs import prompt_of, run_program, timeout_option
 from .text import printable, shorten
 from .what_if import print_rerun, rerun_rows, what_if, what_if_options
 
@@ -212,7 +214,9 @@ def _print_diff(console: Console, field: str, diff: str) -> None:
     metavar="NAME=COMMAND",
     help="A model to ask: a name for it, and the command that is it. May be repeated.",
 )
-@click.option("--messages", is_flag=True, help="Give the command JSON with the messages too.")
+@click.option(
+    "--messages", is_flag=True, help="Give the command JSON with the context and the messages."
+)
 @click.option(
     "--concurrency",
     type=click.IntRange(min=1),
@@ -233,8 +237,9 @@ def audit(
 ) -> int:
     """Put the questions of a SESSION of FILE to other models, and compare the answers.
 
-    A COMMAND gets the question on its standard input, and answers on its standard output. It is
-    started as it is, without a shell. The exit status is 1 if an answer is not the recorded one.
+    A COMMAND gets the question on its standard input, behind the frames that were found for it
+    then, and answers on its standard output. It is started as it is, without a shell. The exit
+    status is 1 if an answer is not the recorded one.
     """
     commands = dict(_parse_model(model, messages, timeout) for model in models)
     return run(_audit, file, session, commands, concurrency, as_json)
@@ -252,13 +257,24 @@ def _parse_model(given: str, messages: bool, timeout: float) -> tuple[str, Comma
 
 
 async def _ask_command(
-    words: list[str], messages: bool, patience: float, question: str | bytes, context: list[Any]
+    words: list[str],
+    messages: bool,
+    patience: float,
+    question: str | bytes,
+    context: Context | list[Any],
 ) -> str:
     """What a command answers; the newline at its end is not part of it."""
-    given = question.encode() if isinstance(question, str) else question
     if messages:
-        shown = {"question": documents.plain(question), "messages": documents.plain(context)}
+        shown = {"question": documents.plain(question), "messages": []}
+        if isinstance(context, Context):
+            shown["context"] = [documents.plain(attrs.asdict(item)) for item in context.items]
+        else:
+            shown["messages"] = documents.plain(context)
         given = json.dumps(shown).encode()
+    elif isinstance(context, Context) and isinstance(question, str):
+        given = prompt_of(question, context)
+    else:
+        given = question.encode() if isinstance(question, str) else question
     return await run_program(words, given, patience)
 
 
