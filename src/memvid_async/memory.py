@@ -130,7 +130,7 @@ class FoldedMemory:
         try:
             self._fold(view, self._index, until)
         except (DamagedIndexError, KeyError, ValueError) as error:
-            raise CorruptFileError(self._offset, f"the memory does not fold: {error}") from None
+            raise CorruptFileError(self._behind, f"the memory does not fold: {error}") from None
         return self._index
 
     def _restart(self, view: View, analyser: str, until: int) -> None:
