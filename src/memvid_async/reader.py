@@ -247,7 +247,7 @@ class Reader:
     ) -> Iterator[tuple[Event, int]]:
         """The events above ``after``, up to ``until``, that change the memory, in order, each with
         the offset of its segment: of about ``limit`` bytes of segments, at least one. ``above``:
-        where that of the event ``after`` or one before it stands, if it is known.
+        a byte that all of these segments begin at or behind, if one is known.
 
         :raises CorruptFileError: when what the memory's positions name is not there.
         """

@@ -20,7 +20,6 @@ MAX_ITEMS = 2**18
 PREVIEW_CHARS = 512
 
 _INT_MIN, _INT_MAX = -(2**63), 2**64 - 1
-_SCAN_ABOVE = 64 * 1024
 
 # C0 and C1 controls (Unicode category Cc) but newline and tab: a preview is safe on a terminal.
 _CONTROLS = {c: "\ufffd" for c in (*range(0x20), *range(0x7F, 0xA0)) if chr(c) not in "\n\t"}
@@ -139,7 +138,8 @@ def decode_value(
     :raises ValueError: when the bytes are anything else.
     """
     try:
-        if len(data) > _SCAN_ABOVE and _count_items(data, most) > most:
+        # An item takes a byte at least.
+        if len(data) > most and _count_items(data, most) > most:
             raise ValueError(f"more than {most} items")
         value, mark = cbor2.loads(
             b"\x82" + data + _MARK,

@@ -43,6 +43,7 @@ from .. import (
     Unknown,
     VerifyReport,
 )
+from .tree import Branch
 
 Document = dict[str, Any]
 
@@ -86,6 +87,14 @@ def summary_document(summary: SessionSummary) -> Document:
         "session_id": str(summary.session_id),
         "fork": fork_document(summary.fork),
     }
+
+
+def branch_document(branch: Branch, *, with_depth: bool) -> Document:
+    """A session in the tree of forks; of a parent that was deleted, no more than its id."""
+    place = {"depth": branch.depth} if with_depth else {}
+    if branch.summary is None:
+        return {"session_id": str(branch.session_id), "is_deleted": True, **place}
+    return {**summary_document(branch.summary), **place}
 
 
 def fork_document(fork: ForkPoint | None) -> Document | None:

@@ -40,7 +40,6 @@ from ..model.messages import referenced_contents
 from ..values import check_duration, decode_value, preview
 from .framerows import (
     FRAME_KINDS,
-    HOLDERS,
     content_field,
     content_sequences,
     fork_row,
@@ -254,9 +253,14 @@ def decode_events(
     session_id = ids(session) if session else None
     events: list[Event] = []
     stored: dict[int, Content] = {}
+    first = sequence
 
-    def find(sequence: int) -> Content:
-        return stored.get(sequence) or content(sequence)
+    def find(wanted: int) -> Content:
+        found = stored.get(wanted)
+        if found is None and first <= wanted < sequence:
+            # A frame's body beside the action that put it; digested only where one looks at it.
+            found = stored_content(rows[wanted - first], wanted)
+        return found or content(wanted)
 
     for row in rows:
         kind = row[0]
@@ -269,9 +273,6 @@ def decode_events(
                 kept = ContentStored(found.digest, found.size)
                 event = Event(sequence, time_ns, None, kept)
             elif kind in FRAME_KINDS:
-                held = stored_content(row, sequence) if kind in HOLDERS else None
-                if held is not None:
-                    stored[sequence] = held
                 event = Event(sequence, time_ns, None, read_frame_row(row, find))
             else:
                 event, session_id = _read_other(row, sequence, time_ns, session, session_id)
