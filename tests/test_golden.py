@@ -5,9 +5,9 @@ import json
 import pytest
 
 from memvid_async import ActionKind, memory
-from memvid_async.format.codec import decode_rows
 from memvid_async.format.framerows import FRAME_KINDS
 from memvid_async.format.header import LOG_START, decode_header, newest_slot
+from memvid_async.format.rows import decode_rows
 from memvid_async.format.segment import EVENT_KINDS, SegmentKind, scan
 from memvid_async.journal import Journal
 from memvid_async.storage import FileStorage, MemoryStorage

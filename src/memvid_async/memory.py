@@ -23,6 +23,8 @@ from .search.schema import TOKENIZERS
 
 # Events are read from the file in pieces of about so many bytes.
 _READ_BYTES = 1024 * 1024
+# So many characters of texts that were read are kept.
+_CACHED_CHARS = 512 * 1024
 # A save is due when so many bytes of text were folded since the last, or a part of all the text.
 _SAVE_BYTES = 256 * 1024
 _SAVE_PART = 16
@@ -77,6 +79,9 @@ class FoldedMemory:
         self._through = self._behind = 0
         # Frames that a compaction erased, and that nobody had deleted yet.
         self.missing: set[int] = set()
+        # The texts that snippets were made of, by sequence; what is found is often found again.
+        self._texts: dict[tuple[int, str | None], str] = {}
+        self._text_room = _CACHED_CHARS
         self._unsaved = self._text_bytes = 0
         self._saved_at = self._saved_pages = 0
 
@@ -141,6 +146,7 @@ class FoldedMemory:
         self._through = self._behind = self._unsaved = self._text_bytes = 0
         self._saved_at = self._saved_pages = 0
         self.missing = set()
+        self._texts, self._text_room = {}, _CACHED_CHARS
         if until and set(self._until) == {SHARED[0][0]}:
             # What a fork has of its own is in no save.
             last = min(view.state.last_sequence, max(self._until.values()), until)
@@ -234,9 +240,18 @@ class FoldedMemory:
             return ""
 
     def _read_text(self, offset: int, sequence: int, media_type: str | None) -> str:
-        assert self._view is not None
-        content = self._view.reader.frame_content(self._view, offset, sequence)
-        return self._text(self._view, content, media_type)
+        key = (sequence, media_type)
+        text = self._texts.get(key)
+        if text is None:
+            assert self._view is not None
+            content = self._view.reader.frame_content(self._view, offset, sequence)
+            text = self._text(self._view, content, media_type)
+            self._text_room -= len(text)
+            if self._text_room < 0:
+                self._texts, self._text_room = {}, _CACHED_CHARS
+            if len(text) < _CACHED_CHARS // 16:
+                self._texts[key] = text
+        return text
 
     # Frames.
 

@@ -21,7 +21,7 @@ from .errors import (
     SessionNotFoundError,
 )
 from .events import Action, ActionRecorded, CheckpointCreated, Event, Session, StoredMessages
-from .format.codec import ERASED, STORED, decode_events, decode_rows, read_stored
+from .format.codec import ERASED, STORED, decode_events, read_stored
 from .format.framerows import (
     CONTENT_PLACE,
     FRAME_ERASED,
@@ -30,6 +30,7 @@ from .format.framerows import (
     stored_content,
 )
 from .format.header import LOG_START
+from .format.rows import decode_row, decode_rows
 from .format.segment import (
     EVENT_KINDS,
     HEAD_SIZE,
@@ -149,7 +150,7 @@ class Reader:
         if segment.kind == SegmentKind.STUBS:
             return segment, [ERASED]
         try:
-            return segment, decode_rows(segment.payload)[2][sequence - segment.sequence]
+            return segment, decode_row(segment.payload, sequence - segment.sequence)
         except (ValueError, IndexError) as error:
             raise CorruptFileError(segment.offset, str(error)) from None
 
@@ -273,7 +274,7 @@ class Reader:
         """
         segment = read_segment(self.storage.read, offset, view.end, self._salt)
         try:
-            row = decode_rows(segment.payload)[2][sequence - segment.sequence]
+            row = decode_row(segment.payload, sequence - segment.sequence)
             field = row[CONTENT_PLACE] if row[0] in HOLDERS else None
             return read_content_field(field, lambda number: self.content(number, view.end))
         except (ValueError, TypeError, IndexError) as error:

@@ -122,7 +122,7 @@ def check_items(data: bytes, what: str) -> None:
 
     :raises InvalidValueError: when there are more than ``MAX_ITEMS``.
     """
-    if len(data) > MAX_ITEMS and _count_items(data, MAX_ITEMS) > MAX_ITEMS:
+    if len(data) > MAX_ITEMS and count_items(data, MAX_ITEMS) > MAX_ITEMS:
         raise InvalidValueError(f"{what} holds more than {MAX_ITEMS} items")
 
 
@@ -139,7 +139,7 @@ def decode_value(
     """
     try:
         # An item takes a byte at least.
-        if len(data) > most and _count_items(data, most) > most:
+        if len(data) > most and count_items(data, most) > most:
             raise ValueError(f"more than {most} items")
         value, mark = cbor2.loads(
             b"\x82" + data + _MARK,
@@ -168,7 +168,7 @@ _BUILT_IN_TAGS = (0, 1, 2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 37, 52, 54, 100, 256
 _NO_TAGS = dict.fromkeys((*_BUILT_IN_TAGS, 1004, 43000, 55799), _refuse_tag)
 
 
-def _count_items(data: bytes, most: int) -> int:
+def count_items(data: bytes, most: int) -> int:
     """How many CBOR items ``data`` claims to hold, stopping past ``most``; allocates none.
 
     :raises IndexError: when the data ends too soon.
