@@ -322,3 +322,80 @@ def test_sessions_as_a_tree(remembered):
     assert re.match(r"  [0-9a-f]+ +below", lines[4])
     assert "8 are gone with a deleted session" in run("show", remembered, "below").stdout
     assert "depth" not in read("sessions", remembered)[0]
+
+
+def events_of(path, session):
+    lines = run("export", path, session, "--format", "jsonl").stdout.splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_jsonl_has_the_frames_that_a_session_changed(remembered):
+    anyio.run(put_alone, remembered)
+    events = events_of(remembered, "mine")
+    assert [event["type"] for event in events] == [
+        "session_started",
+        *["frame_put", "action_recorded"] * 2,
+        "checkpoint_created",
+        *["action_recorded"] * 2,
+        *["frame_deleted", "action_recorded"],
+        *["frame_put", "action_recorded"],
+        "action_recorded",
+        "session_ended",
+    ]
+    assert events[1]["payload"]["content"]["text"] == "the quick fox"
+    found, asked = events[6]["payload"]["action"], events[-2]["payload"]["action"]
+    assert found["retrieval"]["mode"] == "lexical"
+    assert [(item["frame_id"], item["text"]) for item in found["context"]] == [(1, "the quick fox")]
+    assert asked["reply"]["chunks"] == [2]
+
+
+async def put_alone(path):
+    async with open_store(path) as store:
+        await store.put("in no session")
+
+
+async def put_large(path):
+    async with open_store(path) as store, store.session("large"):
+        await store.put_many(["x" * 3_000, "y" * 3_000, "small"])
+        await store.delete(1)
+    return path
+
+
+def test_jsonl_survives_what_was_erased(tmp_path):
+    path = anyio.run(put_large, tmp_path / "large.mva")
+    frames = [event for event in events_of(path, "large") if event["type"] == "frame_put"]
+    assert [frame["payload"]["content"]["size"] for frame in frames] == [3_000, 3_000, 5]
+    assert frames[1]["payload"]["content"]["text"] == "y" * 3_000
+    run("compact", path)
+    events = events_of(path, "large")
+    assert [event["type"] for event in events if event["type"].startswith("frame")] == [
+        "frame_erased",
+        "frame_put",
+        "frame_put",
+        "frame_deleted",
+    ]
+    assert "(erased)" not in run("show", path, "large", "--full").stdout
+
+
+def test_show_tells_what_was_erased(remembered):
+    run("compact", remembered)
+    document = read("show", remembered, "--full")
+    assert document["actions"][0]["input"]["is_erased"] is True
+    assert [item["text"] for item in document["actions"][3]["context"]] == [None]
+    assert "> (erased)" in run("show", remembered, "--full").stdout
+
+
+def test_jsonl_of_a_fork_begins_with_the_past_that_it_shares(remembered):
+    run("fork", remembered, "mine", "--checkpoint", 0, "--name", "fork")
+    run("fork", remembered, "fork", "--action", 1, "--name", "below")
+    shared = ["session_started", *["frame_put", "action_recorded"] * 2]
+    events = events_of(remembered, "fork")
+    assert [event["type"] for event in events] == [*shared, "checkpoint_created", "session_started"]
+    assert events[-1]["payload"]["fork"]["parent_id"] == events[0]["session_id"]
+    assert [event["type"] for event in events_of(remembered, "below")] == [
+        *shared,
+        "session_started",
+    ]
+    anyio.run(delete, remembered, "mine")
+    assert [event["type"] for event in events_of(remembered, "below")] == ["session_started"]
+    assert [event["type"] for event in events_of(remembered, "fork")] == ["session_started"]

@@ -182,7 +182,7 @@ def print_action(console: Console, action: Document) -> None:
     console.print(head)
     if action["error"] is not None:
         console.print(Text(f"{_INDENT}! {shorten(action['error'], _LINE)}", style="red"))
-    if "arguments" in action:
+    if action.get("arguments") is not None:
         _print_block(console, ">", json.dumps(action["arguments"], ensure_ascii=False), None)
     else:
         _print_content(console, ">", action["input"])
@@ -255,7 +255,9 @@ def _describe(action: Document) -> str:
 def _print_content(console: Console, mark: str, content: Document | None) -> None:
     if content is None:
         return
-    if "text" in content:
+    if content.get("is_erased"):
+        console.print(Text(f"{_INDENT}{mark} (erased)", style="dim"))
+    elif "text" in content:
         _print_block(console, mark, content["text"], None)
     elif "base64" in content:
         _print_block(console, mark, content["base64"], f"{content['size']} bytes, in base64")
