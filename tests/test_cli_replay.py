@@ -162,3 +162,240 @@ async def test_an_open_session_is_exported_as_far_as_it_is(tmp_path):
 
 def test_export_refuses_two_sessions_as_jsonl(filled):
     run("export", filled, "one", "two", "--format", "jsonl", status=2)
+
+
+async def ask_the_memory(path):
+    by = {"provider": "p", "model": "m"}
+    said = "[1] IT RAINS IN OSLO.\n\nDOES IT RAIN?"
+    async with open_store(path) as store, store.session("asks"):
+        kept = await store.put("It rains in Oslo.")
+        await store.ask("Does it rain?", generate=lambda *_: said, **by)
+        await store.update(kept, "It snows in Oslo.")
+        await store.ask("Rain", generate=lambda *_: "RAIN", **by)
+    return path
+
+
+def test_audit_gives_what_was_retrieved_then(tmp_path):
+    path = anyio.run(ask_the_memory, tmp_path / "asks.mva")
+    whole = f"{sys.executable} -c 'import sys; print(sys.stdin.read().strip().upper())'"
+    document = read("audit", path, "--model", f"whole={whole}")
+    assert [answer["verdict"] for answer in document["answers"]] == ["matched"] * 2
+    echo = f"{sys.executable} -c 'print(input())'"
+    document = read("audit", path, "--model", f"e={echo}", "--messages", status=1)
+    given = [json.loads(answer["answer"]) for answer in document["answers"]]
+    assert given[1] == {"question": "Rain", "messages": [], "context": []}
+    assert [(item["frame_id"], item["text"]) for item in given[0]["context"]] == [
+        (1, "It rains in Oslo.")
+    ]
+
+
+# --- the memory, forks ----------------------------------------------------------------------------
+
+
+async def remember(path):
+    async with open_store(path) as store, store.session("mine") as recorder:
+        await store.put("the quick fox", title="first")
+        await store.put("a lazy dog and a fox", tags=["t"])
+        await recorder.create_checkpoint()
+        await store.find("fox", top_k=1)
+        await store.find("fox", tags=["t"])
+        await store.delete(1)
+        await store.put("fox fox fox")
+        await store.ask("which fox", generate=lambda *_: "it", provider="p", model="m")
+    return path
+
+
+@pytest.fixture
+def remembered(tmp_path):
+    return anyio.run(remember, tmp_path / "memory.mva")
+
+
+def reruns(*arguments, **options):
+    steps = read("replay", *arguments, **options)["steps"]
+    return {step["index"]: step["rerun"] for step in steps if "rerun" in step}
+
+
+def changes(rows):
+    return [(row["frame_id"], row["change"], row["place_before"], row["place"]) for row in rows]
+
+
+def test_replay_does_the_memory_again(remembered):
+    document = read("replay", remembered)
+    assert document["match_rate"] == 1
+    assert document["counts"] == {
+        "matched": 7,
+        "diverged": 0,
+        "served": 0,
+        "skipped": 1,
+        "unverifiable": 0,
+    }
+
+
+def test_what_if_more_were_asked_for(remembered):
+    found = reruns(remembered, "--top-k", 2, status=1)
+    assert changes(found[3]) == [(1, "same", 0, 0), (2, "new", None, 1)]
+    assert found[3][0]["score"] == found[3][0]["score_before"] >= found[3][1]["score"]
+    assert found[3][1]["score_before"] is None
+    assert changes(found[4]) == [(2, "same", 0, 0)]
+    output = run("replay", remembered, "-k", 2, status=1).stdout
+    assert re.search(r"new +2 +1 +\d", output)
+    assert "only searches are done differently" in output
+
+
+def test_what_if_it_were_now(remembered):
+    found = reruns(remembered, "--as-of", "now", status=1)
+    assert changes(found[3]) == [(3, "new", None, 0), (1, "lost", 0, None)]
+    assert found[3][1]["score"] is None
+    assert changes(reruns(remembered, "--as-of", 0, status=1)[4]) == [(2, "lost", 0, None)]
+    run("replay", remembered, "--as-of", 10**6, status=1)
+
+
+def test_what_if_other_frames_were_searched(remembered):
+    assert len(reruns(remembered, "--no-filters", status=1)[4]) == 2
+    assert changes(reruns(remembered, "--title", "first", status=1)[3]) == [(1, "same", 0, 0)]
+    assert run("replay", remembered, "--until", 4, "--title", "first").exit_code == 0
+    assert changes(reruns(remembered, "--metadata", "a=1", status=1)[3]) == [(1, "lost", 0, None)]
+
+
+def test_what_cannot_be_searched_is_told(remembered):
+    assert "needs an embedding" in run("replay", remembered, "--mode", "hybrid", status=1).stderr
+    for wrong in (["-k", 0], ["--as-of", "soon"], ["--as-of", -1], ["--no-filters", "--tag", "t"]):
+        run("replay", remembered, *wrong, status=2)
+
+
+def test_fork_prints_an_id_that_can_be_continued(remembered):
+    forked = run(
+        "fork", remembered, "mine", "--checkpoint", 0, "--name", "other way"
+    ).stdout.strip()
+    document = read("show", remembered, forked)
+    assert (document["session_id"], document["name"]) == (forked, "other way")
+    assert [action["kind"] for action in document["actions"]] == ["put", "put", "checkpoint"]
+    shown = run("show", remembered, "other way").stdout
+    assert re.search(r"forked +from session [0-9a-f-]{36} after 3 actions\n", shown)
+    made = read("fork", remembered, forked, "--action", 0)
+    assert (made["action_count"], made["fork"]["parent_id"]) == (1, forked)
+    assert read("fork", remembered, "mine")["action_count"] == 8
+    assert read("diff", remembered, "mine", forked, status=1)["first_divergence"] == 3
+
+
+def test_fork_says_what_is_not_there(remembered, tmp_path):
+    assert "no action 99" in run("fork", remembered, "mine", "--action", 99, status=1).stderr
+    assert "no checkpoint 7" in run("fork", remembered, "mine", "--checkpoint", 7, status=1).stderr
+    assert "no session" in run("fork", remembered, "yours", status=1).stderr
+    run("fork", remembered, "mine", "--action", 0, "--checkpoint", 0, status=2)
+    run("fork", tmp_path / "none.mva", "mine", status=1)
+    assert not (tmp_path / "none.mva").exists()
+
+
+async def delete(path, name):
+    async with open_store(path) as store:
+        summaries = await store.list_sessions(include_open=True)
+        (gone,) = [summary.session_id for summary in summaries if summary.name == name]
+        await store.delete_session(gone)
+    return str(gone)
+
+
+def test_sessions_as_a_tree(remembered):
+    one = run("fork", remembered, "mine", "--name", "one").stdout.strip()
+    two = run("fork", remembered, "mine", "--name", "two").stdout.strip()
+    below = run("fork", remembered, "one", "--name", "below").stdout.strip()
+    rows = read("sessions", remembered, "--tree")
+    assert [(row["name"], row["depth"]) for row in rows] == [
+        ("mine", 0),
+        ("one", 1),
+        ("below", 2),
+        ("two", 1),
+    ]
+    assert [row["session_id"] for row in rows[1:]] == [one, below, two]
+    gone = anyio.run(delete, remembered, "one")
+    assert gone == one
+    rows = read("sessions", remembered, "--tree")
+    assert rows[2] == {"session_id": one, "is_deleted": True, "depth": 0}
+    assert [(row.get("name"), row["depth"]) for row in rows] == [
+        ("mine", 0),
+        ("two", 1),
+        (None, 0),
+        ("below", 1),
+    ]
+    lines = run("sessions", remembered, "--tree").stdout.splitlines()
+    assert re.match(r"[0-9a-f]+ .* gone", lines[3])
+    assert re.match(r"  [0-9a-f]+ +below", lines[4])
+    assert "8 are gone with a deleted session" in run("show", remembered, "below").stdout
+    assert "depth" not in read("sessions", remembered)[0]
+
+
+def events_of(path, session):
+    lines = run("export", path, session, "--format", "jsonl").stdout.splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_jsonl_has_the_frames_that_a_session_changed(remembered):
+    anyio.run(put_alone, remembered)
+    events = events_of(remembered, "mine")
+    assert [event["type"] for event in events] == [
+        "session_started",
+        *["frame_put", "action_recorded"] * 2,
+        "checkpoint_created",
+        *["action_recorded"] * 2,
+        *["frame_deleted", "action_recorded"],
+        *["frame_put", "action_recorded"],
+        "action_recorded",
+        "session_ended",
+    ]
+    assert events[1]["payload"]["content"]["text"] == "the quick fox"
+    found, asked = events[6]["payload"]["action"], events[-2]["payload"]["action"]
+    assert found["retrieval"]["mode"] == "lexical"
+    assert [(item["frame_id"], item["text"]) for item in found["context"]] == [(1, "the quick fox")]
+    assert asked["reply"]["chunks"] == [2]
+
+
+async def put_alone(path):
+    async with open_store(path) as store:
+        await store.put("in no session")
+
+
+async def put_large(path):
+    async with open_store(path) as store, store.session("large"):
+        await store.put_many(["x" * 3_000, "y" * 3_000, "small"])
+        await store.delete(1)
+    return path
+
+
+def test_jsonl_survives_what_was_erased(tmp_path):
+    path = anyio.run(put_large, tmp_path / "large.mva")
+    frames = [event for event in events_of(path, "large") if event["type"] == "frame_put"]
+    assert [frame["payload"]["content"]["size"] for frame in frames] == [3_000, 3_000, 5]
+    assert frames[1]["payload"]["content"]["text"] == "y" * 3_000
+    run("compact", path)
+    events = events_of(path, "large")
+    assert [event["type"] for event in events if event["type"].startswith("frame")] == [
+        "frame_erased",
+        "frame_put",
+        "frame_put",
+        "frame_deleted",
+    ]
+    assert "(erased)" not in run("show", path, "large", "--full").stdout
+
+
+def test_show_tells_what_was_erased(remembered):
+    run("compact", remembered)
+    document = read("show", remembered, "--full")
+    assert document["actions"][0]["input"]["is_erased"] is True
+    assert [item["text"] for item in document["actions"][3]["context"]] == [None]
+    assert "> (erased)" in run("show", remembered, "--full").stdout
+
+
+def test_jsonl_of_a_fork_begins_with_the_past_that_it_shares(remembered):
+    run("fork", remembered, "mine", "--checkpoint", 0, "--name", "fork")
+    run("fork", remembered, "fork", "--action", 1, "--name", "below")
+    shared = ["session_started", *["frame_put", "action_recorded"] * 2]
+    events = events_of(remembered, "fork")
+    assert [event["type"] for event in events] == [*shared, "checkpoint_created", "session_started"]
+    assert events[-1]["payload"]["fork"]["parent_id"] == events[0]["session_id"]
+    assert [event["type"] for event in events_of(remembered, "below")] == [
+        *shared,
+        "session_started",
+    ]
+    anyio.run(delete, remembered, "mine")
+    assert [event["type"] for event in events_of(remembered, "below")] == ["session_started"]
+    assert [event["type"] for event in events_of(remembered, "fork")] == ["session_started"]

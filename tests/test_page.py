@@ -2,6 +2,8 @@
 
 import base64
 import hashlib
+import html
+import json
 import re
 import shutil
 import subprocess
@@ -9,7 +11,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from memvid_async import Durability, RecordingConfig, StoreConfig
+from memvid_async import Durability, Generated, RecordingConfig, StoreConfig
 from memvid_async.cli.page import comparison_page, session_page
 
 HOSTILE = [
@@ -85,7 +87,26 @@ async def record(store, variant, texts):
         await recorder.record_put_many(range(variant, 90))
         await recorder.record_update(3, "x" * 70_000)
         await recorder.record_delete(3 + variant)
+        await remember(store, variant, texts)
     return recorder.session_id
+
+
+async def remember(store, variant, texts):
+    """The same texts in the store's own memory, found and asked for."""
+    for text in texts:
+        await store.put(text, title=text, uri=text, tags=[text], metadata={text: text})
+    await store.find("owned", tags=texts[:1], uri=texts[0])
+
+    async def chunks(*_):
+        for text in texts:
+            yield text * (variant + 1)
+
+    await store.ask("owned", generate=chunks, provider=texts[0][:200], model=texts[1], top_k=9)
+
+
+async def page_of(store, session_id):
+    session = await store.get_session(session_id)
+    return "".join([part async for part in session_page(store, session)])
 
 
 @pytest.fixture
@@ -96,12 +117,15 @@ async def pages(make_store):
     )
     store = await make_store(config=config)
     ids = [await record(store, variant, HOSTILE) for variant in (0, 1)]
-    session = await store.get_session(ids[0])
+    fork = await store.fork(ids[0], action_index=12, name=HOSTILE[0])
+    async with store.resume_session(fork):
+        await remember(store, 0, HOSTILE)
     comparison = await store.compare(*ids)
     assert not comparison.is_equal
     return [
-        "".join([part async for part in session_page(store, session)]),
+        await page_of(store, ids[0]),
         "".join([part async for part in comparison_page(store, comparison)]),
+        await page_of(store, fork),
     ]
 
 
@@ -131,17 +155,19 @@ async def test_the_policy_allows_the_pages_own_script_and_style_alone(pages):
 
 
 async def test_every_action_is_on_the_page_with_its_content(pages):
-    session, comparison = pages
+    session, comparison, fork = pages
     page = Page(session)
     shown = "".join(page.texts["pre"])
     for text in HOSTILE[:-1]:
         assert text in shown
     assert r"\x1b[2J\x00\u202e\u2028\x85{{7*7}}${7*7}&lt;b&gt;" in shown
     ids = {value for tag, name, value in page.attributes if (tag, name) == ("article", "id")}
-    assert len(ids) == session.count("<article") == 4 * len(HOSTILE) + 4 + 6
+    assert len(ids) == session.count("<article") == 5 * len(HOSTILE) + 6 + 8
     assert "The first 65536 characters of 68.4 KiB" in session
     assert '<span class="del">' in comparison
     assert 'id="diverged"' in comparison
+    assert fork.count("<article") == 13 + len(HOSTILE) + 2 + 1
+    assert fork.index('id="a12"') < fork.index('id="forked"') < fork.index('id="a13"')
 
 
 async def test_ids_and_links_meet(pages):
@@ -173,6 +199,58 @@ async def test_two_equal_sessions_have_a_page(make_store):
     assert "Both did the same." in text
 
 
+async def test_a_search_shows_what_it_found_then_and_how_the_reply_came(make_store):
+    store = await make_store()
+
+    async def reply(*_):
+        yield "It "
+        yield Generated("snows.", input_tokens=7, output_tokens=2)
+
+    async with store.session() as recorder:
+        kept = await store.put("Snow in Oslo & around")
+        await store.find("snow", top_k=3, since_ns=1)
+        await store.ask("snow?", generate=reply, provider="p", model="m")
+    await store.update(kept, "Rain")
+    text = await page_of(store, recorder.session_id)
+    Page(text)
+    assert "lexical search of the memory after event 4, at most 3 frames" in text
+    assert "where {&quot;since_ns&quot;: 1}" in text
+    (score,) = {hit.score for hit in (await store.find("rain")).hits}
+    assert text.count(f"<pre>{kept} ({score:.4f})</pre>") == 2
+    assert text.count("<pre>Snow in Oslo &amp; around</pre>") == 3
+    assert "<span>It </span><span>snows.</span>" in text
+    assert "it came in 2 chunks" in text
+    assert "7 input tokens, 2 output tokens" in text
+
+
+async def test_what_was_erased_is_said_to_be(make_store):
+    store = await make_store()
+    async with store.session() as recorder:
+        kept = await store.put("a secret")
+        await store.find("secret")
+    await store.delete(kept)
+    await store.compact()
+    text = await page_of(store, recorder.session_id)
+    Page(text)
+    assert text.count('<p class="note">(erased)</p>') == 2
+
+
+async def test_a_fork_names_the_parent_and_where_it_leaves_it(make_store):
+    store = await make_store()
+    async with store.session() as parent:
+        await parent.record_put(1, "a note")
+        await parent.record_put(2, "another")
+    fork = await store.fork(parent.session_id, action_index=0)
+    text = await page_of(store, fork)
+    Page(text)
+    assert f'<a href="#forked">forked</a> from session {parent.session_id} after 1 actions' in text
+    assert text.index('id="a0"') < text.index('id="forked"')
+    await store.delete_session(parent.session_id)
+    text = await page_of(store, fork)
+    Page(text)
+    assert "of which 1 are gone with a deleted session" in text
+
+
 # --- in a browser ---------------------------------------------------------------------------------
 
 
@@ -199,6 +277,44 @@ async def test_a_browser_runs_the_pages_script_and_nothing_recorded(pages, tmp_p
         assert re.search(r'id="count"[^>]*>\d+ shown<', dom)
         assert b"Content Security Policy" not in page.stderr
         assert b"Uncaught" not in page.stderr
+
+
+PRESSED = """<script>
+  const told = [];
+  const press = (key, target = document.body) =>
+    target.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true }));
+  const here = () => document.activeElement.id;
+  for (const key of "jjjk") { press(key); told.push(here()); }
+  const folded = () => document.querySelectorAll("main details[open]").length;
+  press("f"); told.push(folded() > 0); press("f"); told.push(folded());
+  press("t"); const theme = document.documentElement.dataset.theme;
+  press("t"); told.push(theme !== document.documentElement.dataset.theme);
+  press("/"); told.push(here());
+  const box = document.getElementById("search");
+  box.value = "a line that nobody wrote"; box.dispatchEvent(new Event("input"));
+  told.push(document.querySelectorAll("article:not([hidden])").length);
+  press("j", box); told.push(here());
+  press("Escape", box); told.push(box.value);
+  document.title = JSON.stringify(told);
+</script></body>"""
+
+
+async def test_a_browser_can_be_used_with_the_keyboard(pages, tmp_path):
+    path = tmp_path / "page.html"
+    # The policy would stop the test's own script, as any other.
+    page = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", pages[0])
+    path.write_text(page.replace("</body>", PRESSED), encoding="utf-8")
+    dom = browse("--dump-dom", path.as_uri()).stdout.decode()
+    told = re.findall(r"<title>(.*?)</title>", dom)[0]
+    assert json.loads(html.unescape(told)) == [
+        *("a0", "a1", "a2", "a1"),
+        *(True, 0),
+        True,
+        "search",
+        0,
+        "search",
+        "",
+    ]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

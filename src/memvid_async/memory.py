@@ -6,18 +6,20 @@ Synchronous; used by one thread at a time.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from attrs import evolve
 
 from .content import Content
-from .errors import ContentNotFoundError, CorruptFileError
+from .errors import ContentNotFoundError, CorruptFileError, UnsupportedVersionError
 from .events import Event
 from .format.tables import PAGE_NUMBER
 from .frames import Frame, FrameDeleted, FrameErased, FramePut, FrameUpdated
 from .model.state import State
 from .reader import Reader, View
 from .search import DamagedIndexError, Dump, FrameRow, MemoryIndex
+from .search.schema import TOKENIZERS
 
 # Events are read from the file in pieces of about so many bytes.
 _READ_BYTES = 1024 * 1024
@@ -111,8 +113,11 @@ class FoldedMemory:
         """Fold what the view shows, up to the event ``until``, and the index does not hold yet.
 
         :raises CorruptFileError: when the log is damaged.
+        :raises UnsupportedVersionError: when a newer release's way to read words is asked for.
         """
         analyser = view.state.memory.analyser or "english"
+        if analyser not in TOKENIZERS:
+            raise UnsupportedVersionError(f"this release knows no analyser {analyser!r:.80}")
         if self._index is None or self._view is None or self._view.reader is not view.reader:
             self._restart(view, analyser, until)
         assert self._index is not None
@@ -121,14 +126,16 @@ class FoldedMemory:
             self._restart(view, analyser, until)
         self._view = view
         index = self._index
-        try:
-            self._fold(view, index, until)
-        except (DamagedIndexError, KeyError, ValueError):
+        if self._saved_at:
+            with suppress(DamagedIndexError, KeyError, ValueError):
+                self._fold(view, index, until)
+                return index
             # A saved index that loads and is wrong all the same: the events have the last word.
-            if not self._saved_at:
-                raise
             self._restart(view, analyser, 0)
+        try:
             self._fold(view, self._index, until)
+        except (DamagedIndexError, KeyError, ValueError) as error:
+            raise CorruptFileError(self._behind, f"the memory does not fold: {error}") from None
         return self._index
 
     def _restart(self, view: View, analyser: str, until: int) -> None:

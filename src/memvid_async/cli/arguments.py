@@ -128,7 +128,9 @@ def _read_embedding(_: click.Context, __: click.Parameter, given: str | None) ->
     return value
 
 
-def _together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Several options as one decorator."""
+
     def decorate(command: Command) -> Command:
         for option in reversed(options):
             command = option(command)
@@ -145,7 +147,7 @@ metadata_option = click.option(
     help="A metadata value: JSON where it is that, else text. May be given again.",
 )
 
-filter_options = _together(
+frame_filter_options = together(
     click.option(
         "--tag", "tags", multiple=True, help="Frames with this tag; again: with all of them."
     ),
@@ -153,6 +155,10 @@ filter_options = _together(
     click.option("--title", help="Frames with just this title."),
     click.option("--media-type", help="Frames of this media type."),
     metadata_option,
+)
+
+filter_options = together(
+    frame_filter_options,
     click.option(
         "--since",
         "since_ns",
@@ -165,7 +171,7 @@ filter_options = _together(
     ),
 )
 
-moment_options = _together(
+moment_options = together(
     click.option(
         "--at-sequence",
         type=click.IntRange(min=0),
@@ -182,7 +188,7 @@ moment_options = _together(
 
 def search_options(top_k: int) -> Callable[[Command], Command]:
     """How to search; ``top_k``: how many frames unless told otherwise."""
-    return _together(
+    return together(
         click.option(
             "-k",
             "--top-k",
@@ -217,7 +223,7 @@ def check_search(mode: str, embedding: Any) -> None:
 def given_filters(options: Mapping[str, Any]) -> dict[str, Any]:
     """Of a command's options, the filters that were given."""
     names = ("tags", "uri", "title", "media_type", "metadata", "since_ns", "until_ns")
-    return {name: options[name] for name in names if options[name] not in (None, (), {})}
+    return {name: options[name] for name in names if options.get(name) not in (None, (), {})}
 
 
 async def at_moment(

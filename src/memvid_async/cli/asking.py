@@ -28,7 +28,7 @@ from .arguments import (
     search_options,
 )
 from .exits import FINE, WRONG_USAGE, AnswerError, report
-from .programs import run_program, timeout_option
+from .programs import prompt_of, run_program, timeout_option
 from .text import printable
 
 
@@ -192,8 +192,7 @@ class _Asking:
         return await _ask(store, self.search, self._reply, self.provider, self.model)
 
     async def _reply(self, question: str, context: Context) -> str:
-        prompt = "\n\n".join(filter(None, [str(context), question])) + "\n"
-        return await run_program(self.words, prompt.encode(), self.patience)
+        return await run_program(self.words, prompt_of(question, context), self.patience)
 
 
 @click.command()

@@ -11,10 +11,11 @@ import click
 
 from .. import VerifyReport, open_store
 from ..interop.transcripts import MAX_TRANSCRIPT_BYTES
-from . import asking, documents, exporting, putting, render, replaying, rewriting
+from . import asking, documents, exporting, forking, putting, render, replaying, rewriting
 from .arguments import file_argument, find_session, json_option, run
 from .exits import BAD, FINE, guarded
 from .text import printable
+from .tree import Branch, tree_of
 
 
 class Commands(click.Group):
@@ -63,20 +64,22 @@ async def _info(file: str, as_json: bool) -> int:
 
 @cli.command()
 @file_argument
+@click.option("--tree", is_flag=True, help="Forks below the sessions they were forked from.")
 @json_option
-def sessions(file: str, as_json: bool) -> int:
+def sessions(file: str, tree: bool, as_json: bool) -> int:
     """List the sessions of FILE, oldest first, open ones included."""
-    return run(_sessions, file, as_json)
+    return run(_sessions, file, tree, as_json)
 
 
-async def _sessions(file: str, as_json: bool) -> int:
+async def _sessions(file: str, tree: bool, as_json: bool) -> int:
     async with open_store(file, read_only=True) as store:
         summaries = await store.list_sessions(include_open=True)
+    branches = tree_of(summaries) if tree else [Branch(0, s.session_id, s) for s in summaries]
     if as_json:
-        rows = [documents.summary_document(summary) for summary in summaries]
+        rows = [documents.branch_document(branch, with_depth=tree) for branch in branches]
         click.echo(documents.dump(rows, indent=2))
-    elif summaries:
-        render.output_console().print(render.sessions_table(summaries))
+    elif branches:
+        render.output_console().print(render.sessions_table(branches))
     else:
         click.echo("no sessions")
     return FINE
@@ -229,6 +232,7 @@ _MORE = (
     asking.get,
     replaying.replay,
     replaying.diff,
+    forking.fork,
     replaying.audit,
     exporting.export,
 )

@@ -6,7 +6,7 @@ import base64
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
 import attrs
@@ -21,6 +21,7 @@ from .. import (
     CompactReport,
     Comparison,
     Content,
+    ContentNotFoundError,
     ContentStored,
     Difference,
     Event,
@@ -43,6 +44,7 @@ from .. import (
     Unknown,
     VerifyReport,
 )
+from .tree import Branch
 
 Document = dict[str, Any]
 
@@ -86,6 +88,14 @@ def summary_document(summary: SessionSummary) -> Document:
         "session_id": str(summary.session_id),
         "fork": fork_document(summary.fork),
     }
+
+
+def branch_document(branch: Branch, *, with_depth: bool) -> Document:
+    """A session in the tree of forks; of a parent that was deleted, no more than its id."""
+    place = {"depth": branch.depth} if with_depth else {}
+    if branch.summary is None:
+        return {"session_id": str(branch.session_id), "is_deleted": True, **place}
+    return {**summary_document(branch.summary), **place}
 
 
 def fork_document(fork: ForkPoint | None) -> Document | None:
@@ -133,7 +143,8 @@ def checkpoint_document(checkpoint: Checkpoint) -> Document:
 
 
 async def read_action(store: Store, action: Action, *, full: bool) -> Document:
-    """An action with its tool call's arguments; with ``full``, its contents and messages too."""
+    """An action with its tool call's arguments; with ``full``, its contents, its messages and what
+    it retrieved too. What was erased is None."""
     document: Document = {
         "index": action.index,
         "sequence": action.sequence,
@@ -151,16 +162,29 @@ async def read_action(store: Store, action: Action, *, full: bool) -> Document:
         "reply": None if action.reply is None else plain(attrs.asdict(action.reply)),
     }
     if action.kind == "tool_call" and action.input is not None:
-        document["arguments"] = plain(await store.read_arguments(action))
+        document["arguments"] = await _unless_erased(store.read_arguments(action))
     if action.kind == "ask" and full:
-        document["messages"] = plain(await store.read_messages(action))
+        document["messages"] = await _unless_erased(store.read_messages(action))
+    if action.retrieval is not None and full:
+        context = await store.read_context(action)
+        document["context"] = [plain(attrs.asdict(item)) for item in context.items]
     return document
+
+
+async def _unless_erased(reading: Awaitable[object]) -> Any:
+    try:
+        return plain(await reading)
+    except ContentNotFoundError:
+        return None
 
 
 async def _read_content(store: Store, content: Content | None, *, full: bool) -> Document | None:
     if content is None:
         return None
-    return content_document(content, await store.read_content(content) if full else None)
+    try:
+        return content_document(content, await store.read_content(content) if full else None)
+    except ContentNotFoundError:
+        return {**content_document(content), "is_erased": True}
 
 
 def content_document(content: Content, data: bytes | None = None) -> Document:
@@ -207,17 +231,12 @@ def answer_document(question: str, answer: Answer, *, with_reply: bool) -> Docum
     return document
 
 
-def _put_document(payload: FramePut) -> Document:
-    values = {name: getattr(payload, name) for name in _FIELDS}
-    return {**_changes(values), "branch": payload.branch}
-
-
-def _changes(values: Mapping[str, Any]) -> Document:
+async def _read_changes(store: Store, values: Mapping[str, Any], *, full: bool) -> Document:
     """Fields of a frame; of an embedding, how many numbers it has."""
     document: Document = {}
     for name, value in values.items():
         if name == "content":
-            document[name] = content_document(value)
+            document[name] = await _read_content(store, value, full=full)
         elif name == "embedding":
             document["dimension"] = 0 if value is None else len(value) // 4
         else:
@@ -266,11 +285,13 @@ async def _read_payload(store: Store, payload: object, *, full: bool) -> Documen
                 "checkpoint": checkpoint_document(payload.checkpoint),
             }
         case FramePut():
-            return _put_document(payload)
+            values = {name: getattr(payload, name) for name in _FIELDS}
+            changes = await _read_changes(store, values, full=full)
+            return {**changes, "branch": payload.branch}
         case FrameUpdated():
             return {
                 "frame_id": payload.frame_id,
-                "changes": _changes(payload.changes),
+                "changes": await _read_changes(store, payload.changes, full=full),
                 "branch": payload.branch,
             }
         case FrameErased():

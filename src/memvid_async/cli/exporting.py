@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import sys
+from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import ExitStack, aclosing
 from typing import IO
+from uuid import UUID
 
 import click
 
-from .. import Session, SessionEnded, Store, open_store
+from .. import (
+    ActionRecorded,
+    ContentStored,
+    Erased,
+    Event,
+    FrameDeleted,
+    FrameErased,
+    FramePut,
+    FrameUpdated,
+    Limits,
+    Session,
+    SessionEnded,
+    Store,
+    open_store,
+)
 from . import documents
 from .arguments import file_argument, find_session, run
 from .exits import FINE
@@ -65,14 +81,56 @@ async def _export(file: str, wanted: str | None, other: str | None, form: str, o
     return FINE
 
 
+_FRAME_EVENTS = (FramePut, FrameUpdated, FrameDeleted, FrameErased)
+
+
 async def _json_lines(store: Store, session: Session) -> AsyncGenerator[str]:
-    """Every event of the session, with all content."""
+    """Every event of the session and of the past that it shares, with all content; before an
+    action that changed the memory, the frames that it changed."""
+    members, first = await _members(store, session)
     last = session.actions[-1].sequence if session.actions else 0
-    async with store.subscribe(session_id=session.session_id) as events:
+    # A command's frames stand right before its action, with nothing but contents between.
+    frames: deque[Event] = deque(maxlen=Limits().frames)
+    async with store.subscribe(after=first - 1) as events:
         async for event in events:
-            yield documents.dump(await documents.read_event(store, event, full=True)) + "\n"
-            # An open session has no end to wait for.
-            if isinstance(event.payload, SessionEnded):
+            if isinstance(event.payload, _FRAME_EVENTS):
+                frames.append(event)
+            elif not isinstance(event.payload, ContentStored):
+                if event.session_id and event.sequence <= members.get(event.session_id, 0):
+                    for one in [*_changed(event.payload, frames), event]:
+                        document = await documents.read_event(store, one, full=True)
+                        yield documents.dump(document) + "\n"
+                if not isinstance(event.payload, Erased):
+                    frames.clear()
+            if event.session_id == session.session_id and (
+                isinstance(event.payload, SessionEnded)
+                # An open session has no end to wait for.
+                or (session.ended_ns is None and event.sequence >= last)
+            ):
                 break
-            if session.ended_ns is None and event.sequence >= last:
-                break
+
+
+async def _members(store: Store, session: Session) -> tuple[dict[UUID, int], int]:
+    """The session and those whose past it shares, each with the last sequence that counts; and
+    where the first of them begins."""
+    first, until = 1, 2**63
+    members = {session.session_id: until}
+    forks = {s.session_id: s.fork for s in await store.list_sessions(include_open=True)}
+    fork = session.fork
+    if fork is None:
+        async with store.subscribe(session_id=session.session_id) as events:
+            return members, (await anext(events)).sequence
+    while fork is not None:
+        first, until = fork.parent, min(until, fork.sequence)
+        members[fork.parent_id] = until
+        fork = forks.get(fork.parent_id)
+    return members, first
+
+
+def _changed(payload: object, frames: deque[Event]) -> list[Event]:
+    """Of the frame events before an action, those that it stands for."""
+    if not isinstance(payload, ActionRecorded):
+        return []
+    ids = payload.action.affected_frames
+    found = list(frames)[max(0, len(frames) - len(ids)) :]
+    return found if ids == tuple(event.payload.frame_id for event in found) else []  # type: ignore[union-attr]

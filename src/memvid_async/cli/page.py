@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Iterable, Sequence
 from importlib.resources import files
 from itertools import groupby
 
-from .. import Action, Comparison, Session, Store
+from .. import Action, Comparison, ForkPoint, Session, Store
 from .aligned import Row, aligned_rows
 from .documents import checkpoint_document, plain, read_action
 from .page_parts import (
@@ -27,6 +27,7 @@ from .page_parts import (
     part,
     shown,
 )
+from .render import describe_fork
 from .text import format_duration, format_time, shorten
 
 _COLUMNS = 480
@@ -49,13 +50,19 @@ async def session_page(store: Store, session: Session) -> AsyncGenerator[str, No
     yield _session_timeline(session.actions)
     yield _tools(dict(kinds), "actions")
     checkpoints = {checkpoint.at_index: checkpoint for checkpoint in session.checkpoints}
+    fork = session.fork
     for action in session.actions:
+        if fork is not None and action.index >= fork.action_count:
+            yield _fork_mark(fork)
+            fork = None
         document = await read_action(store, action, full=True)
         checkpoint = checkpoints.get(action.index)
         if checkpoint is not None:
             yield checkpoint_article(document, checkpoint_document(checkpoint))
         else:
             yield article(document)
+    if fork is not None:
+        yield _fork_mark(fork)
     if not session.actions:
         yield '<p class="note">Nothing is recorded.</p>'
     yield "</div>" + _end()
@@ -163,12 +170,23 @@ def _session_header(session: Session) -> str:
     }
     name = shown(shorten(session.name or "(no name)", 200))
     error = "" if session.error is None else f'<p class="error">{shown(session.error)}</p>'
+    forked = ""
+    if session.fork is not None:
+        where = shown(describe_fork(session, session.fork))
+        forked = f'<div class="id"><a href="#forked">forked</a> {where}</div>'
     metadata = ""
     if session.metadata:
         metadata = aside("metadata", block(json_text(plain(session.metadata))))
     return (
         f'<header><h1>{name}</h1><div class="id">session {session.session_id}</div>'
-        f"{error}{_facts(facts)}{metadata}</header>"
+        f"{forked}{error}{_facts(facts)}{metadata}</header>"
+    )
+
+
+def _fork_mark(fork: ForkPoint) -> str:
+    return (
+        f'<p class="forked" id="forked">Up to here it is session {fork.parent_id}; '
+        "from here on it is the fork's own.</p>\n"
     )
 
 

@@ -8,6 +8,7 @@ import json
 import re
 from typing import Any
 
+from ..replay.callables import cut
 from ..replay.lcs import align
 from ..replay.textdiff import content_text, spoken_text
 from .documents import Document
@@ -134,6 +135,8 @@ def head(action: Document, *, anchor: str = "a", other: str = "", note: str = ""
 
 
 def _milliseconds(value: float) -> str:
+    if value < 10:
+        return f"{value:.2g} ms"
     return f"{value:.0f} ms" if value < 10_000 else f"{value / 1000:.1f} s"
 
 
@@ -149,9 +152,9 @@ def article(action: Document, *, anchor: str = "a", name: str = "", kind: str | 
 
 def body(action: Document) -> str:
     """Everything of an action but its head."""
-    kind, details = action["kind"], action["details"]
+    kind = action["kind"]
     parts = []
-    if "arguments" in action:
+    if action.get("arguments") is not None:
         parts.append(part("arguments", block(json_text(action["arguments"]))))
     elif action["input"] is not None:
         parts.append(part(_INPUTS.get(kind, "input"), _content(action["input"])))
@@ -159,15 +162,9 @@ def body(action: Document) -> str:
         output = _content(action["output"])
         if kind == "ask":
             output = _calls(action["output"].get("text", "")) or output
+            output += _reply(action)
         parts.append(part(_OUTPUTS.get(kind, "output"), output))
-    if kind == "find":
-        frames = ", ".join(map(str, details["result_frames"])) or "none"
-        parts.append(part("found", f"<pre>{details['result_count']}: frames {shown(frames)}</pre>"))
-    elif kind == "put_many":
-        parts.append(part("frames", block(", ".join(map(str, details["frame_ids"])))))
-    elif kind == "ask" and details["retrieved_frames"]:
-        frames = ", ".join(map(str, details["retrieved_frames"]))
-        parts.append(part("retrieved", block(f"frames {frames}")))
+    parts += _frames(action)
     if action["error"] is not None:
         parts.append(part("error", f'<pre class="error">{shown(action["error"])}</pre>'))
     if action.get("messages"):
@@ -178,6 +175,60 @@ def body(action: Document) -> str:
         names = ", ".join(map(str, action["metadata"]))
         parts.append(aside(f"metadata: {shorten(names, 80)}", block(json_text(action["metadata"]))))
     return "".join(parts)
+
+
+def _frames(action: Document) -> list[str]:
+    """Which frames an action found or changed, if that is not its title."""
+    kind, details = action["kind"], action["details"]
+    if action["retrieval"] is not None:
+        return _retrieved(action)
+    if kind == "find":
+        frames = ", ".join(map(str, details["result_frames"])) or "none"
+        return [part("found", f"<pre>{details['result_count']}: frames {shown(frames)}</pre>")]
+    if kind == "put_many":
+        return [part("frames", block(", ".join(map(str, details["frame_ids"]))))]
+    if kind == "ask" and details["retrieved_frames"]:
+        frames = ", ".join(map(str, details["retrieved_frames"]))
+        return [part("retrieved", block(f"frames {frames}"))]
+    return []
+
+
+def _retrieved(action: Document) -> list[str]:
+    """How the memory was searched, and what was found: folded, frame by frame, as it was then."""
+    how = action["retrieval"]
+    words = [f"{how['mode']} search of the memory after event {how['as_of']}, at most"]
+    words.append(f"{how['top_k']} frames")
+    if how["parameters"]:
+        words.append(f"where {json_text(how['parameters'])}")
+    if how["embedding"] is not None:
+        words.append(f"with an embedding {how['embedding_model'] or ''}")
+    items = []
+    for item in action["context"]:
+        text = '<p class="note">(erased)</p>' if item["text"] is None else block(item["text"])
+        title = f"frame {item['frame_id']} · {item['score']:.4f}"
+        items.append(f"<div><h4>{title}</h4>{text}</div>")
+    scores = ", ".join(f"{item['frame_id']} ({item['score']:.4f})" for item in action["context"])
+    outline = f"<pre>{shown(scores or 'nothing')}</pre>"
+    folded = aside("as they were then", f'<div class="messages">{"".join(items)}</div>')
+    return [
+        part("searched", f"<pre>{shown(' '.join(words))}</pre>"),
+        part("found", outline + (folded if items else "")),
+    ]
+
+
+def _reply(action: Document) -> str:
+    """The tokens of a reply, and the chunks it came in, folded."""
+    reply, text = action["reply"], action["output"].get("text", "")
+    if reply is None:
+        return ""
+    names = ("input_tokens", "output_tokens")
+    tokens = [f"{reply[n]} {n.replace('_', ' ')}" for n in names if reply[n] is not None]
+    told = f'<p class="note">{", ".join(tokens)}</p>' if tokens else ""
+    if len(reply["chunks"]) > 1 and 0 < len(text) <= SHOWN_CHARS:
+        chunks = "".join(f"<span>{shown(str(c))}</span>" for c in cut(text, reply["chunks"]))
+        title = f"it came in {len(reply['chunks'])} chunks"
+        told += aside(title, f'<pre class="chunks">{chunks}</pre>')
+    return told
 
 
 def checkpoint_article(action: Document, checkpoint: Document, *, anchor: str = "a") -> str:
@@ -208,6 +259,8 @@ def _message(message: Any) -> str:
 
 
 def _content(content: Document) -> str:
+    if content.get("is_erased"):
+        return '<p class="note">(erased)</p>'
     if "text" in content:
         return block(content_text(content["text"]), content["size"])
     note = f'<p class="note">{format_size(content["size"])} that are no text, in base64</p>'

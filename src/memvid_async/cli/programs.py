@@ -7,6 +7,7 @@ import subprocess
 
 import click
 
+from .. import Context
 from .exits import AnswerError
 from .text import shorten
 
@@ -17,6 +18,11 @@ timeout_option = click.option(
     show_default=True,
     help="The longest that a command may take, in seconds.",
 )
+
+
+def prompt_of(question: str, context: Context) -> bytes:
+    """What a program is given: the passages found, numbered, an empty line, and the question."""
+    return ("\n\n".join(filter(None, [str(context), question])) + "\n").encode()
 
 
 async def run_program(words: list[str], prompt: bytes, patience: float) -> str:

@@ -19,9 +19,10 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from .. import Frame, Hit, Session, SessionSummary
+from .. import ForkPoint, Frame, Hit, Session
 from .documents import Document
 from .text import format_duration, format_size, format_time, printable, shorten
+from .tree import Branch
 
 _PIPE_WIDTH = 10_000  # wide enough that nothing is cut where no terminal sets a width
 _INDENT = "    "
@@ -87,9 +88,9 @@ def info_grid(info: Document) -> Table:
     return grid
 
 
-def sessions_table(summaries: Sequence[SessionSummary]) -> Table:
+def sessions_table(branches: Sequence[Branch]) -> Table:
     """One session a row, in order; of the ids as much as tells them apart."""
-    ids = [str(summary.session_id) for summary in summaries]
+    ids = [str(branch.session_id) for branch in branches]
     digits = next((n for n in _ID_DIGITS if len({i[:n] for i in ids}) == len(ids)), None)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("session", no_wrap=True)
@@ -98,10 +99,15 @@ def sessions_table(summaries: Sequence[SessionSummary]) -> Table:
     table.add_column("lasted", justify="right", no_wrap=True)
     table.add_column("actions", justify="right", no_wrap=True)
     table.add_column("state", no_wrap=True)
-    for summary in summaries:
+    for branch in branches:
+        session = "  " * branch.depth + str(branch.session_id)[:digits]
+        summary = branch.summary
+        if summary is None:
+            table.add_row(Text(session), "", "", "", "", Text("gone", style="dim"))
+            continue
         still_open = summary.ended_ns is None
         table.add_row(
-            Text(str(summary.session_id)[:digits]),
+            Text(session),
             Text(shorten(summary.name or "", 256)),
             Text(format_time(summary.created_ns).partition(".")[0]),
             Text(format_duration(summary.duration_ns)),
@@ -152,14 +158,18 @@ def print_session_head(console: Console, session: Session) -> None:
     if session.error is not None:
         console.print(Text(f"  error    {shorten(session.error, _LINE)}", style="red"))
     if session.fork is not None:
-        fork = session.fork
-        console.print(
-            Text(f"  forked   from session {fork.parent_id} after {fork.action_count} actions")
-        )
+        console.print(Text(f"  forked   {describe_fork(session, session.fork)}"))
     if session.metadata:
         keys = ", ".join(sorted(str(key) for key in session.metadata))
         console.print(Text(f"  metadata {shorten(keys, _LINE)}"))
     console.print(Text(f"  actions  {len(session.actions)}"))
+
+
+def describe_fork(session: Session, fork: ForkPoint) -> str:
+    """Where a fork leaves its parent."""
+    first = session.actions[0].index if session.actions else fork.action_count
+    gone = f", of which {first} are gone with a deleted session" if first else ""
+    return f"from session {fork.parent_id} after {fork.action_count} actions{gone}"
 
 
 def print_action(console: Console, action: Document) -> None:
@@ -172,7 +182,7 @@ def print_action(console: Console, action: Document) -> None:
     console.print(head)
     if action["error"] is not None:
         console.print(Text(f"{_INDENT}! {shorten(action['error'], _LINE)}", style="red"))
-    if "arguments" in action:
+    if action.get("arguments") is not None:
         _print_block(console, ">", json.dumps(action["arguments"], ensure_ascii=False), None)
     else:
         _print_content(console, ">", action["input"])
@@ -245,7 +255,9 @@ def _describe(action: Document) -> str:
 def _print_content(console: Console, mark: str, content: Document | None) -> None:
     if content is None:
         return
-    if "text" in content:
+    if content.get("is_erased"):
+        console.print(Text(f"{_INDENT}{mark} (erased)", style="dim"))
+    elif "text" in content:
         _print_block(console, mark, content["text"], None)
     elif "base64" in content:
         _print_block(console, mark, content["base64"], f"{content['size']} bytes, in base64")

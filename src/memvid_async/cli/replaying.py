@@ -9,6 +9,7 @@ from functools import partial
 from itertools import groupby
 from typing import Any
 
+import attrs
 import click
 from rich.console import Console
 from rich.table import Table
@@ -19,18 +20,21 @@ from .. import (
     AskDetails,
     AuditReport,
     Comparison,
+    Context,
     ReplayReport,
     Session,
     ToolCallDetails,
     Verdict,
+    WhatIf,
     open_store,
 )
 from . import documents, render
 from .aligned import Row, aligned_rows
 from .arguments import file_argument, find_session, json_option, run
 from .exits import BAD, FINE
-from .programs import run_program, timeout_option
+from .programs import prompt_of, run_program, timeout_option
 from .text import printable, shorten
+from .what_if import print_rerun, rerun_rows, what_if, what_if_options
 
 _LINE = 160
 _STYLES = {
@@ -49,33 +53,55 @@ Command = Callable[[Any, Any], Coroutine[Any, Any, str]]
 @click.argument("session", required=False)
 @click.option("--from-checkpoint", type=click.IntRange(min=0), help="The checkpoint to start at.")
 @click.option("--until", type=click.IntRange(min=0), help="The first action to leave out.")
+@what_if_options
 @json_option
 def replay(
-    file: str, session: str | None, from_checkpoint: int | None, until: int | None, as_json: bool
+    file: str,
+    session: str | None,
+    from_checkpoint: int | None,
+    until: int | None,
+    as_json: bool,
+    **options: Any,
 ) -> int:
     """Do a SESSION of FILE again from its events, and say what is as it was recorded.
 
-    The exit status is 1 if anything is not.
+    With --top-k, --mode, --as-of or filters, its searches are done differently, and what they find
+    then is told. The exit status is 1 if anything is not as it was.
     """
-    return run(_replay, file, session, from_checkpoint, until, as_json)
+    changed = what_if(**options)
+    span = {"from_checkpoint": from_checkpoint, "until": until}
+    return run(_replay, file, session, span, changed, as_json)
 
 
 async def _replay(
-    file: str, wanted: str | None, from_checkpoint: int | None, until: int | None, as_json: bool
+    file: str,
+    wanted: str | None,
+    span: dict[str, int | None],
+    changed: WhatIf | None,
+    as_json: bool,
 ) -> int:
     async with open_store(file, read_only=True) as store:
         session_id = await find_session(store, wanted)
-        replay = store.replay(session_id, from_checkpoint=from_checkpoint, until=until)
-        report = await replay.report()
+        report = await store.replay(session_id, what_if=changed, **span).report()
     if as_json:
-        click.echo(documents.dump(documents.replay_document(report), indent=2))
+        document = documents.replay_document(report)
+        for shown, step in zip(document["steps"], report.steps, strict=True):
+            if step.rerun is not None:
+                shown["rerun"] = rerun_rows(step.action, step.rerun)
+        click.echo(documents.dump(document, indent=2))
     else:
         _print_replay(render.output_console(), report)
     return BAD if report.counts[Verdict.DIVERGED] else FINE
 
 
 def _print_replay(console: Console, report: ReplayReport) -> None:
-    """Runs of one verdict on a line each; what diverged on its own, with its differences."""
+    """Runs of one verdict on a line each; what diverged on its own, with its differences. What was
+    done differently stands above, frame by frame."""
+    reran = [step for step in report.steps if step.rerun is not None]
+    for step in reran:
+        print_rerun(console, step)
+    if reran:
+        console.print()
     for (verdict, reason), steps in groupby(report.steps, key=lambda s: (s.verdict, s.reason)):
         run = list(steps)
         first, last = run[0].index, run[-1].index
@@ -84,7 +110,7 @@ def _print_replay(console: Console, report: ReplayReport) -> None:
         kinds = ", ".join(dict.fromkeys(step.action.kind.value for step in run))
         line.append("  " + shorten(f"{kinds}: {reason}" if reason else kinds, _LINE))
         console.print(line)
-        for difference in (d for step in run for d in step.differences):
+        for difference in (d for step in run if step.rerun is None for d in step.differences):
             _print_diff(console, difference.field, difference.diff)
     counts = ", ".join(f"{count} {verdict}" for verdict, count in report.counts.items() if count)
     console.print(Text(f"match rate {report.match_rate:.3f}: {counts or 'no actions'}"))
@@ -188,7 +214,9 @@ def _print_diff(console: Console, field: str, diff: str) -> None:
     metavar="NAME=COMMAND",
     help="A model to ask: a name for it, and the command that is it. May be repeated.",
 )
-@click.option("--messages", is_flag=True, help="Give the command JSON with the messages too.")
+@click.option(
+    "--messages", is_flag=True, help="Give the command JSON with the context and the messages."
+)
 @click.option(
     "--concurrency",
     type=click.IntRange(min=1),
@@ -209,8 +237,9 @@ def audit(
 ) -> int:
     """Put the questions of a SESSION of FILE to other models, and compare the answers.
 
-    A COMMAND gets the question on its standard input, and answers on its standard output. It is
-    started as it is, without a shell. The exit status is 1 if an answer is not the recorded one.
+    A COMMAND gets the question on its standard input, behind the frames that were found for it
+    then, and answers on its standard output. It is started as it is, without a shell. The exit
+    status is 1 if an answer is not the recorded one.
     """
     commands = dict(_parse_model(model, messages, timeout) for model in models)
     return run(_audit, file, session, commands, concurrency, as_json)
@@ -228,13 +257,24 @@ def _parse_model(given: str, messages: bool, timeout: float) -> tuple[str, Comma
 
 
 async def _ask_command(
-    words: list[str], messages: bool, patience: float, question: str | bytes, context: list[Any]
+    words: list[str],
+    messages: bool,
+    patience: float,
+    question: str | bytes,
+    context: Context | list[Any],
 ) -> str:
     """What a command answers; the newline at its end is not part of it."""
-    given = question.encode() if isinstance(question, str) else question
     if messages:
-        shown = {"question": documents.plain(question), "messages": documents.plain(context)}
+        shown = {"question": documents.plain(question), "messages": []}
+        if isinstance(context, Context):
+            shown["context"] = [documents.plain(attrs.asdict(item)) for item in context.items]
+        else:
+            shown["messages"] = documents.plain(context)
         given = json.dumps(shown).encode()
+    elif isinstance(context, Context) and isinstance(question, str):
+        given = prompt_of(question, context)
+    else:
+        given = question.encode() if isinstance(question, str) else question
     return await run_program(words, given, patience)
 
 

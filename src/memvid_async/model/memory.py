@@ -155,7 +155,7 @@ def fold_memory(memory: Memory, event: Event) -> Memory:
         return memory
     gone, count = part.gone, part.frame_count + is_new
     if isinstance(payload, FrameDeleted):
-        gone, count = gone.set(frame_id, event.sequence), count - 1
+        gone, count = gone.set(frame_id, event.sequence), max(0, count - 1)
     hashed = content_digest(part.memory_hash + digest)
     if isinstance(part, Branch):
         part = part._replace(frame_count=count, memory_hash=hashed, gone=gone)

@@ -22,7 +22,7 @@ from .compare import (
     match,
     read_side,
 )
-from .memory import WhatIf
+from .memory import WhatIf, prepare_what_if
 from .replaying import Replay
 from .serve import ServedSession
 
@@ -105,8 +105,8 @@ class Replays:
         for value, what in ((from_checkpoint, "from_checkpoint"), (until, "until")):
             if value is not None:
                 prepare_count(value, what)
-        if what_if is not None and not isinstance(what_if, WhatIf):
-            raise InvalidValueError("what_if must be a WhatIf")
+        if what_if is not None:
+            what_if = prepare_what_if(what_if)
         session_id = prepare_session_id(session_id)
         return Replay(self._read, session_id, from_checkpoint, until, what_if)
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
+from ..config import Limits
 from ..errors import InvalidValueError
 from ..events import Action, ActionKind, FindDetails
 from ..frames import FrameDeleted, FrameErased, FramePut, FrameUpdated, Retrieval
 from ..memory import FoldedMemory, Lineage
 from ..model.state import State
-from ..prepare_frames import make_filters
+from ..prepare import prepare_count
+from ..prepare_frames import MODES, make_filters, prepare_embedding, prepare_filters
 from ..reader import View
 from .textdiff import text_diff
 from .verdicts import Difference, Rerun, Step, Verdict
@@ -35,6 +37,28 @@ class WhatIf:
     filters: Mapping[str, Any] | None = None
     as_of: int | Literal["now"] | None = None
     embedding: Callable[[str], Sequence[float]] | None = field(default=None, repr=False)
+
+
+def prepare_what_if(value: Any) -> WhatIf:
+    """The same, with its filters as they are recorded.
+
+    :raises InvalidValueError, LimitExceededError: when nothing can be searched so.
+    """
+    if not isinstance(value, WhatIf):
+        raise InvalidValueError("what_if must be a WhatIf")
+    if value.top_k is not None and (type(value.top_k) is not int or value.top_k < 1):
+        raise InvalidValueError(f"top_k must be an int of at least 1, not {value.top_k!r:.80}")
+    if value.mode is not None and value.mode not in MODES:
+        raise InvalidValueError(f"mode must be one of {MODES}, not {value.mode!r:.80}")
+    if value.as_of not in (None, "now"):
+        prepare_count(value.as_of, "as_of")
+    if value.embedding is not None and not callable(value.embedding):
+        raise InvalidValueError("embedding must be callable: it is given each query")
+    if value.filters is None:
+        return value
+    if not isinstance(value.filters, Mapping):
+        raise InvalidValueError("filters must be a dict")
+    return evolve(value, filters=prepare_filters(value.filters, Limits())[1])
 
 
 class Scratch:
@@ -63,6 +87,11 @@ class Scratch:
         return self._memory
 
     # Searching.
+
+    def moment(self, retrieval: Retrieval) -> int:
+        """The last event of the memory in which a search is done."""
+        as_of = None if self._what_if is None else self._what_if.as_of
+        return retrieval.as_of if as_of is None else self._last if as_of == "now" else as_of
 
     def judge_search(self, view: View, lineage: Lineage, action: Action, query: str) -> Step:
         """Search again, as an action did, and compare what is found."""
@@ -110,17 +139,16 @@ class Scratch:
             return retrieval
         embedding = retrieval.embedding
         if what_if.embedding is not None:
-            from array import array  # noqa: PLC0415 - rarely asked for
-
-            embedding = array("f", what_if.embedding(query)).tobytes()
-        as_of = retrieval.as_of if what_if.as_of is None else what_if.as_of
+            embedding = prepare_embedding(what_if.embedding(query), Limits())
         mode = what_if.mode or retrieval.mode
         if mode != "lexical" and embedding is None:
-            raise InvalidValueError(f"a {mode} find needs WhatIf(embedding=...)")
+            raise InvalidValueError(
+                f"a {mode} find needs an embedding: none was recorded, so give WhatIf(embedding=…)"
+            )
         return Retrieval(
             mode=mode,
             top_k=what_if.top_k or retrieval.top_k,
-            as_of=self._last if as_of == "now" else as_of,
+            as_of=self.moment(retrieval),
             scores=(),
             parameters=retrieval.parameters if what_if.filters is None else what_if.filters,
             embedding=embedding,

@@ -7,7 +7,9 @@ kind of action gets its verdict.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from heapq import heappop, heappush
 from typing import Any
 from uuid import UUID
 
@@ -24,7 +26,7 @@ from ..events import (
     Event,
     SessionEnded,
 )
-from ..memory import lineage_of
+from ..memory import Lineage, lineage_of
 from ..model.evolve import FRAME_EVENTS, evolve
 from ..model.state import State
 from ..reader import Reader, View
@@ -36,6 +38,9 @@ Read = Callable[..., Awaitable[Any]]
 
 PAGE_BYTES = 256 * 1024
 """About how much of the log is folded at once."""
+
+MOST_HELD = 1024
+"""So many verdicts wait at most for a search that is done later."""
 
 _SKIPPED = {
     ActionKind.ASK: "a model is not asked again; audit does that",
@@ -62,9 +67,22 @@ class Span:
     last: int
 
 
+@frozen
+class _Search:
+    """A search that is still to be done, and the memory that it was done in."""
+
+    action: Action
+    lineage: Lineage
+
+
 @define
 class _Fold:
-    """How far a replay has come."""
+    """How far a replay has come.
+
+    Searches that ran at once are recorded in the order in which they came back, each of an older
+    memory or a newer one. The scratch memory only goes forward, so they are held for a while and
+    done in the order of what they searched.
+    """
 
     span: Span
     state: State = Factory(State)
@@ -72,10 +90,37 @@ class _Fold:
     next_index: int = 0
     finished: bool = False
     scratch: Scratch = Factory(lambda self: Scratch(self.what_if, self.span.last), takes_self=True)
+    held: deque[Step | _Search] = Factory(deque)
+    due: list[tuple[int, int, _Search]] = Factory(list)
+    done: dict[int, Step] = Factory(dict)
 
     def page(self, reader: Reader, view: View) -> list[Step]:
-        """Fold the next page of the log; the verdicts on the session's actions in it."""
+        """Fold the next page of the log; the verdicts that are known then, in order."""
+        self._fold(reader, view)
         steps: list[Step] = []
+        while self.held:
+            first = self.held[0]
+            if isinstance(first, _Search):
+                while first.action.sequence not in self.done:
+                    if not self.finished and len(self.held) <= MOST_HELD:
+                        return steps
+                    self._search_next(reader, view)
+                first = self.done.pop(first.action.sequence)
+            steps.append(first)
+            self.held.popleft()
+        return steps
+
+    def _search_next(self, reader: Reader, view: View) -> None:
+        """Do the search of the oldest memory among those that wait."""
+        _, sequence, search = heappop(self.due)
+        action = search.action
+        query = "" if action.input is None else reader.data(view, action.input).decode()
+        step = self.scratch.judge_search(view, search.lineage, action, query)
+        if action.kind is ActionKind.ASK and step.verdict is Verdict.MATCHED:
+            step = evolve_step(step, verdict=Verdict.SKIPPED, reason=_ASKED)
+        self.done[sequence] = step
+
+    def _fold(self, reader: Reader, view: View) -> None:
         for command in reader.commands_after(view, self.state.last_sequence, PAGE_BYTES):
             before = self.state
             changes = [
@@ -85,12 +130,11 @@ class _Fold:
                 if event.sequence <= self.state.last_sequence:
                     continue
                 if event.sequence <= self.span.members.get(event.session, 0):
-                    self._take(reader, view, event, before, changes, steps)
+                    self._take(reader, view, event, before, changes)
                 self.state = evolve(self.state, event)
                 self.finished = self.finished or event.sequence >= self.span.last
                 if self.finished:
-                    return steps
-        return steps
+                    return
 
     def _take(
         self,
@@ -99,9 +143,8 @@ class _Fold:
         event: Event,
         before: State,
         changes: list[Any],
-        steps: list[Step],
     ) -> None:
-        """Add the step of an event of the session, if it is an action that is asked for."""
+        """Take in an event of the session, if it is an action that is asked for."""
         payload = event.payload
         if isinstance(payload, SessionEnded):
             self.finished = event.session == self.span.number
@@ -112,14 +155,14 @@ class _Fold:
             if self.finished or action.index < self.span.first:
                 return
             if action.index != due:
-                steps.append(_misplaced(action, due))
+                self.held.append(_misplaced(action, due))
             elif self.what_if is not None and action.kind not in _SEARCHES:
                 why = "only searches are done differently"
-                steps.append(Step(action.index, action, Verdict.SKIPPED, why))
+                self.held.append(Step(action.index, action, Verdict.SKIPPED, why))
             elif isinstance(payload, CheckpointCreated):
-                steps.append(_judge_checkpoint(self.state, event.session, payload))
+                self.held.append(_judge_checkpoint(self.state, event.session, payload))
             else:
-                steps.append(self._judge(reader, view, event, action, before, changes))
+                self.held.append(self._judge(reader, view, event, action, before, changes))
 
     def _judge(
         self,
@@ -129,17 +172,15 @@ class _Fold:
         action: Action,
         before: State,
         changes: list[Any],
-    ) -> Step:
+    ) -> Step | _Search:
         erased = _judge_contents(reader, view, action)
         if erased is not None:
             return erased
         if action.kind in _SEARCHES and action.retrieval is not None:
-            query = "" if action.input is None else reader.data(view, action.input).decode()
-            lineage = lineage_of(self.state, event.session)
-            step = self.scratch.judge_search(view, lineage, action, query)
-            if action.kind is ActionKind.ASK and step.verdict is Verdict.MATCHED:
-                return evolve_step(step, verdict=Verdict.SKIPPED, reason=_ASKED)
-            return step
+            search = _Search(action, lineage_of(self.state, event.session))
+            as_of = self.scratch.moment(action.retrieval)
+            heappush(self.due, (as_of, event.sequence, search))
+            return search
         if action.kind in _CHANGES:
             branch = event.session if event.session in before.memory.branches else 0
             return judge_change(before, branch, changes, action)

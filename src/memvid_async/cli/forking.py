@@ -1,0 +1,70 @@
+"""`fork`: a session that goes on from another's past."""
+
+from __future__ import annotations
+
+import click
+
+from .. import open_store
+from . import documents
+from .arguments import file_argument, find_session, json_option, require_store, run
+from .exits import FINE
+
+
+@click.command()
+@file_argument
+@click.argument("session")
+@click.option(
+    "--checkpoint",
+    "checkpoint_id",
+    metavar="ID",
+    type=click.IntRange(min=0),
+    help="Share the past up to this checkpoint.",
+)
+@click.option(
+    "--action",
+    "action_index",
+    metavar="INDEX",
+    type=click.IntRange(min=0),
+    help="Share the past up to and with this action.",
+)
+@click.option("--name", help="The name of the fork.")
+@json_option
+def fork(
+    file: str,
+    session: str,
+    checkpoint_id: int | None,
+    action_index: int | None,
+    name: str | None,
+    as_json: bool,
+) -> int:
+    """Start a session in FILE that shares the past of SESSION, and print its id.
+
+    By default it shares all that is recorded so far. The fork stays open, to be continued by a
+    program.
+    """
+    if checkpoint_id is not None and action_index is not None:
+        raise click.UsageError("--checkpoint and --action say two places; give one")
+    return run(_fork, file, session, checkpoint_id, action_index, name, as_json)
+
+
+async def _fork(
+    file: str,
+    wanted: str,
+    checkpoint_id: int | None,
+    action_index: int | None,
+    name: str | None,
+    as_json: bool,
+) -> int:
+    require_store(file)
+    async with open_store(file) as store:
+        parent = await find_session(store, wanted)
+        forked = await store.fork(
+            parent, checkpoint_id=checkpoint_id, action_index=action_index, name=name
+        )
+        made = next(
+            summary
+            for summary in await store.list_sessions(include_open=True)
+            if summary.session_id == forked
+        )
+    click.echo(documents.dump(documents.summary_document(made), indent=2) if as_json else forked)
+    return FINE

@@ -1,0 +1,45 @@
+"""Sessions in the order of the tree that their forks make."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from uuid import UUID
+
+from attrs import frozen
+
+from .. import SessionSummary
+
+
+@frozen
+class Branch:
+    """A session in the tree of forks; ``summary`` is None for a parent that was deleted."""
+
+    depth: int
+    session_id: UUID
+    summary: SessionSummary | None
+
+
+def tree_of(summaries: Sequence[SessionSummary]) -> list[Branch]:
+    """The sessions, forks behind and below the session that they were forked from."""
+    known = {summary.session_id for summary in summaries}
+    forks: defaultdict[UUID, list[Branch]] = defaultdict(list)
+    roots: dict[UUID, Branch] = {}
+    for summary in summaries:
+        if summary.fork is None:
+            roots[summary.session_id] = Branch(0, summary.session_id, summary)
+            continue
+        parent = summary.fork.parent_id
+        forks[parent].append(Branch(0, summary.session_id, summary))
+        if parent not in known:
+            roots.setdefault(parent, Branch(0, parent, None))
+    # Not by recursion: forks of forks may be many deep.
+    rows, waiting = [], list(reversed(roots.values()))
+    while waiting:
+        branch = waiting.pop()
+        rows.append(branch)
+        waiting += [
+            Branch(branch.depth + 1, child.session_id, child.summary)
+            for child in reversed(forks[branch.session_id])
+        ]
+    return rows
