@@ -8,7 +8,19 @@ import tempfile
 import time
 from pathlib import Path
 
-from . import buffered, durable, harness, locking, machine, memory, opening, reading, report, size
+from . import (
+    buffered,
+    durable,
+    harness,
+    locking,
+    machine,
+    memory,
+    opening,
+    reading,
+    replaying,
+    report,
+    size,
+)
 
 BENCHMARKS = {
     "durable": durable.run,
@@ -18,6 +30,7 @@ BENCHMARKS = {
     "memory": memory.run,
     "opening": opening.run,
     "reading": reading.run,
+    "replay": replaying.run,
 }
 REPORT = Path(__file__).with_name("report.md")
 
