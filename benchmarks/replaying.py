@@ -59,16 +59,7 @@ def run(directory: Path, scale: Scale) -> Result:
     ):
         count = scale.count(full, multiple=4)
         path = directory / f"replay-{what.split()[0]}"
-        numbers = itertools.count()
-        seconds = alternate(
-            {
-                "record": lambda f=fill, n=count, p=path, i=numbers: asyncio.run(
-                    _record(p.with_suffix(f".{next(i)}"), f, n)
-                ),
-                "replay": lambda n=count, p=path: asyncio.run(_replay(p.with_suffix(".0"), n)),
-            },
-            scale.rounds,
-        )
+        seconds = alternate(_contenders(fill, count, path), scale.rounds)
         figures.append(
             Figure(
                 case="replay",
@@ -90,6 +81,15 @@ def run(directory: Path, scale: Scale) -> Result:
     return Result(
         figures=figures, details=[Detail(title="Replay", columns=columns, rows=rows, note=note)]
     )
+
+
+def _contenders(fill: Fill, count: int, path: Path) -> dict[str, Callable[[], float]]:
+    """Recording into a new file each time, and replaying the first."""
+    numbers = itertools.count()
+    return {
+        "record": lambda: asyncio.run(_record(path.with_suffix(f".{next(numbers)}"), fill, count)),
+        "replay": lambda: asyncio.run(_replay(path.with_suffix(".0"), count)),
+    }
 
 
 def _growth(directory: Path, scale: Scale) -> Figure:
