@@ -86,7 +86,7 @@ def fuzz(session: nox.Session) -> None:
 
     A finding is left as `crash-…`; once it is mended, it joins fuzz/corpus, which the tests replay.
     """
-    session.install("-e", ".", "atheris>=3.0")
+    session.install("-e", ".[vector]", "atheris>=3.0")
     found = Path(session.create_tmp()) / "corpus"
     found.mkdir(exist_ok=True)
     bound = () if session.posargs else ("-max_total_time=300",)

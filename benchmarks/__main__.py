@@ -11,6 +11,7 @@ from pathlib import Path
 from . import (
     buffered,
     durable,
+    frames,
     harness,
     locking,
     machine,
@@ -31,6 +32,7 @@ BENCHMARKS = {
     "opening": opening.run,
     "reading": reading.run,
     "replay": replaying.run,
+    "frames": frames.run,
 }
 REPORT = Path(__file__).with_name("report.md")
 

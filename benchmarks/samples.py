@@ -75,3 +75,9 @@ def chat_bytes(messages: list[dict[str, str]]) -> int:
     """The bytes of the distinct messages: roles and text, nothing for keys or framing."""
     distinct = {(message["role"], message["content"]) for message in messages}
     return sum(len(role.encode()) + len(content.encode()) for role, content in distinct)
+
+
+def documents(count: int, seed: int = 1) -> list[str]:
+    """Return `count` different documents of about 300 bytes, each with a word of its own."""
+    rng = random.Random(seed)
+    return [f"document{number} {text(rng, rng.randint(270, 310))}" for number in range(count)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -141,8 +142,8 @@ def questions(journal: Journal, limit: int = 400) -> dict[tuple[Any, ...], Calla
     }
     for number, found in sorted(state.sessions.items()):
         session_id = found.info.session_id
-        asked["session", session_id] = lambda session_id=session_id: session(session_id)
-        asked["events of", session_id] = lambda number=number: events_of(number)
+        asked["session", session_id] = partial(session, session_id)
+        asked["events of", session_id] = partial(events_of, number)
     asked["events",] = events
     return asked
 

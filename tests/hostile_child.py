@@ -168,7 +168,7 @@ def tables() -> Iterator[Callable[[], None]]:
     something else, or to themselves."""
     saved = Saved()
     fields = cbor2.loads(saved.toc.payload)
-    toc_pages, opened_rows, ended_rows = fields[9], fields[6], fields[7]
+    toc_pages, opened_rows, ended_rows = fields[8], fields[5], fields[6]
     at = saved.toc.offset
     assert opened_rows
     assert all(toc_pages)
@@ -180,12 +180,12 @@ def tables() -> Iterator[Callable[[], None]]:
     for place in saved.places():
         for table in Table:
             pages = [place if t == table else page for t, page in enumerate(toc_pages)]
-            yield end_with((SegmentKind.TOC, cbor2.dumps([*fields[:9], pages, *fields[10:]])))
+            yield end_with((SegmentKind.TOC, cbor2.dumps([*fields[:8], pages, *fields[9:]])))
             page = encode_page(table, place, [] if table == Table.SESSIONS else b"")
             pages = [at if t == table else page for t, page in enumerate(toc_pages)]
-            toc = cbor2.dumps([*fields[:9], pages, *fields[10:]])
+            toc = cbor2.dumps([*fields[:8], pages, *fields[9:]])
             yield end_with((SegmentKind.PAGE, page), (SegmentKind.TOC, toc))
-        for rows, which in ((opened_rows, 6), (ended_rows, 7)):
+        for rows, which in ((opened_rows, 5), (ended_rows, 6)):
             for i, row in enumerate(rows):
                 changed = [*rows[:i], [*row[:12], place, *row[13:]], *rows[i + 1 :]]
                 toc = cbor2.dumps([*fields[:which], changed, *fields[which + 1 :]])
@@ -195,10 +195,10 @@ def tables() -> Iterator[Callable[[], None]]:
                 toc = cbor2.dumps([*fields[:which], changed, *fields[which + 1 :]])
                 yield end_with(chunk, (SegmentKind.TOC, toc))
         row = opened_rows[0]
-        changed = [[*row[:13], [place, place], *row[14:]], *opened_rows[1:]]
-        yield end_with((SegmentKind.TOC, cbor2.dumps([*fields[:6], changed, *fields[7:]])))
+        changed = [[*row[:14], [place, place], *row[15:]], *opened_rows[1:]]
+        yield end_with((SegmentKind.TOC, cbor2.dumps([*fields[:5], changed, *fields[6:]])))
         marks = struct.pack("<QQ", 1, place % 2**64) * 3
-        toc = cbor2.dumps([*fields[:11], marks, *fields[12:]])
+        toc = cbor2.dumps([*fields[:10], marks, *fields[11:]])
         yield end_with((SegmentKind.TOC, toc))
 
 

@@ -30,13 +30,8 @@ from memvid_async import (
     Unknown,
 )
 from memvid_async.content import StoredContent, content_digest
-from memvid_async.format.codec import (
-    ACTION_KINDS,
-    decode_events,
-    decode_rows,
-    encode_events,
-    read_stored,
-)
+from memvid_async.format.codec import ACTION_KINDS, decode_events, encode_events, read_stored
+from memvid_async.format.rows import decode_rows
 from memvid_async.format.stubs import MOST_EVENTS, decode_stubs, encode_stubs, stub_events
 from memvid_async.model.decide import make_details
 from memvid_async.values import preview

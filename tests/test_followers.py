@@ -380,16 +380,19 @@ def cut_short(path):
 async def test_a_file_that_is_no_store_any_more_is_a_clear_error(path, happens):
     await prepared(path)
     wanted = (StoreFailedError, NotAStoreError, CorruptFileError)
-    async with open_store(path, read_only=True, config=QUICK) as reader, open_store(path) as store:
-        async with reader.subscribe() as events:
-            await until(events, 6)
-            happens(path)
-            with pytest.raises(wanted):
-                await until(events, 100)
-            with pytest.raises(wanted):
-                await store.start_session()
-            with pytest.raises(StoreFailedError):
-                await store.start_session()
+    async with (
+        open_store(path, read_only=True, config=QUICK) as reader,
+        open_store(path) as store,
+        reader.subscribe() as events,
+    ):
+        await until(events, 6)
+        happens(path)
+        with pytest.raises(wanted):
+            await until(events, 100)
+        with pytest.raises(wanted):
+            await store.start_session()
+        with pytest.raises(StoreFailedError):
+            await store.start_session()
 
 
 async def test_a_file_replaced_while_it_is_being_opened_is_not_taken_for_the_one_there(

@@ -24,6 +24,7 @@ from memvid_async.config import DEFAULT_RECORDING
 from memvid_async.content import StoredContent, content_digest
 from memvid_async.format.codec import decode_events, encode_events
 from memvid_async.format.framerows import FRAME_KINDS, erased_row, frame_row
+from memvid_async.format.rows import PACKED_ROWS, decode_row, decode_rows, encode_rows
 from memvid_async.frames import (
     ForkPoint,
     FrameDeleted,
@@ -272,3 +273,58 @@ def test_any_bytes_behind_a_kind_decode_or_are_a_value_error(kind, data):
     for head in (b"\x84\x01\x00", b"\x8f\x01\x00", b"\x83\x01\x00\x84", b"\x83\x01\x00\x8c"):
         with contextlib.suppress(ValueError):
             decoded(head + bytes([kind]) + data)
+
+
+# Many events in one segment: each row travels as bytes.
+
+
+def many(count):
+    return [Event(9 + n, TIME, None, FramePut(n + 1, Content(f"text {n}"))) for n in range(count)]
+
+
+@pytest.mark.parametrize("count", [1, 2, PACKED_ROWS, PACKED_ROWS + 1, 3000])
+def test_any_number_of_events_comes_back_together_and_one_by_one(count):
+    events = many(count)
+    data = encode_events(events)
+    assert decoded(data) == events
+    rows = decode_rows(data)[2]
+    for place in {0, count // 2, count - 1}:
+        assert decode_row(data, place) == rows[place]
+    with pytest.raises(IndexError):
+        decode_row(data, count)
+    assert encode_rows(TIME, 0, rows) == data
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [b"", b""],
+        [b"\x80", b"\x80"],
+        [cbor2.dumps(PUT), PUT],
+        [cbor2.dumps(PUT), 5],
+        [cbor2.dumps(PUT), cbor2.dumps(PUT)[:-1]],
+        [cbor2.dumps(PUT), cbor2.dumps(PUT) + b"\x00"],
+        [cbor2.dumps(PUT), cbor2.dumps({"a": 1})],
+        [cbor2.dumps([b"\x01"]), cbor2.dumps(PUT)],
+        [cbor2.dumps(cbor2.dumps(PUT)), cbor2.dumps(PUT)],
+        [b"\xc1" + cbor2.dumps(PUT), cbor2.dumps(PUT)],
+    ],
+    ids=lambda rows: repr(rows)[:40],
+)
+def test_packed_rows_that_no_writer_wrote_are_a_value_error(rows):
+    data = cbor2.dumps([TIME, 0, *rows])
+    with pytest.raises(ValueError, match=r"segment|CBOR|tag"):
+        decoded(data)
+    for place in range(len(rows)):
+        with contextlib.suppress(ValueError):
+            decode_row(data, place)
+
+
+def test_packed_rows_hold_no_more_items_than_others(monkeypatch):
+    monkeypatch.setattr("memvid_async.format.rows.MAX_EVENT_ITEMS", 200)
+    data = encode_rows(TIME, 0, [[22, 1, 0, *[None] * 10]] * 30)
+    with pytest.raises(ValueError, match="more than 200 items"):
+        decoded(data)
+    cut_off = cbor2.dumps([TIME, 0, b"\x98\xff" + b"\x00" * 100, b"\x9a\x00\x00" + b"x" * 200])
+    with pytest.raises(ValueError, match=r"CBOR|items"):
+        decoded(cut_off)

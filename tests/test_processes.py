@@ -195,9 +195,11 @@ async def test_a_writer_killed_while_it_holds_the_lock_leaves_it_to_the_others(p
         assert child.hear() == "ready"
         child.kill()
         child.wait()
-        async with open_store(path, config=StoreConfig(lock_timeout=0.0)) as store:
-            async with store.session("x", metadata={"writer": 0}) as recorder:
-                await recorder.record_put(0, "fine")
+        async with (
+            open_store(path, config=StoreConfig(lock_timeout=0.0)) as store,
+            store.session("x", metadata={"writer": 0}) as recorder,
+        ):
+            await recorder.record_put(0, "fine")
 
 
 async def test_two_processes_in_one_session_share_its_indices_and_whoever_leaves_first_ends_it(

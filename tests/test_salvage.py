@@ -24,8 +24,9 @@ from memvid_async import (
     recover,
 )
 from memvid_async.cli.commands import cli
-from memvid_async.format.codec import ENDED, STARTED, decode_rows
+from memvid_async.format.codec import ENDED, STARTED
 from memvid_async.format.header import LOG_START, decode_header, newest_slot
+from memvid_async.format.rows import decode_rows
 from memvid_async.format.segment import HEAD_SIZE, SegmentKind, scan, seal
 from memvid_async.journal import Journal
 from memvid_async.model import commands

@@ -341,6 +341,9 @@ def test_on_macos_a_sync_reaches_the_medium_and_the_inode_tells_the_file(path, m
         file.write(0, b"data")
         file.sync()
         assert asked == [(file._descriptor, 51)]
+        monkeypatch.setattr(module.os, "posix_fadvise", asked.append, raising=False)
+        module._forget(file._descriptor)
+        assert len(asked) == 1
         assert file._name is None
         assert file.is_current()
         path.unlink()

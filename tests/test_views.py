@@ -319,3 +319,24 @@ async def test_a_view_embeds_the_query_as_the_store_does(make_store):
     view = await store.at(sequence=store.last_sequence)
     await store.put("another")
     assert await ids_of(view, "tiny", mode="semantic") == [1, 2]
+
+
+@pytest.mark.parametrize("saved", [False, True])
+async def test_a_memory_may_be_folded_event_by_event(make_store, saved):
+    """As a replay does: many events of one command lie in one segment."""
+    store = await make_store()
+    with eager_saving() if saved else pytest.MonkeyPatch.context():
+        for n in range(4):
+            await store.put_many([f"text {n} {k}" for k in range(5)])
+            await store.find("text")
+        await store.aclose()
+    store = await make_store(read_only=True)
+    await store.find("text")
+    view = store._view
+    folded = memory.FoldedMemory(is_live=False)
+    for until in range(1, view.state.last_sequence + 1):
+        rows = folded.catch_up(view, until).scan()
+        # The memory's configuration comes before its frames.
+        assert [row.sequence for row in rows] == list(range(2, until + 1))
+        assert [row.frame_id for row in rows] == list(range(1, until))
+    folded.close()

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import cbor2
 from attrs import evolve, frozen
 
 from .content import Content
@@ -22,7 +21,6 @@ from .format.codec import (
     STARTED,
     STORED,
     content_references,
-    decode_rows,
     started_row_without_names,
 )
 from .format.framerows import (
@@ -33,6 +31,7 @@ from .format.framerows import (
     erased_row,
 )
 from .format.header import LOG_START, MOST_GENERATIONS
+from .format.rows import decode_rows, encode_rows
 from .format.segment import Segment, SegmentKind, scan
 from .format.stubs import decode_stubs
 from .logcopy import STEP_BYTES, LogCopy
@@ -125,8 +124,7 @@ class _Compactor:
             else:
                 named = session in self._source.state.sessions or left[0][0] == STARTED
                 session = session if named else 0
-                rest = left[0] if len(left) == 1 else left
-                self._copy.append(cbor2.dumps([time_ns, session, *rest]))
+                self._copy.append(encode_rows(time_ns, session, left))
 
     def _content(self, sequence: int) -> Content:
         return self._source.reader.content(sequence, self._source.view.end)

@@ -6,20 +6,25 @@ Synchronous; used by one thread at a time.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from attrs import evolve
 
 from .content import Content
-from .errors import ContentNotFoundError, CorruptFileError
+from .errors import ContentNotFoundError, CorruptFileError, UnsupportedVersionError
 from .events import Event
+from .format.tables import PAGE_NUMBER
 from .frames import Frame, FrameDeleted, FrameErased, FramePut, FrameUpdated
 from .model.state import State
 from .reader import Reader, View
 from .search import DamagedIndexError, Dump, FrameRow, MemoryIndex
+from .search.schema import TOKENIZERS
 
 # Events are read from the file in pieces of about so many bytes.
 _READ_BYTES = 1024 * 1024
+# So many characters of texts that were read are kept.
+_CACHED_CHARS = 512 * 1024
 # A save is due when so many bytes of text were folded since the last, or a part of all the text.
 _SAVE_BYTES = 256 * 1024
 _SAVE_PART = 16
@@ -66,14 +71,17 @@ class FoldedMemory:
 
     def __init__(self, lineage: Lineage = SHARED, *, is_live: bool = True) -> None:
         self._until = dict(lineage)
-        # Only then can a saved index be ahead of what is asked for by nobody.
+        # Only such a one is saved.
         self._is_live = is_live and lineage == SHARED
         self._view: View | None = None
         self._index: MemoryIndex | None = None
-        # The last event that was looked at, and where the last one that was folded stands.
-        self._through = self._offset = 0
+        # The last event that was looked at, and a byte that the next one begins at or behind.
+        self._through = self._behind = 0
         # Frames that a compaction erased, and that nobody had deleted yet.
         self.missing: set[int] = set()
+        # The texts that snippets were made of, by sequence; what is found is often found again.
+        self._texts: dict[tuple[int, str | None], str] = {}
+        self._text_room = _CACHED_CHARS
         self._unsaved = self._text_bytes = 0
         self._saved_at = self._saved_pages = 0
 
@@ -105,46 +113,55 @@ class FoldedMemory:
         """Fold what the view shows, up to the event ``until``, and the index does not hold yet.
 
         :raises CorruptFileError: when the log is damaged.
+        :raises UnsupportedVersionError: when a newer release's way to read words is asked for.
         """
         analyser = view.state.memory.analyser or "english"
+        if analyser not in TOKENIZERS:
+            raise UnsupportedVersionError(f"this release knows no analyser {analyser!r:.80}")
         if self._index is None or self._view is None or self._view.reader is not view.reader:
-            self._restart(view, analyser)
+            self._restart(view, analyser, until)
         assert self._index is not None
         if self._index.language != analyser:
             # It was made before the file had a frame.
-            self._restart(view, analyser)
+            self._restart(view, analyser, until)
         self._view = view
         index = self._index
-        try:
-            self._fold(view, index, until)
-        except (DamagedIndexError, KeyError, ValueError):
+        if self._saved_at:
+            with suppress(DamagedIndexError, KeyError, ValueError):
+                self._fold(view, index, until)
+                return index
             # A saved index that loads and is wrong all the same: the events have the last word.
-            if not self._saved_at:
-                raise
-            self._restart(view, analyser, saved=False)
+            self._restart(view, analyser, 0)
+        try:
             self._fold(view, self._index, until)
+        except (DamagedIndexError, KeyError, ValueError) as error:
+            raise CorruptFileError(self._behind, f"the memory does not fold: {error}") from None
         return self._index
 
-    def _restart(self, view: View, analyser: str, *, saved: bool = True) -> None:
+    def _restart(self, view: View, analyser: str, until: int) -> None:
+        """Begin anew, from a saved index that goes no further than the event ``until``."""
         self.close()
         self._view = view
         self._index = MemoryIndex(self._read_text, language=analyser)
-        self._through = self._offset = self._unsaved = self._text_bytes = 0
+        self._through = self._behind = self._unsaved = self._text_bytes = 0
         self._saved_at = self._saved_pages = 0
         self.missing = set()
-        if saved and self._is_live:
-            self._load(view, self._index)
+        self._texts, self._text_room = {}, _CACHED_CHARS
+        if until and set(self._until) == {SHARED[0][0]}:
+            # What a fork has of its own is in no save.
+            last = min(view.state.last_sequence, max(self._until.values()), until)
+            self._load(view, self._index, last)
 
-    def _load(self, view: View, index: MemoryIndex) -> None:
+    def _load(self, view: View, index: MemoryIndex, until: int) -> None:
         try:
-            offset, count, pages = view.reader.saved_pages()
+            offset, count, pages = _saved_pages(view.reader, until)
             if offset:
                 index.load(count, pages)
         except (CorruptFileError, ValueError):
             # It can be made again from the events.
             index.clear()
             return
-        if offset and index.through <= view.state.last_sequence:
+        if offset and index.through <= until:
             self._saved_at, self._through = offset, index.through
             self._saved_pages = len(pages)
             self._text_bytes = index.total_size
@@ -153,12 +170,16 @@ class FoldedMemory:
 
     def _fold(self, view: View, index: MemoryIndex, until: int) -> None:
         last = min(view.state.last_sequence, max(self._until.values()), until)
+        # Where all of the log is folded, no segment is left that is to be looked at again.
+        whole = last == view.state.last_sequence
+        behind = self._behind
         while self._through < last:
             reached = self._through
-            found = view.reader.memory_events(view, reached, _READ_BYTES, last, self._offset)
+            found = view.reader.memory_events(view, reached, _READ_BYTES, last, behind)
             for event, offset in found:
                 self._take_in(view, index, event, offset)
-                reached, self._offset = event.sequence, offset
+                reached, behind = event.sequence, offset + 1
+                self._behind = behind if whole else offset
             self._through = reached if reached > self._through else last
             index.through = self._through
 
@@ -219,9 +240,18 @@ class FoldedMemory:
             return ""
 
     def _read_text(self, offset: int, sequence: int, media_type: str | None) -> str:
-        assert self._view is not None
-        content = self._view.reader.frame_content(self._view, offset, sequence)
-        return self._text(self._view, content, media_type)
+        key = (sequence, media_type)
+        text = self._texts.get(key)
+        if text is None:
+            assert self._view is not None
+            content = self._view.reader.frame_content(self._view, offset, sequence)
+            text = self._text(self._view, content, media_type)
+            self._text_room -= len(text)
+            if self._text_room < 0:
+                self._texts, self._text_room = {}, _CACHED_CHARS
+            if len(text) < _CACHED_CHARS // 16:
+                self._texts[key] = text
+        return text
 
     # Frames.
 
@@ -271,6 +301,27 @@ class FoldedMemory:
         self._saved_at = offset
         if not offset:
             self._saved_pages = 0
+
+
+def _saved_pages(reader: Reader, until: int) -> tuple[int, int, list[tuple[int, bytes]]]:
+    """The last saved index that goes through no event behind ``until``: its offset (0: none), how
+    many pages there are, and the pages."""
+    offset, count = 0, 0
+    pages: dict[int, bytes] = {}
+    for at, part in reader.index_pages():
+        if part.through > until:
+            continue
+        if not offset:
+            offset, count = at, part.page_count
+        numbers = [number for (number,) in PAGE_NUMBER.iter_unpack(part.numbers)]
+        size = len(part.pages) // max(1, len(numbers))
+        for i, number in enumerate(numbers):
+            # What a later save holds, counts; an older one may have had more pages.
+            if number < count:
+                pages.setdefault(number, part.pages[i * size : (i + 1) * size])
+        if len(pages) >= count:
+            break
+    return offset, count, list(pages.items())
 
 
 def _new_row(payload: FramePut, event: Event, offset: int) -> FrameRow:

@@ -21,7 +21,7 @@ from .errors import (
     SessionNotFoundError,
 )
 from .events import Action, ActionRecorded, CheckpointCreated, Event, Session, StoredMessages
-from .format.codec import ERASED, STORED, decode_events, decode_rows, read_stored
+from .format.codec import ERASED, STORED, decode_events, read_stored
 from .format.framerows import (
     CONTENT_PLACE,
     FRAME_ERASED,
@@ -30,6 +30,7 @@ from .format.framerows import (
     stored_content,
 )
 from .format.header import LOG_START
+from .format.rows import decode_row, decode_rows
 from .format.segment import (
     EVENT_KINDS,
     HEAD_SIZE,
@@ -41,7 +42,7 @@ from .format.segment import (
 )
 from .format.segment import scan as scan_segments
 from .format.stubs import MOST_EVENTS, decode_stubs, stub_events
-from .format.tables import PAGE_NUMBER, IndexPages, decode_index_pages, decode_positions
+from .format.tables import IndexPages, decode_index_pages, decode_positions
 from .index import MEMORY, Index, Place
 from .model.evolve import FRAME_EVENTS
 from .model.messages import restore_messages
@@ -149,7 +150,7 @@ class Reader:
         if segment.kind == SegmentKind.STUBS:
             return segment, [ERASED]
         try:
-            return segment, decode_rows(segment.payload)[2][sequence - segment.sequence]
+            return segment, decode_row(segment.payload, sequence - segment.sequence)
         except (ValueError, IndexError) as error:
             raise CorruptFileError(segment.offset, str(error)) from None
 
@@ -247,7 +248,7 @@ class Reader:
     ) -> Iterator[tuple[Event, int]]:
         """The events above ``after``, up to ``until``, that change the memory, in order, each with
         the offset of its segment: of about ``limit`` bytes of segments, at least one. ``above``:
-        where that of the event ``after`` or one before it stands, if it is known.
+        a byte that all of these segments begin at or behind, if one is known.
 
         :raises CorruptFileError: when what the memory's positions name is not there.
         """
@@ -273,7 +274,7 @@ class Reader:
         """
         segment = read_segment(self.storage.read, offset, view.end, self._salt)
         try:
-            row = decode_rows(segment.payload)[2][sequence - segment.sequence]
+            row = decode_row(segment.payload, sequence - segment.sequence)
             field = row[CONTENT_PLACE] if row[0] in HOLDERS else None
             return read_content_field(field, lambda number: self.content(number, view.end))
         except (ValueError, TypeError, IndexError) as error:
@@ -307,34 +308,19 @@ class Reader:
             raise InvalidValueError("the action is in no session of this file (any more)")
         return number
 
-    def saved_pages(self) -> tuple[int, int, list[tuple[int, bytes]]]:
-        """The last saved search index: its offset (0: none), how many pages there are, and the
-        pages, older ones first.
+    def index_pages(self) -> Iterator[tuple[int, IndexPages]]:
+        """The parts of the saved search indexes with their offsets, the newest first.
 
-        :raises CorruptFileError, ValueError: when it cannot be read.
+        :raises CorruptFileError, ValueError: when one cannot be read.
         """
         at, _ = self._index.saved_index
-        offset, parts = at, list[IndexPages]()
-        seen = set[int]()
-        pages: list[list[tuple[int, bytes]]] = []
         while at:
             segment = read_segment(self.storage.read, at, self.storage.size(), self._salt)
             part = decode_index_pages(segment.payload)
             if segment.kind != SegmentKind.INDEX or part.previous >= at:
                 raise CorruptFileError(at, "a saved index is not where it should be")
-            parts.append(part)
-            numbers = [number for (number,) in PAGE_NUMBER.iter_unpack(part.numbers)]
-            size = len(part.pages) // max(1, len(numbers))
-            # A later save's page counts; the earlier one's is not kept.
-            pages.append(
-                [
-                    (number, part.pages[i * size : (i + 1) * size])
-                    for i, number in enumerate(numbers)
-                    if number not in seen and not seen.add(number)  # type: ignore[func-returns-value]
-                ]
-            )
-            at = part.previous if len(seen) < parts[0].page_count else 0
-        return offset, parts[0].page_count if parts else 0, [p for some in pages for p in some]
+            yield at, part
+            at = part.previous
 
     # Sessions.
 

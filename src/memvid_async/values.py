@@ -20,7 +20,6 @@ MAX_ITEMS = 2**18
 PREVIEW_CHARS = 512
 
 _INT_MIN, _INT_MAX = -(2**63), 2**64 - 1
-_SCAN_ABOVE = 64 * 1024
 
 # C0 and C1 controls (Unicode category Cc) but newline and tab: a preview is safe on a terminal.
 _CONTROLS = {c: "\ufffd" for c in (*range(0x20), *range(0x7F, 0xA0)) if chr(c) not in "\n\t"}
@@ -123,7 +122,7 @@ def check_items(data: bytes, what: str) -> None:
 
     :raises InvalidValueError: when there are more than ``MAX_ITEMS``.
     """
-    if len(data) > MAX_ITEMS and _count_items(data, MAX_ITEMS) > MAX_ITEMS:
+    if len(data) > MAX_ITEMS and count_items(data, MAX_ITEMS) > MAX_ITEMS:
         raise InvalidValueError(f"{what} holds more than {MAX_ITEMS} items")
 
 
@@ -139,7 +138,8 @@ def decode_value(
     :raises ValueError: when the bytes are anything else.
     """
     try:
-        if len(data) > _SCAN_ABOVE and _count_items(data, most) > most:
+        # An item takes a byte at least.
+        if len(data) > most and count_items(data, most) > most:
             raise ValueError(f"more than {most} items")
         value, mark = cbor2.loads(
             b"\x82" + data + _MARK,
@@ -168,7 +168,7 @@ _BUILT_IN_TAGS = (0, 1, 2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 37, 52, 54, 100, 256
 _NO_TAGS = dict.fromkeys((*_BUILT_IN_TAGS, 1004, 43000, 55799), _refuse_tag)
 
 
-def _count_items(data: bytes, most: int) -> int:
+def count_items(data: bytes, most: int) -> int:
     """How many CBOR items ``data`` claims to hold, stopping past ``most``; allocates none.
 
     :raises IndexError: when the data ends too soon.

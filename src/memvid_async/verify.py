@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from attrs import frozen
 
 from .content import Content
-from .format.codec import STORED, decode_rows
+from .format.codec import STORED
 from .format.header import LOG_START, decode_header
+from .format.rows import decode_rows
 from .format.segment import Segment, SegmentKind, scan
 from .format.tables import decode_index_pages, decode_page, decode_positions, encode_index_pages
 from .logfile import LogFile

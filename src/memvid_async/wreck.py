@@ -12,9 +12,10 @@ from attrs import frozen
 
 from .content import Content
 from .errors import CorruptFileError, NotAStoreError, UnsupportedVersionError
-from .format.codec import ACTION_KINDS, STORED, content_references, decode_events, decode_rows
+from .format.codec import ACTION_KINDS, STORED, content_references, decode_events
 from .format.header import LOG_START, SLOT_OFFSETS, SLOT_SIZE, Header, decode_header, decode_slots
 from .format.resync import Finder, Run, find_salt
+from .format.rows import decode_rows
 from .format.segment import EVENT_KINDS, Read, Segment, SegmentKind, scan
 from .format.stubs import decode_stubs
 from .format.tables import Table, decode_page, decode_toc, read_session_row

@@ -45,7 +45,7 @@ class Child:
         self.process.stdin.write(json.dumps(value).encode() + b"\n")
 
     def hear(self, patience: float = PATIENCE) -> Any:
-        """The next value it says; :class:`ChildFailedError` when it ends or says nothing for so long."""
+        """The next value it says; :class:`ChildFailedError` when it ends or says none in time."""
         deadline = time.monotonic() + patience
         while b"\n" not in self.said:
             if not self._more(deadline):

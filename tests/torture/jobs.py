@@ -123,13 +123,15 @@ async def resume(path: str, session: str, writer: int, count: int) -> None:
 async def die_writing(path: str, writer: int, count: int, share: float | None) -> None:
     """Record ``count`` actions, then die in the next write: with so much of it in the file, or
     (None) before any of it, holding the lock."""
-    async with open_store(path, config=PATIENT) as store:
-        async with store.session(f"writer {writer}", metadata={"writer": writer}) as recorder:
-            for number in range(count):
-                say([(await call(recorder, writer, number)).sequence, number])
-            Fuse(1, share, only="write").install()
-            await call(recorder, writer, count)
-            say("survived")
+    async with (
+        open_store(path, config=PATIENT) as store,
+        store.session(f"writer {writer}", metadata={"writer": writer}) as recorder,
+    ):
+        for number in range(count):
+            say([(await call(recorder, writer, number)).sequence, number])
+        Fuse(1, share, only="write").install()
+        await call(recorder, writer, count)
+        say("survived")
 
 
 async def follow(path: str, until: int) -> None:

@@ -2,7 +2,8 @@
 
 A segment's payload is ``[time, session, [kind, field, …], …]``, or ``[time, session, kind, field,
 …]`` when there is one event, as there mostly is: a nested array costs the encoder as much as four
-fields. Content travels as itself when small, else as the sequence of its event.
+fields. Where there are many, each travels as the bytes of its CBOR. Content travels as itself when
+small, else as the sequence of its event.
 """
 
 from __future__ import annotations
@@ -37,10 +38,9 @@ from ..frames import Reply, Retrieval
 from ..model.decide import make_checkpoint, make_details
 from ..model.evolve import FRAME_EVENTS
 from ..model.messages import referenced_contents
-from ..values import check_duration, decode_value, preview
+from ..values import check_duration, preview
 from .framerows import (
     FRAME_KINDS,
-    HOLDERS,
     content_field,
     content_sequences,
     fork_row,
@@ -53,10 +53,9 @@ from .framerows import (
     read_map,
     stored_content,
 )
+from .rows import MAX_EVENT_ITEMS, decode_rows, encode_rows, item_count
 from .segment import MAX_PAYLOAD
 
-# So many items are fifty thousand frames; decoded, the smallest of items take eighty megabytes.
-MAX_EVENT_ITEMS = 2**20
 ERASED, STARTED, ENDED, DELETED, STORED, CHECKPOINT = range(6)
 ACTION_KINDS = {
     10: ActionKind.PUT,
@@ -85,22 +84,15 @@ def encode_events(events: Sequence[Event]) -> bytes:
     :raises InvalidValueError: when no segment can hold them.
     """
     last = events[-1]
-    start = [last.time_ns, last.session]
     rows = [_row(event) for event in events]
-    data: bytes = cbor2.dumps(start + (rows[0] if len(rows) == 1 else rows))
+    data = encode_rows(last.time_ns, last.session, rows)
     if len(data) > MAX_PAYLOAD:
         raise InvalidValueError(f"{len(data)} bytes are more than one segment holds, {MAX_PAYLOAD}")
-    if len(data) > MAX_EVENT_ITEMS and _items(rows) > MAX_EVENT_ITEMS:
+    if len(data) > MAX_EVENT_ITEMS and item_count(rows) > MAX_EVENT_ITEMS:
         raise InvalidValueError(
             f"what is to be recorded holds more than {MAX_EVENT_ITEMS} items; record it in parts"
         )
     return data
-
-
-def _items(rows: Sequence[list[Any]]) -> int:
-    """How many CBOR items the rows are, at most; contents and maps travel as bytes."""
-    nested = sum(len(field) for row in rows for field in row if isinstance(field, (list, tuple)))
-    return nested + sum(len(row) + 1 for row in rows) + 3
 
 
 def _row(event: Event) -> list[Any]:
@@ -221,24 +213,6 @@ _ROWS: dict[type, Callable[[Any, Event], list[Any]]] = {
 }
 
 
-def decode_rows(payload: bytes) -> tuple[int, int, list[list[Any]]]:
-    """The time, the session's number and the rows of an events segment.
-
-    :raises ValueError: when the payload is not one.
-    """
-    value = decode_value(payload, most=MAX_EVENT_ITEMS)
-    if not (isinstance(value, list) and len(value) >= 2):
-        raise ValueError("not an events segment")
-    time_ns, session, *rows = value
-    if rows and type(rows[0]) is int:
-        rows = [rows]
-    if not (is_count(time_ns) and is_count(session)):
-        raise ValueError("an events segment has a bad time or session")
-    if not rows or not all(isinstance(row, list) and row and is_count(row[0]) for row in rows):
-        raise ValueError("an events segment holds what is no event")
-    return time_ns, session, rows
-
-
 def decode_events(
     payload: bytes, sequence: int, ids: Callable[[int], UUID | None], content: ReadContent
 ) -> list[Event]:
@@ -254,9 +228,14 @@ def decode_events(
     session_id = ids(session) if session else None
     events: list[Event] = []
     stored: dict[int, Content] = {}
+    first = sequence
 
-    def find(sequence: int) -> Content:
-        return stored.get(sequence) or content(sequence)
+    def find(wanted: int) -> Content:
+        found = stored.get(wanted)
+        if found is None and first <= wanted < sequence:
+            # A frame's body beside the action that put it; digested only where one looks at it.
+            found = stored_content(rows[wanted - first], wanted)
+        return found or content(wanted)
 
     for row in rows:
         kind = row[0]
@@ -269,9 +248,6 @@ def decode_events(
                 kept = ContentStored(found.digest, found.size)
                 event = Event(sequence, time_ns, None, kept)
             elif kind in FRAME_KINDS:
-                held = stored_content(row, sequence) if kind in HOLDERS else None
-                if held is not None:
-                    stored[sequence] = held
                 event = Event(sequence, time_ns, None, read_frame_row(row, find))
             else:
                 event, session_id = _read_other(row, sequence, time_ns, session, session_id)

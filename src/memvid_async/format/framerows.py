@@ -126,6 +126,9 @@ def read_frame_row(row: list[Any], content: ReadContent) -> FrameEvent:
     if kind == FRAME_ERASED:
         return FrameErased(row[1], row[2] is True, read_bytes(row[4], 32), _count(row[3]))
     _, frame_id, branch, mask, *fields = row
+    if kind == PUT and len(fields) == 1 and type(fields[0]) is str:
+        # Text and nothing else, as most are.
+        return FramePut(frame_id, Content(fields[0]), branch=_count(branch))
     fields += [None] * (len(FRAME_FIELDS) - len(fields))
     names = FRAME_FIELDS if kind == PUT else _named(_count(mask))
     values = {
@@ -247,8 +250,9 @@ def _typed(value: Any, kind: type) -> Any:
 
 
 def stored_content(row: Sequence[Any], sequence: int) -> Content | None:
-    """The small content that the row of a frame holds itself, as content of that event."""
-    data = row[CONTENT_PLACE] if len(row) > CONTENT_PLACE else None
+    """The small content that the row of a frame holds itself, as content of that event; None where
+    it holds none."""
+    data = row[CONTENT_PLACE] if row[0] in HOLDERS and len(row) > CONTENT_PLACE else None
     if not isinstance(data, (str, bytes)):
         return None
     whole = Content(data)

@@ -3,12 +3,13 @@ all that ever happened to them. The frames themselves are looked up in the file.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import cbor2
 import immutables
 
-from ..content import content_digest
+from ..content import Content, content_digest
 from ..events import Event
 from ..frames import (
     FRAME_FIELDS,
@@ -92,22 +93,36 @@ def frame_digest(payload: Any) -> bytes:
         model, dimension = payload.embedding_model, payload.dimension
         return content_digest(cbor2.dumps(["MemoryConfigured", payload.analyser, model, dimension]))
     if isinstance(payload, FramePut):
-        values = {name: getattr(payload, name) for name in FRAME_FIELDS}
-    else:
-        values = dict(payload.changes) if isinstance(payload, FrameUpdated) else {}
+        # Every put is hashed: spelled out, it takes half as long.
+        return content_digest(
+            cbor2.dumps(
+                (
+                    "FramePut",
+                    payload.frame_id,
+                    payload.branch,
+                    payload.content.digest,
+                    payload.title,
+                    payload.uri,
+                    payload.media_type,
+                    payload.tags,
+                    dict(payload.metadata) if payload.metadata else None,
+                    payload.embedding,
+                    payload.embedding_model,
+                )
+            )
+        )
     row: list[Any] = [type(payload).__name__, payload.frame_id, payload.branch]
+    changes = payload.changes if isinstance(payload, FrameUpdated) else {}
     for name in FRAME_FIELDS:
-        if name in values:
-            row += (name, _plain(values[name]))
+        if name in changes:
+            row += (name, _plain(changes[name]))
     return content_digest(cbor2.dumps(row))
 
 
 def _plain(value: Any) -> Any:
-    if hasattr(value, "digest"):
+    if isinstance(value, Content):
         return value.digest
-    if isinstance(value, tuple):
-        return list(value)
-    return dict(value) if hasattr(value, "keys") else value
+    return dict(value) if isinstance(value, Mapping) else value
 
 
 def fold_memory(memory: Memory, event: Event) -> Memory:
@@ -123,6 +138,14 @@ def fold_memory(memory: Memory, event: Event) -> Memory:
             memory = memory._replace(embedding_model=model, dimension=dimension)
         return memory
     frame_id, number = payload.frame_id, payload.branch
+    if not number and isinstance(payload, FramePut):
+        # The hot path: built by hand, as ``_replace`` takes three times as long.
+        return Memory(
+            max(memory.last_frame, frame_id),
+            memory.frame_count + 1,
+            content_digest(memory.memory_hash + digest),
+            *memory[3:],
+        )
     is_new = isinstance(payload, FramePut) or getattr(payload, "is_new", False)
     if is_new:
         owners = memory.owners.set(frame_id, number) if number else memory.owners
@@ -132,7 +155,7 @@ def fold_memory(memory: Memory, event: Event) -> Memory:
         return memory
     gone, count = part.gone, part.frame_count + is_new
     if isinstance(payload, FrameDeleted):
-        gone, count = gone.set(frame_id, event.sequence), count - 1
+        gone, count = gone.set(frame_id, event.sequence), max(0, count - 1)
     hashed = content_digest(part.memory_hash + digest)
     if isinstance(part, Branch):
         part = part._replace(frame_count=count, memory_hash=hashed, gone=gone)

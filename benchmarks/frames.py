@@ -1,0 +1,409 @@
+"""The memory: putting, finding, views, opening, and what it costs to hold it."""
+
+import asyncio
+import json
+import shutil
+import signal
+import sqlite3
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import cache
+from pathlib import Path
+
+from attrs import frozen
+
+from memvid_async import Store, open_store
+from memvid_async.search.query import parse
+
+from . import samples
+from .harness import Detail, Figure, Result, Scale, alternate, paired_ratio, spread
+
+DOCUMENTS, BATCH, REPEATS = 50_000, 1_000, 25
+QUERIES = {
+    "two rare words": "document77 coroutine",
+    "three common words": "function object value",
+    "a natural question": "How does the import system find a module that is inside a package?",
+}
+
+
+@frozen
+class Built:
+    """A file that a child put documents into, and by how much the child grew."""
+
+    path: Path
+    count: int
+    growth: int
+    size: int
+
+
+@cache
+def built(directory: Path, scale: Scale, *, kill: bool) -> Built:
+    """A store of documents, searched once; its process was closed or killed."""
+    path = directory / f"frames-{'killed' if kill else 'closed'}"
+    count = scale.count(DOCUMENTS)
+    command = [sys.executable, "-m", "benchmarks.frames_child", str(path), str(count)]
+    with subprocess.Popen(command + ["--hold"] * kill, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        line = child.stdout.readline()
+        if kill:
+            child.send_signal(signal.SIGKILL)
+    if not line or child.returncode != (-signal.SIGKILL if kill else 0):
+        raise RuntimeError(f"the child that puts documents ended with {child.returncode}")
+    report = json.loads(line)
+    return Built(path, count, report["growth"], report["size"])
+
+
+def run(directory: Path, scale: Scale) -> Result:
+    """Measure every figure of the memory."""
+    results = [
+        bulk(directory, scale),
+        finding(directory, scale),
+        views(directory, scale),
+        opening(directory, scale),
+    ]
+    closed = built(directory, scale, kill=False)
+    held = Figure(
+        case="memory",
+        against=f"the bytes of {closed.count:,} documents in a searched memory",
+        value=closed.growth / closed.size,
+        unit="x",
+        must=4,
+        at_least=False,
+    )
+    return Result(
+        figures=[*(figure for result in results for figure in result.figures), held],
+        details=[detail for result in results for detail in result.details],
+    )
+
+
+# How late the loop is.
+
+
+class Lateness:
+    """How much later than asked a timer of a millisecond comes, in milliseconds."""
+
+    def __init__(self) -> None:
+        self.most = 0.0
+
+
+@asynccontextmanager
+async def lateness() -> AsyncIterator[Lateness]:
+    """Watch the loop while the block runs."""
+    seen = Lateness()
+
+    async def watch() -> None:
+        while True:
+            start = time.perf_counter()
+            await asyncio.sleep(0.001)
+            seen.most = max(seen.most, (time.perf_counter() - start - 0.001) * 1e3)
+
+    watcher = asyncio.create_task(watch())
+    try:
+        yield seen
+    finally:
+        watcher.cancel()
+        await asyncio.wait([watcher])
+
+
+# The benchmarks.
+
+
+def bulk(directory: Path, scale: Scale) -> Result:
+    """Documents a second, durable, a thousand at a time; and how late the loop is meanwhile."""
+    documents = samples.documents(scale.count(DOCUMENTS))
+    late: list[float] = []
+
+    async def put() -> float:
+        path = directory / "bulk"
+        async with open_store(path) as store, lateness() as seen:
+            start = time.perf_counter()
+            for at in range(0, len(documents), BATCH):
+                await store.put_many(documents[at : at + BATCH])
+            seconds = time.perf_counter() - start
+        late.append(seen.most)
+        path.unlink()
+        return len(documents) / seconds
+
+    rates = alternate({"put_many": lambda: asyncio.run(put())}, scale.rounds)["put_many"]
+    count = len(documents)
+    figures = [
+        Figure(
+            case="bulk put",
+            against=f"{count:,} documents of about 300 bytes, {BATCH:,} a call",
+            value=statistics.median(rates),
+            unit="documents/s",
+            must=20_000,
+        ),
+        Figure(
+            case="the loop",
+            against="the latest timer while they are put",
+            value=statistics.median(late),
+            unit="ms",
+        ),
+    ]
+    rows = [["documents/s", *spread(rates)], ["latest timer, ms", *spread(late, ".1f")]]
+    columns = ("put_many", "median", "least", "most")
+    note = "Durable when each call returns; the index is folded meanwhile."
+    return Result(
+        figures=figures, details=[Detail(title="Bulk put", columns=columns, rows=rows, note=note)]
+    )
+
+
+def bare_table(documents: list[str]) -> sqlite3.Connection:
+    """The same documents in an FTS5 table, and nothing else."""
+    table = sqlite3.connect(":memory:")
+    table.execute("CREATE VIRTUAL TABLE w USING fts5(body, content='', tokenize='porter')")
+    table.executemany("INSERT INTO w (rowid, body) VALUES (?, ?)", enumerate(documents, 1))
+    return table
+
+
+async def timed(call: Callable[[], Awaitable[object]]) -> float:
+    """The median of some calls, in seconds."""
+    taken = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        await call()
+        taken.append(time.perf_counter() - start)
+    return statistics.median(taken)
+
+
+def finding(directory: Path, scale: Scale) -> Result:
+    """A find beside the bare query; a put beside the record of an ask, and a find behind it."""
+    closed = built(directory, scale, kill=False)
+    table = bare_table(samples.documents(closed.count))
+    path = directory / "finding"
+    shutil.copyfile(closed.path, path)
+    asks = samples.asks(2 * REPEATS * scale.rounds)
+    late: list[float] = []
+
+    def bare(query: str) -> float:
+        statement = "SELECT rowid, bm25(w) FROM w WHERE w MATCH ? ORDER BY bm25(w) LIMIT 10"
+        match, taken = parse(query).match, []
+        for _ in range(REPEATS):
+            start = time.perf_counter()
+            table.execute(statement, (match,)).fetchall()
+            taken.append(time.perf_counter() - start)
+        return statistics.median(taken)
+
+    with asyncio.Runner() as runner:
+        store = runner.run(_open(path))
+        runner.run(store.find("warm"))
+        finds: dict[str, Callable[[], float]] = {}
+        for name, query in QUERIES.items():
+            finds[name] = lambda query=query: runner.run(_find(store, query, late))  # type: ignore[misc]
+            finds[f"{name}, bare"] = lambda query=query: bare(query)  # type: ignore[misc]
+        found = alternate(finds, scale.rounds)
+        numbers = iter(asks)
+        runner.run(store.start_session("asks"))
+        puts: dict[str, Callable[[], float]] = {
+            "ask record": lambda: runner.run(timed(lambda: _ask(store, next(numbers)))),
+            "put": lambda: runner.run(timed(lambda: store.put(next(numbers).response))),
+            "find behind a put": lambda: runner.run(_behind(store)),
+        }
+        put = alternate(puts, scale.rounds)
+        runner.run(store.aclose())
+    table.close()
+    path.unlink()
+    figures = [
+        Figure(
+            case=f"find, {name}",
+            against=f"the bare FTS5 query over {closed.count:,} documents",
+            value=paired_ratio(found[name], found[f"{name}, bare"]),
+            unit="x",
+            must=1.2,
+            at_least=False,
+        )
+        for name in QUERIES
+    ]
+    figures += [
+        Figure(
+            case="the loop",
+            against="the latest timer while searching",
+            value=statistics.median(late),
+            unit="ms",
+        ),
+        Figure(
+            case="put",
+            against=f"the record of an ask, in a store of {closed.count:,}",
+            value=paired_ratio(put["put"], put["ask record"]),
+            unit="x",
+            must=2,
+            at_least=False,
+        ),
+    ]
+    rows = [
+        [name, *spread([second * 1e3 for second in taken], ".2f")]
+        for name, taken in {**found, **put}.items()
+    ]
+    columns = ("what", "ms, median", "least", "most")
+    note = (
+        f"A sample is the median of {REPEATS} calls, through the store: with its thread, snippets"
+        " of ten hits and their texts read from the file. What was put is found by the next find."
+    )
+    return Result(
+        figures=figures, details=[Detail(title="Finding", columns=columns, rows=rows, note=note)]
+    )
+
+
+async def _find(store: Store, query: str, late: list[float]) -> float:
+    async with lateness() as seen:
+        seconds = await timed(lambda: store.find(query))
+    late.append(seen.most)
+    return seconds
+
+
+async def _ask(store: Store, ask: samples.Ask) -> None:
+    await store.record_ask(
+        ask.query,
+        provider=ask.provider,
+        model=ask.model,
+        response=ask.response,
+        duration_ms=ask.duration_ms,
+        retrieved_frames=ask.retrieved_frames,
+    )
+
+
+async def _behind(store: Store) -> float:
+    taken = []
+    for _ in range(REPEATS):
+        word = f"newest{store.last_sequence}"
+        frame_id = await store.put(f"{word} of all")
+        start = time.perf_counter()
+        result = await store.find(word)
+        taken.append(time.perf_counter() - start)
+        assert [hit.frame_id for hit in result.hits] == [frame_id]
+    return statistics.median(taken)
+
+
+async def _open(path: Path) -> Store:
+    return await open_store(path)
+
+
+def views(directory: Path, scale: Scale) -> Result:
+    """The first and the next find in a view of a store that grew as much again since."""
+    closed = built(directory, scale, kill=False)
+    path = directory / "views"
+    shutil.copyfile(closed.path, path)
+    query = QUERIES["a natural question"]
+
+    async def measure() -> tuple[float, float, float]:
+        async with open_store(path) as store:
+            view = await store.at(sequence=closed.count)
+            start = time.perf_counter()
+            await view.find("warm")
+            first = time.perf_counter() - start
+            await store.find("warm")
+            return (
+                first,
+                await timed(lambda: view.find(query)),
+                await timed(lambda: store.find(query)),
+            )
+
+    async def grow() -> None:
+        async with open_store(path) as store:
+            more = samples.documents(closed.count, seed=2)
+            for at in range(0, len(more), BATCH):
+                await store.put_many(more[at : at + BATCH])
+
+    asyncio.run(grow())
+    taken = [asyncio.run(measure()) for _ in range(scale.rounds)]
+    indexing = [index_anew(closed.path, directory) for _ in range(scale.rounds)]
+    path.unlink()
+    firsts, nexts, lives = (list(column) for column in zip(*taken, strict=True))
+    figures = [
+        Figure(
+            case="first find in a view",
+            against=f"indexing {closed.count:,} documents, as many put since",
+            value=paired_ratio(firsts, indexing),
+            unit="x",
+            must=1,
+            at_least=False,
+        ),
+        Figure(
+            case="next finds in a view",
+            against="a live find",
+            value=paired_ratio(nexts, lives),
+            unit="x",
+            must=1.2,
+            at_least=False,
+        ),
+    ]
+    named = {
+        "first find in a view": firsts,
+        "next finds in a view": nexts,
+        "a live find": lives,
+        "indexing anew": indexing,
+    }
+    rows = [
+        [name, *spread([second * 1e3 for second in column], ".2f")]
+        for name, column in named.items()
+    ]
+    columns = ("what", "ms, median", "least", "most")
+    return Result(figures=figures, details=[Detail(title="Views", columns=columns, rows=rows)])
+
+
+def index_anew(path: Path, directory: Path) -> float:
+    """The seconds from opening a file without a saved index to the end of its first find."""
+    copy = directory / "anew"
+    shutil.copyfile(path, copy)
+
+    async def measure() -> float:
+        async with open_store(copy) as store:
+            # What is derived is left out of the new file.
+            await store.compact()
+        return await _open_and_find(copy)
+
+    seconds = asyncio.run(measure())
+    copy.unlink()
+    return seconds
+
+
+async def _open_and_find(path: Path) -> float:
+    start = time.perf_counter()
+    async with open_store(path) as store:
+        await store.find("warm")
+        return time.perf_counter() - start
+
+
+def opening(directory: Path, scale: Scale) -> Result:
+    """Opening and the first find, beside indexing everything."""
+
+    def opened(*, kill: bool) -> float:
+        copy = directory / "opening"
+        shutil.copyfile(built(directory, scale, kill=kill).path, copy)
+        seconds = asyncio.run(_open_and_find(copy))
+        copy.unlink()
+        return seconds
+
+    closed = built(directory, scale, kill=False)
+    seconds = alternate(
+        {
+            "after aclose()": lambda: opened(kill=False),
+            "after a kill": lambda: opened(kill=True),
+            "indexing anew": lambda: index_anew(closed.path, directory),
+        },
+        scale.rounds,
+    )
+    figures = [
+        Figure(
+            case="opening, then a find",
+            against=f"indexing {closed.count:,} documents; {name}",
+            value=paired_ratio(seconds[name], seconds["indexing anew"]),
+            unit="x",
+            must=0.15,
+            at_least=False,
+        )
+        for name in ("after aclose()", "after a kill")
+    ]
+    rows = [
+        [name, *spread([second * 1e3 for second in taken], ",.1f")]
+        for name, taken in seconds.items()
+    ]
+    columns = ("what", "ms, median", "least", "most")
+    return Result(
+        figures=figures, details=[Detail(title="Opening a memory", columns=columns, rows=rows)]
+    )

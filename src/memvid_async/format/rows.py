@@ -1,0 +1,90 @@
+"""The payload of an events segment: a time, a session's number, and a row for each event."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import cbor2
+
+from ..values import count_items, decode_value
+from .framerows import is_count
+
+# So many items are fifty thousand frames; decoded, the smallest of items take eighty megabytes.
+MAX_EVENT_ITEMS = 2**20
+# More rows than this travel each as the bytes of its CBOR: one can be read without the others.
+PACKED_ROWS = 16
+
+
+def encode_rows(time_ns: int, session: int, rows: Sequence[list[Any]]) -> bytes:
+    """The payload that holds these rows."""
+    start: list[Any] = [time_ns, session]
+    data: bytes
+    if len(rows) > PACKED_ROWS:
+        # Encoded one by one, so that no call holds the interpreter for long.
+        data = cbor2.dumps(start + [cbor2.dumps(row) for row in rows])
+    else:
+        data = cbor2.dumps(start + (rows[0] if len(rows) == 1 else list(rows)))
+    return data
+
+
+def item_count(rows: Sequence[list[Any]]) -> int:
+    """How many CBOR items the rows are, at most; contents and maps travel as bytes."""
+    nested = sum(len(field) for row in rows for field in row if isinstance(field, (list, tuple)))
+    return nested + sum(len(row) + 1 for row in rows) + 3
+
+
+def decode_rows(payload: bytes) -> tuple[int, int, list[list[Any]]]:
+    """The time, the session's number and the rows of an events segment.
+
+    :raises ValueError: when the payload is not one.
+    """
+    time_ns, session, rows = _read_payload(payload)
+    if rows and type(rows[0]) is bytes:
+        rows = _unpacked(rows, len(payload))
+    if not rows or not all(isinstance(row, list) and row and is_count(row[0]) for row in rows):
+        raise ValueError("an events segment holds what is no event")
+    return time_ns, session, rows
+
+
+def decode_row(payload: bytes, place: int) -> list[Any]:
+    """One row of an events segment, from 0.
+
+    :raises ValueError: when the payload is not one.
+    :raises IndexError: when it has no such row.
+    """
+    _, _, rows = _read_payload(payload)
+    row = rows[place]
+    if type(row) is bytes:
+        row = decode_value(row)
+    if not (isinstance(row, list) and row and is_count(row[0])):
+        raise ValueError("an events segment holds what is no event")
+    return row
+
+
+def _read_payload(payload: bytes) -> tuple[int, int, list[Any]]:
+    value = decode_value(payload, most=MAX_EVENT_ITEMS)
+    if not (isinstance(value, list) and len(value) >= 2):
+        raise ValueError("not an events segment")
+    time_ns, session, *rows = value
+    if rows and type(rows[0]) is int:
+        rows = [rows]
+    if not (is_count(time_ns) and is_count(session)):
+        raise ValueError("an events segment has a bad time or session")
+    return time_ns, session, rows
+
+
+def _unpacked(rows: list[Any], size: int) -> list[Any]:
+    """Rows that travelled as bytes, ``size`` of them about."""
+    if not all(type(row) is bytes for row in rows):
+        raise ValueError("an events segment holds what is no event")
+    if size > MAX_EVENT_ITEMS:
+        room = MAX_EVENT_ITEMS
+        for row in rows:
+            try:
+                room -= count_items(row, room)
+            except IndexError:
+                raise ValueError("not strict CBOR: the bytes end too soon") from None
+            if room < 0:
+                raise ValueError(f"more than {MAX_EVENT_ITEMS} items")
+    return [decode_value(row) for row in rows]
