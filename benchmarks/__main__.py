@@ -31,8 +31,8 @@ BENCHMARKS = {
     "memory": memory.run,
     "opening": opening.run,
     "reading": reading.run,
-    "replay": replaying.run,
     "frames": frames.run,
+    "replay": replaying.run,
 }
 REPORT = Path(__file__).with_name("report.md")
 

@@ -37,7 +37,6 @@ from .prepare_frames import (
     prepare_embedding,
     prepare_fields,
     prepare_filters,
-    prepare_frame,
     prepare_frames_many,
     prepare_search,
 )
@@ -188,19 +187,15 @@ class FrameStore(FrameReader):
 
     async def _put(self, items: list[Any], kind: ActionKind) -> list[int]:
         started, limits = time.perf_counter(), self._config.limits
-        size = 0
-        for item in items:
-            size += 512 + rough_size(item.get("content") if isinstance(item, Mapping) else item)
-        frames: tuple[NewFrame, ...]
-        if len(items) == 1 and size < LARGE:
-            frames = (prepare_frame(items[0], limits),)
+        if len(items) == 1 and rough_size(items[0]) < LARGE:
+            frames, size = prepare_frames_many(items, limits)
         else:
-            frames = await self._reads.run(prepare_frames_many, items, limits)
+            frames, size = await self._reads.run(prepare_frames_many, items, limits)
         if self._config.embedder is not None:
             frames = await self._embedded(frames)
         command = self._change(kind, frames=frames, started=started)
-        ids: list[int] = (await self._intake.submit(command, size))[0]
-        self._recall.note_put(size - 512 * len(items), self._written_view)
+        ids: list[int] = (await self._intake.submit(command, size + 512 * len(items)))[0]
+        self._recall.note_put(size, self._written_view)
         return ids
 
     async def _embedded(self, frames: tuple[NewFrame, ...]) -> tuple[NewFrame, ...]:
@@ -269,8 +264,11 @@ class FrameStore(FrameReader):
         :raises InvalidValueError, LimitExceededError: nothing was changed.
         """
         started, limits = time.perf_counter(), self._config.limits
-        changes = prepare_fields(fields, limits)
-        size = 512
+        size = 512 + rough_size(fields)
+        if size < LARGE:
+            changes = prepare_fields(fields, limits)
+        else:
+            changes = await self._reads.run(prepare_fields, fields, limits)
         if content is not _UNSET:
             size += rough_size(content)
             if isinstance(content, AsyncIterable):

@@ -104,12 +104,13 @@ def prepare_frame(item: Any, limits: Limits) -> NewFrame:
     return NewFrame(content, **prepare_fields(fields, limits)) if fields else NewFrame(content)
 
 
-def prepare_frames_many(items: Iterable[Any], limits: Limits) -> tuple[NewFrame, ...]:
-    """:func:`prepare_frame` of each.
+def prepare_frames_many(items: Iterable[Any], limits: Limits) -> tuple[tuple[NewFrame, ...], int]:
+    """:func:`prepare_frame` of each, and about how many bytes they hold.
 
     :raises InvalidValueError, LimitExceededError: naming the first that cannot be recorded.
     """
     made: list[NewFrame] = []
+    size = 0
     for i, item in enumerate(items):
         if i == limits.frames:
             raise LimitExceededError("frames", i + 1, limits.frames)
@@ -118,7 +119,10 @@ def prepare_frames_many(items: Iterable[Any], limits: Limits) -> tuple[NewFrame,
         except InvalidValueError as error:
             error.add_note(f"in item {i}")
             raise
-    return tuple(made)
+        content = made[-1].content
+        size += len(content) if isinstance(content, (str, bytes)) else content.size
+        size += len(made[-1].embedding or b"")
+    return tuple(made), size
 
 
 def prepare_filters(given: Mapping[str, Any], limits: Limits) -> tuple[Filters, dict[str, Any]]:

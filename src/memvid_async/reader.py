@@ -30,7 +30,7 @@ from .format.framerows import (
     stored_content,
 )
 from .format.header import LOG_START
-from .format.rows import decode_row, decode_rows
+from .format.rows import decode_row, decode_rows, split_rows, whole_row
 from .format.segment import (
     EVENT_KINDS,
     HEAD_SIZE,
@@ -54,6 +54,7 @@ from .storage import Storage
 _NEAR = 8 * 1024
 _RUN = 256 * 1024
 _CACHED_CONTENTS = 4096
+_CACHED_SEGMENT_BYTES = 4 * 1024 * 1024
 
 
 @frozen
@@ -75,6 +76,9 @@ class Reader:
         self._salt = salt
         self.version = version
         self._contents: dict[int, Content] = {}
+        # The rows of the segment that a frame was read from last; replaced whole, as threads share
+        # it.
+        self._last_rows: tuple[int, int, list[Any]] = (0, 0, [])
 
     # Contents.
 
@@ -272,13 +276,22 @@ class Reader:
 
         :raises CorruptFileError: when it is not there.
         """
-        segment = read_segment(self.storage.read, offset, view.end, self._salt)
         try:
-            row = decode_row(segment.payload, sequence - segment.sequence)
+            row = self._frame_row(offset, sequence, view.end)
             field = row[CONTENT_PLACE] if row[0] in HOLDERS else None
             return read_content_field(field, lambda number: self.content(number, view.end))
         except (ValueError, TypeError, IndexError) as error:
             raise CorruptFileError(offset, f"there is no frame: {error}") from None
+
+    def _frame_row(self, offset: int, sequence: int, end: int) -> list[Any]:
+        at, first, rows = self._last_rows
+        if at != offset:
+            segment = read_segment(self.storage.read, offset, end, self._salt)
+            first, rows = segment.sequence, split_rows(segment.payload)
+            if len(segment.payload) <= _CACHED_SEGMENT_BYTES:
+                # Frames that were put together are often read one after the other.
+                self._last_rows = offset, first, rows
+        return whole_row(rows[sequence - first])
 
     def frame_content_of(self, view: View, sequence: int) -> Content | None:
         """The content of the frame event with this sequence; None when it was erased.

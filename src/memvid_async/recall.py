@@ -18,13 +18,19 @@ from .journal import Journal
 from .memory import SHARED, FoldedMemory, Lineage
 from .prepare_frames import make_filters
 from .reader import View
-from .search import Filters, InterruptedFindError
+from .search import Filters, FrameRow, InterruptedFindError
 from .worker import Worker
 from .writer import Writer
 
 T = TypeVar("T")
 # Bytes put since the last look at whether the index is due to be saved.
 _LOOK_BYTES = 256 * 1024
+# Reading the texts of fewer hits is not worth an order.
+_MANY_HITS = 16
+
+
+def _place(row: FrameRow) -> int:
+    return row.offset
 
 
 @frozen
@@ -75,6 +81,7 @@ class Recall:
         self._past_worker = Worker("memvid_async past memories")
         self._put_bytes = 0
         self._saving: asyncio.Task[None] | None = None
+        self._closing = False
 
     # In the threads.
 
@@ -101,6 +108,10 @@ class Recall:
             embedding_model=search.embedding_model,
         )
         rows = [index.get(one.frame_id) for one in found]
+        if len(rows) > _MANY_HITS:
+            # Texts that lie side by side are read together.
+            for row in sorted((row for row in rows if row is not None), key=_place):
+                memory.text(row)
         snippets = index.snippets(search.query or None, [one.frame_id for one in found])
         hits = tuple(
             Hit(one.frame_id, one.score, snippets[one.frame_id], row.title, row.uri)
@@ -178,15 +189,16 @@ class Recall:
     def note_put(self, size: int, view: Callable[[], View]) -> None:
         """So many bytes were put: now and then, fold them and save the index."""
         self._put_bytes += size
-        if self._put_bytes >= _LOOK_BYTES and self._saving is None:
+        if self._put_bytes >= _LOOK_BYTES and self._saving is None and not self._closing:
             self._put_bytes = 0
             self._saving = asyncio.create_task(self._save(view), name="memvid_async index")
-            self._saving.add_done_callback(self._saved)
+            self._saving.add_done_callback(lambda task: self._saved(task, view))
 
-    def _saved(self, task: asyncio.Task[None]) -> None:
+    def _saved(self, task: asyncio.Task[None], view: Callable[[], View]) -> None:
         self._saving = None
-        if not task.cancelled():
-            task.exception()
+        if not task.cancelled() and task.exception() is None:
+            # What was put meanwhile is not left until the next put.
+            self.note_put(0, view)
 
     async def _save(self, view: Callable[[], View]) -> None:
         due = await self._worker.run(lambda: self._live.due(view()))
@@ -203,6 +215,7 @@ class Recall:
 
     async def finish(self, writer: Writer | None) -> None:
         """Save the index once more where that is due, and let the memories go."""
+        self._closing = True
         if self._saving is not None:
             await asyncio.wait([self._saving])
         try:

@@ -50,7 +50,7 @@ from .storage import FileStorage
 from .subscription import Subscription
 from .verify import Verifier, VerifyReport
 from .views import StoreView
-from .worker import Job, Worker, check_process
+from .worker import Job, Worker, check_process, fork_count
 from .writer import Writer
 
 T = TypeVar("T")
@@ -115,7 +115,7 @@ class Store(FrameStore, ContentReader, Replays, ActionRecorder[Action | None]):
             self._follower = Follower(journal, self._log, io, self._reads, config.poll_interval)
         else:
             self._writer = Writer(journal, self._log, io, self._reads, config)
-        self._pid = os.getpid()
+        self._forks = fork_count()
         self._closed = False
         super().__init__(Intake(self._writer, self._reads, config.limits))
         self._recall = Recall(self._intake, journal, config.limits)
@@ -140,7 +140,7 @@ class Store(FrameStore, ContentReader, Replays, ActionRecorder[Action | None]):
 
         :raises StoreFailedError: when events that were acked as buffered could not be written.
         """
-        if os.getpid() != self._pid:
+        if fork_count() != self._forks:
             # A forked child has neither the task nor the threads; the file is the parent's.
             self._closed = True
             return
@@ -356,7 +356,7 @@ class Store(FrameStore, ContentReader, Replays, ActionRecorder[Action | None]):
         return await self._reads.run(call, view.reader, view, *args)
 
     def _check_open(self) -> None:
-        check_process(self._pid)
+        check_process(self._forks)
         if self._writer is not None and not self._closed:
             self._writer.check()
         if self._follower is not None and self._follower.failure is not None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from benchmarks import samples
 from memvid_async import (
     Event,
     MemvidAsyncError,
@@ -132,6 +133,16 @@ async def die_writing(path: str, writer: int, count: int, share: float | None) -
         Fuse(1, share, only="write").install()
         await call(recorder, writer, count)
         say("survived")
+
+
+async def put_documents(path: str, count: int) -> None:
+    """Put so many documents into the memory, say so, and wait to be killed."""
+    documents = samples.documents(count)
+    async with open_store(path) as store:
+        for at in range(0, count, 100):
+            await store.put_many(documents[at : at + 100])
+        say(count)
+        await told()
 
 
 async def follow(path: str, until: int) -> None:
@@ -335,6 +346,7 @@ JOBS: dict[str, Callable[..., Awaitable[None] | None]] = {
         start_ambient,
         resume,
         die_writing,
+        put_documents,
         follow,
         follow_and_check,
         idle,

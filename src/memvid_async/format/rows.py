@@ -53,8 +53,22 @@ def decode_row(payload: bytes, place: int) -> list[Any]:
     :raises ValueError: when the payload is not one.
     :raises IndexError: when it has no such row.
     """
-    _, _, rows = _read_payload(payload)
-    row = rows[place]
+    return whole_row(split_rows(payload)[place])
+
+
+def split_rows(payload: bytes) -> list[Any]:
+    """The rows of an events segment as they travel, for :func:`whole_row`.
+
+    :raises ValueError: when the payload is not one.
+    """
+    return _read_payload(payload)[2]
+
+
+def whole_row(row: Any) -> list[Any]:
+    """A row from how it travels.
+
+    :raises ValueError: when it is none.
+    """
     if type(row) is bytes:
         row = decode_value(row)
     if not (isinstance(row, list) and row and is_count(row[0])):
