@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from memvid_async import (
     ActionRecorded,
     Content,
+    Durability,
     InvalidValueError,
     RecordingConfig,
+    StoreConfig,
     Verdict,
     WhatIf,
     open_store,
@@ -277,3 +279,17 @@ async def act(store, recorder, what, text, choice):
             await store.update(frames[choice % len(frames)], text)
         elif frames:
             await store.delete(frames[choice % len(frames)])
+
+
+async def test_what_was_put_while_the_index_is_saved_is_found(make_store):
+    """A BUFFERED store folds ahead of what it has written; the index must not pass that over."""
+    store = await make_store(config=StoreConfig(durability=Durability.BUFFERED))
+    async with store.session() as recorder:
+        for number in range(700):
+            await store.put(f"word{number} " + "filler " * 100)
+            assert len((await store.find(f"word{number}")).hits) == 1
+    assert (await store.replay(recorder.session_id).report()).match_rate == 1
+    await store.aclose()
+    store = await make_store("store.mva", read_only=True)
+    for number in range(0, 700, 7):
+        assert len((await store.find(f"word{number}")).hits) == 1

@@ -342,8 +342,11 @@ class Store(FrameStore, ContentReader, Replays, ActionRecorder[Action | None]):
     async def _fresh_view(self) -> View:
         """What is readable now; buffered events are written first, so that own writes are seen."""
         self._check_open()
-        if self._writer is not None and self._writer.dirty:
-            await self.sync()
+        if self._writer is not None:
+            if self._writer.dirty:
+                await self.sync()
+            # Others may have staged something since.
+            return self._writer.written_view
         if self._follower is not None:
             await self._follower.catch_up()
         return self._view
@@ -369,8 +372,8 @@ class Store(FrameStore, ContentReader, Replays, ActionRecorder[Action | None]):
             return False
         return self._intake.entered is not None or self._view.state.ambient is not None
 
-    def _current_view(self) -> View:
-        return self._view
+    def _written_view(self) -> View:
+        return self._view if self._writer is None else self._writer.written_view
 
     async def _memory_view(self) -> tuple[View, Lineage]:
         view = await self._fresh_view()
@@ -486,7 +489,7 @@ class Store(FrameStore, ContentReader, Replays, ActionRecorder[Action | None]):
                 if view.reader is self._view.reader:
                     raise
                 # A compaction replaced the file meanwhile: the new one is checked, from its start.
-                view = self._view
+                view = self._written_view()
                 verifier = Verifier(view.reader.storage, view)
             if progress is not None:
                 progress(verifier.done_bytes, verifier.total_bytes)

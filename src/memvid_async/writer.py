@@ -81,6 +81,11 @@ class Writer:
         return self._journal.view if self._buffered else self._view
 
     @property
+    def written_view(self) -> View:
+        """As :attr:`view` but for what is only staged: all that it shows stands in the file."""
+        return self._view
+
+    @property
     def waiting(self) -> int:
         """How many commands wait for the task."""
         return len(self._queue)
