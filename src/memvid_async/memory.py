@@ -77,7 +77,7 @@ class FoldedMemory:
         self._index: MemoryIndex | None = None
         # The last event that was looked at, and a byte that the next one begins at or behind.
         self._through = self._behind = 0
-        # Frames that a compaction erased, and that nobody had deleted yet.
+        # Frames that a compaction erased, or damage, and that nobody had deleted yet.
         self.missing: set[int] = set()
         # The texts that snippets were made of, by sequence; what is found is often found again.
         self._texts: dict[tuple[int, str | None], str] = {}
@@ -207,7 +207,12 @@ class FoldedMemory:
         payload: Any = event.payload
         old = index.get(payload.frame_id)
         if old is None:
-            raise CorruptFileError(offset, f"frame {payload.frame_id} changes, but is not there")
+            if self._saved_at:
+                raise KeyError(payload.frame_id)
+            # Its put was lost to damage, and a recovery kept what came after it.
+            if not isinstance(payload, FrameDeleted):
+                self.missing.add(payload.frame_id)
+            return
         old_text = self._read_text(old.offset, old.sequence, old.media_type)
         if isinstance(payload, FrameDeleted):
             index.delete(payload.frame_id, old_text)

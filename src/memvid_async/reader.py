@@ -73,8 +73,7 @@ class Reader:
         self._salt = salt
         self.version = version
         self._contents: dict[int, Content] = {}
-        # The rows of the segment that a frame was read from last; replaced whole, as threads share
-        # it.
+        # Of the segment that a frame was read from last; replaced whole, as threads share it.
         self._last_rows: tuple[int, int, list[Any]] = (0, 0, [])
 
     # Contents.
@@ -295,14 +294,13 @@ class Reader:
 
         :raises InvalidValueError: when there is no such event.
         """
-        if not 0 < sequence <= view.state.last_sequence:
-            raise InvalidValueError(f"event {sequence} is not in this file")
-        segment, row = self._row(sequence, view.end)
-        if row[0] in (ERASED, FRAME_ERASED):
-            return None
-        if row[0] not in HOLDERS:
-            raise InvalidValueError(f"event {sequence} holds no frame of this file")
-        return self.frame_content(view, segment.offset, sequence)
+        if 0 < sequence <= view.state.last_sequence:
+            segment, row = self._row(sequence, view.end)
+            if row[0] in (ERASED, FRAME_ERASED):
+                return None
+            if row[0] in HOLDERS:
+                return self.frame_content(view, segment.offset, sequence)
+        raise InvalidValueError(f"event {sequence} holds no frame of this file")
 
     def session_number(self, view: View, action: Action) -> int:
         """The number of the session that an action is in.
