@@ -18,6 +18,7 @@ from . import (
     memory,
     opening,
     reading,
+    replaying,
     report,
     size,
 )
@@ -31,6 +32,7 @@ BENCHMARKS = {
     "opening": opening.run,
     "reading": reading.run,
     "frames": frames.run,
+    "replay": replaying.run,
 }
 REPORT = Path(__file__).with_name("report.md")
 

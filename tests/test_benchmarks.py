@@ -49,11 +49,11 @@ def test_samples_are_of_the_size_they_say():
 
 def test_a_trial_run_of_the_cheap_benchmarks(tmp_path, capsys):
     output = tmp_path / "report.md"
-    names = ["durable", "buffered", "locking", "size"]
+    names = ["durable", "buffered", "locking", "size", "replay"]
     arguments = ["--quick", "--directory", str(tmp_path), "--output", str(output), "--only", *names]
     assert suite.main(arguments) == 0
     text = output.read_text(encoding="utf-8")
-    for case in ("durable, 1 task", "buffered, 1 task", "locking, 1 task", "file size"):
+    for case in ("durable, 1 task", "buffered, 1 task", "locking, 1 task", "file size", "replay"):
         assert f"| {case} |" in text
     assert list(tmp_path.iterdir()) == [output]
     assert "durable" in capsys.readouterr().err

@@ -13,6 +13,7 @@ from memvid_async import (
     RecordingConfig,
     SessionEndedError,
     SessionNotFoundError,
+    Verdict,
     open_store,
 )
 from tests.conftest import COMMON
@@ -194,6 +195,58 @@ async def test_a_fork_records_as_its_parent_did(make_store):
     (other,) = (await store.get_session(outside.session_id)).checkpoints
     assert other.snapshot.frame_count == 1
     assert other.snapshot.memory_hash != snapshots[0].memory_hash
+
+
+async def test_forks_are_compared_and_replayed(make_store):
+    store = await make_store()
+    async with store.session() as parent:
+        await store.put("alpha")
+        await store.find("alpha")
+        marked = await parent.create_checkpoint()
+        await store.put("beta")
+    forked = await store.fork(parent.session_id, checkpoint_id=marked)
+    same = await store.compare(parent.session_id, forked)
+    assert (len(same.equal), same.first_divergence) == (3, 3)
+    assert [action.index for action in same.only_in_a] == [3]
+    async with store.resume_session(forked) as recorder:
+        own = await store.put("gamma")
+        await store.find("alpha gamma beta")
+        await store.update(own, "delta")
+        await recorder.create_checkpoint()
+    below = await store.fork(forked, action_index=4)
+    async with store.resume_session(below):
+        await store.find("gamma")
+        await store.delete(own)
+    for session_id, count in ((parent.session_id, 4), (forked, 7), (below, 7)):
+        itself = await store.compare(session_id, session_id)
+        assert itself.is_equal
+        assert len(itself.equal) == count
+        report = await store.replay(session_id).report()
+        assert (report.counts[Verdict.MATCHED], len(report.steps)) == (count, count)
+    comparison = await store.compare(forked, below)
+    assert [(a.index, b.index) for a, b in comparison.equal] == [(i, i) for i in range(5)]
+    assert comparison.first_divergence == 5
+    await store.delete_session(parent.session_id)
+    assert (await store.compare(forked, forked)).is_equal
+    for session_id, first in ((forked, 3), (below, 3)):
+        report = await store.replay(session_id).report()
+        assert [step.index for step in report.steps] == list(range(first, 7))
+        assert report.counts[Verdict.MATCHED] == 7 - first
+
+
+async def test_a_fork_of_what_a_deleted_session_did_is_replayed_from_its_own(make_store):
+    store = await make_store()
+    async with store.session() as root:
+        for text in ("alpha", "beta", "gamma"):
+            await store.put(text)
+    middle = await store.fork(root.session_id)
+    leaf = await store.fork(middle, action_index=0)
+    async with store.resume_session(leaf):
+        await store.find("alpha beta")
+    await store.delete_session(root.session_id)
+    report = await store.replay(leaf).report()
+    assert [(step.index, str(step.verdict)) for step in report.steps] == [(1, "matched")]
+    assert (await store.replay(middle).report()).steps == ()
 
 
 STEPS = st.lists(

@@ -1,6 +1,7 @@
 """Real runs of one task, compared: what they share is found, against the transcripts themselves."""
 
 import json
+import re
 from collections import defaultdict
 from itertools import pairwise
 
@@ -8,6 +9,7 @@ import pytest
 
 from memvid_async import Durability, StoreConfig
 from memvid_async.interop.openai_chat import AskStep, read_plans, record_run
+from tests.conftest import ROOT
 from tests.test_lcs import naive_length
 
 FILES = ("tau-bench/gpt-4o-airline.json.gz", "mini-swe-agent/trajectories.tar.gz")
@@ -91,3 +93,55 @@ async def test_a_real_run_is_served_from_its_recording(store, shared_data):
                         want = action.output and (await store.read_content(action.output)).decode()
                         assert result == want
                 assert recorded.unserved == ()
+
+
+def table_rows():
+    """The ten comparisons of docs/replay.md: the task, the two runs, the figures."""
+    page = (ROOT / "docs" / "replay.md").read_text(encoding="utf-8")
+    for line in re.findall(r"^\| \w+ \d+ \|.*$", page, re.MULTILINE):
+        task, runs, actions, *figures, _ = [cell.strip() for cell in line.strip("|").split("|")]
+        figures = [int(figure) for figure in figures]
+        yield (
+            task,
+            runs.removeprefix("trials ").split(", "),
+            [*map(int, actions.split(", "))],
+            figures,
+        )
+
+
+def is_run(plan, task, run):
+    """Whether a transcript is the one that the table names."""
+    kind, number = task.split()
+    if kind == "airline":
+        fields = plan.metadata["openai_chat"]["fields"]
+        return (str(fields.get("task_id")), str(fields.get("trial"))) == (number, run)
+    folder, _, name = plan.name.partition("/")
+    wanted = {"rerun": "chat_dev_rerun", "noparallel": "lite_dev_noparallel"}
+    wanted |= {"lite": "lite_dev", "bench": "bench_dev"}
+    return folder.endswith(f"-{number}") and name.startswith(f"deepseek_{wanted[run]}-")
+
+
+async def test_the_ten_comparisons_of_the_documentation(store, shared_data):
+    rows = list(table_rows())
+    assert len(rows) == 10
+    wanted = {(task, run) for task, runs, _, _ in rows for run in runs}
+    sessions = {}
+    for name in FILES:
+        async for plans in read_plans(shared_data / name):
+            for plan in plans:
+                of_airline = name == FILES[0]
+                for task, run in wanted:
+                    if task.startswith("airline") == of_airline and is_run(plan, task, run):
+                        assert (task, run) not in sessions
+                        sessions[task, run] = await record_run(store, plan)
+    for task, runs, actions, figures in rows:
+        comparison = await store.compare(*(sessions[task, run] for run in runs))
+        lengths = [len((await store.get_session(sessions[task, run])).actions) for run in runs]
+        assert lengths == actions, (task, runs)
+        assert figures == [
+            comparison.first_divergence,
+            len(comparison.equal),
+            len(comparison.changed),
+            len(comparison.only_in_a),
+            len(comparison.only_in_b),
+        ], (task, runs)

@@ -1,5 +1,7 @@
 """Replaying what a session did with the memory: puts and searches are done again."""
 
+import tracemalloc
+
 import attrs
 import pytest
 from hypothesis import given, settings
@@ -8,7 +10,10 @@ from hypothesis import strategies as st
 from memvid_async import (
     ActionRecorded,
     Content,
+    Durability,
+    InvalidValueError,
     RecordingConfig,
+    StoreConfig,
     Verdict,
     WhatIf,
     open_store,
@@ -99,6 +104,7 @@ def change(action, name, value):
         (4, "versions", (1, 2)),
         (4, "top_k", 1),
         (4, "as_of", 2),
+        (4, "mode", "semantic"),
         (4, "as_of", 2**40),
         (5, "affected_frames", (3,)),
         (5, "input", Content("another")),
@@ -159,6 +165,74 @@ async def test_searches_of_what_if(make_store):
     assert earlier[4].rerun.hits == ()
 
 
+async def test_what_if_with_another_embedder(make_store):
+    store = await make_store()
+    async with store.session() as recorder:
+        for text, vector in (("east", [1, 0]), ("north", [0, 1]), ("north-east", [1, 1])):
+            await store.put(text, embedding=vector)
+        await store.find("east", mode="semantic", embedding=[1, 0], top_k=2)
+        await store.find("east")
+    asked = []
+
+    def embed(query):
+        asked.append(query)
+        return [0, 1]
+
+    async def found(what_if):
+        steps = (await store.replay(recorder.session_id, what_if=what_if).report()).steps
+        return [[hit[0] for hit in step.rerun.hits] for step in steps if step.rerun]
+
+    assert await found(WhatIf(embedding=embed)) == [[2, 3], [1, 3]]
+    assert asked == ["east", "east"]
+    hybrid = await found(WhatIf(mode="hybrid", embedding=embed, top_k=3))
+    assert [set(hits) for hits in hybrid] == [{1, 2, 3}] * 2
+    with pytest.raises(InvalidValueError, match="needs an embedding"):
+        await found(WhatIf(mode="semantic"))
+    with pytest.raises(InvalidValueError, match="finite"):
+        await found(WhatIf(embedding=lambda _: [float("nan"), 0]))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"top_k": 0},
+        {"top_k": True},
+        {"mode": "fuzzy"},
+        {"as_of": -1},
+        {"as_of": "then"},
+        {"filters": {"colour": "red"}},
+        {"filters": ["t"]},
+        {"filters": {"tags": "t"}},
+        {"embedding": [1, 0]},
+    ],
+)
+async def test_what_cannot_be_searched_so_is_refused(make_store, wrong):
+    store = await make_store()
+    async with store.session() as recorder:
+        pass
+    with pytest.raises(InvalidValueError):
+        store.replay(recorder.session_id, what_if=WhatIf(**wrong))
+
+
+async def test_what_was_put_as_a_stream_is_checked_piece_by_piece(make_store):
+    store = await make_store()
+    size = 24 * 1024 * 1024
+
+    async def stream():
+        for _ in range(size // 2**20):
+            yield bytes(2**20)
+
+    async with store.session() as recorder:
+        await store.put(stream(), media_type="application/x-raw")
+    await store.sync()
+    tracemalloc.start()
+    report = await store.replay(recorder.session_id).report()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert report.counts[Verdict.MATCHED] == len(report.steps) == 1
+    assert peak < size / 2
+
+
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(["put", "many", "update", "delete", "find", "ask", "mark"]),
@@ -205,3 +279,17 @@ async def act(store, recorder, what, text, choice):
             await store.update(frames[choice % len(frames)], text)
         elif frames:
             await store.delete(frames[choice % len(frames)])
+
+
+async def test_what_was_put_while_the_index_is_saved_is_found(make_store):
+    """A BUFFERED store folds ahead of what it has written; the index must not pass that over."""
+    store = await make_store(config=StoreConfig(durability=Durability.BUFFERED))
+    async with store.session() as recorder:
+        for number in range(700):
+            await store.put(f"word{number} " + "filler " * 100)
+            assert len((await store.find(f"word{number}")).hits) == 1
+    assert (await store.replay(recorder.session_id).report()).match_rate == 1
+    await store.aclose()
+    store = await make_store("store.mva", read_only=True)
+    for number in range(0, 700, 7):
+        assert len((await store.find(f"word{number}")).hits) == 1

@@ -196,7 +196,7 @@ class FrameStore(FrameReader):
         await self._recall.wait_for_room(size)
         command = self._change(kind, frames=frames, started=started)
         ids: list[int] = (await self._intake.submit(command, size + 512 * len(items)))[0]
-        self._recall.note_put(size, self._current_view)
+        self._recall.note_put(size, self._written_view)
         return ids
 
     async def _embedded(self, frames: tuple[NewFrame, ...]) -> tuple[NewFrame, ...]:
@@ -480,5 +480,5 @@ class FrameStore(FrameReader):
         """Whether a session is in force that actions are recorded into."""
 
     @abstractmethod
-    def _current_view(self) -> View:
+    def _written_view(self) -> View:
         """What readers may see now."""

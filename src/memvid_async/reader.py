@@ -33,12 +33,10 @@ from .format.header import LOG_START
 from .format.rows import decode_row, decode_rows, split_rows, whole_row
 from .format.segment import (
     EVENT_KINDS,
-    HEAD_SIZE,
     Segment,
     SegmentKind,
-    parse,
-    payload_length,
     read_segment,
+    segments_at,
 )
 from .format.segment import scan as scan_segments
 from .format.stubs import MOST_EVENTS, decode_stubs, stub_events
@@ -50,8 +48,7 @@ from .model.projection import project_session
 from .model.state import State
 from .storage import Storage
 
-# Segments of a session that are no further apart are read in one call.
-_NEAR = 8 * 1024
+# About how much of the log is read at once where nobody says.
 _RUN = 256 * 1024
 _CACHED_CONTENTS = 4096
 _CACHED_SEGMENT_BYTES = 4 * 1024 * 1024
@@ -259,7 +256,7 @@ class Reader:
             above = max(above, mark[1])
         offsets = self._offsets(self._index.positions.get(MEMORY, (0, ())), MEMORY, view, above)
         size = 0
-        for segment in self._segments_at(offsets, view.end):
+        for segment in segments_at(self.storage.read, offsets, view.end, self._salt):
             if segment.sequence > until:
                 return
             for event in self.decode(segment, view.state, view.end):
@@ -364,27 +361,6 @@ class Reader:
             raise CorruptFileError(chunk, "positions are not where they should be")
         return previous, offsets
 
-    def _segments_at(self, offsets: list[int], end: int) -> Iterator[Segment]:
-        """The segments at ascending offsets, near ones read together."""
-        data, base = b"", 0
-        for i, offset in enumerate(offsets):
-            start = offset - base
-            whole = 0 <= start <= len(data) - HEAD_SIZE
-            if not whole or start + HEAD_SIZE + payload_length(data, start) > len(data):
-                last = i
-                while (
-                    last + 1 < len(offsets)
-                    and offsets[last + 1] - offsets[last] <= _NEAR
-                    and offsets[last + 1] - offset <= _RUN
-                ):
-                    last += 1
-                stop = min(offsets[last] + 2048, end)
-                data, base, start = self.storage.read(offset, stop - offset), offset, 0
-            segment = parse(data, start, base, self._salt)
-            if segment is None:
-                segment = read_segment(self.storage.read, offset, end, self._salt)
-            yield segment
-
     def session_events(
         self, view: View, number: int, after: int = 0, limit: int | None = None
     ) -> tuple[list[Event], int]:
@@ -405,7 +381,7 @@ class Reader:
             offsets = [offset for offset in offsets if offset >= mark[1]]
         events: list[Event] = []
         last, size = 0, 0
-        for segment in self._segments_at(offsets, view.end):
+        for segment in segments_at(self.storage.read, offsets, view.end, self._salt):
             if segment.kind != SegmentKind.EVENTS or segment.sequence <= last:
                 raise CorruptFileError(segment.offset, "a session's segments are out of order")
             last = segment.sequence

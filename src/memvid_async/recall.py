@@ -229,7 +229,7 @@ class Recall:
         try:
             used = self._live.is_open or self._put_bytes
             if used and writer is not None and writer.failure is None:
-                await self._save(lambda: writer.view)
+                await self._save(lambda: writer.written_view)
         finally:
             self._stop()
 

@@ -50,7 +50,7 @@ from .storage import FileStorage
 from .subscription import Subscription
 from .verify import Verifier, VerifyReport
 from .views import StoreView
-from .worker import Job, Worker, check_process
+from .worker import Job, Worker, check_process, fork_count
 from .writer import Writer
 
 T = TypeVar("T")
@@ -115,7 +115,7 @@ class Store(FrameStore, ContentReader, Replays, ActionRecorder[Action | None]):
             self._follower = Follower(journal, self._log, io, self._reads, config.poll_interval)
         else:
             self._writer = Writer(journal, self._log, io, self._reads, config)
-        self._pid = os.getpid()
+        self._forks = fork_count()
         self._closed = False
         super().__init__(Intake(self._writer, self._reads, config.limits))
         self._recall = Recall(self._intake, journal, config.limits)
@@ -140,7 +140,7 @@ class Store(FrameStore, ContentReader, Replays, ActionRecorder[Action | None]):
 
         :raises StoreFailedError: when events that were acked as buffered could not be written.
         """
-        if os.getpid() != self._pid:
+        if fork_count() != self._forks:
             # A forked child has neither the task nor the threads; the file is the parent's.
             self._closed = True
             return
@@ -342,8 +342,11 @@ class Store(FrameStore, ContentReader, Replays, ActionRecorder[Action | None]):
     async def _fresh_view(self) -> View:
         """What is readable now; buffered events are written first, so that own writes are seen."""
         self._check_open()
-        if self._writer is not None and self._writer.dirty:
-            await self.sync()
+        if self._writer is not None:
+            if self._writer.dirty:
+                await self.sync()
+            # Others may have staged something since.
+            return self._writer.written_view
         if self._follower is not None:
             await self._follower.catch_up()
         return self._view
@@ -353,7 +356,7 @@ class Store(FrameStore, ContentReader, Replays, ActionRecorder[Action | None]):
         return await self._reads.run(call, view.reader, view, *args)
 
     def _check_open(self) -> None:
-        check_process(self._pid)
+        check_process(self._forks)
         if self._writer is not None and not self._closed:
             self._writer.check()
         if self._follower is not None and self._follower.failure is not None:
@@ -369,8 +372,8 @@ class Store(FrameStore, ContentReader, Replays, ActionRecorder[Action | None]):
             return False
         return self._intake.entered is not None or self._view.state.ambient is not None
 
-    def _current_view(self) -> View:
-        return self._view
+    def _written_view(self) -> View:
+        return self._view if self._writer is None else self._writer.written_view
 
     async def _memory_view(self) -> tuple[View, Lineage]:
         view = await self._fresh_view()
@@ -486,7 +489,7 @@ class Store(FrameStore, ContentReader, Replays, ActionRecorder[Action | None]):
                 if view.reader is self._view.reader:
                     raise
                 # A compaction replaced the file meanwhile: the new one is checked, from its start.
-                view = self._view
+                view = self._written_view()
                 verifier = Verifier(view.reader.storage, view)
             if progress is not None:
                 progress(verifier.done_bytes, verifier.total_bytes)

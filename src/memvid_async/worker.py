@@ -15,12 +15,28 @@ from .errors import StoreClosedError
 T = TypeVar("T")
 
 
-def check_process(pid: int) -> None:
-    """Return in the process that opened the store.
+_forks = 0
+
+
+def _note_fork() -> None:
+    global _forks  # noqa: PLW0603 - it is the process's own
+    _forks += 1
+
+
+os.register_at_fork(after_in_child=_note_fork)
+
+
+def fork_count() -> int:
+    """How many forks made this process; asking for its id would be a system call per command."""
+    return _forks
+
+
+def check_process(forks: int) -> None:
+    """Return in the process that opened the store, when ``forks`` made it.
 
     :raises StoreClosedError: in any other.
     """
-    if os.getpid() != pid:
+    if _forks != forks:
         raise StoreClosedError("the store was opened before a fork; open the file again")
 
 
@@ -76,7 +92,7 @@ class Worker:
         self._jobs: SimpleQueue[Job[Any] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._stopped = False
-        self._pid = os.getpid()
+        self._forks = fork_count()
         self._loop = asyncio.get_running_loop()
 
     def start(self, call: Callable[..., T], *args: Any) -> Job[T]:
@@ -86,7 +102,7 @@ class Worker:
         """
         if self._stopped:
             raise StoreClosedError("the store is closed")
-        check_process(self._pid)
+        check_process(self._forks)
         if self._thread is None:
             # A daemon: a loop that was dropped without aclose() must not keep the process alive.
             self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)

@@ -4,7 +4,6 @@ store's thread, publishes what became durable, and acks."""
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -21,7 +20,7 @@ from .journal import Flushed, Journal
 from .log import Log
 from .model.commands import Command
 from .reader import View
-from .worker import Worker, check_process
+from .worker import Worker, check_process, fork_count
 
 # A longer batch would keep the loop from the interpreter for more than a few milliseconds.
 _BATCH_COMMANDS = 256
@@ -60,7 +59,7 @@ class Writer:
         self._most_batch = config.limits.batch_bytes
         self._most_queued = config.limits.queue_bytes
         self._view: View = journal.view
-        self._pid = os.getpid()
+        self._forks = fork_count()
         self.queued_bytes = 0
         self._queue: deque[Request] = deque()
         self._wake: asyncio.Future[None] | None = None
@@ -80,6 +79,11 @@ class Writer:
     def view(self) -> View:
         """What readers may see: what is durable; in a BUFFERED store also what is staged."""
         return self._journal.view if self._buffered else self._view
+
+    @property
+    def written_view(self) -> View:
+        """As :attr:`view` but for what is only staged: all that it shows stands in the file."""
+        return self._view
 
     @property
     def waiting(self) -> int:
@@ -112,7 +116,7 @@ class Writer:
     def _stage_now(self, command: Command, done: asyncio.Future[Any]) -> None:
         """Decide a buffered command in the task's place, while it has nothing else to do: waking it
         takes as long as deciding."""
-        check_process(self._pid)
+        check_process(self._forks)
         self._spared += 1
         self._staged += 1
         outcome = self._journal.stage(command)
@@ -132,7 +136,7 @@ class Writer:
     def _enqueue(self, request: Request) -> None:
         if self._failure is not None or self._closing:
             self.check()
-        check_process(self._pid)
+        check_process(self._forks)
         self._queue.append(request)
         self.queued_bytes += request.size
         self._notify()

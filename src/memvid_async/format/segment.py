@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum
 
 from attrs import frozen
@@ -20,6 +20,8 @@ HEAD_SIZE = _CRC.size + _REST.size
 _SEQUENCE_BITS = 56
 _SEQUENCE_MASK = (1 << _SEQUENCE_BITS) - 1
 _READ_AHEAD = 256 * 1024
+# Segments that are no further apart are read in one call.
+_NEAR = 8 * 1024
 
 Read = Callable[[int, int], bytes]
 
@@ -130,3 +132,26 @@ def scan(read: Read, start: int, end: int, previous: int | None, salt: int) -> I
             return
         yield segment
         previous, offset = segment.checksum, segment.end
+
+
+def segments_at(read: Read, offsets: Sequence[int], end: int, salt: int) -> Iterator[Segment]:
+    """The segments at ascending offsets, near ones read together.
+
+    :raises CorruptFileError: when there is no valid segment at one of them.
+    """
+    data, base = b"", 0
+    for i, offset in enumerate(offsets):
+        start = offset - base
+        whole = 0 <= start <= len(data) - HEAD_SIZE
+        if not whole or start + HEAD_SIZE + payload_length(data, start) > len(data):
+            last = i
+            while (
+                last + 1 < len(offsets)
+                and offsets[last + 1] - offsets[last] <= _NEAR
+                and offsets[last + 1] - offset <= _READ_AHEAD
+            ):
+                last += 1
+            stop = min(offsets[last] + 2048, end)
+            data, base, start = read(offset, stop - offset), offset, 0
+        segment = parse(data, start, base, salt)
+        yield segment if segment is not None else read_segment(read, offset, end, salt)

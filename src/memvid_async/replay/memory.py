@@ -106,14 +106,19 @@ class Scratch:
             why = f"{len(memory.missing)} frames of the memory it searched were erased"
             return Step(action.index, action, Verdict.UNVERIFIABLE, why)
         index = memory.catch_up(view, changed.as_of)
-        found = index.find(
-            query,
-            changed.embedding,
-            mode=changed.mode,  # type: ignore[arg-type]
-            top_k=changed.top_k,
-            filters=make_filters(changed.parameters),
-            embedding_model=changed.embedding_model,
-        )
+        try:
+            found = index.find(
+                query,
+                changed.embedding,
+                mode=changed.mode,  # type: ignore[arg-type]
+                top_k=changed.top_k,
+                filters=make_filters(changed.parameters),
+                embedding_model=changed.embedding_model,
+            )
+        except InvalidValueError as error:
+            if self._what_if is not None:
+                raise
+            return _diverged(action, "mode", retrieval.mode, str(error))
         again = [(one.frame_id, one.score) for one in found]
         before = list(zip(action.affected_frames, retrieval.scores, strict=False))
         if self._what_if is not None:

@@ -7,6 +7,7 @@ kind of action gets its verdict.
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from heapq import heappop, heappush
@@ -16,6 +17,7 @@ from uuid import UUID
 from attrs import Factory, define, frozen
 from attrs import evolve as evolve_step
 
+from ..content import Content
 from ..errors import CheckpointNotFoundError, ContentNotFoundError, SessionNotFoundError
 from ..events import (
     Action,
@@ -56,12 +58,14 @@ class Span:
     """What of a session is replayed: the actions from ``first`` on, up to and without ``until``.
 
     ``number``: the session's. ``members``: the sessions that its events stand in, it and those it
-    was forked from, each with the last sequence that counts. ``last``: the sequence of the log's
+    was forked from, each with the last sequence that counts. ``gone``: how many actions it shared
+    with parents that were deleted. ``last``: the sequence of the log's
     last event to look at.
     """
 
     number: int
     members: Mapping[int, int]
+    gone: int
     first: int
     until: int | None
     last: int
@@ -87,7 +91,7 @@ class _Fold:
     span: Span
     state: State = Factory(State)
     what_if: WhatIf | None = None
-    next_index: int = 0
+    next_index: int = Factory(lambda self: self.span.gone, takes_self=True)
     finished: bool = False
     scratch: Scratch = Factory(lambda self: Scratch(self.what_if, self.span.last), takes_self=True)
     held: deque[Step | _Search] = Factory(deque)
@@ -200,10 +204,26 @@ def _judge_contents(reader: Reader, view: View, action: Action) -> Step | None:
     for what, content in (("input", action.input), ("output", action.output)):
         if content is not None and content.data is None:
             try:
-                reader.data(view, content)
+                _check_content(reader, view, content)
             except ContentNotFoundError:
                 return Step(action.index, action, Verdict.UNVERIFIABLE, f"its {what} was erased")
     return None
+
+
+def _check_content(reader: Reader, view: View, content: Content) -> None:
+    """Read a content, piece by piece if it was put as a stream.
+
+    :raises ContentNotFoundError: when it is gone, or not what its digest says.
+    """
+    parts = () if content.stored is None else content.stored.parts
+    if not parts:
+        reader.data(view, content)
+        return
+    digest = hashlib.blake2b(digest_size=32)
+    for index in range(len(parts)):
+        digest.update(reader.part(view, content, index))
+    if digest.digest() != content.digest:
+        raise ContentNotFoundError("its parts are those of another content")
 
 
 def _judge_checkpoint(state: State, number: int, payload: CheckpointCreated) -> Step:
@@ -248,18 +268,21 @@ def find_span(
             raise CheckpointNotFoundError(
                 f"session {session_id} has no checkpoint {from_checkpoint}"
             )
-    return Span(number, _members(view.state, number), first, until, view.state.last_sequence)
+    members, gone = _members(view.state, number)
+    return Span(number, members, gone, first, until, view.state.last_sequence)
 
 
-def _members(state: State, number: int) -> dict[int, int]:
-    members, until = {}, state.last_sequence
-    while number and number in state.sessions:
+def _members(state: State, number: int) -> tuple[dict[int, int], int]:
+    members: dict[int, int] = {}
+    gone, until = 2**63, state.last_sequence
+    while number in state.sessions:
         members[number] = until
         fork = state.sessions[number].info.fork
         if fork is None or fork.parent >= number:
-            break
-        number, until = fork.parent, min(until, fork.sequence)
-    return members
+            return members, 0
+        gone, until = min(gone, fork.action_count), min(until, fork.sequence)
+        number = fork.parent
+    return members, gone
 
 
 class Replay:
