@@ -18,6 +18,8 @@ from attrs import frozen
 
 from memvid_async import Store, open_store
 from memvid_async.search.query import parse
+from memvid_async.search.ranking import WEIGHTS
+from memvid_async.search.schema import TOKENIZERS
 
 from . import samples
 from .harness import Detail, Figure, Result, Scale, alternate, paired_ratio, spread
@@ -154,9 +156,10 @@ def bulk(directory: Path, scale: Scale) -> Result:
 
 
 def bare_table(documents: list[str]) -> sqlite3.Connection:
-    """The same documents in an FTS5 table, and nothing else."""
+    """The same documents in an FTS5 table with the columns of the memory's, and nothing else."""
     table = sqlite3.connect(":memory:")
-    table.execute("CREATE VIRTUAL TABLE w USING fts5(body, content='', tokenize='porter')")
+    columns = f"body, title, tags, uri, content='', tokenize='{TOKENIZERS['english']}'"
+    table.execute(f"CREATE VIRTUAL TABLE w USING fts5({columns})")
     table.executemany("INSERT INTO w (rowid, body) VALUES (?, ?)", enumerate(documents, 1))
     return table
 
@@ -181,7 +184,8 @@ def finding(directory: Path, scale: Scale) -> Result:
     late: list[float] = []
 
     def bare(query: str) -> float:
-        statement = "SELECT rowid, bm25(w) FROM w WHERE w MATCH ? ORDER BY bm25(w) LIMIT 10"
+        score = f"bm25(w, {', '.join(map(str, WEIGHTS))})"
+        statement = f"SELECT rowid, {score} AS s FROM w WHERE w MATCH ? ORDER BY s LIMIT 10"
         match, taken = parse(query).match, []
         for _ in range(REPEATS):
             start = time.perf_counter()

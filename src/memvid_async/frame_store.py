@@ -193,6 +193,7 @@ class FrameStore(FrameReader):
             frames, size = await self._reads.run(prepare_frames_many, items, limits)
         if self._config.embedder is not None:
             frames = await self._embedded(frames)
+        await self._recall.wait_for_room(size)
         command = self._change(kind, frames=frames, started=started)
         ids: list[int] = (await self._intake.submit(command, size + 512 * len(items)))[0]
         self._recall.note_put(size, self._written_view)

@@ -28,6 +28,9 @@ _CACHED_CHARS = 512 * 1024
 # A save is due when so many bytes of text were folded since the last, or a part of all the text.
 _SAVE_BYTES = 256 * 1024
 _SAVE_PART = 16
+# Nor may more than this be put, or this part of all the text, while a save goes on.
+_BEHIND_BYTES = 1024 * 1024
+_BEHIND_PART = 16
 # Pages that later ones replaced are left behind; past so many times the index it is saved whole.
 _MOST_SAVED = 3
 
@@ -100,6 +103,11 @@ class FoldedMemory:
     def is_open(self) -> bool:
         """Whether it was asked for anything yet."""
         return self._index is not None
+
+    @property
+    def most_behind(self) -> int:
+        """How many bytes may be put while a save goes on."""
+        return max(_BEHIND_BYTES, self._text_bytes // _BEHIND_PART)
 
     def interrupt(self) -> None:
         """Stop a find that is under way; from any thread."""

@@ -132,11 +132,11 @@ class Reader:
         :raises ContentNotFoundError: when it is not in this file.
         """
         assert content.stored is not None
-        sequence = content.stored.parts[index]
-        if sequence <= view.state.last_sequence:
-            segment, row = self._row(sequence, view.end)
+        at = content.stored.parts[index]
+        if at <= view.state.last_sequence:
+            segment, row = self._row(at, view.end)
             if row[0] == STORED:
-                held, data = _held(segment, row, sequence)
+                held, data = _held(segment, row, at)
                 if Content(data) != held:
                     raise CorruptFileError(segment.offset, "content does not match its digest")
                 return data.encode() if isinstance(data, str) else data
@@ -187,8 +187,7 @@ class Reader:
     def time_of(self, view: View, sequence: int) -> int:
         """When the event with this sequence happened, in nanoseconds since the Unix epoch."""
         segment = self._segment_with(sequence, view.end)
-        events = self.decode(segment, view.state, view.end)
-        return events[sequence - segment.sequence].time_ns
+        return self.decode(segment, view.state, view.end)[sequence - segment.sequence].time_ns
 
     def decode(self, segment: Segment, state: State, end: int) -> list[Event]:
         """The events of a segment, the sessions named as the state knows them.

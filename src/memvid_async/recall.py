@@ -194,6 +194,14 @@ class Recall:
             self._saving = asyncio.create_task(self._save(view), name="memvid_async index")
             self._saving.add_done_callback(lambda task: self._saved(task, view))
 
+    async def wait_for_room(self, size: int) -> None:
+        """Return once no more than so much was put that no save knows of: what a kill would leave
+        to be folded again stays a small part of the memory."""
+        while self._saving is not None and self._put_bytes + size > self._live.most_behind:
+            await asyncio.wait([self._saving])
+            # Its callback has the next one started.
+            await asyncio.sleep(0)
+
     def _saved(self, task: asyncio.Task[None], view: Callable[[], View]) -> None:
         self._saving = None
         if not task.cancelled() and task.exception() is None:

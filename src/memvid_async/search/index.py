@@ -289,14 +289,14 @@ class MemoryIndex:
         """A snippet of each of these frames, with the words of the query in brackets; of one
         without such words, its beginning."""
         parsed = self._parse(query) if query is not None else None
-        made = {}
+        texts = {}
         for frame_id in frame_ids:
             place = self._database.execute(
                 "SELECT offset, sequence, media_type FROM frames WHERE id = ?", (frame_id,)
             ).fetchone()
             if place is not None:
-                made[frame_id] = self._snippets.of(parsed, self._read_text(*place))
-        return made
+                texts[frame_id] = self._read_text(*place)
+        return self._snippets.of_all(parsed, texts)
 
     def check_embedding(self, data: bytes, model: str | None) -> None:
         """Refuse an embedding that cannot be kept beside those that are there.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
-from hashlib import blake2b
 
 from attrs import frozen
 
@@ -26,7 +25,7 @@ class SavedPages:
     """Remembers what was saved, by hash."""
 
     def __init__(self) -> None:
-        self._hashes: list[bytes] = []
+        self._hashes: list[int] = []
 
     def forget(self) -> None:
         """The next dump holds every page."""
@@ -35,10 +34,9 @@ class SavedPages:
     def changed(self, image: bytes) -> Dump:
         """What to save of this image; from here on it counts as saved."""
         view = memoryview(image)
-        hashes = [
-            blake2b(view[at : at + PAGE_SIZE], digest_size=16).digest()
-            for at in range(0, len(image), PAGE_SIZE)
-        ]
+        # Of this process alone, and keyed: nobody can make two pages look the same. hashlib would
+        # let the interpreter go, and wait to get it back, for each of thousands of pages.
+        hashes = [hash(view[at : at + PAGE_SIZE]) for at in range(0, len(image), PAGE_SIZE)]
         known = self._hashes
         pages = [
             (number, image[number * PAGE_SIZE : (number + 1) * PAGE_SIZE])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 
 from .query import SEPARATOR, Query, spaced
 from .schema import TOKENIZERS
@@ -40,6 +41,32 @@ class Snippets:
         begin = text[: SNIPPET_CHARS + 1]
         return begin if len(begin) <= SNIPPET_CHARS else begin[:SNIPPET_CHARS].rstrip() + "…"
 
+    def of_all(self, query: Query | None, texts: Mapping[int, str]) -> dict[int, str]:
+        """:meth:`of` each text, by number."""
+        short = {key: text for key, text in texts.items() if len(text) <= _PIECE}
+        found = {} if query is None or query.marks is None else self._marked(query.marks, short)
+        return {
+            key: found[key] if key in found else self.of(None if key in short else query, text)
+            for key, text in texts.items()
+        }
+
+    def _marked(self, match: str, texts: Mapping[int, str]) -> dict[int, str]:
+        """The snippets of those that match; together, which takes a fifth of the time."""
+        run = self._scratch.execute
+        run("BEGIN")
+        try:
+            self._scratch.executemany(
+                "INSERT INTO piece (rowid, body) VALUES (?, ?)",
+                ((key, spaced(text)) for key, text in texts.items()),
+            )
+            rows = run(
+                "SELECT rowid, snippet(piece, 3, ?, ?, '…', ?) FROM piece WHERE piece MATCH ?",
+                (*self._marks, SNIPPET_WORDS, match),
+            ).fetchall()
+        finally:
+            run("ROLLBACK")
+        return {key: _shown(marked) for key, marked in rows}
+
     def _piece(self, match: str, text: str) -> str | None:
         run = self._scratch.execute
         run("INSERT INTO piece (rowid, body) VALUES (1, ?)", (spaced(text),))
@@ -52,4 +79,8 @@ class Snippets:
             run("DELETE FROM piece")
         if row is None:
             return None
-        return str(row[0]).replace(SEPARATOR, "")[: 4 * SNIPPET_CHARS]
+        return _shown(row[0])
+
+
+def _shown(marked: str) -> str:
+    return str(marked).replace(SEPARATOR, "")[: 4 * SNIPPET_CHARS]
