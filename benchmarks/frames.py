@@ -156,9 +156,9 @@ def bulk(directory: Path, scale: Scale) -> Result:
 
 
 def bare_table(documents: list[str]) -> sqlite3.Connection:
-    """The same documents in an FTS5 table with the columns of the memory's, and nothing else."""
+    """The same documents in an FTS5 table with the columns of the memory's, and their texts."""
     table = sqlite3.connect(":memory:")
-    columns = f"body, title, tags, uri, content='', tokenize='{TOKENIZERS['english']}'"
+    columns = f"body, title, tags, uri, tokenize='{TOKENIZERS['english']}'"
     table.execute(f"CREATE VIRTUAL TABLE w USING fts5({columns})")
     table.executemany("INSERT INTO w (rowid, body) VALUES (?, ?)", enumerate(documents, 1))
     return table
@@ -185,7 +185,9 @@ def finding(directory: Path, scale: Scale) -> Result:
 
     def bare(query: str) -> float:
         score = f"bm25(w, {', '.join(map(str, WEIGHTS))})"
-        statement = f"SELECT rowid, {score} AS s FROM w WHERE w MATCH ? ORDER BY s LIMIT 10"
+        marked = "snippet(w, 0, '[', ']', '…', 32)"
+        columns = f"rowid, {score} AS score, {marked}, title, uri"
+        statement = f"SELECT {columns} FROM w WHERE w MATCH ? ORDER BY score LIMIT 10"
         match, taken = parse(query).match, []
         for _ in range(REPEATS):
             start = time.perf_counter()
@@ -245,8 +247,9 @@ def finding(directory: Path, scale: Scale) -> Result:
     ]
     columns = ("what", "ms, median", "least", "most")
     note = (
-        f"A sample is the median of {REPEATS} calls, through the store: with its thread, snippets"
-        " of ten hits and their texts read from the file. What was put is found by the next find."
+        f"A sample is the median of {REPEATS} calls, through the store. The bare query gives ids,"
+        " scores, snippets, titles and URIs of ten rows, from a table that holds the texts and has"
+        " the columns and weights of the memory's. What was put is found by the next find."
     )
     return Result(
         figures=figures, details=[Detail(title="Finding", columns=columns, rows=rows, note=note)]
@@ -254,8 +257,10 @@ def finding(directory: Path, scale: Scale) -> Result:
 
 
 async def _find(store: Store, query: str, late: list[float]) -> float:
+    seconds = await timed(lambda: store.find(query))
     async with lateness() as seen:
-        seconds = await timed(lambda: store.find(query))
+        for _ in range(5):
+            await store.find(query)
     late.append(seen.most)
     return seconds
 

@@ -36,15 +36,10 @@ def _best_of_words(
     top_k: int,
     chosen: Conditions,
 ) -> list[tuple[int, int]]:
-    scored = _scored(database, match, chosen, "")
-    begin = scored.fetchmany(FEW_ROWS)
-    if len(begin) < FEW_ROWS:
-        return sorted(begin)[:top_k]
     counted = sorted((_count_of(database, word), at, word) for at, word in enumerate(query.words))
     counts, _, words = zip(*counted, strict=True)
     if sum(counts) < 8 * FEW_ROWS:
-        return sorted([*begin, *scored])[:top_k]
-    scored.close()
+        return _best(database, match, top_k, chosen)
     for few, bound in tries(counts, total, top_k):
         found = sorted(
             row
