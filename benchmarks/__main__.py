@@ -17,6 +17,7 @@ from . import (
     machine,
     memory,
     opening,
+    original,
     reading,
     replaying,
     report,
@@ -33,6 +34,7 @@ BENCHMARKS = {
     "reading": reading.run,
     "frames": frames.run,
     "replay": replaying.run,
+    "original": original.run,
 }
 REPORT = Path(__file__).with_name("report.md")
 

@@ -21,7 +21,7 @@ from .harness import Detail, Figure, Result, Scale, alternate, paired_ratio, spr
 from .samples import asks
 
 ACTIONS = 100_000
-MEMORY_ACTIONS = 10_000
+MEMORY_ACTIONS = 4_000
 CONFIG = StoreConfig(
     durability=Durability.BUFFERED, recording=RecordingConfig(auto_checkpoint_interval=1_000)
 )
