@@ -3,6 +3,7 @@
 import contextlib
 import statistics
 
+import anyio
 import pytest
 
 from memvid_async import ActionKind, RecordingConfig, StoreConfig, open_store
@@ -229,3 +230,27 @@ async def test_two_processes_in_one_session_share_its_indices_and_whoever_leaves
         for action in mine:
             assert by_index[action.index] == action
         await check_gapless(store)
+
+
+async def test_a_writer_hears_of_what_others_append_without_writing_itself(path):
+    """Subscribers live, and the memory by the time the subscriber was told."""
+    async with (
+        open_store(path) as listening,
+        open_store(path) as other,
+        listening.subscribe() as events,
+    ):
+        await events.wait_caught_up()
+        frame_id = await other.put("a quick brown fox")
+        with anyio.fail_after(30):
+            async for event in events:
+                if event.sequence == other.last_sequence:
+                    break
+        assert [hit.frame_id for hit in (await listening.find("fox")).hits] == [frame_id]
+        await other.update(frame_id, "a slow turtle")
+        with anyio.fail_after(30):
+            async for event in events:
+                if event.sequence == other.last_sequence:
+                    break
+        assert (await listening.find("fox")).hits == ()
+        assert len((await listening.find("turtle")).hits) == 1
+        assert await listening.put("more") == frame_id + 1

@@ -155,7 +155,8 @@ class StoreConfig:
 
     ``flush_interval`` (seconds): the longest a BUFFERED event waits for the disk.
     ``lock_timeout`` (seconds): how long to wait for another process's lock.
-    ``poll_interval`` (seconds): how often a read-only store looks for what others appended.
+    ``poll_interval`` (seconds): how often a store looks for what other processes appended: one
+    that is read-only, and one that has a subscriber or was searched.
     ``language``: how the text of a memory is analysed, "english" (stemmed) or "none"; a file keeps
     the one its first frame was put with. ``embedder``: gives the embeddings of a list of texts, as
     lists of floats, directly or awaited; ``embedding_model`` names it.

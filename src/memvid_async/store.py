@@ -376,6 +376,8 @@ class Store(FrameStore, ContentReader, Replays, ActionRecorder[Action | None]):
         return self._view if self._writer is None else self._writer.written_view
 
     async def _memory_view(self) -> tuple[View, Lineage]:
+        if self._writer is not None:
+            self._writer.watch()
         view = await self._fresh_view()
         number = self._intake.entered or view.state.ambient or 0
         return view, lineage_of(view.state, number)
@@ -440,6 +442,8 @@ class Store(FrameStore, ContentReader, Replays, ActionRecorder[Action | None]):
             if session is None:
                 raise SessionNotFoundError(session_id)
             number = session.info.number
+        if self._writer is not None:
+            self._writer.watch()
         return Subscription(
             self._log,
             self._read_events,

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from .config import Durability, StoreConfig
@@ -56,6 +57,8 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._buffered = config.durability is Durability.BUFFERED
         self._flush_interval = config.flush_interval
+        self._poll_interval = config.poll_interval
+        self._watches = False
         self._most_batch = config.limits.batch_bytes
         self._most_queued = config.limits.queue_bytes
         self._view: View = journal.view
@@ -84,6 +87,12 @@ class Writer:
     def written_view(self) -> View:
         """As :attr:`view` but for what is only staged: all that it shows stands in the file."""
         return self._view
+
+    def watch(self) -> None:
+        """From now on, look every so often for what other processes append."""
+        if not self._watches:
+            self._watches = True
+            self._notify()
 
     @property
     def waiting(self) -> int:
@@ -212,15 +221,31 @@ class Writer:
                 await self._take_batch()
             elif self._closing:
                 return
-            else:
-                self._spared = 0
-                self._wake = self._loop.create_future()
-                try:
-                    await self._wake
-                except asyncio.CancelledError:
-                    self._cancelled = True
+            elif not await self._wait_for_work():
+                await self._look_for_news()
         if self._staged:
             await self._flush()
+
+    async def _wait_for_work(self) -> bool:
+        """Wait for a command; False when it is time to look what others appended."""
+        self._spared = 0
+        self._wake = self._loop.create_future()
+        timer = None
+        if self._watches and not self._staged:
+            timer = self._loop.call_later(self._poll_interval, self._notify)
+        try:
+            await self._wake
+        except asyncio.CancelledError:
+            self._cancelled = True
+        if timer is not None:
+            timer.cancel()
+        return bool(timer is None or self._queue or self._closing or self._cancelled)
+
+    async def _look_for_news(self) -> None:
+        """Take in what other processes appended, as a follower does."""
+        if await self._in_thread(lambda: self._journal.has_news):
+            with suppress(StoreLockedError, StoreReadOnlyError):
+                self._publish(await self._in_thread(self._journal.follow))
 
     def _stop(self, error: MemvidAsyncError) -> None:
         """Refuse everything from now on; fail whoever waits."""
