@@ -17,7 +17,7 @@ from tests.test_loop_latency import (
     processor_ms,
 )
 
-pytestmark = pytest.mark.timeout(110)
+pytestmark = [pytest.mark.timeout(110), pytest.mark.usefixtures("own_garbage")]
 
 DOCUMENTS = documents(10_000)
 NUMBERS = itertools.count()

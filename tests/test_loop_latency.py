@@ -10,6 +10,8 @@ import pytest
 
 from memvid_async import Durability, Limits, StoreConfig, open_store
 
+pytestmark = pytest.mark.usefixtures("own_garbage")
+
 MIB = 1024 * 1024
 # What one callback may take of the processor. Processor time is the same on a busy machine.
 CALLBACK_MS = 8
