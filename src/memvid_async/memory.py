@@ -17,8 +17,8 @@ from .events import Event
 from .format.tables import PAGE_NUMBER
 from .frames import Frame, FrameDeleted, FrameErased, FramePut, FrameUpdated
 from .model.state import State
-from .reader import Reader, View
-from .search import DamagedIndexError, Dump, FrameRow, MemoryIndex
+from .reader import Reader, TextPut, View
+from .search import Batch, DamagedIndexError, Dump, FrameRow, MemoryIndex
 from .search.schema import TOKENIZERS
 
 # Events are read from the file in pieces of about so many bytes.
@@ -183,25 +183,41 @@ class FoldedMemory:
         behind = self._behind
         while self._through < last:
             reached = self._through
-            found = view.reader.memory_events(view, reached, _READ_BYTES, last, behind)
-            for event, offset in found:
-                self._take_in(view, index, event, offset)
-                reached, behind = event.sequence, offset + 1
+            waiting = _Waiting(index)
+            found = view.reader.memory_changes(view, reached, _READ_BYTES, last, behind)
+            for change, offset in found:
+                if isinstance(change, TextPut):
+                    self._put_text(waiting, change, offset)
+                else:
+                    self._take_in(view, waiting, change, offset)
+                reached, behind = change.sequence, offset + 1
                 self._behind = behind if whole else offset
+            waiting.put()
             self._through = reached if reached > self._through else last
             index.through = self._through
 
-    def _take_in(self, view: View, index: MemoryIndex, event: Event, offset: int) -> None:
+    def _put_text(self, waiting: _Waiting, put: TextPut, offset: int) -> None:
+        """The quick way for what most events are."""
+        sequence, time_ns, frame_id, branch, text = put
+        if sequence <= self._until.get(branch, 0):
+            waiting.batch.add_text(frame_id, sequence, offset, time_ns, text)
+            self._note_text(waiting, text)
+
+    def _note_text(self, waiting: _Waiting, text: str) -> None:
+        self._unsaved += len(text)
+        self._text_bytes += len(text)
+        if waiting.batch.is_full:
+            waiting.put()
+
+    def _take_in(self, view: View, waiting: _Waiting, event: Event, offset: int) -> None:
         payload: Any = event.payload
         branch = getattr(payload, "branch", None)
         if branch is None or event.sequence > self._until.get(branch, 0):
             return
         if isinstance(payload, FramePut):
-            row = _new_row(payload, event, offset)
             text = self._text(view, payload.content, payload.media_type)
-            index.put(row, text)
-            self._unsaved += len(text)
-            self._text_bytes += len(text)
+            waiting.batch.add(_new_row(payload, event, offset), text)
+            self._note_text(waiting, text)
         elif isinstance(payload, FrameErased):
             if payload.is_new:
                 self.missing.add(payload.frame_id)
@@ -209,7 +225,8 @@ class FoldedMemory:
             if isinstance(payload, FrameDeleted):
                 self.missing.discard(payload.frame_id)
         else:
-            self._change(view, index, event, offset)
+            waiting.put()
+            self._change(view, waiting.index, event, offset)
 
     def _change(self, view: View, index: MemoryIndex, event: Event, offset: int) -> None:
         payload: Any = event.payload
@@ -314,6 +331,20 @@ class FoldedMemory:
         self._saved_at = offset
         if not offset:
             self._saved_pages = 0
+
+
+class _Waiting:
+    """Frames that are put into an index together, before anything else is done to it."""
+
+    def __init__(self, index: MemoryIndex) -> None:
+        self.index = index
+        self.batch = Batch()
+
+    def put(self) -> None:
+        """Put what waits."""
+        batch, self.batch = self.batch, Batch()
+        if batch.count:
+            self.index.put_many(batch)
 
 
 def _saved_pages(reader: Reader, until: int) -> tuple[int, int, list[tuple[int, bytes]]]:

@@ -126,9 +126,8 @@ def read_frame_row(row: list[Any], content: ReadContent) -> FrameEvent:
     if kind == FRAME_ERASED:
         return FrameErased(row[1], row[2] is True, read_bytes(row[4], 32), _count(row[3]))
     _, frame_id, branch, mask, *fields = row
-    if kind == PUT and len(fields) == 1 and type(fields[0]) is str:
-        # Text and nothing else, as most are.
-        return FramePut(frame_id, Content(fields[0]), branch=_count(branch))
+    if is_text_put(row):
+        return FramePut(frame_id, Content(fields[0]), branch=branch)
     fields += [None] * (len(FRAME_FIELDS) - len(fields))
     names = FRAME_FIELDS if kind == PUT else _named(_count(mask))
     values = {
@@ -139,6 +138,18 @@ def read_frame_row(row: list[Any], content: ReadContent) -> FrameEvent:
     if kind == PUT:
         return FramePut(frame_id, branch=_count(branch), **values)
     return FrameUpdated(frame_id, MappingProxyType(values), _count(branch))
+
+
+def is_text_put(row: Sequence[Any]) -> bool:
+    """Whether it is the row of a put of text and nothing else, as most are."""
+    return (
+        row[0] == PUT
+        and len(row) == CONTENT_PLACE + 1
+        and type(row[CONTENT_PLACE]) is str
+        and is_count(row[1])
+        and row[1] > 0
+        and is_count(row[2])
+    )
 
 
 def _named(mask: int) -> list[str]:

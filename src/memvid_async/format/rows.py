@@ -39,7 +39,7 @@ def decode_rows(payload: bytes) -> tuple[int, int, list[list[Any]]]:
 
     :raises ValueError: when the payload is not one.
     """
-    time_ns, session, rows = _read_payload(payload)
+    time_ns, session, rows = split_payload(payload)
     if rows and type(rows[0]) is bytes:
         rows = _unpacked(rows, len(payload))
     if not rows or not all(isinstance(row, list) and row and is_count(row[0]) for row in rows):
@@ -61,7 +61,7 @@ def split_rows(payload: bytes) -> list[Any]:
 
     :raises ValueError: when the payload is not one.
     """
-    return _read_payload(payload)[2]
+    return split_payload(payload)[2]
 
 
 def whole_row(row: Any) -> list[Any]:
@@ -76,7 +76,11 @@ def whole_row(row: Any) -> list[Any]:
     return row
 
 
-def _read_payload(payload: bytes) -> tuple[int, int, list[Any]]:
+def split_payload(payload: bytes) -> tuple[int, int, list[Any]]:
+    """As :func:`decode_rows`, but the rows are as they travel, for :func:`whole_row`.
+
+    :raises ValueError: when the payload is not one.
+    """
     value = decode_value(payload, most=MAX_EVENT_ITEMS)
     if not (isinstance(value, list) and len(value) >= 2):
         raise ValueError("not an events segment")

@@ -1,10 +1,12 @@
 """The memory's projection: frames by words, by vectors, and by both."""
 
 from .index import DamagedIndexError, InterruptedFindError, MemoryIndex
+from .inserts import Batch
 from .pages import Dump
 from .rows import Filters, Found, FrameRow, Mode
 
 __all__ = [
+    "Batch",
     "DamagedIndexError",
     "Dump",
     "Filters",

@@ -13,7 +13,7 @@ from ..values import check_text, decode_value, encode_value
 from .rows import Filters
 
 HAS_METADATA = "has_metadata"
-_NO_METADATA = b"\xa0"
+NO_METADATA = b"\xa0"
 
 
 # Conditions to be joined by AND, and their parameters in order.
@@ -60,7 +60,7 @@ def conditions(filters: Filters | None) -> Conditions:
 
 def encode_metadata(metadata: Mapping[str, Any]) -> bytes:
     """Metadata as kept: deterministic CBOR, so equal values are equal bytes."""
-    return cbor2.dumps(dict(metadata), canonical=True) if metadata else _NO_METADATA
+    return cbor2.dumps(dict(metadata), canonical=True) if metadata else NO_METADATA
 
 
 def has_metadata(metadata: bytes, encoded: bytes) -> bool:

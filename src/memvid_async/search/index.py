@@ -23,17 +23,18 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from ..errors import InvalidValueError
 from ..values import decode_value
 from .approximate import ApproximateVectors, is_installed
-from .filters import HAS_METADATA, Conditions, conditions, encode_metadata, has_metadata
+from .filters import HAS_METADATA, Conditions, conditions, has_metadata
 from .fusion import fuse, in_order
+from .inserts import Batch, searchable
 from .pages import Dump, SavedPages, assemble, open_image
-from .query import Query, parse, spaced
+from .query import Query, parse
 from .rows import Filters, Found, FrameRow, Mode
 from .schema import check, connect, create
 from .snippets import Snippets
@@ -111,8 +112,18 @@ class MemoryIndex:
 
         :raises InvalidValueError: when its embedding does not fit those that are there.
         """
-        self._check_row(row)
-        self._change(None, "", row, text)
+        batch = Batch()
+        batch.add(row, text)
+        self.put_many(batch)
+
+    def put_many(self, batch: Batch) -> None:
+        """Add frames; their ids are above every one there ever was.
+
+        :raises InvalidValueError: when an embedding does not fit those that are there, or another
+            one's; none was added.
+        """
+        self._check_fit(batch)
+        self._change(None, "", batch)
 
     def update(self, row: FrameRow, text: str, old_text: str) -> None:
         """Replace a frame by its newer version.
@@ -123,8 +134,10 @@ class MemoryIndex:
         old = self.get(row.frame_id)
         if old is None:
             raise KeyError(row.frame_id)
-        self._check_row(row)
-        self._change(old, old_text, row, text)
+        batch = Batch()
+        batch.add(row, text)
+        self._check_fit(batch)
+        self._change(old, old_text, batch)
 
     def delete(self, frame_id: int, old_text: str) -> None:
         """Take a frame out.
@@ -134,21 +147,21 @@ class MemoryIndex:
         old = self.get(frame_id)
         if old is None:
             raise KeyError(frame_id)
-        self._change(old, old_text, None, "")
+        self._change(old, old_text, None)
 
-    def _check_row(self, row: FrameRow) -> None:
-        if row.embedding is not None:
-            self._check_space(row.embedding_model, len(row.embedding) // 4)
+    def _check_fit(self, batch: Batch) -> None:
+        space = self._space
+        for _, vector, model in batch.vectors:
+            _check_space(space, model, len(vector) // 4)
+            space = (model, len(vector) // 4)
 
-    def _change(
-        self, old: FrameRow | None, old_text: str, new: FrameRow | None, new_text: str
-    ) -> None:
+    def _change(self, old: FrameRow | None, old_text: str, new: Batch | None) -> None:
         self._begin()
         try:
             if old is not None:
                 self._remove(old, old_text)
             if new is not None:
-                self._insert(new, new_text)
+                self._insert(new)
         except sqlite3.DatabaseError as error:
             raise DamagedIndexError(str(error)) from error
 
@@ -158,38 +171,14 @@ class MemoryIndex:
         if not self._database.in_transaction:
             self._database.execute("BEGIN")
 
-    def _insert(self, row: FrameRow, text: str) -> None:
-        run = self._database.execute
-        tags = json.dumps(row.tags, ensure_ascii=False) if row.tags else None
-        run(
-            "INSERT INTO frames VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                row.frame_id,
-                row.sequence,
-                row.offset,
-                row.time_ns,
-                row.updated_ns,
-                row.title,
-                row.uri,
-                row.media_type,
-                tags,
-                encode_metadata(row.metadata),
-                row.size,
-                row.embedding_model,
-            ),
-        )
-        run(
-            "INSERT INTO words (rowid, body, title, tags, uri) VALUES (?, ?, ?, ?, ?)",
-            (row.frame_id, *_searchable(row, text)),
-        )
-        self.count += 1
-        for tag in dict.fromkeys(row.tags):
-            run("INSERT INTO tags VALUES (?, ?)", (tag, row.frame_id))
-        if row.embedding is not None:
-            run("INSERT INTO vectors VALUES (?, ?)", (row.frame_id, row.embedding))
-            self._space = (row.embedding_model, len(row.embedding) // 4)
+    def _insert(self, new: Batch) -> None:
+        new.insert(self._database)
+        self.count += new.count
+        if new.vectors:
+            _, vector, model = new.vectors[-1]
+            self._space = (model, len(vector) // 4)
             if self._vectors is not None:
-                self._vectors.put([(row.frame_id, row.embedding)])
+                self._vectors.put([(frame_id, vector) for frame_id, vector, _ in new.vectors])
 
     def _remove(self, old: FrameRow, old_text: str) -> None:
         run = self._database.execute
@@ -197,7 +186,7 @@ class MemoryIndex:
         run(
             "INSERT INTO words (words, rowid, body, title, tags, uri) "
             "VALUES ('delete', ?, ?, ?, ?, ?)",
-            (old.frame_id, *_searchable(old, old_text)),
+            (old.frame_id, *searchable(old, old_text)),
         )
         for tag in old.tags:
             run("DELETE FROM tags WHERE tag = ? AND id = ?", (tag, old.frame_id))
@@ -270,7 +259,7 @@ class MemoryIndex:
                 raise InvalidValueError(f"a {mode} find needs an embedding")
             # A question need not name the model again.
             model = self._space[0] if self._space and embedding_model is None else embedding_model
-            self._check_space(model, check_vector(vector))
+            _check_space(self._space, model, check_vector(vector))
         chosen = conditions(filters)
         with self._interruptible():
             if mode == "lexical":
@@ -303,14 +292,7 @@ class MemoryIndex:
 
         :raises InvalidValueError: when it is no vector, or of another dimension or model.
         """
-        self._check_space(model, check_vector(data))
-
-    def _check_space(self, model: str | None, dimension: int) -> None:
-        if self._space is not None and self._space != (model, dimension):
-            raise InvalidValueError(
-                f"the memory holds embeddings of model {self._space[0]!r} with {self._space[1]} "
-                f"dimensions; this one is of {model!r} with {dimension}"
-            )
+        _check_space(self._space, model, check_vector(data))
 
     def _stored_space(self) -> tuple[str | None, int] | None:
         row: tuple[str | None, int] | None = self._database.execute(
@@ -434,13 +416,12 @@ class MemoryIndex:
         self._saved.changed(image)
 
 
-def _searchable(row: FrameRow, text: str) -> tuple[str | None, ...]:
-    return (
-        spaced(text),
-        spaced(row.title) if row.title else None,
-        spaced(" ".join(row.tags)) if row.tags else None,
-        spaced(row.uri) if row.uri else None,
-    )
+def _check_space(space: tuple[str | None, int] | None, model: str | None, dimension: int) -> None:
+    if space is not None and space != (model, dimension):
+        raise InvalidValueError(
+            f"the memory holds embeddings of model {space[0]!r} with {space[1]} "
+            f"dimensions; this one is of {model!r} with {dimension}"
+        )
 
 
 def _frame_row(found: tuple[Any, ...]) -> FrameRow:
