@@ -199,7 +199,8 @@ class FrameStore(FrameReader):
         self._recall.note_put(size, self._written_view)
         return ids
 
-    async def _embedded(self, frames: tuple[NewFrame, ...]) -> tuple[NewFrame, ...]:
+    async def _embedded(self, given: tuple[NewFrame | str, ...]) -> tuple[NewFrame, ...]:
+        frames = tuple(NewFrame(one) if isinstance(one, str) else one for one in given)
         texts = {}
         for i, frame in enumerate(frames):
             data = getattr(frame.content, "data", frame.content)
@@ -313,7 +314,7 @@ class FrameStore(FrameReader):
         kind: ActionKind,
         *,
         started: float,
-        frames: tuple[NewFrame, ...] = (),
+        frames: tuple[NewFrame | str, ...] = (),
         frame_id: int = 0,
         changes: Mapping[str, Any] | None = None,
     ) -> ChangeMemory:

@@ -87,12 +87,16 @@ def prepare_fields(given: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
     return made
 
 
-def prepare_frame(item: Any, limits: Limits) -> NewFrame:
-    """A frame from its body, or from a map of ``content`` and the fields that ``put`` takes.
+def prepare_frame(item: Any, limits: Limits) -> NewFrame | str:
+    """A frame from its body, or from a map of ``content`` and the fields that ``put`` takes; the
+    text itself where there is little and nothing else.
 
     :raises InvalidValueError, LimitExceededError: when it cannot be recorded.
     """
-    if isinstance(item, Mapping):
+    if type(item) is str:
+        # The most of many are: asking whether it is a map takes as long as all the rest.
+        fields, content = {}, item
+    elif isinstance(item, Mapping):
         fields = dict(item)
         content = fields.pop("content", None)
     else:
@@ -101,27 +105,35 @@ def prepare_frame(item: Any, limits: Limits) -> NewFrame:
         content = prepare_content(content, "content", limits)
     if content is None:
         raise InvalidValueError("a frame needs content: str, bytes or a stream of bytes")
-    return NewFrame(content, **prepare_fields(fields, limits)) if fields else NewFrame(content)
+    if fields:
+        return NewFrame(content, **prepare_fields(fields, limits))
+    return content if isinstance(content, str) else NewFrame(content)
 
 
-def prepare_frames_many(items: Iterable[Any], limits: Limits) -> tuple[tuple[NewFrame, ...], int]:
+def prepare_frames_many(
+    items: Iterable[Any], limits: Limits
+) -> tuple[tuple[NewFrame | str, ...], int]:
     """:func:`prepare_frame` of each, and about how many bytes they hold.
 
     :raises InvalidValueError, LimitExceededError: naming the first that cannot be recorded.
     """
-    made: list[NewFrame] = []
+    made: list[NewFrame | str] = []
     size = 0
     for i, item in enumerate(items):
         if i == limits.frames:
             raise LimitExceededError("frames", i + 1, limits.frames)
         try:
-            made.append(prepare_frame(item, limits))
+            frame = prepare_frame(item, limits)
         except InvalidValueError as error:
             error.add_note(f"in item {i}")
             raise
-        content = made[-1].content
+        made.append(frame)
+        if isinstance(frame, str):
+            size += len(frame)
+            continue
+        content = frame.content
         size += len(content) if isinstance(content, (str, bytes)) else content.size
-        size += len(made[-1].embedding or b"")
+        size += len(frame.embedding or b"")
     return tuple(made), size
 
 

@@ -88,13 +88,26 @@ def frame_row(payload: FrameEvent) -> list[Any]:
     if isinstance(payload, FrameDeleted):
         return [FRAME_DELETED, payload.frame_id, payload.branch]
     if isinstance(payload, FramePut):
-        values: Mapping[str, Any] = {name: getattr(payload, name) for name in FRAME_FIELDS}
-        kind, mask = PUT, 0
+        # Every put is encoded: spelled out, it takes a third of the time.
+        row: list[Any] = [
+            PUT,
+            payload.frame_id,
+            payload.branch,
+            0,
+            _frame_content_field(payload.content),
+            payload.title,
+            payload.uri,
+            payload.media_type,
+            list(payload.tags) or None,
+            cbor2.dumps(dict(payload.metadata)) if payload.metadata else None,
+            payload.embedding,
+            payload.embedding_model,
+        ]
     else:
-        values, kind = payload.changes, UPDATED
+        values = payload.changes
         mask = sum(1 << i for i, name in enumerate(FRAME_FIELDS) if name in values)
-    row: list[Any] = [kind, payload.frame_id, payload.branch, mask]
-    row += [_field(name, values.get(name)) for name in FRAME_FIELDS]
+        row = [UPDATED, payload.frame_id, payload.branch, mask]
+        row += [_field(name, values.get(name)) for name in FRAME_FIELDS]
     while row[-1] is None:
         row.pop()
     return row

@@ -95,13 +95,14 @@ class ChangeMemory(NamedTuple):
 
     ``number`` None stands for the ambient session, if there is one. ``frames``: those to put.
     ``frame_id``: the one to change; ``changes``: an update's. ``analyser`` is for a memory that has
-    none yet.
+    none yet. A str among the frames is one that is this text and nothing else: of very many frames
+    most are, and Python's collector would look at an object for each again and again.
     """
 
     number: int | None
     kind: ActionKind
     analyser: str
-    frames: tuple[NewFrame, ...]
+    frames: tuple[NewFrame | str, ...]
     frame_id: int
     changes: Mapping[str, Any]
     duration_ms: float

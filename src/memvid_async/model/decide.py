@@ -209,12 +209,17 @@ def _frame_events(
     if configured is not None:
         contents.add(configured)
     if command.frames:
-        ids = [memory.last_frame + 1 + i for i in range(len(command.frames))]
+        ids = list(range(memory.last_frame + 1, memory.last_frame + 1 + len(command.frames)))
         sequence = 0
         for frame_id, new in zip(ids, command.frames, strict=True):
-            given = contents.content(new.content)
-            values = {name: getattr(new, name) for name in FRAME_FIELDS[1:]}
-            sequence = contents.add(FramePut(frame_id, given, branch=branch, **values))
+            if isinstance(new, str):
+                given = Content(new)
+                payload = FramePut(frame_id, given, branch=branch)
+            else:
+                given = contents.content(new.content)
+                values = {name: getattr(new, name) for name in FRAME_FIELDS[1:]}
+                payload = FramePut(frame_id, given, branch=branch, **values)
+            sequence = contents.add(payload)
         return ids, _kept_by(given, sequence) if command.kind is ActionKind.PUT else None
     if command.kind is ActionKind.DELETE:
         contents.add(FrameDeleted(command.frame_id, branch))
@@ -231,7 +236,9 @@ def _configuration(memory: Memory, command: ChangeMemory) -> MemoryConfigured | 
 
     :raises InvalidValueError: when an embedding is of another model or dimension.
     """
-    given = [(new.embedding, new.embedding_model) for new in command.frames]
+    given = [
+        (new.embedding, new.embedding_model) for new in command.frames if not isinstance(new, str)
+    ]
     if "embedding" in command.changes:
         model = command.changes.get("embedding_model")
         given.append((command.changes["embedding"], model))

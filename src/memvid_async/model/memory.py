@@ -85,6 +85,31 @@ class Memory(NamedTuple):
         return held
 
 
+def text_digest(frame_id: int, branch: int, content: bytes) -> bytes:
+    """:func:`frame_digest` of a put of text and nothing else; ``content`` is the text's digest."""
+    # Very many are hashed: joined, the parts take a third of the time that encoding them does.
+    ids = cbor2.dumps(frame_id) + (cbor2.dumps(branch) if branch else b"\0")
+    return content_digest(_TEXT_PUT + ids + _DIGEST + content + _NO_FIELDS)
+
+
+# The CBOR of what is the same in all of them.
+_TEXT_PUT, _DIGEST = b"\x8b" + cbor2.dumps("FramePut"), b"\x58\x20"
+_NO_FIELDS = cbor2.dumps((None, None, None, (), None, None, None))[1:]
+
+
+def _is_text(put: FramePut) -> bool:
+    """Whether nothing but the content is given."""
+    return (
+        put.title is None
+        and put.uri is None
+        and put.media_type is None
+        and not put.tags
+        and not put.metadata
+        and put.embedding is None
+        and put.embedding_model is None
+    )
+
+
 def frame_digest(payload: Any) -> bytes:
     """BLAKE2b-256 of the CBOR of what happened to a frame, its content by digest."""
     if isinstance(payload, FrameErased):
@@ -93,14 +118,16 @@ def frame_digest(payload: Any) -> bytes:
         model, dimension = payload.embedding_model, payload.dimension
         return content_digest(cbor2.dumps(["MemoryConfigured", payload.analyser, model, dimension]))
     if isinstance(payload, FramePut):
-        # Every put is hashed: spelled out, it takes half as long.
+        content = payload.content.digest
+        if _is_text(payload):
+            return text_digest(payload.frame_id, payload.branch, content)
         return content_digest(
             cbor2.dumps(
                 (
                     "FramePut",
                     payload.frame_id,
                     payload.branch,
-                    payload.content.digest,
+                    content,
                     payload.title,
                     payload.uri,
                     payload.media_type,
@@ -129,6 +156,14 @@ def fold_memory(memory: Memory, event: Event) -> Memory:
     """The memory after an event that changes it; of a branch that is not there, only the ids."""
     payload: Any = event.payload
     digest = frame_digest(payload)
+    if isinstance(payload, FramePut) and not payload.branch:
+        # The hot path: built by hand, as ``_replace`` takes three times as long.
+        return Memory(
+            max(memory.last_frame, payload.frame_id),
+            memory.frame_count + 1,
+            content_digest(memory.memory_hash + digest),
+            *memory[3:],
+        )
     if isinstance(payload, MemoryConfigured):
         memory = memory._replace(memory_hash=content_digest(memory.memory_hash + digest))
         if memory.analyser is None:
@@ -138,14 +173,6 @@ def fold_memory(memory: Memory, event: Event) -> Memory:
             memory = memory._replace(embedding_model=model, dimension=dimension)
         return memory
     frame_id, number = payload.frame_id, payload.branch
-    if not number and isinstance(payload, FramePut):
-        # The hot path: built by hand, as ``_replace`` takes three times as long.
-        return Memory(
-            max(memory.last_frame, frame_id),
-            memory.frame_count + 1,
-            content_digest(memory.memory_hash + digest),
-            *memory[3:],
-        )
     is_new = isinstance(payload, FramePut) or getattr(payload, "is_new", False)
     if is_new:
         owners = memory.owners.set(frame_id, number) if number else memory.owners
