@@ -20,9 +20,10 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 LAYERS = (
     {"errors", "config", "values", "content", "frames", "events"},
     {"model"},
-    {"log", "storage", "format", "prepare", "search", "worker"},
+    {"log", "storage", "format", "pace", "prepare", "search", "worker"},
     {"index"},
     {"reader"},
+    {"changes"},
     {"memory", "past"},
     {"logfile"},
     {"logcopy"},

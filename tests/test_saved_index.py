@@ -29,13 +29,14 @@ WORDS = ("otter", "river", "fox")
 def folded(monkeypatch):
     """The sequences of the events that were folded into an index."""
     seen = []
-    take_in = memory.FoldedMemory._take_in
+    changes = memory.memory_changes
 
-    def counted(self, view, index, event, offset):
-        seen.append(event.sequence)
-        take_in(self, view, index, event, offset)
+    def counted(*given):
+        for change, offset in changes(*given):
+            seen.append(change.sequence)
+            yield change, offset
 
-    monkeypatch.setattr(memory.FoldedMemory, "_take_in", counted)
+    monkeypatch.setattr(memory, "memory_changes", counted)
     return seen
 
 

@@ -11,13 +11,15 @@ from typing import Any
 
 from attrs import evolve
 
+from .changes import TextPut, memory_changes
 from .content import Content
 from .errors import ContentNotFoundError, CorruptFileError, UnsupportedVersionError
 from .events import Event
 from .format.tables import PAGE_NUMBER
 from .frames import Frame, FrameDeleted, FrameErased, FramePut, FrameUpdated
 from .model.state import State
-from .reader import Reader, TextPut, View
+from .pace import unhurried
+from .reader import Reader, View
 from .search import Batch, DamagedIndexError, Dump, FrameRow, MemoryIndex
 from .search.schema import TOKENIZERS
 
@@ -184,8 +186,8 @@ class FoldedMemory:
         while self._through < last:
             reached = self._through
             waiting = _Waiting(index)
-            found = view.reader.memory_changes(view, reached, _READ_BYTES, last, behind)
-            for change, offset in found:
+            found = memory_changes(view, reached, _READ_BYTES, last, behind)
+            for change, offset in unhurried(found):
                 if isinstance(change, TextPut):
                     self._put_text(waiting, change, offset)
                 else:

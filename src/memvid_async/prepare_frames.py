@@ -13,6 +13,7 @@ from .config import Limits
 from .content import Content
 from .errors import InvalidValueError, LimitExceededError
 from .model.commands import NewFrame
+from .pace import unhurried
 from .prepare import prepare_content, prepare_count, prepare_metadata, prepare_text
 from .search import Filters
 
@@ -93,6 +94,8 @@ def prepare_frame(item: Any, limits: Limits) -> NewFrame | str:
 
     :raises InvalidValueError, LimitExceededError: when it cannot be recorded.
     """
+    fields: dict[str, Any]
+    content: Any
     if type(item) is str:
         # The most of many are: asking whether it is a map takes as long as all the rest.
         fields, content = {}, item
@@ -119,7 +122,7 @@ def prepare_frames_many(
     """
     made: list[NewFrame | str] = []
     size = 0
-    for i, item in enumerate(items):
+    for i, item in enumerate(unhurried(items)):
         if i == limits.frames:
             raise LimitExceededError("frames", i + 1, limits.frames)
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 from attrs import frozen
@@ -25,14 +25,12 @@ from .format.codec import ERASED, STORED, decode_events, read_stored
 from .format.framerows import (
     CONTENT_PLACE,
     FRAME_ERASED,
-    FRAME_KINDS,
     HOLDERS,
-    is_text_put,
     read_content_field,
     stored_content,
 )
 from .format.header import LOG_START
-from .format.rows import decode_row, decode_rows, split_payload, split_rows, whole_row
+from .format.rows import decode_row, decode_rows, split_rows, whole_row
 from .format.segment import (
     EVENT_KINDS,
     Segment,
@@ -64,16 +62,6 @@ class View:
     state: State
     end: int
     reader: Reader
-
-
-class TextPut(NamedTuple):
-    """The event that put a frame of text and nothing else."""
-
-    sequence: int
-    time_ns: int
-    frame_id: int
-    branch: int
-    text: str
 
 
 class Reader:
@@ -265,7 +253,7 @@ class Reader:
         """
         start = 0
         found = False
-        for segment in self._memory_segments(view, after, until, above):
+        for segment in self.memory_segments(view, after, until, above):
             start = start or segment.offset
             for event in self.decode(segment, view.state, view.end):
                 if isinstance(event.payload, FRAME_EVENTS) and after < event.sequence <= until:
@@ -274,45 +262,11 @@ class Reader:
             if found and segment.end - start >= limit:
                 return
 
-    def memory_changes(
-        self, view: View, after: int, limit: int, until: int, above: int = 0
-    ) -> Iterator[tuple[Event | TextPut, int]]:
-        """As :meth:`memory_events`, with less made of the puts that most of them are."""
-        start = 0
-        found = False
-        for segment in self._memory_segments(view, after, until, above):
-            start = start or segment.offset
-            for change in self._changes(segment, view):
-                if after < change.sequence <= until:
-                    found = True
-                    yield change, segment.offset
-            if found and segment.end - start >= limit:
-                return
+    def memory_segments(self, view: View, after: int, until: int, above: int) -> Iterator[Segment]:
+        """The segments of the events that :meth:`memory_events` gives.
 
-    def _changes(self, segment: Segment, view: View) -> Iterator[Event | TextPut]:
-        """The events of a segment that change the memory."""
-        if segment.kind == SegmentKind.STUBS:
-            return
-        try:
-            time_ns, _, rows = split_payload(segment.payload)
-            for sequence, packed in enumerate(rows, segment.sequence):
-                # One at a time: as many rows at once would have Python's collector look at them.
-                row = whole_row(packed)
-                if is_text_put(row):
-                    yield TextPut(sequence, time_ns, row[1], row[2], row[CONTENT_PLACE])
-                elif row[0] in FRAME_KINDS:
-                    break
-            else:
-                return
-        except ValueError as error:
-            raise CorruptFileError(segment.offset, str(error)) from None
-        for event in self.decode(segment, view.state, view.end)[sequence - segment.sequence :]:
-            if isinstance(event.payload, FRAME_EVENTS):
-                yield event
-
-    def _memory_segments(
-        self, view: View, after: int, until: int, above: int
-    ) -> Iterator[Segment]:
+        :raises CorruptFileError: when what the memory's positions name is not there.
+        """
         mark = self._index.mark_before(after)
         if mark is not None and after:
             above = max(above, mark[1])

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from attrs import frozen
 
+from ..pace import unhurried
 from .schema import PAGE_SIZE
 
 
@@ -36,13 +37,13 @@ class SavedPages:
         view = memoryview(image)
         # Of this process alone, and keyed: nobody can make two pages look the same. hashlib would
         # let the interpreter go, and wait to get it back, for each of thousands of pages.
-        hashes = [hash(view[at : at + PAGE_SIZE]) for at in range(0, len(image), PAGE_SIZE)]
-        known = self._hashes
-        pages = [
-            (number, image[number * PAGE_SIZE : (number + 1) * PAGE_SIZE])
-            for number, digest in enumerate(hashes)
-            if number >= len(known) or known[number] != digest
-        ]
+        known, hashes = self._hashes, []
+        pages = []
+        for number, at in enumerate(unhurried(range(0, len(image), PAGE_SIZE))):
+            page = view[at : at + PAGE_SIZE]
+            hashes.append(hash(page))
+            if number >= len(known) or known[number] != hashes[number]:
+                pages.append((number, bytes(page)))
         self._hashes = hashes
         return Dump(len(hashes), pages)
 
