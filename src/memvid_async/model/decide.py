@@ -189,10 +189,10 @@ def _change(state: State, command: ChangeMemory, now: int, known: Known) -> Deci
         None,
         command.metadata,
     )
-    state = _folded(state, events)
+    changes = events[:]
     events.append(Event(sequence, now, session.info.session_id, ActionRecorded(action), number))
     if session.info.config is not DEFAULT_RECORDING:
-        _follow_up(state, session, events)
+        _follow_up(_folded(state, changes), session, events)
     return events, (ids, action)
 
 

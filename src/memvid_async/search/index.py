@@ -2,9 +2,10 @@
 
 For whoever plugs it in:
 
-- Give it every frame event in log order: :meth:`MemoryIndex.put`, :meth:`~MemoryIndex.update`,
-  :meth:`~MemoryIndex.delete`, and set :attr:`~MemoryIndex.through` to the event's sequence. What is
-  given is found by the next find; there is nothing to commit.
+- Give it every frame event in log order: :meth:`MemoryIndex.put` (or a :class:`Batch` of them to
+  :meth:`~MemoryIndex.put_many`), :meth:`~MemoryIndex.update`, :meth:`~MemoryIndex.delete`; and
+  set :attr:`~MemoryIndex.through` to the event's sequence. What is given is found by the next
+  find; there is nothing to commit.
 - The text is not kept. ``read_text(offset, sequence, media_type)`` gives it back for snippets,
   and the caller gives the old text when a frame changes or goes (it must be exactly what was
   indexed). Bytes without a text media type have the text "".
@@ -166,8 +167,7 @@ class MemoryIndex:
             raise DamagedIndexError(str(error)) from error
 
     def _begin(self) -> None:
-        # One transaction from dump to dump: FTS5 then writes in large pieces, and at points that
-        # the texts alone decide.
+        # One transaction from dump to dump: FTS5 then writes in large pieces.
         if not self._database.in_transaction:
             self._database.execute("BEGIN")
 
