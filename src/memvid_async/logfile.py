@@ -263,7 +263,7 @@ class LogFile:
             self._save_due()
         offset = self._seal(kind, payload, events[0].sequence)
         self.take_in(events, offset)
-        return self._end - offset
+        return HEAD_SIZE + len(payload)
 
     def _seal(self, kind: SegmentKind, payload: bytes, sequence: int) -> int:
         head, self._checksum = seal(kind, sequence, payload, self._checksum, self._salt)
