@@ -1,8 +1,7 @@
 """The facts a store keeps: values, the payload of every kind of event, and the event itself.
 
 Everything here is immutable. An :class:`Event` is the only source of truth; sessions, checkpoints
-and the TOC are folded from events. What is made for every record has no slots: a frozen attrs class
-is made faster without them.
+and the TOC are folded from events.
 """
 
 from __future__ import annotations
@@ -78,7 +77,7 @@ class FindDetails:
     result_frames: tuple[int, ...]
 
 
-@frozen(slots=False)
+@frozen
 class AskDetails:
     """A question to a model; ``message_count`` messages are read with ``store.read_messages``."""
 
@@ -114,6 +113,7 @@ Details = (
 )
 
 
+# Without slots it is made in half the time, and one is made per record.
 @frozen(slots=False)
 class Action:
     """One recorded step of a session.
@@ -313,7 +313,7 @@ Payload = (
 )
 
 
-@frozen(slots=False)
+@frozen
 class Event:
     """An immutable fact: its place in the log, its time, the session it belongs to, its payload.
 
