@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import chain, islice
+from collections.abc import Sequence
 from typing import Any
 
 import cbor2
@@ -17,28 +16,24 @@ MAX_EVENT_ITEMS = 2**20
 PACKED_ROWS = 16
 
 
-def encode_rows(time_ns: int, session: int, rows: Iterable[list[Any]]) -> bytes:
+def encode_rows(time_ns: int, session: int, rows: Sequence[list[Any]]) -> bytes:
     """The payload that holds these rows."""
-    start: list[Any] = [time_ns, session]
-    rest = iter(rows)
-    some = list(islice(rest, PACKED_ROWS + 1))
+    start: tuple[int, int] = (time_ns, session)
     data: bytes
-    if len(some) > PACKED_ROWS:
-        # Encoded one by one, so that no call holds the interpreter for long, nor all of them are
-        # there at once for Python's collector to look at.
-        data = cbor2.dumps(start + [cbor2.dumps(row) for row in chain(some, rest)])
+    if len(rows) == 1:
+        data = cbor2.dumps((*start, *rows[0]))
+    elif len(rows) <= PACKED_ROWS:
+        data = cbor2.dumps((*start, *rows))
     else:
-        data = cbor2.dumps(start + (some[0] if len(some) == 1 else some))
+        # Encoded one by one, so that no call holds the interpreter for long.
+        data = cbor2.dumps((*start, *[cbor2.dumps(row) for row in rows]))
     return data
 
 
-def item_count(rows: Iterable[list[Any]]) -> int:
+def item_count(rows: Sequence[list[Any]]) -> int:
     """How many CBOR items the rows are, at most; contents and maps travel as bytes."""
-    count = 3
-    for row in rows:
-        nested = sum(len(field) for field in row if isinstance(field, (list, tuple)))
-        count += len(row) + 1 + nested
-    return count
+    nested = sum(len(field) for row in rows for field in row if isinstance(field, (list, tuple)))
+    return nested + sum(len(row) + 1 for row in rows) + 3
 
 
 def decode_rows(payload: bytes) -> tuple[int, int, list[list[Any]]]:
