@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import cbor2
@@ -16,22 +16,27 @@ MAX_EVENT_ITEMS = 2**20
 PACKED_ROWS = 16
 
 
-def encode_rows(time_ns: int, session: int, rows: Sequence[list[Any]]) -> bytes:
-    """The payload that holds these rows."""
+def encode_rows(time_ns: int, session: int, rows: Iterable[list[Any]], count: int) -> bytes:
+    """The payload that holds these ``count`` rows."""
     start: list[Any] = [time_ns, session]
     data: bytes
-    if len(rows) > PACKED_ROWS:
-        # Encoded one by one, so that no call holds the interpreter for long.
+    if count > PACKED_ROWS:
+        # Encoded one by one, so that no call holds the interpreter for long, nor all of them are
+        # there at once for Python's collector.
         data = cbor2.dumps(start + [cbor2.dumps(row) for row in rows])
     else:
-        data = cbor2.dumps(start + (rows[0] if len(rows) == 1 else list(rows)))
+        some = list(rows)
+        data = cbor2.dumps(start + (some[0] if count == 1 else some))
     return data
 
 
-def item_count(rows: Sequence[list[Any]]) -> int:
+def item_count(rows: Iterable[list[Any]]) -> int:
     """How many CBOR items the rows are, at most; contents and maps travel as bytes."""
-    nested = sum(len(field) for row in rows for field in row if isinstance(field, (list, tuple)))
-    return nested + sum(len(row) + 1 for row in rows) + 3
+    count = 3
+    for row in rows:
+        nested = sum(len(field) for field in row if isinstance(field, (list, tuple)))
+        count += len(row) + 1 + nested
+    return count
 
 
 def decode_rows(payload: bytes) -> tuple[int, int, list[list[Any]]]:
