@@ -328,3 +328,12 @@ def test_packed_rows_hold_no_more_items_than_others(monkeypatch):
     cut_off = cbor2.dumps([TIME, 0, b"\x98\xff" + b"\x00" * 100, b"\x9a\x00\x00" + b"x" * 200])
     with pytest.raises(ValueError, match=r"CBOR|items"):
         decoded(cut_off)
+
+
+@examples(200)
+@given(st.integers(1, 2**63 - 1), st.integers(0, 2**63 - 1), TEXTS)
+def test_the_digest_of_a_text_is_that_of_its_cbor(frame_id, branch, text):
+    fields = [None, None, None, [], None, None, None]
+    whole = ["FramePut", frame_id, branch, content_digest(text), *fields]
+    put = FramePut(frame_id, Content(text), branch=branch)
+    assert frame_digest(put) == content_digest(cbor2.dumps(whole))

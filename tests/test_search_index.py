@@ -14,6 +14,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from memvid_async import InvalidValueError
 from memvid_async.search import (
+    Batch,
     DamagedIndexError,
     Filters,
     FrameRow,
@@ -80,6 +81,18 @@ class Memory:
         for frame_id in sorted(self.rows):
             index.put(self.rows[frame_id], self.texts[frame_id])
         return index
+
+
+def together(memory):
+    """An index of the same frames that were put by as few statements as can be."""
+    index, batch = MemoryIndex(memory.read_text), Batch()
+    for frame_id in sorted(memory.rows):
+        batch.add(memory.rows[frame_id], memory.texts[frame_id])
+        if batch.is_full:
+            index.put_many(batch)
+            batch = Batch()
+    index.put_many(batch)
+    return index
 
 
 def answers(index):
@@ -562,3 +575,61 @@ def test_fusion_by_hand():
         (9, 0.25),
         (12, 0.0),
     ]
+
+
+# Many at once.
+
+
+@pytest.mark.parametrize("count", [1, 20, 1000, 1001, 2500])
+def test_many_together_are_as_one_by_one(count):
+    memory, rng = Memory(), random.Random(count)
+    vectors = [struct.pack("<2f", at, 1) for at in range(3)]
+    for frame_id in range(1, count + 1):
+        fields = {
+            "tags": rng.choice([(), ("red",), ("red", "x")]),
+            "title": rng.choice([None, "a"]),
+        }
+        if frame_id % 7 == 0:
+            fields["embedding"] = rng.choice(vectors)
+        memory.put(frame_id, " ".join(rng.choices(WORDS, k=60)), **fields)
+    index = together(memory)
+    assert answers(index) == answers(memory.index)
+    index.delete(1, memory.texts[1])
+    memory.delete(1)
+    assert answers(index) == answers(memory.index)
+
+
+def test_a_text_is_as_a_row_that_is_nothing_else():
+    plain, rows = Memory(), Memory()
+    batch = Batch()
+    for frame_id, text in enumerate(["a fox", "", "日本語 naïve", "x\0y"], 1):
+        size = len(text.encode())
+        rows.put(frame_id, text, size=size)
+        plain.texts[frame_id] = text
+        batch.add_text(frame_id, frame_id, frame_id, frame_id * 10, text)
+    plain.index.put_many(batch)
+    assert answers(plain.index) == answers(rows.index)
+
+
+def test_a_batch_with_an_embedding_that_does_not_fit_adds_nothing():
+    index, batch = MemoryIndex(lambda *_: ""), Batch()
+    batch.add(FrameRow(1, 1, 1, 1, 1, embedding=bytes(8)), "one")
+    batch.add(FrameRow(2, 2, 2, 2, 2, embedding=bytes(12)), "two")
+    with pytest.raises(InvalidValueError, match="dimensions"):
+        index.put_many(batch)
+    assert (index.count, index.scan()) == (0, [])
+    index.put(FrameRow(3, 3, 3, 3, 3, embedding=bytes(12)), "three")
+    assert index.count == 1
+
+
+def test_a_batch_is_full_with_many_frames_or_much_text_or_long_embeddings():
+    def frames_until_full(text, embedding):
+        batch = Batch()
+        while not batch.is_full:
+            number = batch.count + 1
+            batch.add(FrameRow(number, 1, 1, 1, 1, embedding=embedding), text)
+        return batch.count
+
+    assert frames_until_full("", None) == 1000
+    assert frames_until_full("x" * 2**18, None) == 2
+    assert frames_until_full("", bytes(2**16)) == 8

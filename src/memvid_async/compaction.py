@@ -124,7 +124,7 @@ class _Compactor:
             else:
                 named = session in self._source.state.sessions or left[0][0] == STARTED
                 session = session if named else 0
-                self._copy.append(encode_rows(time_ns, session, left, len(left)))
+                self._copy.append(encode_rows(time_ns, session, left))
 
     def _content(self, sequence: int) -> Content:
         return self._source.reader.content(sequence, self._source.view.end)

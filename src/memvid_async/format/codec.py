@@ -87,7 +87,7 @@ def encode_events(events: Sequence[Event]) -> bytes:
     :raises InvalidValueError: when no segment can hold them.
     """
     last = events[-1]
-    data = encode_rows(last.time_ns, last.session, _rows(events), len(events))
+    data = encode_rows(last.time_ns, last.session, _rows(events))
     if len(data) > MAX_PAYLOAD:
         raise InvalidValueError(f"{len(data)} bytes are more than one segment holds, {MAX_PAYLOAD}")
     if len(data) > MAX_EVENT_ITEMS and item_count(_rows(events)) > MAX_EVENT_ITEMS:

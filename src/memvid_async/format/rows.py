@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain, islice
 from typing import Any
 
 import cbor2
@@ -16,17 +17,18 @@ MAX_EVENT_ITEMS = 2**20
 PACKED_ROWS = 16
 
 
-def encode_rows(time_ns: int, session: int, rows: Iterable[list[Any]], count: int) -> bytes:
-    """The payload that holds these ``count`` rows."""
+def encode_rows(time_ns: int, session: int, rows: Iterable[list[Any]]) -> bytes:
+    """The payload that holds these rows."""
     start: list[Any] = [time_ns, session]
+    rest = iter(rows)
+    some = list(islice(rest, PACKED_ROWS + 1))
     data: bytes
-    if count > PACKED_ROWS:
+    if len(some) > PACKED_ROWS:
         # Encoded one by one, so that no call holds the interpreter for long, nor all of them are
-        # there at once for Python's collector.
-        data = cbor2.dumps(start + [cbor2.dumps(row) for row in rows])
+        # there at once for Python's collector to look at.
+        data = cbor2.dumps(start + [cbor2.dumps(row) for row in chain(some, rest)])
     else:
-        some = list(rows)
-        data = cbor2.dumps(start + (some[0] if count == 1 else some))
+        data = cbor2.dumps(start + (some[0] if len(some) == 1 else some))
     return data
 
 
