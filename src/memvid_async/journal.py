@@ -31,6 +31,7 @@ from .format.segment import SegmentKind
 from .logfile import LogFile, Recovery
 from .model.commands import Command
 from .model.decide import decide
+from .model.puts import Made, joined, parts_of
 from .reader import Reader, View
 from .search import Dump
 from .storage import Storage
@@ -43,7 +44,7 @@ _CLOSING_TOC_BYTES = 64 * 1024
 class Flushed:
     """Events that became durable, in order, and per event the bytes it took in the file."""
 
-    events: list[Event]
+    events: Sequence[Event]
     sizes: list[int]
 
 
@@ -73,6 +74,9 @@ class Journal:
         self._read_only = read_only
         self._pid = os.getpid()
         self.recovery: Recovery = file.recovery
+        # Of a command that puts very many frames, the events that are made when asked for; and
+        # before them what was staged so far.
+        self._made: list[Sequence[Event]] = []
         self._staged: list[Event] = []
         self._sizes: list[int] = []
         self._holding = False
@@ -139,7 +143,7 @@ class Journal:
         :raises CorruptFileError: when it was cut short or damaged.
         :raises StoreLockedError: a writer needs the lock for it.
         """
-        return self.follow().events
+        return list(self.follow().events)
 
     @property
     def has_news(self) -> bool:
@@ -268,8 +272,11 @@ class Journal:
             self.fail_half_way(error)
             raise
         if len(events) > 1:
-            events = [_without_data(event) for event in events]
             self._sizes += [0] * (len(events) - 1)
+            if isinstance(events, Made):
+                self._made += (self._staged, *parts_of(events))
+                self._staged, events = [], ()
+            events = [_without_data(event) for event in events]
         self._staged += events
         self._sizes.append(size)
         return answer
@@ -291,8 +298,9 @@ class Journal:
             self._file.write_out()
             self._holding = False
             self._file.storage.unlock()
-        flushed = Flushed(self._staged, self._sizes)
-        self._staged, self._sizes = [], []
+        events = joined([*self._made, self._staged]) if self._made else self._staged
+        flushed = Flushed(events, self._sizes)
+        self._made, self._staged, self._sizes = [], [], []
         return flushed
 
     def compact(self, progress: Callable[[int, int], None]) -> tuple[CompactReport, Flushed]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import anyio
 
@@ -33,7 +33,7 @@ class Log:
     def __len__(self) -> int:
         return len(self._events)
 
-    def publish(self, events: list[Event], sizes: list[int]) -> None:
+    def publish(self, events: Sequence[Event], sizes: list[int]) -> None:
         """Add events that became durable, each with its size in bytes, and wake who waits."""
         self.last_sequence = events[-1].sequence
         if self.readers:

@@ -28,8 +28,10 @@ from .format.segment import HEAD_SIZE, Segment, SegmentKind, read_segment, scan,
 from .format.stubs import decode_stubs, stub_events
 from .format.tables import PAGE_NUMBER, IndexPages, decode_toc, encode_index_pages
 from .index import Index
-from .model.evolve import evolve
+from .model.evolve import evolve, evolve_all
+from .model.puts import Made, parts_of
 from .model.state import State
+from .pace import unhurried
 from .reader import Reader, View
 from .storage import Storage
 
@@ -230,10 +232,16 @@ class LogFile:
     def take_in(self, events: Sequence[Event], offset: int) -> None:
         """Fold the events of the segment at ``offset``."""
         before = state = self.state
-        for event in events:
-            state = evolve(state, event)
+        if len(events) > 1 and isinstance(events, Made):
+            # Those of no session come first.
+            number = events[-1].session
+            for part in unhurried(parts_of(events), look=1):
+                state = evolve_all(state, part)
+        else:
+            for event in events:
+                state = evolve(state, event)
+            number = events[-1].session or max(event.session for event in events)
         self.state = state
-        number = events[-1].session or max(event.session for event in events)
         session = before.sessions.get(number)
         # What the fold passes over, behind a session's end or of no session, is nobody's.
         takes = session.ended_ns is None if session is not None else number in state.sessions

@@ -13,18 +13,18 @@ _PAUSE_SECONDS = 0.00005
 _LOOK = 32
 
 
-def unhurried(items: Iterable[T]) -> Iterator[T]:
+def unhurried(items: Iterable[T], look: int = _LOOK) -> Iterator[T]:
     """The items, with a pause after every half millisecond of work on them: for a thread's long
     loops.
 
     A thread that runs on lets another one have the interpreter only when that one has waited for
     5 ms (``sys.getswitchinterval``). Where two run on, the event loop waits for one after the
     other, and again whenever it lets go of the interpreter itself. A thread that sleeps, be it for
-    a moment, gives it away.
+    a moment, gives it away. ``look``: after how many items the time is looked at.
     """
     due = time.thread_time() + _STEP_SECONDS
     for count, item in enumerate(items, 1):
         yield item
-        if not count % _LOOK and time.thread_time() >= due:
+        if not count % look and time.thread_time() >= due:
             time.sleep(_PAUSE_SECONDS)
             due = time.thread_time() + _STEP_SECONDS

@@ -9,7 +9,7 @@ small, else as the sequence of its event.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -38,6 +38,8 @@ from ..frames import Reply, Retrieval
 from ..model.decide import make_checkpoint, make_details
 from ..model.evolve import FRAME_EVENTS
 from ..model.messages import referenced_contents
+from ..model.puts import Made, TextPuts, parts_of
+from ..pace import unhurried
 from ..values import check_duration, preview
 from .framerows import (
     FRAME_KINDS,
@@ -52,8 +54,9 @@ from .framerows import (
     read_frame_row,
     read_map,
     stored_content,
+    text_rows,
 )
-from .rows import MAX_EVENT_ITEMS, decode_rows, encode_rows, item_count
+from .rows import MAX_EVENT_ITEMS, decode_rows, encode_rows, item_count, pack_rows
 from .segment import MAX_PAYLOAD
 
 ERASED, STARTED, ENDED, DELETED, STORED, CHECKPOINT = range(6)
@@ -84,20 +87,30 @@ def encode_events(events: Sequence[Event]) -> bytes:
     :raises InvalidValueError: when no segment can hold them.
     """
     last = events[-1]
-    rows = [_row(last)] if len(events) == 1 else [_row(event) for event in events]
-    data = encode_rows(last.time_ns, last.session, rows)
+    rows: Iterable[list[Any]]
+    if len(events) > 1 and isinstance(events, Made):
+        data = pack_rows(last.time_ns, last.session, _made_rows(events))
+        rows = _made_rows(events)
+    else:
+        rows = [_row(last)] if len(events) == 1 else [_row(event) for event in events]
+        data = encode_rows(last.time_ns, last.session, rows)
     if len(data) > MAX_EVENT_ITEMS:
         _check_bounds(data, rows)
     return data
 
 
-def _check_bounds(data: bytes, rows: Sequence[list[Any]]) -> None:
+def _check_bounds(data: bytes, rows: Iterable[list[Any]]) -> None:
     if len(data) > MAX_PAYLOAD:
         raise InvalidValueError(f"{len(data)} bytes are more than one segment holds, {MAX_PAYLOAD}")
     if item_count(rows) > MAX_EVENT_ITEMS:
         raise InvalidValueError(
             f"what is to be recorded holds more than {MAX_EVENT_ITEMS} items; record it in parts"
         )
+
+
+def _made_rows(events: Made) -> Iterator[list[Any]]:
+    for part in unhurried(parts_of(events), look=1):
+        yield from text_rows(part) if isinstance(part, TextPuts) else map(_row, part)
 
 
 def _row(event: Event) -> list[Any]:

@@ -3,7 +3,7 @@ segments."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 from uuid import UUID
@@ -21,6 +21,7 @@ from ..frames import (
     MemoryConfigured,
 )
 from ..model.memory import frame_digest
+from ..model.puts import TextPuts
 from ..values import check_value, decode_value, preview
 
 PUT, UPDATED, FRAME_DELETED, FRAME_ERASED, CONFIGURED = range(20, 25)
@@ -111,6 +112,12 @@ def frame_row(payload: FrameEvent) -> list[Any]:
     while row[-1] is None:
         row.pop()
     return row
+
+
+def text_rows(puts: TextPuts) -> Iterator[list[Any]]:
+    """:func:`frame_row` of each of these events."""
+    for frame_id, text in enumerate(puts.texts, puts.frame_id):
+        yield [PUT, frame_id, 0, 0, text]
 
 
 def _field(name: str, value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import cbor2
@@ -25,15 +25,24 @@ def encode_rows(time_ns: int, session: int, rows: Sequence[list[Any]]) -> bytes:
     elif len(rows) <= PACKED_ROWS:
         data = cbor2.dumps((*start, *rows))
     else:
-        # Encoded one by one, so that no call holds the interpreter for long.
-        data = cbor2.dumps((*start, *[cbor2.dumps(row) for row in rows]))
+        data = pack_rows(time_ns, session, rows)
     return data
 
 
-def item_count(rows: Sequence[list[Any]]) -> int:
+def pack_rows(time_ns: int, session: int, rows: Iterable[list[Any]]) -> bytes:
+    """The payload that holds these rows, more than ``PACKED_ROWS``."""
+    # Encoded one by one, so that no call holds the interpreter for long.
+    data: bytes = cbor2.dumps((time_ns, session, *[cbor2.dumps(row) for row in rows]))
+    return data
+
+
+def item_count(rows: Iterable[list[Any]]) -> int:
     """How many CBOR items the rows are, at most; contents and maps travel as bytes."""
-    nested = sum(len(field) for row in rows for field in row if isinstance(field, (list, tuple)))
-    return nested + sum(len(row) + 1 for row in rows) + 3
+    count = 3
+    for row in rows:
+        nested = sum(len(field) for field in row if isinstance(field, (list, tuple)))
+        count += len(row) + 1 + nested
+    return count
 
 
 def decode_rows(payload: bytes) -> tuple[int, int, list[list[Any]]]:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import MappingProxyType
 from typing import Any, Protocol
 from uuid import UUID
@@ -57,8 +57,9 @@ from .commands import (
     StartSession,
     StoreParts,
 )
-from .memory import Memory, fold_memory
+from .memory import Memory, fold_memory, fold_texts
 from .messages import keep_messages
+from .puts import TextPuts, joined
 from .state import SessionState, State
 
 
@@ -69,7 +70,9 @@ class Known(Protocol):
         """The sequence of the event that stored the content with this digest."""
 
 
-Decision = tuple[list[Event], Any]
+Decision = tuple[Sequence[Event], Any]
+# So many frames of text at least, and in one go at most, have their events made when asked for.
+_LEAST_TEXTS, _MOST_TEXTS = 32, 256
 
 
 def decide(state: State, command: Command, now: int, known: Known) -> Decision:
@@ -169,12 +172,12 @@ def _change(state: State, command: ChangeMemory, now: int, known: Known) -> Deci
     """The answer: the ids of the frames, and the action recorded (None: nowhere)."""
     session = _open_session(state, command.number)
     number = session.info.number if session is not None else 0
-    events: list[Event] = []
-    contents = _Contents(state.last_sequence, now, known, events)
-    ids, given = _frame_events(state, command, number, contents)
+    made: list[Event] = []
+    contents = _Contents(state.last_sequence, now, known, made)
+    ids, given, texts = _frame_events(state, command, number, contents)
     if session is None:
-        return events, (ids, None)
-    sequence = state.last_sequence + len(events) + 1
+        return joined([made, *texts]), (ids, None)
+    sequence = (texts[-1].last_sequence if texts else state.last_sequence + len(made)) + 1
     action = Action(
         session.action_count,
         sequence,
@@ -189,17 +192,17 @@ def _change(state: State, command: ChangeMemory, now: int, known: Known) -> Deci
         None,
         command.metadata,
     )
-    changes = events[:]
-    events.append(Event(sequence, now, session.info.session_id, ActionRecorded(action), number))
+    events = [Event(sequence, now, session.info.session_id, ActionRecorded(action), number)]
     if session.info.config is not DEFAULT_RECORDING:
-        _follow_up(_folded(state, changes), session, events)
-    return events, (ids, action)
+        _follow_up(_folded(state, [made, *texts]), session, events)
+    return joined([made, *texts, events]), (ids, action)
 
 
 def _frame_events(
     state: State, command: ChangeMemory, number: int, contents: _Contents
-) -> tuple[list[int], Content | None]:
-    """Add the events that change the memory; the frames' ids, and the last content."""
+) -> tuple[list[int], Content | None, list[TextPuts]]:
+    """Add the events that change the memory; the frames' ids, the last content, and those events
+    that are made when asked for, which come last."""
     memory = state.memory
     branch = number if number in memory.branches else 0
     given: Content | None = None
@@ -210,6 +213,8 @@ def _frame_events(
         contents.add(configured)
     if command.frames:
         ids = list(range(memory.last_frame + 1, memory.last_frame + 1 + len(command.frames)))
+        if not branch and len(ids) >= _LEAST_TEXTS and set(map(type, command.frames)) == {str}:
+            return ids, None, contents.text_puts(ids[0], command.frames)  # type: ignore[arg-type]
         sequence = 0
         for frame_id, new in zip(ids, command.frames, strict=True):
             if isinstance(new, str):
@@ -220,15 +225,15 @@ def _frame_events(
                 values = {name: getattr(new, name) for name in FRAME_FIELDS[1:]}
                 payload = FramePut(frame_id, given, branch=branch, **values)
             sequence = contents.add(payload)
-        return ids, _kept_by(given, sequence) if command.kind is ActionKind.PUT else None
+        return ids, _kept_by(given, sequence) if command.kind is ActionKind.PUT else None, []
     if command.kind is ActionKind.DELETE:
         contents.add(FrameDeleted(command.frame_id, branch))
-        return [command.frame_id], None
+        return [command.frame_id], None, []
     changes = dict(command.changes)
     if "content" in changes:
         given = changes["content"] = contents.content(changes["content"])
     sequence = contents.add(FrameUpdated(command.frame_id, MappingProxyType(changes), branch))
-    return [command.frame_id], _kept_by(given, sequence)
+    return [command.frame_id], _kept_by(given, sequence), []
 
 
 def _configuration(memory: Memory, command: ChangeMemory) -> MemoryConfigured | None:
@@ -266,12 +271,16 @@ def _kept_by(content: Content | None, sequence: int) -> Content | None:
     return Content(None, StoredContent(content.digest, content.size, content.preview, sequence))
 
 
-def _folded(state: State, events: list[Event]) -> State:
+def _folded(state: State, parts: Sequence[Sequence[Event]]) -> State:
     """The state with what the events did to the memory: a checkpoint that follows pins that."""
     memory = state.memory
-    for event in events:
-        if not isinstance(event.payload, ContentStored):
-            memory = fold_memory(memory, event)
+    for part in parts:
+        if isinstance(part, TextPuts):
+            memory = fold_texts(memory, part)
+            continue
+        for event in part:
+            if not isinstance(event.payload, ContentStored):
+                memory = fold_memory(memory, event)
     return state._replace(memory=memory)
 
 
@@ -308,6 +317,14 @@ class _Contents:
             # No session's: others may come to refer to it.
             sequence = self._new[digest] = self.add(ContentStored(digest, size, data))
         return sequence
+
+    def text_puts(self, frame_id: int, texts: Sequence[str]) -> list[TextPuts]:
+        """The events, behind those that were added, of frames from this id on."""
+        first = self._last + len(self._events) + 1
+        return [
+            TextPuts(first + at, self._now, frame_id + at, texts[at : at + _MOST_TEXTS])
+            for at in range(0, len(texts), _MOST_TEXTS)
+        ]
 
     def add(self, payload: Payload) -> int:
         """Add an event that belongs to no session; its sequence."""

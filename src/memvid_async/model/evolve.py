@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from ..events import (
@@ -21,8 +22,9 @@ from ..frames import (
     FrameUpdated,
     MemoryConfigured,
 )
-from .memory import Branch, Memory, fold_memory
+from .memory import Branch, Memory, fold_memory, fold_texts
 from .messages import hold_messages
+from .puts import TextPuts
 from .state import SessionInfo, SessionState, State
 
 # Unknown event kinds from here on may be skipped; those below must be understood to write.
@@ -73,6 +75,16 @@ def evolve(state: State, event: Event) -> State:
         memory,
         beyond,
     )
+
+
+def evolve_all(state: State, part: Sequence[Event]) -> State:
+    """The state after all of these events."""
+    if isinstance(part, TextPuts):
+        memory = fold_texts(state.memory, part)
+        return State(part.last_sequence, part.time_ns, *state[2:6], memory, state.beyond)
+    for event in part:
+        state = evolve(state, event)
+    return state
 
 
 def _act(state: State, event: Event, payload: ActionRecorded) -> State:

@@ -19,6 +19,7 @@ from ..frames import (
     FrameUpdated,
     MemoryConfigured,
 )
+from .puts import TextPuts
 
 EMPTY_MEMORY_HASH = content_digest(b"")
 _NONE: immutables.Map[int, int] = immutables.Map()
@@ -150,6 +151,16 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Content):
         return value.digest
     return dict(value) if isinstance(value, Mapping) else value
+
+
+def fold_texts(memory: Memory, puts: TextPuts) -> Memory:
+    """The memory after all of these events."""
+    hashed = memory.memory_hash
+    for frame_id, text in enumerate(puts.texts, puts.frame_id):
+        digest = text_digest(frame_id, 0, content_digest(text))
+        hashed = content_digest(hashed + digest)
+    last, count = puts.frame_id + len(puts) - 1, memory.frame_count + len(puts)
+    return Memory(max(memory.last_frame, last), count, hashed, *memory[3:])
 
 
 def fold_memory(memory: Memory, event: Event) -> Memory:
