@@ -20,6 +20,9 @@ from tests.test_loop_latency import (
 pytestmark = [pytest.mark.timeout(110), pytest.mark.usefixtures("own_garbage")]
 
 DOCUMENTS = documents(10_000)
+# What many frames at once may: no object is made of each that Python's collector would look at, and
+# the threads that work on them pause. Three times what it takes.
+LATE_PUT_MS = 15
 NUMBERS = itertools.count()
 
 
@@ -84,11 +87,12 @@ async def test_no_timer_is_late(store):
     assert await above(LATE_MS, TRIES, ORDINARY, measure) == {}
 
 
-async def test_ten_thousand_at_once_hold_nothing_up(store):
+@pytest.mark.parametrize("count", [1000, 10_000])
+async def test_many_at_once_hold_nothing_up(store, count):
     async def measure(_):
-        return await late_ms(lambda: put_some(store, 10_000))
+        return await late_ms(lambda: put_some(store, count))
 
-    assert await best_of(TRIES, LATE_MS, measure) <= LATE_MS
+    assert await best_of(TRIES, LATE_PUT_MS, measure) <= LATE_PUT_MS
 
 
 async def test_opening_and_the_first_find_hold_nothing_up(make_store, tmp_path):
