@@ -18,7 +18,7 @@ from .format.tables import PAGE_NUMBER
 from .frames import Frame, FrameDeleted, FrameErased, FramePut, FrameUpdated
 from .model.state import State
 from .reader import Reader, View
-from .search import DamagedIndexError, Dump, FrameRow, MemoryIndex
+from .search import DamagedIndexError, Dump, FrameRow, MemoryIndex, Place
 from .search.schema import TOKENIZERS
 
 # Events are read from the file in pieces of about so many bytes.
@@ -285,9 +285,9 @@ class FoldedMemory:
             sequence=row.sequence,
         )
 
-    def text(self, row: FrameRow) -> str:
+    def text(self, place: Place) -> str:
         """The body of a frame, as it is searched."""
-        return self._read_text(row.offset, row.sequence, row.media_type)
+        return self._read_text(place.offset, place.sequence, place.media_type)
 
     # Saving.
 

@@ -2,7 +2,7 @@
 
 from .index import DamagedIndexError, InterruptedFindError, MemoryIndex
 from .pages import Dump
-from .rows import Filters, Found, FrameRow, Mode
+from .rows import Filters, Found, FrameRow, Mode, Place
 
 __all__ = [
     "DamagedIndexError",
@@ -13,4 +13,5 @@ __all__ = [
     "InterruptedFindError",
     "MemoryIndex",
     "Mode",
+    "Place",
 ]

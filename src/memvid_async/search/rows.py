@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from attrs import field, frozen
 
@@ -57,3 +57,13 @@ class Found:
 
     frame_id: int
     score: float
+
+
+class Place(NamedTuple):
+    """Where the text of a frame is, and what a hit shows besides it."""
+
+    offset: int
+    sequence: int
+    media_type: str | None
+    title: str | None
+    uri: str | None
