@@ -25,6 +25,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from operator import itemgetter
 from typing import Any
 
 from ..errors import InvalidValueError
@@ -34,7 +35,7 @@ from .filters import HAS_METADATA, Conditions, conditions, encode_metadata, has_
 from .fusion import fuse, in_order
 from .pages import Dump, SavedPages, assemble, open_image
 from .query import Query, parse, spaced
-from .rows import Filters, Found, FrameRow, Mode, Place
+from .rows import Filters, Found, FrameRow, Mode, Place, parts
 from .schema import check, connect, create
 from .snippets import Snippets
 from .vectors import ExactVectors, check_vector
@@ -295,12 +296,14 @@ class MemoryIndex:
 
         :raises DamagedIndexError: when the index was loaded from a damaged image.
         """
-        found = self._run(
-            "SELECT id, offset, sequence, media_type, title, uri FROM frames "  # noqa: S608 - as above
-            f"WHERE id IN ({','.join('?' * len(frame_ids))}) ORDER BY offset, sequence",
-            frame_ids,
-        )
-        return {frame_id: Place(*rest) for frame_id, *rest in found}
+        found: list[Any] = []
+        for part in parts(frame_ids):
+            found += self._run(
+                "SELECT offset, sequence, media_type, title, uri, id FROM frames "  # noqa: S608 - as above
+                f"WHERE id IN ({','.join('?' * len(part))})",
+                part,
+            )
+        return {row[-1]: Place(*row[:-1]) for row in sorted(found, key=itemgetter(0, 1))}
 
     def snippets(self, query: str | None, places: Mapping[int, Place]) -> dict[int, str]:
         """A snippet of each of these frames, with the words of the query in brackets; of one
@@ -435,7 +438,11 @@ class MemoryIndex:
         self._saved.forget()
 
     def load(
-        self, page_count: int, pages: Iterable[tuple[int, bytes]], *, most_bytes: int = 2**30
+        self,
+        page_count: int,
+        pages: Iterable[tuple[int, bytes | memoryview]],
+        *,
+        most_bytes: int = 2**30,
     ) -> None:
         """Become what was dumped: every page, of a page given twice the last.
 
