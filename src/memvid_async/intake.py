@@ -18,7 +18,7 @@ from .errors import (
     StoreClosedError,
     StoreReadOnlyError,
 )
-from .events import Action, ActionKind
+from .events import ActionKind
 from .journal import Flushed
 from .model.commands import (
     Command,
@@ -111,18 +111,18 @@ class Intake:
         error: str | None,
         metadata: Mapping[str, Any] | None,
         messages: Sequence[Any] = (),
-    ) -> Awaitable[Action | None]:
+    ) -> Awaitable[Any]:
         """Record an action in the session ``number``, the ambient one for None."""
         task = self.task_name() if task is None else self.check_task(task)
-        arguments = (self.limits, number, kind, detail, given, result, frames, duration_ms)
-        rest = (task, error, metadata, messages)
         size = _SMALL_COMMAND_BYTES + rough_size(given) + rough_size(result)
         if metadata is not None or messages != ():
             size += rough_size(metadata) + rough_size(messages)
+        action = (number, kind, detail, given, result, frames, duration_ms, task, error)
+        arguments = (self.limits, *action, metadata, messages)
         writer = self._need_writer()
         if size >= LARGE or writer.is_full:
-            return self._record_slowly(writer, (*arguments, *rest), size)
-        return writer.submit(prepare_action(*arguments, *rest), size)
+            return self._record_slowly(writer, arguments, size)
+        return writer.submit(prepare_action(*arguments), size)
 
     async def _record_slowly(self, writer: Writer, arguments: tuple[Any, ...], size: int) -> Any:
         writer.check()

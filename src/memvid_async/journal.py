@@ -8,8 +8,7 @@ through :meth:`Journal.refresh`.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from attrs import frozen
@@ -46,6 +45,23 @@ class Flushed:
 
     events: list[Event]
     sizes: list[int]
+
+
+class _Poisoning:
+    """Whatever fails in such a block fails the journal; a page that failed to sync must not be
+    tried again. A class, as it stands around every batch: a generator takes three times as long."""
+
+    __slots__ = ("_journal",)
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if error is not None:
+            self._journal.fail_half_way(error)
 
 
 class Journal:
@@ -136,7 +152,7 @@ class Journal:
             self.begin()
             return self.flush()
         self._check()
-        with self._poisoned():
+        with _Poisoning(self):
             moved: list[Event] = []
             if not self._file.storage.is_current():
                 moved = self._move(self._file.storage.reopen())
@@ -211,20 +227,20 @@ class Journal:
         self._check_writable()
         mine = self._file.storage
         mine.lock(self._config.lock_timeout)
-        moved: list[Event] = []
-        if not mine.is_current():
-            with self._poisoned(but=StoreLockedError):
+        with _Poisoning(self):
+            moved: list[Event] = []
+            if not mine.is_current():
                 moved = self._move(_locked(mine.reopen(), self._config))
-        with self._poisoned():
             foreign = self._shared_out(moved)
             self._file.index.load_contents()
-        self._staged += foreign.events
-        self._sizes += foreign.sizes
-        try:
-            self._check_writable()
-        except StoreReadOnlyError:
-            self._file.storage.unlock()
-            raise
+        if foreign.events:
+            self._staged += foreign.events
+            self._sizes += foreign.sizes
+            try:
+                self._check_writable()
+            except StoreReadOnlyError:
+                self._file.storage.unlock()
+                raise
         self._holding = True
 
     def _check_writable(self) -> None:
@@ -249,7 +265,7 @@ class Journal:
         try:
             size = file.append(SegmentKind.EVENTS, payload, events)
         except BaseException as error:
-            self._fail_half_way(error)
+            self.fail_half_way(error)
             raise
         if len(events) > 1:
             events = [_without_data(event) for event in events]
@@ -271,7 +287,7 @@ class Journal:
         :raises StoreFailedError: the journal refuses everything from then on.
         """
         self._check()
-        with self._poisoned():
+        with _Poisoning(self):
             self._file.write_out()
             self._holding = False
             self._file.storage.unlock()
@@ -285,7 +301,7 @@ class Journal:
         ``progress`` is called with the bytes done and the bytes there are.
         """
         self.begin()
-        with self._poisoned():
+        with _Poisoning(self):
             successor = self._file.storage.successor()
             try:
                 successor.lock(self._config.lock_timeout)
@@ -304,7 +320,7 @@ class Journal:
         """Keep the changed pages of a search index that was folded through ``reader`` from the save
         at ``base``; the offset of the new save, 0 when the file or its last save is another one."""
         self.begin()
-        with self._poisoned():
+        with _Poisoning(self):
             saved = 0
             if reader is self._file.reader and base in (0, self._file.index.saved_index[0]):
                 self._file.save_index(through, dump.page_count, dump.pages)
@@ -313,24 +329,13 @@ class Journal:
 
     # Failing and closing.
 
-    @contextmanager
-    def _poisoned(self, *, but: type[BaseException] | tuple[()] = ()) -> Iterator[None]:
-        """Whatever fails in here fails the journal: it is not known any more what the file holds,
-        and a page that failed to sync must not be tried again."""
-        try:
-            yield
-        except but:
-            self._file.storage.unlock()
-            raise
-        except BaseException as error:
-            self._fail_half_way(error)
-            raise
-
-    def _fail_half_way(self, error: BaseException) -> None:
-        if isinstance(error, MemvidAsyncError):
+    def fail_half_way(self, error: BaseException) -> None:
+        """Let the lock go and refuse everything from now on: it is not known any more what the
+        file holds. A lock that was waited for in vain has changed nothing."""
+        if not isinstance(error, StoreLockedError):
+            if not isinstance(error, MemvidAsyncError):
+                error = StoreFailedError(f"stopped half-way: {error!r}")
             self.fail(error)
-        else:
-            self.fail(StoreFailedError(f"stopped half-way: {error!r}"))
         self._file.storage.unlock()
 
     def _check(self) -> None:
@@ -359,7 +364,7 @@ class Journal:
         except (StoreLockedError, StoreReadOnlyError):
             # It only spares work and space; another writer is busy and will do it.
             return
-        with self._poisoned():
+        with _Poisoning(self):
             self._file.tidy(with_toc=with_toc)
             self._holding = False
             self._file.storage.unlock()

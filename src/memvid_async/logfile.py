@@ -135,7 +135,7 @@ class LogFile:
         """Whether something stands behind the log's end. One byte back, as a file that was cut
         short has none there."""
         data = self.storage.read(self._end - 1, 1 + HEAD_SIZE)
-        return not data or any(data[1:])
+        return not data or data[1:].strip(b"\0") != b""
 
     def catch_up(self, content: Callable[[int], Content] | None) -> list[Event]:
         """Fold what stands behind the log's end, and give its events as :meth:`decode` does: none
@@ -263,7 +263,7 @@ class LogFile:
             self._save_due()
         offset = self._seal(kind, payload, events[0].sequence)
         self.take_in(events, offset)
-        return self._end - offset
+        return HEAD_SIZE + len(payload)
 
     def _seal(self, kind: SegmentKind, payload: bytes, sequence: int) -> int:
         head, self._checksum = seal(kind, sequence, payload, self._checksum, self._salt)

@@ -4,7 +4,7 @@ one open session."""
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 from uuid import UUID
@@ -39,9 +39,6 @@ class ActionRecorder(ABC, Generic[AnyAction]):
     def _number(self) -> int | None:
         """The number of the session to record into; None for the ambient one."""
 
-    def _record(self, kind: ActionKind, detail: tuple[Any, ...], *rest: Any) -> Awaitable[Any]:
-        return self._intake.record(self._number(), kind, detail, *rest)
-
     def _name(self, value: object, what: str) -> str:
         return prepare_text(value, what, "name_chars", self._intake.limits.name_chars)
 
@@ -65,7 +62,8 @@ class ActionRecorder(ABC, Generic[AnyAction]):
         model. ``messages``: the prompt as it went to the model, one item a message; a prefix that
         an earlier ask of the session already holds is not stored again.
         """
-        action: AnyAction = await self._record(
+        action: AnyAction = await self._intake.record(
+            self._number(),
             ActionKind.ASK,
             (self._name(provider, "provider"), self._name(model, "model")),
             _needed(query, "query"),
@@ -92,7 +90,8 @@ class ActionRecorder(ABC, Generic[AnyAction]):
         metadata: Mapping[str, Any] | None = None,
     ) -> AnyAction:
         """Record a search: its mode, how many results it reported and the frames it named."""
-        action: AnyAction = await self._record(
+        action: AnyAction = await self._intake.record(
+            self._number(),
             ActionKind.FIND,
             (self._name(mode, "mode"), prepare_count(result_count, "result_count")),
             _needed(query, "query"),
@@ -116,7 +115,8 @@ class ActionRecorder(ABC, Generic[AnyAction]):
         metadata: Mapping[str, Any] | None = None,
     ) -> AnyAction:
         """Record that somebody put a frame; it creates none in this store."""
-        action: AnyAction = await self._record(
+        action: AnyAction = await self._intake.record(
+            self._number(),
             ActionKind.PUT,
             (),
             _needed(data, "data"),
@@ -139,7 +139,8 @@ class ActionRecorder(ABC, Generic[AnyAction]):
         metadata: Mapping[str, Any] | None = None,
     ) -> AnyAction:
         """Record that somebody put several frames at once."""
-        action: AnyAction = await self._record(
+        action: AnyAction = await self._intake.record(
+            self._number(),
             ActionKind.PUT_MANY,
             (),
             None,
@@ -163,7 +164,8 @@ class ActionRecorder(ABC, Generic[AnyAction]):
         metadata: Mapping[str, Any] | None = None,
     ) -> AnyAction:
         """Record that somebody replaced a frame's content."""
-        action: AnyAction = await self._record(
+        action: AnyAction = await self._intake.record(
+            self._number(),
             ActionKind.UPDATE,
             (),
             _needed(data, "data"),
@@ -186,7 +188,8 @@ class ActionRecorder(ABC, Generic[AnyAction]):
         metadata: Mapping[str, Any] | None = None,
     ) -> AnyAction:
         """Record that somebody deleted a frame."""
-        action: AnyAction = await self._record(
+        action: AnyAction = await self._intake.record(
+            self._number(),
             ActionKind.DELETE,
             (),
             None,
@@ -212,7 +215,8 @@ class ActionRecorder(ABC, Generic[AnyAction]):
     ) -> AnyAction:
         """Record a tool call. ``arguments`` is any CBOR value, kept and hashed in its
         deterministic encoding; ``result`` is None where there was none."""
-        action: AnyAction = await self._record(
+        action: AnyAction = await self._intake.record(
+            self._number(),
             ActionKind.TOOL_CALL,
             (self._name(name, "name"),),
             arguments,

@@ -53,11 +53,18 @@ class Job(Generic[T]):
         self._waiters: list[asyncio.Future[None]] = []
         self._result: Any = None
         self._error: BaseException | None = None
-        self.done = False
+        self._settled = False
+        self._then: Callable[[T], object] | None = None
+
+    def then(self, receive: Callable[[T], object]) -> Job[T]:
+        """Have the loop call ``receive`` with the result, a turn before who waits goes on. What
+        it raises is raised there."""
+        self._then = receive
+        return self
 
     async def wait(self) -> T:
         """The call's result, or its error."""
-        if not self.done:
+        if not self._settled:
             waiter: asyncio.Future[None] = self.loop.create_future()
             self._waiters.append(waiter)
             await waiter
@@ -72,12 +79,17 @@ class Job(Generic[T]):
             self._result = self._call(*self._args)
         except BaseException as error:  # noqa: BLE001 - it is raised where the call is awaited
             self._error = error
-        self.done = True
         # A closed loop refuses; nobody waits there any more.
         with suppress(RuntimeError):
             self.loop.call_soon_threadsafe(self._settle)
 
     def _settle(self) -> None:
+        self._settled = True
+        if self._then is not None and self._error is None:
+            try:
+                self._then(self._result)
+            except BaseException as error:  # noqa: BLE001 - it is raised where the call is awaited
+                self._error = error
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)

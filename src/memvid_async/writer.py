@@ -21,7 +21,7 @@ from .journal import Flushed, Journal
 from .log import Log
 from .model.commands import Command
 from .reader import View
-from .worker import Worker, check_process, fork_count
+from .worker import Job, Worker, check_process, fork_count
 
 # A longer batch would keep the loop from the interpreter for more than a few milliseconds.
 _BATCH_COMMANDS = 256
@@ -113,13 +113,14 @@ class Writer:
         if self._staged and command is not None and size <= _INLINE_BYTES and self._is_idle:
             self._stage_now(command, done)
         else:
-            self._enqueue(Request(command, size, done))
+            # Made as a tuple, which takes a third of the time.
+            self._enqueue(tuple.__new__(Request, (command, size, done, None)))
         return done
 
     @property
     def _is_idle(self) -> bool:
         """Whether the task waits for work, holding the lock, and may be spared a turn."""
-        waits = self._wake is not None and not self._wake.done()
+        waits = self._wake is not None
         return waits and not self._closing and self._spared < _SPARED_TURNS
 
     def _stage_now(self, command: Command, done: asyncio.Future[Any]) -> None:
@@ -148,7 +149,8 @@ class Writer:
         check_process(self._forks)
         self._queue.append(request)
         self.queued_bytes += request.size
-        self._notify()
+        if self._wake is not None:
+            self._notify()
 
     @property
     def is_full(self) -> bool:
@@ -193,8 +195,9 @@ class Writer:
     # The task.
 
     def _notify(self) -> None:
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
+        wake, self._wake = self._wake, None
+        if wake is not None and not wake.done():
+            wake.set_result(None)
 
     async def _run(self) -> None:
         closed: MemvidAsyncError = StoreClosedError("the store is closed")
@@ -237,6 +240,7 @@ class Writer:
             await self._wake
         except asyncio.CancelledError:
             self._cancelled = True
+            self._wake = None
         if timer is not None:
             timer.cancel()
         return bool(timer is None or self._queue or self._closing or self._cancelled)
@@ -260,9 +264,11 @@ class Writer:
         self._log.close()
 
     async def _in_thread(self, call: Callable[..., Any], *args: Any) -> Any:
-        """Run a journal's call to its end, cancelled or not: a thread cannot be stopped, and what
-        it writes must be known before anything else is."""
-        job = self._worker.start(call, *args)
+        return await self._settled(self._worker.start(call, *args))
+
+    async def _settled(self, job: Job[Any]) -> Any:
+        """The result of a journal's call that runs to its end, cancelled or not: a thread cannot be
+        stopped, and what it writes must be known before anything else is."""
         while True:
             try:
                 return await job.wait()
@@ -271,35 +277,42 @@ class Writer:
 
     async def _take_batch(self) -> None:
         batch = self._next_batch()
+        barrier = batch.pop() if batch[-1].command is None else None
         try:
-            outcomes = await self._carry_out(batch)
-        except (StoreLockedError, StoreReadOnlyError) as error:
-            outcomes = [error] * len(batch)
+            if batch:
+                await self._carry_out(batch)
+            if barrier is not None:
+                await self._carry_out_barrier(barrier)
         except BaseException as error:
-            self._answer(batch, [_as_refusal(error)] * len(batch))
-            raise
-        self._answer(batch, outcomes)
+            refused = isinstance(error, (StoreLockedError, StoreReadOnlyError))
+            outcome = error if refused else _as_refusal(error)
+            for request in batch if barrier is None else [*batch, barrier]:
+                self._settle(request.done, outcome)
+            if not refused:
+                raise
 
-    async def _carry_out(self, batch: list[Request]) -> list[Any]:
-        """The outcome of each request; the last may be a barrier."""
-        barrier = batch[-1] if batch[-1].command is None else None
+    async def _carry_out(self, batch: list[Request]) -> None:
         commands = [request.command for request in batch if request.command is not None]
-        outcomes: list[Any] = []
         if self._buffered:
-            if commands:
-                outcomes = await self._stage(commands)
-            if barrier is not None and self._staged:
-                await self._flush()
-        elif commands:
-            outcomes, flushed = await self._in_thread(self._journal.commit, commands)
+            self._answer(batch, await self._stage(commands))
+            return
+
+        def acknowledge(committed: tuple[list[Any], Flushed]) -> None:
+            outcomes, flushed = committed
             self._publish(flushed)
-        if barrier is not None:
-            answer = None
-            if barrier.call is not None:
-                answer, flushed = await self._in_thread(barrier.call)
-                self._publish(flushed)
-            outcomes.append(answer)
-        return outcomes
+            self._answer(batch, outcomes)
+
+        # Acked before this task's turn comes: in it, those who were have queued their next already.
+        await self._settled(self._worker.start(self._journal.commit, commands).then(acknowledge))
+
+    async def _carry_out_barrier(self, barrier: Request) -> None:
+        if self._staged:
+            await self._flush()
+        answer = None
+        if barrier.call is not None:
+            answer, flushed = await self._in_thread(barrier.call)
+            self._publish(flushed)
+        self._settle(barrier.done, answer)
 
     def _next_batch(self) -> list[Request]:
         """What waits, in order, up to the first barrier and the bounds of a batch."""

@@ -84,15 +84,20 @@ def encode_events(events: Sequence[Event]) -> bytes:
     :raises InvalidValueError: when no segment can hold them.
     """
     last = events[-1]
-    rows = [_row(event) for event in events]
+    rows = [_row(last)] if len(events) == 1 else [_row(event) for event in events]
     data = encode_rows(last.time_ns, last.session, rows)
+    if len(data) > MAX_EVENT_ITEMS:
+        _check_bounds(data, rows)
+    return data
+
+
+def _check_bounds(data: bytes, rows: Sequence[list[Any]]) -> None:
     if len(data) > MAX_PAYLOAD:
         raise InvalidValueError(f"{len(data)} bytes are more than one segment holds, {MAX_PAYLOAD}")
-    if len(data) > MAX_EVENT_ITEMS and item_count(rows) > MAX_EVENT_ITEMS:
+    if item_count(rows) > MAX_EVENT_ITEMS:
         raise InvalidValueError(
             f"what is to be recorded holds more than {MAX_EVENT_ITEMS} items; record it in parts"
         )
-    return data
 
 
 def _row(event: Event) -> list[Any]:

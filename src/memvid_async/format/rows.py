@@ -18,13 +18,15 @@ PACKED_ROWS = 16
 
 def encode_rows(time_ns: int, session: int, rows: Sequence[list[Any]]) -> bytes:
     """The payload that holds these rows."""
-    start: list[Any] = [time_ns, session]
+    start: tuple[int, int] = (time_ns, session)
     data: bytes
-    if len(rows) > PACKED_ROWS:
-        # Encoded one by one, so that no call holds the interpreter for long.
-        data = cbor2.dumps(start + [cbor2.dumps(row) for row in rows])
+    if len(rows) == 1:
+        data = cbor2.dumps((*start, *rows[0]))
+    elif len(rows) <= PACKED_ROWS:
+        data = cbor2.dumps((*start, *rows))
     else:
-        data = cbor2.dumps(start + (rows[0] if len(rows) == 1 else list(rows)))
+        # Encoded one by one, so that no call holds the interpreter for long.
+        data = cbor2.dumps((*start, *[cbor2.dumps(row) for row in rows]))
     return data
 
 

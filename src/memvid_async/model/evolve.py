@@ -27,6 +27,7 @@ from .state import SessionInfo, SessionState, State
 
 # Unknown event kinds from here on may be skipped; those below must be understood to write.
 FIRST_OPTIONAL_KIND = 128
+_new = tuple.__new__
 FRAME_EVENTS = (FramePut, FrameUpdated, FrameDeleted, FrameErased, MemoryConfigured)
 
 
@@ -75,35 +76,17 @@ def evolve(state: State, event: Event) -> State:
 
 
 def _act(state: State, event: Event, payload: ActionRecorded) -> State:
-    """The hot path: built by hand, as ``attrs.evolve`` costs three times as much."""
-    sessions = state.sessions
+    """The hot path: named tuples are made as tuples, which takes a third of the time."""
+    _, _, sessions, numbers, ambient, generation, memory, beyond = state
     session = sessions.get(event.session)
     if session is not None and session.ended_ns is None:
-        held = session.held
+        info, _, ended, actions, checkpoints, unmarked, held = session
         if payload.messages is not None:
             held = hold_messages(held, payload.action, payload.messages)
-        sessions = sessions.set(
-            event.session,
-            SessionState(
-                session.info,
-                event.time_ns,
-                session.ended_ns,
-                session.action_count + 1,
-                session.checkpoint_count,
-                session.unmarked + 1,
-                held,
-            ),
-        )
-    return State(
-        event.sequence,
-        event.time_ns,
-        sessions,
-        state.numbers,
-        state.ambient,
-        state.generation,
-        state.memory,
-        state.beyond,
-    )
+        acted = (info, event.time_ns, ended, actions + 1, checkpoints, unmarked + 1, held)
+        sessions = sessions.set(event.session, _new(SessionState, acted))
+    folded = (event.sequence, event.time_ns, sessions)
+    return _new(State, (*folded, numbers, ambient, generation, memory, beyond))
 
 
 def branched(memory: Memory, number: int, fork: ForkPoint) -> Memory:

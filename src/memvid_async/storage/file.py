@@ -42,6 +42,11 @@ class _Mapped:
             raise StoreFailedError(f"{self._doing} failed: {error}") from error
 
 
+# What every batch does; the others are made where they stand.
+_READING, _WRITING, _SYNCING = _Mapped("reading"), _Mapped("writing"), _Mapped("syncing to the disk")
+_UNLOCKING = _Mapped("unlocking")
+
+
 def _sync(descriptor: int) -> None:
     if sys.platform == "darwin":
         # fsync there does not reach the medium (Apple's fsync(2) page).
@@ -146,7 +151,7 @@ class FileStorage:
 
     def read(self, offset: int, length: int) -> bytes:
         """``length`` bytes from ``offset``; fewer only at the end of the file."""
-        with _Mapped("reading"):
+        with _READING:
             data = os.pread(self._descriptor, length, offset)
             while len(data) < length:
                 more = os.pread(self._descriptor, length - len(data), offset + len(data))
@@ -157,7 +162,7 @@ class FileStorage:
 
     def write(self, offset: int, data: bytes) -> None:
         """All of ``data`` at ``offset``, in as many calls as the system makes of it."""
-        with _Mapped("writing"):
+        with _WRITING:
             written = step = os.pwrite(self._descriptor, data, offset)
             while written < len(data):
                 if not step:
@@ -172,7 +177,7 @@ class FileStorage:
         After a failure the system may go on showing what it did not write, and count it as
         written. It is made to forget that, so that whoever opens the file next sees the disk.
         """
-        with _Mapped("syncing to the disk"):
+        with _SYNCING:
             try:
                 _sync(self._descriptor)
             except OSError:
@@ -198,29 +203,30 @@ class FileStorage:
 
         ``flock`` cannot wait for a time, so it is tried again at short, growing intervals.
         """
-        if self._locked:
+        if self._locked or self._try_lock():
             return
-        deadline, pauses = None, iter(_LOCK_PAUSES)
-        while True:
-            try:
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                now = time.monotonic()
-                deadline = now + timeout if deadline is None else deadline
-                if now >= deadline:
-                    raise StoreLockedError(self._holder(), timeout) from None
-                time.sleep(next(pauses, _LOCK_PAUSES[-1]))
-            except (OSError, ValueError) as error:
-                raise StoreFailedError(f"locking failed: {error}") from error
-            else:
-                self._locked = True
+        deadline, pauses = time.monotonic() + timeout, iter(_LOCK_PAUSES)
+        while time.monotonic() < deadline:
+            time.sleep(next(pauses, _LOCK_PAUSES[-1]))
+            if self._try_lock():
                 return
+        raise StoreLockedError(self._holder(), timeout)
+
+    def _try_lock(self) -> bool:
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except (OSError, ValueError) as error:
+            raise StoreFailedError(f"locking failed: {error}") from error
+        self._locked = True
+        return True
 
     def unlock(self) -> None:
         """Let others write."""
         if self._locked:
             self._locked = False
-            with _Mapped("unlocking"):
+            with _UNLOCKING:
                 fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def _holder(self) -> int | None:
