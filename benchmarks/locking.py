@@ -16,9 +16,9 @@ from .contenders import Ours
 from .harness import Detail, Figure, Result, Scale, alternate, paired_ratio, spread
 from .samples import Ask, asks
 
-# Short samples and many of them: the two must meet the same disk.
-ACTIONS = 40
-SAMPLES_A_ROUND = 40
+# Tasks: actions a sample, samples a round. Short samples and many of them: the two must meet the
+# same disk.
+SAMPLES = {1: (40, 40), 64: (640, 20)}
 
 
 class _Unlocked(FileStorage):
@@ -43,21 +43,38 @@ class _Alone(Journal):
 
 def run(directory: Path, scale: Scale) -> Result:
     """Compare the time of a durable action with and without what other writers need."""
-    samples = list(islice(cycle(asks(4_096)), scale.count(ACTIONS)))
+    figures: list[Figure] = []
+    rows: list[list[str]] = []
     with asyncio.Runner() as runner:
-        shared_store = runner.run(_opened(directory / "shared"))
+        shared = runner.run(_opened(directory / "shared"))
         with patch.multiple(store, FileStorage=_Unlocked, Journal=_Alone):
-            own_store = runner.run(_opened(directory / "own"))
-        stores = {"any number of writers": shared_store, "one writer for ever": own_store}
-        seconds = alternate(
-            {name: _recording(runner, one, samples) for name, one in stores.items()},
-            scale.count(SAMPLES_A_ROUND) * scale.rounds,
-        )
+            own = runner.run(_opened(directory / "own"))
+        stores = {"any number of writers": shared, "one writer for ever": own}
+        for tasks, (actions, times) in SAMPLES.items():
+            count = scale.count(actions, multiple=tasks)
+            samples = list(islice(cycle(asks(4_096)), count))
+            seconds = alternate(
+                {name: _recording(runner, one, samples, tasks) for name, one in stores.items()},
+                scale.count(times) * scale.rounds,
+            )
+            figures.append(_figure(tasks, *seconds.values()))
+            rows += [
+                [str(tasks), name, *spread([one / count * 1e6 for one in taken], ".1f")]
+                for name, taken in seconds.items()
+            ]
         for one in stores.values():
             runner.run(one.aclose())
-    shared, own = seconds.values()
-    figure = Figure(
-        case="locking, 1 task",
+    columns = ("tasks", "what", "µs a durable action, median", "least", "most")
+    note = "Many short samples of each, in turn; the ratio is that of neighbours."
+    return Result(
+        figures=figures,
+        details=[Detail(title="Locking", columns=columns, rows=rows, note=note)],
+    )
+
+
+def _figure(tasks: int, shared: list[float], own: list[float]) -> Figure:
+    return Figure(
+        case=f"locking, {tasks} task{'s' * (tasks > 1)}",
         against="the same without a lock or a look for others",
         value=paired_ratio(shared, own),
         unit="x",
@@ -65,28 +82,24 @@ def run(directory: Path, scale: Scale) -> Result:
         aim=1.02,
         at_least=False,
     )
-    rows = [
-        [name, *spread([second / len(samples) * 1e6 for second in taken], ".1f")]
-        for name, taken in seconds.items()
-    ]
-    columns = ("what", "µs a durable action, median", "least", "most")
-    note = f"{len(samples)} asks of one task a sample, {len(shared)} samples of each, in turn."
-    return Result(
-        figures=[figure],
-        details=[Detail(title="Locking", columns=columns, rows=rows, note=note)],
-    )
 
 
 async def _opened(path: Path) -> Store:
     return await open_store(path)
 
 
-def _recording(runner: asyncio.Runner, one: Store, samples: list[Ask]) -> Callable[[], float]:
+def _recording(
+    runner: asyncio.Runner, one: Store, samples: list[Ask], tasks: int
+) -> Callable[[], float]:
     async def record() -> float:
         async with Ours(one).agent("agent") as ask:
+
+            async def each(some: list[Ask]) -> None:
+                for sample in some:
+                    await ask(sample)
+
             start = time.perf_counter()
-            for sample in samples:
-                await ask(sample)
+            await asyncio.gather(*(each(samples[at::tasks]) for at in range(tasks)))
             return time.perf_counter() - start
 
     return lambda: runner.run(record())

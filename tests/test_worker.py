@@ -123,3 +123,26 @@ def test_a_call_that_outlives_its_loop_harms_nothing(monkeypatch):
     assert asyncio.run(worker.run(str, 3)) == "3"
     worker.stop()
     assert errors == []
+
+
+async def test_who_receives_the_result_has_it_a_turn_before_who_waits(worker):
+    order = []
+    job = worker.start(str, 5).then(lambda result: order.append(("received", result)))
+    order.append(("waited", await job.wait()))
+    assert order == [("received", "5"), ("waited", "5")]
+    assert await job.wait() == "5"
+
+
+async def test_what_the_receiver_raises_reaches_who_waits(worker):
+    def refuse(_result):
+        raise ValueError("refused")
+
+    with pytest.raises(ValueError, match="refused"):
+        await worker.start(str, 5).then(refuse).wait()
+
+
+async def test_an_error_of_the_call_is_not_received(worker):
+    received = []
+    with pytest.raises(ZeroDivisionError):
+        await worker.start(divmod, 1, 0).then(received.append).wait()
+    assert received == []
