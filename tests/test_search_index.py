@@ -105,7 +105,8 @@ def answers(index):
                 for top_k in (1, 3, 50):
                     hits = index.find(query, QUESTION, mode=mode, top_k=top_k, filters=chosen)
                     given += hits
-            given.append(index.snippets(query, [hit.frame_id for hit in hits]))
+            places = index.places([hit.frame_id for hit in hits])
+            given += [sorted(places.items()), sorted(index.snippets(query, places).items())]
     return given
 
 
@@ -208,33 +209,58 @@ def test_not_scoring_most_rows_changes_nothing(memory, monkeypatch, chosen, excl
         + excluded
         for size in (2, 2, 3, 3, 4, 5, 8) * 6
     ]
-    shortened = 0
+    shortened = again = 0
     real = words._best
+    asked = []
 
     def counting(run, match, top_k, chosen):
-        nonlocal shortened
-        shortened += " NOT (" in match.removesuffix('NOT ("word7")')
+        asked.append(match.removesuffix('NOT ("word7")'))
         return real(run, match, top_k, chosen)
 
     for query in queries:
         for top_k in (1, 10):
-            monkeypatch.setattr(words, "FEW_ROWS", 10**9)
+            monkeypatch.setattr(ranking, "FEW_ROWS", 10**9)
             plain = memory.index.find(query, top_k=top_k, filters=chosen)
-            monkeypatch.setattr(words, "FEW_ROWS", 4)
+            monkeypatch.setattr(ranking, "FEW_ROWS", 32)
             monkeypatch.setattr(words, "_best", counting)
+            asked.clear()
             assert memory.index.find(query, top_k=top_k, filters=chosen) == plain
+            # The last part of a try that succeeded; a second one is of more words.
+            shortened += " NOT (" in asked[-1]
+            again += " NOT (" in asked[-1] and len(asked) > 2
             monkeypatch.setattr(words, "_best", real)
     assert shortened > 20
+    assert again > 2
 
 
-@given(
-    counts=st.lists(st.integers(0, 1_000), min_size=2, max_size=10).map(sorted),
-    top_k=st.integers(1, 50),
-)
-def test_a_try_scores_few_rows_and_enough(counts, top_k):
-    for few, bound in ranking.tries(counts, 1_000, top_k):
-        assert top_k <= sum(counts[:few]) <= sum(counts) / 8
-        assert bound == pytest.approx(sum(ranking.most_from(c, 1_000) for c in counts[few:]))
+COUNTS = st.lists(st.integers(0, 4_000), min_size=2, max_size=10).map(sorted)
+
+
+@given(counts=COUNTS, top_k=st.integers(1, 50))
+def test_a_first_try_scores_few_rows_and_enough(counts, top_k):
+    few = ranking.first_try(counts, top_k)
+    if few:
+        assert sum(counts) >= ranking.FEW_ROWS
+        assert top_k <= sum(counts[:few]) <= sum(counts) / 8 < sum(counts[: few + 1])
+
+
+@given(counts=COUNTS, score=st.floats(0, 200))
+def test_rows_without_the_words_that_are_needed_score_less(counts, score):
+    most = [ranking.most_from(count, 4_000) for count in counts]
+    few = ranking.needed(counts, 4_000, score)
+    assert few == len(counts) or sum(most[few:]) < score * (1 + 1e-9)
+    assert few == 0 or sum(most[few - 1 :]) > score * (1 - 1e-9) - 1e-9
+
+
+def test_how_many_frames_have_a_word_is_counted_again_after_a_change(memory, monkeypatch):
+    monkeypatch.setattr(ranking, "FEW_ROWS", 32)
+    for frame_id in range(1, 400):
+        memory.put(frame_id, "a tree" if frame_id <= 10 else "a fox")
+    assert memory.index.find("fox tree", top_k=1)[0].frame_id == 1
+    for frame_id in range(12, 400):
+        memory.update(frame_id, "a dog")
+    # Now it is the fox that is rare.
+    assert [hit.frame_id for hit in memory.index.find("fox tree", top_k=2)] == [11, 1]
 
 
 def test_the_bound_of_a_word_holds(memory):
@@ -304,20 +330,30 @@ def test_pages_of_a_scan(memory):
     assert [row.frame_id for row in scan(newest_first=True, after_id=6, limit=2)] == [5, 4]
 
 
+def test_more_hits_than_a_statement_takes_parameters(memory):
+    for frame_id in range(1, 1_001):
+        memory.put(frame_id, f"fox {frame_id}")
+    hits = memory.index.find("fox", top_k=2_000)
+    places = memory.index.places([hit.frame_id for hit in hits])
+    made = memory.index.snippets("fox", places)
+    assert made == {frame_id: f"[fox] {frame_id}" for frame_id in range(1, 1_001)}
+
+
 def test_snippets(memory):
     long = "begin " * 20_000 + "the needle is here " + "end " * 100
     memory.put(1, "A short text about foxes and dogs")
     memory.put(2, long)
     memory.put(3, "x" * 1_000)
     memory.put(4, "東京タワー", title="needle")
-    made = memory.index.snippets("fox needle 東京", [1, 2, 3, 4, 5])
+    places = memory.index.places([1, 2, 3, 4, 5])
+    made = memory.index.snippets("fox needle 東京", places)
     assert made[1] == "A short text about [foxes] and dogs"
     assert "[needle]" in made[2]
     assert len(made[2]) < 500
     assert made[3] == "x" * 320 + "…"
     assert made[4] == "[東京]タワー"
     assert 5 not in made
-    assert memory.index.snippets(None, [1]) == {1: "A short text about foxes and dogs"}
+    assert memory.index.snippets(None, {1: places[1]}) == {1: "A short text about foxes and dogs"}
 
 
 def test_what_does_not_change_cannot_be_lost(memory):

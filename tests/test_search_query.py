@@ -1,5 +1,6 @@
 """What users type: every text is a query, and none of it becomes syntax."""
 
+import random
 import sqlite3
 
 import pytest
@@ -99,6 +100,26 @@ def test_any_query_makes_a_snippet(query):
         assert snippets.of(parse(query), TEXTS[1])
     finally:
         snippets.close()
+
+
+def test_what_was_shown_before_changes_no_snippet():
+    rng, words = random.Random(4), ["fox", "tree", "river."]
+    lengths = rng.choices([0, 9, 99, 14_000], k=40)
+    texts = [" ".join(rng.choices(words, [1, 1, 40], k=length)) for length in lengths]
+    used = Snippets("english")
+    try:
+        for _ in range(10):
+            # Some twice, and now and then more than is held.
+            shown = dict(enumerate(rng.choices(texts, k=rng.choice([1, 4, 10]))))
+            asked = parse(rng.choice(["fox tree", "fox", "river", "title:fox", "zebra"]))
+            fresh = Snippets("english")
+            try:
+                expected = {key: fresh.of(asked, text) for key, text in shown.items()}
+            finally:
+                fresh.close()
+            assert used.of_all(asked, shown) == expected
+    finally:
+        used.close()
 
 
 @given(words=st.lists(st.sampled_from(["fox", "dog", "zebra", "AND", "the"]), min_size=1))

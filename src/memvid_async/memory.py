@@ -20,7 +20,7 @@ from .frames import Frame, FrameDeleted, FrameErased, FramePut, FrameUpdated
 from .model.state import State
 from .pace import unhurried
 from .reader import Reader, View
-from .search import Batch, DamagedIndexError, Dump, FrameRow, MemoryIndex
+from .search import Batch, DamagedIndexError, Dump, FrameRow, MemoryIndex, Place
 from .search.schema import TOKENIZERS
 
 # Events are read from the file in pieces of about so many bytes.
@@ -166,7 +166,7 @@ class FoldedMemory:
         try:
             offset, count, pages = _saved_pages(view.reader, until)
             if offset:
-                index.load(count, pages)
+                index.load(count, pages.items())
         except (CorruptFileError, ValueError):
             # It can be made again from the events.
             index.clear()
@@ -304,9 +304,9 @@ class FoldedMemory:
             sequence=row.sequence,
         )
 
-    def text(self, row: FrameRow) -> str:
+    def text(self, place: Place) -> str:
         """The body of a frame, as it is searched."""
-        return self._read_text(row.offset, row.sequence, row.media_type)
+        return self._read_text(place.offset, place.sequence, place.media_type)
 
     # Saving.
 
@@ -349,25 +349,25 @@ class _Waiting:
             self.index.put_many(batch)
 
 
-def _saved_pages(reader: Reader, until: int) -> tuple[int, int, list[tuple[int, bytes]]]:
+def _saved_pages(reader: Reader, until: int) -> tuple[int, int, dict[int, memoryview]]:
     """The last saved index that goes through no event behind ``until``: its offset (0: none), how
     many pages there are, and the pages."""
     offset, count = 0, 0
-    pages: dict[int, bytes] = {}
+    pages: dict[int, memoryview] = {}
     for at, part in reader.index_pages():
         if part.through > until:
             continue
         if not offset:
             offset, count = at, part.page_count
         numbers = [number for (number,) in PAGE_NUMBER.iter_unpack(part.numbers)]
-        size = len(part.pages) // max(1, len(numbers))
+        held, size = memoryview(part.pages), len(part.pages) // max(1, len(numbers))
         for i, number in enumerate(numbers):
             # What a later save holds, counts; an older one may have had more pages.
             if number < count:
-                pages.setdefault(number, part.pages[i * size : (i + 1) * size])
+                pages.setdefault(number, held[i * size : (i + 1) * size])
         if len(pages) >= count:
             break
-    return offset, count, list(pages.items())
+    return offset, count, pages
 
 
 def _new_row(payload: FramePut, event: Event, offset: int) -> FrameRow:

@@ -18,19 +18,13 @@ from .journal import Journal
 from .memory import SHARED, FoldedMemory, Lineage
 from .prepare_frames import make_filters
 from .reader import View
-from .search import Filters, FrameRow, InterruptedFindError
+from .search import Filters, InterruptedFindError
 from .worker import Worker
 from .writer import Writer
 
 T = TypeVar("T")
 # Bytes put since the last look at whether the index is due to be saved.
 _LOOK_BYTES = 256 * 1024
-# Reading the texts of fewer hits is not worth an order.
-_MANY_HITS = 16
-
-
-def _place(row: FrameRow) -> int:
-    return row.offset
 
 
 @frozen
@@ -107,16 +101,12 @@ class Recall:
             filters=search.filters(),
             embedding_model=search.embedding_model,
         )
-        rows = [index.get(one.frame_id) for one in found]
-        if len(rows) > _MANY_HITS:
-            # Texts that lie side by side are read together.
-            for row in sorted((row for row in rows if row is not None), key=_place):
-                memory.text(row)
-        snippets = index.snippets(search.query or None, [one.frame_id for one in found])
+        places = index.places([one.frame_id for one in found])
+        snippets = index.snippets(search.query or None, places)
+        shown = [(one, places[one.frame_id]) for one in found if one.frame_id in places]
         hits = tuple(
-            Hit(one.frame_id, one.score, snippets[one.frame_id], row.title, row.uri)
-            for one, row in zip(found, rows, strict=True)
-            if row is not None
+            Hit(one.frame_id, one.score, snippets[one.frame_id], place.title, place.uri)
+            for one, place in shown
         )
         as_of = min(view.state.last_sequence, max(until for _, until in lineage))
         duration = (time.perf_counter() - started) * 1000
@@ -126,12 +116,12 @@ class Recall:
             search.top_k,
             as_of,
             tuple(hit.score for hit in hits),
-            tuple(row.sequence for row in rows if row is not None),
+            tuple(place.sequence for _, place in shown),
             search.parameters,
             search.embedding,
             search.embedding_model,
         )
-        bodies = tuple(memory.text(row) for row in rows if row is not None) if texts else ()
+        bodies = tuple(memory.text(place) for _, place in shown) if texts else ()
         return Searched(result, retrieval, bodies)
 
     def _get(self, view: View, lineage: Lineage, frame_id: int) -> Frame:

@@ -3,7 +3,7 @@
 from .index import DamagedIndexError, InterruptedFindError, MemoryIndex
 from .inserts import Batch
 from .pages import Dump
-from .rows import Filters, Found, FrameRow, Mode
+from .rows import Filters, Found, FrameRow, Mode, Place
 
 __all__ = [
     "Batch",
@@ -15,4 +15,5 @@ __all__ = [
     "InterruptedFindError",
     "MemoryIndex",
     "Mode",
+    "Place",
 ]

@@ -24,8 +24,9 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from operator import itemgetter
 from typing import Any
 
 from ..errors import InvalidValueError
@@ -36,7 +37,7 @@ from .fusion import fuse, in_order
 from .inserts import Batch, searchable
 from .pages import Dump, SavedPages, assemble, open_image
 from .query import Query, parse
-from .rows import Filters, Found, FrameRow, Mode
+from .rows import Filters, Found, FrameRow, Mode, Place, parts
 from .schema import check, connect, create
 from .snippets import Snippets
 from .vectors import ExactVectors, check_vector
@@ -83,6 +84,7 @@ class MemoryIndex:
         self._guard = threading.Lock()
         self._finding = False
         self._stop = threading.Event()
+        self._parsed: tuple[str, Query] | None = None
         self._start(create(language))
 
     def _start(self, database: sqlite3.Connection) -> None:
@@ -94,6 +96,8 @@ class MemoryIndex:
         (self.through,) = database.execute("SELECT through FROM progress").fetchone()
         self._space = self._stored_space()
         self._vectors: ExactVectors | ApproximateVectors | None = None
+        # How many frames have a word, of words that were asked for since the last change.
+        self._counts: dict[str, int] = {}
 
     def close(self) -> None:
         """Give the memory back. The index cannot be used afterwards."""
@@ -158,6 +162,7 @@ class MemoryIndex:
 
     def _change(self, old: FrameRow | None, old_text: str, new: Batch | None) -> None:
         self._begin()
+        self._counts.clear()
         try:
             if old is not None:
                 self._remove(old, old_text)
@@ -167,7 +172,8 @@ class MemoryIndex:
             raise DamagedIndexError(str(error)) from error
 
     def _begin(self) -> None:
-        # One transaction from dump to dump: FTS5 then writes in large pieces.
+        # One transaction from dump to dump: FTS5 then writes in large pieces. A find in one need
+        # not end a transaction for each row it scores.
         if not self._database.in_transaction:
             self._database.execute("BEGIN")
 
@@ -263,7 +269,8 @@ class MemoryIndex:
         chosen = conditions(filters)
         with self._interruptible():
             if mode == "lexical":
-                return in_order(self._lexical(query or "", top_k, chosen), top_k)
+                best = self._lexical(query or "", top_k, chosen)
+                return [Found(*one) for one in best.items()]
             wanted = top_k if mode == "semantic" else max(_CANDIDATES, 2 * top_k)
             near = in_order(self._semantic(vector or b"", wanted, chosen), wanted)
             if mode == "semantic":
@@ -274,17 +281,29 @@ class MemoryIndex:
                 cosines |= self._vectors.cosines(vector or b"", matched.keys() - cosines.keys())
             return fuse(matched, cosines, top_k)
 
-    def snippets(self, query: str | None, frame_ids: Iterable[int]) -> dict[int, str]:
+    def places(self, frame_ids: Sequence[int]) -> dict[int, Place]:
+        """Where the texts of these frames are, by id, in the order of the log; of those there are.
+
+        :raises DamagedIndexError: when the index was loaded from a damaged image.
+        """
+        found: list[Any] = []
+        for part in parts(frame_ids):
+            found += self._run(
+                "SELECT offset, sequence, media_type, title, uri, id FROM frames "  # noqa: S608 - as above
+                f"WHERE id IN ({','.join('?' * len(part))})",
+                part,
+            )
+        return {row[-1]: Place(*row[:-1]) for row in sorted(found, key=itemgetter(0, 1))}
+
+    def snippets(self, query: str | None, places: Mapping[int, Place]) -> dict[int, str]:
         """A snippet of each of these frames, with the words of the query in brackets; of one
         without such words, its beginning."""
         parsed = self._parse(query) if query is not None else None
-        texts = {}
-        for frame_id in frame_ids:
-            place = self._database.execute(
-                "SELECT offset, sequence, media_type FROM frames WHERE id = ?", (frame_id,)
-            ).fetchone()
-            if place is not None:
-                texts[frame_id] = self._read_text(*place)
+        read = self._read_text
+        texts = {
+            frame_id: read(place.offset, place.sequence, place.media_type)
+            for frame_id, place in places.items()
+        }
         return self._snippets.of_all(parsed, texts)
 
     def check_embedding(self, data: bytes, model: str | None) -> None:
@@ -311,6 +330,7 @@ class MemoryIndex:
     def _interruptible(self) -> Iterator[None]:
         self._finding = True
         try:
+            self._begin()
             yield
         except (sqlite3.DatabaseError, ValueError, TypeError) as error:
             if not self._stop.is_set():
@@ -324,11 +344,19 @@ class MemoryIndex:
             raise InterruptedFindError
 
     def _parse(self, query: str) -> Query:
-        return parse(query, english=self.language == "english")
+        # What was found is then shown for the same query.
+        if self._parsed is None or self._parsed[0] != query:
+            self._parsed = query, parse(query, english=self.language == "english")
+        return self._parsed[1]
 
     def _lexical(self, text: str, top_k: int, chosen: Conditions) -> dict[int, float]:
         return best_by_words(
-            self._database, self._parse(text), total=self.count, top_k=top_k, chosen=chosen
+            self._database,
+            self._parse(text),
+            total=self.count,
+            top_k=top_k,
+            chosen=chosen,
+            known=self._counts,
         )
 
     def _semantic(self, vector: bytes, top_k: int, chosen: Conditions) -> dict[int, float]:
@@ -356,12 +384,18 @@ class MemoryIndex:
         return [frame_id for (frame_id,) in ids]
 
     def _rows(self, rest: str, given: list[Any]) -> list[FrameRow]:
+        found = self._run(
+            f"SELECT {_COLUMNS} FROM frames LEFT JOIN vectors ON vectors.id = frames.id {rest}",  # noqa: S608 - as above
+            given,
+        )
         try:
-            found = self._database.execute(
-                f"SELECT {_COLUMNS} FROM frames LEFT JOIN vectors ON vectors.id = frames.id {rest}",  # noqa: S608 - as above
-                given,
-            )
             return [_frame_row(row) for row in found]
+        except (ValueError, TypeError) as error:
+            raise DamagedIndexError(str(error)) from error
+
+    def _run(self, statement: str, given: Sequence[Any]) -> list[Any]:
+        try:
+            return self._database.execute(statement, given).fetchall()
         except (sqlite3.DatabaseError, ValueError, TypeError) as error:
             raise DamagedIndexError(str(error)) from error
 
@@ -387,7 +421,11 @@ class MemoryIndex:
         self._saved.forget()
 
     def load(
-        self, page_count: int, pages: Iterable[tuple[int, bytes]], *, most_bytes: int = 2**30
+        self,
+        page_count: int,
+        pages: Iterable[tuple[int, bytes | memoryview]],
+        *,
+        most_bytes: int = 2**30,
     ) -> None:
         """Become what was dumped: every page, of a page given twice the last.
 

@@ -48,7 +48,9 @@ class SavedPages:
         return Dump(len(hashes), pages)
 
 
-def assemble(page_count: int, pages: Iterable[tuple[int, bytes]], most_bytes: int) -> bytes:
+def assemble(
+    page_count: int, pages: Iterable[tuple[int, bytes | memoryview]], most_bytes: int
+) -> bytes:
     """The image that these pages make; of a page given twice, the last counts.
 
     :raises ValueError: when one is missing, of another size or out of range, or the whole is
@@ -56,7 +58,7 @@ def assemble(page_count: int, pages: Iterable[tuple[int, bytes]], most_bytes: in
     """
     if not 0 < page_count <= most_bytes // PAGE_SIZE:
         raise ValueError(f"a saved index of {page_count} pages")
-    found: dict[int, bytes] = {}
+    found: dict[int, bytes | memoryview] = {}
     for number, page in pages:
         if len(page) != PAGE_SIZE:
             raise ValueError("a page of another size")

@@ -8,19 +8,21 @@ the common words cannot come near, and is never scored. This is MaxScore (Turtle
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
 
 # What a word counts in body, title, tags and uri. A weight divides BM25's k1, which FTS5 fixes at
 # 1.2: 0.8 suits texts of a few sentences.
 WEIGHTS = (1.5, 3.0, 2.0, 0.75)
 _K1 = 1.2
 
-# So many rows are scored before looking for a way around it; where there are a few times as many,
-# the way would cost more than it saves.
-FEW_ROWS = 256
-# A try may score this share of the rows at most: should it fail, little is lost.
+# Where all words together have fewer rows, all are scored.
+FEW_ROWS = 2048
+# A first try may score this share of the rows, so that little is lost should it fail; and one that
+# is certain, this.
 _TRY_SHARE = 1 / 8
-_TRIES = 2
+_SURE_SHARE = 1 / 2
 
 
 def most_from(count: int, total: int) -> float:
@@ -32,24 +34,26 @@ def most_from(count: int, total: int) -> float:
     return max(weight, 1e-6) * (_K1 + 1)
 
 
-def tries(counts: Sequence[int], total: int, top_k: int) -> Iterator[tuple[int, float]]:
-    """Ways to score fewer rows: score those with one of the first ``n`` words alone.
+def first_try(counts: Sequence[int], top_k: int) -> int:
+    """With how many of the words to begin: as many as few rows have. 0: score all rows.
 
-    ``counts``: how many rows have each word, ascending. Gives ``n``, and what no row without these
-    words can score more than: when the ``top_k``-th is above it, the best are found. Only what is
-    likely to succeed is given.
+    ``counts``: how many rows have each word, ascending.
     """
-    bounds = [most_from(count, total) for count in counts]
-    scored, given, likely = 0, 0, 0.0
-    for n in range(1, len(counts)):
-        scored += counts[n - 1]
-        if scored > sum(counts) * _TRY_SHARE or given == _TRIES:
-            return
-        if scored >= top_k:
-            # A row of usual length that has a word once scores about half of the word's most; so
-            # many rows have this word or a rarer one.
-            likely = likely or 0.75 * bounds[n - 1]
-            rest = sum(bounds[n:])
-            if rest <= likely:
-                given += 1
-                yield n, rest
+    rows, most = list(accumulate(counts)), sum(counts)
+    if most < FEW_ROWS:
+        return 0
+    few = bisect_right(rows, most * _TRY_SHARE)
+    return few if few and rows[few - 1] >= top_k else 0
+
+
+def needed(counts: Sequence[int], total: int, score: float) -> int:
+    """The fewest first words of which a row must have one to score as much as this."""
+    rest, few = 0.0, len(counts)
+    while few and (rest := rest + most_from(counts[few - 1], total)) < score:
+        few -= 1
+    return few
+
+
+def is_worth(counts: Sequence[int], few: int) -> bool:
+    """Whether scoring the rows with one of the first ``few`` words saves enough."""
+    return sum(counts[:few]) <= sum(counts) * _SURE_SHARE

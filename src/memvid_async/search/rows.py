@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from attrs import field, frozen
 
 Mode = Literal["lexical", "semantic", "hybrid"]
+
+# A statement takes so many parameters, whatever SQLite was built with.
+_PARAMETERS = 900
+
+T = TypeVar("T")
+
+
+def parts(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """The items in order, no more at once than a statement takes."""
+    return (items[at : at + _PARAMETERS] for at in range(0, len(items), _PARAMETERS))
 
 
 @frozen
@@ -57,3 +67,13 @@ class Found:
 
     frame_id: int
     score: float
+
+
+class Place(NamedTuple):
+    """Where the text of a frame is, and what a hit shows besides it."""
+
+    offset: int
+    sequence: int
+    media_type: str | None
+    title: str | None
+    uri: str | None

@@ -6,49 +6,68 @@ Scores are negated millionths inside, so the least is the best, and ties go to t
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 
 from .filters import Conditions
 from .query import Query
-from .ranking import FEW_ROWS, WEIGHTS, tries
+from .ranking import WEIGHTS, first_try, is_worth, needed
 
 _SCORE = f"CAST(bm25(words, {', '.join(map(str, WEIGHTS))}) * 1e6 - 0.5 AS INTEGER)"
 
 
 def best_by_words(
-    database: sqlite3.Connection, query: Query, *, total: int, top_k: int, chosen: Conditions
-) -> dict[int, float]:
-    """The scores of the ``top_k`` best of ``total`` frames."""
-    match = query.match
-    if match is None:
-        return {}
-    if query.required or len(query.words) == 1:
-        best = _best(database, match, top_k, chosen)
-    else:
-        best = _best_of_words(database, query, match, total, top_k, chosen)
-    return {frame_id: -score / 1e6 for score, frame_id in best}
-
-
-def _best_of_words(
     database: sqlite3.Connection,
     query: Query,
-    match: str,
+    *,
     total: int,
     top_k: int,
     chosen: Conditions,
-) -> list[tuple[int, int]]:
-    counted = sorted((_count_of(database, word), at, word) for at, word in enumerate(query.words))
-    counts, _, words = zip(*counted, strict=True)
-    if sum(counts) < 8 * FEW_ROWS:
-        return _best(database, match, top_k, chosen)
-    for few, bound in tries(counts, total, top_k):
-        found = sorted(
-            row
-            for part in query.parted(words[:few], words[few:])
-            for row in _best(database, part, top_k, chosen)
-        )
-        if len(found) >= top_k and -found[top_k - 1][0] > bound * 1e6 + 1:
-            return found[:top_k]
-    return _best(database, match, top_k, chosen)
+    known: dict[str, int],
+) -> dict[int, float]:
+    """The scores of the ``top_k`` best of ``total`` frames, best first.
+
+    ``known``: how many frames have a word, of words counted before; others are added.
+    """
+    match = query.match
+    if match is None:
+        return {}
+    best = None
+    if len(query.words) > 1 and not query.required:
+        for word in query.words:
+            if word not in known:
+                known[word] = _count_of(database, word)
+        best = _best_of_few(database, query, known, total, top_k, chosen)
+    if best is None:
+        best = _best(database, match, top_k, chosen)
+    return {frame_id: -score / 1e6 for score, frame_id in best}
+
+
+def _best_of_few(
+    database: sqlite3.Connection,
+    query: Query,
+    known: Mapping[str, int],
+    total: int,
+    top_k: int,
+    chosen: Conditions,
+) -> list[tuple[int, int]] | None:
+    """The best, scoring some rows alone; None where all are to be scored."""
+    words = sorted(query.words, key=known.__getitem__)
+    counts = [known[word] for word in words]
+    few = first_try(counts, top_k)
+    while few:
+        found: list[tuple[int, int]] = []
+        enough = 0
+        for part in query.parted(words[:few], words[few:]):
+            found = sorted([*found, *_best(database, part, top_k, chosen)])[:top_k]
+            if len(found) == top_k:
+                enough = needed(counts, total, (-found[-1][0] - 1) / 1e6)
+                if enough > few:
+                    # Those of the first part alone say so already.
+                    break
+        if len(found) == top_k and enough <= few:
+            return found
+        few = enough if few < enough and is_worth(counts, enough) else 0
+    return None
 
 
 def _count_of(database: sqlite3.Connection, term: str) -> int:

@@ -43,7 +43,11 @@ class _Mapped:
 
 
 # What every batch does; the others are made where they stand.
-_READING, _WRITING, _SYNCING = _Mapped("reading"), _Mapped("writing"), _Mapped("syncing to the disk")
+_READING, _WRITING, _SYNCING = (
+    _Mapped("reading"),
+    _Mapped("writing"),
+    _Mapped("syncing to the disk"),
+)
 _UNLOCKING = _Mapped("unlocking")
 
 
