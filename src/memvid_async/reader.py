@@ -30,7 +30,7 @@ from .format.framerows import (
     stored_content,
 )
 from .format.header import LOG_START
-from .format.rows import decode_row, decode_rows, split_rows, whole_row
+from .format.rows import PackedRows, decode_row, decode_rows, split_rows, whole_row
 from .format.segment import (
     EVENT_KINDS,
     Segment,
@@ -51,7 +51,8 @@ from .storage import Storage
 # About how much of the log is read at once where nobody says.
 _RUN = 256 * 1024
 _CACHED_CONTENTS = 4096
-_CACHED_SEGMENT_BYTES = 4 * 1024 * 1024
+# Of so many rows in all the places are kept, at 12 bytes a row.
+_PLACED_ROWS = 2**20
 
 
 @frozen
@@ -73,8 +74,9 @@ class Reader:
         self._salt = salt
         self.version = version
         self._contents: dict[int, Content] = {}
-        # Of the segment that a frame was read from last; replaced whole, as threads share it.
-        self._last_rows: tuple[int, int, list[Any]] = (0, 0, [])
+        # Per offset of a segment that holds many frames, once it was read: where they are in it.
+        self._packed: dict[int, PackedRows] = {}
+        self._placed = 0
 
     # Contents.
 
@@ -289,14 +291,19 @@ class Reader:
             raise CorruptFileError(offset, f"there is no frame: {error}") from None
 
     def _frame_row(self, offset: int, sequence: int, end: int) -> list[Any]:
-        at, first, rows = self._last_rows
-        if at != offset:
+        packed = self._packed.get(offset)
+        if packed is None:
             segment = read_segment(self.storage.read, offset, end, self._salt)
-            first, rows = segment.sequence, split_rows(segment.payload)
-            if len(segment.payload) <= _CACHED_SEGMENT_BYTES:
-                # Frames that were put together are often read one after the other.
-                self._last_rows = offset, first, rows
-        return whole_row(rows[sequence - first])
+            rows = split_rows(segment.payload)
+            packed = PackedRows.of(segment, rows)
+            if packed is not None:
+                # Frames that were put together: reading one again need not read the others.
+                self._placed += len(packed)
+                if self._placed > _PLACED_ROWS:
+                    self._packed, self._placed = {}, len(packed)
+                self._packed[offset] = packed
+            return whole_row(rows[sequence - segment.sequence])
+        return whole_row(packed.read(self.storage.read, sequence))
 
     def frame_content_of(self, view: View, sequence: int) -> Content | None:
         """The content of the frame event with this sequence; None when it was erased.

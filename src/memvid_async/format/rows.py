@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+from array import array
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -9,6 +11,7 @@ import cbor2
 
 from ..values import count_items, decode_value
 from .framerows import is_count
+from .segment import Read, Segment
 
 # So many items are fifty thousand frames; decoded, the smallest of items take eighty megabytes.
 MAX_EVENT_ITEMS = 2**20
@@ -85,6 +88,65 @@ def whole_row(row: Any) -> list[Any]:
     if not (isinstance(row, list) and row and is_count(row[0])):
         raise ValueError("an events segment holds what is no event")
     return row
+
+
+class PackedRows:
+    """Where the rows are that travel each as bytes, so that one is read without the others.
+
+    Each row's own CRC-32, made when the segment was read whole and found good, tells whether its
+    bytes have changed since.
+    """
+
+    __slots__ = ("_checksums", "_first", "_lengths", "_payload_at", "_starts")
+
+    def __init__(self, segment: Segment, starts: array[int], rows: Sequence[bytes]) -> None:
+        self._first = segment.sequence
+        self._payload_at = segment.end - len(segment.payload)
+        self._starts = starts
+        self._lengths = array("I", map(len, rows))
+        self._checksums = array("I", map(zlib.crc32, rows))
+
+    @classmethod
+    def of(cls, segment: Segment, rows: Sequence[Any]) -> PackedRows | None:
+        """Those of a segment whose rows :func:`split_rows` gave; None where they do not travel as
+        bytes."""
+        if not rows or set(map(type, rows)) != {bytes}:
+            return None
+        # From the last, which ends the payload, to the first.
+        starts = array("I", [0]) * len(rows)
+        at = len(segment.payload)
+        for place in range(len(rows) - 1, -1, -1):
+            at -= len(rows[place])
+            starts[place] = at
+            at -= _head_size(len(rows[place]))
+        if at < 0 or not segment.payload.startswith(rows[0], starts[0]):
+            # The lengths are written in more bytes than they need.
+            return None
+        return cls(segment, starts, rows)
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def read(self, read: Read, sequence: int) -> bytes:
+        """The row of the event with this sequence, for :func:`whole_row`.
+
+        :raises ValueError: when its bytes are not those that were there.
+        :raises IndexError: when it is not in this segment.
+        """
+        place = sequence - self._first
+        if place < 0:
+            raise IndexError("the event is in a segment before this one")
+        data = read(self._payload_at + self._starts[place], self._lengths[place])
+        if zlib.crc32(data) != self._checksums[place]:
+            raise ValueError("its bytes have changed since they were read first")
+        return data
+
+
+def _head_size(length: int) -> int:
+    """How many bytes CBOR takes to say that so many follow (RFC 8949, 3.1)."""
+    if length < 24:
+        return 1
+    return 2 if length < 2**8 else 3 if length < 2**16 else 5
 
 
 def split_payload(payload: bytes) -> tuple[int, int, list[Any]]:

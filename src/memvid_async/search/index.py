@@ -450,8 +450,7 @@ class MemoryIndex:
             untrusted.close()
         self._database.close()
         self._start(database)
-        self._saved.forget()
-        self._saved.changed(image)
+        self._saved.remember(image)
 
 
 def _check_space(space: tuple[str | None, int] | None, model: str | None, dimension: int) -> None:

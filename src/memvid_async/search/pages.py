@@ -32,20 +32,24 @@ class SavedPages:
         """The next dump holds every page."""
         self._hashes = []
 
-    def changed(self, image: bytes) -> Dump:
-        """What to save of this image; from here on it counts as saved."""
+    def remember(self, image: bytes) -> None:
+        """From here on this image counts as saved."""
         view = memoryview(image)
         # Of this process alone, and keyed: nobody can make two pages look the same. hashlib would
         # let the interpreter go, and wait to get it back, for each of thousands of pages.
-        known, hashes = self._hashes, []
-        pages = []
-        for number, at in enumerate(unhurried(range(0, len(image), PAGE_SIZE))):
-            page = view[at : at + PAGE_SIZE]
-            hashes.append(hash(page))
-            if number >= len(known) or known[number] != hashes[number]:
-                pages.append((number, bytes(page)))
-        self._hashes = hashes
-        return Dump(len(hashes), pages)
+        places = unhurried(range(0, len(image), PAGE_SIZE))
+        self._hashes = [hash(view[at : at + PAGE_SIZE]) for at in places]
+
+    def changed(self, image: bytes) -> Dump:
+        """What to save of this image; from here on it counts as saved."""
+        known = self._hashes
+        self.remember(image)
+        pages = [
+            (number, image[number * PAGE_SIZE : (number + 1) * PAGE_SIZE])
+            for number, digest in enumerate(self._hashes)
+            if number >= len(known) or known[number] != digest
+        ]
+        return Dump(len(self._hashes), pages)
 
 
 def assemble(

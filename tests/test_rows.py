@@ -1,0 +1,76 @@
+"""Rows that travel each as bytes: one is read without the others, and checked by itself."""
+
+import cbor2
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from memvid_async.format.rows import PACKED_ROWS, PackedRows, encode_rows, split_rows
+from memvid_async.format.segment import HEAD_SIZE, Segment
+
+FIRST = 70
+# Every size of head that a row can have, but that of a row of 64 KiB.
+TEXTS = st.sampled_from(["", "x" * 10, "x" * 100, "x" * 1000]) | st.text(max_size=30)
+
+
+def segment_of(payload):
+    """A segment behind seven bytes of something else, and what reads the file that holds it."""
+    data = bytes(7 + HEAD_SIZE) + payload
+    segment = Segment(1, FIRST, payload, 7, len(data), 0, 0)
+    return segment, lambda offset, length: data[offset : offset + length]
+
+
+@given(st.lists(TEXTS, min_size=PACKED_ROWS + 1, max_size=PACKED_ROWS + 20))
+def test_each_row_is_read_alone(texts):
+    segment, read = segment_of(encode_rows(5, 3, [[20, text] for text in texts]))
+    rows = split_rows(segment.payload)
+    packed = PackedRows.of(segment, rows)
+    assert packed is not None
+    assert len(packed) == len(texts)
+    assert [packed.read(read, FIRST + place) for place in range(len(texts))] == rows
+
+
+def test_a_row_of_any_size_is_read_alone():
+    texts = ["x" * (2**16 + 5), *map(str, range(PACKED_ROWS))]
+    segment, read = segment_of(encode_rows(5, 3, [[20, text] for text in texts]))
+    packed = PackedRows.of(segment, split_rows(segment.payload))
+    assert packed is not None
+    assert cbor2.loads(packed.read(read, FIRST)) == [20, texts[0]]
+
+
+def test_a_changed_byte_is_noticed_in_its_row_alone():
+    segment, read = segment_of(encode_rows(5, 3, [[20, f"text {n}"] for n in range(20)]))
+    packed = PackedRows.of(segment, split_rows(segment.payload))
+    assert packed is not None
+
+    def damaged(offset, length):
+        return read(offset, length).replace(b"text 7", b"text 9")
+
+    with pytest.raises(ValueError, match="changed"):
+        packed.read(damaged, FIRST + 7)
+    assert cbor2.loads(packed.read(damaged, FIRST + 8)) == [20, "text 8"]
+
+
+@pytest.mark.parametrize("sequence", [FIRST - 1, FIRST + 20])
+def test_an_event_of_another_segment_is_not_there(sequence):
+    segment, read = segment_of(encode_rows(5, 3, [[20, f"text {n}"] for n in range(20)]))
+    packed = PackedRows.of(segment, split_rows(segment.payload))
+    assert packed is not None
+    with pytest.raises(IndexError):
+        packed.read(read, sequence)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        cbor2.dumps([5, 3]),
+        encode_rows(5, 3, [[20, "one"]]),
+        encode_rows(5, 3, [[20, "one"], [20, "two"]]),
+        cbor2.dumps([5, 3, cbor2.dumps([20, "one"]), [20, "two"]]),
+        # Two bytes for a length that one could say.
+        b"\x84\x05\x03\x42\x81\x14\x58\x02\x81\x15",
+    ],
+)
+def test_other_rows_are_not_packed(payload):
+    segment, _ = segment_of(payload)
+    assert PackedRows.of(segment, split_rows(payload)) is None
