@@ -33,7 +33,7 @@ if importlib.util.find_spec("uvloop"):
     BACKENDS.append(pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"))
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # A shell that starts the tests in the background has them ignore Ctrl-C, and all their children.
+    # A shell that starts them in the background has tests and their children ignore Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 MakeStore = Callable[..., Awaitable[Store]]
