@@ -635,6 +635,21 @@ def test_many_together_are_as_one_by_one(count):
     assert answers(index) == answers(memory.index)
 
 
+def test_an_sqlite_that_takes_few_parameters_is_given_no_more(monkeypatch):
+    connect = sqlite3.connect
+
+    def connect_to_few(*args, **kwargs):
+        connection = connect(*args, **kwargs)
+        connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 999)
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", connect_to_few)
+    memory = Memory()
+    for frame_id in range(1, 600):
+        memory.put(frame_id, f"fox {frame_id} " + "over the lazy dog " * 20)
+    assert answers(together(memory)) == answers(memory.index)
+
+
 def test_a_text_is_as_a_row_that_is_nothing_else():
     plain, rows = Memory(), Memory()
     batch = Batch()

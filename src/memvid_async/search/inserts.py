@@ -94,9 +94,9 @@ class Batch:
 
     def insert(self, database: sqlite3.Connection) -> None:
         """Put the frames into the tables, in a transaction that is under way."""
-        together = self.count if self._chars >= _MANY_CHARS else 1
-        _insert(database, _FRAMES, self._frames, _FRAME_COLUMNS, together)
-        _insert(database, _WORDS, self._words, _WORD_COLUMNS, together)
+        insert = _insert_together if self._chars >= _MANY_CHARS else _insert_each
+        insert(database, _FRAMES, self._frames, _FRAME_COLUMNS)
+        insert(database, _WORDS, self._words, _WORD_COLUMNS)
         if self._tags:
             database.executemany("INSERT INTO tags VALUES (?, ?)", self._tags)
         if self.vectors:
@@ -104,14 +104,22 @@ class Batch:
             database.executemany("INSERT INTO vectors VALUES (?, ?)", vectors)
 
 
-def _insert(
-    database: sqlite3.Connection, into: str, values: list[Any], columns: int, together: int
+def _insert_together(
+    database: sqlite3.Connection, into: str, values: list[Any], columns: int
 ) -> None:
-    row = f"({', '.join('?' * columns)})"
-    if together > 1:
-        database.execute(into + ", ".join([row] * together), values)
-    else:
-        database.executemany(into + row, zip(*[iter(values)] * columns, strict=True))
+    # One statement, but for an SQLite that takes few parameters (before 3.32, or built so).
+    most = database.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // columns * columns
+    for at in range(0, len(values), most):
+        some = values[at : at + most]
+        database.execute(into + ", ".join([_row(columns)] * (len(some) // columns)), some)
+
+
+def _insert_each(database: sqlite3.Connection, into: str, values: list[Any], columns: int) -> None:
+    database.executemany(into + _row(columns), zip(*[iter(values)] * columns, strict=True))
+
+
+def _row(columns: int) -> str:
+    return f"({', '.join('?' * columns)})"
 
 
 def searchable(row: FrameRow, text: str) -> tuple[str | None, ...]:
