@@ -155,7 +155,8 @@ def _memory(journal: Journal) -> None:
                 _try(memory.text, row)
             _try(index.find, "topic OR words")
             _try(partial(index.find, mode="hybrid"), "topic", b"\0\0\x80\x3f" * 2)
-            _try(index.snippets, "topic", [row.frame_id for row in rows])
+            places = index.places([row.frame_id for row in rows])
+            _try(index.snippets, "topic", places)
         finally:
             memory.close()
 

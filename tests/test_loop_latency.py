@@ -123,7 +123,9 @@ async def store(request, make_store):
 
 
 async def started(operation):
-    await operation()
+    # Kept by the task: the loop is held up by freeing a whole session, too, but that is its
+    # caller's, whenever it likes.
+    return await operation()
 
 
 async def processor_ms(operation, monkeypatch):
