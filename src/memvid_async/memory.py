@@ -29,10 +29,10 @@ _READ_BYTES = 1024 * 1024
 _CACHED_CHARS = 512 * 1024
 # A save is due when so many bytes of text were folded since the last, or a part of all the text.
 _SAVE_BYTES = 256 * 1024
-_SAVE_PART = 16
+_SAVE_PART = 64
 # Nor may more than this be put, or this part of all the text, while a save goes on.
-_BEHIND_BYTES = 768 * 1024
-_BEHIND_PART = 16
+_BEHIND_BYTES = 384 * 1024
+_BEHIND_PART = 48
 # Pages that later ones replaced are left behind; past so many times the index it is saved whole.
 _MOST_SAVED = 3
 
