@@ -371,6 +371,17 @@ ENDINGS = {
         loop.run_until_complete(main())
         loop.close()
     """,
+    "kept until the interpreter ends": """
+        loop = asyncio.new_event_loop()
+        async def main():
+            store = await open_store(path)
+            await agent(store, 0, forever=False)
+            await agent(store, 10**6, forever=False)
+            await agent(store, 2 * 10**6, forever=False)
+            return store
+        store = loop.run_until_complete(main())
+        loop.close()
+    """,
     "stopped in a thread": """
         def work():
             async def main():
@@ -409,7 +420,7 @@ def test_a_process_whose_loop_ends_with_work_pending(tmp_path, ending, loop):
         check=False,
     )
     said = child.stderr.decode()
-    if ending == "closed without cancelling":
+    if ending in ("closed without cancelling", "kept until the interpreter ends"):
         # Python says so of any task that its loop left behind; the store adds nothing.
         assert said.startswith("Task was destroyed but it is pending!\ntask: <Task pending name=")
         assert said.count("\n") == 2
@@ -471,3 +482,27 @@ def test_signals_do_not_reach_the_stores_threads(tmp_path):
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert hits
+
+
+def test_what_a_buffered_store_had_acked_is_written_as_the_loop_ends(tmp_path):
+    path = tmp_path / "a.mva"
+    config = StoreConfig(durability=Durability.BUFFERED, flush_interval=NEVER)
+
+    async def record():
+        store = await open_store(path, config=config)
+        await store.start_session()
+        for number in range(3):
+            await store.record_find(
+                f"question {number}", mode="m", result_count=0, result_frames=()
+            )
+        return store
+
+    store = asyncio.run(record())
+
+    async def recorded():
+        async with open_store(path, read_only=True) as store:
+            (summary,) = await store.list_sessions(include_open=True)
+            return summary.action_count
+
+    assert asyncio.run(recorded()) == 3
+    asyncio.run(store.aclose())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -85,9 +86,11 @@ class Job(Generic[T]):
 
     def _settle(self) -> None:
         self._settled = True
-        if self._then is not None and self._error is None:
+        # Let go: the thread may keep the job for a while, and with it whoever receives.
+        receive, self._then = self._then, None
+        if receive is not None and self._error is None:
             try:
-                self._then(self._result)
+                receive(self._result)
             except BaseException as error:  # noqa: BLE001 - it is raised where the call is awaited
                 self._error = error
         for waiter in self._waiters:
@@ -115,16 +118,20 @@ class Worker:
         if self._stopped:
             raise StoreClosedError("the store is closed")
         check_process(self._forks)
-        if self._thread is None:
-            # A daemon: a loop that was dropped without aclose() must not keep the process alive.
-            self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
-            self._thread.start()
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             # Called as a loop is torn down; nobody will wait.
             loop = self._loop
         job = Job(loop, call, args)
+        if sys.is_finalizing():
+            # No thread runs any more, and starting one would wait for ever.
+            job.make()
+            return job
+        if self._thread is None:
+            # A daemon: a loop that was dropped without aclose() must not keep the process alive.
+            self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+            self._thread.start()
         self._jobs.put(job)
         return job
 
