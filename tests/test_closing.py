@@ -506,3 +506,25 @@ def test_what_a_buffered_store_had_acked_is_written_as_the_loop_ends(tmp_path):
 
     assert asyncio.run(recorded()) == 3
     asyncio.run(store.aclose())
+
+
+@limited
+async def test_a_buffered_writer_that_is_cancelled_writes_what_it_staged(tmp_path):
+    path = tmp_path / "store.mva"
+    config = StoreConfig(durability=Durability.BUFFERED, flush_interval=NEVER)
+    store = await open_store(path, config=config)
+    holder = os.open(path, os.O_RDONLY)
+    fcntl.flock(holder, fcntl.LOCK_EX)
+    starting = asyncio.create_task(store.start_session())
+    await turns()
+    store._writer._task.cancel()
+    await turns()
+    assert not starting.done()
+    os.close(holder)
+    session_id = await starting
+    await asyncio.wait([store._writer._task])
+    with pytest.raises(StoreClosedError):
+        await store.record_put(1, "x")
+    await store.aclose()
+    async with open_store(path, read_only=True) as again:
+        assert (await again.get_session(session_id)).ended_ns is None
