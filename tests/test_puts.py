@@ -10,7 +10,7 @@ from memvid_async.frames import FramePut
 from memvid_async.model.commands import ChangeMemory, NewFrame
 from memvid_async.model.decide import decide
 from memvid_async.model.evolve import evolve, evolve_all
-from memvid_async.model.puts import Made, joined, made_otherwise, parts_of
+from memvid_async.model.puts import LazyEvents, joined, kept_events, parts_of
 from memvid_async.model.state import State
 from tests.naive import FIRST_TIME, start
 
@@ -40,7 +40,7 @@ def both(request, state):
     lazy, answer = decide(state, put(texts), FIRST_TIME, {})
     whole, same = decide(state, put(tuple(map(NewFrame, texts))), FIRST_TIME, {})
     assert answer == same
-    assert isinstance(lazy, Made)
+    assert isinstance(lazy, LazyEvents)
     assert type(whole) is list
     return lazy, whole
 
@@ -68,7 +68,7 @@ def test_they_are_encoded_and_folded_to_the_same(both, state):
 def test_others_among_them_are_told_apart(both):
     lazy, whole = both
     others = [event for event in whole if not isinstance(event.payload, FramePut)]
-    assert made_otherwise(lazy) == others
+    assert kept_events(lazy) == others
 
 
 def test_joined_lists_are_a_list(both):

@@ -33,7 +33,7 @@ from .format.tables import (
     with_sessions,
 )
 from .model.evolve import FRAME_EVENTS
-from .model.puts import Made, made_otherwise
+from .model.puts import LazyEvents, kept_events
 from .model.state import SessionState, State
 
 # A TOC is due after this many bytes, or after so many times the size of the last one.
@@ -96,9 +96,9 @@ class Index:
 
     def _note_special(self, events: Sequence[Event], number: int, offset: int) -> None:
         changes_memory = False
-        if len(events) > 1 and isinstance(events, Made):
+        if len(events) > 1 and isinstance(events, LazyEvents):
             changes_memory = True
-            events = made_otherwise(events)
+            events = kept_events(events)
         for event in events:
             payload = event.payload
             if isinstance(payload, FRAME_EVENTS):

@@ -31,7 +31,7 @@ from .format.segment import SegmentKind
 from .logfile import LogFile, Recovery
 from .model.commands import Command
 from .model.decide import decide
-from .model.puts import Made, joined, parts_of
+from .model.puts import LazyEvents, joined, parts_of
 from .reader import Reader, View
 from .search import Dump
 from .storage import Storage
@@ -76,7 +76,7 @@ class Journal:
         self.recovery: Recovery = file.recovery
         # Of a command that puts very many frames, the events that are made when asked for; and
         # before them what was staged so far.
-        self._made: list[Sequence[Event]] = []
+        self._lazy: list[Sequence[Event]] = []
         self._staged: list[Event] = []
         self._sizes: list[int] = []
         self._holding = False
@@ -273,8 +273,8 @@ class Journal:
             raise
         if len(events) > 1:
             self._sizes += [0] * (len(events) - 1)
-            if isinstance(events, Made):
-                self._made += (self._staged, *parts_of(events))
+            if isinstance(events, LazyEvents):
+                self._lazy += (self._staged, *parts_of(events))
                 self._staged, events = [], ()
             events = [_without_data(event) for event in events]
         self._staged += events
@@ -298,9 +298,9 @@ class Journal:
             self._file.write_out()
             self._holding = False
             self._file.storage.unlock()
-        events = joined([*self._made, self._staged]) if self._made else self._staged
+        events = joined([*self._lazy, self._staged]) if self._lazy else self._staged
         flushed = Flushed(events, self._sizes)
-        self._made, self._staged, self._sizes = [], [], []
+        self._lazy, self._staged, self._sizes = [], [], []
         return flushed
 
     def compact(self, progress: Callable[[int, int], None]) -> tuple[CompactReport, Flushed]:

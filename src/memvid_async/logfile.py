@@ -29,7 +29,7 @@ from .format.stubs import decode_stubs, stub_events
 from .format.tables import PAGE_NUMBER, IndexPages, decode_toc, encode_index_pages
 from .index import Index
 from .model.evolve import evolve, evolve_all
-from .model.puts import Made, parts_of
+from .model.puts import LazyEvents, parts_of
 from .model.state import State
 from .pace import unhurried
 from .reader import Reader, View
@@ -232,7 +232,7 @@ class LogFile:
     def take_in(self, events: Sequence[Event], offset: int) -> None:
         """Fold the events of the segment at ``offset``."""
         before = state = self.state
-        if len(events) > 1 and isinstance(events, Made):
+        if len(events) > 1 and isinstance(events, LazyEvents):
             # Those of no session come first.
             number = events[-1].session
             for part in unhurried(parts_of(events), look=1):

@@ -38,7 +38,7 @@ from ..frames import Reply, Retrieval
 from ..model.decide import make_checkpoint, make_details
 from ..model.evolve import FRAME_EVENTS
 from ..model.messages import referenced_contents
-from ..model.puts import Made, TextPuts, parts_of
+from ..model.puts import LazyEvents, TextPuts, parts_of
 from ..pace import unhurried
 from ..values import check_duration, preview
 from .framerows import (
@@ -88,9 +88,9 @@ def encode_events(events: Sequence[Event]) -> bytes:
     """
     last = events[-1]
     rows: Iterable[list[Any]]
-    if len(events) > 1 and isinstance(events, Made):
-        data = pack_rows(last.time_ns, last.session, _made_rows(events))
-        rows = _made_rows(events)
+    if len(events) > 1 and isinstance(events, LazyEvents):
+        data = pack_rows(last.time_ns, last.session, _lazy_rows(events))
+        rows = _lazy_rows(events)
     else:
         rows = [_row(last)] if len(events) == 1 else [_row(event) for event in events]
         data = encode_rows(last.time_ns, last.session, rows)
@@ -108,7 +108,7 @@ def _check_bounds(data: bytes, rows: Iterable[list[Any]]) -> None:
         )
 
 
-def _made_rows(events: Made) -> Iterator[list[Any]]:
+def _lazy_rows(events: LazyEvents) -> Iterator[list[Any]]:
     for part in unhurried(parts_of(events), look=1):
         yield from text_rows(part) if isinstance(part, TextPuts) else map(_row, part)
 

@@ -16,8 +16,8 @@ from ..events import Event
 from ..frames import FramePut
 
 
-class Made(Sequence[Event]):
-    """Events that are not kept."""
+class LazyEvents(Sequence[Event]):
+    """Events of which each is made when it is asked for."""
 
     def _at(self, place: int) -> Event:
         raise NotImplementedError
@@ -32,7 +32,7 @@ class Made(Sequence[Event]):
         return self._at(range(len(self))[place])
 
 
-class TextPuts(Made):
+class TextPuts(LazyEvents):
     """The events that put frames of text and nothing else into the memory that all share.
 
     ``sequence`` and ``frame_id``: those of the first.
@@ -59,7 +59,7 @@ class TextPuts(Made):
         return self.sequence + len(self.texts) - 1
 
 
-class Joined(Made):
+class Joined(LazyEvents):
     """Several sequences of events, as one."""
 
     __slots__ = ("parts",)
@@ -84,7 +84,7 @@ class Joined(Made):
 def joined(parts: Iterable[Sequence[Event]]) -> Sequence[Event]:
     """Events in parts, as one; a list where all of them are there anyway."""
     given = [part for part in parts if part]
-    if any(isinstance(part, Made) for part in given):
+    if any(isinstance(part, LazyEvents) for part in given):
         return Joined(given)
     return [event for part in given for event in part]
 
@@ -94,7 +94,7 @@ def parts_of(events: Sequence[Event]) -> list[Sequence[Event]]:
     return events.parts if isinstance(events, Joined) else [events]
 
 
-def made_otherwise(events: Made) -> list[Event]:
+def kept_events(events: LazyEvents) -> list[Event]:
     """Those events that are no :class:`TextPuts`."""
     parts = (part for part in parts_of(events) if not isinstance(part, TextPuts))
     return [event for part in parts for event in part]
