@@ -271,6 +271,17 @@ async def agent(store, first, *, forever=True):
                 return
 """
 
+LEFT = """
+        loop = asyncio.new_event_loop()
+        async def main():
+            store = await open_store(path)
+            await agent(store, 0, forever=False)
+            await agent(store, 10**6, forever=False)
+            await agent(store, 2 * 10**6, forever=False)
+            return store
+        {}loop.run_until_complete(main())
+        loop.close()
+    """
 ENDINGS = {
     "returning": """
         async def main():
@@ -361,27 +372,8 @@ ENDINGS = {
         loop.run_until_complete(asyncio.gather(*asyncio.all_tasks(loop), return_exceptions=True))
         loop.close()
     """,
-    "closed without cancelling": """
-        loop = asyncio.new_event_loop()
-        async def main():
-            store = await open_store(path)
-            await agent(store, 0, forever=False)
-            await agent(store, 10**6, forever=False)
-            await agent(store, 2 * 10**6, forever=False)
-        loop.run_until_complete(main())
-        loop.close()
-    """,
-    "kept until the interpreter ends": """
-        loop = asyncio.new_event_loop()
-        async def main():
-            store = await open_store(path)
-            await agent(store, 0, forever=False)
-            await agent(store, 10**6, forever=False)
-            await agent(store, 2 * 10**6, forever=False)
-            return store
-        store = loop.run_until_complete(main())
-        loop.close()
-    """,
+    "closed without cancelling": LEFT.format(""),
+    "kept until the interpreter ends": LEFT.format("store = "),
     "stopped in a thread": """
         def work():
             async def main():
