@@ -4,7 +4,7 @@ import pytest
 from attrs import evolve
 
 from memvid_async import CorruptFileError
-from memvid_async.changes import TextPut, memory_changes
+from memvid_async.changes import TextPut, memory_changes, memory_events
 from memvid_async.content import Content
 from memvid_async.events import Event
 from memvid_async.frames import FramePut
@@ -47,7 +47,7 @@ async def test_changes_are_the_events(view, limit):
     last = view.state.last_sequence
     for after, until in [(0, last), (17, last), (50, 160), (last - 2, last), (last, last)]:
         changes = list(memory_changes(view, after, limit, until))
-        events = list(view.reader.memory_events(view, after, limit, until))
+        events = list(memory_events(view, after, limit, until))
         assert [(as_event(change), offset) for change, offset in changes] == events
 
 

@@ -1,9 +1,9 @@
-"""The events that change the memory, read for a fold that takes in very many."""
+"""The events that change the memory: as events, or read for a fold that takes in very many."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeVar
 
 from .errors import CorruptFileError
 from .events import Event
@@ -25,22 +25,52 @@ class TextPut(NamedTuple):
     text: str
 
 
-def memory_changes(
-    view: View, after: int, limit: int, until: int, above: int = 0
-) -> Iterator[tuple[Event | TextPut, int]]:
-    """What :meth:`Reader.memory_events` gives, one after the other.
+AnyChange = TypeVar("AnyChange", bound=Event | TextPut)
+
+
+def memory_events(view: View, after: int, limit: int, until: int) -> Iterator[tuple[Event, int]]:
+    """The events above ``after``, up to ``until``, that change the memory, in order, each with the
+    offset of its segment: of about ``limit`` bytes of segments, at least one.
 
     :raises CorruptFileError: when what the memory's positions name is not there.
     """
+    return _in_range(view, after, limit, until, 0, _events)
+
+
+def memory_changes(
+    view: View, after: int, limit: int, until: int, above: int = 0
+) -> Iterator[tuple[Event | TextPut, int]]:
+    """:func:`memory_events`, the plain ones as :class:`TextPut`. ``above``: a byte that all of their
+    segments begin at or behind, if one is known.
+
+    :raises CorruptFileError: when what the memory's positions name is not there.
+    """
+    return _in_range(view, after, limit, until, above, _changes)
+
+
+def _in_range(
+    view: View,
+    after: int,
+    limit: int,
+    until: int,
+    above: int,
+    read: Callable[[View, Segment], Iterator[AnyChange]],
+) -> Iterator[tuple[AnyChange, int]]:
     start, found = 0, False
     for segment in view.reader.memory_segments(view, after, until, above):
         start = start or segment.offset
-        for change in _changes(view, segment):
+        for change in read(view, segment):
             if after < change.sequence <= until:
                 found = True
                 yield change, segment.offset
         if found and segment.end - start >= limit:
             return
+
+
+def _events(view: View, segment: Segment, first: int = 0) -> Iterator[Event]:
+    for event in view.reader.decode(segment, view.state, view.end)[first:]:
+        if isinstance(event.payload, FRAME_EVENTS):
+            yield event
 
 
 def _changes(view: View, segment: Segment) -> Iterator[Event | TextPut]:
@@ -60,6 +90,4 @@ def _changes(view: View, segment: Segment) -> Iterator[Event | TextPut]:
             return
     except ValueError as error:
         raise CorruptFileError(segment.offset, str(error)) from None
-    for event in view.reader.decode(segment, view.state, view.end)[place:]:
-        if isinstance(event.payload, FRAME_EVENTS):
-            yield event
+    yield from _events(view, segment, place)

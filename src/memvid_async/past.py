@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
+from .changes import memory_events
 from .errors import (
     CheckpointNotFoundError,
     ContentNotFoundError,
@@ -70,14 +71,14 @@ def session_at(view: View, session_id: UUID, sequence: int) -> Session:
 
 def memory_at(view: View, sequence: int) -> Memory:
     """The state of the memory, and of all its branches, after an event."""
-    events = view.reader.memory_events(view, sequence, 1, 2**63)
+    events = memory_events(view, sequence, 1, 2**63)
     if next(events, None) is None:
         return view.state.memory
     memory = Memory()
     for number, session in sorted(view.state.sessions.items()):
         if session.info.fork is not None:
             memory = branched(memory, number, session.info.fork)
-    for event, _ in view.reader.memory_events(view, 0, 2**63, sequence):
+    for event, _ in memory_events(view, 0, 2**63, sequence):
         memory = fold_memory(memory, event)
     return memory
 
@@ -198,7 +199,7 @@ def _media_types(view: View, action: Action) -> dict[int, str | None]:
     reached, found = 0, True
     while found:
         found = False
-        for event, _ in view.reader.memory_events(view, reached, _READ_BYTES, retrieval.as_of):
+        for event, _ in memory_events(view, reached, _READ_BYTES, retrieval.as_of):
             found, reached = True, event.sequence
             payload: Any = event.payload
             if event.sequence > until.get(getattr(payload, "branch", -1), 0):

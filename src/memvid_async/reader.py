@@ -42,7 +42,6 @@ from .format.segment import scan as scan_segments
 from .format.stubs import MOST_EVENTS, decode_stubs, stub_events
 from .format.tables import IndexPages, decode_index_pages, decode_positions
 from .index import MEMORY, Index, Place
-from .model.evolve import FRAME_EVENTS
 from .model.messages import restore_messages
 from .model.projection import project_session
 from .model.state import State
@@ -244,28 +243,9 @@ class Reader:
 
     # The memory.
 
-    def memory_events(
-        self, view: View, after: int, limit: int, until: int, above: int = 0
-    ) -> Iterator[tuple[Event, int]]:
-        """The events above ``after``, up to ``until``, that change the memory, in order, each with
-        the offset of its segment: of about ``limit`` bytes of segments, at least one. ``above``:
-        a byte that all of these segments begin at or behind, if one is known.
-
-        :raises CorruptFileError: when what the memory's positions name is not there.
-        """
-        start = 0
-        found = False
-        for segment in self.memory_segments(view, after, until, above):
-            start = start or segment.offset
-            for event in self.decode(segment, view.state, view.end):
-                if isinstance(event.payload, FRAME_EVENTS) and after < event.sequence <= until:
-                    found = True
-                    yield event, segment.offset
-            if found and segment.end - start >= limit:
-                return
-
     def memory_segments(self, view: View, after: int, until: int, above: int) -> Iterator[Segment]:
-        """The segments of the events that :meth:`memory_events` gives.
+        """The segments of the events above ``after``, up to ``until``, that change the memory, in
+        order. ``above``: a byte that all of them begin at or behind, if one is known.
 
         :raises CorruptFileError: when what the memory's positions name is not there.
         """
