@@ -7,12 +7,13 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from memvid_async import Durability, Store, StoreConfig, open_store
 
-from .samples import Ask
+from .samples import Ask, record
 
 Record = Callable[[Ask], Awaitable[object]]
 
@@ -39,18 +40,7 @@ class Ours:
     @asynccontextmanager
     async def agent(self, name: str) -> AsyncIterator[Record]:
         async with self._store.session(name) as recorder:
-
-            def record(ask: Ask) -> Awaitable[object]:
-                return recorder.record_ask(
-                    ask.query,
-                    provider=ask.provider,
-                    model=ask.model,
-                    response=ask.response,
-                    duration_ms=ask.duration_ms,
-                    retrieved_frames=ask.retrieved_frames,
-                )
-
-            yield record
+            yield partial(record, recorder)
 
     async def flush(self) -> None:
         await self._store.sync()

@@ -206,7 +206,7 @@ def finding(directory: Path, scale: Scale) -> Result:
         numbers = iter(asks)
         runner.run(store.start_session("asks"))
         puts: dict[str, Callable[[], float]] = {
-            "ask record": lambda: runner.run(timed(lambda: _ask(store, next(numbers)))),
+            "ask record": lambda: runner.run(timed(lambda: samples.record(store, next(numbers)))),
             "put": lambda: runner.run(timed(lambda: store.put(next(numbers).response))),
             "find behind a put": lambda: runner.run(_behind(store)),
         }
@@ -263,17 +263,6 @@ async def _find(store: Store, query: str, late: list[float]) -> float:
             await store.find(query)
     late.append(seen.most)
     return seconds
-
-
-async def _ask(store: Store, ask: samples.Ask) -> None:
-    await store.record_ask(
-        ask.query,
-        provider=ask.provider,
-        model=ask.model,
-        response=ask.response,
-        duration_ms=ask.duration_ms,
-        retrieved_frames=ask.retrieved_frames,
-    )
 
 
 async def _behind(store: Store) -> float:

@@ -18,7 +18,7 @@ from memvid_async import (
 
 from . import memory_cases
 from .harness import Detail, Figure, Result, Scale, alternate, paired_ratio, spread
-from .samples import asks
+from .samples import asks, record
 
 ACTIONS = 100_000
 MEMORY_ACTIONS = 4_000
@@ -32,14 +32,7 @@ Fill = Callable[[Store, SessionRecorder, int], Awaitable[None]]
 async def fill_asks(_: Store, recorder: SessionRecorder, count: int) -> None:
     """Record asks of somebody else's model."""
     for ask in itertools.islice(itertools.cycle(asks(4_096)), count):
-        await recorder.record_ask(
-            ask.query,
-            provider=ask.provider,
-            model=ask.model,
-            response=ask.response,
-            duration_ms=ask.duration_ms,
-            retrieved_frames=ask.retrieved_frames,
-        )
+        await record(recorder, ask)
 
 
 async def fill_memory(store: Store, _: SessionRecorder, count: int) -> None:

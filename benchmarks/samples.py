@@ -4,10 +4,13 @@ The words are those of the standard library's help topics.
 """
 
 import random
+from collections.abc import Awaitable
 from functools import cache
 from pydoc_data.topics import topics
 
 from attrs import frozen
+
+from memvid_async import SessionRecorder, Store
 
 
 @frozen
@@ -27,6 +30,18 @@ class Ask:
         texts = (self.query, self.response, self.provider, self.model)
         numbers = (self.duration_ms, *self.retrieved_frames)
         return sum(len(text.encode()) for text in texts) + sum(_width(number) for number in numbers)
+
+
+def record(recorder: Store | SessionRecorder, ask: Ask) -> Awaitable[object]:
+    """Record an ask."""
+    return recorder.record_ask(
+        ask.query,
+        provider=ask.provider,
+        model=ask.model,
+        response=ask.response,
+        duration_ms=ask.duration_ms,
+        retrieved_frames=ask.retrieved_frames,
+    )
 
 
 def _width(number: int) -> int:
