@@ -88,6 +88,22 @@ def change(action, name, value):
     return attrs.evolve(action, **{name: value})
 
 
+def tamper(monkeypatch, index, name, value):
+    """Let the reader see another action than the file holds, as if the checksums fitted it."""
+    decode = Reader.decode
+
+    def tampered(self, segment, state, end):
+        events = decode(self, segment, state, end)
+        for place, event in enumerate(events):
+            payload = event.payload
+            if isinstance(payload, ActionRecorded) and payload.action.index == index:
+                payload = attrs.evolve(payload, action=change(payload.action, name, value))
+                events[place] = attrs.evolve(event, payload=payload)
+        return events
+
+    monkeypatch.setattr(Reader, "decode", tampered)
+
+
 @pytest.mark.parametrize(
     ("index", "name", "value"),
     [
@@ -122,19 +138,7 @@ async def test_a_change_is_reported_at_its_action_and_nowhere_earlier(
 ):
     store = await make_store(check=False)
     session = await record(store)
-    decode = Reader.decode
-
-    def tampered(self, segment, state, end):
-        events = decode(self, segment, state, end)
-        for place, event in enumerate(events):
-            payload = event.payload
-            if isinstance(payload, ActionRecorded) and payload.action.index == index:
-                action = change(payload.action, name, value)
-                payload = attrs.evolve(payload, action=action)
-                events[place] = attrs.evolve(event, payload=payload)
-        return events
-
-    monkeypatch.setattr(Reader, "decode", tampered)
+    tamper(monkeypatch, index, name, value)
     report = await store.replay(session).report()
     assert report.first_divergence.index == (index if name != "index" else value)
     assert report.first_divergence == report.steps[index]

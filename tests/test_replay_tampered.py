@@ -1,36 +1,17 @@
 """What replaying notices of a recording that was changed, in the file and behind its checksums."""
 
-import attrs
 import pytest
 
 from memvid_async import (
-    ActionRecorded,
     Content,
     CorruptFileError,
     Verdict,
 )
-from memvid_async.reader import Reader
-from tests.test_replay_memory import change, record
+from tests.test_replay_memory import record, tamper
 
 pytestmark = pytest.mark.anyio
 
 OPTIONS = {"task": "a task", "error": "an error", "metadata": {"a key": "a value"}}
-
-
-def tamper(monkeypatch, index, name, value):
-    """Let the reader see another action than the file holds, as if the checksums fitted it."""
-    decode = Reader.decode
-
-    def tampered(self, segment, state, end):
-        events = decode(self, segment, state, end)
-        for place, event in enumerate(events):
-            payload = event.payload
-            if isinstance(payload, ActionRecorded) and payload.action.index == index:
-                payload = attrs.evolve(payload, action=change(payload.action, name, value))
-                events[place] = attrs.evolve(event, payload=payload)
-        return events
-
-    monkeypatch.setattr(Reader, "decode", tampered)
 
 
 async def record_semantic(store):
