@@ -97,7 +97,7 @@ def test_any_text_is_a_query(database, query):
 def test_any_query_makes_a_snippet(query):
     snippets = Snippets("english")
     try:
-        assert snippets.of(parse(query), TEXTS[1])
+        assert snippets.of_all(parse(query), {1: TEXTS[1]})[1]
     finally:
         snippets.close()
 
@@ -114,7 +114,9 @@ def test_what_was_shown_before_changes_no_snippet():
             asked = parse(rng.choice(["fox tree", "fox", "river", "title:fox", "zebra"]))
             fresh = Snippets("english")
             try:
-                expected = {key: fresh.of(asked, text) for key, text in shown.items()}
+                expected = {}
+                for key, text in shown.items():
+                    expected |= fresh.of_all(asked, {key: text})
             finally:
                 fresh.close()
             assert used.of_all(asked, shown) == expected

@@ -45,12 +45,8 @@ class Snippets:
         """Give the memory back."""
         self._scratch.close()
 
-    def of(self, query: Query | None, text: str) -> str:
-        """The first piece of the text that matches; its beginning when none does."""
-        return self.of_all(query, {0: text})[0]
-
     def of_all(self, query: Query | None, texts: Mapping[int, str]) -> dict[int, str]:
-        """:meth:`of` each text, by number."""
+        """Of each text, by number, the first piece that matches; its beginning when none does."""
         marks = None if query is None else query.marks
         found: dict[str, str] = {}
         if marks is not None:
