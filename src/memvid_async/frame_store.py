@@ -482,4 +482,4 @@ class FrameStore(FrameReader):
 
     @abstractmethod
     def _written_view(self) -> View:
-        """What readers may see now."""
+        """What readers may see now and stands in the file."""

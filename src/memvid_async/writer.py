@@ -120,8 +120,7 @@ class Writer:
     @property
     def _is_idle(self) -> bool:
         """Whether the task waits for work, holding the lock, and may be spared a turn."""
-        waits = self._wake is not None
-        return waits and not self._closing and self._spared < _SPARED_TURNS
+        return self._wake is not None and not self._closing and self._spared < _SPARED_TURNS
 
     def _stage_now(self, command: Command, done: asyncio.Future[Any]) -> None:
         """Decide a buffered command in the task's place, while it has nothing else to do: waking it
@@ -149,8 +148,7 @@ class Writer:
         check_process(self._forks)
         self._queue.append(request)
         self.queued_bytes += request.size
-        if self._wake is not None:
-            self._notify()
+        self._notify()
 
     @property
     def is_full(self) -> bool:

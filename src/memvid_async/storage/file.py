@@ -43,11 +43,9 @@ class _Mapped:
 
 
 # What every batch does; the others are made where they stand.
-_READING, _WRITING, _SYNCING = (
-    _Mapped("reading"),
-    _Mapped("writing"),
-    _Mapped("syncing to the disk"),
-)
+_READING = _Mapped("reading")
+_WRITING = _Mapped("writing")
+_SYNCING = _Mapped("syncing to the disk")
 _UNLOCKING = _Mapped("unlocking")
 
 
