@@ -40,8 +40,8 @@ def memory_events(view: View, after: int, limit: int, until: int) -> Iterator[tu
 def memory_changes(
     view: View, after: int, limit: int, until: int, above: int = 0
 ) -> Iterator[tuple[Event | TextPut, int]]:
-    """:func:`memory_events`, the plain ones as :class:`TextPut`. ``above``: a byte that all of their
-    segments begin at or behind, if one is known.
+    """:func:`memory_events`, the plain ones as :class:`TextPut`. ``above``: a byte that all of
+    their segments begin at or behind, if one is known.
 
     :raises CorruptFileError: when what the memory's positions name is not there.
     """
