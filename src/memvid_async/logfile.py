@@ -38,6 +38,7 @@ from .storage import Storage
 # Zeros written ahead of the log, about eight batches of them; cut off when the file is closed.
 _RESERVE = 64 * 1024
 _MOST_RESERVE = 1024 * 1024
+_NO_HEAD = bytes(HEAD_SIZE)
 # So many pages of a search index are one segment.
 _INDEX_PAGES = 1024
 
@@ -137,7 +138,7 @@ class LogFile:
         """Whether something stands behind the log's end. One byte back, as a file that was cut
         short has none there."""
         data = self.storage.read(self._end - 1, 1 + HEAD_SIZE)
-        return not data or data[1:].strip(b"\0") != b""
+        return not data.endswith(_NO_HEAD) and (not data or data[1:].strip(b"\0") != b"")
 
     def catch_up(self, content: Callable[[int], Content] | None) -> list[Event]:
         """Fold what stands behind the log's end, and give its events as :meth:`decode` does: none

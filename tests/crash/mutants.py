@@ -4,7 +4,7 @@ that finds it soonest."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -62,12 +62,12 @@ def hide(call: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def write_once(self: FileStorage, offset: int, data: bytes) -> None:
-    with file_module._mapped("writing"):
+    with file_module._WRITING:
         file_module.os.pwrite(self._descriptor, data, offset)
 
 
 def read_once(self: FileStorage, offset: int, length: int) -> bytes:
-    with file_module._mapped("reading"):
+    with file_module._READING:
         return file_module.os.pread(self._descriptor, length, offset)
 
 
@@ -108,7 +108,7 @@ STORAGE = (
     Mutant(
         "the system's errors get out",
         "failures",
-        replaces(file_module, "_mapped", lambda _: nullcontext()),
+        replaces(file_module._Mapped, "__exit__", nothing),
     ),
     Mutant("lock not taken", "rules", replaces(FileStorage, "lock", nothing)),
     Mutant("lock not let go", "files", replaces(FileStorage, "unlock", nothing)),

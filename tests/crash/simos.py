@@ -279,6 +279,7 @@ def simulated_calls() -> Iterator[SimOs]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "os", system)
         patch.setattr(module, "fcntl", system)
+        patch.setattr(module, "watch", lambda *_: None)
         yield system
 
 

@@ -19,6 +19,7 @@ from ..errors import (
     StoreNotFoundError,
     StoreReadOnlyError,
 )
+from .notices import Watch, watch
 
 _READ_ONLY_ERRNOS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ETXTBSY}
 _LOCK_PAUSES = (0.0005, 0.001, 0.002)
@@ -72,6 +73,7 @@ def _close_in_child() -> None:
     for storage in list(_OPEN):
         # Unlocking would take the lock from the parent, too; closing only drops the child's share.
         storage._locked = False  # noqa: SLF001 - the class's own hook
+        storage._watch = None  # noqa: SLF001 - it went with the process's notices
         storage.close()
 
 
@@ -88,6 +90,7 @@ class FileStorage:
         self._read_only = read_only
         self._locked = False
         self._link = f"/proc/self/fd/{descriptor}"
+        self._watch: Watch | None = None
         self._find_name()
         _OPEN.add(self)
 
@@ -95,11 +98,21 @@ class FileStorage:
         # Linux names an open file by where it is now, " (deleted)" behind it once it is replaced:
         # the one way to tell without a look at its times (see size).
         self._name: str | None = None
+        self._unwatch()
         if sys.platform == "linux":
             with suppress(OSError):
                 name = self._current_name()
+                watched = watch(self._descriptor, name)
                 # Replaced before it was looked at, its name would never change again.
-                self._name = name if self._is_at_path() else None
+                if self._is_at_path():
+                    self._name, self._watch = name, watched
+                elif watched is not None:
+                    watched.leave()
+
+    def _unwatch(self) -> None:
+        if self._watch is not None:
+            self._watch.leave()
+            self._watch = None
 
     def _current_name(self) -> str:
         return os.readlink(self._link)  # noqa: PTH115 - a Path costs four times as much
@@ -247,11 +260,18 @@ class FileStorage:
 
     def is_current(self) -> bool:
         """Whether the path still names the open file."""
-        if self._name is not None:
+        if self._watch is not None:
             try:
-                return self._current_name() == self._name
+                return self._watch.is_quiet or self._watch.look_again(self._has_its_name)
             except OSError:
-                pass
+                # Whatever became of it, the name can be asked for.
+                self._watch = None
+        return self._has_its_name()
+
+    def _has_its_name(self) -> bool:
+        if self._name is not None:
+            with suppress(OSError):
+                return self._current_name() == self._name
         return self._is_at_path()
 
     def _is_at_path(self) -> bool:
@@ -299,6 +319,7 @@ class FileStorage:
             # A process that inherited the descriptor would otherwise keep the lock alive.
             with suppress(StoreFailedError):
                 self.unlock()
+            self._unwatch()
             descriptor, self._descriptor = self._descriptor, -1
             with _Mapped("closing the file"):
                 os.close(descriptor)
