@@ -22,9 +22,11 @@ def unhurried(items: Iterable[T], look: int = _LOOK) -> Iterator[T]:
     other, and again whenever it lets go of the interpreter itself. A thread that sleeps, be it for
     a moment, gives it away. ``look``: after how many items the time is looked at.
     """
-    due = time.thread_time() + _STEP_SECONDS
+    due = 0.0
     for count, item in enumerate(items, 1):
         yield item
-        if not count % look and time.thread_time() >= due:
-            time.sleep(_PAUSE_SECONDS)
-            due = time.thread_time() + _STEP_SECONDS
+        if not count % look and (now := time.thread_time()) >= due:
+            if due:
+                time.sleep(_PAUSE_SECONDS)
+            # Set at the first look: where items are few, there is none.
+            due = now + _STEP_SECONDS

@@ -14,6 +14,7 @@ from typing import Any
 import cbor2
 
 from .errors import InvalidValueError, LimitExceededError
+from .pace import unhurried
 
 MAX_DEPTH = 32
 MAX_ITEMS = 2**18
@@ -173,8 +174,8 @@ def count_items(data: bytes, most: int) -> int:
 
     :raises IndexError: when the data ends too soon.
     """
-    position, items, open_items = 0, 0, 1
-    while open_items and items <= most:
+    position, open_items = 0, 1
+    for items in unhurried(range(1, most + 2)):
         head = data[position]
         major, argument = head >> 5, head & 31
         position += 1
@@ -182,7 +183,6 @@ def count_items(data: bytes, most: int) -> int:
             width = 1 << (argument - 24)
             argument = int.from_bytes(data[position : position + width], "big")
             position += width
-        items += 1
         open_items -= 1
         if major in (2, 3):
             position += argument
@@ -190,7 +190,9 @@ def count_items(data: bytes, most: int) -> int:
             open_items += argument * (major - 3)
         elif major == 6:
             open_items += 1
-    return items
+        if not open_items:
+            return items
+    return most + 1
 
 
 def preview(data: str | bytes) -> str:

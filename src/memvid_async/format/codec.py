@@ -255,7 +255,7 @@ def decode_events(
             found = stored_content(rows[wanted - first], wanted)
         return found or content(wanted)
 
-    for row in rows:
+    for row in unhurried(rows):
         kind = row[0]
         try:
             if kind in ACTION_KINDS and session_id is not None:

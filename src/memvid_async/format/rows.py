@@ -9,6 +9,7 @@ from typing import Any
 
 import cbor2
 
+from ..pace import unhurried
 from ..values import count_items, decode_value
 from .framerows import is_count
 from .segment import Read, Segment
@@ -42,7 +43,7 @@ def pack_rows(time_ns: int, session: int, rows: Iterable[list[Any]]) -> bytes:
 def item_count(rows: Iterable[list[Any]]) -> int:
     """How many CBOR items the rows are, at most; contents and maps travel as bytes."""
     count = 3
-    for row in rows:
+    for row in unhurried(rows):
         nested = sum(len(field) for field in row if isinstance(field, (list, tuple)))
         count += len(row) + 1 + nested
     return count
@@ -171,11 +172,11 @@ def _unpacked(rows: list[Any], size: int) -> list[Any]:
         raise ValueError("an events segment holds what is no event")
     if size > MAX_EVENT_ITEMS:
         room = MAX_EVENT_ITEMS
-        for row in rows:
+        for row in unhurried(rows):
             try:
                 room -= count_items(row, room)
             except IndexError:
                 raise ValueError("not strict CBOR: the bytes end too soon") from None
             if room < 0:
                 raise ValueError(f"more than {MAX_EVENT_ITEMS} items")
-    return [decode_value(row) for row in rows]
+    return [decode_value(row) for row in unhurried(rows)]

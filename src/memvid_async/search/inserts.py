@@ -17,6 +17,8 @@ _MOST_SIZE = 512 * 1024
 # for all of it. FTS5 writes what it holds before such a statement, so fewer, as they come between
 # finds, go in one by one and wait to be written with others.
 _MANY_CHARS = 96 * 1024
+# Giving a statement its parameters holds the interpreter: so many rows of a plain table at once.
+_ROWS_AT_ONCE = 100
 _FRAMES = "INSERT INTO frames VALUES "
 _FRAME_COLUMNS = 12
 _WORDS = "INSERT INTO words (rowid, body, title, tags, uri) VALUES "
@@ -94,9 +96,12 @@ class Batch:
 
     def insert(self, database: sqlite3.Connection) -> None:
         """Put the frames into the tables, in a transaction that is under way."""
-        insert = _insert_together if self._chars >= _MANY_CHARS else _insert_each
-        insert(database, _FRAMES, self._frames, _FRAME_COLUMNS)
-        insert(database, _WORDS, self._words, _WORD_COLUMNS)
+        if self._chars >= _MANY_CHARS:
+            _insert_together(database, _FRAMES, self._frames, _FRAME_COLUMNS, _ROWS_AT_ONCE)
+            _insert_together(database, _WORDS, self._words, _WORD_COLUMNS, self.count)
+        else:
+            _insert_each(database, _FRAMES, self._frames, _FRAME_COLUMNS)
+            _insert_each(database, _WORDS, self._words, _WORD_COLUMNS)
         if self._tags:
             database.executemany("INSERT INTO tags VALUES (?, ?)", self._tags)
         if self.vectors:
@@ -105,10 +110,11 @@ class Batch:
 
 
 def _insert_together(
-    database: sqlite3.Connection, into: str, values: list[Any], columns: int
+    database: sqlite3.Connection, into: str, values: list[Any], columns: int, rows: int
 ) -> None:
-    # One statement, but for an SQLite that takes few parameters (before 3.32, or built so).
-    most = database.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // columns * columns
+    # An SQLite may take fewer parameters (before 3.32, or built so).
+    most = database.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // columns
+    most = min(rows, most) * columns
     for at in range(0, len(values), most):
         some = values[at : at + most]
         database.execute(into + ", ".join([_row(columns)] * (len(some) // columns)), some)
