@@ -15,6 +15,7 @@ TEXTS = st.sampled_from(["", "x" * 10, "x" * 100, "x" * 1000]) | st.text(max_siz
 
 def segment_of(payload):
     """A segment behind seven bytes of something else, and what reads the file that holds it."""
+    payload = bytes(payload)
     data = bytes(7 + HEAD_SIZE) + payload
     segment = Segment(1, FIRST, payload, 7, len(data), 0, 0)
     return segment, lambda offset, length: data[offset : offset + length]

@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeVar
 
+from .content import Content
 from .errors import CorruptFileError
 from .events import Event
-from .format.framerows import CONTENT_PLACE, FRAME_KINDS, is_text_put
+from .format.framerows import (
+    CONTENT_PLACE,
+    FRAME_KINDS,
+    is_text_put,
+    read_frame_row,
+    stored_content,
+)
 from .format.rows import split_payload, whole_row
 from .format.segment import Segment, SegmentKind
 from .model.evolve import FRAME_EVENTS
@@ -67,8 +74,8 @@ def _in_range(
             return
 
 
-def _events(view: View, segment: Segment, first: int = 0) -> Iterator[Event]:
-    for event in view.reader.decode(segment, view.state, view.end)[first:]:
+def _events(view: View, segment: Segment) -> Iterator[Event]:
+    for event in view.reader.decode(segment, view.state, view.end):
         if isinstance(event.payload, FRAME_EVENTS):
             yield event
 
@@ -76,18 +83,22 @@ def _events(view: View, segment: Segment, first: int = 0) -> Iterator[Event]:
 def _changes(view: View, segment: Segment) -> Iterator[Event | TextPut]:
     if segment.kind == SegmentKind.STUBS:
         return
+    first = segment.sequence
     try:
         time_ns, _, rows = split_payload(segment.payload)
-        for place, packed in enumerate(rows):
+
+        def content(sequence: int) -> Content:
+            # A frame's body beside the action that put it, or an event of its own.
+            beside = rows[sequence - first] if first <= sequence < first + len(rows) else None
+            found = stored_content(whole_row(beside), sequence) if beside is not None else None
+            return found or view.reader.content(sequence, view.end)
+
+        for sequence, packed in enumerate(rows, first):
             # Decoded one by one: Python's collector looks at all that are there at once.
             row = whole_row(packed)
             if is_text_put(row):
-                text = row[CONTENT_PLACE]
-                yield TextPut(segment.sequence + place, time_ns, row[1], row[2], text)
+                yield TextPut(sequence, time_ns, row[1], row[2], row[CONTENT_PLACE])
             elif row[0] in FRAME_KINDS:
-                break
-        else:
-            return
-    except ValueError as error:
+                yield Event(sequence, time_ns, None, read_frame_row(row, content))
+    except (ValueError, TypeError, IndexError, AttributeError) as error:
         raise CorruptFileError(segment.offset, str(error)) from None
-    yield from _events(view, segment, place)

@@ -9,13 +9,18 @@ from typing import Any
 
 from attrs import frozen
 
-from .values import preview
+from .values import LARGE, encoded, preview
 
 EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
 def content_digest(data: str | bytes) -> bytes:
     """BLAKE2b-256 (RFC 7693) of the bytes; of the UTF-8 encoding for text."""
+    if isinstance(data, str) and len(data) > LARGE:
+        digest = hashlib.blake2b(digest_size=32)
+        for piece in encoded(data):
+            digest.update(piece)
+        return digest.digest()
     raw = data.encode() if isinstance(data, str) else data
     return hashlib.blake2b(raw, digest_size=32).digest()
 

@@ -24,7 +24,6 @@ from .intake import Intake
 from .memory import Lineage, text_of
 from .model.commands import ChangeMemory, LargeContent, NewFrame, RecordAction, StoreParts
 from .prepare import (
-    LARGE,
     prepare_action,
     prepare_content,
     prepare_count,
@@ -42,7 +41,7 @@ from .prepare_frames import (
 )
 from .reader import View
 from .recall import Recall, Search, Searched
-from .values import preview
+from .values import LARGE, preview
 from .worker import Worker
 
 _PART_BYTES = 1024 * 1024

@@ -28,13 +28,13 @@ from .model.commands import (
     StartSession,
 )
 from .prepare import (
-    LARGE,
     prepare_action,
     prepare_metadata,
     prepare_text,
     prepared_size,
     rough_size,
 )
+from .values import LARGE
 from .worker import Worker
 from .writer import Writer
 

@@ -49,15 +49,15 @@ class LogCopy:
             self._stubs, self._stub_count = [], 0
             self._append(SegmentKind.STUBS, payload)
 
-    def append(self, payload: bytes) -> None:
+    def append(self, payload: bytes | bytearray) -> None:
         """Append an events segment."""
         self.flush_stubs()
         self._append(SegmentKind.EVENTS, payload)
 
-    def _append(self, kind: SegmentKind, payload: bytes) -> None:
+    def _append(self, kind: SegmentKind, payload: bytes | bytearray) -> None:
         target = self.target
         sequence = target.state.last_sequence + 1
-        segment = Segment(kind, sequence, payload, 0, 0, 0, 0)
+        segment = Segment(kind, sequence, bytes(payload), 0, 0, 0, 0)
         events: list[Event] = target.decode(segment) or []
         target.append(kind, payload, events)
         if target.staged_bytes >= STEP_BYTES:

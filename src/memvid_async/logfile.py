@@ -6,7 +6,7 @@ Synchronous; used by one thread at a time. What is appended waits in memory unti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from uuid import UUID
 
 from attrs import frozen
@@ -39,6 +39,8 @@ from .storage import Storage
 _RESERVE = 64 * 1024
 _MOST_RESERVE = 1024 * 1024
 _NO_HEAD = bytes(HEAD_SIZE)
+# One write takes so many bytes, unless one segment has more.
+_WRITE_BYTES = 1024 * 1024
 # So many pages of a search index are one segment.
 _INDEX_PAGES = 1024
 
@@ -71,7 +73,7 @@ class LogFile:
         self._checksum = self._salt
         # Where that checksum stands: in the last segment, or in the header if there is none.
         self._checksum_at = SALT_OFFSET
-        self._buffer: list[bytes] = []
+        self._buffer: list[bytes | bytearray] = []
         self._toc: Slot | None = None
         # What another process wrote and may not have synced stands below the log's end.
         self._unsynced = False
@@ -265,7 +267,7 @@ class LogFile:
         """How many bytes stand behind the last TOC."""
         return self.index.since_toc(self._end)
 
-    def append(self, kind: SegmentKind, payload: bytes, events: Sequence[Event]) -> int:
+    def append(self, kind: SegmentKind, payload: bytes | bytearray, events: Sequence[Event]) -> int:
         """Put the segment that holds these events in line, behind what is due to be saved before
         it, and fold them; its size in bytes."""
         if self.index.is_due(self._end):
@@ -274,7 +276,7 @@ class LogFile:
         self.take_in(events, offset)
         return HEAD_SIZE + len(payload)
 
-    def _seal(self, kind: SegmentKind, payload: bytes, sequence: int) -> int:
+    def _seal(self, kind: SegmentKind, payload: bytes | bytearray, sequence: int) -> int:
         head, self._checksum = seal(kind, sequence, payload, self._checksum, self._salt)
         self._buffer += (head, payload)
         offset = self._checksum_at = self._end
@@ -324,7 +326,10 @@ class LogFile:
         if self._buffer:
             if self._end > self._reserved:
                 self._reserve()
-            self.storage.write(self._written, b"".join(self._buffer))
+            at = self._written
+            for run in _runs(self._buffer):
+                self.storage.write(at, run)
+                at += len(run)
         if self._buffer or self._unsynced:
             self.storage.sync()
             self._unsynced = False
@@ -356,6 +361,19 @@ class LogFile:
         self.storage.truncate(self._end)
         self.storage.sync()
         self._reserved = self._end
+
+
+def _runs(pieces: Iterable[bytes | bytearray]) -> Iterator[bytes | bytearray]:
+    """Pieces joined for as few writes as may be; large ones are not copied for that."""
+    run: list[bytes | bytearray] = []
+    size = 0
+    for piece in pieces:
+        if run and size + len(piece) > _WRITE_BYTES:
+            yield run[0] if len(run) == 1 else b"".join(run)
+            run, size = [], 0
+        run.append(piece)
+        size += len(piece)
+    yield b"".join(run) if len(run) > 1 else run[0]
 
 
 # Stands for large content where nobody looks at it.

@@ -15,11 +15,9 @@ from .errors import InvalidValueError, LimitExceededError
 from .events import ActionKind
 from .model.commands import LargeContent, Prepared, RecordAction
 from .model.messages import CONTENT_BYTES, Messages, prefix_hashes
-from .values import check_duration, check_text, decode_value, encode_value, preview
+from .values import LARGE, check_duration, check_text, decode_value, encode_value, encoded, preview
 
 _MOST_FRAME_ID = 2**63 - 1
-# Preparing more than this would be felt on the loop.
-LARGE = 64 * 1024
 # Checking and encoding an item takes as long as hashing so many bytes.
 _ITEM_COST = 32
 _MOST_ITEMS = LARGE // _ITEM_COST
@@ -49,7 +47,7 @@ def prepare_content(value: object, what: str, limits: Limits) -> Prepared | None
         return value
     if isinstance(value, str):
         text = check_text(value, what)
-        size = len(text) if text.isascii() else len(text.encode())
+        size = len(text) if text.isascii() else sum(map(len, encoded(text)))
     elif isinstance(value, bytes):
         size = len(value)
     else:

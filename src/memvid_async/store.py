@@ -35,7 +35,6 @@ from .memory import Lineage, lineage_of
 from .model.commands import DeleteSession, EndSession, ResumeSession, StartSession
 from .past import fork_point, sequence_at, session_moment
 from .prepare import (
-    LARGE,
     prepare_count,
     prepare_metadata,
     prepare_session_id,
@@ -48,6 +47,7 @@ from .recorder import ActionRecorder, SessionRecorder
 from .replay.api import Replays
 from .storage import FileStorage
 from .subscription import Subscription
+from .values import LARGE
 from .verify import Verifier, VerifyReport
 from .views import StoreView
 from .worker import Job, Worker, check_process, fork_count

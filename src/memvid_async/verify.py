@@ -9,11 +9,12 @@ from attrs import frozen
 from .content import Content
 from .format.codec import STORED
 from .format.header import LOG_START, decode_header
-from .format.rows import decode_rows
+from .format.rows import split_rows, whole_row
 from .format.segment import Segment, SegmentKind, scan
 from .format.tables import decode_index_pages, decode_page, decode_positions, encode_index_pages
 from .logfile import LogFile
 from .model.state import State
+from .pace import unhurried
 from .reader import View
 from .storage import Storage
 
@@ -110,7 +111,7 @@ class Verifier:
             file.index.note_derived(segment)
 
     def _check_contents(self, segment: Segment) -> None:
-        for row in decode_rows(segment.payload)[2]:
+        for row in map(whole_row, unhurried(split_rows(segment.payload))):
             if row[0] == STORED:
                 self._contents += 1
                 if Content(row[2]).digest != row[1]:

@@ -51,7 +51,7 @@ class SimFile:
         self.holder: object | None = None
         self.dropped = False
 
-    def write(self, offset: int, data: bytes) -> None:
+    def write(self, offset: int, data: bytes | bytearray) -> None:
         if offset > len(self.cache):
             self.cache.extend(bytes(offset - len(self.cache)))
         self.cache[offset : offset + len(data)] = data
@@ -278,7 +278,7 @@ class SimStorage:
     def read(self, offset: int, length: int) -> bytes:
         return bytes(self._file.cache[offset : offset + length])
 
-    def write(self, offset: int, data: bytes) -> None:
+    def write(self, offset: int, data: bytes | bytearray) -> None:
         self._changes("a write")
         if self._cut_unsynced:
             raise UndisciplinedError("a write after a cut that was not synced")

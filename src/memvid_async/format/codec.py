@@ -81,7 +81,7 @@ _DETAIL_TYPES: dict[ActionKind, tuple[type, ...]] = dict.fromkeys(ActionKind, ()
 ReadContent = Callable[[int], Content]
 
 
-def encode_events(events: Sequence[Event]) -> bytes:
+def encode_events(events: Sequence[Event]) -> bytes | bytearray:
     """The payload of the segment that holds one command's events.
 
     :raises InvalidValueError: when no segment can hold them.
@@ -89,17 +89,17 @@ def encode_events(events: Sequence[Event]) -> bytes:
     last = events[-1]
     rows: Iterable[list[Any]]
     if len(events) > 1 and isinstance(events, LazyEvents):
-        data = pack_rows(last.time_ns, last.session, _lazy_rows(events))
+        data = pack_rows(last.time_ns, last.session, _lazy_rows(events), len(events))
         rows = _lazy_rows(events)
     else:
-        rows = [_row(last)] if len(events) == 1 else [_row(event) for event in events]
+        rows = [_row(last)] if len(events) == 1 else list(map(_row, unhurried(events)))
         data = encode_rows(last.time_ns, last.session, rows)
     if len(data) > MAX_EVENT_ITEMS:
         _check_bounds(data, rows)
     return data
 
 
-def _check_bounds(data: bytes, rows: Iterable[list[Any]]) -> None:
+def _check_bounds(data: bytes | bytearray, rows: Iterable[list[Any]]) -> None:
     if len(data) > MAX_PAYLOAD:
         raise InvalidValueError(f"{len(data)} bytes are more than one segment holds, {MAX_PAYLOAD}")
     if item_count(rows) > MAX_EVENT_ITEMS:

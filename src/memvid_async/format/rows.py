@@ -5,12 +5,13 @@ from __future__ import annotations
 import zlib
 from array import array
 from collections.abc import Iterable, Sequence
+from struct import Struct
 from typing import Any
 
 import cbor2
 
 from ..pace import unhurried
-from ..values import count_items, decode_value
+from ..values import LARGE, count_items, decode_value, encoded
 from .framerows import is_count
 from .segment import Read, Segment
 
@@ -20,24 +21,66 @@ MAX_EVENT_ITEMS = 2**20
 PACKED_ROWS = 16
 
 
-def encode_rows(time_ns: int, session: int, rows: Sequence[list[Any]]) -> bytes:
+def encode_rows(time_ns: int, session: int, rows: Sequence[list[Any]]) -> bytes | bytearray:
     """The payload that holds these rows."""
     start: tuple[int, int] = (time_ns, session)
-    data: bytes
+    data: bytes | bytearray
     if len(rows) == 1:
         data = cbor2.dumps((*start, *rows[0]))
-    elif len(rows) <= PACKED_ROWS:
-        data = cbor2.dumps((*start, *rows))
+    elif len(rows) > PACKED_ROWS:
+        data = pack_rows(time_ns, session, rows, len(rows))
+    elif any(map(_is_long, rows)):
+        data = bytearray(_head(_ARRAY, len(rows) + 2) + cbor2.dumps(time_ns) + cbor2.dumps(session))
+        for row in rows:
+            _append_row(data, row)
     else:
-        data = pack_rows(time_ns, session, rows)
+        data = cbor2.dumps((*start, *rows))
     return data
 
 
-def pack_rows(time_ns: int, session: int, rows: Iterable[list[Any]]) -> bytes:
-    """The payload that holds these rows, more than ``PACKED_ROWS``."""
+def _is_long(row: list[Any]) -> bool:
+    """Whether a row ends in large content."""
+    return isinstance(row[-1], (str, bytes)) and len(row[-1]) > LARGE
+
+
+def _append_row(data: bytearray, row: list[Any]) -> None:
+    if not _is_long(row):
+        data += cbor2.dumps(row)
+        return
+    *fields, content = row
+    data += _head(_ARRAY, len(row)) + b"".join(map(cbor2.dumps, fields))
+    if isinstance(content, str):
+        data += _head(_TEXT, sum(map(len, encoded(content))))
+        for piece in encoded(content):
+            data += piece
+    else:
+        data += _head(_BYTES, len(content))
+        _extend(data, content)
+
+
+def _extend(data: bytearray, more: bytes | bytearray) -> None:
+    whole = memoryview(more)
+    for at in unhurried(range(0, len(whole), LARGE), look=1):
+        data += whole[at : at + LARGE]
+
+
+def pack_rows(
+    time_ns: int, session: int, rows: Iterable[list[Any]], count: int
+) -> bytes | bytearray:
+    """The payload that holds these rows, ``count`` of them, more than ``PACKED_ROWS``."""
     # Encoded one by one, so that no call holds the interpreter for long.
-    data: bytes = cbor2.dumps((time_ns, session, *[cbor2.dumps(row) for row in rows]))
-    return data
+    data = bytearray(_head(_ARRAY, count + 2) + cbor2.dumps(time_ns) + cbor2.dumps(session))
+    for row in unhurried(rows):
+        if _is_long(row):
+            long = bytearray()
+            _append_row(long, row)
+            data += _head(_BYTES, len(long))
+            _extend(data, long)
+            continue
+        packed = cbor2.dumps(row)
+        data += _head(_BYTES, len(packed))
+        data += packed
+    return bytes(data) if len(data) <= LARGE else data
 
 
 def item_count(rows: Iterable[list[Any]]) -> int:
@@ -105,7 +148,7 @@ class PackedRows:
         self._payload_at = segment.end - len(segment.payload)
         self._starts = starts
         self._lengths = array("I", map(len, rows))
-        self._checksums = array("I", map(zlib.crc32, rows))
+        self._checksums = array("I", map(zlib.crc32, unhurried(rows)))
 
     @classmethod
     def of(cls, segment: Segment, rows: Sequence[Any]) -> PackedRows | None:
@@ -116,10 +159,10 @@ class PackedRows:
         # From the last, which ends the payload, to the first.
         starts = array("I", [0]) * len(rows)
         at = len(segment.payload)
-        for place in range(len(rows) - 1, -1, -1):
+        for place in unhurried(range(len(rows) - 1, -1, -1)):
             at -= len(rows[place])
             starts[place] = at
-            at -= _head_size(len(rows[place]))
+            at -= len(_head(_BYTES, len(rows[place])))
         if at < 0 or not segment.payload.startswith(rows[0], starts[0]):
             # The lengths are written in more bytes than they need.
             return None
@@ -143,11 +186,35 @@ class PackedRows:
         return data
 
 
-def _head_size(length: int) -> int:
-    """How many bytes CBOR takes to say that so many follow (RFC 8949, 3.1)."""
-    if length < 24:
-        return 1
-    return 2 if length < 2**8 else 3 if length < 2**16 else 5
+# How CBOR says what follows, and how many (RFC 8949, 3.1).
+_BYTES, _TEXT, _ARRAY = 2, 3, 4
+_WIDTHS = {24: 1, 25: 2, 26: 4, 27: 8}
+_HEAD_OF_2, _HEAD_OF_4 = Struct(">BH"), Struct(">BI")
+
+
+def _head(kind: int, count: int) -> bytes:
+    if count < 24:
+        return bytes((kind << 5 | count,))
+    if count < 2**8:
+        return bytes((kind << 5 | 24, count))
+    return (_HEAD_OF_2 if count < 2**16 else _HEAD_OF_4).pack(
+        kind << 5 | (25 if count < 2**16 else 26), count
+    )
+
+
+def _read_head(data: bytes, at: int) -> tuple[int, int, int]:
+    """What follows, how many, and where it begins.
+
+    :raises IndexError: when the data ends before, or does not say how many.
+    """
+    kind, count = data[at] >> 5, data[at] & 31
+    at += 1
+    if count < 24:
+        return kind, count, at
+    if count not in _WIDTHS:
+        raise IndexError("no length")
+    end = at + _WIDTHS[count]
+    return kind, int.from_bytes(data[at:end], "big"), end
 
 
 def split_payload(payload: bytes) -> tuple[int, int, list[Any]]:
@@ -155,6 +222,10 @@ def split_payload(payload: bytes) -> tuple[int, int, list[Any]]:
 
     :raises ValueError: when the payload is not one.
     """
+    if len(payload) > LARGE:
+        split = _split_packed(payload)
+        if split is not None:
+            return split
     value = decode_value(payload, most=MAX_EVENT_ITEMS)
     if not (isinstance(value, list) and len(value) >= 2):
         raise ValueError("not an events segment")
@@ -164,6 +235,28 @@ def split_payload(payload: bytes) -> tuple[int, int, list[Any]]:
     if not (is_count(time_ns) and is_count(session)):
         raise ValueError("an events segment has a bad time or session")
     return time_ns, session, rows
+
+
+def _split_packed(payload: bytes) -> tuple[int, int, list[Any]] | None:
+    """:func:`split_payload`, without a call that holds the interpreter for all of it; None where
+    the rows do not travel as bytes, or anything else is unlike what :func:`pack_rows` makes."""
+    rows: list[Any] = []
+    try:
+        kind, count, at = _read_head(payload, 0)
+        time_kind, time_ns, at = _read_head(payload, at)
+        session_kind, session, at = _read_head(payload, at)
+        if kind != _ARRAY or time_kind or session_kind or count >= MAX_EVENT_ITEMS:
+            return None
+        for _ in unhurried(range(count - 2)):
+            kind, length, at = _read_head(payload, at)
+            if kind != _BYTES:
+                return None
+            rows.append(payload[at : at + length])
+            at += length
+    except IndexError:
+        return None
+    good = at == len(payload) and rows and is_count(time_ns) and is_count(session)
+    return (time_ns, session, rows) if good else None
 
 
 def _unpacked(rows: list[Any], size: int) -> list[Any]:

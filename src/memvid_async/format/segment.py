@@ -58,7 +58,9 @@ class Segment:
     checksum: int
 
 
-def seal(kind: int, sequence: int, payload: bytes, previous: int, salt: int) -> tuple[bytes, int]:
+def seal(
+    kind: int, sequence: int, payload: bytes | bytearray, previous: int, salt: int
+) -> tuple[bytes, int]:
     """The 20 bytes that go before ``payload``, and the segment's checksum."""
     rest = _REST.pack(len(payload), previous, kind << _SEQUENCE_BITS | sequence)
     checksum = zlib.crc32(payload, zlib.crc32(rest, salt))
@@ -79,16 +81,29 @@ def parse(data: bytes, position: int, base: int, salt: int) -> Segment | None:
     start = position + HEAD_SIZE
     if start > len(data):
         return None
-    length, previous, packed = _REST.unpack_from(data, position + _CRC.size)
+    length = payload_length(data, position)
     end = start + length
     if length > MAX_PAYLOAD or end > len(data):
         return None
-    payload = data[start:end]
-    checksum = zlib.crc32(payload, zlib.crc32(data[position + _CRC.size : start], salt))
-    if checksum != _CRC.unpack_from(data, position)[0]:
+    return _segment(data[position:start], data[start:end], base + position, salt)
+
+
+def _segment(head: bytes, payload: bytes, offset: int, salt: int) -> Segment | None:
+    _, previous, packed = _REST.unpack_from(head, _CRC.size)
+    checksum = zlib.crc32(payload, zlib.crc32(head[_CRC.size :], salt))
+    if checksum != _CRC.unpack_from(head)[0]:
         return None
     kind, sequence = packed >> _SEQUENCE_BITS, packed & _SEQUENCE_MASK
-    return Segment(kind, sequence, payload, base + position, base + end, previous, checksum)
+    end = offset + HEAD_SIZE + len(payload)
+    return Segment(kind, sequence, payload, offset, end, previous, checksum)
+
+
+def _read_behind(read: Read, head: bytes, offset: int, salt: int) -> Segment | None:
+    """The segment with this head. A large payload that was read together with its head would have
+    to be copied out of that, which holds the interpreter."""
+    payload = read(offset + HEAD_SIZE, payload_length(head))
+    whole = len(payload) == payload_length(head)
+    return _segment(head, payload, offset, salt) if whole else None
 
 
 def read_segment(read: Read, offset: int, end: int, salt: int, *, guess: int = 4096) -> Segment:
@@ -100,10 +115,11 @@ def read_segment(read: Read, offset: int, end: int, salt: int, *, guess: int = 4
     """
     data = read(offset, min(guess, end - offset))
     if len(data) >= HEAD_SIZE:
-        need = HEAD_SIZE + payload_length(data)
-        if len(data) < need <= min(MAX_PAYLOAD + HEAD_SIZE, end - offset):
-            data = read(offset, need)
-        segment = parse(data, 0, offset, salt)
+        length = payload_length(data)
+        if len(data) < HEAD_SIZE + length <= min(MAX_PAYLOAD + HEAD_SIZE, end - offset):
+            segment = _read_behind(read, data[:HEAD_SIZE], offset, salt)
+        else:
+            segment = parse(data, 0, offset, salt)
         if segment is not None:
             return segment
     raise CorruptFileError(offset, "there is no valid segment")
@@ -124,10 +140,17 @@ def scan(read: Read, start: int, end: int, previous: int | None, salt: int) -> I
         return len(data) >= count
 
     while have(HEAD_SIZE):
-        length = payload_length(data, offset - base)
-        if length > MAX_PAYLOAD or not have(HEAD_SIZE + length):
+        position, length = offset - base, payload_length(data, offset - base)
+        if length > MAX_PAYLOAD or offset + HEAD_SIZE + length > end:
             return
-        segment = parse(data, offset - base, base, salt)
+        segment: Segment | None
+        if HEAD_SIZE + length > max(_READ_AHEAD, len(data) - position):
+            head = data[position : position + HEAD_SIZE]
+            segment = _read_behind(read, head, offset, salt)
+        elif have(HEAD_SIZE + length):
+            segment = parse(data, offset - base, base, salt)
+        else:
+            return
         if segment is None or (previous is not None and segment.previous != previous):
             return
         yield segment

@@ -19,10 +19,13 @@ from collections.abc import Sequence
 
 from attrs import frozen
 
+from ..pace import unhurried
 from .stopwords import STOP_WORDS
 
 MAX_TERMS = 64
 MAX_QUERY_CHARS = 64 * 1024
+# A long text is gone through in pieces.
+_PIECE_CHARS = 64 * 1024
 
 FIELDS = {"title": "title", "tag": "tags", "tags": "tags", "uri": "uri", "body": "body"}
 
@@ -89,7 +92,12 @@ def spaced(text: str) -> str:
     """The text as it is indexed: characters of scripts without spaces stand alone."""
     if text.isascii():
         return text
-    return _UNSPACED_CHAR.sub(lambda found: f"{SEPARATOR}{found[0]}{SEPARATOR}", text)
+    pieces = (text[at : at + _PIECE_CHARS] for at in range(0, len(text), _PIECE_CHARS))
+    return "".join(_UNSPACED_CHAR.sub(_apart, piece) for piece in unhurried(pieces, look=1))
+
+
+def _apart(found: re.Match[str]) -> str:
+    return f"{SEPARATOR}{found[0]}{SEPARATOR}"
 
 
 def parse(text: str, *, english: bool = True) -> Query:

@@ -18,7 +18,7 @@ class Storage(Protocol):
     def read(self, offset: int, length: int) -> bytes:
         """``length`` bytes from ``offset``; fewer only at the end of the file."""
 
-    def write(self, offset: int, data: bytes) -> None:
+    def write(self, offset: int, data: bytes | bytearray) -> None:
         """Put all of ``data`` at ``offset``; the file grows as needed. Not durable until synced."""
 
     def sync(self) -> None:

@@ -175,7 +175,7 @@ class FileStorage:
                 data += more
             return data
 
-    def write(self, offset: int, data: bytes) -> None:
+    def write(self, offset: int, data: bytes | bytearray) -> None:
         """All of ``data`` at ``offset``, in as many calls as the system makes of it."""
         with _WRITING:
             written = step = os.pwrite(self._descriptor, data, offset)

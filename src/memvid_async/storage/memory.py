@@ -19,7 +19,7 @@ class MemoryStorage:
         """A copy of the bytes asked for, as far as there are any."""
         return bytes(self.data[offset : offset + length])
 
-    def write(self, offset: int, data: bytes) -> None:
+    def write(self, offset: int, data: bytes | bytearray) -> None:
         """Put the bytes in place, zeros before them where the data was shorter."""
         if offset > len(self.data):
             self.data.extend(bytes(offset - len(self.data)))
