@@ -1,11 +1,21 @@
 """Rows that travel each as bytes: one is read without the others, and checked by itself."""
 
+from unittest.mock import patch
+
 import cbor2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memvid_async.format.rows import PACKED_ROWS, PackedRows, encode_rows, split_rows
+from memvid_async import values
+from memvid_async.format import rows
+from memvid_async.format.rows import (
+    PACKED_ROWS,
+    PackedRows,
+    encode_rows,
+    split_payload,
+    split_rows,
+)
 from memvid_async.format.segment import HEAD_SIZE, Segment
 
 FIRST = 70
@@ -24,11 +34,11 @@ def segment_of(payload):
 @given(st.lists(TEXTS, min_size=PACKED_ROWS + 1, max_size=PACKED_ROWS + 20))
 def test_each_row_is_read_alone(texts):
     segment, read = segment_of(encode_rows(5, 3, [[20, text] for text in texts]))
-    rows = split_rows(segment.payload)
-    packed = PackedRows.of(segment, rows)
+    given_rows = split_rows(segment.payload)
+    packed = PackedRows.of(segment, given_rows)
     assert packed is not None
     assert len(packed) == len(texts)
-    assert [packed.read(read, FIRST + place) for place in range(len(texts))] == rows
+    assert [packed.read(read, FIRST + place) for place in range(len(texts))] == given_rows
 
 
 def test_a_row_of_any_size_is_read_alone():
@@ -75,3 +85,41 @@ def test_an_event_of_another_segment_is_not_there(sequence):
 def test_other_rows_are_not_packed(payload):
     segment, _ = segment_of(payload)
     assert PackedRows.of(segment, split_rows(payload)) is None
+
+
+# What is large goes piece by piece, and must be no other bytes for it.
+
+LONG = st.text(min_size=8, max_size=40) | st.binary(min_size=8, max_size=40)
+ROWS = st.lists(
+    st.tuples(st.integers(0, 40), st.none() | st.integers(0, 9), TEXTS | LONG).map(list),
+    min_size=1,
+    max_size=PACKED_ROWS + 5,
+)
+
+
+@given(ROWS)
+def test_long_content_is_encoded_as_cbor2_would(given_rows):
+    whole = encode_rows(5, 3, given_rows)
+    with patch.object(rows, "LARGE", 7), patch.object(values, "LARGE", 3):
+        assert encode_rows(5, 3, given_rows) == whole
+    packed = [cbor2.dumps(row) for row in given_rows]
+    many = packed if len(packed) > PACKED_ROWS else given_rows
+    assert whole == cbor2.dumps((5, 3, *(given_rows[0] if len(packed) == 1 else many)))
+
+
+@given(ROWS, st.data())
+def test_a_large_payload_is_split_as_a_small_one(given_rows, data):
+    payload = bytearray(encode_rows(5, 3, given_rows))
+    for _ in range(data.draw(st.integers(0, 2))):
+        payload[data.draw(st.integers(0, len(payload) - 1))] = data.draw(st.integers(0, 255))
+    payload = bytes(payload[: data.draw(st.integers(0, len(payload)) | st.just(len(payload)))])
+
+    def split():
+        try:
+            return split_payload(payload)
+        except ValueError:
+            return None
+
+    small = split()
+    with patch.object(rows, "LARGE", 0), patch.object(values, "LARGE", 0):
+        assert split() == small

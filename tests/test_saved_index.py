@@ -13,6 +13,7 @@ from memvid_async.format.tables import IndexPages, decode_index_pages, encode_in
 from memvid_async.journal import Journal
 from memvid_async.model.commands import ChangeMemory
 from memvid_async.prepare_frames import prepare_frame
+from memvid_async.search import pages
 from memvid_async.storage import FileStorage, MemoryStorage
 from tests.asking import verified
 from tests.frame_calls import all_ids, ids_of
@@ -302,3 +303,23 @@ async def test_two_writers_that_save_at_once_leave_a_file_that_is_right(make_sto
     assert sorted(await ids_of(again, "one", top_k=50) + await ids_of(again, "two", top_k=50)) == (
         list(range(1, 21))
     )
+
+
+async def test_without_a_place_for_temporary_files_all_but_the_save_goes_on(
+    make_store, folded, monkeypatch
+):
+    def refuse(*_given, **_more):
+        raise OSError("read-only")
+
+    monkeypatch.setattr(pages, "NamedTemporaryFile", refuse)
+    store = await make_store()
+    with eager_saving():
+        for n in range(4):
+            await store.put_many([f"text {n} {k} of an otter" for k in range(100)])
+            assert await ids_of(store, f'"text {n} 99"', top_k=5) == [100 * n + 100]
+        await store.aclose()
+    folded.clear()
+    again = await make_store()
+    assert await ids_of(again, '"text 3 99"', top_k=5) == [400]
+    assert len(folded) > 400
+    assert (await again.verify()).ok

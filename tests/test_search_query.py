@@ -2,11 +2,13 @@
 
 import random
 import sqlite3
+from unittest.mock import patch
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from memvid_async.search import query
 from memvid_async.search.query import MAX_TERMS, parse, spaced
 from memvid_async.search.schema import create
 from memvid_async.search.snippets import Snippets
@@ -217,3 +219,10 @@ def test_the_terms_are_quoted_once():
     with pytest.raises(sqlite3.OperationalError):
         create("english").execute("SELECT * FROM words WHERE words MATCH 'AND'")
     assert parse("AND NOT").match == '"AND" OR "NOT"'
+
+
+@given(st.text(alphabet="ab 日本ぁ語x", max_size=30))
+def test_a_long_text_is_spaced_piece_by_piece(text):
+    whole = spaced(text)
+    with patch.object(query, "_PIECE_CHARS", 4):
+        assert spaced(text) == whole

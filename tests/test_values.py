@@ -6,13 +6,15 @@ import random
 import struct
 import tracemalloc
 from collections import OrderedDict, defaultdict
+from unittest.mock import patch
 
 import cbor2
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from memvid_async import InvalidValueError, LimitExceededError
+from memvid_async import InvalidValueError, LimitExceededError, content, values
+from memvid_async.content import content_digest
 from memvid_async.values import (
     MAX_DEPTH,
     MAX_ITEMS,
@@ -21,6 +23,7 @@ from memvid_async.values import (
     check_value,
     decode_value,
     encode_value,
+    encoded,
     preview,
 )
 from tests.hostile import BOMBS, ODDITIES
@@ -189,9 +192,9 @@ def test_whatever_bytes_are_accepted_give_a_value_that_comes_back_or_is_refused(
 
 @pytest.mark.parametrize("data", ODDITIES)
 def test_what_decodes_and_could_not_have_been_recorded_is_refused_by_the_check(data):
-    for encoded in (data, b"\x81" + data, b"\xa1\x61a" + data):
+    for value in (data, b"\x81" + data, b"\xa1\x61a" + data):
         with pytest.raises(ValueError, match=r"CBOR|it"):
-            check_value(decode_value(encoded), "it")
+            check_value(decode_value(value), "it")
 
 
 @given(VALUES, st.data())
@@ -289,3 +292,32 @@ def test_a_preview_is_the_same_of_the_text_and_of_its_bytes(text):
 @given(st.binary(max_size=3000))
 def test_any_bytes_have_a_preview(data):
     assert len(preview(data)) <= PREVIEW_CHARS
+
+
+# What is large goes piece by piece.
+
+
+@given(st.binary(max_size=60) | VALUES.map(cbor2.dumps), st.binary(max_size=2))
+def test_large_values_are_read_as_small_ones(data, more):
+    def decoded():
+        try:
+            return canonical(decode_value(data + more))
+        except ValueError:
+            return None
+
+    small = decoded()
+    with patch.object(values, "LARGE", -1):
+        assert decoded() == small
+
+
+@given(st.text(max_size=20))
+def test_the_utf_8_of_a_long_text_comes_in_pieces(text):
+    with patch.object(values, "LARGE", 3), patch.object(content, "LARGE", 3):
+        assert b"".join(encoded(text)) == text.encode()
+        assert content_digest(text) == content_digest(text.encode())
+        assert check_text(text, "it") == text
+
+
+def test_a_lone_surrogate_in_a_long_text_is_named():
+    with patch.object(values, "LARGE", 3), pytest.raises(InvalidValueError, match="at 7;"):
+        check_text("äbcdefg\ud800h", "it")

@@ -167,7 +167,7 @@ class FoldedMemory:
             offset, count, pages = _saved_pages(view.reader, until)
             if offset:
                 index.load(count, pages.items())
-        except (CorruptFileError, ValueError):
+        except (CorruptFileError, ValueError, OSError):
             # It can be made again from the events.
             index.clear()
             return
@@ -323,10 +323,19 @@ class FoldedMemory:
             self._saved_at = self._saved_pages = 0
         if not self._saved_at:
             index.forget_saved()
-        dump = index.dump()
+        try:
+            dump = index.dump()
+        except OSError:
+            # It is only a cache; the next put asks again.
+            return None
         self._unsaved = 0
         self._saved_pages += len(dump.pages)
         return view.reader, self._saved_at, dump, self._through
+
+    def rest(self) -> None:
+        """No save will follow soon."""
+        if self._index is not None:
+            self._index.rest()
 
     def saved(self, offset: int) -> None:
         """The last dump stands at this offset; at 0 it was not kept, and the next one is whole."""

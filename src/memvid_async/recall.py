@@ -197,6 +197,12 @@ class Recall:
         if not task.cancelled() and task.exception() is None:
             # What was put meanwhile is not left until the next put.
             self.note_put(0, view)
+        if not self._is_saving and not self._closing:
+            self._worker.start(self._live.rest)
+
+    @property
+    def _is_saving(self) -> bool:
+        return self._saving is not None
 
     async def _save(self, view: Callable[[], View]) -> None:
         due = await self._worker.run(lambda: self._live.due(view()))

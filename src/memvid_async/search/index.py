@@ -25,7 +25,7 @@ import json
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from operator import itemgetter
 from typing import Any
 
@@ -35,7 +35,7 @@ from .approximate import ApproximateVectors, is_installed
 from .filters import HAS_METADATA, Conditions, conditions, has_metadata
 from .fusion import fuse, in_order
 from .inserts import Batch, searchable
-from .pages import Dump, SavedPages, assemble, open_image
+from .pages import Dump, Image, SavedPages, complete
 from .query import Query, parse
 from .rows import Filters, Found, FrameRow, Mode, Place, parts
 from .schema import check, connect, create
@@ -80,6 +80,7 @@ class MemoryIndex:
         self.language = language
         self._read_text = read_text
         self._saved = SavedPages()
+        self._image: Image | None = None
         self._snippets = Snippets(language)
         self._guard = threading.Lock()
         self._finding = False
@@ -101,6 +102,7 @@ class MemoryIndex:
 
     def close(self) -> None:
         """Give the memory back. The index cannot be used afterwards."""
+        self.rest()
         self._database.close()
         self._snippets.close()
 
@@ -402,11 +404,27 @@ class MemoryIndex:
     # Saving.
 
     def dump(self) -> Dump:
-        """What to save: the pages that changed since the last dump or load."""
+        """What to save: the pages that changed since the last dump or load, and the first.
+
+        :raises OSError: there is no room for a temporary file; nothing has changed.
+        """
         self._begin()
         self._database.execute("UPDATE progress SET through = ?", (self.through,))
         self._database.execute("COMMIT")
-        return self._saved.changed(self._database.serialize())
+        # Written over and over while dump follows dump: new room would take as long again.
+        self._image = self._image or Image()
+        try:
+            self._database.backup(self._image.connection)
+        except sqlite3.Error as error:
+            self.rest()
+            raise OSError(f"the index was not copied: {error}") from error
+        return self._saved.changed(self._image.pages())
+
+    def rest(self) -> None:
+        """No dump will follow soon: give back what the last one took."""
+        image, self._image = self._image, None
+        if image is not None:
+            image.close()
 
     def purge(self) -> None:
         """Leave no trace of what was deleted or replaced; the next dump holds every page."""
@@ -431,26 +449,24 @@ class MemoryIndex:
 
         :raises ValueError: when the pages are not an index of this release and language; the
             index is then as it was.
+        :raises OSError: there is no room for a temporary file; the index is as it was.
         """
-        image = assemble(page_count, pages, most_bytes)
-        untrusted = connect(trusted=False)
+        whole = complete(page_count, pages, most_bytes)
         database = connect()
         try:
-            open_image(untrusted, image)
-            check(untrusted, self.language)
-            # Copied, as an image that was loaded can only grow to 1 GiB.
-            untrusted.backup(database)
+            with closing(Image()) as image:
+                image.write(whole)
+                check(image.connection, self.language)
+                image.connection.backup(database)
         except (sqlite3.Error, TypeError) as error:
             database.close()
             raise ValueError(f"the saved index is damaged: {error}") from None
         except BaseException:
             database.close()
             raise
-        finally:
-            untrusted.close()
         self._database.close()
         self._start(database)
-        self._saved.remember(image)
+        self._saved.remember(whole)
 
 
 def _check_space(space: tuple[str | None, int] | None, model: str | None, dimension: int) -> None:

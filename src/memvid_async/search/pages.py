@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from mmap import ACCESS_READ, mmap
+from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from attrs import frozen
 
 from ..pace import unhurried
-from .schema import PAGE_SIZE
+from .schema import PAGE_SIZE, connect
+
+Page = bytes | memoryview
+# Where a header says how the database is to be written and read: 1 is without a write-ahead log,
+# which would be a file of its own (SQLite's "Database File Format", 1.3.3).
+_VERSIONS = slice(18, 20)
 
 
 @frozen
@@ -22,6 +32,52 @@ class Dump:
     pages: list[tuple[int, bytes]]
 
 
+class Image:
+    """A database in a temporary file that nobody else can open.
+
+    ``sqlite3`` can hand over a database in memory, or take one, as one piece only, and holds the
+    interpreter while it copies that. From and to a file it copies in the background.
+
+    :raises OSError: there is no room for one.
+    """
+
+    def __init__(self) -> None:
+        # Apple's SQLite minds a file whose name goes while it is open.
+        keeps_name = sys.platform == "darwin"
+        with ExitStack() as stack:
+            file = NamedTemporaryFile(prefix="memvid_async-", delete=keeps_name)  # noqa: SIM115
+            self._file = stack.enter_context(file)
+            try:
+                self.connection = stack.enter_context(closing(connect(file.name)))
+            except sqlite3.Error as error:
+                raise OSError(f"no temporary database: {error}") from error
+            finally:
+                if not keeps_name:
+                    Path(file.name).unlink()
+            self._stack = stack.pop_all()
+
+    def close(self) -> None:
+        """Give the room back."""
+        self._stack.close()
+
+    def pages(self) -> Iterator[memoryview]:
+        """Every page, in order."""
+        whole = memoryview(mmap(self._file.fileno(), 0, access=ACCESS_READ))
+        for at in range(0, len(whole), PAGE_SIZE):
+            yield whole[at : at + PAGE_SIZE]
+
+    def write(self, pages: Sequence[Page]) -> None:
+        """Become the database of these pages.
+
+        :raises ValueError: when it would need more than the one file.
+        """
+        if pages[0][_VERSIONS] != b"\1\1":
+            raise ValueError("the saved index is not one file")
+        for page in unhurried(pages):
+            self._file.write(page)
+        self._file.flush()
+
+
 class SavedPages:
     """Remembers what was saved, by hash."""
 
@@ -32,37 +88,33 @@ class SavedPages:
         """The next dump holds every page."""
         self._hashes = []
 
-    def remember(self, image: bytes) -> None:
-        """From here on this image counts as saved."""
-        view = memoryview(image)
+    def remember(self, pages: Iterable[Page]) -> None:
+        """From here on these pages, all there are, count as saved."""
         # Of this process alone, and keyed: nobody can make two pages look the same. hashlib would
         # let the interpreter go, and wait to get it back, for each of thousands of pages.
-        places = unhurried(range(0, len(image), PAGE_SIZE))
-        self._hashes = [hash(view[at : at + PAGE_SIZE]) for at in places]
+        self._hashes = [hash(memoryview(page)) for page in unhurried(pages)]
 
-    def changed(self, image: bytes) -> Dump:
-        """What to save of this image; from here on it counts as saved."""
-        known = self._hashes
-        self.remember(image)
-        pages = [
-            (number, image[number * PAGE_SIZE : (number + 1) * PAGE_SIZE])
-            for number, digest in enumerate(self._hashes)
-            if number >= len(known) or known[number] != digest
-        ]
-        return Dump(len(self._hashes), pages)
+    def changed(self, pages: Iterable[Page]) -> Dump:
+        """What to save of these pages, all there are; from here on they count as saved."""
+        known, self._hashes = self._hashes, []
+        changed: list[tuple[int, bytes]] = []
+        for number, page in enumerate(unhurried(pages)):
+            digest = hash(memoryview(page))
+            self._hashes.append(digest)
+            if number >= len(known) or known[number] != digest:
+                changed.append((number, bytes(page)))
+        return Dump(len(self._hashes), changed)
 
 
-def assemble(
-    page_count: int, pages: Iterable[tuple[int, bytes | memoryview]], most_bytes: int
-) -> bytes:
-    """The image that these pages make; of a page given twice, the last counts.
+def complete(page_count: int, pages: Iterable[tuple[int, Page]], most_bytes: int) -> list[Page]:
+    """These pages in the order of their numbers; of one given twice, the last counts.
 
     :raises ValueError: when one is missing, of another size or out of range, or the whole is
         larger than ``most_bytes``.
     """
     if not 0 < page_count <= most_bytes // PAGE_SIZE:
         raise ValueError(f"a saved index of {page_count} pages")
-    found: dict[int, bytes | memoryview] = {}
+    found: dict[int, Page] = {}
     for number, page in pages:
         if len(page) != PAGE_SIZE:
             raise ValueError("a page of another size")
@@ -70,16 +122,4 @@ def assemble(
             found[number] = page
     if len(found) != page_count:
         raise ValueError("a page of the saved index is missing")
-    return b"".join(found[number] for number in range(page_count))
-
-
-def open_image(connection: sqlite3.Connection, image: bytes) -> None:
-    """Load an image into a connection.
-
-    :raises ValueError: when it is not a database.
-    """
-    try:
-        connection.deserialize(image)
-        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    except sqlite3.Error as error:
-        raise ValueError(f"the saved index is not a database: {error}") from None
+    return [found[number] for number in range(page_count)]

@@ -31,20 +31,21 @@ CREATE VIRTUAL TABLE words USING fts5 (
 """
 
 
-def connect(*, trusted: bool = True) -> sqlite3.Connection:
-    """A connection to an empty database in memory, for one thread at a time.
-
-    ``trusted``: False before an image that others may have made is loaded into it.
-    """
+def connect(file: str | None = None) -> sqlite3.Connection:
+    """A connection to an empty database in memory, for one thread at a time; or to a temporary
+    ``file``, which may come to hold what others made."""
     # Interrupting comes from another thread; everything else from one at a time.
-    connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(file or ":memory:", isolation_level=None, check_same_thread=False)
     connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
     connection.execute("PRAGMA trusted_schema = OFF")
     # A page that is given back need not be saved once more; purging is what erases.
     connection.execute("PRAGMA secure_delete = OFF")
     connection.execute("PRAGMA temp_store = MEMORY")
-    if not trusted:
+    if file is not None:
         connection.execute("PRAGMA cell_size_check = ON")
+        # Nobody needs it after a crash.
+        connection.execute("PRAGMA journal_mode = OFF")
+        connection.execute("PRAGMA synchronous = OFF")
     return connection
 
 
