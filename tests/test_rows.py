@@ -121,5 +121,5 @@ def test_a_large_payload_is_split_as_a_small_one(given_rows, data):
             return None
 
     small = split()
-    with patch.object(rows, "LARGE", 0), patch.object(values, "LARGE", 0):
+    with patch.object(rows, "_MUCH", 0), patch.object(values, "LARGE", 0):
         assert split() == small

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from importlib import import_module
 from itertools import islice
 from typing import Any
 
@@ -13,6 +14,10 @@ import anyio
 from .config import StoreConfig
 from .errors import InvalidValueError
 from .frames import Generated
+
+# anyio imports this when it is first used: 30 ms of the loop, in the middle of a first ask.
+with suppress(ImportError):
+    import_module("anyio._backends._asyncio")
 
 
 async def embed(config: StoreConfig, texts: list[str]) -> list[Any]:

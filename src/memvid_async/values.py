@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from typing import Any
 
@@ -154,11 +154,25 @@ def decode_value(
         hook = tag_hook or _refuse_tag
         if len(data) > LARGE:
             file = BytesIO(data)
-            value = cbor2.load(file, tag_hook=hook, **_STRICT)
+            value = cbor2.load(
+                file,
+                max_depth=_DEPTH,
+                allow_indefinite=False,
+                allow_duplicate_keys=False,
+                tag_hook=hook,
+                semantic_decoders=_NO_TAGS,
+            )
             whole = file.tell() == len(data)
         else:
             # Less than half the time, but a copy.
-            value, mark = cbor2.loads(b"\x82" + data + _MARK, tag_hook=hook, **_STRICT)
+            value, mark = cbor2.loads(
+                b"\x82" + data + _MARK,
+                max_depth=_DEPTH,
+                allow_indefinite=False,
+                allow_duplicate_keys=False,
+                tag_hook=hook,
+                semantic_decoders=_NO_TAGS,
+            )
             whole = mark == _MARK_VALUE
     except (cbor2.CBORError, IndexError) as error:
         raise ValueError(f"not strict CBOR: {error}") from None
@@ -177,13 +191,8 @@ _MARK = cbor2.dumps(_MARK_VALUE)
 # The tags that cbor2 6.3 decodes unasked (its documentation lists them).
 _BUILT_IN_TAGS = (0, 1, 2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 37, 52, 54, 100, 256, 258, 260, 261)
 _NO_TAGS = dict.fromkeys((*_BUILT_IN_TAGS, 1004, 43000, 55799), _refuse_tag)
-_STRICT: Mapping[str, Any] = {
-    # A list around the value, and what holds it.
-    "max_depth": MAX_DEPTH + 4,
-    "allow_indefinite": False,
-    "allow_duplicate_keys": False,
-    "semantic_decoders": _NO_TAGS,
-}
+# A list around the value, and what holds that.
+_DEPTH = MAX_DEPTH + 4
 
 
 def count_items(data: bytes, most: int) -> int:

@@ -19,6 +19,10 @@ from .segment import Read, Segment
 MAX_EVENT_ITEMS = 2**20
 # More rows than this travel each as the bytes of its CBOR: one can be read without the others.
 PACKED_ROWS = 16
+# A payload with more bytes is taken apart row by row.
+_MUCH = 1024 * 1024
+# Packed rows become part of a payload so many at a time.
+_ROWS_AT_ONCE = 256
 
 
 def encode_rows(time_ns: int, session: int, rows: Sequence[list[Any]]) -> bytes | bytearray:
@@ -55,13 +59,9 @@ def _append_row(data: bytearray, row: list[Any]) -> None:
             data += piece
     else:
         data += _head(_BYTES, len(content))
-        _extend(data, content)
-
-
-def _extend(data: bytearray, more: bytes | bytearray) -> None:
-    whole = memoryview(more)
-    for at in unhurried(range(0, len(whole), LARGE), look=1):
-        data += whole[at : at + LARGE]
+        whole = memoryview(content)
+        for at in unhurried(range(0, len(whole), LARGE), look=1):
+            data += whole[at : at + LARGE]
 
 
 def pack_rows(
@@ -70,16 +70,10 @@ def pack_rows(
     """The payload that holds these rows, ``count`` of them, more than ``PACKED_ROWS``."""
     # Encoded one by one, so that no call holds the interpreter for long.
     data = bytearray(_head(_ARRAY, count + 2) + cbor2.dumps(time_ns) + cbor2.dumps(session))
-    for row in unhurried(rows):
-        if _is_long(row):
-            long = bytearray()
-            _append_row(long, row)
-            data += _head(_BYTES, len(long))
-            _extend(data, long)
-            continue
-        packed = cbor2.dumps(row)
-        data += _head(_BYTES, len(packed))
-        data += packed
+    packed = [cbor2.dumps(row) for row in unhurried(rows)]
+    for at in unhurried(range(0, count, _ROWS_AT_ONCE), look=1):
+        some = packed[at : at + _ROWS_AT_ONCE]
+        data += cbor2.dumps(some)[len(_head(_ARRAY, len(some))) :]
     return bytes(data) if len(data) <= LARGE else data
 
 
@@ -222,7 +216,7 @@ def split_payload(payload: bytes) -> tuple[int, int, list[Any]]:
 
     :raises ValueError: when the payload is not one.
     """
-    if len(payload) > LARGE:
+    if len(payload) > _MUCH:
         split = _split_packed(payload)
         if split is not None:
             return split

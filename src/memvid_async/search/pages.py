@@ -16,6 +16,8 @@ from ..pace import unhurried
 from .schema import PAGE_SIZE, connect
 
 Page = bytes | memoryview
+# So many pages are written at once.
+_PAGES_AT_ONCE = 64
 # Where a header says how the database is to be written and read: 1 is without a write-ahead log,
 # which would be a file of its own (SQLite's "Database File Format", 1.3.3).
 _VERSIONS = slice(18, 20)
@@ -44,6 +46,7 @@ class Image:
     def __init__(self) -> None:
         # Apple's SQLite minds a file whose name goes while it is open.
         keeps_name = sys.platform == "darwin"
+        self._stack = ExitStack()
         with ExitStack() as stack:
             file = NamedTemporaryFile(prefix="memvid_async-", delete=keeps_name)  # noqa: SIM115
             self._file = stack.enter_context(file)
@@ -60,6 +63,10 @@ class Image:
         """Give the room back."""
         self._stack.close()
 
+    def __del__(self) -> None:
+        # Of a store that was dropped without being closed.
+        self._stack.close()
+
     def pages(self) -> Iterator[memoryview]:
         """Every page, in order."""
         whole = memoryview(mmap(self._file.fileno(), 0, access=ACCESS_READ))
@@ -73,9 +80,11 @@ class Image:
         """
         if pages[0][_VERSIONS] != b"\1\1":
             raise ValueError("the saved index is not one file")
-        for page in unhurried(pages):
-            self._file.write(page)
+        for at in range(0, len(pages), _PAGES_AT_ONCE):
+            self._file.write(b"".join(pages[at : at + _PAGES_AT_ONCE]))
         self._file.flush()
+        # Read without a system call for each of them.
+        self.connection.execute(f"PRAGMA mmap_size = {len(pages) * PAGE_SIZE}")
 
 
 class SavedPages:
@@ -92,14 +101,14 @@ class SavedPages:
         """From here on these pages, all there are, count as saved."""
         # Of this process alone, and keyed: nobody can make two pages look the same. hashlib would
         # let the interpreter go, and wait to get it back, for each of thousands of pages.
-        self._hashes = [hash(memoryview(page)) for page in unhurried(pages)]
+        self._hashes = [hash(page) for page in unhurried(pages)]
 
     def changed(self, pages: Iterable[Page]) -> Dump:
         """What to save of these pages, all there are; from here on they count as saved."""
         known, self._hashes = self._hashes, []
         changed: list[tuple[int, bytes]] = []
         for number, page in enumerate(unhurried(pages)):
-            digest = hash(memoryview(page))
+            digest = hash(page)
             self._hashes.append(digest)
             if number >= len(known) or known[number] != digest:
                 changed.append((number, bytes(page)))

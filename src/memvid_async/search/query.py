@@ -92,6 +92,8 @@ def spaced(text: str) -> str:
     """The text as it is indexed: characters of scripts without spaces stand alone."""
     if text.isascii():
         return text
+    if len(text) <= _PIECE_CHARS:
+        return _UNSPACED_CHAR.sub(_apart, text)
     pieces = (text[at : at + _PIECE_CHARS] for at in range(0, len(text), _PIECE_CHARS))
     return "".join(_UNSPACED_CHAR.sub(_apart, piece) for piece in unhurried(pieces, look=1))
 
