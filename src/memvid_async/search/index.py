@@ -272,7 +272,7 @@ class MemoryIndex:
         with self._interruptible():
             if mode == "lexical":
                 best = self._lexical(query or "", top_k, chosen)
-                return [Found(*one) for one in best.items()]
+                return list(map(Found._make, best.items()))
             wanted = top_k if mode == "semantic" else max(_CANDIDATES, 2 * top_k)
             near = in_order(self._semantic(vector or b"", wanted, chosen), wanted)
             if mode == "semantic":

@@ -61,8 +61,7 @@ class Filters:
     until_ns: int | None = None
 
 
-@frozen
-class Found:
+class Found(NamedTuple):
     """A frame that a find gives. A higher ``score`` is better; it is a multiple of 1e-6."""
 
     frame_id: int

@@ -87,6 +87,8 @@ class Snippets:
     def _hold(self, texts: Sequence[str]) -> None:
         """Have these texts in the table."""
         new = [text for text in texts if text not in self._numbers]
+        if not new:
+            return
         if sum(map(len, new)) + len(new) * _EACH_CHARS > self._room:
             self._empty()
             new = list(texts)
