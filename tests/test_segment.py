@@ -150,6 +150,16 @@ def test_a_first_guess_may_be_too_short():
     )
 
 
+@pytest.mark.parametrize("missing", [1, 4000, 5000])
+def test_a_file_that_was_cut_since_it_was_measured_ends_there(missing, monkeypatch):
+    monkeypatch.setattr(module, "_READ_AHEAD", 1000)
+    data, _ = log([b"p" * 5000])
+    end, cut = START + len(data), data[:-missing]
+    assert scanned(cut, end=end) == []
+    with pytest.raises(CorruptFileError):
+        read_segment(reading(cut), START, end, SALT, guess=30)
+
+
 def test_kinds_of_a_newer_release_are_read_like_others():
     head, checksum = seal(200, 2**56 - 1, b"new", SALT, SALT)
     (segment,) = scan(reading(head + b"new"), START, START + HEAD_SIZE + 3, SALT, SALT)

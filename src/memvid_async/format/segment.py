@@ -143,14 +143,12 @@ def scan(read: Read, start: int, end: int, previous: int | None, salt: int) -> I
         position, length = offset - base, payload_length(data, offset - base)
         if length > MAX_PAYLOAD or offset + HEAD_SIZE + length > end:
             return
-        segment: Segment | None
         if HEAD_SIZE + length > max(_READ_AHEAD, len(data) - position):
             head = data[position : position + HEAD_SIZE]
             segment = _read_behind(read, head, offset, salt)
-        elif have(HEAD_SIZE + length):
-            segment = parse(data, offset - base, base, salt)
         else:
-            return
+            whole = have(HEAD_SIZE + length)
+            segment = parse(data, offset - base, base, salt) if whole else None
         if segment is None or (previous is not None and segment.previous != previous):
             return
         yield segment
