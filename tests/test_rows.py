@@ -123,3 +123,23 @@ def test_a_large_payload_is_split_as_a_small_one(given_rows, data):
     small = split()
     with patch.object(rows, "_MUCH", 0), patch.object(values, "LARGE", 0):
         assert split() == small
+
+
+@pytest.mark.parametrize("mask", [0x01, 0x20, 0x80, 0xFF])
+def test_a_large_packed_payload_with_any_byte_changed_is_split_as_a_small_one(mask):
+    sound = bytes(encode_rows(5, 300, [[20, "x" * n, None] for n in range(PACKED_ROWS + 14)]))
+
+    def split(payload):
+        try:
+            return split_payload(payload)
+        except ValueError:
+            return None
+
+    changed = [bytearray(sound) for _ in sound]
+    for at, payload in enumerate(changed):
+        payload[at] ^= mask
+    payloads = [sound, sound[:-1], sound + b"\0", sound[:3], *map(bytes, changed)]
+    small = [split(payload) for payload in payloads]
+    assert small[0] is not None
+    with patch.object(rows, "_MUCH", 0):
+        assert [split(payload) for payload in payloads] == small
