@@ -38,7 +38,6 @@ from .storage import Storage
 # Zeros written ahead of the log, about eight batches of them; cut off when the file is closed.
 _RESERVE = 64 * 1024
 _MOST_RESERVE = 1024 * 1024
-_NO_HEAD = bytes(HEAD_SIZE)
 # One write takes so many bytes, unless one segment has more.
 _WRITE_BYTES = 1024 * 1024
 # So many pages of a search index are one segment.
@@ -140,7 +139,7 @@ class LogFile:
         """Whether something stands behind the log's end. One byte back, as a file that was cut
         short has none there."""
         data = self.storage.read(self._end - 1, 1 + HEAD_SIZE)
-        return not data.endswith(_NO_HEAD) and (not data or data[1:].strip(b"\0") != b"")
+        return not data or data[1:].strip(b"\0") != b""
 
     def catch_up(self, content: Callable[[int], Content] | None) -> list[Event]:
         """Fold what stands behind the log's end, and give its events as :meth:`decode` does: none

@@ -198,17 +198,11 @@ _DEPTH = MAX_DEPTH + 4
 def count_items(data: bytes, most: int) -> int:
     """How many CBOR items ``data`` claims to hold, stopping past ``most``; allocates none.
 
-    :raises IndexError: when the data ends too soon.
+    :raises IndexError: when the data ends too soon, or has a length that is indefinite.
     """
     position, open_items = 0, 1
     for items in unhurried(range(1, most + 2)):
-        head = data[position]
-        major, argument = head >> 5, head & 31
-        position += 1
-        if 24 <= argument <= 27:
-            width = 1 << (argument - 24)
-            argument = int.from_bytes(data[position : position + width], "big")
-            position += width
+        major, argument, position = read_head(data, position)
         open_items -= 1
         if major in (2, 3):
             position += argument
@@ -219,6 +213,22 @@ def count_items(data: bytes, most: int) -> int:
         if not open_items:
             return items
     return most + 1
+
+
+def read_head(data: bytes, at: int) -> tuple[int, int, int]:
+    """The kind of the CBOR item that begins at ``at``, its number or length, and where what
+    follows begins (RFC 8949, 3.1).
+
+    :raises IndexError: when the data ends before, or the length is indefinite.
+    """
+    kind, argument = data[at] >> 5, data[at] & 31
+    at += 1
+    if argument < 24:
+        return kind, argument, at
+    if argument > 27:
+        raise IndexError("an indefinite length")
+    end = at + (1 << (argument - 24))
+    return kind, int.from_bytes(data[at:end], "big"), end
 
 
 def encoded(text: str) -> Iterator[bytes]:

@@ -11,7 +11,7 @@ from typing import Any
 import cbor2
 
 from ..pace import unhurried
-from ..values import LARGE, count_items, decode_value, encoded
+from ..values import LARGE, count_items, decode_value, encoded, read_head
 from .framerows import is_count
 from .segment import Read, Segment
 
@@ -182,7 +182,6 @@ class PackedRows:
 
 # How CBOR says what follows, and how many (RFC 8949, 3.1).
 _BYTES, _TEXT, _ARRAY = 2, 3, 4
-_WIDTHS = {24: 1, 25: 2, 26: 4, 27: 8}
 _HEAD_OF_2, _HEAD_OF_4 = Struct(">BH"), Struct(">BI")
 
 
@@ -191,24 +190,9 @@ def _head(kind: int, count: int) -> bytes:
         return bytes((kind << 5 | count,))
     if count < 2**8:
         return bytes((kind << 5 | 24, count))
-    return (_HEAD_OF_2 if count < 2**16 else _HEAD_OF_4).pack(
-        kind << 5 | (25 if count < 2**16 else 26), count
-    )
-
-
-def _read_head(data: bytes, at: int) -> tuple[int, int, int]:
-    """What follows, how many, and where it begins.
-
-    :raises IndexError: when the data ends before, or does not say how many.
-    """
-    kind, count = data[at] >> 5, data[at] & 31
-    at += 1
-    if count < 24:
-        return kind, count, at
-    if count not in _WIDTHS:
-        raise IndexError("no length")
-    end = at + _WIDTHS[count]
-    return kind, int.from_bytes(data[at:end], "big"), end
+    if count < 2**16:
+        return _HEAD_OF_2.pack(kind << 5 | 25, count)
+    return _HEAD_OF_4.pack(kind << 5 | 26, count)
 
 
 def split_payload(payload: bytes) -> tuple[int, int, list[Any]]:
@@ -236,13 +220,13 @@ def _split_packed(payload: bytes) -> tuple[int, int, list[Any]] | None:
     the rows do not travel as bytes, or anything else is unlike what :func:`pack_rows` makes."""
     rows: list[Any] = []
     try:
-        kind, count, at = _read_head(payload, 0)
-        time_kind, time_ns, at = _read_head(payload, at)
-        session_kind, session, at = _read_head(payload, at)
+        kind, count, at = read_head(payload, 0)
+        time_kind, time_ns, at = read_head(payload, at)
+        session_kind, session, at = read_head(payload, at)
         if kind != _ARRAY or time_kind or session_kind or count >= MAX_EVENT_ITEMS:
             return None
         for _ in unhurried(range(count - 2)):
-            kind, length, at = _read_head(payload, at)
+            kind, length, at = read_head(payload, at)
             if kind != _BYTES:
                 return None
             rows.append(payload[at : at + length])
