@@ -31,11 +31,16 @@ def coverage(session: nox.Session) -> None:
     # Under coverage a crash state takes five times as long, and shows no other line.
     few = {"CRASH_STATES": "20000"}
     # And how late a timer is says nothing there.
-    timed = ("--ignore=tests/test_loop_latency.py", "--ignore=tests/test_frame_latency.py")
+    timed = (
+        "--ignore=tests/engine/test_loop_latency.py",
+        "--ignore=tests/memory/test_frame_latency.py",
+    )
     session.run("coverage", "run", "-m", "pytest", *timed, *session.posargs, env=few)
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report")
-    kept = ",".join(f"*/memvid_async/{name}" for name in ("format/*", "storage/*", "writer.py"))
+    kept = ",".join(
+        f"*/memvid_async/{name}" for name in ("format/*", "storage/*", "engine/writer.py")
+    )
     session.run("coverage", "report", f"--include={kept}", "--fail-under=100")
 
 

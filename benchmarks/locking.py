@@ -7,10 +7,11 @@ from itertools import cycle, islice
 from pathlib import Path
 from unittest.mock import patch
 
-from memvid_async import Store, open_store, store
-from memvid_async.events import Event
-from memvid_async.journal import Flushed, Journal
+from memvid_async import Store, open_store
+from memvid_async.events.event import Event
+from memvid_async.file.journal import Flushed, Journal
 from memvid_async.storage import FileStorage
+from memvid_async.store import store
 
 from .contenders import Ours
 from .harness import Detail, Figure, Result, Scale, alternate, paired_ratio, spread

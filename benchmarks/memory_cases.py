@@ -11,7 +11,7 @@ from statistics import median
 
 from attrs import frozen
 
-from memvid_async.search import FrameRow, MemoryIndex
+from memvid_async.search import IndexedFrame, SearchIndex
 from memvid_async.search.query import parse
 from memvid_async.search.schema import PAGE_SIZE
 from memvid_async.search.stopwords import STOP_WORDS
@@ -69,13 +69,15 @@ def queries() -> Mapping[str, str]:
 
 
 @contextmanager
-def indexed(texts: tuple[str, ...]) -> Iterator[tuple[MemoryIndex, float]]:
+def indexed(texts: tuple[str, ...]) -> Iterator[tuple[SearchIndex, float]]:
     """An index of these texts, and the seconds that it took to make."""
-    index = MemoryIndex(lambda offset, *_: texts[offset])
+    index = SearchIndex(lambda offset, *_: texts[offset])
     try:
         start = time.perf_counter()
         for number, text in enumerate(texts, start=1):
-            index.put(FrameRow(number, number, number - 1, number, number, size=len(text)), text)
+            index.put(
+                IndexedFrame(number, number, number - 1, number, number, size=len(text)), text
+            )
         yield index, time.perf_counter() - start
     finally:
         index.close()
@@ -109,7 +111,7 @@ class FindTimes:
     bare: float
 
 
-def finding(index: MemoryIndex, database: sqlite3.Connection, repeats: int) -> dict[str, FindTimes]:
+def finding(index: SearchIndex, database: sqlite3.Connection, repeats: int) -> dict[str, FindTimes]:
     """The median times of each of :func:`queries`, taken in turn."""
 
     def plain(match: str | None) -> object:
@@ -138,12 +140,14 @@ class SaveFigures:
 
 def saving(texts: tuple[str, ...]) -> SaveFigures:
     """Index the texts, dumping at every sixteenth of growth; then load the last state."""
-    index = MemoryIndex(lambda offset, *_: texts[offset])
-    other = MemoryIndex(lambda offset, *_: texts[offset])
+    index = SearchIndex(lambda offset, *_: texts[offset])
+    other = SearchIndex(lambda offset, *_: texts[offset])
     try:
         dumped, size, saved_size = 0, 0, 64 * 1024
         for number, text in enumerate(texts, start=1):
-            index.put(FrameRow(number, number, number - 1, number, number, size=len(text)), text)
+            index.put(
+                IndexedFrame(number, number, number - 1, number, number, size=len(text)), text
+            )
             size += len(text)
             if size > saved_size * (1 + GROWTH):
                 dumped, saved_size = dumped + len(index.dump().pages), size

@@ -8,11 +8,11 @@ from pathlib import Path
 from uuid import UUID
 
 from memvid_async import Content, StoreConfig, open_store
+from memvid_async.core.evolve import evolve
+from memvid_async.core.state import State
 from memvid_async.format.codec import decode_events
 from memvid_async.format.header import LOG_START, decode_header
 from memvid_async.format.segment import SegmentKind, scan
-from memvid_async.model.evolve import evolve
-from memvid_async.model.state import State
 from memvid_async.storage import FileStorage
 
 from . import built

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from memvid_async import ActionKind
-from memvid_async.journal import Journal
-from memvid_async.model import commands
-from memvid_async.storage import MemoryStorage
+from memvid_async.core import commands
+from memvid_async.file.journal import Journal
+from memvid_async.storage import RamStorage
 
 from .mutate import join, split
 from .target import ask, change, config, record, small_tables, start
@@ -18,7 +18,7 @@ CORPUS = Path(__file__).parent / "corpus"
 def seeds() -> dict[str, bytes]:
     """The seeds by name."""
     with small_tables():
-        storage = MemoryStorage()
+        storage = RamStorage()
         journal = Journal.open(storage, config())
         found = {"new": bytes(storage.data)}
         journal.commit([start(1, ambient=True)])
@@ -61,7 +61,7 @@ def seeds() -> dict[str, bytes]:
 
 def memory() -> bytes:
     """A file of frames: put, changed and deleted; in a session, in a fork of it, and in none."""
-    storage = MemoryStorage()
+    storage = RamStorage()
     journal = Journal.open(storage, config())
     vector = {"embedding": [1.0, 0.5], "embedding_model": "m"}
     full = {"content": "a topic", "title": "t", "uri": "u:1", "tags": ["a"], "metadata": {"k": 1}}

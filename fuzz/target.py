@@ -14,27 +14,21 @@ from typing import Any
 from unittest.mock import patch
 from uuid import UUID
 
-from memvid_async import (
-    ActionKind,
-    Limits,
-    MemvidAsyncError,
-    RecordingConfig,
-    StoreConfig,
-    index,
-    logfile,
-    wreck,
-)
-from memvid_async.content import Content
-from memvid_async.events import Action
+from memvid_async import ActionKind, Limits, MemvidAsyncError, RecordingConfig, StoreConfig
+from memvid_async.core import commands
+from memvid_async.events.content import Content
+from memvid_async.events.event import Action
+from memvid_async.file import catalog as index
+from memvid_async.file import log_file as logfile
+from memvid_async.file import wreck
+from memvid_async.file.journal import Journal
+from memvid_async.file.recover import recover_into
+from memvid_async.file.verify import Verifier, VerifyReport
 from memvid_async.format.tables import Table
-from memvid_async.journal import Journal
-from memvid_async.memory import FoldedMemory, lineage_of
-from memvid_async.model import commands
-from memvid_async.prepare import prepare_action
-from memvid_async.prepare_frames import prepare_fields, prepare_frames_many
-from memvid_async.salvage import recover_into
-from memvid_async.storage import MemoryStorage
-from memvid_async.verify import Verifier, VerifyReport
+from memvid_async.memory.folded import FoldedMemory, lineage_of
+from memvid_async.memory.prepare_frames import prepare_fields, prepare_frames_many
+from memvid_async.recording.prepare import prepare_action
+from memvid_async.storage import RamStorage
 
 FIRST_TIME = 1_700_000_000_000_000_000
 # Reading every session costs each its own segments; so many show what there is to see.
@@ -113,9 +107,9 @@ def check(data: bytes) -> None:
     """Do everything with a file of these bytes that the library can do."""
     with small_tables():
         with suppress(MemvidAsyncError):
-            _look(Journal.open(MemoryStorage(data), config(), read_only=True))
+            _look(Journal.open(RamStorage(data), config(), read_only=True))
         with suppress(MemvidAsyncError):
-            _write(MemoryStorage(data))
+            _write(RamStorage(data))
         _recover(data)
 
 
@@ -183,7 +177,7 @@ def _verify(journal: Journal) -> VerifyReport:
     return verifier.report()
 
 
-def _write(storage: MemoryStorage) -> None:
+def _write(storage: RamStorage) -> None:
     """Append to it, compact it, open it again."""
     journal = Journal.open(storage, config())
     ok = _verify(journal).ok
@@ -204,7 +198,7 @@ def _write(storage: MemoryStorage) -> None:
     for session_id in list(state.numbers)[:2]:
         journal.commit([commands.DeleteSession(session_id)])
     assert not ok or _verify(journal).ok, "appending broke it"
-    again = Journal.open(MemoryStorage(bytes(storage.data)), config(), read_only=True)
+    again = Journal.open(RamStorage(bytes(storage.data)), config(), read_only=True)
     assert again.view.state.last_sequence == journal.view.state.last_sequence
     _look(again)
     journal.compact(lambda *_: None)
@@ -214,9 +208,9 @@ def _write(storage: MemoryStorage) -> None:
 
 
 def _recover(data: bytes) -> None:
-    target = MemoryStorage()
+    target = RamStorage()
     try:
-        recover_into(MemoryStorage(data), target, lambda *_: None)
+        recover_into(RamStorage(data), target, lambda *_: None)
     except MemvidAsyncError:
         return
     report = _look(Journal.open(target, config(), read_only=True))

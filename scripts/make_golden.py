@@ -14,31 +14,32 @@ from uuid import UUID
 
 from attrs import evolve
 
-from memvid_async import (
-    ActionKind,
-    Content,
-    Erased,
-    Event,
-    Limits,
-    Reply,
-    Retrieval,
-    Unknown,
-    index,
-    memory,
-)
-from memvid_async.content import StoredContent, content_digest
+from memvid_async import ActionKind, Content, Erased, Event, Limits, Reply, Retrieval, Unknown
+from memvid_async.core import commands
+from memvid_async.events.content import StoredContent, content_digest
+from memvid_async.events.values import preview
+from memvid_async.file import catalog as index
+from memvid_async.file.journal import Journal
 from memvid_async.format.codec import encode_events
 from memvid_async.format.header import LOG_START, decode_header
 from memvid_async.format.segment import SegmentKind, scan, seal
 from memvid_async.format.tables import Table
-from memvid_async.journal import Journal
-from memvid_async.model import commands
-from memvid_async.past import context_of
-from memvid_async.prepare_frames import prepare_frame
-from memvid_async.storage import MemoryStorage
-from memvid_async.values import preview
-from tests.asking import fields_of
-from tests.naive import FIRST_TIME, Clock, Naive, Op, Record, ask, command, fixed_config, start
+from memvid_async.memory import folded as memory
+from memvid_async.memory.past import context_of
+from memvid_async.memory.prepare_frames import prepare_frame
+from memvid_async.storage import RamStorage
+from tests.support.asking import fields_of
+from tests.support.naive import (
+    FIRST_TIME,
+    Clock,
+    Naive,
+    Op,
+    Record,
+    ask,
+    command,
+    fixed_config,
+    start,
+)
 
 FOLDER = Path(__file__).resolve().parent.parent / "tests" / "golden"
 # So low that a few KiB have chunks, pages and TOCs. Where the log is marked is the format's.
@@ -88,7 +89,7 @@ def operations(naive: Naive) -> Iterator[Op]:
 
 def appended(data: bytes, sequence: int, number: int, *payloads: Erased | Unknown) -> bytes:
     """The file with one more segment, of events that no command makes."""
-    storage = MemoryStorage(data)
+    storage = RamStorage(data)
     journal = Journal.open(storage, fixed_config(), read_only=True)
     salt = decode_header(data[:LOG_START]).salt
     *_, last = scan(storage.read, LOG_START, journal.view.end, salt, salt)
@@ -106,7 +107,7 @@ def appended(data: bytes, sequence: int, number: int, *payloads: Erased | Unknow
 def make() -> tuple[dict[str, bytes], dict[str, Naive]]:
     """The files by name, and by the same names the naive stores that answer as they must."""
     with patch.multiple(index, **LOW_BOUNDS):
-        naive, clock, storage = Naive(), Clock(), MemoryStorage()
+        naive, clock, storage = Naive(), Clock(), RamStorage()
         journal = Journal.open(storage, fixed_config(clock))
         for op in operations(naive):
             outcome = naive.apply(op, FIRST_TIME + 1000 * (clock.calls + 1))
@@ -120,7 +121,7 @@ def make() -> tuple[dict[str, bytes], dict[str, Naive]]:
         data = appended(data, naive.note(1, "unknown", 200, fields), 1, Unknown(200, fields))
         torn = appended(data, len(naive.log) + 1, 1, Unknown(201, ("cut off",) * 9))[:-20]
 
-        compacted, small = MemoryStorage(data), Naive()
+        compacted, small = RamStorage(data), Naive()
         vars(small).update(vars(naive), log=list(naive.log), contents=set(naive.contents))
         journal = Journal.open(compacted, fixed_config(clock))
         journal.compact(lambda _done, _total: None)
@@ -184,7 +185,7 @@ def frame_commands() -> Iterator[commands.Command]:
 
 def make_frames() -> dict[str, bytes]:
     """Files with a memory, by name: one with two saves of its index, and what compaction leaves."""
-    storage, clock = MemoryStorage(), Clock()
+    storage, clock = RamStorage(), Clock()
     bounds: dict[str, Any] = {"_SAVE_BYTES": 1, "_SAVE_PART": 1 << 40}
     with patch.multiple(index, **LOW_BOUNDS), patch.multiple(memory, **bounds):
         journal, folded = Journal.open(storage, fixed_config(clock)), memory.FoldedMemory()
@@ -197,7 +198,7 @@ def make_frames() -> dict[str, bytes]:
                 offset, _ = journal.save_index(*due)
                 folded.saved(offset)
         data = bytes(storage.data[: journal.view.end])
-        journal = Journal.open(MemoryStorage(data), fixed_config(clock))
+        journal = Journal.open(RamStorage(data), fixed_config(clock))
         journal.compact(lambda _done, _total: None)
         small = journal.view.reader.storage.reopen()
         compacted = small.read(0, journal.view.end)
@@ -278,7 +279,7 @@ def main() -> None:
     for name, data in make_frames().items():
         (FOLDER / name).write_bytes(data)
         print(f"{name}: {len(data)} bytes")
-        journal = Journal.open(MemoryStorage(data), fixed_config(), read_only=True)
+        journal = Journal.open(RamStorage(data), fixed_config(), read_only=True)
         path = (FOLDER / name).with_suffix(".json")
         path.write_text(lines(frame_answers(journal)), encoding="utf-8")
 

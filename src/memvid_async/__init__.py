@@ -1,8 +1,7 @@
 """A crash-safe, single-file recorder and memory for agents. Start with :func:`open_store`."""
 
-from .compaction import CompactReport
 from .config import Durability, Limits, RecordingConfig, StoreConfig
-from .content import Content
+from .engine.subscription import Subscription
 from .errors import (
     CheckpointNotFoundError,
     ContentNotFoundError,
@@ -25,7 +24,8 @@ from .errors import (
     StoreReadOnlyError,
     UnsupportedVersionError,
 )
-from .events import (
+from .events.content import Content
+from .events.event import (
     Action,
     ActionKind,
     ActionRecorded,
@@ -51,8 +51,7 @@ from .events import (
     Unknown,
     UpdateDetails,
 )
-from .frame_store import Answer
-from .frames import (
+from .events.frames import (
     Context,
     ContextItem,
     FindResult,
@@ -68,20 +67,21 @@ from .frames import (
     Reply,
     Retrieval,
 )
-from .logfile import Recovery
-from .recorder import SessionRecorder
+from .file.compact import CompactReport
+from .file.log_file import TornTail
+from .file.recover import LostEvents, RecoverReport, recover
+from .file.verify import Problem, VerifyReport
+from .file.wreck import Damage
+from .memory.frame_store import Answer
+from .recording.recorder import SessionRecorder
 from .replay.audit import AuditAnswer, AuditReport, ModelAudit
 from .replay.compare import ChangedAction, Comparison
-from .replay.memory import WhatIf
-from .replay.replaying import Replay
+from .replay.replay_run import Replay
+from .replay.scratch import WhatIf
 from .replay.serve import ServedSession
-from .replay.verdicts import Difference, ReplayReport, Rerun, Step, Verdict
-from .salvage import LostEvents, RecoverReport, recover
-from .store import OpenStore, Store, StoreStatistics, open_store
-from .subscription import Subscription
-from .verify import Problem, VerifyReport
-from .views import StoreView
-from .wreck import Damage
+from .replay.verdicts import Difference, ReplayReport, ReplayStep, Rerun, Verdict
+from .store.store import OpenStore, Store, StoreStatistics, open_store
+from .store.views import StoreView
 
 __all__ = [
     "Action",
@@ -137,10 +137,10 @@ __all__ = [
     "RecordedCallError",
     "RecordingConfig",
     "RecoverReport",
-    "Recovery",
     "Replay",
     "ReplayDivergenceError",
     "ReplayReport",
+    "ReplayStep",
     "Reply",
     "Rerun",
     "Retrieval",
@@ -155,7 +155,6 @@ __all__ = [
     "SessionStarted",
     "SessionSummary",
     "StateSnapshot",
-    "Step",
     "Store",
     "StoreClosedError",
     "StoreConfig",
@@ -168,6 +167,7 @@ __all__ = [
     "StoredMessages",
     "Subscription",
     "ToolCallDetails",
+    "TornTail",
     "Unknown",
     "UnsupportedVersionError",
     "UpdateDetails",

@@ -16,17 +16,14 @@ from uuid import UUID
 import pytest
 from attrs import define, frozen
 
-from memvid_async import (
-    MemvidAsyncError,
-    StoreConfig,
-    index,
-    journal,
-    logfile,
-)
+from memvid_async import MemvidAsyncError, StoreConfig
+from memvid_async.core import commands
+from memvid_async.file import catalog as index
+from memvid_async.file import journal
+from memvid_async.file import log_file as logfile
+from memvid_async.file.journal import Flushed, Journal
 from memvid_async.format.header import SLOT_OFFSETS
 from memvid_async.format.tables import Table
-from memvid_async.journal import Flushed, Journal
-from memvid_async.model import commands
 from tests.crash.oracle import (
     COMPACT,
     HEADER_BYTES,
@@ -38,7 +35,7 @@ from tests.crash.oracle import (
     demand,
 )
 from tests.crash.simfs import Frozen, KilledError, SimDisk, SimFile, SimStorage, Write
-from tests.naive import FIRST_TIME, Op, command
+from tests.support.naive import FIRST_TIME, Op, command
 
 NAME = "store"
 
@@ -177,7 +174,7 @@ class Driver:
         except MemvidAsyncError:
             storage.close()
             raise
-        process.recovered = process.journal.recovery.bytes_dropped > 0
+        process.recovered = process.journal.torn_tail.bytes_dropped > 0
         self.note("opened")
         return process
 

@@ -15,8 +15,8 @@ from attrs import frozen
 
 from memvid_async import ActionKind, NotAStoreError
 from memvid_async.config import DEFAULT_RECORDING
-from memvid_async.journal import Journal
-from memvid_async.model import commands
+from memvid_async.core import commands
+from memvid_async.file.journal import Journal
 from tests.crash.driver import (
     NAME,
     Boundary,
@@ -42,7 +42,7 @@ from tests.crash.oracle import (
 from tests.crash.simfs import Frozen, Image, SimDisk, UndisciplinedError
 from tests.crash.simos import file_opener, simulated_calls
 from tests.crash.workload import SAME, Workload
-from tests.naive import FIRST_TIME, Op, Record, command
+from tests.support.naive import FIRST_TIME, Op, Record, command
 
 # Commands after a crash come from another time than those that were lost, and are as long.
 _LATER = 10**12
@@ -199,7 +199,7 @@ class Explorer:
             end = truth.end_in(before)[0]
             demand(journal.view.end == end, "a reader sees up to {}, not {}", journal.view.end, end)
             dropped = len(before[end:].rstrip(b"\0"))
-            demand(journal.recovery.bytes_dropped == dropped, "a reader was told of another tail")
+            demand(journal.torn_tail.bytes_dropped == dropped, "a reader was told of another tail")
         demand(disk.names[NAME].cache == before, "a reader changed the file")
         storage.close()
 

@@ -13,8 +13,8 @@ from attrs import frozen
 
 from memvid_async import ActionKind, MemvidAsyncError, RecordingConfig, StoreFailedError
 from memvid_async.config import DEFAULT_RECORDING
-from memvid_async.journal import Journal
-from memvid_async.model import commands
+from memvid_async.core import commands
+from memvid_async.file.journal import Journal
 from tests.crash.driver import NAME, Driver, Process, small_bounds
 from tests.crash.images import images
 from tests.crash.oracle import (
@@ -29,7 +29,7 @@ from tests.crash.oracle import (
 )
 from tests.crash.simfs import SimDisk
 from tests.crash.simos import CHANGING, FULL, SHORT, Fault, SimOs, file_opener, simulated_calls
-from tests.naive import FIRST_TIME, Op, Record
+from tests.support.naive import FIRST_TIME, Op, Record
 
 BIG = "large content " * 80
 

@@ -19,10 +19,10 @@ from pathlib import Path
 from unittest import mock
 
 from memvid_async import ActionKind, StoreConfig, StoreFailedError
-from memvid_async.journal import Journal
+from memvid_async.file.journal import Journal
 from memvid_async.storage import FileStorage
-from memvid_async.storage import file as file_storage
-from tests.naive import Record, command, start
+from memvid_async.storage import disk as file_storage
+from tests.support.naive import Record, command, start
 from tests.torture.powercut import _CLONE_NEWNS, CannotRunError, Disk, _run
 
 _IMAGE_BYTES = 40 * 1024 * 1024

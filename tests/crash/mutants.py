@@ -10,14 +10,16 @@ from typing import Any
 import pytest
 from attrs import frozen
 
-from memvid_async import StoreFailedError, journal, logfile
+from memvid_async import StoreFailedError
+from memvid_async.file import journal
+from memvid_async.file import log_file as logfile
+from memvid_async.file.catalog import Catalog
+from memvid_async.file.journal import Flushed, Journal
+from memvid_async.file.log_file import LogFile, TornTail
 from memvid_async.format import header, segment
 from memvid_async.format.codec import encode_events
-from memvid_async.index import Index
-from memvid_async.journal import Flushed, Journal
-from memvid_async.logfile import LogFile, Recovery
 from memvid_async.storage import FileStorage
-from memvid_async.storage import file as file_module
+from memvid_async.storage import disk as file_module
 
 Patch = pytest.MonkeyPatch
 
@@ -221,7 +223,7 @@ WRITING = (
 )
 
 
-# Recovery.
+# TornTail.
 
 _look_behind, _catch_up, _load_toc = LogFile._look_behind, LogFile.catch_up, LogFile._load_toc
 _parse, _decode_slots = segment.parse, header.decode_slots
@@ -245,13 +247,13 @@ def cut_too_much(self: LogFile, size: int) -> None:
 
 def cut_zeros(self: LogFile, size: int) -> None:
     _look_behind(self, size)
-    if self._end < size and not self.recovery.offset:
-        self.recovery = Recovery(size - self._end, self._end)
+    if self._end < size and not self.torn_tail.offset:
+        self.torn_tail = TornTail(size - self._end, self._end)
 
 
 def cut_silently(self: LogFile, size: int) -> None:
     _look_behind(self, size)
-    self.recovery = Recovery(0, 0)
+    self.torn_tail = TornTail(0, 0)
 
 
 def trust_size(self: LogFile, content: Any) -> Any:
@@ -269,7 +271,7 @@ def trust_others(self: LogFile, content: Any) -> Any:
 def toc_without_tail(self: LogFile, content: Any) -> Any:
     return (
         []
-        if self._end > header.LOG_START and not self.recovery.offset
+        if self._end > header.LOG_START and not self.torn_tail.offset
         else _catch_up(self, content)
     )
 
@@ -377,31 +379,33 @@ RECOVERY = (
 # The index.
 
 
-def page_kept(self: Index, table: Any, offset: int) -> None:
+def page_kept(self: Catalog, table: Any, offset: int) -> None:
     self._pages[table] = offset
 
 
-def contents_forgotten(self: Index) -> None:
+def contents_forgotten(self: Catalog) -> None:
     self._load_contents = None
 
 
-def chunk_forgotten(self: Index, number: int, offset: int) -> None:
+def chunk_forgotten(self: Catalog, number: int, offset: int) -> None:
     self.positions[number] = (offset, self.positions[number][1])
 
 
 INDEX = (
     Mutant(
-        "rows in a page and in the TOC too", "states", replaces(Index, "_page_written", page_kept)
+        "rows in a page and in the TOC too", "states", replaces(Catalog, "_page_written", page_kept)
     ),
     Mutant(
         "contents of the file not loaded",
         "states",
-        replaces(Index, "load_contents", contents_forgotten),
+        replaces(Catalog, "load_contents", contents_forgotten),
     ),
     Mutant(
-        "positions written twice", "states", replaces(Index, "_positions_written", chunk_forgotten)
+        "positions written twice",
+        "states",
+        replaces(Catalog, "_positions_written", chunk_forgotten),
     ),
-    Mutant("no positions", "states", replaces(Index, "save_positions", nothing)),
+    Mutant("no positions", "states", replaces(Catalog, "save_positions", nothing)),
 )
 
 MUTANTS = (*STORAGE, *WRITING, *RECOVERY, *INDEX)

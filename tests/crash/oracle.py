@@ -16,10 +16,10 @@ import cbor2
 from attrs import frozen
 
 from memvid_async import CorruptFileError, NotAStoreError, UnsupportedVersionError
-from memvid_async.content import content_digest
-from memvid_async.journal import Journal
-from tests.asking import answers, verified
-from tests.naive import Naive, Op, _large_strings
+from memvid_async.events.content import content_digest
+from memvid_async.file.journal import Journal
+from tests.support.asking import answers, verified
+from tests.support.naive import Naive, Op, _large_strings
 
 HEADER_BYTES, LOG_START = 36, 1536
 SLOTS = (512, 1024)
@@ -230,7 +230,7 @@ def expect_open(truth: Truth, before: bytes, journal: Journal, after: bytes) -> 
     demand(after[LOG_START:end] == truth.view[LOG_START:end], "the log has other bytes")
     demand(not any(after[end:]), "a torn tail still stands behind the log")
     dropped = len(before[end:].rstrip(b"\0")) if len(before) > LOG_START else 0
-    recovery = journal.recovery
+    recovery = journal.torn_tail
     demand(recovery.bytes_dropped == dropped, "dropped {}, told {}", dropped, recovery)
     demand(not dropped or recovery.offset == end, "cut at {}, told {}", end, recovery)
     return end, count

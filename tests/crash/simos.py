@@ -21,7 +21,7 @@ import pytest
 from attrs import define, frozen
 
 from memvid_async.storage import FileStorage
-from memvid_async.storage import file as module
+from memvid_async.storage import disk as module
 from tests.crash.driver import NAME
 from tests.crash.simfs import KilledError, Owner, SimDisk, SimFile, UndisciplinedError
 

@@ -14,15 +14,15 @@ from memvid_async import (
     StoreFailedError,
     StoreLockedError,
 )
+from memvid_async.file.journal import Journal
 from memvid_async.format.header import LOG_START
 from memvid_async.format.segment import SegmentKind, seal
-from memvid_async.journal import Journal
-from tests.asking import answers
 from tests.crash.driver import NAME, Driver, Time, fixed_config, sim_opener, small_bounds
 from tests.crash.oracle import HEADER_BYTES, History, newest_slot, parse_log
 from tests.crash.simfs import SimDisk, SimStorage
 from tests.crash.simos import Fault, SimFileStorage, file_opener, simulated_calls
-from tests.naive import FIRST_TIME, ask, start
+from tests.support.asking import answers
+from tests.support.naive import FIRST_TIME, ask, start
 
 CONFIG = fixed_config(Time(), 1)
 

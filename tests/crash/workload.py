@@ -7,12 +7,12 @@ from uuid import UUID
 
 from memvid_async import ActionKind, RecordingConfig
 from memvid_async.config import DEFAULT_RECORDING
-from memvid_async.journal import Journal
-from memvid_async.model import commands
+from memvid_async.core import commands
+from memvid_async.file.journal import Journal
 from tests.crash.driver import Boundary, Driver, Opener, Process
 from tests.crash.oracle import History, demand
 from tests.crash.simfs import SimDisk
-from tests.naive import FIRST_TIME, Op, Record
+from tests.support.naive import FIRST_TIME, Op, Record
 
 # Content that is stored once, however often it is put.
 SAME = "é" * 550

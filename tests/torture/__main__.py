@@ -24,7 +24,7 @@ from typing import Any
 from attrs import define, field
 
 from memvid_async import StoreConfig
-from memvid_async.journal import Journal
+from memvid_async.file.journal import Journal
 from memvid_async.storage import FileStorage
 from tests.torture.ledger import Ledger, LostError, demand
 from tests.torture.victim import Orders, as_argument, fork, tighten

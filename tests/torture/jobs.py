@@ -15,18 +15,12 @@ from typing import Any
 from uuid import UUID
 
 from benchmarks import samples
-from memvid_async import (
-    Event,
-    MemvidAsyncError,
-    SessionEndedError,
-    StoreConfig,
-    open_store,
-)
-from memvid_async.journal import Journal
-from memvid_async.recorder import ActionRecorder
+from memvid_async import Event, MemvidAsyncError, SessionEndedError, StoreConfig, open_store
+from memvid_async.file.journal import Journal
+from memvid_async.recording.recorder import ActionRecorder
 from memvid_async.storage import FileStorage
-from tests.asking import answers, verified
-from tests.naive import command, start
+from tests.support.asking import answers, verified
+from tests.support.naive import command, start
 from tests.torture.faults import Fuse, die
 from tests.torture.values import make
 

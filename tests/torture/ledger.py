@@ -20,11 +20,11 @@ from memvid_async import (
     SessionStarted,
     StoreConfig,
 )
-from memvid_async.journal import Journal
-from memvid_async.reader import View
+from memvid_async.events.values import decode_value
+from memvid_async.file.journal import Journal
+from memvid_async.file.reader import View
 from memvid_async.storage import FileStorage
-from memvid_async.values import decode_value
-from tests.asking import verified
+from tests.support.asking import verified
 from tests.torture.values import difference, make
 from tests.torture.victim import CHECKPOINT_EVERY, times_hash
 

@@ -27,9 +27,9 @@ from pathlib import Path
 from typing import Any
 
 from memvid_async import MemvidAsyncError, StoreConfig
-from memvid_async.journal import Journal
+from memvid_async.file.journal import Journal
 from memvid_async.storage import FileStorage
-from memvid_async.storage import file as file_storage
+from memvid_async.storage import disk as file_storage
 from tests.torture.__main__ import Life
 from tests.torture.ledger import Ledger, LostError
 from tests.torture.victim import Orders, fork, tighten

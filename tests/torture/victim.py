@@ -27,13 +27,13 @@ from memvid_async import (
     SessionRecorder,
     Store,
     StoreConfig,
-    index,
-    logfile,
     open_store,
 )
+from memvid_async.file import catalog as index
+from memvid_async.file import log_file as logfile
+from memvid_async.file.journal import Journal
+from memvid_async.file.log_file import LogFile
 from memvid_async.format.tables import Table
-from memvid_async.journal import Journal
-from memvid_async.logfile import LogFile
 from tests.torture.faults import Fuse
 from tests.torture.values import make
 

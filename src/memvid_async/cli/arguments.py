@@ -14,8 +14,8 @@ import anyio
 import click
 
 from .. import NotAStoreError, SessionSummary, Store, StoreNotFoundError, StoreView
+from ..view.text import shorten
 from .exits import AnswerError
-from .text import shorten
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -14,7 +14,9 @@ import click
 from attrs import frozen
 
 from .. import Answer, Context, Store, open_store
-from . import documents, render
+from ..view import documents
+from ..view.text import printable
+from . import render
 from .arguments import (
     at_moment,
     check_search,
@@ -29,7 +31,6 @@ from .arguments import (
 )
 from .exits import FINE, WRONG_USAGE, AnswerError, report
 from .programs import prompt_of, run_program, timeout_option
-from .text import printable
 
 
 @frozen

@@ -11,10 +11,11 @@ import click
 
 from .. import VerifyReport, open_store
 from ..interop.transcripts import MAX_TRANSCRIPT_BYTES
-from . import asking, documents, exporting, forking, putting, render, replaying, rewriting
+from ..view import documents
+from ..view.text import printable
+from . import asking, exporting, forking, putting, render, replaying, rewriting
 from .arguments import file_argument, find_session, json_option, run
 from .exits import BAD, FINE, guarded
-from .text import printable
 from .tree import Branch, tree_of
 
 
@@ -133,7 +134,7 @@ async def _verify(file: str, as_json: bool) -> int:
             result = await store.verify(
                 progress=lambda done, total: progress.update(task, completed=done, total=total)
             )
-        torn = store.recovery.bytes_dropped
+        torn = store.torn_tail.bytes_dropped
     if as_json:
         click.echo(documents.dump(documents.verify_document(result, torn), indent=2))
     else:

@@ -24,8 +24,8 @@ import anyio
 from attrs import define, field
 
 from .. import Action, FrameNotFoundError, Store, open_store
+from ..view.text import format_duration, format_size, format_time, printable, shorten
 from .demo_agent import AGENT_COUNT, TAG, TOP_K
-from .text import format_duration, format_size, format_time, printable, shorten
 
 KILL_AFTER = 500
 """Acked asks after which the recording process is killed."""
@@ -181,7 +181,7 @@ async def _open_again(file: str, acks: list[Ack], say: Say) -> int:
         opened = format_duration(int(1e9 * (time.perf_counter() - started)))
         say(
             f"   Open in {opened}: {format_size(store.statistics().file_bytes)}, "
-            f"{store.last_sequence} events; {store.recovery.bytes_dropped} bytes of torn tail cut."
+            f"{store.last_sequence} events; {store.torn_tail.bytes_dropped} bytes of torn tail cut."
         )
         findings = await _compare(store, acks)
         report = await store.verify()

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 
 from ..errors import MemvidAsyncError
-from .text import printable
+from ..view.text import printable
 
 FINE = 0
 BAD = 1

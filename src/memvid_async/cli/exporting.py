@@ -26,10 +26,10 @@ from .. import (
     Store,
     open_store,
 )
-from . import documents
+from ..view import documents
+from ..view.page import comparison_page, session_page
 from .arguments import file_argument, find_session, run
 from .exits import FINE
-from .page import comparison_page, session_page
 
 
 @click.command()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from .. import open_store
-from . import documents
+from ..view import documents
 from .arguments import file_argument, find_session, json_option, require_store, run
 from .exits import FINE
 

@@ -10,13 +10,7 @@ from attrs import define, field
 from rich.progress import Progress, TaskID
 
 from .. import Durability, Store, StoreConfig, open_store
-from ..interop.openai_chat import (
-    AskStep,
-    SessionPlan,
-    ToolCallStep,
-    read_plans,
-    record_run,
-)
+from ..interop.openai_chat import AskStep, SessionPlan, ToolCallStep, read_plans, record_run
 from ..interop.transcripts import TranscriptError
 from .exits import report
 

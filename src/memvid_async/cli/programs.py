@@ -8,8 +8,8 @@ import subprocess
 import click
 
 from .. import Context
+from ..view.text import shorten
 from .exits import AnswerError
-from .text import shorten
 
 timeout_option = click.option(
     "--timeout",

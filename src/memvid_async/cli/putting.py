@@ -16,10 +16,11 @@ from attrs import define, field
 from rich.progress import Progress, TaskID
 
 from .. import InvalidValueError, LimitExceededError, Store, StoreConfig, open_store
-from . import documents, render
+from ..view import documents
+from ..view.text import printable
+from . import render
 from .arguments import file_argument, json_option, metadata_option, read_json, run
 from .exits import BAD, FINE, report
-from .text import printable
 
 CONFIG = StoreConfig()
 # A batch is one command: what is put together is there together.

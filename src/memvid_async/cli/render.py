@@ -20,8 +20,8 @@ from rich.table import Table
 from rich.text import Text
 
 from .. import ForkPoint, Frame, Hit, Session
-from .documents import Document
-from .text import format_duration, format_size, format_time, printable, shorten
+from ..view.documents import Document
+from ..view.text import format_duration, format_size, format_time, printable, shorten
 from .tree import Branch
 
 _PIPE_WIDTH = 10_000  # wide enough that nothing is cut where no terminal sets a width

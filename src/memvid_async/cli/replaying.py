@@ -28,12 +28,13 @@ from .. import (
     WhatIf,
     open_store,
 )
-from . import documents, render
-from .aligned import Row, aligned_rows
+from ..view import documents
+from ..view.aligned import Row, aligned_rows
+from ..view.text import printable, shorten
+from . import render
 from .arguments import file_argument, find_session, json_option, run
 from .exits import BAD, FINE
 from .programs import prompt_of, run_program, timeout_option
-from .text import printable, shorten
 from .what_if import print_rerun, rerun_rows, what_if, what_if_options
 
 _LINE = 160

@@ -9,10 +9,11 @@ from contextlib import contextmanager
 import click
 
 from .. import CompactReport, RecoverReport, open_store, recover
-from . import documents, render
+from ..view import documents
+from ..view.text import format_size, printable
+from . import render
 from .arguments import file_argument, json_option, require_store, run
 from .exits import BAD, FINE, WRONG_USAGE, report
-from .text import format_size, printable
 
 _LISTED = 20
 

@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .. import Action, Rerun, Step, WhatIf
+from .. import Action, ReplayStep, Rerun, WhatIf
+from ..view.text import shorten
 from .arguments import frame_filter_options, given_filters, together
-from .text import shorten
 
 NOW = "now"
 
@@ -102,7 +102,7 @@ def _row(frame_id: int, change: str, was: Any, now: Any) -> dict[str, Any]:
 _STYLES = {"new": "green", "lost": "red", "moved": "yellow"}
 
 
-def print_rerun(console: Console, step: Step) -> None:
+def print_rerun(console: Console, step: ReplayStep) -> None:
     """What a search finds when it is done differently, frame by frame."""
     assert step.rerun is not None
     query = "" if step.action.input is None else step.action.input.preview

@@ -16,9 +16,13 @@ from uuid import UUID
 import cbor2
 
 from ..config import recording_config
-from ..content import Content, StoredContent
+from ..core.decide import make_checkpoint, make_details
+from ..core.evolve import FRAME_EVENTS
+from ..core.held_messages import referenced_contents
+from ..core.puts import LazyEvents, TextPuts, parts_of
 from ..errors import InvalidValueError
-from ..events import (
+from ..events.content import Content, StoredContent
+from ..events.event import (
     Action,
     ActionKind,
     ActionRecorded,
@@ -34,14 +38,10 @@ from ..events import (
     StoredMessages,
     Unknown,
 )
-from ..frames import Reply, Retrieval
-from ..model.decide import make_checkpoint, make_details
-from ..model.evolve import FRAME_EVENTS
-from ..model.messages import referenced_contents
-from ..model.puts import LazyEvents, TextPuts, parts_of
-from ..pace import unhurried
-from ..values import check_duration, preview
-from .framerows import (
+from ..events.frames import Reply, Retrieval
+from ..events.pace import unhurried
+from ..events.values import check_duration, preview
+from .frame_rows import (
     FRAME_KINDS,
     content_field,
     content_sequences,

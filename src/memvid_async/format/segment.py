@@ -34,7 +34,7 @@ class SegmentKind(IntEnum):
     PAGE = 3
     TOC = 4
     STUBS = 5
-    INDEX = 6
+    PROJECTION = 6
 
 
 # The kinds that hold events; all others are derived from those.

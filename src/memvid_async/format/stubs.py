@@ -7,8 +7,8 @@ from itertools import accumulate
 
 import cbor2
 
-from ..events import Erased, Event
-from ..values import MAX_ITEMS, decode_value
+from ..events.event import Erased, Event
+from ..events.values import MAX_ITEMS, decode_value
 
 # Most runs of one segment; a reader's bound on items is twice as high.
 MOST_RUNS = MAX_ITEMS // 4

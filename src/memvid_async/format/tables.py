@@ -15,10 +15,10 @@ import immutables
 from attrs import frozen
 
 from ..config import recording_config
-from ..model.memory import Branch, Memory
-from ..model.state import NOTHING_HELD, Held, SessionInfo, SessionState, State
-from ..values import decode_value
-from .framerows import fork_row, read_fork_row
+from ..core.memory_state import Branch, MemoryState
+from ..core.state import NOTHING_HELD, Held, SessionInfo, SessionState, State
+from ..events.values import decode_value
+from .frame_rows import fork_row, read_fork_row
 
 CONTENT_ROW = struct.Struct("<32sQ")
 MARK_ROW = struct.Struct("<QQ")
@@ -87,7 +87,7 @@ def decode_positions(payload: bytes) -> tuple[int, int, list[int]]:
 
 
 @frozen
-class IndexPages:
+class ProjectionPages:
     """A part of a saved search index: pages that changed since the save before.
 
     ``previous``: the offset of the part before, 0 for none. ``through``: the sequence of the last
@@ -106,7 +106,7 @@ class IndexPages:
 PAGE_NUMBER = struct.Struct("<I")
 
 
-def encode_index_pages(part: IndexPages) -> bytes:
+def encode_projection_pages(part: ProjectionPages) -> bytes:
     """``[previous, through, page count, is last, page numbers, pages]``; both packed."""
     data: bytes = cbor2.dumps(
         [part.previous, part.through, part.page_count, part.is_last, part.numbers, part.pages]
@@ -114,7 +114,7 @@ def encode_index_pages(part: IndexPages) -> bytes:
     return data
 
 
-def decode_index_pages(payload: bytes) -> IndexPages:
+def decode_projection_pages(payload: bytes) -> ProjectionPages:
     """The part in a payload.
 
     :raises ValueError: when it is none.
@@ -126,7 +126,7 @@ def decode_index_pages(payload: bytes) -> IndexPages:
         raise ValueError("a part of a saved index has bad fields")
     if len(pages) % max(1, len(numbers) // PAGE_NUMBER.size) or (pages and not numbers):
         raise ValueError("the pages of a saved index are not whole")
-    return IndexPages(previous, through, count, is_last, numbers, pages)
+    return ProjectionPages(previous, through, count, is_last, numbers, pages)
 
 
 def encode_page(table: Table, previous: int, rows: Any) -> bytes:
@@ -223,7 +223,7 @@ def _unpacked(data: Any) -> immutables.Map[int, int]:
     return immutables.Map(_PAIR.iter_unpack(check_rows(data, _PAIR)))
 
 
-def memory_row(memory: Memory) -> list[Any]:
+def memory_row(memory: MemoryState) -> list[Any]:
     """The memory's state as a list."""
     branches = [
         [number, *branch[:5], _packed(branch.gone)]
@@ -242,7 +242,7 @@ def memory_row(memory: Memory) -> list[Any]:
     ]
 
 
-def read_memory_row(row: Any) -> Memory:
+def read_memory_row(row: Any) -> MemoryState:
     """The memory's state in a list.
 
     :raises ValueError: when it is none.
@@ -260,7 +260,7 @@ def read_memory_row(row: Any) -> Memory:
         branches[number] = Branch(
             parent, sequence, frame, frames, _digest(hashed), _unpacked(erased)
         )
-    return Memory(
+    return MemoryState(
         last,
         count,
         _digest(digest),

@@ -21,10 +21,10 @@ from anyio import to_thread
 from attrs import Factory, define, frozen
 
 from ..config import Limits
-from ..content import Content
 from ..errors import InvalidValueError, LimitExceededError, MemvidAsyncError
-from ..events import AskDetails, ToolCallDetails
-from ..values import MAX_DEPTH, check_value, encode_value
+from ..events.content import Content
+from ..events.event import AskDetails, ToolCallDetails
+from ..events.values import MAX_DEPTH, check_value, encode_value
 from .transcripts import (
     MAX_TRANSCRIPT_BYTES,
     ChatRun,
@@ -36,7 +36,7 @@ from .transcripts import (
 )
 
 if TYPE_CHECKING:
-    from ..store import Store
+    from ..store.store import Store
 
 KEY = "openai_chat"
 SEPARATOR = "\n\n"

@@ -12,13 +12,13 @@ from anyio import to_thread
 from attrs import field, frozen
 
 from ..errors import ContentNotFoundError
-from ..events import Action, ActionKind
-from ..frames import Context
-from ..past import context_of
-from ..reader import Reader, View
-from .callables import Model, call_model
-from .content import without_call_ids
-from .recording import Recording, load_recording, read_text
+from ..events.event import Action, ActionKind
+from ..events.frames import Context
+from ..file.reader import Reader, View
+from ..memory.past import context_of
+from .calling import Model, call_model
+from .facts import without_call_ids
+from .recorded import RecordedSession, load_recording, read_text
 from .textdiff import content_text, response_diff
 from .verdicts import Verdict
 
@@ -84,7 +84,9 @@ class _Question:
     response: str | bytes | None
 
 
-def _read_question(reader: Reader, view: View, recording: Recording, action: Action) -> _Question:
+def _read_question(
+    reader: Reader, view: View, recording: RecordedSession, action: Action
+) -> _Question:
     query = read_text(reader, view, action.input)
     return _Question(
         "" if query is None else query,
@@ -94,7 +96,7 @@ def _read_question(reader: Reader, view: View, recording: Recording, action: Act
 
 
 def _read_context(
-    reader: Reader, view: View, recording: Recording, action: Action
+    reader: Reader, view: View, recording: RecordedSession, action: Action
 ) -> Context | list[Any]:
     """What an ask of the store's own retrieved, as it was then; the messages of any other."""
     if action.retrieval is None:
@@ -112,7 +114,7 @@ async def run_audit(
     concurrency: int,
 ) -> AuditReport:
     """Ask everything again, ``concurrency`` questions at a time."""
-    recording: Recording = await read(load_recording, session_id)
+    recording: RecordedSession = await read(load_recording, session_id)
     asks = [action for action in recording.actions if action.kind is ActionKind.ASK]
     jobs = [(action, model) for action in asks for model in generate]
     answers: list[AuditAnswer | None] = [None] * len(jobs)
@@ -131,7 +133,7 @@ async def run_audit(
 
 
 async def _audit(
-    read: Read, recording: Recording, action: Action, model: str, generate: Model
+    read: Read, recording: RecordedSession, action: Action, model: str, generate: Model
 ) -> AuditAnswer:
     def told(verdict: Verdict, **rest: Any) -> AuditAnswer:
         return AuditAnswer(action.index, action, model, verdict, **rest)

@@ -8,13 +8,13 @@ from uuid import UUID
 
 from attrs import field, frozen
 
-from ..content import Content
 from ..errors import ContentNotFoundError
-from ..events import Action
-from ..reader import Reader, View
-from .content import INPUT_NAMES, OUTPUT_NAMES, drop_call_ids, own_metadata, without_call_ids
+from ..events.content import Content
+from ..events.event import Action
+from ..file.reader import Reader, View
+from .facts import INPUT_NAMES, OUTPUT_NAMES, drop_call_ids, own_metadata, without_call_ids
 from .lcs import Pairs, align
-from .recording import Facts, Recording, load_recording, read_arguments, read_text
+from .recorded import Facts, RecordedSession, load_recording, read_arguments, read_text
 from .textdiff import content_text, plain_text, response_diff, text_diff
 from .verdicts import Difference
 
@@ -56,7 +56,7 @@ class Comparison:
 class Side:
     """A recording with its facts, which is what is compared."""
 
-    recording: Recording
+    recording: RecordedSession
     facts: list[Facts]
     messages: list[bytes | None]
 

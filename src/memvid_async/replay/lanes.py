@@ -13,8 +13,8 @@ from collections.abc import Hashable, Iterable, Iterator
 
 from attrs import Factory, define, frozen
 
-from ..events import Action
-from .content import task_name
+from ..events.event import Action
+from .facts import task_name
 
 _NUMBER = re.compile(r" \(\d+\)\Z")
 

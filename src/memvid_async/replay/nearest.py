@@ -8,10 +8,10 @@ from typing import Any
 from attrs import frozen
 
 from ..errors import ContentNotFoundError, ReplayDivergenceError
-from ..events import Action, ActionKind, AskDetails, FindDetails, ToolCallDetails
-from ..reader import Reader, View
-from .content import INPUT_NAMES, drop_call_ids
-from .recording import Recording, read_arguments, read_text
+from ..events.event import Action, ActionKind, AskDetails, FindDetails, ToolCallDetails
+from ..file.reader import Reader, View
+from .facts import INPUT_NAMES, drop_call_ids
+from .recorded import RecordedSession, read_arguments, read_text
 from .textdiff import content_text, plain_text, text_diff
 from .verdicts import Difference
 
@@ -42,7 +42,7 @@ class Asked:
 def describe_missing(
     reader: Reader,
     view: View,
-    recording: Recording | None,
+    recording: RecordedSession | None,
     due: Action | None,
     others: Sequence[Action],
     asked: Asked,
@@ -101,7 +101,7 @@ def _sort(action: Action) -> tuple[ActionKind, str | None]:
 
 
 def _differences(
-    reader: Reader, view: View, recording: Recording, action: Action, asked: Asked
+    reader: Reader, view: View, recording: RecordedSession, action: Action, asked: Asked
 ) -> tuple[Difference, ...]:
     kind, name = _sort(action)
     if kind is not asked.kind:
@@ -135,7 +135,7 @@ def _input_text(reader: Reader, view: View, action: Action) -> str:
 
 
 def _messages_difference(
-    reader: Reader, view: View, recording: Recording, action: Action, given: Sequence[Any]
+    reader: Reader, view: View, recording: RecordedSession, action: Action, given: Sequence[Any]
 ) -> list[Difference]:
     try:
         recorded = [drop_call_ids(m) for m in recording.read_messages(reader, view, action)]

@@ -23,19 +23,19 @@ from weakref import WeakKeyDictionary
 from anyio import to_thread
 from attrs import frozen
 
-from ..content import content_digest
 from ..errors import InvalidValueError, NoActiveSessionError, RecordedCallError
-from ..events import Action, ActionKind, AskDetails, FindDetails, ToolCallDetails
-from ..reader import Reader, View
-from ..recorder import SessionRecorder
-from ..values import encode_value
-from .callables import Model, Tool, call_model, call_tool, cut, pack_result, unpack_result
+from ..events.content import content_digest
+from ..events.event import Action, ActionKind, AskDetails, FindDetails, ToolCallDetails
+from ..events.values import encode_value
+from ..file.reader import Reader, View
+from ..recording.recorder import SessionRecorder
+from .calling import Model, Tool, call_model, call_tool, cut, pack_result, unpack_result
 from .compare import Side, read_side
-from .content import INPUT_NAMES, OUTPUT_NAMES, drop_call_ids, task_name, value_digest
+from .facts import INPUT_NAMES, OUTPUT_NAMES, drop_call_ids, task_name, value_digest
 from .lanes import Call, Entry, Lanes
 from .nearest import LOOKED_AT, Asked, describe_missing
-from .recording import Recording, read_arguments, read_text
-from .verdicts import ReplayReport, Step, Verdict, count_verdicts
+from .recorded import RecordedSession, read_arguments, read_text
+from .verdicts import ReplayReport, ReplayStep, Verdict, count_verdicts
 
 NOTE = "memvid_async"
 """The metadata key under which a served session says where an action came from."""
@@ -80,8 +80,8 @@ class ServedSession:
         self._tasks = WeakKeyDictionary[Any, tuple[int, str]]()
         self._ids = count()
         self._names: dict[str, int] = {}
-        self._diverged: dict[int, Step] = {}
-        self._ran: list[Step] = []
+        self._diverged: dict[int, ReplayStep] = {}
+        self._ran: list[ReplayStep] = []
 
     async def __aenter__(self) -> Self:
         if self._source_id is not None:
@@ -285,7 +285,7 @@ class ServedSession:
         assert session_id is not None
         return ReplayReport(session_id, count_verdicts(step.verdict for step in steps), steps)
 
-    def _steps(self) -> list[Step]:
+    def _steps(self) -> list[ReplayStep]:
         served = set[int]()
         for lane in self._lanes:
             for position, entry in enumerate(lane.entries[: lane.position]):
@@ -295,12 +295,12 @@ class ServedSession:
         for action in self._side.recording.actions if self._side is not None else ():
             index = action.index
             if index in served:
-                steps.append(Step(index, action, Verdict.SERVED))
+                steps.append(ReplayStep(index, action, Verdict.SERVED))
             elif index in self._diverged:
                 steps.append(self._diverged[index])
             else:
                 why = _NOT_ASKED_FOR if action.kind in _CALLS else f"a {action.kind} is no call"
-                steps.append(Step(index, action, Verdict.SKIPPED, why))
+                steps.append(ReplayStep(index, action, Verdict.SKIPPED, why))
         return steps
 
     # From the recording.
@@ -354,7 +354,7 @@ class ServedSession:
         recording = self._side.recording if self._side is not None else None
         error = await self._read(describe_missing, recording, due, others, given.asked)
         if error.nearest is not None:
-            step = Step(
+            step = ReplayStep(
                 error.nearest.index,
                 error.nearest,
                 Verdict.DIVERGED,
@@ -409,7 +409,7 @@ class ServedSession:
     def _note_run(self, action: Action) -> None:
         if self._source_id is not None:
             why = "it is not in the recording, so it ran for real"
-            self._ran.append(Step(action.index, action, Verdict.DIVERGED, why))
+            self._ran.append(ReplayStep(action.index, action, Verdict.DIVERGED, why))
 
     async def _record_again(self, action: Action, output: str | bytes | None) -> None:
         """Record a served action in the new session, with a note of where it comes from."""
@@ -465,12 +465,14 @@ def _entry(action: Action, facts: Mapping[str, Hashable], messages: bytes | None
     return Entry(action, key, {**facts, "messages": messages}, answer)
 
 
-def _read_messages(reader: Reader, view: View, recording: Recording, action: Action) -> list[Any]:
+def _read_messages(
+    reader: Reader, view: View, recording: RecordedSession, action: Action
+) -> list[Any]:
     return recording.read_messages(reader, view, action)
 
 
 def _messages_digest(messages: Sequence[Any]) -> bytes:
-    """As :meth:`Recording.messages_digest` has it."""
+    """As :meth:`RecordedSession.messages_digest` has it."""
     last = b""
     for message in messages:
         last = content_digest(last + value_digest(drop_call_ids(message)))[:16]

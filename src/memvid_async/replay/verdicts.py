@@ -9,7 +9,7 @@ from uuid import UUID
 
 from attrs import field, frozen
 
-from ..events import Action
+from ..events.event import Action
 
 
 class Verdict(StrEnum):
@@ -52,7 +52,7 @@ class Rerun:
 
 
 @frozen
-class Step:
+class ReplayStep:
     """The verdict on one action.
 
     ``index``: the action's place in its session. ``reason``: why it was skipped, what is missing
@@ -86,7 +86,7 @@ class ReplayReport:
 
     session_id: UUID
     counts: Mapping[Verdict, int]
-    steps: tuple[Step, ...] = field(repr=False)
+    steps: tuple[ReplayStep, ...] = field(repr=False)
     from_checkpoint: int | None = None
 
     @property
@@ -97,6 +97,6 @@ class ReplayReport:
         return matched / compared if compared else 1.0
 
     @property
-    def first_divergence(self) -> Step | None:
+    def first_divergence(self) -> ReplayStep | None:
         """The first step that diverged, None when none did."""
         return next((step for step in self.steps if step.verdict is Verdict.DIVERGED), None)

@@ -1,19 +1,19 @@
 """The memory's projection: frames by words, by vectors, and by both."""
 
-from .index import DamagedIndexError, InterruptedFindError, MemoryIndex
 from .inserts import Batch
 from .pages import Dump
-from .rows import Filters, Found, FrameRow, Mode, Place
+from .results import Filters, Found, IndexedFrame, Mode, Place
+from .search_index import DamagedSearchIndexError, InterruptedFindError, SearchIndex
 
 __all__ = [
     "Batch",
-    "DamagedIndexError",
+    "DamagedSearchIndexError",
     "Dump",
     "Filters",
     "Found",
-    "FrameRow",
+    "IndexedFrame",
     "InterruptedFindError",
-    "MemoryIndex",
     "Mode",
     "Place",
+    "SearchIndex",
 ]

@@ -9,8 +9,8 @@ from typing import Any
 import cbor2
 
 from ..errors import InvalidValueError
-from ..values import check_text, decode_value, encode_value
-from .rows import Filters
+from ..events.values import check_text, decode_value, encode_value
+from .results import Filters
 
 HAS_METADATA = "has_metadata"
 NO_METADATA = b"\xa0"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .rows import Found
+from .results import Found
 
 # How much of a hybrid score is lexical.
 LEXICAL_SHARE = 0.5

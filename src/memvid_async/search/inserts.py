@@ -8,7 +8,7 @@ from typing import Any
 
 from .filters import NO_METADATA, encode_metadata
 from .query import spaced
-from .rows import FrameRow
+from .results import IndexedFrame
 
 # A batch takes so many frames, or so much of texts and embeddings.
 _MOST_FRAMES = 1000
@@ -46,7 +46,7 @@ class Batch:
         """Whether it is time to put it."""
         return self.count >= _MOST_FRAMES or self._chars + self._vector_bytes >= _MOST_SIZE
 
-    def add(self, row: FrameRow, text: str) -> None:
+    def add(self, row: IndexedFrame, text: str) -> None:
         """Add a frame."""
         frame_id = row.frame_id
         self._frames += (
@@ -128,7 +128,7 @@ def _row(columns: int) -> str:
     return f"({', '.join('?' * columns)})"
 
 
-def searchable(row: FrameRow, text: str) -> tuple[str | None, ...]:
+def searchable(row: IndexedFrame, text: str) -> tuple[str | None, ...]:
     """The columns of a frame that are searched: its text, title, tags and URI."""
     return (
         spaced(text),

@@ -12,7 +12,7 @@ from tempfile import NamedTemporaryFile
 
 from attrs import frozen
 
-from ..pace import unhurried
+from ..events.pace import unhurried
 from .schema import PAGE_SIZE, connect
 
 Page = bytes | memoryview

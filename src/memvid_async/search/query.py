@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 from attrs import frozen
 
-from ..pace import unhurried
+from ..events.pace import unhurried
 from .stopwords import STOP_WORDS
 
 MAX_TERMS = 64

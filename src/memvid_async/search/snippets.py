@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 
 from .query import SEPARATOR, Query, spaced
-from .rows import parts
+from .results import parts
 from .schema import TOKENIZERS
 
 # The words of a snippet, at most; FTS5 allows 64.

@@ -1,7 +1,7 @@
 """Where a store's bytes live."""
 
-from .base import Storage
-from .file import FileStorage
-from .memory import MemoryStorage
+from .disk import FileStorage
+from .protocol import Storage
+from .ram import RamStorage
 
-__all__ = ["FileStorage", "MemoryStorage", "Storage"]
+__all__ = ["FileStorage", "RamStorage", "Storage"]

@@ -1,0 +1,151 @@
+"""Requests that may become events. A command is whole before it is queued: checked, encoded and
+hashed, so that deciding is cheap and cannot fail half-way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from attrs import frozen
+
+from ..config import RecordingConfig
+from ..events.content import EMPTY, Content
+from ..events.event import ActionKind
+from ..events.frames import ForkPoint, Reply, Retrieval
+from .held_messages import Messages
+
+
+@frozen
+class LargeContent:
+    """Content of 1 KiB or more, hashed: it becomes an event of its own, once per digest."""
+
+    data: str | bytes
+    digest: bytes
+    size: int
+    preview: str
+
+
+Prepared = str | bytes | LargeContent
+
+
+@frozen
+class StartSession:
+    """Start a session; as the file's ambient one, or as one of the caller's own.
+
+    ``if_none``: do nothing when an ambient session is open already (``auto_record``). ``fork``: go
+    on from another session.
+    """
+
+    session_id: UUID
+    name: str | None
+    config: RecordingConfig
+    metadata: Mapping[str, Any] = EMPTY
+    ambient: bool = False
+    if_none: bool = False
+    fork: ForkPoint | None = None
+
+
+@frozen
+class EndSession:
+    """End a session, named by number or id; None stands for the ambient one."""
+
+    session: int | UUID | None
+    error: str | None = None
+
+
+@frozen
+class ResumeSession:
+    """Look up a session that is still open; records nothing."""
+
+    session_id: UUID
+
+
+@frozen
+class DeleteSession:
+    """Delete a session, open or ended."""
+
+    session_id: UUID
+
+
+@frozen
+class CreateCheckpoint:
+    """Mark a checkpoint; ``number`` None stands for the ambient session."""
+
+    number: int | None
+    task: str | None = None
+
+
+@frozen
+class NewFrame:
+    """A frame that is to be put, its content prepared."""
+
+    content: Prepared | Content
+    title: str | None = None
+    uri: str | None = None
+    media_type: str | None = None
+    tags: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = EMPTY
+    embedding: bytes | None = None
+    embedding_model: str | None = None
+
+
+class ChangeMemory(NamedTuple):
+    """Put frames, update one or delete one, and record it where a session is in force.
+
+    ``number`` None stands for the ambient session, if there is one. ``frames``: those to put.
+    ``frame_id``: the one to change; ``changes``: an update's. ``analyser`` is for a memory that has
+    none yet. A str among the frames is one that is this text and nothing else: of very many frames
+    most are, and Python's collector would look at an object for each again and again.
+    """
+
+    number: int | None
+    kind: ActionKind
+    analyser: str
+    frames: tuple[NewFrame | str, ...]
+    frame_id: int
+    changes: Mapping[str, Any]
+    duration_ms: float
+    task: str | None
+    metadata: Mapping[str, Any]
+
+
+@frozen
+class StoreParts:
+    """Store parts of a content that is too long for one event; nothing refers to them yet."""
+
+    parts: tuple[LargeContent, ...]
+
+
+class RecordAction(NamedTuple):
+    """Record an action; ``number`` None stands for the ambient session, if there is one.
+
+    ``detail`` is what the kind adds: ``(provider, model)`` of an ask, ``(mode, result_count)`` of
+    a find, ``(name,)`` of a tool call, else ``()``.
+    """
+
+    number: int | None
+    kind: ActionKind
+    detail: tuple[Any, ...]
+    input: Prepared | None
+    output: Prepared | None
+    frames: tuple[int, ...]
+    duration_ms: float
+    task: str | None
+    error: str | None
+    metadata: Mapping[str, Any]
+    messages: Messages | None
+    retrieval: Retrieval | None = None
+    reply: Reply | None = None
+
+
+Command = (
+    StartSession
+    | EndSession
+    | ResumeSession
+    | DeleteSession
+    | CreateCheckpoint
+    | RecordAction
+    | ChangeMemory
+    | StoreParts
+)

@@ -1,0 +1,470 @@
+"""``decide(state, command, now, known) -> (events, answer)``, or an error: pure, nothing changed.
+
+``known`` maps the digest of stored content to the sequence of the event that holds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import MappingProxyType
+from typing import Any, Protocol
+from uuid import UUID
+
+from ..config import DEFAULT_RECORDING, recording_config
+from ..errors import (
+    FrameNotFoundError,
+    InvalidValueError,
+    NoActiveSessionError,
+    SessionActiveError,
+    SessionEndedError,
+    SessionNotFoundError,
+)
+from ..events.content import Content, StoredContent, content_digest
+from ..events.event import (
+    Action,
+    ActionKind,
+    ActionRecorded,
+    AskDetails,
+    Checkpoint,
+    CheckpointCreated,
+    CheckpointDetails,
+    ContentStored,
+    DeleteDetails,
+    Details,
+    Event,
+    FindDetails,
+    Payload,
+    PutDetails,
+    PutManyDetails,
+    SessionDeleted,
+    SessionEnded,
+    SessionStarted,
+    StateSnapshot,
+    ToolCallDetails,
+    UpdateDetails,
+)
+from ..events.frames import FRAME_FIELDS, FrameDeleted, FramePut, FrameUpdated, MemoryConfigured
+from .commands import (
+    ChangeMemory,
+    Command,
+    CreateCheckpoint,
+    DeleteSession,
+    EndSession,
+    LargeContent,
+    Prepared,
+    RecordAction,
+    ResumeSession,
+    StartSession,
+    StoreParts,
+)
+from .held_messages import keep_messages
+from .memory_state import MemoryState, fold_memory, fold_texts
+from .puts import TextPuts, joined
+from .state import SessionState, State
+
+
+class Known(Protocol):
+    """Which contents the file holds."""
+
+    def get(self, digest: bytes, /) -> int | None:
+        """The sequence of the event that stored the content with this digest."""
+
+
+Decision = tuple[Sequence[Event], Any]
+# So many frames of text at least, and in one go at most, have their events made when asked for.
+_LEAST_TEXTS, _MOST_TEXTS = 32, 256
+
+
+def decide(state: State, command: Command, now: int, known: Known) -> Decision:
+    """The command's events, in order, and the answer its caller gets once they are durable.
+
+    The answer is the :class:`Action` recorded, a checkpoint's too (None while nothing is being
+    recorded), the number of the session started or resumed, or the :class:`SessionState` of the
+    one ended or deleted.
+
+    :raises MemvidAsyncError: when the command does not fit the state.
+    """
+    if isinstance(command, RecordAction):
+        return _record(state, command, now, known)
+    if isinstance(command, ChangeMemory):
+        return _change(state, command, now, known)
+    if isinstance(command, StoreParts):
+        return _store(state, command, now, known)
+    return _DECIDERS[type(command)](state, command, now)
+
+
+def _open_session(state: State, number: int | None) -> SessionState | None:
+    """The session to record into; None when no ambient session is open.
+
+    :raises SessionEndedError: when it has ended or was deleted.
+    """
+    if number is None:
+        number = state.ambient
+        if number is None:
+            return None
+    session = state.sessions.get(number)
+    if session is None or session.ended_ns is not None:
+        raise SessionEndedError(session.info.session_id if session is not None else None)
+    return session
+
+
+def _need_open_session(state: State, number: int | None) -> SessionState:
+    session = _open_session(state, number)
+    if session is None:
+        raise NoActiveSessionError("no session is active; start one with start_session()")
+    return session
+
+
+def _record(state: State, command: RecordAction, now: int, known: Known) -> Decision:
+    number = command.number
+    session = state.sessions.get(number) if number is not None else None
+    if session is None or session.ended_ns is not None:
+        session = _open_session(state, number)
+        if session is None:
+            return [], None
+    info, index = session.info, session.action_count
+    given, result, messages = command.input, command.output, command.messages
+    events: list[Event] = []
+    stored, count = None, 0
+    if messages is None and type(given) is not LargeContent and type(result) is not LargeContent:
+        given_content = None if given is None else Content(given)  # type: ignore[arg-type]
+        result_content = None if result is None else Content(result)  # type: ignore[arg-type]
+    else:
+        contents = _Contents(state.last_sequence, now, known, events)
+        given_content = None if given is None else contents.content(given)
+        result_content = None if result is None else contents.content(result)
+        if messages is not None:
+            count = len(messages.items)
+            stored = keep_messages(
+                session.held, messages, index, given_content, result_content, contents.store_string
+            )
+    sequence = state.last_sequence + len(events) + 1
+    action = Action(
+        index,
+        sequence,
+        now,
+        command.kind,
+        make_details(command.kind, command.detail, command.frames, count),
+        given_content,
+        result_content,
+        command.frames,
+        command.duration_ms,
+        command.task,
+        command.error,
+        command.metadata,
+        command.retrieval,
+        command.reply,
+    )
+    payload = ActionRecorded(action, stored)
+    events.append(Event(sequence, now, info.session_id, payload, info.number))
+    if info.config is not DEFAULT_RECORDING:
+        _follow_up(state, session, events)
+    return events, action
+
+
+def _store(state: State, command: StoreParts, now: int, known: Known) -> Decision:
+    events: list[Event] = []
+    contents = _Contents(state.last_sequence, now, known, events)
+    return events, [contents.content(part) for part in command.parts]
+
+
+def _change(state: State, command: ChangeMemory, now: int, known: Known) -> Decision:
+    """The answer: the ids of the frames, and the action recorded (None: nowhere)."""
+    session = _open_session(state, command.number)
+    number = session.info.number if session is not None else 0
+    made: list[Event] = []
+    contents = _Contents(state.last_sequence, now, known, made)
+    ids, given, texts = _frame_events(state, command, number, contents)
+    if session is None:
+        return joined([made, *texts]), (ids, None)
+    sequence = (texts[-1].last_sequence if texts else state.last_sequence + len(made)) + 1
+    action = Action(
+        session.action_count,
+        sequence,
+        now,
+        command.kind,
+        make_details(command.kind, (), tuple(ids), 0),
+        given,
+        None,
+        tuple(ids),
+        command.duration_ms,
+        command.task,
+        None,
+        command.metadata,
+    )
+    events = [Event(sequence, now, session.info.session_id, ActionRecorded(action), number)]
+    if session.info.config is not DEFAULT_RECORDING:
+        _follow_up(_folded(state, [made, *texts]), session, events)
+    return joined([made, *texts, events]), (ids, action)
+
+
+def _frame_events(
+    state: State, command: ChangeMemory, number: int, contents: _Contents
+) -> tuple[list[int], Content | None, list[TextPuts]]:
+    """Add the events that change the memory; the frames' ids, the last content, and those events
+    that are made when asked for, which come last."""
+    memory = state.memory
+    branch = number if number in memory.branches else 0
+    given: Content | None = None
+    if not command.frames and not memory.holds(command.frame_id, branch):
+        raise FrameNotFoundError(f"there is no frame {command.frame_id}")
+    configured = _configuration(memory, command)
+    if configured is not None:
+        contents.add(configured)
+    if command.frames:
+        ids = list(range(memory.last_frame + 1, memory.last_frame + 1 + len(command.frames)))
+        if not branch and len(ids) >= _LEAST_TEXTS and set(map(type, command.frames)) == {str}:
+            return ids, None, contents.text_puts(ids[0], command.frames)  # type: ignore[arg-type]
+        sequence = 0
+        for frame_id, new in zip(ids, command.frames, strict=True):
+            if isinstance(new, str):
+                given = Content(new)
+                payload = FramePut(frame_id, given, branch=branch)
+            else:
+                given = contents.content(new.content)
+                values = {name: getattr(new, name) for name in FRAME_FIELDS[1:]}
+                payload = FramePut(frame_id, given, branch=branch, **values)
+            sequence = contents.add(payload)
+        return ids, _kept_by(given, sequence) if command.kind is ActionKind.PUT else None, []
+    if command.kind is ActionKind.DELETE:
+        contents.add(FrameDeleted(command.frame_id, branch))
+        return [command.frame_id], None, []
+    changes = dict(command.changes)
+    if "content" in changes:
+        given = changes["content"] = contents.content(changes["content"])
+    sequence = contents.add(FrameUpdated(command.frame_id, MappingProxyType(changes), branch))
+    return [command.frame_id], _kept_by(given, sequence), []
+
+
+def _configuration(memory: MemoryState, command: ChangeMemory) -> MemoryConfigured | None:
+    """The event that says how the memory is searched, where the command is the first to need it.
+
+    :raises InvalidValueError: when an embedding is of another model or dimension.
+    """
+    given = [
+        (new.embedding, new.embedding_model) for new in command.frames if not isinstance(new, str)
+    ]
+    if "embedding" in command.changes:
+        model = command.changes.get("embedding_model")
+        given.append((command.changes["embedding"], model))
+    analyser = memory.analyser or command.analyser
+    held, dimension = memory.embedding_model, memory.dimension
+    for embedding, model in given:
+        if embedding is None:
+            continue
+        if not dimension:
+            held, dimension = model, len(embedding) // 4
+        elif (model, len(embedding) // 4) != (held, dimension):
+            raise InvalidValueError(
+                f"the memory holds embeddings of model {held!r} with {dimension} dimensions; "
+                f"this one is of {model!r} with {len(embedding) // 4}"
+            )
+    if memory.analyser is not None and dimension == memory.dimension:
+        return None
+    return MemoryConfigured(analyser, held, dimension)
+
+
+def _kept_by(content: Content | None, sequence: int) -> Content | None:
+    """Content as an action refers to it, when the frame event with this sequence holds it."""
+    if content is None or content.stored is not None:
+        return content
+    return Content(None, StoredContent(content.digest, content.size, content.preview, sequence))
+
+
+def _folded(state: State, parts: Sequence[Sequence[Event]]) -> State:
+    """The state with what the events did to the memory: a checkpoint that follows pins that."""
+    memory = state.memory
+    for part in parts:
+        if isinstance(part, TextPuts):
+            memory = fold_texts(memory, part)
+            continue
+        for event in part:
+            if not isinstance(event.payload, ContentStored):
+                memory = fold_memory(memory, event)
+    return state._replace(memory=memory)
+
+
+class _Contents:
+    """The contents of one command: those not known yet become events before the action's."""
+
+    __slots__ = ("_events", "_known", "_last", "_new", "_now")
+
+    def __init__(self, last: int, now: int, known: Known, events: list[Event]) -> None:
+        self._last = last
+        self._now = now
+        self._known = known
+        self._events = events
+        self._new: dict[bytes, int] = {}
+
+    def content(self, data: Prepared | Content) -> Content:
+        if isinstance(data, Content):
+            # Its parts are in the file already.
+            return data
+        if type(data) is not LargeContent:
+            return Content(data)  # type: ignore[arg-type]
+        sequence = self._store(data.digest, data.size, data.data)
+        return Content(None, StoredContent(data.digest, data.size, data.preview, sequence))
+
+    def store_string(self, data: str | bytes) -> int:
+        size = len(data.encode()) if isinstance(data, str) else len(data)
+        return self._store(content_digest(data), size, data)
+
+    def _store(self, digest: bytes, size: int, data: str | bytes) -> int:
+        sequence = self._known.get(digest)
+        if sequence is None:
+            sequence = self._new.get(digest)
+        if sequence is None:
+            # No session's: others may come to refer to it.
+            sequence = self._new[digest] = self.add(ContentStored(digest, size, data))
+        return sequence
+
+    def text_puts(self, frame_id: int, texts: Sequence[str]) -> list[TextPuts]:
+        """The events, behind those that were added, of frames from this id on."""
+        first = self._last + len(self._events) + 1
+        return [
+            TextPuts(first + at, self._now, frame_id + at, texts[at : at + _MOST_TEXTS])
+            for at in range(0, len(texts), _MOST_TEXTS)
+        ]
+
+    def add(self, payload: Payload) -> int:
+        """Add an event that belongs to no session; its sequence."""
+        sequence = self._last + len(self._events) + 1
+        self._events.append(Event(sequence, self._now, None, payload))
+        return sequence
+
+
+def _follow_up(state: State, session: SessionState, events: list[Event]) -> None:
+    """The checkpoint that is due after the action, and the end that ``max_actions`` sets."""
+    config = session.info.config
+    interval, most = config.auto_checkpoint_interval, config.max_actions
+    if interval and session.unmarked + 1 >= interval:
+        last = events[-1]
+        payload = _checkpoint(
+            state, session, session.action_count + 1, last.sequence + 1, last.time_ns, None
+        )
+        events.append(_after(last, payload))
+    if most is not None and session.action_count - session.checkpoint_count + 1 >= most:
+        events.append(_after(events[-1], SessionEnded()))
+
+
+def _after(last: Event, payload: Payload) -> Event:
+    """The event that follows ``last`` in the same command and session."""
+    return Event(last.sequence + 1, last.time_ns, last.session_id, payload, last.session)
+
+
+def _first(state: State, session: SessionState, now: int, payload: Payload) -> Event:
+    """The one event of a command, in the session."""
+    info = session.info
+    return Event(state.last_sequence + 1, now, info.session_id, payload, info.number)
+
+
+def make_details(
+    kind: ActionKind, detail: tuple[Any, ...], frames: tuple[int, ...], messages: int
+) -> Details:
+    """The details of an action, from what a command or the file keeps of them."""
+    if kind is ActionKind.ASK:
+        return AskDetails(detail[0], detail[1], frames, messages)
+    if kind is ActionKind.TOOL_CALL:
+        return ToolCallDetails(detail[0])
+    if kind is ActionKind.FIND:
+        return FindDetails(detail[0], detail[1], frames)
+    if kind is ActionKind.PUT_MANY:
+        return PutManyDetails(frames)
+    return _FRAME_DETAILS[kind](frames[0])
+
+
+_FRAME_DETAILS: dict[ActionKind, Callable[[int], Details]] = {
+    ActionKind.PUT: PutDetails,
+    ActionKind.UPDATE: UpdateDetails,
+    ActionKind.DELETE: DeleteDetails,
+}
+
+
+def _checkpoint(
+    state: State, session: SessionState, index: int, sequence: int, now: int, task: str | None
+) -> CheckpointCreated:
+    frame_count, memory_hash = state.memory.summary(session.info.number)
+    snapshot = StateSnapshot(
+        frame_count=frame_count,
+        memory_hash=memory_hash,
+        log_sequence=sequence - 1,
+        generation=state.generation,
+    )
+    return make_checkpoint(session.checkpoint_count, index, sequence, now, snapshot, task)
+
+
+def make_checkpoint(
+    checkpoint_id: int,
+    index: int,
+    sequence: int,
+    now: int,
+    snapshot: StateSnapshot,
+    task: str | None,
+) -> CheckpointCreated:
+    """A checkpoint and the action that it also is."""
+    details = CheckpointDetails(checkpoint_id)
+    action = Action(index, sequence, now, ActionKind.CHECKPOINT, details, None, None, (), 0, task)
+    return CheckpointCreated(action, Checkpoint(checkpoint_id, index, now, snapshot))
+
+
+def _start(state: State, command: StartSession, now: int) -> Decision:
+    if command.ambient and state.ambient is not None:
+        if command.if_none:
+            return [], state.ambient
+        raise SessionActiveError(
+            f"session {state.sessions[state.ambient].info.session_id} is active; end it first"
+        )
+    if state.find(command.session_id) is not None:
+        raise InvalidValueError(f"id_factory gave {command.session_id}, which is in use")
+    sequence = state.last_sequence + 1
+    # What the file keeps of it: a fold must give the same from either.
+    kept = recording_config(command.config.auto_checkpoint_interval, command.config.max_actions)
+    fork = command.fork
+    if fork is not None and fork.parent not in state.sessions:
+        raise SessionNotFoundError(fork.parent_id)
+    payload = SessionStarted(command.name, command.ambient, kept, command.metadata, fork)
+    return [Event(sequence, now, command.session_id, payload, sequence)], sequence
+
+
+def _end(state: State, command: EndSession, now: int) -> Decision:
+    number = command.session
+    if isinstance(number, UUID):
+        found = state.find(number)
+        if found is None:
+            raise SessionNotFoundError(number)
+        number = found.info.number
+    session = _need_open_session(state, number)
+    return [_first(state, session, now, SessionEnded(command.error))], session
+
+
+def _resume(state: State, command: ResumeSession, _now: int) -> Decision:
+    session = state.find(command.session_id)
+    if session is None:
+        raise SessionNotFoundError(command.session_id)
+    if session.ended_ns is not None:
+        raise SessionEndedError(command.session_id)
+    return [], session.info.number
+
+
+def _delete(state: State, command: DeleteSession, now: int) -> Decision:
+    session = state.find(command.session_id)
+    if session is None:
+        raise SessionNotFoundError(command.session_id)
+    return [_first(state, session, now, SessionDeleted())], session
+
+
+def _mark(state: State, command: CreateCheckpoint, now: int) -> Decision:
+    session = _need_open_session(state, command.number)
+    payload = _checkpoint(
+        state, session, session.action_count, state.last_sequence + 1, now, command.task
+    )
+    return [_first(state, session, now, payload)], payload.action
+
+
+_DECIDERS: dict[type, Callable[[State, Any, int], Decision]] = {
+    StartSession: _start,
+    EndSession: _end,
+    ResumeSession: _resume,
+    DeleteSession: _delete,
+    CreateCheckpoint: _mark,
+}

@@ -1,0 +1,1 @@
+"""Where asyncio and threads begin: the writer, followers, and subscriptions."""

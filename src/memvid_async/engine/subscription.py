@@ -1,0 +1,149 @@
+"""A reader's cursor: it catches up from the file, then goes on live from the in-memory log."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from types import TracebackType
+from typing import Self
+
+import anyio
+from attrs import evolve
+
+from ..core.state import State
+from ..errors import MemvidAsyncError
+from ..events.event import Erased, Event, SessionDeleted
+from .tail import Tail
+
+# Events taken from the in-memory log at a time.
+_TAKE = 256
+
+# Reads events above a sequence from the file, of one session (its number) or of all (None); gives
+# them, and the sequence up to which there are no others.
+ReadEvents = Callable[[int, int | None], Awaitable[tuple[list[Event], int]]]
+
+
+class Subscription(AsyncIterator[Event]):
+    """Events in order, without a gap or a repeat, as soon as they are durable.
+
+    Use it in an ``async with`` block. It ends when the store is closed, after the last durable
+    event; the file stays open for reading until then. It holds at most ``Limits.read_bytes`` (and
+    one segment) and is never waited for: one that falls behind the log in memory reads on from the
+    file.
+    """
+
+    def __init__(
+        self,
+        tail: Tail,
+        read: ReadEvents,
+        state: Callable[[], State],
+        failure: Callable[[], MemvidAsyncError | None],
+        *,
+        after: int,
+        session: int | None,
+    ) -> None:
+        self.last_sequence = after
+        self._tail = tail
+        self._read = read
+        self._state = state
+        self._failure = failure
+        self._session = session
+        # The last sequence taken into the buffer, or passed over as another session's.
+        self._cursor = after
+        self._buffer: deque[Event] = deque()
+        self._delivered = after
+        self._progress = anyio.Event()
+        self._filling = anyio.Lock()
+        self._entered = self._closed = False
+
+    async def __aenter__(self) -> Self:
+        if not self._entered:
+            self._entered = True
+            self._tail.enter()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether every durable event has been delivered."""
+        return not self._buffer and self._cursor >= self._tail.last_sequence
+
+    async def wait_caught_up(self) -> None:
+        """Return once every event that is durable now has been delivered (to another task, which
+        iterates), or the subscription is closed."""
+        target = self._tail.last_sequence
+        while self._delivered < target and not self._closed:
+            await self._progress.wait()
+
+    async def aclose(self) -> None:
+        """Stop; iterating ends. Safe to call twice."""
+        if self._closed:
+            return
+        self._closed = True
+        self._buffer.clear()
+        self._progress.set()
+        self._tail.wake()
+        if self._entered:
+            self._tail.leave()
+
+    async def __anext__(self) -> Event:
+        """The next event.
+
+        :raises CorruptFileError: when the file is damaged where the event should be.
+        :raises StoreFailedError: when the store failed; all that was durable was delivered.
+        """
+        while not self._buffer:
+            if self._closed:
+                raise StopAsyncIteration
+            # Two tasks may share a subscription: each event goes to one of them.
+            async with self._filling:
+                if not self._buffer and not self._closed:
+                    await self._fill()
+        event = self._buffer.popleft()
+        self.last_sequence = event.sequence
+        session = event.session
+        if (
+            session
+            and session not in self._state().sessions
+            and not isinstance(event.payload, SessionDeleted)
+        ):
+            return evolve(event, payload=Erased(), session_id=None, session=0)
+        return event
+
+    async def _fill(self) -> None:
+        """Take the next events into the buffer, waiting for some when there are none."""
+        tail, cursor = self._tail, self._cursor
+        self._delivered = cursor
+        self._progress.set()
+        self._progress = anyio.Event()
+        head = tail.last_sequence
+        if cursor >= head:
+            await self._wait()
+            return
+        events = tail.after(cursor, _TAKE)
+        if events is not None:
+            self._cursor = events[-1].sequence
+            if self._session is not None:
+                events = [event for event in events if event.session == self._session]
+        else:
+            events, self._cursor = await self._read(cursor, self._session)
+        self._buffer.extend(events)
+
+    async def _wait(self) -> None:
+        if self._tail.closed:
+            await self.aclose()
+            failure = self._failure()
+            if failure is not None:
+                raise failure
+            return
+        await self._tail.wait()

@@ -1,0 +1,99 @@
+"""The in-memory log: the newest durable events, for live subscribers, and their wake-up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import anyio
+
+from ..events.event import Event
+
+
+class Tail:
+    """A bounded tail of the log. Older events are read from the file.
+
+    It keeps events only while there are ``readers``: a hundred thousand objects that nobody asks
+    for would cost the garbage collector a quarter of the writer's speed.
+    """
+
+    def __init__(
+        self, last_sequence: int, tail_bytes: int, on_end: Callable[[], None] = lambda: None
+    ) -> None:
+        self.last_sequence = last_sequence
+        self.closed = False
+        self.readers = 0
+        self._on_end = on_end
+        self._ended = False
+        self.tail_bytes = 0
+        self._most = tail_bytes
+        self._events: list[Event] = []
+        self._sizes: list[int] = []
+        self._news: anyio.Event | None = None
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def publish(self, events: Sequence[Event], sizes: list[int]) -> None:
+        """Add events that became durable, each with its size in bytes, and wake who waits."""
+        self.last_sequence = events[-1].sequence
+        if self.readers:
+            self._events += events
+            self._sizes += sizes
+            self.tail_bytes += sum(sizes)
+            if self.tail_bytes > self._most:
+                self._trim()
+        elif self._events:
+            self._events, self._sizes, self.tail_bytes = [], [], 0
+        self.wake()
+
+    def forget(self) -> None:
+        """Drop the events in memory: the file says something else of them now."""
+        self._events, self._sizes, self.tail_bytes = [], [], 0
+
+    def _trim(self) -> None:
+        """Drop a quarter more than needed, so that the lists are moved seldom."""
+        keep, drop = self._most * 3 // 4, 0
+        while self.tail_bytes > keep:
+            self.tail_bytes -= self._sizes[drop]
+            drop += 1
+        del self._events[:drop]
+        del self._sizes[:drop]
+
+    def after(self, sequence: int, most: int) -> list[Event] | None:
+        """Up to ``most`` events above ``sequence``; None when they are no longer in memory."""
+        start = sequence + 1 - (self.last_sequence + 1 - len(self._events))
+        if start < 0:
+            return None
+        return self._events[start : start + most]
+
+    def enter(self) -> None:
+        """One reader more."""
+        self.readers += 1
+
+    def leave(self) -> None:
+        """One reader less; the last one out of a closed log ends it."""
+        self.readers -= 1
+        self._end_if_last()
+
+    def close(self) -> None:
+        """No more events will come. ``on_end`` is called once there are no readers."""
+        self.closed = True
+        self.wake()
+        self._end_if_last()
+
+    def _end_if_last(self) -> None:
+        if self.closed and not self.readers and not self._ended:
+            self._ended = True
+            self._on_end()
+
+    def wake(self) -> None:
+        """Have everybody who waits look again."""
+        if self._news is not None:
+            self._news.set()
+            self._news = None
+
+    async def wait(self) -> None:
+        """Return after the next :meth:`publish`, :meth:`close` or :meth:`wake`."""
+        if self._news is None:
+            self._news = anyio.Event()
+        await self._news.wait()

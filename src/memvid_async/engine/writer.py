@@ -1,0 +1,398 @@
+"""The one task that appends. It takes what waits, has the journal commit it as a batch in the
+store's thread, publishes what became durable, and acks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from ..config import Durability, StoreConfig
+from ..core.commands import Command
+from ..errors import (
+    MemvidAsyncError,
+    StoreClosedError,
+    StoreFailedError,
+    StoreLockedError,
+    StoreReadOnlyError,
+)
+from ..file.journal import Flushed, Journal
+from ..file.reader import View
+from .tail import Tail
+from .worker import Job, Worker, check_process, fork_count
+
+# A longer batch would keep the loop from the interpreter for more than a few milliseconds.
+_BATCH_COMMANDS = 256
+# Buffered commands up to this size are decided on the loop; it costs less than a thread hop.
+_INLINE_BYTES = 8 * 1024
+# So many of them in a row are decided without a turn of the loop; then others have theirs.
+_SPARED_TURNS = 32
+
+
+class Request(NamedTuple):
+    """A command in the queue, with who waits for it.
+
+    ``command`` None is a barrier: what came before is durable when it is answered. ``call`` is then
+    made in the journal's thread, alone; it gives an answer and what became durable.
+    """
+
+    command: Command | None
+    size: int
+    done: asyncio.Future[Any]
+    call: Callable[[], tuple[Any, Flushed]] | None = None
+
+
+class Writer:
+    """Owns the journal from opening to closing. Every change of the file is made by its task."""
+
+    def __init__(
+        self, journal: Journal, tail: Tail, worker: Worker, reads: Worker, config: StoreConfig
+    ) -> None:
+        self._journal = journal
+        self._tail = tail
+        self._worker = worker
+        self._reads = reads
+        self._loop = asyncio.get_running_loop()
+        self._buffered = config.durability is Durability.BUFFERED
+        self._flush_interval = config.flush_interval
+        self._poll_interval = config.poll_interval
+        self._watches = False
+        self._most_batch = config.limits.batch_bytes
+        self._most_queued = config.limits.queue_bytes
+        self._view: View = journal.view
+        self._forks = fork_count()
+        self.queued_bytes = 0
+        self._queue: deque[Request] = deque()
+        self._wake: asyncio.Future[None] | None = None
+        self._room: deque[asyncio.Future[None]] = deque()
+        self._flush_due = False
+        self._staged = 0
+        self._batch_bytes = 0
+        self._spared = 0
+        self._closing = False
+        self._cancelled = False
+        self._failure: MemvidAsyncError | None = None
+        self._task = asyncio.create_task(self._run(), name="memvid_async writer")
+
+    # What callers use.
+
+    @property
+    def view(self) -> View:
+        """What readers may see: what is durable; in a BUFFERED store also what is staged."""
+        return self._journal.view if self._buffered else self._view
+
+    @property
+    def written_view(self) -> View:
+        """As :attr:`view` but for what is only staged: all that it shows stands in the file."""
+        return self._view
+
+    def watch(self) -> None:
+        """From now on, look every so often for what other processes append."""
+        if not self._watches:
+            self._watches = True
+            self._notify()
+
+    @property
+    def waiting(self) -> int:
+        """How many commands wait for the task."""
+        return len(self._queue)
+
+    @property
+    def dirty(self) -> bool:
+        """Whether events are acked that are not on the disk yet (BUFFERED only)."""
+        return self._staged > 0
+
+    def submit(self, command: Command | None, size: int) -> asyncio.Future[Any]:
+        """Queue a command of about ``size`` bytes; None for a barrier. The future gets its answer.
+
+        :raises StoreClosedError, StoreFailedError: when nothing can be written any more.
+        """
+        done: asyncio.Future[Any] = self._loop.create_future()
+        if self._staged and command is not None and size <= _INLINE_BYTES and self._is_idle:
+            self._stage_now(command, done)
+        else:
+            # Made as a tuple, which takes a third of the time.
+            self._enqueue(tuple.__new__(Request, (command, size, done, None)))
+        return done
+
+    @property
+    def _is_idle(self) -> bool:
+        """Whether the task waits for work, holding the lock, and may be spared a turn."""
+        return self._wake is not None and not self._closing and self._spared < _SPARED_TURNS
+
+    def _stage_now(self, command: Command, done: asyncio.Future[Any]) -> None:
+        """Decide a buffered command in the task's place, while it has nothing else to do: waking it
+        takes as long as deciding."""
+        check_process(self._forks)
+        self._spared += 1
+        self._staged += 1
+        outcome = self._journal.stage(command)
+        self._settle(done, outcome)
+        if self._journal.staged_bytes >= self._most_batch:
+            self._due()
+
+    def submit_call(self, call: Callable[[], tuple[Any, Flushed]]) -> asyncio.Future[Any]:
+        """Queue a call of the journal that runs alone. The future gets its answer.
+
+        :raises StoreClosedError, StoreFailedError: when nothing can be written any more.
+        """
+        done: asyncio.Future[Any] = self._loop.create_future()
+        self._enqueue(Request(None, 0, done, call))
+        return done
+
+    def _enqueue(self, request: Request) -> None:
+        if self._failure is not None or self._closing:
+            self.check()
+        check_process(self._forks)
+        self._queue.append(request)
+        self.queued_bytes += request.size
+        self._notify()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the queue holds as many bytes as it may."""
+        return self.queued_bytes >= self._most_queued
+
+    async def wait_for_room(self) -> None:
+        """Return once the queue has room; first come, first served."""
+        while self.is_full and self._failure is None and not self._closing:
+            room: asyncio.Future[None] = self._loop.create_future()
+            self._room.append(room)
+            await room
+
+    @property
+    def failure(self) -> MemvidAsyncError | None:
+        """Why nothing can be written any more; None while it can, or after a clean close."""
+        return None if isinstance(self._failure, StoreClosedError) else self._failure
+
+    async def aclose(self) -> None:
+        """Write what is queued, then stop. Called twice, the second waits for the first.
+
+        :raises StoreFailedError: when events that were acked as buffered could not be written.
+        """
+        self._closing = True
+        self._notify()
+        if not self._task.done():
+            await asyncio.wait([self._task])
+        lost, self._staged = self._staged, 0
+        if lost:
+            self.check()
+
+    def check(self) -> None:
+        """Return if commands can be queued.
+
+        :raises StoreFailedError, StoreClosedError: when nothing can be written any more.
+        """
+        if self.failure is not None:
+            raise StoreFailedError(f"the store has failed: {self.failure}; open the file again")
+        if self._closing:
+            raise StoreClosedError("the store is closed")
+
+    # The task.
+
+    def _notify(self) -> None:
+        wake, self._wake = self._wake, None
+        if wake is not None and not wake.done():
+            wake.set_result(None)
+
+    async def _run(self) -> None:
+        closed: MemvidAsyncError = StoreClosedError("the store is closed")
+        try:
+            await self._serve()
+            if self._cancelled:
+                closed = StoreClosedError("the event loop ended before this was durable")
+            else:
+                await self._in_thread(self._journal.close)
+        except MemvidAsyncError as error:
+            closed = error
+        except BaseException as error:
+            closed = StoreFailedError(f"the writer failed: {error!r}")
+            raise
+        finally:
+            self._stop(closed)
+
+    async def _serve(self) -> None:
+        """Batch after batch, until the store is closed or the task cancelled."""
+        while not self._cancelled:
+            if self._staged and (self._flush_due or self._closing):
+                await self._flush()
+            elif self._queue:
+                await self._take_batch()
+            elif self._closing:
+                return
+            elif not await self._wait_for_work():
+                await self._look_for_news()
+        if self._staged:
+            await self._flush()
+
+    async def _wait_for_work(self) -> bool:
+        """Wait for a command; False when it is time to look what others appended."""
+        self._spared = 0
+        self._wake = self._loop.create_future()
+        timer = None
+        if self._watches and not self._staged:
+            timer = self._loop.call_later(self._poll_interval, self._notify)
+        try:
+            await self._wake
+        except asyncio.CancelledError:
+            self._cancelled = True
+            self._wake = None
+        if timer is not None:
+            timer.cancel()
+        return bool(timer is None or self._queue or self._closing or self._cancelled)
+
+    async def _look_for_news(self) -> None:
+        """Take in what other processes appended, as a follower does."""
+        if await self._in_thread(lambda: self._journal.has_news):
+            with suppress(StoreLockedError, StoreReadOnlyError):
+                self._publish(await self._in_thread(self._journal.follow))
+
+    def _stop(self, error: MemvidAsyncError) -> None:
+        """Refuse everything from now on; fail whoever waits."""
+        self._failure = self._failure or error
+        self._closing = True
+        while self._queue:
+            _fail(self._queue.popleft(), self._failure)
+        self.queued_bytes = 0
+        self._make_room()
+        self._journal.fail(self._failure)
+        self._worker.stop()
+        self._tail.close()
+
+    async def _in_thread(self, call: Callable[..., Any], *args: Any) -> Any:
+        return await self._settled(self._worker.start(call, *args))
+
+    async def _settled(self, job: Job[Any]) -> Any:
+        """The result of a journal's call that runs to its end, cancelled or not: a thread cannot be
+        stopped, and what it writes must be known before anything else is."""
+        while True:
+            try:
+                return await job.wait()
+            except asyncio.CancelledError:
+                self._cancelled = True
+
+    async def _take_batch(self) -> None:
+        batch = self._next_batch()
+        barrier = batch.pop() if batch[-1].command is None else None
+        try:
+            if batch:
+                await self._carry_out(batch)
+            if barrier is not None:
+                await self._carry_out_barrier(barrier)
+        except BaseException as error:
+            refused = isinstance(error, (StoreLockedError, StoreReadOnlyError))
+            outcome = error if refused else _as_refusal(error)
+            for request in batch if barrier is None else [*batch, barrier]:
+                self._settle(request.done, outcome)
+            if not refused:
+                raise
+
+    async def _carry_out(self, batch: list[Request]) -> None:
+        commands = [request.command for request in batch if request.command is not None]
+        if self._buffered:
+            self._answer(batch, await self._stage(commands))
+            return
+
+        def acknowledge(committed: tuple[list[Any], Flushed]) -> None:
+            outcomes, flushed = committed
+            self._publish(flushed)
+            self._answer(batch, outcomes)
+
+        # Acked before this task's turn comes: in it, those who were have queued their next already.
+        await self._settled(self._worker.start(self._journal.commit, commands).then(acknowledge))
+
+    async def _carry_out_barrier(self, barrier: Request) -> None:
+        if self._staged:
+            await self._flush()
+        answer = None
+        if barrier.call is not None:
+            answer, flushed = await self._in_thread(barrier.call)
+            self._publish(flushed)
+        self._settle(barrier.done, answer)
+
+    def _next_batch(self) -> list[Request]:
+        """What waits, in order, up to the first barrier and the bounds of a batch."""
+        batch: list[Request] = []
+        size = 0
+        queue = self._queue
+        while queue and len(batch) < _BATCH_COMMANDS and size < self._most_batch:
+            request = queue.popleft()
+            batch.append(request)
+            size += request.size
+            if request.command is None:
+                break
+        self.queued_bytes -= size
+        self._batch_bytes = size
+        if self._room:
+            self._make_room()
+        return batch
+
+    def _make_room(self) -> None:
+        while self._room:
+            room = self._room.popleft()
+            if not room.done():
+                room.set_result(None)
+
+    async def _stage(self, commands: list[Command]) -> list[Any]:
+        """Decide commands whose flush comes later: on the loop where that is quick."""
+        journal = self._journal
+        if not journal.holds_lock:
+            await self._in_thread(journal.begin)
+        if not self._staged:
+            self._loop.call_later(self._flush_interval, self._due)
+        self._staged += len(commands)
+        if self._batch_bytes <= _INLINE_BYTES:
+            outcomes = [journal.stage(command) for command in commands]
+        else:
+            outcomes = await self._in_thread(_stage_all, journal, commands)
+        if journal.staged_bytes >= self._most_batch:
+            self._flush_due = True
+        return outcomes
+
+    def _due(self) -> None:
+        self._flush_due = True
+        self._notify()
+
+    async def _flush(self) -> None:
+        """Make durable what was staged."""
+        flushed = await self._in_thread(self._journal.flush)
+        self._staged, self._flush_due = 0, False
+        self._publish(flushed)
+
+    def _publish(self, flushed: Flushed) -> None:
+        self._view = self._journal.view
+        for storage in self._journal.take_replaced():
+            self._tail.forget()
+            self._reads.start(storage.close)
+        if flushed.events:
+            self._tail.publish(flushed.events, flushed.sizes)
+
+    def _answer(self, batch: list[Request], outcomes: list[Any]) -> None:
+        for request, outcome in zip(batch, outcomes, strict=True):
+            self._settle(request.done, outcome)
+
+    @staticmethod
+    def _settle(done: asyncio.Future[Any], outcome: Any) -> None:
+        if done.done():
+            return
+        if isinstance(outcome, BaseException):
+            done.set_exception(outcome)
+        else:
+            done.set_result(outcome)
+
+
+def _stage_all(journal: Journal, commands: list[Command]) -> list[Any]:
+    return [journal.stage(command) for command in commands]
+
+
+def _as_refusal(error: BaseException) -> MemvidAsyncError:
+    if isinstance(error, MemvidAsyncError):
+        return error
+    return StoreFailedError(f"the writer failed: {error!r}")
+
+
+def _fail(request: Request, error: MemvidAsyncError) -> None:
+    if not request.done.done():
+        request.done.set_exception(error)

@@ -1,0 +1,247 @@
+"""The values a caller may record: what is allowed, its deterministic CBOR, and its preview.
+
+Everything that encodes decodes to an equal value; whatever would not (a tuple, NaN, a set, a lone
+surrogate) is refused on the way in, by name.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from typing import Any
+
+import cbor2
+
+from ..errors import InvalidValueError, LimitExceededError
+from .pace import unhurried
+
+MAX_DEPTH = 32
+MAX_ITEMS = 2**18
+# What has more bytes, or characters, is gone through in pieces: a call that does it at once holds
+# the interpreter for as long.
+LARGE = 64 * 1024
+PREVIEW_CHARS = 512
+
+_INT_MIN, _INT_MAX = -(2**63), 2**64 - 1
+
+# C0 and C1 controls (Unicode category Cc) but newline and tab: a preview is safe on a terminal.
+_CONTROLS = {c: "\ufffd" for c in (*range(0x20), *range(0x7F, 0xA0)) if chr(c) not in "\n\t"}
+
+
+def check_text(value: object, what: str) -> str:
+    """The value itself if it is a str that UTF-8 can hold.
+
+    :raises InvalidValueError: for another type, or a lone surrogate.
+    """
+    if not isinstance(value, str):
+        raise InvalidValueError(f"{what} must be a str, not {type(value).__name__}")
+    if not value.isascii():
+        try:
+            if len(value) > LARGE:
+                deque(encoded(value), maxlen=0)
+            else:
+                value.encode()
+        except UnicodeEncodeError as error:
+            at = value.index(error.object[error.start])
+            raise InvalidValueError(
+                f"{what} has a lone surrogate at {at}; encode it as bytes to keep it"
+            ) from None
+    return value
+
+
+def check_duration(value: object) -> float:
+    """The value itself if it is a number of milliseconds, an int or a float.
+
+    :raises InvalidValueError: when it is negative, not finite or no number.
+    """
+    if type(value) in (int, float) and 0 <= value <= 2**63:  # type: ignore[operator]
+        return value  # type: ignore[return-value]
+    raise InvalidValueError(f"duration_ms must be a finite number of at least 0, not {value!r:.80}")
+
+
+def check_value(value: object, what: str, depth: int = MAX_DEPTH) -> None:
+    """Refuse what would not come back from CBOR as an equal value, or holds too much.
+
+    ``depth``: how deep containers may be nested.
+
+    :raises InvalidValueError: naming the place of the first value that cannot be recorded.
+    """
+    if not isinstance(value, (list, dict)):
+        _check_leaf(value, what)
+    elif _check_container(value, what, depth, MAX_ITEMS) < 0:
+        raise InvalidValueError(f"{what} holds more than {MAX_ITEMS} items")
+
+
+def _check_leaf(value: object, what: str) -> None:
+    if value is None or isinstance(value, (bool, bytes)):
+        return
+    if isinstance(value, str):
+        check_text(value, what)
+    elif isinstance(value, int):
+        if not _INT_MIN <= value <= _INT_MAX:
+            raise InvalidValueError(f"{what} is an int beyond 64 bits; record it as a str")
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise InvalidValueError(f"{what} is {value}; record None or a str instead")
+    else:
+        hint = "; use a list" if isinstance(value, (tuple, set, frozenset)) else ""
+        raise InvalidValueError(f"{what} has type {type(value).__name__}{hint}")
+
+
+def _check_container(value: list[Any] | dict[Any, Any], what: str, depth: int, room: int) -> int:
+    """How many items there is still room for after this one; stops below zero, as a small value
+    may hold itself many times over."""
+    if depth == 0:
+        raise InvalidValueError(f"{what} is nested more than {MAX_DEPTH} deep")
+    room -= len(value) + 1
+    items = enumerate(value) if isinstance(value, list) else value.items()
+    for key, item in items:
+        if isinstance(key, bool) or not isinstance(key, (str, int, bytes)):
+            raise InvalidValueError(f"{what} has a key of type {type(key).__name__}; use str")
+        if room < 0:
+            break
+        if isinstance(value, dict):
+            _check_leaf(key, f"a key of {what}")
+        if isinstance(item, (list, dict)):
+            room = _check_container(item, f"{what}[{key!r:.64}]", depth - 1, room)
+        else:
+            _check_leaf(item, f"{what}[{key!r:.64}]")
+    return room
+
+
+def encode_value(value: object, what: str, limit: str, allowed: int) -> bytes:
+    """Deterministic CBOR (RFC 8949 section 4.2) of a value that passes :func:`check_value`.
+
+    :raises InvalidValueError: for a value that cannot be recorded.
+    :raises LimitExceededError: when the encoding is longer than ``allowed`` bytes, or holds more
+        than ``MAX_ITEMS`` items.
+    """
+    check_value(value, what)
+    data: bytes = cbor2.dumps(value, canonical=True)
+    if len(data) > allowed:
+        raise LimitExceededError(limit, len(data), allowed)
+    check_items(data, what)
+    return data
+
+
+def check_items(data: bytes, what: str) -> None:
+    """Refuse CBOR that :func:`decode_value` would refuse for the number of its items.
+
+    :raises InvalidValueError: when there are more than ``MAX_ITEMS``.
+    """
+    if len(data) > MAX_ITEMS and count_items(data, MAX_ITEMS) > MAX_ITEMS:
+        raise InvalidValueError(f"{what} holds more than {MAX_ITEMS} items")
+
+
+def decode_value(
+    data: bytes,
+    tag_hook: Callable[[cbor2.CBORTag, Any], Any] | None = None,
+    most: int = MAX_ITEMS,
+) -> Any:
+    """The one value in ``data``, read strictly: no tags but what ``tag_hook`` takes, no
+    indefinite lengths, no duplicate keys, nothing left over, at most ``most`` items (which
+    bounds the memory that a small input can unfold to).
+
+    :raises ValueError: when the bytes are anything else.
+    """
+    try:
+        # An item takes a byte at least.
+        if len(data) > most and count_items(data, most) > most:
+            raise ValueError(f"more than {most} items")
+        hook = tag_hook or _refuse_tag
+        if len(data) > LARGE:
+            file = BytesIO(data)
+            value = cbor2.load(
+                file,
+                max_depth=_DEPTH,
+                allow_indefinite=False,
+                allow_duplicate_keys=False,
+                tag_hook=hook,
+                semantic_decoders=_NO_TAGS,
+            )
+            whole = file.tell() == len(data)
+        else:
+            # Less than half the time, but a copy.
+            value, mark = cbor2.loads(
+                b"\x82" + data + _MARK,
+                max_depth=_DEPTH,
+                allow_indefinite=False,
+                allow_duplicate_keys=False,
+                tag_hook=hook,
+                semantic_decoders=_NO_TAGS,
+            )
+            whole = mark == _MARK_VALUE
+    except (cbor2.CBORError, IndexError) as error:
+        raise ValueError(f"not strict CBOR: {error}") from None
+    if not whole:
+        raise ValueError("not strict CBOR: bytes left over")
+    return value
+
+
+def _refuse_tag(*_: object) -> Any:
+    raise ValueError("unexpected CBOR tag")
+
+
+# Decoded behind the data, so that anything left over is seen; random, so no file can hold it.
+_MARK_VALUE = int.from_bytes(os.urandom(8), "big") | 1 << 63
+_MARK = cbor2.dumps(_MARK_VALUE)
+# The tags that cbor2 6.3 decodes unasked (its documentation lists them).
+_BUILT_IN_TAGS = (0, 1, 2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 37, 52, 54, 100, 256, 258, 260, 261)
+_NO_TAGS = dict.fromkeys((*_BUILT_IN_TAGS, 1004, 43000, 55799), _refuse_tag)
+# A list around the value, and what holds that.
+_DEPTH = MAX_DEPTH + 4
+
+
+def count_items(data: bytes, most: int) -> int:
+    """How many CBOR items ``data`` claims to hold, stopping past ``most``; allocates none.
+
+    :raises IndexError: when the data ends too soon, or has a length that is indefinite.
+    """
+    position, open_items = 0, 1
+    for items in unhurried(range(1, most + 2)):
+        major, argument, position = read_head(data, position)
+        open_items -= 1
+        if major in (2, 3):
+            position += argument
+        elif major in (4, 5):
+            open_items += argument * (major - 3)
+        elif major == 6:
+            open_items += 1
+        if not open_items:
+            return items
+    return most + 1
+
+
+def read_head(data: bytes, at: int) -> tuple[int, int, int]:
+    """The kind of the CBOR item that begins at ``at``, its number or length, and where what
+    follows begins (RFC 8949, 3.1).
+
+    :raises IndexError: when the data ends before, or the length is indefinite.
+    """
+    kind, argument = data[at] >> 5, data[at] & 31
+    at += 1
+    if argument < 24:
+        return kind, argument, at
+    if argument > 27:
+        raise IndexError("an indefinite length")
+    end = at + (1 << (argument - 24))
+    return kind, int.from_bytes(data[at:end], "big"), end
+
+
+def encoded(text: str) -> Iterator[bytes]:
+    """The text's UTF-8, in pieces."""
+    pieces = range(0, len(text), LARGE)
+    return (text[at : at + LARGE].encode() for at in unhurried(pieces, look=1))
+
+
+def preview(data: str | bytes) -> str:
+    """The first 512 characters, as UTF-8, with control characters other than newline and tab
+    replaced by U+FFFD."""
+    if isinstance(data, bytes):
+        text = data[: 4 * PREVIEW_CHARS].decode("utf-8", "replace")
+    else:
+        text = data[: 2 * PREVIEW_CHARS]
+    return text.replace("\r\n", "\n")[:PREVIEW_CHARS].translate(_CONTROLS)

@@ -1,0 +1,342 @@
+"""Where things stand in the file. Derived from the events and their offsets; never in a fold.
+
+The journal tells the index of every segment, written or read, and asks it what is due to be
+saved: a session's positions, a page of a table, a TOC.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from ..core.evolve import FRAME_EVENTS
+from ..core.puts import LazyEvents, kept_events
+from ..core.state import SessionState, State
+from ..errors import CorruptFileError
+from ..events.event import ContentStored, Event, SessionDeleted, SessionEnded
+from ..format.segment import Read, Segment, SegmentKind, read_segment
+from ..format.tables import (
+    CONTENT_ROW,
+    MARK_ROW,
+    PAGE_ROWS,
+    Placed,
+    ProjectionPages,
+    Table,
+    Toc,
+    decode_page,
+    decode_positions,
+    decode_projection_pages,
+    encode_page,
+    encode_positions,
+    encode_toc,
+    read_session_row,
+    session_row,
+    with_sessions,
+)
+
+# A TOC is due after this many bytes, or after so many times the size of the last one.
+TOC_LEAST_BYTES = 256 * 1024
+TOC_FACTOR = 16
+# A chunk of positions is due when a session has this many segments since its last.
+CHUNK = 64
+# The log is marked, sequence to offset, at about every so many bytes.
+MARK_BYTES = 64 * 1024
+
+# Where a session's segments are: its last chunk (0: none), and the offsets since; no list for an
+# ended one, whose chunks hold them all.
+Place = tuple[int, list[int] | tuple[()]]
+_NO_OFFSETS = ()
+
+
+# Where the events that change the memory stand, as if they were a session of this number.
+MEMORY = 0
+
+
+class Catalog:
+    """The index of one file. Changed by the journal's thread alone.
+
+    ``positions``: per session, the offset of its last chunk (0: none) and the offsets since. The
+    pair is replaced, never changed but by appending, so that another thread may read it.
+    """
+
+    def __init__(self, log_start: int) -> None:
+        self.positions: dict[int, Place] = {}
+        # Chunks of positions that are not in the file yet: what they hold, by offset.
+        self.unwritten: dict[int, Place] = {}
+        self.mark_sequences = array("Q")
+        self.mark_offsets = array("Q")
+        self._contents: dict[bytes, int] = {}
+        self._contents_page = 0
+        self._load_contents: Callable[[], Iterable[bytes]] | None = None
+        self._full: list[int] = []
+        self._ended: dict[int, None] = {}
+        self._deleted: list[int] = []
+        self._pages = [0, 0, 0]
+        self._new_contents = bytearray()
+        self._new_marks = bytearray()
+        self._toc_end = log_start
+        self._toc_interval = TOC_LEAST_BYTES
+        self.content_count = 0
+        # The last part of the last saved search index (0: none), and how far it goes.
+        self.saved_index = (0, 0)
+
+    # What the journal tells.
+
+    def note_events(self, events: Sequence[Event], number: int, offset: int) -> None:
+        """The segment at ``offset`` holds these events of the open session ``number`` (0: none)."""
+        marks = self.mark_offsets
+        if not marks or offset - marks[-1] >= MARK_BYTES:
+            self._mark(events[0].sequence, offset)
+        if number and type(events[0].payload) is not SessionDeleted:
+            self._add(number, offset)
+        if len(events) > 1 or not number or type(events[0].payload) in _SPECIAL:
+            self._note_special(events, number, offset)
+
+    def _note_special(self, events: Sequence[Event], number: int, offset: int) -> None:
+        changes_memory = False
+        if len(events) > 1 and isinstance(events, LazyEvents):
+            changes_memory = True
+            events = kept_events(events)
+        for event in events:
+            payload = event.payload
+            if isinstance(payload, FRAME_EVENTS):
+                changes_memory = True
+            elif isinstance(payload, ContentStored):
+                self._contents[payload.digest] = event.sequence
+                self._new_contents += CONTENT_ROW.pack(payload.digest, event.sequence)
+                self.content_count += 1
+            elif isinstance(payload, SessionEnded) and number in self.positions:
+                self._ended[number] = None
+                if self.positions[number][1]:
+                    self._full.append(number)
+            elif isinstance(payload, SessionDeleted):
+                self._forget(event.session)
+        if changes_memory:
+            self._add(MEMORY, offset)
+
+    def _add(self, number: int, offset: int) -> None:
+        offsets = self.positions.setdefault(number, (0, []))[1]
+        if isinstance(offsets, list):
+            offsets.append(offset)
+            if len(offsets) == CHUNK:
+                self._full.append(number)
+
+    def _forget(self, number: int) -> None:
+        place = self.positions.pop(number, None)
+        if place is None:
+            # Its events were erased by a compaction; only its deletion is left.
+            return
+        if number in self._ended:
+            del self._ended[number]
+        elif place[1] is _NO_OFFSETS:
+            self._deleted.append(number)
+
+    def _mark(self, sequence: int, offset: int) -> None:
+        # Offsets first: a reader in another thread looks a sequence up, then its offset.
+        self.mark_offsets.append(offset)
+        self.mark_sequences.append(sequence)
+        self._new_marks += MARK_ROW.pack(sequence, offset)
+
+    def note_derived(self, segment: Segment) -> None:
+        """A derived segment was read.
+
+        :raises ValueError: when it is not what its kind says.
+        """
+        if segment.kind == SegmentKind.POSITIONS:
+            number, _, _ = decode_positions(segment.payload)
+            if number in self.positions:
+                self._positions_written(number, segment.offset)
+            if number in self._full:
+                self._full.remove(number)
+        elif segment.kind == SegmentKind.PAGE:
+            table, _, _ = decode_page(segment.payload)
+            self._page_written(table, segment.offset)
+        elif segment.kind == SegmentKind.PROJECTION:
+            self.note_saved(decode_projection_pages(segment.payload), segment.offset)
+        elif segment.kind == SegmentKind.TOC:
+            self.toc_written(segment.end, len(segment.payload))
+
+    def note_saved(self, part: ProjectionPages, offset: int) -> None:
+        """A part of a saved search index stands at ``offset``."""
+        if part.is_last:
+            self.saved_index = (offset, part.through)
+
+    def _positions_written(self, number: int, offset: int) -> None:
+        self.positions[number] = (offset, _NO_OFFSETS if number in self._ended else [])
+
+    def _page_written(self, table: Table, offset: int) -> None:
+        self._pages[table] = offset
+        if table == Table.SESSIONS:
+            self._ended.clear()
+        elif table == Table.CONTENTS:
+            self._new_contents.clear()
+        else:
+            self._new_marks.clear()
+
+    def toc_written(self, end: int, size: int) -> None:
+        """A TOC of ``size`` bytes ends at ``end``."""
+        self._toc_end = end
+        self._toc_interval = max(TOC_LEAST_BYTES, TOC_FACTOR * size)
+
+    # What is due.
+
+    def is_due(self, end: int) -> bool:
+        """Whether anything is due to be saved in a log that ends at ``end``."""
+        return bool(self._full) or end - self._toc_end >= self._toc_interval
+
+    def since_toc(self, end: int) -> int:
+        """How many bytes stand behind the last TOC, in a log that ends at ``end``."""
+        return end - self._toc_end
+
+    def toc_due(self, end: int) -> bool:
+        """Whether a TOC is due in a log that ends at ``end``."""
+        return end - self._toc_end >= self._toc_interval
+
+    def save_positions(self, write: Callable[[SegmentKind, bytes], int]) -> None:
+        """Write the chunks that are due; ``write`` appends a segment and gives its offset."""
+        for number in self._full:
+            place = self.positions.get(number)
+            if place is not None and place[1]:
+                offset = write(SegmentKind.POSITIONS, self.encode_positions(number))
+                self.unwritten[offset] = place
+                self._positions_written(number, offset)
+        self._full.clear()
+
+    def all_written(self) -> None:
+        """Everything that was told is in the file now."""
+        if self.unwritten:
+            self.unwritten = {}
+
+    def encode_positions(self, number: int) -> bytes:
+        """The payload of the next chunk of positions of a session."""
+        chunk, offsets = self.positions[number]
+        return encode_positions(number, chunk, offsets)
+
+    def save_pages(self, state: State, write: Callable[[SegmentKind, bytes], int]) -> None:
+        """Write the pages that are due before a TOC."""
+        waiting = {
+            Table.SESSIONS: len(self._ended),
+            Table.CONTENTS: len(self._new_contents) // CONTENT_ROW.size,
+            Table.MARKS: len(self._new_marks) // MARK_ROW.size,
+        }
+        for table, count in waiting.items():
+            if count >= PAGE_ROWS[table]:
+                offset = write(SegmentKind.PAGE, self.encode_page(table, state))
+                self._page_written(table, offset)
+
+    def encode_page(self, table: Table, state: State) -> bytes:
+        """The payload of the next page of a table."""
+        rows: object = bytes(self._new_contents if table == Table.CONTENTS else self._new_marks)
+        if table == Table.SESSIONS:
+            rows = [session_row(placed) for placed in self._placed(state)]
+        return encode_page(table, self._pages[table], rows)
+
+    def _placed(self, state: State) -> list[Placed]:
+        """The ended sessions that are in no page yet."""
+        return [Placed(state.sessions[n], self.positions[n][0]) for n in self._ended]
+
+    def encode_toc(self, state: State) -> bytes:
+        """The TOC's payload; after :meth:`save_positions` and :meth:`save_pages`."""
+        opened = [
+            Placed(session, self.positions[number][0], tuple(self.positions[number][1]))
+            for number, session in sorted(state.sessions.items())
+            if session.ended_ns is None
+        ]
+        return encode_toc(
+            Toc(
+                state,
+                tuple(opened),
+                tuple(self._placed(state)),
+                tuple(self._deleted),
+                (self._pages[0], self._pages[1], self._pages[2]),
+                bytes(self._new_contents),
+                bytes(self._new_marks),
+                self.content_count,
+                *self.positions.get(MEMORY, (0, ())),
+                self.saved_index,
+            )
+        )
+
+    # Loading.
+
+    def load(self, toc: Toc, segment: Segment, read: Read, salt: int) -> State:
+        """Take over a TOC that was read, with the pages it names; the state it stands for.
+
+        :raises CorruptFileError: when a page is damaged.
+        :raises ValueError: when rows are not what they should be.
+        """
+        sessions: list[SessionState] = []
+        deleted = set(toc.deleted)
+
+        def place(placed: Placed) -> None:
+            number = placed.session.info.number
+            if number not in deleted:
+                sessions.append(placed.session)
+                ended = placed.session.ended_ns is not None
+                offsets = _NO_OFFSETS if ended else list(placed.offsets)
+                self.positions[number] = (placed.chunk, offsets)
+
+        def pages(table: Table) -> Iterator[Any]:
+            return _pages(read, toc.pages[table], table, segment.offset, salt)
+
+        for rows in pages(Table.SESSIONS):
+            for row in rows:
+                place(read_session_row(row))
+        for placed in (*toc.ended, *toc.open_sessions):
+            place(placed)
+        self._ended = {placed.session.info.number: None for placed in toc.ended}
+        self._deleted = list(toc.deleted)
+        self._pages = list(toc.pages)
+        self._new_marks += toc.marks
+        self._new_contents += toc.contents
+        for packed in (*reversed(list(pages(Table.MARKS))), toc.marks):
+            for sequence, offset in MARK_ROW.iter_unpack(packed):
+                self.mark_offsets.append(offset)
+                self.mark_sequences.append(sequence)
+        self._load_contents = lambda: (*pages(Table.CONTENTS), toc.contents)
+        self.content_count = toc.content_count
+        self.saved_index = toc.saved_index
+        if toc.memory_chunk or toc.memory_offsets:
+            self.positions[MEMORY] = (toc.memory_chunk, list(toc.memory_offsets))
+        self.toc_written(segment.end, len(segment.payload))
+        return with_sessions(toc.state, sessions)
+
+    # Looking up.
+
+    def load_contents(self) -> None:
+        """Read which contents the file holds; only a writer needs it, so opening does not."""
+        if self._load_contents is not None:
+            pages, self._load_contents = self._load_contents(), None
+            for packed in pages:
+                self._contents.update(CONTENT_ROW.iter_unpack(packed))
+
+    def get(self, digest: bytes) -> int | None:
+        """The sequence of the event that stored the content with this digest; after
+        :meth:`load_contents`."""
+        return self._contents.get(digest)
+
+    def mark_before(self, sequence: int) -> tuple[int, int] | None:
+        """The last mark at or before ``sequence``: the sequence there, and its offset."""
+        at = bisect_right(self.mark_sequences, sequence) - 1
+        return (self.mark_sequences[at], self.mark_offsets[at]) if at >= 0 else None
+
+
+_SPECIAL = {SessionEnded, SessionDeleted, ContentStored}
+
+
+def _pages(read: Read, offset: int, table: Table, end: int, salt: int) -> Iterator[Any]:
+    """The rows of a table's pages, newest page first."""
+    while offset:
+        segment = read_segment(read, offset, end, salt, guess=32 * 1024)
+        if segment.kind != SegmentKind.PAGE:
+            raise CorruptFileError(offset, "there is no page where one should be")
+        try:
+            found, previous, rows = decode_page(segment.payload)
+        except ValueError as error:
+            raise CorruptFileError(offset, str(error)) from None
+        if found is not table or previous >= offset:
+            raise CorruptFileError(offset, "a page is not the one it should be")
+        yield rows
+        offset = previous

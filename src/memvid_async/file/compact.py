@@ -1,0 +1,180 @@
+"""Compaction: the log once more, without what was deleted.
+
+Every event keeps its sequence and time. Those of deleted sessions, and content that no other event
+refers to, become stubs; everything else is carried over as it stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from attrs import evolve, frozen
+
+from ..errors import CorruptFileError
+from ..events.content import Content
+from ..format.codec import (
+    ACTION_KINDS,
+    DELETED,
+    ERASED,
+    STARTED,
+    STORED,
+    content_references,
+    started_row_without_names,
+)
+from ..format.frame_rows import CONTENT_PLACE, FRAME_KINDS, HOLDERS, content_sequences, erased_row
+from ..format.header import LOG_START, MOST_GENERATIONS
+from ..format.rows import decode_rows, encode_rows
+from ..format.segment import Segment, SegmentKind, scan
+from ..format.stubs import decode_stubs
+from ..storage import Storage
+from .log_copy import STEP_BYTES, LogCopy
+from .log_file import LogFile
+
+
+@frozen
+class CompactReport:
+    """What a compaction did. ``erased_events``: how many are stubs now that were not before.
+
+    ``generation``: how often the file has been compacted by now.
+    """
+
+    bytes_before: int
+    bytes_after: int
+    erased_events: int
+    generation: int
+
+
+class _Compactor:
+    """Carries a log over to another file, segment by segment."""
+
+    def __init__(self, source: LogFile, target: LogFile) -> None:
+        self._source = source
+        self._copy = LogCopy(target)
+        state = source.state
+        forks = [number for number in state.memory.branches if number in state.sessions]
+        lineages = [state.memory.lineage(number) for number in (0, *forks)]
+        self._branches = {number for lineage in lineages for number, _, _ in lineage}
+        self._kept = self._referenced()
+        self.erased = 0
+
+    def segments(self) -> Iterator[Segment]:
+        """The source's segments, whole and in order."""
+        source = self._source
+        salt = source.header.salt
+        return scan(source.storage.read, LOG_START, source.view.end, salt, salt)
+
+    def _referenced(self) -> set[int]:
+        """The sequences of the contents that sessions which are not deleted refer to."""
+        kept: set[int] = set()
+        for segment in self.segments():
+            if segment.kind != SegmentKind.EVENTS:
+                continue
+            with _damage_named(segment):
+                _, session, rows = decode_rows(segment.payload)
+                for row in rows:
+                    kept.update(self._references(row, session, rows))
+        return kept
+
+    def _references(self, row: list[Any], session: int, rows: list[list[Any]]) -> Iterable[int]:
+        """The contents that an event keeps: an action's, but for one that names the frame which
+        stands beside it, and a frame's."""
+        if row[0] in HOLDERS:
+            field = row[CONTENT_PLACE] if len(row) > CONTENT_PLACE else None
+            return content_sequences(field) if self._is_frame_alive(row) else ()
+        if row[0] not in ACTION_KINDS or session not in self._source.state.sessions:
+            return ()
+        return () if any(row[0] in HOLDERS for row in rows) else content_references(row)
+
+    def _is_frame_alive(self, row: list[Any]) -> bool:
+        """Whether a put or an update is of a frame that was not deleted, in a memory that someone
+        still has."""
+        memory, (frame_id, branch) = self._source.state.memory, row[1:3]
+        for number in {branch, memory.owners.get(frame_id, 0)}:
+            part = memory.branches.get(number) if number else memory
+            if part is None or frame_id in part.gone or number not in self._branches:
+                return False
+        return True
+
+    def carry(self, segment: Segment) -> None:
+        """Carry one segment over, or what is left of it.
+
+        :raises ValueError: when it is not what its kind says, or not the next one.
+        """
+        if segment.sequence != self._copy.last_sequence + 1:
+            raise ValueError("the log's sequence has a gap")
+        if segment.kind == SegmentKind.STUBS:
+            for time_ns, count in decode_stubs(segment.payload):
+                self._copy.add_stubs(time_ns, count)
+        elif segment.kind == SegmentKind.EVENTS:
+            time_ns, session, rows = decode_rows(segment.payload)
+            left = [self._left(row, segment.sequence + i, session) for i, row in enumerate(rows)]
+            self.erased += sum(row != old for row, old in zip(left, rows, strict=True))
+            if all(row == [ERASED] for row in left):
+                self._copy.add_stubs(time_ns, len(left))
+            elif left == rows:
+                self._copy.append(segment.payload)
+            else:
+                named = session in self._source.state.sessions or left[0][0] == STARTED
+                session = session if named else 0
+                self._copy.append(encode_rows(time_ns, session, left))
+
+    def _content(self, sequence: int) -> Content:
+        return self._source.reader.content(sequence, self._source.view.end)
+
+    def finish(self) -> None:
+        """Write the rest, durably."""
+        self._copy.finish()
+
+    def _left(self, row: list[Any], sequence: int, session: int) -> list[Any]:
+        kind = row[0]
+        if kind == STORED:
+            return row if sequence in self._kept else [ERASED]
+        if kind in FRAME_KINDS:
+            gone = kind in HOLDERS and not self._is_frame_alive(row)
+            return erased_row(row, self._content) if gone else row
+        # A session's deletion stays: it says which session is gone, and nothing of it.
+        if session in self._source.state.sessions or session == 0 or kind == DELETED:
+            return row
+        if kind == STARTED and session in self._branches:
+            # A fork of it lives: the memory that they share is told by where it began.
+            return started_row_without_names(row)
+        return [ERASED]
+
+
+@contextmanager
+def _damage_named(segment: Segment) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, TypeError, LookupError) as error:
+        raise CorruptFileError(segment.offset, str(error)) from None
+
+
+def compact_into(
+    storage: Storage, source: LogFile, progress: Callable[[int, int], None]
+) -> tuple[LogFile, CompactReport]:
+    """Write what is left of ``source`` to ``storage``, durably; the new file, and a report.
+
+    :raises CorruptFileError: when the source is damaged; it stays as it is.
+    """
+    total = source.view.end
+    if source.header.generation == MOST_GENERATIONS:
+        raise CorruptFileError(12, "no file is compacted so often")
+    header = evolve(source.header, generation=source.header.generation + 1)
+    target = LogFile.create(storage, header)
+    compactor = _Compactor(source, target)
+    told = 0
+    position = LOG_START
+    for segment in compactor.segments():
+        with _damage_named(segment):
+            compactor.carry(segment)
+        position = segment.end
+        if position - told >= STEP_BYTES:
+            progress(position, total)
+            told = position
+    source.require_end(position)
+    compactor.finish()
+    progress(total, total)
+    report = CompactReport(total, target.view.end, compactor.erased, header.generation)
+    return target, report

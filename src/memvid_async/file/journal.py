@@ -1,0 +1,410 @@
+"""The one synchronous core under the writer: lock, catch up, decide, fold, append, sync.
+
+A journal is used by one thread at a time and knows neither loop nor task, so that a simulated
+disk can drive it as fast as it goes. A writer is a follower that holds the lock: both catch up
+through :meth:`Journal.refresh`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from attrs import frozen
+
+from ..config import StoreConfig
+from ..core.commands import Command
+from ..core.decide import decide
+from ..core.puts import LazyEvents, joined, parts_of
+from ..errors import (
+    InvalidValueError,
+    MemvidAsyncError,
+    NotAStoreError,
+    StoreClosedError,
+    StoreFailedError,
+    StoreLockedError,
+    StoreReadOnlyError,
+)
+from ..events.event import ContentStored, Event
+from ..format.codec import encode_events
+from ..format.header import LOG_START, Header, is_unfinished
+from ..format.segment import SegmentKind
+from ..search import Dump
+from ..storage import Storage
+from .compact import CompactReport, compact_into
+from .log_file import LogFile, TornTail
+from .reader import Reader, View
+
+# Closing saves a TOC when this much stands behind the last one; less is quickly folded again.
+_CLOSING_TOC_BYTES = 64 * 1024
+
+
+@frozen
+class Flushed:
+    """Events that became durable, in order, and per event the bytes it took in the file."""
+
+    events: Sequence[Event]
+    sizes: list[int]
+
+
+class _Poisoning:
+    """Whatever fails in such a block fails the journal; a page that failed to sync must not be
+    tried again. A class, as it stands around every batch: a generator takes three times as long."""
+
+    __slots__ = ("_journal",)
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if error is not None:
+            self._journal.fail_half_way(error)
+
+
+class Journal:
+    """The log of a store, in whichever file holds it now. Made by :meth:`open`."""
+
+    def __init__(self, file: LogFile, config: StoreConfig, *, read_only: bool) -> None:
+        self._file = file
+        self._config = config
+        self._read_only = read_only
+        self._pid = os.getpid()
+        self.torn_tail: TornTail = file.torn_tail
+        # Of a command that puts very many frames, the events that are made when asked for; and
+        # before them what was staged so far.
+        self._lazy: list[Sequence[Event]] = []
+        self._staged: list[Event] = []
+        self._sizes: list[int] = []
+        self._holding = False
+        self._failure: MemvidAsyncError | None = None
+        # Files that compactions have replaced; readers may still be in them.
+        self._replaced: list[Storage] = []
+
+    @classmethod
+    def open(cls, storage: Storage, config: StoreConfig, *, read_only: bool = False) -> Journal:
+        """Read the file, or make it one for writing; cut a torn tail (writers only).
+
+        The journal owns the storage from now on, and closes it when this fails.
+
+        :raises NotAStoreError, UnsupportedVersionError, CorruptFileError: see there.
+        :raises StoreLockedError, StoreFailedError: see there.
+        """
+        try:
+            if not read_only:
+                storage = _locked(storage, config)
+                storage.discard_successor()
+            if not is_unfinished(storage.read(0, LOG_START), storage.size()):
+                pass
+            elif read_only:
+                raise NotAStoreError(  # noqa: TRY301 - the storage is closed here, whatever fails
+                    "the file is empty, or its creation was cut short; open it for writing first"
+                )
+            else:
+                LogFile.create(storage, Header(config.new_id()))
+            journal = cls(LogFile.load(storage, read_only=read_only), config, read_only=read_only)
+            storage.unlock()
+        except BaseException:
+            storage.close()
+            raise
+        return journal
+
+    # Looking.
+
+    @property
+    def view(self) -> View:
+        """What readers may see: the state as folded, and the log as far as it is written."""
+        return self._file.view
+
+    @property
+    def holds_lock(self) -> bool:
+        """Whether events are staged that have yet to be flushed."""
+        return self._holding
+
+    @property
+    def staged_bytes(self) -> int:
+        """How much of the log is in memory only."""
+        return self._file.staged_bytes
+
+    @property
+    def content_count(self) -> int:
+        """How many distinct contents have an event of their own."""
+        return self._file.catalog.content_count
+
+    # Catching up.
+
+    def refresh(self) -> list[Event]:
+        """Fold what others appended since, and give its events.
+
+        :raises StoreFailedError: when the file was deleted, or replaced by another store's.
+        :raises CorruptFileError: when it was cut short or damaged.
+        :raises StoreLockedError: a writer needs the lock for it.
+        """
+        return list(self.follow().events)
+
+    @property
+    def has_news(self) -> bool:
+        """Whether others appended since, or put another file in the place of this one."""
+        return not self._file.storage.is_current() or self._file.has_news
+
+    def follow(self) -> Flushed:
+        """:meth:`refresh`, with the room that each event takes in the file, shared out evenly."""
+        if not self._read_only:
+            self.begin()
+            return self.flush()
+        self._check()
+        with _Poisoning(self):
+            moved: list[Event] = []
+            if not self._file.storage.is_current():
+                moved = self._move(self._file.storage.reopen())
+            return self._shared_out(moved)
+
+    def _shared_out(self, moved: list[Event]) -> Flushed:
+        """The events that a move to another file brought, and those behind the log's end."""
+        if not moved and not self._file.has_news:
+            return Flushed([], [])
+        start = LOG_START if moved else self._file.view.end
+        events = moved + (self._catch_up() if self._file.has_news else [])
+        share = (self._file.view.end - start) // max(1, len(events))
+        return Flushed(events, [share] * len(events))
+
+    def _catch_up(self) -> list[Event]:
+        file = self._file
+        events = file.catch_up(lambda sequence: file.reader.content(sequence, file.view.end))
+        self.torn_tail = file.torn_tail
+        return events
+
+    def _move(self, storage: Storage) -> list[Event]:
+        """Go on in the file that a compaction put in the place of ours."""
+        mine, state = self._file.header, self._file.state
+        try:
+            file = LogFile.load(storage, read_only=self._read_only)
+        except BaseException:
+            storage.close()
+            raise
+        same = file.header.file_id == mine.file_id
+        if not same or file.state.last_sequence < state.last_sequence:
+            storage.close()
+            raise StoreFailedError(
+                "the file was deleted or replaced by another store's; open it again"
+            )
+        self._replace(file)
+        view = file.view
+        events: list[Event] = []
+        while state.last_sequence + len(events) < view.state.last_sequence:
+            after = state.last_sequence + len(events)
+            events += file.reader.events_after(view, after, self._config.limits.read_bytes)
+        return events
+
+    def _replace(self, file: LogFile) -> None:
+        before, self._file = self._file.storage, file
+        self._replaced.append(before)
+        before.unlock()
+
+    def take_replaced(self) -> list[Storage]:
+        """Files that are no longer written, for the caller to close once nobody reads them."""
+        replaced, self._replaced = self._replaced, []
+        return replaced
+
+    # Writing.
+
+    def commit(self, commands: Sequence[Command]) -> tuple[list[Any], Flushed]:
+        """Decide the commands in order, append their events and make them durable.
+
+        Gives, per command, its answer or the error that refused it, and what became durable:
+        others' events first, where others wrote.
+        """
+        self.begin()
+        outcomes = [self.stage(command) for command in commands]
+        return outcomes, self.flush()
+
+    def begin(self) -> None:
+        """Take the lock and catch up with what others wrote.
+
+        :raises StoreLockedError: when the lock is held for too long; nothing has changed.
+        :raises StoreFailedError, CorruptFileError, StoreReadOnlyError: see there.
+        """
+        self._check()
+        self._check_writable()
+        mine = self._file.storage
+        mine.lock(self._config.lock_timeout)
+        with _Poisoning(self):
+            moved: list[Event] = []
+            if not mine.is_current():
+                moved = self._move(_locked(mine.reopen(), self._config))
+            foreign = self._shared_out(moved)
+            self._file.catalog.load_contents()
+        if foreign.events:
+            self._staged += foreign.events
+            self._sizes += foreign.sizes
+            try:
+                self._check_writable()
+            except StoreReadOnlyError:
+                self._file.storage.unlock()
+                raise
+        self._holding = True
+
+    def _check_writable(self) -> None:
+        if self._read_only or self._file.state.beyond:
+            why = "it was opened read-only" if self._read_only else "a newer release wrote to it"
+            raise StoreReadOnlyError(f"the store cannot be written: {why}")
+
+    def stage(self, command: Command) -> Any:
+        """Decide a command, fold its events and put them in line to be written.
+
+        Gives the command's answer or the error that refused it.
+        """
+        file = self._file
+        try:
+            events, answer = decide(file.state, command, self._now(), file.catalog)
+            if not events:
+                return answer
+            payload = encode_events(events)
+        except Exception as error:  # noqa: BLE001 - a user's clock may raise anything
+            # Nothing has changed yet: the command alone fails, whatever was wrong with it.
+            return error
+        try:
+            size = file.append(SegmentKind.EVENTS, payload, events)
+        except BaseException as error:
+            self.fail_half_way(error)
+            raise
+        if len(events) > 1:
+            self._sizes += [0] * (len(events) - 1)
+            if isinstance(events, LazyEvents):
+                self._lazy += (self._staged, *parts_of(events))
+                self._staged, events = [], ()
+            events = [_without_data(event) for event in events]
+        self._staged += events
+        self._sizes.append(size)
+        return answer
+
+    def _now(self) -> int:
+        """The clock, but never back: time in the log only grows."""
+        now = self._config.clock()
+        if type(now) is not int or not 0 <= now < 2**63:
+            raise InvalidValueError(f"clock() gave {now!r}, not an int of nanoseconds")
+        return max(now, self._file.state.last_time_ns)
+
+    def flush(self) -> Flushed:
+        """Write and sync what was staged, let the lock go, and give what became durable.
+
+        :raises StoreFailedError: the journal refuses everything from then on.
+        """
+        self._check()
+        with _Poisoning(self):
+            self._file.write_out()
+            self._holding = False
+            self._file.storage.unlock()
+        events = joined([*self._lazy, self._staged]) if self._lazy else self._staged
+        flushed = Flushed(events, self._sizes)
+        self._lazy, self._staged, self._sizes = [], [], []
+        return flushed
+
+    def compact(self, progress: Callable[[int, int], None]) -> tuple[CompactReport, Flushed]:
+        """Write a new file without what was deleted, and put it in the place of this one.
+
+        ``progress`` is called with the bytes done and the bytes there are.
+        """
+        self.begin()
+        with _Poisoning(self):
+            successor = self._file.storage.successor()
+            try:
+                successor.lock(self._config.lock_timeout)
+                file, report = compact_into(successor, self._file, progress)
+                successor.install()
+            except BaseException:
+                successor.close()
+                self._file.storage.discard_successor()
+                raise
+            self._replace(file)
+        return report, self.flush()
+
+    def save_index(
+        self, reader: Reader, base: int, dump: Dump, through: int
+    ) -> tuple[int, Flushed]:
+        """Keep the changed pages of a search index that was folded through ``reader`` from the save
+        at ``base``; the offset of the new save, 0 when the file or its last save is another one."""
+        self.begin()
+        with _Poisoning(self):
+            saved = 0
+            if reader is self._file.reader and base in (0, self._file.catalog.saved_index[0]):
+                self._file.save_index(through, dump.page_count, dump.pages)
+                saved = self._file.catalog.saved_index[0]
+        return saved, self.flush()
+
+    # Failing and closing.
+
+    def fail_half_way(self, error: BaseException) -> None:
+        """Let the lock go and refuse everything from now on: it is not known any more what the
+        file holds. A lock that was waited for in vain has changed nothing."""
+        if not isinstance(error, StoreLockedError):
+            if not isinstance(error, MemvidAsyncError):
+                error = StoreFailedError(f"stopped half-way: {error!r}")
+            self.fail(error)
+        self._file.storage.unlock()
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise StoreFailedError(
+                f"the store failed earlier ({self._failure}); open the file again"
+            ) from self._failure
+        if os.getpid() != self._pid:
+            raise StoreClosedError("the store was opened before a fork; open the file again")
+
+    def fail(self, error: MemvidAsyncError) -> None:
+        """Refuse everything from now on."""
+        self._failure = self._failure or error
+
+    def close(self) -> None:
+        """Save a TOC where that spares the next opening work, and give reserved space back. The
+        file can still be read, until it is released."""
+        with_toc = self._file.since_toc >= _CLOSING_TOC_BYTES
+        idle = self._file.is_tidy and not with_toc
+        if self._failure is None and not self._read_only and not idle:
+            self._tidy(with_toc=with_toc)
+
+    def _tidy(self, *, with_toc: bool) -> None:
+        try:
+            self.begin()
+        except (StoreLockedError, StoreReadOnlyError):
+            # It only spares work and space; another writer is busy and will do it.
+            return
+        with _Poisoning(self):
+            self._file.tidy(with_toc=with_toc)
+            self._holding = False
+            self._file.storage.unlock()
+
+    def release(self) -> None:
+        """Release the file without touching it again."""
+        for storage in (*self.take_replaced(), self._file.storage):
+            storage.close()
+
+
+def _locked(storage: Storage, config: StoreConfig) -> Storage:
+    """Whatever file the path of ``storage`` names, with the lock held; on failure it is closed.
+
+    A compaction may put another file there while the lock is waited for.
+    """
+    while True:
+        try:
+            storage.lock(config.lock_timeout)
+            if storage.is_current():
+                return storage
+            newer = storage.reopen()
+        except BaseException:
+            storage.close()
+            raise
+        storage.close()
+        storage = newer
+
+
+def _without_data(event: Event) -> Event:
+    """The event as it is published: whoever wants a content's data reads it from the file."""
+    payload = event.payload
+    if not isinstance(payload, ContentStored):
+        return event
+    kept = ContentStored(payload.digest, payload.size)
+    return Event(event.sequence, event.time_ns, None, kept)

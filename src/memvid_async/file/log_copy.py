@@ -1,0 +1,69 @@
+"""Writing a log anew: segments carried over as they stand, stubs where events are gone."""
+
+from __future__ import annotations
+
+from ..events.event import Event
+from ..format.segment import Segment, SegmentKind
+from ..format.stubs import MOST_EVENTS, MOST_RUNS, encode_stubs
+from .log_file import LogFile
+
+# What is copied becomes durable at about every so many bytes.
+STEP_BYTES = 1024 * 1024
+
+
+class LogCopy:
+    """A log that is being written to ``target``, in order and without a gap."""
+
+    def __init__(self, target: LogFile) -> None:
+        self.target = target
+        self._stubs: list[tuple[int, int]] = []
+        self._stub_count = 0
+
+    @property
+    def last_sequence(self) -> int:
+        """The sequence of the last event copied, open stubs included."""
+        return self.target.state.last_sequence + self._stub_count
+
+    @property
+    def last_time_ns(self) -> int:
+        """The time of the last event copied."""
+        return self._stubs[-1][0] if self._stubs else self.target.state.last_time_ns
+
+    def add_stubs(self, time_ns: int, count: int) -> None:
+        """Append ``count`` events that are gone."""
+        time_ns = max(time_ns, self.last_time_ns)
+        while count:
+            step = min(count, MOST_EVENTS - self._stub_count)
+            count -= step
+            self._stub_count += step
+            if self._stubs and self._stubs[-1][0] == time_ns:
+                step += self._stubs.pop()[1]
+            self._stubs.append((time_ns, step))
+            if self._stub_count >= MOST_EVENTS or len(self._stubs) >= MOST_RUNS:
+                self.flush_stubs()
+
+    def flush_stubs(self) -> None:
+        """Write the run of stubs that is open."""
+        if self._stubs:
+            payload = encode_stubs(self._stubs)
+            self._stubs, self._stub_count = [], 0
+            self._append(SegmentKind.STUBS, payload)
+
+    def append(self, payload: bytes | bytearray) -> None:
+        """Append an events segment."""
+        self.flush_stubs()
+        self._append(SegmentKind.EVENTS, payload)
+
+    def _append(self, kind: SegmentKind, payload: bytes | bytearray) -> None:
+        target = self.target
+        sequence = target.state.last_sequence + 1
+        segment = Segment(kind, sequence, bytes(payload), 0, 0, 0, 0)
+        events: list[Event] = target.decode(segment) or []
+        target.append(kind, payload, events)
+        if target.staged_bytes >= STEP_BYTES:
+            target.write_out()
+
+    def finish(self) -> None:
+        """Write the rest, with a TOC, durably."""
+        self.flush_stubs()
+        self.target.tidy(with_toc=True)

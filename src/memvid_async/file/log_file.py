@@ -1,0 +1,383 @@
+"""One file as it is open: what was folded from it, where things stand in it, and its growing end.
+
+Synchronous; used by one thread at a time. What is appended waits in memory until
+:meth:`LogFile.write_out` makes it durable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from uuid import UUID
+
+from attrs import frozen
+
+from ..core.evolve import evolve, evolve_all
+from ..core.puts import LazyEvents, parts_of
+from ..core.state import State
+from ..errors import CorruptFileError
+from ..events.content import Content, StoredContent
+from ..events.event import Erased, Event
+from ..events.pace import unhurried
+from ..format.codec import decode_events
+from ..format.header import (
+    LOG_START,
+    SALT_OFFSET,
+    Header,
+    Slot,
+    decode_header,
+    newest_slot,
+    next_slot_offset,
+)
+from ..format.segment import HEAD_SIZE, Segment, SegmentKind, read_segment, scan, seal
+from ..format.stubs import decode_stubs, stub_events
+from ..format.tables import PAGE_NUMBER, ProjectionPages, decode_toc, encode_projection_pages
+from ..storage import Storage
+from .catalog import Catalog
+from .reader import Reader, View
+
+# Zeros written ahead of the log, about eight batches of them; cut off when the file is closed.
+_RESERVE = 64 * 1024
+_MOST_RESERVE = 1024 * 1024
+# One write takes so many bytes, unless one segment has more.
+_WRITE_BYTES = 1024 * 1024
+# So many pages of a search index are one segment.
+_INDEX_PAGES = 1024
+
+
+@frozen
+class TornTail:
+    """What opening found behind the last whole segment: ``bytes_dropped`` at ``offset``.
+
+    A writer cut them off; a read-only store looked past them.
+    """
+
+    bytes_dropped: int
+    offset: int
+
+
+class LogFile:
+    """The log in one file. Made by :meth:`create` or :meth:`load`."""
+
+    def __init__(self, storage: Storage, header: Header, *, read_only: bool) -> None:
+        self.storage = storage
+        self.header = header
+        self.state = State(generation=header.generation)
+        self.catalog = Catalog(LOG_START)
+        self.reader = Reader(storage, self.catalog, header.salt, header.version)
+        self.torn_tail = TornTail(0, 0)
+        self._salt = header.salt
+        self._read_only = read_only
+        # Behind ``_written`` the log is in ``_buffer`` only; up to ``_reserved`` there is room.
+        self._end = self._written = self._reserved = LOG_START
+        self._checksum = self._salt
+        # Where that checksum stands: in the last segment, or in the header if there is none.
+        self._checksum_at = SALT_OFFSET
+        self._buffer: list[bytes | bytearray] = []
+        self._toc: Slot | None = None
+        # What another process wrote and may not have synced stands below the log's end.
+        self._unsynced = False
+
+    # Opening.
+
+    @classmethod
+    def create(cls, storage: Storage, header: Header) -> LogFile:
+        """Make a file that has nothing in it yet; neither it nor its name is durable by that."""
+        storage.write(0, header.encode())
+        return cls(storage, header, read_only=False)
+
+    @classmethod
+    def load(cls, storage: Storage, *, read_only: bool) -> LogFile:
+        """Read a file: its last TOC, then the tail; cut a torn end, unless ``read_only``.
+
+        :raises NotAStoreError, UnsupportedVersionError, CorruptFileError: see there.
+        """
+        start = storage.read(0, LOG_START)
+        file = cls(storage, decode_header(start), read_only=read_only)
+        slot = newest_slot(start, file._salt)
+        if slot is not None:
+            file._load_toc(slot)
+        file.catch_up(None)
+        if read_only:
+            file._look_behind(storage.size())
+            return file
+        # Whoever created the file, compacted it or appended to it may have been killed before its
+        # name and its last bytes were durable: nothing is built on them before they are.
+        storage.sync_directory()
+        file._unsynced = file._unsynced or slot is None
+        file.write_out()
+        return file
+
+    def _load_toc(self, slot: Slot) -> None:
+        """Start from the TOC that a slot names. The slot was written after the TOC was synced, so
+        a TOC that is not there was damaged or cut off."""
+        read, size = self.storage.read, self.storage.size()
+        if slot.offset >= size:
+            raise CorruptFileError(size, f"the file is cut short: byte {slot.offset} was in it")
+        segment = read_segment(read, slot.offset, size, self._salt, guess=64 * 1024)
+        if segment.kind != SegmentKind.TOC or segment.sequence != slot.sequence + 1:
+            raise CorruptFileError(slot.offset, "there is no TOC where one should be")
+        try:
+            toc = decode_toc(segment.payload, self.header.generation)
+            self.state = self.catalog.load(toc, segment, read, self._salt)
+        except ValueError as error:
+            raise CorruptFileError(slot.offset, f"the TOC is not valid: {error}") from None
+        self._end = self._written = segment.end
+        self._checksum, self._checksum_at = segment.checksum, segment.offset
+
+    def require_end(self, offset: int) -> None:
+        """Check that whoever read the log got to its end.
+
+        :raises CorruptFileError: when it stopped before, at ``offset``.
+        """
+        if offset != self._written:
+            raise CorruptFileError(offset, "there is no valid segment")
+
+    # Catching up with what others appended.
+
+    @property
+    def has_news(self) -> bool:
+        """Whether something stands behind the log's end. One byte back, as a file that was cut
+        short has none there."""
+        data = self.storage.read(self._end - 1, 1 + HEAD_SIZE)
+        return not data or data[1:].strip(b"\0") != b""
+
+    def catch_up(self, content: Callable[[int], Content] | None) -> list[Event]:
+        """Fold what stands behind the log's end, and give its events as :meth:`decode` does: none
+        without ``content``.
+
+        :raises CorruptFileError: when the file was cut short, or holds what no writer wrote.
+        """
+        size = self.storage.size()
+        if size < self._end:
+            raise CorruptFileError(size, f"the file is cut short: byte {self._end - 1} was in it")
+        events: list[Event] = []
+        before = self._end
+        for segment in scan(self.storage.read, self._end, size, self._checksum, self._salt):
+            folded = self._fold(segment, content)
+            events += folded if content is not None else ()
+            self._end = self._written = segment.end
+            self._checksum, self._checksum_at = segment.checksum, segment.offset
+            self._unsynced = not self._read_only
+        if self._end == before:
+            self._check_last()
+        self._reserved = size
+        if not self._read_only:
+            self._look_behind(size)
+        return events
+
+    def _check_last(self) -> None:
+        """Nothing fits behind the log's end: what a reader took it for may be gone, if the sync
+        behind it failed."""
+        if self.storage.read(self._checksum_at, 4) != self._checksum.to_bytes(4, "little"):
+            raise CorruptFileError(self._checksum_at, "the last segment is another one now")
+
+    def _look_behind(self, size: int) -> None:
+        """Zeros behind the last segment are reserved space; anything else is a torn tail."""
+        torn, offset = 0, self._end
+        while offset < size:
+            data = self.storage.read(offset, min(_RESERVE, size - offset))
+            if not data:
+                break
+            if any(data):
+                torn = offset + len(data.rstrip(b"\0")) - self._end
+            offset += len(data)
+        if torn:
+            self.torn_tail = TornTail(torn, self._end)
+            if not self._read_only:
+                self.storage.truncate(self._end)
+                self.storage.sync()
+                self._reserved = self._end
+
+    def _fold(self, segment: Segment, content: Callable[[int], Content] | None) -> list[Event]:
+        """Fold a segment that is next in the log."""
+        if segment.sequence != self.state.last_sequence + 1:
+            raise CorruptFileError(segment.offset, "the log's sequence has a gap")
+        try:
+            events = self.decode(segment, content)
+            if events is None:
+                self.catalog.note_derived(segment)
+                return []
+            if events[0].time_ns < self.state.last_time_ns:
+                raise CorruptFileError(segment.offset, "time goes back")
+            self.take_in(events, segment.offset)
+        except (ValueError, LookupError) as error:
+            raise CorruptFileError(segment.offset, str(error)) from None
+        return events
+
+    def decode(
+        self, segment: Segment, content: Callable[[int], Content] | None = None
+    ) -> list[Event] | None:
+        """The events in a segment that is next in the log; None when it holds none.
+
+        ``content`` reads large content. Without it they are what a fold needs: large content is
+        :data:`UNREAD`, and of erased events the first and the last stand for all.
+
+        :raises ValueError: when it is not what its kind says.
+        """
+        if segment.kind == SegmentKind.STUBS:
+            runs = decode_stubs(segment.payload)
+            if content is not None:
+                return stub_events(runs, segment.sequence)
+            last = segment.sequence + sum(count for _, count in runs) - 1
+            ends = [(segment.sequence, runs[0][0]), (last, runs[-1][0])]
+            return [Event(sequence, time_ns, None, Erased()) for sequence, time_ns in ends]
+        if segment.kind != SegmentKind.EVENTS:
+            return None
+        sessions = self.state.sessions
+
+        def session_id(number: int) -> UUID | None:
+            session = sessions.get(number)
+            return session.info.session_id if session is not None else None
+
+        return decode_events(segment.payload, segment.sequence, session_id, content or _unread)
+
+    def take_in(self, events: Sequence[Event], offset: int) -> None:
+        """Fold the events of the segment at ``offset``."""
+        before = state = self.state
+        if len(events) > 1 and isinstance(events, LazyEvents):
+            # Those of no session come first.
+            number = events[-1].session
+            for part in unhurried(parts_of(events), look=1):
+                state = evolve_all(state, part)
+        else:
+            for event in events:
+                state = evolve(state, event)
+            number = events[-1].session or max(event.session for event in events)
+        self.state = state
+        session = before.sessions.get(number)
+        # What the fold passes over, behind a session's end or of no session, is nobody's.
+        takes = session.ended_ns is None if session is not None else number in state.sessions
+        self.catalog.note_events(events, number if takes else 0, offset)
+
+    # Appending.
+
+    @property
+    def view(self) -> View:
+        """What readers may see: the state as folded, and the log as far as it is written."""
+        return View(self.state, self._written, self.reader)
+
+    @property
+    def staged_bytes(self) -> int:
+        """How much of the log is in memory only."""
+        return self._end - self._written
+
+    @property
+    def since_toc(self) -> int:
+        """How many bytes stand behind the last TOC."""
+        return self.catalog.since_toc(self._end)
+
+    def append(self, kind: SegmentKind, payload: bytes | bytearray, events: Sequence[Event]) -> int:
+        """Put the segment that holds these events in line, behind what is due to be saved before
+        it, and fold them; its size in bytes."""
+        if self.catalog.is_due(self._end):
+            self._save_due()
+        offset = self._seal(kind, payload, events[0].sequence)
+        self.take_in(events, offset)
+        return HEAD_SIZE + len(payload)
+
+    def _seal(self, kind: SegmentKind, payload: bytes | bytearray, sequence: int) -> int:
+        head, self._checksum = seal(kind, sequence, payload, self._checksum, self._salt)
+        self._buffer += (head, payload)
+        offset = self._checksum_at = self._end
+        self._end = offset + HEAD_SIZE + len(payload)
+        return offset
+
+    def _seal_derived(self, kind: SegmentKind, payload: bytes) -> int:
+        return self._seal(kind, payload, self.state.last_sequence + 1)
+
+    def _save_due(self) -> None:
+        """Save what is due, before the next command: always at the same place in the log, however
+        the commands were batched."""
+        if self.catalog.toc_due(self._end):
+            self.save_toc()
+        else:
+            self.catalog.save_positions(self._seal_derived)
+
+    def save_toc(self) -> None:
+        """Put a TOC in line. Its slot is written after the sync that makes it durable, and with it
+        everything below."""
+        self.catalog.save_positions(self._seal_derived)
+        self.catalog.save_pages(self.state, self._seal_derived)
+        payload = self.catalog.encode_toc(self.state)
+        offset = self._seal_derived(SegmentKind.TOC, payload)
+        self.catalog.toc_written(self._end, len(payload))
+        self._toc = Slot(offset, self.state.last_sequence)
+
+    def save_index(self, through: int, page_count: int, pages: Sequence[tuple[int, bytes]]) -> None:
+        """Put the changed pages of a search index in line, behind those of the save before (all of
+        them are new when that is all the pages there are)."""
+        previous = 0 if len(pages) == page_count else self.catalog.saved_index[0]
+        for at in range(0, len(pages), _INDEX_PAGES):
+            some = pages[at : at + _INDEX_PAGES]
+            part = ProjectionPages(
+                previous,
+                through,
+                page_count,
+                at + len(some) == len(pages),
+                b"".join(PAGE_NUMBER.pack(number) for number, _ in some),
+                b"".join(page for _, page in some),
+            )
+            previous = self._seal_derived(SegmentKind.PROJECTION, encode_projection_pages(part))
+            self.catalog.note_saved(part, previous)
+
+    def write_out(self) -> None:
+        """Write and sync what is in line; then point at the TOC that became durable with it."""
+        if self._buffer:
+            if self._end > self._reserved:
+                self._reserve()
+            at = self._written
+            for run in _runs(self._buffer):
+                self.storage.write(at, run)
+                at += len(run)
+        if self._buffer or self._unsynced:
+            self.storage.sync()
+            self._unsynced = False
+            self._buffer.clear()
+            self._written = self._end
+            self.catalog.all_written()
+        if self._toc is not None:
+            place = next_slot_offset(self.storage.read(0, LOG_START), self._salt)
+            self.storage.write(place, self._toc.encode(self._salt))
+            self._toc = None
+
+    def _reserve(self) -> None:
+        """Let the next batches find room that is on the disk already: syncing them then need not
+        wait for the file system to record a new length, which takes a third longer."""
+        room = min(max(_RESERVE, 8 * (self._end - self._written)), _MOST_RESERVE)
+        self._buffer.append(bytes(room))
+        self._reserved = self._end + room
+
+    @property
+    def is_tidy(self) -> bool:
+        """Whether no reserved space stands behind the log."""
+        return self._reserved == self._end
+
+    def tidy(self, *, with_toc: bool) -> None:
+        """Leave the file as it should be closed: with a TOC if asked, and nothing behind it."""
+        if with_toc:
+            self.save_toc()
+        self.write_out()
+        self.storage.truncate(self._end)
+        self.storage.sync()
+        self._reserved = self._end
+
+
+def _runs(pieces: Iterable[bytes | bytearray]) -> Iterator[bytes | bytearray]:
+    """Pieces joined for as few writes as may be; large ones are not copied for that."""
+    run: list[bytes | bytearray] = []
+    size = 0
+    for piece in pieces:
+        if run and size + len(piece) > _WRITE_BYTES:
+            yield run[0] if len(run) == 1 else b"".join(run)
+            run, size = [], 0
+        run.append(piece)
+        size += len(piece)
+    yield b"".join(run) if len(run) > 1 else run[0]
+
+
+# Stands for large content where nobody looks at it.
+UNREAD = Content(None, StoredContent(b"", 0, "", 0))
+
+
+def _unread(_sequence: int) -> Content:
+    return UNREAD

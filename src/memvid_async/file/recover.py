@@ -1,0 +1,344 @@
+"""TornTail of a damaged file: a new file with everything that can still be proven good.
+
+Every segment that is whole is carried over under its own sequence, wherever it stands. Events that
+are gone become stubs, so that the others keep their places; what was derived is made again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import uuid
+from bisect import bisect_right
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import anyio
+from attrs import define, field, frozen
+
+from ..config import DEFAULT_RECORDING
+from ..core.state import SessionInfo
+from ..engine.worker import Worker
+from ..errors import InvalidValueError, StoreFailedError
+from ..events.event import Event, SessionEnded, SessionStarted
+from ..format.codec import (
+    ACTION_KINDS,
+    CHECKPOINT,
+    DELETED,
+    ERASED,
+    STARTED,
+    STORED,
+    content_references,
+    encode_events,
+)
+from ..format.header import Header
+from ..format.stubs import decode_stubs
+from ..storage import FileStorage, Storage
+from .log_copy import LogCopy
+from .log_file import LogFile
+from .wreck import Damage, Part, Progress, Wreck
+
+LOST_START = "this session's start was lost: its metadata is unknown"
+UNKNOWN_START = "this session's start was lost: its id, name, settings and metadata are unknown"
+ENDED_BY_RECOVERY = "ended by recovery: a part of this session was lost"
+
+
+@frozen
+class LostEvents:
+    """Events that are gone, by sequence, both ends included."""
+
+    first: int
+    last: int
+
+
+@frozen
+class RecoverReport:
+    """What a recovery saved and what it did not.
+
+    - ``complete``: nothing that was recorded is known or likely to be lost. Damage to what can be
+      derived from the events costs nothing.
+    - ``damage``: the bytes that could not be used. ``unexplained_bytes``: how many of them, at the
+      end, may have held anything: a torn write, or events whose number nobody knows.
+    - ``lost``: the sequences that are gone; each is :class:`Erased` in the new file.
+    - ``lost_contents``: how many of them are contents that actions which were saved refer to;
+      reading one raises :class:`ContentNotFoundError`.
+    - ``touched_sessions``: the sessions known to have lost something; others may have, at the
+      sequences that are lost. ``rebuilt_sessions``: those of them whose start was lost.
+      ``ended_sessions``: those of them that were open and were ended by the recovery.
+    - ``header_lost``: the header was not usable.
+    - ``event_count``, ``session_count``, ``content_count``: what the new file holds.
+      ``last_sequence``: of its last event.
+    """
+
+    complete: bool
+    damage: tuple[Damage, ...]
+    unexplained_bytes: int
+    lost: tuple[LostEvents, ...]
+    lost_contents: int
+    touched_sessions: tuple[UUID, ...]
+    rebuilt_sessions: tuple[UUID, ...]
+    ended_sessions: tuple[UUID, ...]
+    header_lost: bool
+    event_count: int
+    session_count: int
+    content_count: int
+    last_sequence: int
+
+
+@define
+class _Findings:
+    """What a first pass learns of the events that are left."""
+
+    lost: list[LostEvents] = field(factory=list)
+    ids: dict[int, UUID] = field(factory=dict)
+    """Of each session whose start is there, by number."""
+    next_index: dict[int, int] = field(factory=dict)
+    touched: set[int] = field(factory=set)
+    orphans: set[int] = field(factory=set)
+    deleted: set[int] = field(factory=set)
+    lost_contents: set[int] = field(factory=set)
+    last: int = 0
+    generation: int = 0
+    event_count: int = 0
+
+    def is_lost(self, sequence: int) -> bool:
+        """Whether the event with this sequence is gone."""
+        at = bisect_right(self.lost, sequence, key=lambda lost: lost.first) - 1
+        return at >= 0 and sequence <= self.lost[at].last
+
+    def reach(self, sequence: int) -> None:
+        """There were events up to this sequence: those that did not come are lost."""
+        if sequence > self.last:
+            self.lost.append(LostEvents(self.last + 1, sequence))
+            self.last = sequence
+
+    def take(self, part: Part) -> None:
+        """Learn from a part, next in the order of sequences."""
+        self.reach(part.segment.sequence - 1)
+        self.last = max(self.last, part.last)
+        self.event_count += part.count
+        for sequence, row in enumerate(part.rows or (), part.segment.sequence):
+            self._take_row(row, sequence, part.session)
+
+    def _take_row(self, row: list[Any], sequence: int, number: int) -> None:
+        kind = row[0]
+        if kind == STARTED and number == sequence:
+            self.ids[number] = UUID(bytes=row[1])
+        elif kind == DELETED:
+            self.deleted.add(number)
+        elif kind in (ERASED, STORED) or not number:
+            return
+        elif number not in self.ids and self.is_lost(number):
+            self.orphans.add(number)
+        if kind in ACTION_KINDS or kind == CHECKPOINT:
+            if row[1] != self.next_index.get(number, 0):
+                self.touched.add(number)
+            self.next_index[number] = row[1] + 1
+        if kind == CHECKPOINT:
+            self.generation = max(self.generation, row[5])
+        elif kind in ACTION_KINDS:
+            gone = [at for at in content_references(row) if self.is_lost(at)]
+            if gone:
+                self.touched.add(number)
+                self.lost_contents.update(gone)
+
+
+class _Salvage:
+    """One recovery, from ``wreck`` to the file that :meth:`write` is given."""
+
+    def __init__(self, wreck: Wreck) -> None:
+        self._wreck = wreck
+        self._saved: dict[int, SessionInfo] = {}
+        self._rebuilt: dict[int, UUID] = {}
+        self._ended: list[UUID] = []
+        self.findings = _Findings()
+
+    def look(self) -> None:
+        """Find out what is left, and what is not."""
+        found = self.findings
+        for part in self._wreck.parts(check=True):
+            found.take(part)
+        found.reach(self._wreck.known_last(found.last))
+        found.orphans -= found.deleted
+        found.touched |= found.orphans
+        if found.orphans:
+            for info in self._wreck.saved_sessions():
+                if info.number in found.orphans:
+                    self._saved[info.number] = info
+
+    def write(self, target: LogFile) -> None:
+        """Write the new file, durably."""
+        copy = LogCopy(target)
+        for part in self._wreck.parts(check=False):
+            if part.count:
+                self._fill(copy, part.segment.sequence - 1, part.time_ns)
+            if part.rows is None:
+                for time_ns, count in decode_stubs(part.segment.payload):
+                    copy.add_stubs(time_ns, count)
+            elif part.rows:
+                copy.append(part.segment.payload)
+        self._fill(copy, self.findings.last, 0)
+        copy.flush_stubs()
+        for number in sorted(self.findings.touched):
+            self._end(copy, number)
+        copy.finish()
+        self._wreck.finish()
+
+    def _fill(self, copy: LogCopy, until: int, time_behind: int) -> None:
+        """Stubs for what is lost up to ``until``, and the starts that sessions cannot be without.
+
+        Their time is that of the event before; of the one behind, where there is none before.
+        """
+        if copy.last_sequence >= until:
+            return
+        time_ns = copy.last_time_ns or time_behind
+        starts = [n for n in self.findings.orphans if copy.last_sequence < n <= until]
+        for number in sorted(starts):
+            copy.add_stubs(time_ns, number - 1 - copy.last_sequence)
+            time_ns = self._rebuild(copy, number, time_ns, time_behind)
+        copy.add_stubs(time_ns, until - copy.last_sequence)
+
+    def _rebuild(self, copy: LogCopy, number: int, time_ns: int, time_behind: int) -> int:
+        """Give a session a start that says what is not known of it; its time."""
+        saved = self._saved.get(number)
+        session_id = uuid.uuid4()
+        start = SessionStarted(
+            None, ambient=False, config=DEFAULT_RECORDING, metadata={"recovered": UNKNOWN_START}
+        )
+        if saved is not None:
+            session_id = saved.session_id
+            time_ns = max(time_ns, min(saved.created_ns, time_behind))
+            start = SessionStarted(
+                saved.name, saved.ambient, saved.config, {"recovered": LOST_START}
+            )
+        self._rebuilt[number] = session_id
+        copy.append(encode_events([Event(number, time_ns, session_id, start, number)]))
+        return time_ns
+
+    def _end(self, copy: LogCopy, number: int) -> None:
+        """End an open session that has lost something: what is recorded in it from now on could
+        refer to what is not there."""
+        state = copy.target.state
+        session = state.sessions.get(number)
+        if session is not None and session.ended_ns is None:
+            session_id, payload = session.info.session_id, SessionEnded(ENDED_BY_RECOVERY)
+            sequence, time_ns = state.last_sequence + 1, state.last_time_ns
+            copy.append(encode_events([Event(sequence, time_ns, session_id, payload, number)]))
+            self._ended.append(session_id)
+
+    def report(self, target: LogFile) -> RecoverReport:
+        """What became of it."""
+        found = self.findings
+        damage, unexplained = self._wreck.damage(found.last)
+        ids = {**found.ids, **self._rebuilt}
+        return RecoverReport(
+            complete=not found.lost and not unexplained,
+            damage=damage,
+            unexplained_bytes=unexplained,
+            lost=tuple(found.lost),
+            lost_contents=len(found.lost_contents),
+            touched_sessions=tuple(ids[n] for n in sorted(found.touched) if n in ids),
+            rebuilt_sessions=tuple(self._rebuilt.values()),
+            ended_sessions=tuple(self._ended),
+            header_lost=self._wreck.header is None,
+            event_count=found.event_count,
+            session_count=len(target.state.sessions),
+            content_count=target.catalog.content_count,
+            last_sequence=target.state.last_sequence,
+        )
+
+
+def recover_into(source: Storage, target: Storage, progress: Progress) -> RecoverReport:
+    """Write what can still be proven good of ``source`` to ``target``, an empty place.
+
+    :raises NotAStoreError: when nothing of a store is left.
+    :raises UnsupportedVersionError: when a newer release wrote it.
+    """
+    wreck = Wreck(source, progress)
+    salvage = _Salvage(wreck)
+    salvage.look()
+    header = wreck.header
+    generation = header.generation if header else salvage.findings.generation
+    file = LogFile.create(target, Header(uuid.uuid4(), min(generation, 2**32 - 1)))
+    salvage.write(file)
+    return salvage.report(file)
+
+
+def _recover_file(damaged: Path, out: Path, progress: Progress) -> RecoverReport:
+    if os.path.lexists(out):
+        raise InvalidValueError(f"{out} exists already; name a new file")
+    unfinished = out.with_name(f"{out.name}.recovering")
+    source = FileStorage.open(damaged, read_only=True)
+    try:
+        with suppress(FileNotFoundError):
+            unfinished.unlink()
+        target = FileStorage.open(unfinished)
+        try:
+            report = recover_into(source, target, progress)
+            _install(unfinished, out)
+            target.sync_directory()
+        finally:
+            target.close()
+            unfinished.unlink(missing_ok=True)
+    finally:
+        source.close()
+    return report
+
+
+def _install(unfinished: Path, out: Path) -> None:
+    """Give the finished file its name, never over another one."""
+    try:
+        out.hardlink_to(unfinished)
+    except FileExistsError:
+        raise InvalidValueError(f"{out} exists already; name a new file") from None
+    except OSError as error:
+        raise StoreFailedError(f"{out} cannot be made: {error}") from error
+
+
+def _path(given: str | os.PathLike[str]) -> Path:
+    try:
+        return Path(os.fspath(given)).absolute()
+    except TypeError:
+        raise InvalidValueError(f"a path must be a str or a path, not {given!r:.80}") from None
+
+
+async def recover(
+    damaged: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    progress: Progress | None = None,
+) -> RecoverReport:
+    """Write a new file at ``out`` with everything of ``damaged`` that can still be proven good.
+
+    Events keep their sequences, times and sessions; those that are gone are delivered as
+    :class:`Erased`. Where a session's start was lost, it has a new one, whose metadata says so. An
+    open session that lost something is ended. The new file has an id of its own; ``damaged`` is
+    only read. ``progress`` is called on the loop with the bytes done and the bytes there are, each
+    counted once per pass. Cancelled, it leaves nothing.
+
+    :raises InvalidValueError: when ``out`` exists.
+    :raises NotAStoreError, StoreNotFoundError: when there is nothing to recover.
+    :raises UnsupportedVersionError, StoreReadOnlyError, StoreFailedError: see there.
+    """
+    loop, stopped = asyncio.get_running_loop(), threading.Event()
+
+    def tell(done: int, total: int) -> None:
+        if stopped.is_set():
+            raise StoreFailedError("the recovery was cancelled")
+        if progress is not None:
+            loop.call_soon_threadsafe(progress, done, total)
+
+    worker = Worker("memvid_async recovery")
+    job = worker.start(_recover_file, _path(damaged), _path(out), tell)
+    try:
+        return await job.wait()
+    except asyncio.CancelledError:
+        stopped.set()
+        with anyio.CancelScope(shield=True), suppress(Exception):
+            await job.wait()
+        raise
+    finally:
+        worker.stop()

@@ -1,0 +1,147 @@
+"""Reading a whole file again: every checksum, every event, every fold, every derived segment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from attrs import frozen
+
+from ..core.state import State
+from ..events.content import Content
+from ..events.pace import unhurried
+from ..format.codec import STORED
+from ..format.header import LOG_START, decode_header
+from ..format.rows import split_rows, whole_row
+from ..format.segment import Segment, SegmentKind, scan
+from ..format.tables import (
+    decode_page,
+    decode_positions,
+    decode_projection_pages,
+    encode_projection_pages,
+)
+from ..storage import Storage
+from .log_file import LogFile
+from .reader import View
+
+# How much of the file is checked before others get their turn.
+_STEP_BYTES = 1024 * 1024
+
+
+@frozen
+class Problem:
+    """Something that is not as it must be, and at which byte of the file."""
+
+    offset: int
+    message: str
+
+
+@frozen
+class VerifyReport:
+    """What :meth:`Store.verify` found. ``ok`` is true when there is no problem.
+
+    ``byte_count``: how much of the file was read and found whole.
+    """
+
+    ok: bool
+    problems: tuple[Problem, ...]
+    event_count: int
+    session_count: int
+    content_count: int
+    byte_count: int
+
+
+class Verifier:
+    """One pass over the file, below the end of a view, in steps. Everything derived is derived
+    again and compared byte for byte."""
+
+    def __init__(self, storage: Storage, view: View) -> None:
+        self._storage = storage
+        self._view = view
+        self._problems: list[Problem] = []
+        self._contents = 0
+        self._file: LogFile | None = None
+        self._segments: Iterator[Segment] = iter(())
+        self.done_bytes = 0
+        self.total_bytes = view.end
+        self.finished = False
+
+    def step(self) -> None:
+        """Check about a mebibyte more."""
+        file = self._file or self._begin()
+        until = self.done_bytes + _STEP_BYTES
+        while not self.finished and self.done_bytes < until:
+            segment = next(self._segments, None)
+            if segment is None:
+                self._end(file)
+                return
+            try:
+                self._check(file, segment)
+            except (ValueError, LookupError) as error:
+                self._report(segment.offset, str(error))
+                self.finished = True
+            self.done_bytes = segment.end
+
+    def _begin(self) -> LogFile:
+        header = decode_header(self._storage.read(0, LOG_START))
+        # Nothing is loaded into it: it is folded anew, from the first segment on.
+        self._file = LogFile(self._storage, header, read_only=True)
+        read, salt = self._storage.read, header.salt
+        self._segments = scan(read, LOG_START, self._view.end, salt, salt)
+        self.done_bytes = LOG_START
+        return self._file
+
+    def _report(self, offset: int, message: str) -> None:
+        self._problems.append(Problem(offset, message))
+
+    def _end(self, file: LogFile) -> None:
+        self.finished = True
+        if self.done_bytes < self._view.end:
+            self._report(self.done_bytes, "a segment is damaged; nothing behind it was checked")
+        elif file.state != self._view.state:
+            self._report(self.done_bytes, "the events fold to another state than the store's")
+
+    def _check(self, file: LogFile, segment: Segment) -> None:
+        if segment.sequence != file.state.last_sequence + 1:
+            raise ValueError("the sequence has a gap")
+        events = file.decode(segment)
+        if events is not None:
+            if segment.kind == SegmentKind.EVENTS:
+                self._check_contents(segment)
+            if events[0].time_ns < file.state.last_time_ns:
+                raise ValueError("time goes back")
+            file.take_in(events, segment.offset)
+        elif segment.kind in tuple(SegmentKind):
+            if segment.payload != _derive(file, segment):
+                self._report(segment.offset, "a derived segment differs from its events")
+            file.catalog.note_derived(segment)
+
+    def _check_contents(self, segment: Segment) -> None:
+        for row in map(whole_row, unhurried(split_rows(segment.payload))):
+            if row[0] == STORED:
+                self._contents += 1
+                if Content(row[2]).digest != row[1]:
+                    self._report(segment.offset, "content does not match its digest")
+
+    def report(self) -> VerifyReport:
+        """What was found so far."""
+        state = self._file.state if self._file is not None else State()
+        return VerifyReport(
+            ok=not self._problems,
+            problems=tuple(self._problems),
+            event_count=state.last_sequence,
+            session_count=len(state.sessions),
+            content_count=self._contents,
+            byte_count=self.done_bytes,
+        )
+
+
+def _derive(file: LogFile, segment: Segment) -> bytes:
+    """What a derived segment must hold, from the events before it. A saved search index is not
+    made again: it is checked when it is loaded, and folded anew where it is not right."""
+    if segment.kind == SegmentKind.PROJECTION:
+        return encode_projection_pages(decode_projection_pages(segment.payload))
+    if segment.kind == SegmentKind.TOC:
+        return file.catalog.encode_toc(file.state)
+    if segment.kind == SegmentKind.PAGE:
+        return file.catalog.encode_page(decode_page(segment.payload)[0], file.state)
+    return file.catalog.encode_positions(decode_positions(segment.payload)[0])

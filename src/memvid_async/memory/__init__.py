@@ -1,0 +1,1 @@
+"""Frames folded into a search index: live, past, and forked."""

@@ -1,0 +1,484 @@
+"""The store's own memory: put, update, delete, get, find and ask. Inside a session each of them
+records its action by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from abc import abstractmethod
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+from itertools import islice
+from typing import Any
+
+import anyio
+from attrs import evolve, frozen
+
+from ..config import StoreConfig
+from ..core.commands import ChangeMemory, LargeContent, NewFrame, RecordAction, StoreParts
+from ..engine.worker import Worker
+from ..errors import InvalidValueError, LimitExceededError
+from ..events.content import Content, StoredContent, content_digest
+from ..events.event import Action, ActionKind
+from ..events.frames import Context, FindResult, Frame, Generated, Hit, Reply
+from ..events.values import LARGE, preview
+from ..file.reader import View
+from ..recording.intake import Intake
+from ..recording.prepare import (
+    prepare_action,
+    prepare_content,
+    prepare_count,
+    prepare_messages,
+    prepare_metadata,
+    prepare_text,
+    rough_size,
+)
+from .callables import collect_reply, embed, total_tokens
+from .folded import Lineage, text_of
+from .prepare_frames import (
+    prepare_embedding,
+    prepare_fields,
+    prepare_filters,
+    prepare_frames_many,
+    prepare_search,
+)
+from .recall import Recall, Search, Searched
+
+_PART_BYTES = 1024 * 1024
+_UNSET: Any = object()
+
+
+@frozen
+class Answer:
+    """What :meth:`Store.ask` gives: the model's reply, and the frames it was given.
+
+    ``action``: what was recorded, None outside a session. ``duration_ms``: milliseconds, the
+    search included. Tokens are None where the model did not count them.
+    """
+
+    text: str
+    hits: tuple[Hit, ...]
+    context: Context
+    action: Action | None
+    duration_ms: float
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+
+
+class FrameReader:
+    """What a store and a view of it share: get, frames and find."""
+
+    _recall: Recall
+    _config: StoreConfig
+
+    @abstractmethod
+    async def _memory_view(self) -> tuple[View, Lineage]:
+        """What is readable now, and the memories that it is read from."""
+
+    async def get(self, frame_id: int) -> Frame:
+        """A frame.
+
+        :raises FrameNotFoundError: when there is none with this id.
+        """
+        prepare_count(frame_id, "a frame id")
+        return await self._recall.get(*await self._memory_view(), frame_id)
+
+    async def frames(
+        self, *, newest_first: bool = False, after: int | None = None, **filters: Any
+    ) -> AsyncIterator[Frame]:
+        """All frames, in the order of their ids, oldest or newest first.
+
+        ``after``: only those that come behind this id in that order. Filters as for :meth:`find`.
+        """
+        wanted, _ = prepare_filters(filters, self._config.limits)
+        if after is not None:
+            prepare_count(after, "after")
+        place = await self._memory_view()
+        while page := await self._recall.scan(*place, after, wanted, newest=newest_first):
+            for frame in page:
+                yield frame
+            after = page[-1].frame_id
+
+    async def _searched(
+        self,
+        query: Any,
+        top_k: int,
+        mode: str,
+        embedding: Any,
+        embedding_model: str | None,
+        filters: Mapping[str, Any],
+        *,
+        texts: bool = False,
+    ) -> Searched:
+        limits = self._config.limits
+        text = prepare_search(query, mode, top_k, limits)
+        vector = prepare_embedding(embedding, limits)
+        if vector is None and mode != "lexical" and self._config.embedder is not None:
+            vector = prepare_embedding((await embed(self._config, [text]))[0], limits)
+            embedding_model = embedding_model or self._config.embedding_model
+        if vector is None and mode != "lexical":
+            raise InvalidValueError(
+                f"a {mode} search needs an embedding, or StoreConfig(embedder=...)"
+            )
+        _, parameters = prepare_filters(filters, limits)
+        search = Search(text, mode, top_k, parameters, vector, embedding_model)
+        return await self._recall.find(*await self._memory_view(), search, texts=texts)
+
+
+class FrameStore(FrameReader):
+    """The part of a store that changes its memory and asks it."""
+
+    _intake: Intake
+    _reads: Worker
+
+    # Changing it.
+
+    async def put(
+        self,
+        content: str | bytes | AsyncIterable[bytes],
+        *,
+        title: str | None = None,
+        uri: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        tags: Iterable[str] = (),
+        media_type: str | None = None,
+        embedding: Iterable[float] | None = None,
+        embedding_model: str | None = None,
+    ) -> int:
+        """Put a frame into the memory; its id, given in the order of the log from 1.
+
+        Text is searched, and so are bytes that ``media_type`` says are text. A stream of bytes is
+        kept in parts as it comes; its first 16 MiB are searched. ``embedding``: numbers; without
+        one, ``StoreConfig.embedder`` is asked, where there is one. Durable when it returns (see
+        :class:`Durability`).
+
+        :raises InvalidValueError, LimitExceededError: nothing was put.
+        :raises SessionEndedError: the session in force takes no further actions.
+        """
+        fields = {
+            "title": title,
+            "uri": uri,
+            "metadata": metadata,
+            "tags": tags,
+            "media_type": media_type,
+            "embedding": embedding,
+            "embedding_model": embedding_model,
+        }
+        fields = {name: value for name, value in fields.items() if value is not None}
+        if isinstance(content, AsyncIterable):
+            kept: Any = await self._store_stream(content)
+        else:
+            kept = content
+        ids = await self._put([{"content": kept, **fields}], ActionKind.PUT)
+        return ids[0]
+
+    async def put_many(self, items: Iterable[str | bytes | Mapping[str, Any]]) -> list[int]:
+        """Put several frames, all of them or none; their ids.
+
+        An item is a frame's content, or a map of ``content`` and what :meth:`put` takes besides.
+
+        :raises InvalidValueError, LimitExceededError: nothing was put; a note says which item.
+        """
+        if isinstance(items, (str, bytes, Mapping)) or not isinstance(items, Iterable):
+            raise InvalidValueError("items must be a sequence of contents or of maps")
+        given = list(islice(items, self._config.limits.frames + 1))
+        return await self._put(given, ActionKind.PUT_MANY) if given else []
+
+    async def _put(self, items: list[Any], kind: ActionKind) -> list[int]:
+        started, limits = time.perf_counter(), self._config.limits
+        if len(items) == 1 and rough_size(items[0]) < LARGE:
+            frames, size = prepare_frames_many(items, limits)
+        else:
+            frames, size = await self._reads.run(prepare_frames_many, items, limits)
+        if self._config.embedder is not None:
+            frames = await self._embedded(frames)
+        await self._recall.wait_for_room(size)
+        command = self._change(kind, frames=frames, started=started)
+        ids: list[int] = (await self._intake.submit(command, size + 512 * len(items)))[0]
+        self._recall.note_put(size, self._written_view)
+        return ids
+
+    async def _embedded(self, given: tuple[NewFrame | str, ...]) -> tuple[NewFrame, ...]:
+        frames = tuple(NewFrame(one) if isinstance(one, str) else one for one in given)
+        texts = {}
+        for i, frame in enumerate(frames):
+            data = getattr(frame.content, "data", frame.content)
+            text = text_of(data, frame.media_type) if isinstance(data, (str, bytes)) else ""
+            if text and frame.embedding is None:
+                texts[i] = text
+        if not texts:
+            return frames
+        made, vectors = list(frames), await embed(self._config, list(texts.values()))
+        for i, vector in zip(texts, vectors, strict=True):
+            made[i] = evolve(
+                frames[i],
+                embedding=prepare_embedding(vector, self._config.limits),
+                embedding_model=self._config.embedding_model,
+            )
+        return tuple(made)
+
+    async def _store_stream(self, chunks: AsyncIterable[bytes]) -> str | bytes | Content:
+        """Keep the parts of a stream; a frame then refers to them."""
+        limits, digest, size = self._config.limits, hashlib.blake2b(digest_size=32), 0
+        parts: list[Content] = []
+        waiting = bytearray()
+        begin = b""
+        async for chunk in chunks:
+            if not isinstance(chunk, (bytes, bytearray, memoryview)):
+                raise InvalidValueError(f"a stream must give bytes, not {type(chunk).__name__}")
+            waiting += chunk
+            size += len(chunk)
+            if size > limits.stream_bytes:
+                raise LimitExceededError("stream_bytes", size, limits.stream_bytes)
+            while len(waiting) >= _PART_BYTES:
+                part = bytes(waiting[:_PART_BYTES])
+                del waiting[:_PART_BYTES]
+                begin = begin or part[:4096]
+                parts.append(await self._store_part(part, digest.update))
+        if not parts:
+            return bytes(waiting)
+        if waiting:
+            parts.append(await self._store_part(bytes(waiting), digest.update))
+        sequences = tuple(part.stored.sequence for part in parts if part.stored is not None)
+        stored = StoredContent(digest.digest(), size, preview(begin), sequences[0], sequences)
+        return Content(None, stored)
+
+    async def _store_part(self, part: bytes, hash_it: Callable[[bytes], None]) -> Content:
+        def prepare() -> LargeContent:
+            hash_it(part)
+            # An event of its own however small: the last part may be.
+            return LargeContent(part, content_digest(part), len(part), preview(part))
+
+        large = await self._reads.run(prepare)
+        stored: list[Content] = await self._intake.submit(StoreParts((large,)), len(part))
+        return stored[0]
+
+    async def update(
+        self,
+        frame_id: int,
+        content: str | bytes | AsyncIterable[bytes] = _UNSET,
+        **fields: Any,
+    ) -> None:
+        """Change a frame: its content, or any field that :meth:`put` takes; the others stay.
+
+        :raises FrameNotFoundError: when there is none with this id.
+        :raises InvalidValueError, LimitExceededError: nothing was changed.
+        """
+        started, limits = time.perf_counter(), self._config.limits
+        size = 512 + rough_size(fields)
+        if size < LARGE:
+            changes = prepare_fields(fields, limits)
+        else:
+            changes = await self._reads.run(prepare_fields, fields, limits)
+        if content is not _UNSET:
+            size += rough_size(content)
+            if isinstance(content, AsyncIterable):
+                content = await self._store_stream(content)  # type: ignore[assignment]
+            if isinstance(content, Content):
+                changes["content"] = content
+            else:
+                changes["content"] = await self._reads.run(
+                    prepare_content, content, "content", limits
+                )
+            if changes["content"] is None:
+                raise InvalidValueError("content must be str, bytes or a stream of bytes")
+        if "content" in changes and "embedding" not in changes:
+            await self._embed_again(changes)
+        if not changes:
+            raise InvalidValueError("an update needs content or a field to change")
+        await self._intake.submit(
+            self._change(ActionKind.UPDATE, frame_id=frame_id, changes=changes, started=started),
+            size,
+        )
+
+    async def _embed_again(self, changes: dict[str, Any]) -> None:
+        """An embedding belongs to a text: a new one is made, or the old one dropped."""
+        changes["embedding"] = changes["embedding_model"] = None
+        frame = NewFrame(changes["content"], media_type=changes.get("media_type"))
+        if self._config.embedder is not None:
+            (frame,) = await self._embedded((frame,))
+        changes |= {"embedding": frame.embedding, "embedding_model": frame.embedding_model}
+
+    async def delete(self, frame_id: int) -> None:
+        """Delete a frame: hidden at once; ``compact()`` erases its bytes.
+
+        :raises FrameNotFoundError: when there is none with this id.
+        """
+        await self._intake.submit(
+            self._change(ActionKind.DELETE, frame_id=frame_id, started=time.perf_counter())
+        )
+
+    def _change(
+        self,
+        kind: ActionKind,
+        *,
+        started: float,
+        frames: tuple[NewFrame | str, ...] = (),
+        frame_id: int = 0,
+        changes: Mapping[str, Any] | None = None,
+    ) -> ChangeMemory:
+        if not frames:
+            prepare_count(frame_id, "a frame id")
+        return ChangeMemory(
+            self._intake.entered,
+            kind,
+            self._config.language,
+            frames,
+            frame_id,
+            changes or {},
+            round((time.perf_counter() - started) * 1000, 3),
+            self._intake.task_name(),
+            {},
+        )
+
+    # Asking it.
+
+    async def find(
+        self,
+        query: str | None,
+        *,
+        top_k: int = 10,
+        mode: str = "lexical",
+        embedding: Iterable[float] | None = None,
+        embedding_model: str | None = None,
+        task: str | None = None,
+        **filters: Any,
+    ) -> FindResult:
+        """Search the memory: best first, equal scores by id.
+
+        ``mode``: ``lexical`` (words: any of them; ``"…"`` and ``-word`` must and must not be
+        there, ``word*`` is a prefix, ``title:word`` a field), ``semantic`` (the nearest embeddings
+        by cosine) or ``hybrid``. Filters: ``tags`` (all of them), ``uri`` (a prefix), ``title``,
+        ``media_type``, ``metadata`` (equal values), ``since_ns`` and ``until_ns`` (created).
+
+        :raises InvalidValueError: when the mode lacks what it needs, or embeddings do not fit.
+        """
+        searched = await self._searched(query, top_k, mode, embedding, embedding_model, filters)
+        await self._record_search(
+            ActionKind.FIND, (mode, len(searched.result.hits)), query or "", None, searched, task
+        )
+        return searched.result
+
+    async def _record_search(
+        self,
+        kind: ActionKind,
+        detail: tuple[Any, ...],
+        query: str,
+        output: str | None,
+        searched: Searched,
+        task: str | None,
+        *,
+        duration_ms: float | None = None,
+        error: str | None = None,
+        reply: Reply | None = None,
+        messages: Any = (),
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Action | None:
+        if not self._records:
+            return None
+        task = self._intake.task_name() if task is None else self._intake.check_task(task)
+        arguments = (
+            self._config.limits,
+            self._intake.entered,
+            kind,
+            detail,
+            query,
+            output,
+            tuple(hit.frame_id for hit in searched.result.hits),
+            round(searched.result.duration_ms if duration_ms is None else duration_ms, 3),
+            task,
+            error,
+            metadata,
+            messages,
+        )
+        size = 512 + rough_size(output) + rough_size(messages)
+        command: RecordAction
+        if size >= LARGE:
+            command = await self._reads.run(prepare_action, *arguments)
+        else:
+            command = prepare_action(*arguments)
+        action: Action | None = await self._intake.submit(
+            command._replace(retrieval=searched.retrieval, reply=reply), size
+        )
+        return action
+
+    async def ask(
+        self,
+        question: str,
+        *,
+        generate: Callable[[str, Context], Any],
+        provider: str,
+        model: str,
+        top_k: int = 5,
+        mode: str = "lexical",
+        embedding: Iterable[float] | None = None,
+        embedding_model: str | None = None,
+        messages: Any = (),
+        metadata: Mapping[str, Any] | None = None,
+        task: str | None = None,
+        **filters: Any,
+    ) -> Answer:
+        """Search the memory, have a model answer from what was found, and record both.
+
+        ``generate(question, context)`` gives the reply: a str or a :class:`Generated`, directly or
+        awaited, or an async iterator of them, chunk by chunk. What it raises is recorded as the
+        action's error, with the chunks so far, and raised.
+        """
+        started = time.perf_counter()
+        if not callable(generate):
+            raise InvalidValueError(f"generate must be callable, not {type(generate).__name__}")
+        await self._check_ask(provider, model, task, metadata, messages)
+        searched = await self._searched(
+            question, top_k, mode, embedding, embedding_model, filters, texts=True
+        )
+        hits = searched.result.hits
+        context = searched.context
+        chunks: list[Generated] = []
+        error: BaseException | None = None
+        try:
+            await collect_reply(generate(question, context), chunks)
+        except (Exception, asyncio.CancelledError) as failed:  # noqa: BLE001 - recorded, raised
+            error = failed
+        text = "".join(chunk.text for chunk in chunks if isinstance(chunk.text, str))
+        tokens = [total_tokens(chunks, name) for name in ("input_tokens", "output_tokens")]
+        duration = (time.perf_counter() - started) * 1000
+        # What a cancelled one got so far is recorded all the same.
+        with anyio.CancelScope(shield=isinstance(error, asyncio.CancelledError)):
+            action = await self._record_search(
+                ActionKind.ASK,
+                (provider, model),
+                question,
+                text if error is None or chunks else None,
+                searched,
+                task,
+                duration_ms=duration,
+                error=None if error is None else self._intake.describe(error),
+                reply=Reply(tuple(len(chunk.text) for chunk in chunks), *tokens),
+                messages=messages,
+                metadata=metadata,
+            )
+        if error is not None:
+            raise error
+        return Answer(text, hits, context, action, duration, *tokens)
+
+    async def _check_ask(
+        self, provider: str, model: str, task: str | None, metadata: Any, messages: Any
+    ) -> None:
+        """Refuse what cannot be recorded before a model is asked."""
+        limits = self._config.limits
+        for value, what in ((provider, "provider"), (model, "model")):
+            prepare_text(value, what, "name_chars", limits.name_chars)
+        if task is not None:
+            self._intake.check_task(task)
+        prepare_metadata(metadata, limits)
+        if messages != ():
+            await self._reads.run(prepare_messages, messages, limits)
+
+    @property
+    @abstractmethod
+    def _records(self) -> bool:
+        """Whether a session is in force that actions are recorded into."""
+
+    @abstractmethod
+    def _written_view(self) -> View:
+        """What readers may see now and stands in the file."""

@@ -1,0 +1,213 @@
+"""What a store held at an earlier moment, folded again from the log. Synchronous, as the reader."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
+
+from ..core.evolve import branched, evolve
+from ..core.memory_state import MemoryState, fold_memory
+from ..core.projection import project_session
+from ..core.state import SessionState, State
+from ..errors import (
+    CheckpointNotFoundError,
+    ContentNotFoundError,
+    InvalidValueError,
+    SessionNotFoundError,
+)
+from ..events.event import Action, ActionRecorded, CheckpointCreated, Event, Session
+from ..events.frames import Context, ContextItem, ForkPoint
+from ..file.changes import memory_events
+from ..file.reader import Reader, View
+from .folded import lineage_of, text_of
+
+_READ_BYTES = 1024 * 1024
+
+
+def history(view: View, until: int) -> Iterator[tuple[State, Event]]:
+    """Every event up to the sequence ``until``, with the state after it."""
+    state = State(generation=view.state.generation)
+    for segment in view.reader.segments(view):
+        if segment.sequence > until:
+            return
+        for event in view.reader.decode(segment, state, view.end):
+            if event.sequence > until:
+                return
+            state = evolve(state, event)
+            yield state, event
+
+
+def state_at(view: View, sequence: int) -> State:
+    """The folded state after the event with this sequence."""
+    state = State(generation=view.state.generation)
+    for folded, _ in history(view, sequence):
+        state = folded
+    return state
+
+
+def session_at(view: View, session_id: UUID, sequence: int) -> Session:
+    """A session as far as it was recorded at a moment, deleted since or not.
+
+    :raises SessionNotFoundError: when there was none with this id.
+    """
+    found = view.state.find(session_id)
+    if found is not None and found.info.number > sequence:
+        raise SessionNotFoundError(session_id)
+    if found is not None:
+        events = view.reader.session_history(view, found.info.number)
+        return project_session(
+            found, [e for e in events if e.sequence <= sequence], view.reader.version
+        )
+    events, state = [], State()
+    for state, event in history(view, sequence):  # noqa: B007 - the last one is needed
+        if event.session_id == session_id:
+            events.append(event)
+    found = state.find(session_id)
+    if found is None:
+        raise SessionNotFoundError(session_id)
+    return project_session(found, events, view.reader.version)
+
+
+def memory_at(view: View, sequence: int) -> MemoryState:
+    """The state of the memory, and of all its branches, after an event."""
+    events = memory_events(view, sequence, 1, 2**63)
+    if next(events, None) is None:
+        return view.state.memory
+    memory = MemoryState()
+    for number, session in sorted(view.state.sessions.items()):
+        if session.info.fork is not None:
+            memory = branched(memory, number, session.info.fork)
+    for event, _ in memory_events(view, 0, 2**63, sequence):
+        memory = fold_memory(memory, event)
+    return memory
+
+
+def fork_point(
+    view: View, session_id: UUID, checkpoint_id: int | None, action_index: int | None
+) -> tuple[SessionState, ForkPoint]:
+    """The session that is forked, and where a fork of it leaves it: behind a checkpoint, an action,
+    or (neither given) the last one recorded so far.
+
+    :raises SessionNotFoundError, CheckpointNotFoundError: when there is no such one.
+    :raises InvalidValueError: when the session has no such action.
+    """
+    found = view.state.find(session_id)
+    if found is None:
+        raise SessionNotFoundError(session_id)
+    number = found.info.number
+    sequence, actions, checkpoints, is_there = number, 0, 0, checkpoint_id == action_index
+    for event in view.reader.session_history(view, number):
+        payload = event.payload
+        if not isinstance(payload, (ActionRecorded, CheckpointCreated)):
+            continue
+        sequence, actions = event.sequence, payload.action.index + 1
+        if isinstance(payload, CheckpointCreated):
+            checkpoints += 1
+            is_there = is_there or payload.checkpoint.checkpoint_id == checkpoint_id
+        if (is_there and checkpoint_id is not None) or payload.action.index == action_index:
+            is_there = True
+            break
+    if not is_there and checkpoint_id is not None:
+        raise CheckpointNotFoundError(f"session {session_id} has no checkpoint {checkpoint_id}")
+    if not is_there:
+        raise InvalidValueError(f"session {session_id} has no action {action_index}")
+    memory = memory_at(view, sequence)
+    branch = number if number in memory.branches else 0
+    count, digest = memory.summary(branch)
+    return found, ForkPoint(
+        parent=number,
+        parent_id=session_id,
+        sequence=sequence,
+        action_count=actions,
+        checkpoint_count=checkpoints,
+        branch=branch,
+        last_frame=memory.last_frame,
+        frame_count=count,
+        memory_hash=digest,
+    )
+
+
+def sequence_at(view: View, time_ns: int) -> int:
+    """The last event that had happened at a time; 0 when none had."""
+    low, high = 0, view.state.last_sequence
+    while low < high:
+        middle = (low + high + 1) // 2
+        if view.reader.time_of(view, middle) <= time_ns:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def session_moment(view: View, session_id: UUID, checkpoint_id: int | None) -> tuple[int, int]:
+    """The number of a session, and the last event before one of its checkpoints (None: of its last
+    event).
+
+    :raises SessionNotFoundError, CheckpointNotFoundError: when there is none.
+    """
+    found = view.state.find(session_id)
+    if found is None:
+        raise SessionNotFoundError(session_id)
+    number = found.info.number
+    events = view.reader.session_history(view, number)
+    if checkpoint_id is None:
+        return number, events[-1].sequence if events else number
+    for event in events:
+        payload = event.payload
+        if isinstance(payload, CheckpointCreated) and (
+            payload.checkpoint.checkpoint_id == checkpoint_id
+        ):
+            return number, payload.checkpoint.snapshot.log_sequence
+    raise CheckpointNotFoundError(f"session {session_id} has no checkpoint {checkpoint_id}")
+
+
+def context_of(reader: Reader, view: View, action: Action) -> Context:
+    """What an action retrieved: the frames' bodies as they were then, None where erased since."""
+    retrieval = action.retrieval
+    assert retrieval is not None
+    bodies = [_body(reader, view, version) for version in retrieval.versions]
+    types: dict[int, str | None] = {}
+    if any(isinstance(body, bytes) for body in bodies):
+        types = _media_types(view, action)
+    ids = action.affected_frames
+    return Context(
+        tuple(
+            ContextItem(
+                frame_id, score, None if body is None else text_of(body, types.get(frame_id))
+            )
+            for frame_id, score, body in zip(ids, retrieval.scores, bodies, strict=False)
+        )
+    )
+
+
+def _body(reader: Reader, view: View, sequence: int) -> str | bytes | None:
+    content = reader.frame_content_of(view, sequence)
+    try:
+        return None if content is None else reader.value(view, content)
+    except ContentNotFoundError:
+        return None
+
+
+def _media_types(view: View, action: Action) -> dict[int, str | None]:
+    """The media types that the frames of an action had when it searched."""
+    retrieval, wanted = action.retrieval, set(action.affected_frames)
+    assert retrieval is not None
+    number = view.reader.session_number(view, action)
+    until = dict(lineage_of(view.state, number, retrieval.as_of))
+    types: dict[int, str | None] = {}
+    reached, found = 0, True
+    while found:
+        found = False
+        for event, _ in memory_events(view, reached, _READ_BYTES, retrieval.as_of):
+            found, reached = True, event.sequence
+            payload: Any = event.payload
+            if event.sequence > until.get(getattr(payload, "branch", -1), 0):
+                continue
+            if getattr(payload, "frame_id", 0) in wanted:
+                changes = getattr(payload, "changes", None)
+                if changes is None:
+                    types[payload.frame_id] = getattr(payload, "media_type", None)
+                elif "media_type" in changes:
+                    types[payload.frame_id] = changes["media_type"]
+    return types

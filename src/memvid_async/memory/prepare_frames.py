@@ -1,0 +1,186 @@
+"""From a caller's arguments to frames and searches: checked, bounded, encoded."""
+
+from __future__ import annotations
+
+import math
+import sys
+from array import array
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from typing import Any
+
+from ..config import Limits
+from ..core.commands import NewFrame
+from ..errors import InvalidValueError, LimitExceededError
+from ..events.content import Content
+from ..events.pace import unhurried
+from ..recording.prepare import prepare_content, prepare_count, prepare_metadata, prepare_text
+from ..search import Filters
+
+_FIELDS = ("title", "uri", "metadata", "tags", "media_type", "embedding", "embedding_model")
+MODES = ("lexical", "semantic", "hybrid")
+_FILTERS = ("tags", "uri", "title", "media_type", "metadata", "since_ns", "until_ns")
+
+
+def prepare_embedding(value: Any, limits: Limits) -> bytes | None:
+    """Numbers as float32, little-endian; None for None.
+
+    :raises InvalidValueError: when they are no finite numbers, or all zero.
+    :raises LimitExceededError: when there are too many.
+    """
+    if value is None:
+        return None
+    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
+        raise InvalidValueError("an embedding must be a sequence of numbers")
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    try:
+        # An iterable without an end must not be collected.
+        numbers = array("f", islice(value, limits.dimensions + 1))
+    except (TypeError, OverflowError):
+        raise InvalidValueError("an embedding must be a sequence of float32 numbers") from None
+    if len(numbers) > limits.dimensions:
+        raise LimitExceededError("dimensions", len(numbers), limits.dimensions)
+    if not all(map(math.isfinite, numbers)) or not any(numbers):
+        raise InvalidValueError("an embedding must be finite and not all zero")
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers.tobytes()
+
+
+def prepare_tags(values: Any, limits: Limits) -> tuple[str, ...]:
+    """Tags, each once.
+
+    :raises InvalidValueError, LimitExceededError: when they cannot be recorded.
+    """
+    if values == ():
+        return ()
+    if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
+        raise InvalidValueError("tags must be a sequence of str")
+    given = list(islice(values, limits.tags + 1))
+    if len(given) > limits.tags:
+        raise LimitExceededError("tags", len(given), limits.tags)
+    texts = (prepare_text(tag, "a tag", "name_chars", limits.name_chars) for tag in given)
+    return tuple(dict.fromkeys(texts))
+
+
+def prepare_fields(given: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
+    """The fields of a frame but its content, as an event keeps them.
+
+    :raises InvalidValueError, LimitExceededError: when they cannot be recorded.
+    """
+    made: dict[str, Any] = {}
+    for name, value in given.items():
+        if name == "metadata":
+            made[name] = prepare_metadata(value, limits)
+        elif name == "tags":
+            made[name] = prepare_tags(value, limits)
+        elif name == "embedding":
+            made[name] = prepare_embedding(value, limits)
+        elif name not in _FIELDS:
+            raise InvalidValueError(f"a frame has no field {name!r:.80}; it has {_FIELDS}")
+        elif value is None:
+            made[name] = None
+        else:
+            made[name] = prepare_text(value, name, "title_chars", limits.title_chars)
+    if made.get("embedding_model") is not None and made.get("embedding") is None:
+        raise InvalidValueError("embedding_model names the model of an embedding; give both")
+    return made
+
+
+def prepare_frame(item: Any, limits: Limits) -> NewFrame | str:
+    """A frame from its body, or from a map of ``content`` and the fields that ``put`` takes; the
+    text itself where there is little and nothing else.
+
+    :raises InvalidValueError, LimitExceededError: when it cannot be recorded.
+    """
+    fields: dict[str, Any]
+    content: Any
+    if type(item) is str:
+        # The most of many are: asking whether it is a map takes as long as all the rest.
+        fields, content = {}, item
+    elif isinstance(item, Mapping):
+        fields = dict(item)
+        content = fields.pop("content", None)
+    else:
+        fields, content = {}, item
+    if not isinstance(content, Content):
+        content = prepare_content(content, "content", limits)
+    if content is None:
+        raise InvalidValueError("a frame needs content: str, bytes or a stream of bytes")
+    if fields:
+        return NewFrame(content, **prepare_fields(fields, limits))
+    return content if isinstance(content, str) else NewFrame(content)
+
+
+def prepare_frames_many(
+    items: Iterable[Any], limits: Limits
+) -> tuple[tuple[NewFrame | str, ...], int]:
+    """:func:`prepare_frame` of each, and about how many bytes they hold.
+
+    :raises InvalidValueError, LimitExceededError: naming the first that cannot be recorded.
+    """
+    made: list[NewFrame | str] = []
+    size = 0
+    for i, item in enumerate(unhurried(items)):
+        if i == limits.frames:
+            raise LimitExceededError("frames", i + 1, limits.frames)
+        try:
+            frame = prepare_frame(item, limits)
+        except InvalidValueError as error:
+            error.add_note(f"in item {i}")
+            raise
+        made.append(frame)
+        if isinstance(frame, str):
+            size += len(frame)
+            continue
+        content = frame.content
+        size += len(content) if isinstance(content, (str, bytes)) else content.size
+        size += len(frame.embedding or b"")
+    return tuple(made), size
+
+
+def prepare_filters(given: Mapping[str, Any], limits: Limits) -> tuple[Filters, dict[str, Any]]:
+    """The filters of a search, and those that were given as a map to be recorded.
+
+    :raises InvalidValueError: when one is unknown or of a wrong type.
+    """
+    kept: dict[str, Any] = {}
+    for name, value in given.items():
+        if name not in _FILTERS:
+            raise InvalidValueError(f"there is no filter {name!r:.80}; there are {_FILTERS}")
+        if value is None or value in ((), {}):
+            continue
+        if name == "tags":
+            kept[name] = list(prepare_tags(value, limits))
+        elif name == "metadata":
+            kept[name] = dict(prepare_metadata(value, limits))
+        elif name in ("since_ns", "until_ns"):
+            kept[name] = prepare_count(value, name)
+        else:
+            kept[name] = prepare_text(value, name, "title_chars", limits.title_chars)
+    return make_filters(kept), kept
+
+
+def make_filters(kept: Mapping[str, Any]) -> Filters:
+    """The filters that a recorded map stands for."""
+    values = {name: kept[name] for name in _FILTERS if name in kept}
+    if "tags" in values:
+        values["tags"] = tuple(values["tags"])
+    return Filters(**values)
+
+
+def prepare_search(query: Any, mode: Any, top_k: Any, limits: Limits) -> str:
+    """The query as text, "" for None.
+
+    :raises InvalidValueError, LimitExceededError: when it cannot be searched for.
+    """
+    if mode not in MODES:
+        raise InvalidValueError(f"mode must be one of {MODES}, not {mode!r:.80}")
+    if type(top_k) is not int or top_k < 1:
+        raise InvalidValueError(f"top_k must be an int of at least 1, not {top_k!r:.80}")
+    if top_k > limits.top_k:
+        raise LimitExceededError("top_k", top_k, limits.top_k)
+    if query is None and mode == "semantic":
+        return ""
+    return prepare_text(query, "query", "value_bytes", limits.value_bytes)

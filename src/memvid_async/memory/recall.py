@@ -1,0 +1,239 @@
+"""The memories that a store has open: the live one, those of forks and of past moments. Each is
+folded and searched in a thread of their own, so that neither the loop nor the writer waits."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from attrs import frozen
+
+from ..config import Limits
+from ..engine.worker import Worker
+from ..engine.writer import Writer
+from ..errors import FrameNotFoundError, MemvidAsyncError
+from ..events.frames import Context, ContextItem, FindResult, Frame, Hit, Retrieval
+from ..file.journal import Journal
+from ..file.reader import View
+from ..recording.intake import Intake
+from ..search import Filters, InterruptedFindError
+from .folded import SHARED, FoldedMemory, Lineage
+from .prepare_frames import make_filters
+
+T = TypeVar("T")
+# Bytes put since the last look at whether the index is due to be saved.
+_LOOK_BYTES = 256 * 1024
+
+
+@frozen
+class Search:
+    """A search as it is carried out; ``parameters`` are its filters as recorded."""
+
+    query: str
+    mode: str
+    top_k: int
+    parameters: Mapping[str, Any]
+    embedding: bytes | None = None
+    embedding_model: str | None = None
+
+    def filters(self) -> Filters:
+        """The filters, as the index takes them."""
+        return make_filters(self.parameters)
+
+
+@frozen
+class Searched:
+    """What a search found: the result, and what an action records of it."""
+
+    result: FindResult
+    retrieval: Retrieval
+    texts: tuple[str, ...] = ()
+
+    @property
+    def context(self) -> Context:
+        """The bodies that were found, as a model is given them; where they were asked for."""
+        return Context(
+            tuple(
+                ContextItem(hit.frame_id, hit.score, text)
+                for hit, text in zip(self.result.hits, self.texts, strict=True)
+            )
+        )
+
+
+class Recall:
+    """Finds and reads frames for a store and its views."""
+
+    def __init__(self, intake: Intake, journal: Journal, limits: Limits) -> None:
+        self._intake = intake
+        self._journal = journal
+        self._most_open = limits.open_memories
+        self._live = FoldedMemory()
+        self._others: dict[Lineage, FoldedMemory] = {}
+        self._worker = Worker("memvid_async memory")
+        self._past_worker = Worker("memvid_async past memories")
+        self._put_bytes = 0
+        self._saving: asyncio.Task[None] | None = None
+        self._closing = False
+
+    # In the threads.
+
+    def _memory(self, lineage: Lineage) -> FoldedMemory:
+        if lineage == SHARED:
+            return self._live
+        found = self._others.pop(lineage, None) or FoldedMemory(lineage)
+        # The one used last is at the end.
+        self._others[lineage] = found
+        while len(self._others) > self._most_open:
+            self._others.pop(next(iter(self._others))).close()
+        return found
+
+    def _find(self, view: View, lineage: Lineage, search: Search, *, texts: bool) -> Searched:
+        started = time.perf_counter()
+        memory = self._memory(lineage)
+        index = memory.catch_up(view)
+        found = index.find(
+            search.query,
+            search.embedding,
+            mode=search.mode,  # type: ignore[arg-type]
+            top_k=search.top_k,
+            filters=search.filters(),
+            embedding_model=search.embedding_model,
+        )
+        places = index.places([one.frame_id for one in found])
+        snippets = index.snippets(search.query or None, places)
+        shown = [(one, places[one.frame_id]) for one in found if one.frame_id in places]
+        hits = tuple(
+            Hit(one.frame_id, one.score, snippets[one.frame_id], place.title, place.uri)
+            for one, place in shown
+        )
+        as_of = min(view.state.last_sequence, max(until for _, until in lineage))
+        duration = (time.perf_counter() - started) * 1000
+        result = FindResult(hits, search.mode, as_of, duration, len(memory.missing))
+        retrieval = Retrieval(
+            search.mode,
+            search.top_k,
+            as_of,
+            tuple(hit.score for hit in hits),
+            tuple(place.sequence for _, place in shown),
+            search.parameters,
+            search.embedding,
+            search.embedding_model,
+        )
+        bodies = tuple(memory.text(place) for _, place in shown) if texts else ()
+        return Searched(result, retrieval, bodies)
+
+    def _get(self, view: View, lineage: Lineage, frame_id: int) -> Frame:
+        memory = self._memory(lineage)
+        row = memory.catch_up(view).get(frame_id)
+        if row is None:
+            raise FrameNotFoundError(f"there is no frame {frame_id}; it was deleted or never was")
+        return memory.frame(row)
+
+    def _scan(
+        self, view: View, lineage: Lineage, after: int | None, filters: Filters, *, newest: bool
+    ) -> list[Frame]:
+        memory = self._memory(lineage)
+        rows = memory.catch_up(view).scan(after_id=after, newest_first=newest, filters=filters)
+        return [memory.frame(row) for row in rows]
+
+    # On the loop.
+
+    async def _run(self, lineage: Lineage, call: Callable[..., T], *args: Any, **more: Any) -> T:
+        worker = self._worker if lineage == SHARED else self._past_worker
+        try:
+            return await worker.run(lambda: call(*args, **more))
+        except asyncio.CancelledError:
+            memory = self._live if lineage == SHARED else self._others.get(lineage)
+            if memory is not None:
+                memory.interrupt()
+            raise
+
+    async def find(
+        self, view: View, lineage: Lineage, search: Search, *, texts: bool = False
+    ) -> Searched:
+        """Search a memory as of a view; with the bodies of what was found, if asked for."""
+        while True:
+            try:
+                return await self._run(lineage, self._find, view, lineage, search, texts=texts)
+            except InterruptedFindError:
+                # Another caller's cancellation met this one's search.
+                continue
+
+    async def get(self, view: View, lineage: Lineage, frame_id: int) -> Frame:
+        """One frame.
+
+        :raises FrameNotFoundError: when there is none with this id.
+        """
+        return await self._run(lineage, self._get, view, lineage, frame_id)
+
+    async def scan(
+        self, view: View, lineage: Lineage, after: int | None, filters: Filters, *, newest: bool
+    ) -> list[Frame]:
+        """The next frames behind (or, newest first, before) the one with the id ``after``."""
+        return await self._run(lineage, self._scan, view, lineage, after, filters, newest=newest)
+
+    # Saving the index.
+
+    def note_put(self, size: int, view: Callable[[], View]) -> None:
+        """So many bytes were put: now and then, fold them and save the index."""
+        self._put_bytes += size
+        if self._put_bytes >= _LOOK_BYTES and self._saving is None and not self._closing:
+            self._put_bytes = 0
+            self._saving = asyncio.create_task(self._save(view), name="memvid_async index")
+            self._saving.add_done_callback(lambda task: self._saved(task, view))
+
+    async def wait_for_room(self, size: int) -> None:
+        """Return once no more than so much was put that no save knows of: what a kill would leave
+        to be folded again stays a small part of the memory."""
+        while self._saving is not None and self._put_bytes + size > self._live.most_behind:
+            await asyncio.wait([self._saving])
+            # Its callback has the next one started.
+            await asyncio.sleep(0)
+
+    def _saved(self, task: asyncio.Task[None], view: Callable[[], View]) -> None:
+        self._saving = None
+        if not task.cancelled() and task.exception() is None:
+            # What was put meanwhile is not left until the next put.
+            self.note_put(0, view)
+        if not self._is_saving and not self._closing:
+            self._worker.start(self._live.rest)
+
+    @property
+    def _is_saving(self) -> bool:
+        return self._saving is not None
+
+    async def _save(self, view: Callable[[], View]) -> None:
+        due = await self._worker.run(lambda: self._live.due(view()))
+        if due is None:
+            return
+        offset = 0
+        try:
+            offset = await self._intake.run_alone(lambda: self._journal.save_index(*due))
+        except MemvidAsyncError:
+            # It can be folded again; whoever writes next hears of what is wrong.
+            return
+        finally:
+            self._live.saved(offset)
+
+    async def finish(self, writer: Writer | None) -> None:
+        """Save the index once more where that is due, and let the memories go."""
+        self._closing = True
+        if self._saving is not None:
+            await asyncio.wait([self._saving])
+        try:
+            used = self._live.is_open or self._put_bytes
+            if used and writer is not None and writer.failure is None:
+                await self._save(lambda: writer.written_view)
+        finally:
+            self._stop()
+
+    def _stop(self) -> None:
+        for worker, memories in (
+            (self._worker, [self._live]),
+            (self._past_worker, list(self._others.values())),
+        ):
+            for memory in memories:
+                worker.start(memory.close)
+            worker.stop()

@@ -1,0 +1,196 @@
+"""What comes in: arguments are prepared, commands queued, and the session in force is known."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextvars import ContextVar
+from itertools import count
+from typing import Any
+
+import immutables
+from attrs import evolve
+
+from ..config import Limits
+from ..core.commands import Command, CreateCheckpoint, EndSession, ResumeSession, StartSession
+from ..engine.worker import Worker
+from ..engine.writer import Writer
+from ..errors import MemvidAsyncError, SessionEndedError, StoreClosedError, StoreReadOnlyError
+from ..events.event import ActionKind
+from ..events.values import LARGE
+from ..file.journal import Flushed
+from .prepare import prepare_action, prepare_metadata, prepare_text, prepared_size, rough_size
+
+_SMALL_COMMAND_BYTES = 256
+
+# The sessions whose blocks a task is in, innermost last, per open store. One variable for
+# all: one that is made per object is never freed (see ContextVar in Python's documentation).
+_ENTERED: ContextVar[immutables.Map[int, tuple[int, ...]]] = ContextVar(
+    "memvid_async_sessions", default=immutables.Map()
+)
+_STORES = count()
+
+
+class Intake:
+    """The way in to the writer, for a store and its session recorders."""
+
+    def __init__(self, writer: Writer | None, preparing: Worker, limits: Limits) -> None:
+        self.limits = limits
+        self._writer = writer
+        self._preparing = preparing
+        self._key = next(_STORES)
+        self._loop = asyncio.get_running_loop()
+
+    # Sessions in force.
+
+    @property
+    def entered(self) -> int | None:
+        """The number of the session whose block the calling task is in, if it is in one."""
+        entered = _ENTERED.get().get(self._key)
+        return entered[-1] if entered else None
+
+    def enter(self, number: int) -> None:
+        """Make a session the calling task's, and that of the tasks it starts."""
+        entered = _ENTERED.get()
+        _ENTERED.set(entered.set(self._key, (*entered.get(self._key, ()), number)))
+
+    def leave(self, number: int) -> None:
+        """Undo :meth:`enter`, in whichever order blocks are left; nothing in another context."""
+        entered = _ENTERED.get()
+        numbers = tuple(n for n in entered.get(self._key, ()) if n != number)
+        _ENTERED.set(entered.set(self._key, numbers) if numbers else entered.delete(self._key))
+
+    # Commands.
+
+    async def submit(self, command: Command | None, size: int = _SMALL_COMMAND_BYTES) -> Any:
+        """Queue a command once there is room, and give its answer.
+
+        :raises StoreReadOnlyError, StoreClosedError, StoreFailedError, StoreLockedError: see there.
+        """
+        writer = self._need_writer()
+        if writer.is_full:
+            await writer.wait_for_room()
+        return await writer.submit(command, size)
+
+    async def run_alone(self, call: Callable[[], tuple[Any, Flushed]]) -> Any:
+        """Have the journal's thread make a call with nothing else going on; its answer."""
+        return await self._need_writer().submit_call(call)
+
+    def _need_writer(self) -> Writer:
+        if self._writer is None:
+            raise StoreReadOnlyError("the store was opened read-only")
+        return self._writer
+
+    def record(
+        self,
+        number: int | None,
+        kind: ActionKind,
+        detail: tuple[Any, ...],
+        given: object,
+        result: object,
+        frames: Iterable[int],
+        duration_ms: float,
+        task: str | None,
+        error: str | None,
+        metadata: Mapping[str, Any] | None,
+        messages: Sequence[Any] = (),
+    ) -> Awaitable[Any]:
+        """Record an action in the session ``number``, the ambient one for None."""
+        task = self.task_name() if task is None else self.check_task(task)
+        size = _SMALL_COMMAND_BYTES + rough_size(given) + rough_size(result)
+        if metadata is not None or messages != ():
+            size += rough_size(metadata) + rough_size(messages)
+        action = (number, kind, detail, given, result, frames, duration_ms, task, error)
+        arguments = (self.limits, *action, metadata, messages)
+        writer = self._need_writer()
+        if size >= LARGE or writer.is_full:
+            return self._record_slowly(writer, arguments, size)
+        return writer.submit(prepare_action(*arguments), size)
+
+    async def _record_slowly(self, writer: Writer, arguments: tuple[Any, ...], size: int) -> Any:
+        writer.check()
+        if size >= LARGE:
+            command = await self._preparing.run(prepare_action, *arguments)
+            size = prepared_size(command)
+        else:
+            command = prepare_action(*arguments)
+        await writer.wait_for_room()
+        return await writer.submit(command, size)
+
+    def check_task(self, task: str) -> str:
+        """The name of a task, as the caller gave it.
+
+        :raises InvalidValueError, LimitExceededError: when it cannot be recorded.
+        """
+        return prepare_text(task, "task", "name_chars", self.limits.name_chars)
+
+    def task_name(self) -> str | None:
+        """The name of the asyncio task that runs; None outside one."""
+        # Given the loop, it need not look for it; this is half the cost.
+        task = asyncio.current_task(self._loop)
+        name = task.get_name()[: self.limits.name_chars] if task is not None else None
+        # Nobody gave it to be recorded: what UTF-8 cannot hold does not stop the recording.
+        return name if name is None or name.isascii() else name.encode(errors="replace").decode()
+
+    async def checkpoint(self, number: int | None) -> int:
+        """Mark a checkpoint in the session ``number``, the ambient one for None; its id."""
+        action = await self.submit(CreateCheckpoint(number, self.task_name()))
+        checkpoint_id: int = action.details.checkpoint_id
+        return checkpoint_id
+
+    async def open_session(
+        self, command: StartSession | ResumeSession, large_metadata: Mapping[str, Any] | None
+    ) -> int:
+        """Start or resume a session; its number. Cancelled, a started one is ended again.
+
+        ``large_metadata``: metadata that is not in the command yet, as it has to be prepared in a
+        thread.
+        """
+        size = _SMALL_COMMAND_BYTES
+        if large_metadata is not None and isinstance(command, StartSession):
+            metadata = await self._preparing.run(prepare_metadata, large_metadata, self.limits)
+            command, size = evolve(command, metadata=metadata), self.limits.value_bytes
+        try:
+            number: int = await self.submit(command, size)
+        except asyncio.CancelledError:
+            if isinstance(command, StartSession):
+                self._end_soon(EndSession(command.session_id, "CancelledError"))
+            raise
+        return number
+
+    def _end_soon(self, command: EndSession) -> asyncio.Future[Any] | None:
+        """Queue the end of a session, whether there is room or not; None once it is too late."""
+        try:
+            future = self._need_writer().submit(command, _SMALL_COMMAND_BYTES)
+        except MemvidAsyncError:
+            return None
+        # Nobody may be left to look at the answer.
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return future
+
+    async def leave_session(self, number: int, error: BaseException | None) -> None:
+        """End a session as its block is left; a store that cannot any more hides no error of the
+        block's own."""
+        ended = self._end_soon(EndSession(number, self.describe(error)))
+        try:
+            if ended is None:
+                raise StoreClosedError("the store was closed before the session's block was left")
+            await ended
+        except SessionEndedError:
+            # max_actions, end or delete came first.
+            pass
+        except MemvidAsyncError:
+            if error is None:
+                raise
+
+    def describe(self, error: BaseException | None) -> str | None:
+        """An exception in words, as it is recorded; None for None."""
+        if error is None:
+            return None
+        try:
+            said = str(error)
+        except Exception:  # noqa: BLE001 - somebody's exception need not be printable
+            said = ""
+        text = f"{type(error).__name__}: {said}" if said else type(error).__name__
+        text = text.encode("utf-8", "replace").decode()
+        return text[: self.limits.error_chars]

@@ -1,0 +1,290 @@
+"""Recording: the ``record_…`` methods that a store and a session recorder share, and the handle for
+one open session."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+from uuid import UUID
+
+from ..core.commands import ResumeSession, StartSession
+from ..errors import InvalidValueError, NoActiveSessionError
+from ..events.event import Action, ActionKind
+from .intake import Intake
+from .prepare import prepare_count, prepare_text
+
+AnyAction = TypeVar("AnyAction", Action, Action | None)
+
+
+class ActionRecorder(ABC, Generic[AnyAction]):
+    """The ``record_…`` methods. Each is durable when it returns (see :class:`Durability`).
+
+    All take ``task`` (which task of the agent did it; the asyncio task's name where not given),
+    ``error`` (how it failed) and ``metadata`` (a CBOR map). All raise
+
+    - :class:`InvalidValueError`, :class:`LimitExceededError`: nothing was recorded;
+    - :class:`SessionEndedError`: the session takes no further actions;
+    - :class:`StoreClosedError`, :class:`StoreFailedError`, :class:`StoreLockedError`,
+      :class:`StoreReadOnlyError`: it was not acked.
+
+    A cancelled call may or may not have recorded its action, never half of it.
+    """
+
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
+
+    @abstractmethod
+    def _number(self) -> int | None:
+        """The number of the session to record into; None for the ambient one."""
+
+    def _name(self, value: object, what: str) -> str:
+        return prepare_text(value, what, "name_chars", self._intake.limits.name_chars)
+
+    async def record_ask(
+        self,
+        query: str | bytes,
+        *,
+        provider: str,
+        model: str,
+        response: str | bytes | None,
+        duration_ms: float,
+        retrieved_frames: Iterable[int] = (),
+        messages: Sequence[Any] = (),
+        task: str | None = None,
+        error: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> AnyAction:
+        """Record a question to a model and its answer.
+
+        ``duration_ms``: milliseconds. ``retrieved_frames``: the ids of the frames given to the
+        model. ``messages``: the prompt as it went to the model, one item a message; a prefix that
+        an earlier ask of the session already holds is not stored again.
+        """
+        action: AnyAction = await self._intake.record(
+            self._number(),
+            ActionKind.ASK,
+            (self._name(provider, "provider"), self._name(model, "model")),
+            _needed(query, "query"),
+            response,
+            retrieved_frames,
+            duration_ms,
+            task,
+            error,
+            metadata,
+            messages,
+        )
+        return action
+
+    async def record_find(
+        self,
+        query: str | bytes,
+        *,
+        mode: str,
+        result_count: int,
+        result_frames: Iterable[int],
+        duration_ms: float = 0,
+        task: str | None = None,
+        error: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> AnyAction:
+        """Record a search: its mode, how many results it reported and the frames it named."""
+        action: AnyAction = await self._intake.record(
+            self._number(),
+            ActionKind.FIND,
+            (self._name(mode, "mode"), prepare_count(result_count, "result_count")),
+            _needed(query, "query"),
+            None,
+            result_frames,
+            duration_ms,
+            task,
+            error,
+            metadata,
+        )
+        return action
+
+    async def record_put(
+        self,
+        frame_id: int,
+        data: str | bytes,
+        *,
+        duration_ms: float = 0,
+        task: str | None = None,
+        error: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> AnyAction:
+        """Record that somebody put a frame; it creates none in this store."""
+        action: AnyAction = await self._intake.record(
+            self._number(),
+            ActionKind.PUT,
+            (),
+            _needed(data, "data"),
+            None,
+            (frame_id,),
+            duration_ms,
+            task,
+            error,
+            metadata,
+        )
+        return action
+
+    async def record_put_many(
+        self,
+        frame_ids: Iterable[int],
+        *,
+        duration_ms: float = 0,
+        task: str | None = None,
+        error: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> AnyAction:
+        """Record that somebody put several frames at once."""
+        action: AnyAction = await self._intake.record(
+            self._number(),
+            ActionKind.PUT_MANY,
+            (),
+            None,
+            None,
+            frame_ids,
+            duration_ms,
+            task,
+            error,
+            metadata,
+        )
+        return action
+
+    async def record_update(
+        self,
+        frame_id: int,
+        data: str | bytes,
+        *,
+        duration_ms: float = 0,
+        task: str | None = None,
+        error: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> AnyAction:
+        """Record that somebody replaced a frame's content."""
+        action: AnyAction = await self._intake.record(
+            self._number(),
+            ActionKind.UPDATE,
+            (),
+            _needed(data, "data"),
+            None,
+            (frame_id,),
+            duration_ms,
+            task,
+            error,
+            metadata,
+        )
+        return action
+
+    async def record_delete(
+        self,
+        frame_id: int,
+        *,
+        duration_ms: float = 0,
+        task: str | None = None,
+        error: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> AnyAction:
+        """Record that somebody deleted a frame."""
+        action: AnyAction = await self._intake.record(
+            self._number(),
+            ActionKind.DELETE,
+            (),
+            None,
+            None,
+            (frame_id,),
+            duration_ms,
+            task,
+            error,
+            metadata,
+        )
+        return action
+
+    async def record_tool_call(
+        self,
+        name: str,
+        *,
+        arguments: Any,
+        result: str | bytes | None = None,
+        duration_ms: float = 0,
+        task: str | None = None,
+        error: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> AnyAction:
+        """Record a tool call. ``arguments`` is any CBOR value, kept and hashed in its
+        deterministic encoding; ``result`` is None where there was none."""
+        action: AnyAction = await self._intake.record(
+            self._number(),
+            ActionKind.TOOL_CALL,
+            (self._name(name, "name"),),
+            arguments,
+            result,
+            (),
+            duration_ms,
+            task,
+            error,
+            metadata,
+        )
+        return action
+
+
+def _needed(value: object, what: str) -> object:
+    if value is None:
+        raise InvalidValueError(f"{what} must be str or bytes, not None")
+    return value
+
+
+class SessionRecorder(ActionRecorder[Action]):
+    """The handle for one open session: ``async with store.session(…) as recorder``.
+
+    Inside the block, ``store.record_…()`` of the same task (and of tasks it starts) goes to this
+    session. Leaving it ends the session, cancelled or not; leaving it by an exception keeps the
+    error in ``Session.error``.
+    """
+
+    def __init__(
+        self,
+        intake: Intake,
+        command: StartSession | ResumeSession,
+        large_metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(intake)
+        self._command = command
+        self._large_metadata = large_metadata
+        self._session: int | None = None
+
+    @property
+    def session_id(self) -> UUID:
+        """The session's id."""
+        return self._command.session_id
+
+    async def __aenter__(self) -> Self:
+        if self._session is not None:
+            raise InvalidValueError("a session recorder is entered once; make another")
+        self._session = await self._intake.open_session(self._command, self._large_metadata)
+        self._intake.enter(self._session)
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        number = self._number()
+        self._intake.leave(number)
+        await self._intake.leave_session(number, exc)
+
+    def _number(self) -> int:
+        if self._session is None:
+            raise NoActiveSessionError("the session is not open; use it in an async with block")
+        return self._session
+
+    async def create_checkpoint(self) -> int:
+        """Mark a checkpoint in this session; its id, counted from 0 within the session.
+
+        :raises SessionEndedError: when the session takes no further actions.
+        """
+        return await self._intake.checkpoint(self._number())

@@ -1,0 +1,111 @@
+"""What of an action is content, and is compared.
+
+Content is the kind, every field of the details, the input and the output, the messages, how the
+memory was searched, the metadata, the task, the error, and a checkpoint's state hash. Not content
+is what says when and where it was recorded: index, sequence, time, duration, checkpoint id, the
+place in the log of what was found. Nor are ids that somebody made up on the way: the ids of tool
+calls within an ask's response and messages, the names that asyncio gives to tasks (``Task-7``), and
+what this library itself notes in metadata.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import attrs
+import cbor2
+
+from ..events.content import content_digest
+from ..events.event import Action, ActionKind, Details
+from ..events.frames import Retrieval
+
+PROVENANCE = ("memvid_async", "openai_chat")
+"""The metadata keys under which this library notes where an action came from."""
+
+INPUT_NAMES = {
+    ActionKind.ASK: "query",
+    ActionKind.FIND: "query",
+    ActionKind.PUT: "data",
+    ActionKind.UPDATE: "data",
+    ActionKind.TOOL_CALL: "arguments",
+}
+OUTPUT_NAMES = {ActionKind.ASK: "response", ActionKind.TOOL_CALL: "result"}
+
+# Fields of details that are no content, or are compared by more than their number.
+_NO_CONTENT = {"checkpoint_id", "message_count"}
+_AUTOMATIC_TASK = re.compile(r"Task-\d+")
+_MOST_JSON = 1 << 20
+
+
+def details_fields(details: Details) -> list[tuple[str, Any]]:
+    """The fields of an action's details that are content."""
+    names = (attribute.name for attribute in attrs.fields(type(details)))
+    return [(name, getattr(details, name)) for name in names if name not in _NO_CONTENT]
+
+
+def retrieval_fields(retrieval: Retrieval | None) -> list[tuple[str, Hashable]]:
+    """How the memory was searched, and with which scores; not where in the log it stood then."""
+    if retrieval is None:
+        return []
+    embedding = retrieval.embedding
+    return [
+        ("top_k", retrieval.top_k),
+        ("filters", value_digest(dict(retrieval.parameters))),
+        ("scores", tuple(round(score, 6) for score in retrieval.scores)),
+        ("embedding", None if embedding is None else content_digest(embedding).hex()),
+        ("embedding_model", retrieval.embedding_model),
+    ]
+
+
+def task_name(task: str | None) -> str | None:
+    """The task's name, None for one that asyncio made up."""
+    return None if task is None or _AUTOMATIC_TASK.fullmatch(task) else task
+
+
+def own_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata without what this library noted itself."""
+    return {key: value for key, value in metadata.items() if key not in PROVENANCE}
+
+
+def value_digest(value: Any) -> bytes:
+    """BLAKE2b-128 of a value's deterministic CBOR."""
+    return hashlib.blake2b(cbor2.dumps(value, canonical=True), digest_size=16).digest()
+
+
+def may_hold_calls(action: Action) -> bool:
+    """Whether an action's output may be a response with tool calls, whose ids are no content."""
+    output = action.output
+    if action.kind is not ActionKind.ASK or output is None or output.size > _MOST_JSON:
+        return False
+    return output.preview.startswith("{")
+
+
+def without_call_ids(data: str | bytes) -> str | bytes:
+    """A response in JSON that holds tool calls, without their ids; any other as it is."""
+    text = data.decode("utf-8", "replace") if isinstance(data, bytes) else data
+    if '"tool_calls"' not in text:
+        return data
+    try:
+        return json.dumps(drop_call_ids(json.loads(text)), ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return data
+
+
+def drop_call_ids(message: Any) -> Any:
+    """A message in the OpenAI format without the ids of its tool calls; any other as it is."""
+    if not isinstance(message, Mapping):
+        return message
+    kept = {key: value for key, value in message.items() if key != "tool_call_id"}
+    calls = kept.get("tool_calls")
+    if isinstance(calls, list):
+        kept["tool_calls"] = [
+            {key: value for key, value in call.items() if key != "id"}
+            if isinstance(call, Mapping)
+            else call
+            for call in calls
+        ]
+    return kept

@@ -1,0 +1,196 @@
+"""A recorded session as the replaying modules read it: whole but for large contents.
+
+Synchronous: it runs in the store's reading thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+from uuid import UUID
+
+from attrs import Factory, define, frozen
+
+from ..core.held_messages import restore_messages
+from ..errors import ContentNotFoundError, CorruptFileError, SessionNotFoundError
+from ..events.content import Content, content_digest
+from ..events.event import Action, ActionRecorded, Checkpoint, CheckpointCreated, StoredMessages
+from ..events.values import decode_value
+from ..file.reader import Reader, View
+from .facts import (
+    INPUT_NAMES,
+    OUTPUT_NAMES,
+    details_fields,
+    drop_call_ids,
+    may_hold_calls,
+    own_metadata,
+    retrieval_fields,
+    task_name,
+    value_digest,
+    without_call_ids,
+)
+
+Facts = dict[str, Hashable]
+
+
+@frozen
+class _Chain:
+    """The digests of an ask's messages: per prefix, by reference to an earlier ask where shared."""
+
+    shared_index: int
+    shared_count: int
+    digests: tuple[bytes, ...]
+
+
+@define
+class RecordedSession:
+    """The actions of one session, and what they refer to."""
+
+    session_id: UUID
+    actions: list[Action] = Factory(list)
+    checkpoints: dict[int, Checkpoint] = Factory(dict)
+    messages: dict[int, StoredMessages] = Factory(dict)
+    _by_index: dict[int, Action] = Factory(dict)
+    _chains: dict[int, _Chain] = Factory(dict)
+
+    def add(self, action: Action) -> None:
+        """The next action."""
+        self.actions.append(action)
+        self._by_index[action.index] = action
+
+    def ask(self, index: int) -> tuple[Action, StoredMessages | None]:
+        """An action and the messages kept with it."""
+        return self._by_index[index], self.messages.get(index)
+
+    def read_messages(self, reader: Reader, view: View, action: Action) -> list[Any]:
+        """The messages of an ask, whole; empty when there are none.
+
+        :raises ContentNotFoundError: when some of them are gone.
+        """
+        if action.index not in self.messages:
+            return []
+
+        def content(sequence: int) -> bytes:
+            return reader.data(view, reader.content(sequence, view.end))
+
+        try:
+            return restore_messages(action.index, self.ask, content)
+        except KeyError:
+            raise ContentNotFoundError("an earlier ask that held some of them is gone") from None
+        except (ValueError, TypeError) as error:
+            raise CorruptFileError(0, f"messages refer wrongly: {error}") from None
+
+    def facts(self, reader: Reader, view: View, action: Action) -> Facts:
+        """The content of an action but for its messages, field by field, small and hashable."""
+        facts: Facts = {"kind": action.kind, **dict(details_fields(action.details))}
+        facts.update(retrieval_fields(action.retrieval))
+        if action.input is not None:
+            facts[INPUT_NAMES.get(action.kind, "input")] = action.input.digest
+        if action.output is not None:
+            facts[OUTPUT_NAMES.get(action.kind, "output")] = _output_digest(reader, view, action)
+        facts["task"] = task_name(action.task)
+        facts["error"] = action.error
+        if metadata := own_metadata(action.metadata):
+            facts["metadata"] = value_digest(metadata)
+        checkpoint = self.checkpoints.get(action.index)
+        if checkpoint is not None:
+            facts["state_hash"] = checkpoint.state_hash
+        return facts
+
+    def messages_digest(self, reader: Reader, view: View, action: Action) -> bytes | None:
+        """One digest over the messages of an ask, without the ids of tool calls.
+
+        Asks must be given in order. What an earlier ask holds is not read again.
+        """
+        stored = self.messages.get(action.index)
+        if stored is None:
+            return None
+        last = self._prefix_digest(stored.shared_index, stored.shared_count)
+        digests = []
+        for message in self._own_messages(reader, view, action, stored):
+            last = content_digest(last + value_digest(drop_call_ids(message)))[:16]
+            digests.append(last)
+        self._chains[action.index] = _Chain(
+            stored.shared_index, stored.shared_count, tuple(digests)
+        )
+        return last
+
+    def _prefix_digest(self, index: int, count: int) -> bytes:
+        while count:
+            chain = self._chains.get(index)
+            if chain is None:
+                # Only a recovery leaves a reference to what is gone.
+                return b"gone"
+            if count > chain.shared_count:
+                return chain.digests[count - chain.shared_count - 1]
+            index = chain.shared_index
+        return b""
+
+    def _own_messages(
+        self, reader: Reader, view: View, action: Action, stored: StoredMessages
+    ) -> list[Any]:
+        alone = StoredMessages(-1, 0, stored.hashes, stored.items)
+        lone = RecordedSession(
+            self.session_id, messages={action.index: alone}, by_index=self._by_index
+        )
+        try:
+            return lone.read_messages(reader, view, action)
+        except ContentNotFoundError:
+            return list(stored.items)
+
+
+def load_recording(reader: Reader, view: View, session_id: UUID) -> RecordedSession:
+    """All actions of a session.
+
+    :raises SessionNotFoundError: when there is none with this id.
+    :raises CorruptFileError: when it cannot be read.
+    """
+    found = view.state.find(session_id)
+    if found is None:
+        raise SessionNotFoundError(session_id)
+    recording = RecordedSession(session_id)
+    for event in reader.session_history(view, found.info.number):
+        payload = event.payload
+        if isinstance(payload, ActionRecorded):
+            recording.add(payload.action)
+            if payload.messages is not None:
+                recording.messages[payload.action.index] = payload.messages
+        elif isinstance(payload, CheckpointCreated):
+            recording.add(payload.action)
+            recording.checkpoints[payload.action.index] = payload.checkpoint
+    return recording
+
+
+def read_text(reader: Reader, view: View, content: Content | None) -> str | bytes | None:
+    """An input or output: text as str where it is UTF-8, else bytes; None where there is none.
+
+    :raises ContentNotFoundError: when it is gone.
+    """
+    if content is None:
+        return None
+    if content.data is not None:
+        return content.data
+    data = reader.data(view, content)
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data
+
+
+def read_arguments(reader: Reader, view: View, action: Action) -> Any:
+    """A tool call's arguments, decoded; None where there are none."""
+    return None if action.input is None else decode_value(reader.data(view, action.input))
+
+
+def _output_digest(reader: Reader, view: View, action: Action) -> bytes:
+    output = action.output
+    assert output is not None
+    if may_hold_calls(action):
+        try:
+            data = output.data if output.data is not None else reader.data(view, output)
+        except ContentNotFoundError:
+            return output.digest
+        shorter = without_call_ids(data)
+        if shorter is not data:
+            return content_digest(shorter)
+    return output.digest

@@ -1,0 +1,327 @@
+"""A session done again, action by action, from the events alone.
+
+The log is folded from its first event, so the state at every action is what it was when the action
+was recorded. What an action left behind is then compared with that state. :func:`judge` is where a
+kind of action gets its verdict.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from heapq import heappop, heappush
+from typing import Any
+from uuid import UUID
+
+from attrs import Factory, define, frozen
+from attrs import evolve as evolve_step
+
+from ..core.evolve import FRAME_EVENTS, evolve
+from ..core.state import State
+from ..errors import CheckpointNotFoundError, ContentNotFoundError, SessionNotFoundError
+from ..events.content import Content
+from ..events.event import (
+    Action,
+    ActionKind,
+    ActionRecorded,
+    CheckpointCreated,
+    CheckpointDetails,
+    Event,
+    SessionEnded,
+)
+from ..file.reader import Reader, View
+from ..memory.folded import Lineage, lineage_of
+from .scratch import NOT_OURS, Scratch, WhatIf, judge_change
+from .textdiff import text_diff
+from .verdicts import Difference, ReplayReport, ReplayStep, Verdict, count_verdicts
+
+Read = Callable[..., Awaitable[Any]]
+
+PAGE_BYTES = 256 * 1024
+"""About how much of the log is folded at once."""
+
+MOST_HELD = 1024
+"""So many verdicts wait at most for a search that is done later."""
+
+_SKIPPED = {
+    ActionKind.ASK: "a model is not asked again; audit does that",
+    ActionKind.TOOL_CALL: "a tool is not run again",
+}
+_ASKED = "its search finds the same; a model is not asked again, audit does that"
+_SEARCHES = {ActionKind.FIND, ActionKind.ASK}
+_CHANGES = {ActionKind.PUT, ActionKind.PUT_MANY, ActionKind.UPDATE, ActionKind.DELETE}
+
+
+@frozen
+class Span:
+    """What of a session is replayed: the actions from ``first`` on, up to and without ``until``.
+
+    ``number``: the session's. ``members``: the sessions that its events stand in, it and those it
+    was forked from, each with the last sequence that counts. ``gone``: how many actions it shared
+    with parents that were deleted. ``last``: the sequence of the log's
+    last event to look at.
+    """
+
+    number: int
+    members: Mapping[int, int]
+    gone: int
+    first: int
+    until: int | None
+    last: int
+
+
+@frozen
+class _Search:
+    """A search that is still to be done, and the memory that it was done in."""
+
+    action: Action
+    lineage: Lineage
+
+
+@define
+class _Fold:
+    """How far a replay has come.
+
+    Searches that ran at once are recorded in the order in which they came back, each of an older
+    memory or a newer one. The scratch memory only goes forward, so they are held for a while and
+    done in the order of what they searched.
+    """
+
+    span: Span
+    state: State = Factory(State)
+    what_if: WhatIf | None = None
+    next_index: int = Factory(lambda self: self.span.gone, takes_self=True)
+    finished: bool = False
+    scratch: Scratch = Factory(lambda self: Scratch(self.what_if, self.span.last), takes_self=True)
+    held: deque[ReplayStep | _Search] = Factory(deque)
+    due: list[tuple[int, int, _Search]] = Factory(list)
+    done: dict[int, ReplayStep] = Factory(dict)
+
+    def page(self, reader: Reader, view: View) -> list[ReplayStep]:
+        """Fold the next page of the log; the verdicts that are known then, in order."""
+        self._fold(reader, view)
+        steps: list[ReplayStep] = []
+        while self.held:
+            first = self.held[0]
+            if isinstance(first, _Search):
+                while first.action.sequence not in self.done:
+                    if not self.finished and len(self.held) <= MOST_HELD:
+                        return steps
+                    self._search_next(reader, view)
+                first = self.done.pop(first.action.sequence)
+            steps.append(first)
+            self.held.popleft()
+        return steps
+
+    def _search_next(self, reader: Reader, view: View) -> None:
+        """Do the search of the oldest memory among those that wait."""
+        _, sequence, search = heappop(self.due)
+        action = search.action
+        query = "" if action.input is None else reader.data(view, action.input).decode()
+        step = self.scratch.judge_search(view, search.lineage, action, query)
+        if action.kind is ActionKind.ASK and step.verdict is Verdict.MATCHED:
+            step = evolve_step(step, verdict=Verdict.SKIPPED, reason=_ASKED)
+        self.done[sequence] = step
+
+    def _fold(self, reader: Reader, view: View) -> None:
+        for command in reader.commands_after(view, self.state.last_sequence, PAGE_BYTES):
+            before = self.state
+            changes = [
+                event.payload for event in command if isinstance(event.payload, FRAME_EVENTS)
+            ]
+            for event in command:
+                if event.sequence <= self.state.last_sequence:
+                    continue
+                if event.sequence <= self.span.members.get(event.session, 0):
+                    self._take(reader, view, event, before, changes)
+                self.state = evolve(self.state, event)
+                self.finished = self.finished or event.sequence >= self.span.last
+                if self.finished:
+                    return
+
+    def _take(
+        self,
+        reader: Reader,
+        view: View,
+        event: Event,
+        before: State,
+        changes: list[Any],
+    ) -> None:
+        """Take in an event of the session, if it is an action that is asked for."""
+        payload = event.payload
+        if isinstance(payload, SessionEnded):
+            self.finished = event.session == self.span.number
+        elif isinstance(payload, (ActionRecorded, CheckpointCreated)):
+            action, due = payload.action, self.next_index
+            self.next_index = action.index + 1
+            self.finished = self.span.until is not None and action.index >= self.span.until
+            if self.finished or action.index < self.span.first:
+                return
+            if action.index != due:
+                self.held.append(_misplaced(action, due))
+            elif self.what_if is not None and action.kind not in _SEARCHES:
+                why = "only searches are done differently"
+                self.held.append(ReplayStep(action.index, action, Verdict.SKIPPED, why))
+            elif isinstance(payload, CheckpointCreated):
+                self.held.append(_judge_checkpoint(self.state, event.session, payload))
+            else:
+                self.held.append(self._judge(reader, view, event, action, before, changes))
+
+    def _judge(
+        self,
+        reader: Reader,
+        view: View,
+        event: Event,
+        action: Action,
+        before: State,
+        changes: list[Any],
+    ) -> ReplayStep | _Search:
+        erased = _judge_contents(reader, view, action)
+        if erased is not None:
+            return erased
+        if action.kind in _SEARCHES and action.retrieval is not None:
+            search = _Search(action, lineage_of(self.state, event.session))
+            as_of = self.scratch.moment(action.retrieval)
+            heappush(self.due, (as_of, event.sequence, search))
+            return search
+        if action.kind in _CHANGES:
+            branch = event.session if event.session in before.memory.branches else 0
+            return judge_change(before, branch, changes, action)
+        if action.kind in _SKIPPED:
+            return ReplayStep(action.index, action, Verdict.SKIPPED, _SKIPPED[action.kind])
+        return ReplayStep(action.index, action, Verdict.UNVERIFIABLE, NOT_OURS)
+
+
+def _misplaced(action: Action, due: int) -> ReplayStep:
+    why = f"action {action.index} stands where action {due} should be"
+    difference = Difference("index", due, action.index, text_diff(str(due), str(action.index)))
+    return ReplayStep(action.index, action, Verdict.DIVERGED, why, (difference,))
+
+
+def _judge_contents(reader: Reader, view: View, action: Action) -> ReplayStep | None:
+    """A step that says which content is gone; None when all of it is there."""
+    for what, content in (("input", action.input), ("output", action.output)):
+        if content is not None and content.data is None:
+            try:
+                _check_content(reader, view, content)
+            except ContentNotFoundError:
+                return ReplayStep(
+                    action.index, action, Verdict.UNVERIFIABLE, f"its {what} was erased"
+                )
+    return None
+
+
+def _check_content(reader: Reader, view: View, content: Content) -> None:
+    """Read a content, piece by piece if it was put as a stream.
+
+    :raises ContentNotFoundError: when it is gone, or not what its digest says.
+    """
+    parts = () if content.stored is None else content.stored.parts
+    if not parts:
+        reader.data(view, content)
+        return
+    digest = hashlib.blake2b(digest_size=32)
+    for index in range(len(parts)):
+        digest.update(reader.part(view, content, index))
+    if digest.digest() != content.digest:
+        raise ContentNotFoundError("its parts are those of another content")
+
+
+def _judge_checkpoint(state: State, number: int, payload: CheckpointCreated) -> ReplayStep:
+    action, checkpoint = payload.action, payload.checkpoint
+    recorded, rebuilt = checkpoint.snapshot, state.snapshot(number)
+    differences = []
+    for name in ("frame_count", "memory_hash"):
+        was, now = getattr(recorded, name), getattr(rebuilt, name)
+        if was != now:
+            shown = [
+                value.hex() if isinstance(value, bytes) else str(value) for value in (was, now)
+            ]
+            differences.append(Difference(name, was, now, text_diff(*shown)))
+    if differences:
+        names = " and ".join(difference.field for difference in differences)
+        why = f"rebuilding the state gives another {names}"
+        return ReplayStep(action.index, action, Verdict.DIVERGED, why, tuple(differences))
+    return ReplayStep(action.index, action, Verdict.MATCHED)
+
+
+def find_span(
+    reader: Reader, view: View, session_id: UUID, from_checkpoint: int | None, until: int | None
+) -> Span:
+    """Where a replay begins and ends.
+
+    :raises SessionNotFoundError, CheckpointNotFoundError: when there is no such thing.
+    """
+    found = view.state.find(session_id)
+    if found is None:
+        raise SessionNotFoundError(session_id)
+    number, first = found.info.number, 0
+    if from_checkpoint is not None:
+        for event in reader.session_history(view, number):
+            payload = event.payload
+            if isinstance(payload, CheckpointCreated):
+                details = payload.action.details
+                assert isinstance(details, CheckpointDetails)
+                if details.checkpoint_id == from_checkpoint:
+                    first = payload.action.index
+                    break
+        else:
+            raise CheckpointNotFoundError(
+                f"session {session_id} has no checkpoint {from_checkpoint}"
+            )
+    members, gone = _members(view.state, number)
+    return Span(number, members, gone, first, until, view.state.last_sequence)
+
+
+def _members(state: State, number: int) -> tuple[dict[int, int], int]:
+    members: dict[int, int] = {}
+    gone, until = 2**63, state.last_sequence
+    while number in state.sessions:
+        members[number] = until
+        fork = state.sessions[number].info.fork
+        if fork is None or fork.parent >= number:
+            return members, 0
+        gone, until = min(gone, fork.action_count), min(until, fork.sequence)
+        number = fork.parent
+    return members, gone
+
+
+class Replay:
+    """A session to be replayed. Each ``async for`` goes through it anew and gives a
+    :class:`ReplayStep` as soon as it is known; so does :meth:`report`. Stopping or cancelling
+    either leaves nothing behind, and only a page of the log is held at a time."""
+
+    def __init__(
+        self,
+        read: Read,
+        session_id: UUID,
+        from_checkpoint: int | None,
+        until: int | None,
+        what_if: WhatIf | None = None,
+    ) -> None:
+        self._read = read
+        self._what_if = what_if
+        self._session_id = session_id
+        self._from_checkpoint = from_checkpoint
+        self._until = until
+
+    async def __aiter__(self) -> AsyncIterator[ReplayStep]:
+        span = await self._read(find_span, self._session_id, self._from_checkpoint, self._until)
+        fold = _Fold(span, what_if=self._what_if)
+        try:
+            while not fold.finished:
+                for step in await self._read(fold.page):
+                    yield step
+        finally:
+            fold.scratch.close()
+
+    async def report(self) -> ReplayReport:
+        """Go through all of it, and say how often each verdict was given.
+
+        :raises SessionNotFoundError, CheckpointNotFoundError: when there is no such thing.
+        :raises CorruptFileError: when the log is damaged.
+        """
+        steps = tuple([step async for step in self])
+        counts = count_verdicts(step.verdict for step in steps)
+        return ReplayReport(self._session_id, counts, steps, self._from_checkpoint)

@@ -1,0 +1,127 @@
+"""What a store offers to do with its recordings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Protocol, TypeVar
+from uuid import UUID
+
+from anyio import to_thread
+
+from ..config import RecordingConfig
+from ..errors import InvalidValueError
+from ..recording.prepare import prepare_count, prepare_session_id
+from ..recording.recorder import SessionRecorder
+from .audit import AuditReport, run_audit
+from .calling import Model
+from .compare import ChangedAction, Comparison, build_comparison, find_differences, match, read_side
+from .replay_run import Replay
+from .scratch import WhatIf, prepare_what_if
+from .serve import ServedSession
+
+T = TypeVar("T")
+
+
+class Source(Protocol):
+    """What replaying needs of a store."""
+
+    async def _read(self, call: Callable[..., T], *args: Any) -> T:
+        """Make a call in the reading thread, with a reader and a view before its arguments."""
+        ...
+
+    def session(
+        self,
+        name: str | None = None,
+        config: RecordingConfig | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> SessionRecorder:
+        """A new session."""
+        ...
+
+
+class Replays:
+    """What a store offers to do with its recordings."""
+
+    async def compare(self: Source, session_a: UUID, session_b: UUID) -> Comparison:
+        """Align two sessions by what they did, and say where and how they differ.
+
+        Compared are the kind, the details, input, output, messages, metadata, task, error and a
+        checkpoint's state; not compared is when and where it was recorded. `docs/replay.md` has
+        the list.
+
+        :raises SessionNotFoundError: when there is no such session.
+        :raises CorruptFileError: when one cannot be read.
+        """
+        a = await self._read(read_side, prepare_session_id(session_a))
+        b = await self._read(read_side, prepare_session_id(session_b))
+        pairs, unequal = await to_thread.run_sync(match, a, b)
+        changed = []
+        for i, j in unequal:
+            differences = await self._read(find_differences, a, i, b, j)
+            actions = a.recording.actions[i], b.recording.actions[j]
+            changed.append(ChangedAction(*actions, differences))
+        return await to_thread.run_sync(build_comparison, a, b, pairs, changed)
+
+    def serve(
+        self: Source, session_id: UUID | None, *, missing: Literal["raise", "run"] = "raise"
+    ) -> ServedSession:
+        """Answer asks, tool calls and finds from a session, in an ``async with`` block.
+
+        ``missing``: what becomes of a call that is not recorded. It raises
+        :class:`ReplayDivergenceError`, or with ``"run"`` goes to the callable that is given with
+        it; everything is then recorded in a new session too. ``session_id`` None stands for an
+        empty recording. Entering raises :class:`SessionNotFoundError`.
+        """
+        if session_id is not None:
+            prepare_session_id(session_id)
+        if missing not in ("raise", "run"):
+            raise InvalidValueError(f"missing must be 'raise' or 'run', not {missing!r:.80}")
+        return ServedSession(self._read, self.session, session_id, run_missing=missing == "run")
+
+    def replay(
+        self: Source,
+        session_id: UUID,
+        *,
+        from_checkpoint: int | None = None,
+        until: int | None = None,
+        what_if: WhatIf | None = None,
+    ) -> Replay:
+        """Do a session again from the events alone, and compare each action with what was recorded.
+
+        ``async for step in store.replay(…)`` gives the verdicts one by one, ``await
+        store.replay(…).report()`` all of them. ``from_checkpoint``: the id of the checkpoint to
+        start at, whose state is rebuilt and compared first. ``until``: the index of the first
+        action that is left out. ``what_if``: do the searches differently, and say what is found
+        then. Iterating raises :class:`SessionNotFoundError`,
+        :class:`CheckpointNotFoundError` or :class:`CorruptFileError`.
+        """
+        for value, what in ((from_checkpoint, "from_checkpoint"), (until, "until")):
+            if value is not None:
+                prepare_count(value, what)
+        if what_if is not None:
+            what_if = prepare_what_if(what_if)
+        session_id = prepare_session_id(session_id)
+        return Replay(self._read, session_id, from_checkpoint, until, what_if)
+
+    async def audit(
+        self: Source, session_id: UUID, generate: Mapping[str, Model], *, concurrency: int = 8
+    ) -> AuditReport:
+        """Put a session's questions to other models, and compare their answers with the recorded.
+
+        ``generate``: callables by the names that the report gives them; each gets the question and
+        the recorded messages (see :class:`Generated` for what it gives). ``concurrency``: how many
+        are under way at a time. What a callable raises is kept with its answer.
+
+        :raises SessionNotFoundError: when there is no such session.
+        """
+        if type(concurrency) is not int or concurrency < 1:
+            raise InvalidValueError(f"concurrency must be an int from 1, not {concurrency!r:.80}")
+        return await run_audit(
+            self._read, prepare_session_id(session_id), _models(generate), concurrency
+        )
+
+
+def _models(value: object) -> dict[str, Model]:
+    if isinstance(value, Mapping) and all(map(callable, value.values())):
+        return dict(value)
+    raise InvalidValueError("generate must be a dict of callables by name")

@@ -1,0 +1,486 @@
+"""The memory index: the frames as folded so far, searchable by words, vectors and both.
+
+For whoever plugs it in:
+
+- Give it every frame event in log order: :meth:`SearchIndex.put` (or a :class:`Batch` of them to
+  :meth:`~SearchIndex.put_many`), :meth:`~SearchIndex.update`, :meth:`~SearchIndex.delete`; and
+  set :attr:`~SearchIndex.through` to the event's sequence. What is given is found by the next
+  find; there is nothing to commit.
+- The text is not kept. ``read_text(offset, sequence, media_type)`` gives it back for snippets,
+  and the caller gives the old text when a frame changes or goes (it must be exactly what was
+  indexed). Bytes without a text media type have the text "".
+- :meth:`~SearchIndex.dump` gives the pages that changed, :meth:`~SearchIndex.load` takes pages.
+  The bytes depend on when it was dumped, so dump where the log says, not when the clock does.
+- :meth:`~SearchIndex.purge` before the dump that must hold nothing of what was deleted.
+- Any exception of a write, and :class:`DamagedSearchIndexError` anywhere, means: throw the index
+  away and fold it again from the events.
+- One thread at a time; :meth:`~SearchIndex.interrupt` from any thread stops a find.
+- :func:`~.vectors.check_vector` and :meth:`~SearchIndex.check_embedding` are for deciding, before
+  an event is made of an embedding.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from operator import itemgetter
+from typing import Any
+
+from ..errors import InvalidValueError
+from ..events.values import decode_value
+from .approximate import ApproximateVectors, is_installed
+from .filters import HAS_METADATA, Conditions, conditions, has_metadata
+from .fusion import fuse, in_order
+from .inserts import Batch, searchable
+from .pages import Dump, Image, SavedPages, complete
+from .query import Query, parse
+from .results import Filters, Found, IndexedFrame, Mode, Place, parts
+from .schema import check, connect, create
+from .snippets import Snippets
+from .vectors import ExactVectors, check_vector
+from .words import best_by_words
+
+# Up to so many vectors are searched exactly; above, by a graph where the extra ``ann`` is there.
+EXACT_MOST = 100_000
+_VECTORS_AT_ONCE = 4096
+# A find looks this often, in steps of SQLite's machine, whether it is to stop: about every 10 ms.
+_STEPS = 50_000
+# How many of each part a hybrid find looks at, at least.
+_CANDIDATES = 100
+
+_COLUMNS = (
+    "frames.id, sequence, offset, time_ns, updated_ns, title, uri, media_type, tags, metadata, "
+    "size, embedding, embedding_model"
+)
+
+
+ReadText = Callable[[int, int, str | None], str]
+
+
+class DamagedSearchIndexError(Exception):
+    """The index contradicts itself; fold it again from the events."""
+
+
+class InterruptedFindError(Exception):
+    """A find was stopped by :meth:`SearchIndex.interrupt`."""
+
+
+class SearchIndex:
+    """The frames up to one sequence, in memory.
+
+    ``read_text(offset, sequence, media_type)``: the text of the frame whose content that event
+    holds. ``language``: "english" (stemmed) or "none". ``count``: how many frames there are.
+    ``through``: the sequence folded so far; the caller sets it, and it is saved with the rest.
+    """
+
+    def __init__(self, read_text: ReadText, *, language: str = "english") -> None:
+        self.language = language
+        self._read_text = read_text
+        self._saved = SavedPages()
+        self._image: Image | None = None
+        self._snippets = Snippets(language)
+        self._guard = threading.Lock()
+        self._finding = False
+        self._stop = threading.Event()
+        self._parsed: tuple[str, Query] | None = None
+        self._start(create(language))
+
+    def _start(self, database: sqlite3.Connection) -> None:
+        self._database = database
+        # Not SQLite's own interrupt: while FTS5 keeps a page open, that would reach the next write.
+        database.set_progress_handler(self._stop.is_set, _STEPS)
+        database.create_function(HAS_METADATA, 2, has_metadata, deterministic=True)
+        (self.count,) = database.execute("SELECT count(*) FROM frames").fetchone()
+        (self.through,) = database.execute("SELECT through FROM progress").fetchone()
+        self._space = self._stored_space()
+        self._vectors: ExactVectors | ApproximateVectors | None = None
+        # How many frames have a word, of words that were asked for since the last change.
+        self._counts: dict[str, int] = {}
+
+    def close(self) -> None:
+        """Give the memory back. The index cannot be used afterwards."""
+        self.rest()
+        self._database.close()
+        self._snippets.close()
+
+    def clear(self) -> None:
+        """Forget everything: the index is as new."""
+        self._database.close()
+        self._start(create(self.language))
+        self._saved.forget()
+
+    # What the fold calls.
+
+    def put(self, row: IndexedFrame, text: str) -> None:
+        """Add a frame. Its id is above every one there ever was.
+
+        :raises InvalidValueError: when its embedding does not fit those that are there.
+        """
+        batch = Batch()
+        batch.add(row, text)
+        self.put_many(batch)
+
+    def put_many(self, batch: Batch) -> None:
+        """Add frames; their ids are above every one there ever was.
+
+        :raises InvalidValueError: when an embedding does not fit those that are there, or another
+            one's; none was added.
+        """
+        self._check_fit(batch)
+        self._change(None, "", batch)
+
+    def update(self, row: IndexedFrame, text: str, old_text: str) -> None:
+        """Replace a frame by its newer version.
+
+        :raises InvalidValueError: when its embedding does not fit those of the others.
+        :raises KeyError: when there is no such frame.
+        """
+        old = self.get(row.frame_id)
+        if old is None:
+            raise KeyError(row.frame_id)
+        batch = Batch()
+        batch.add(row, text)
+        self._check_fit(batch)
+        self._change(old, old_text, batch)
+
+    def delete(self, frame_id: int, old_text: str) -> None:
+        """Take a frame out.
+
+        :raises KeyError: when there is no such frame.
+        """
+        old = self.get(frame_id)
+        if old is None:
+            raise KeyError(frame_id)
+        self._change(old, old_text, None)
+
+    def _check_fit(self, batch: Batch) -> None:
+        space = self._space
+        for _, vector, model in batch.vectors:
+            _check_space(space, model, len(vector) // 4)
+            space = (model, len(vector) // 4)
+
+    def _change(self, old: IndexedFrame | None, old_text: str, new: Batch | None) -> None:
+        self._begin()
+        self._counts.clear()
+        try:
+            if old is not None:
+                self._remove(old, old_text)
+            if new is not None:
+                self._insert(new)
+        except sqlite3.DatabaseError as error:
+            raise DamagedSearchIndexError(str(error)) from error
+
+    def _begin(self) -> None:
+        # One transaction from dump to dump: FTS5 then writes in large pieces. A find in one need
+        # not end a transaction for each row it scores.
+        if not self._database.in_transaction:
+            self._database.execute("BEGIN")
+
+    def _insert(self, new: Batch) -> None:
+        new.insert(self._database)
+        self.count += new.count
+        if new.vectors:
+            _, vector, model = new.vectors[-1]
+            self._space = (model, len(vector) // 4)
+            if self._vectors is not None:
+                self._vectors.put([(frame_id, vector) for frame_id, vector, _ in new.vectors])
+
+    def _remove(self, old: IndexedFrame, old_text: str) -> None:
+        run = self._database.execute
+        key = (old.frame_id,)
+        run(
+            "INSERT INTO words (words, rowid, body, title, tags, uri) "
+            "VALUES ('delete', ?, ?, ?, ?, ?)",
+            (old.frame_id, *searchable(old, old_text)),
+        )
+        for tag in old.tags:
+            run("DELETE FROM tags WHERE tag = ? AND id = ?", (tag, old.frame_id))
+        if old.embedding is not None:
+            run("DELETE FROM vectors WHERE id = ?", key)
+            if self._vectors is not None:
+                self._vectors.remove(old.frame_id)
+            self._space = self._stored_space()
+            if self._space is None:
+                self._vectors = None
+        run("DELETE FROM frames WHERE id = ?", key)
+        self.count -= 1
+
+    # What readers call.
+
+    def get(self, frame_id: int) -> IndexedFrame | None:
+        """One frame, None when there is no such one."""
+        found = self._rows("WHERE frames.id = ?", [frame_id])
+        return found[0] if found else None
+
+    @property
+    def total_size(self) -> int:
+        """The bytes of all bodies together."""
+        found = self._database.execute("SELECT total(size) FROM frames").fetchone()
+        return int(found[0])
+
+    @property
+    def page_count(self) -> int:
+        """How many pages a dump of everything has."""
+        return int(self._database.execute("PRAGMA page_count").fetchone()[0])
+
+    def scan(
+        self,
+        *,
+        after_id: int | None = None,
+        newest_first: bool = False,
+        filters: Filters | None = None,
+        limit: int = 100,
+    ) -> list[IndexedFrame]:
+        """Frames in the order of their ids, at most ``limit``; go on after the last one's id."""
+        wanted, given = conditions(filters)
+        if after_id is not None:
+            wanted.append("frames.id < ?" if newest_first else "frames.id > ?")
+            given.append(after_id)
+        where = f"WHERE {' AND '.join(wanted)} " if wanted else ""
+        order = "DESC" if newest_first else "ASC"
+        return self._rows(f"{where}ORDER BY frames.id {order} LIMIT ?", [*given, limit])
+
+    def find(
+        self,
+        query: str | None,
+        vector: bytes | None = None,
+        *,
+        mode: Mode = "lexical",
+        top_k: int = 10,
+        filters: Filters | None = None,
+        embedding_model: str | None = None,
+    ) -> list[Found]:
+        """The best frames, best first: by score rounded to 1e-6, then by id.
+
+        :raises InvalidValueError: when the mode needs a query or a vector that was not given, or
+            the vector does not fit those of the frames.
+        :raises InterruptedFindError: when :meth:`interrupt` stopped it.
+        :raises DamagedSearchIndexError: when the index was loaded from a damaged image.
+        """
+        if mode != "semantic" and query is None:
+            raise InvalidValueError(f"a {mode} find needs a query")
+        if mode != "lexical":
+            if vector is None:
+                raise InvalidValueError(f"a {mode} find needs an embedding")
+            # A question need not name the model again.
+            model = self._space[0] if self._space and embedding_model is None else embedding_model
+            _check_space(self._space, model, check_vector(vector))
+        chosen = conditions(filters)
+        with self._interruptible():
+            if mode == "lexical":
+                best = self._lexical(query or "", top_k, chosen)
+                return list(map(Found._make, best.items()))
+            wanted = top_k if mode == "semantic" else max(_CANDIDATES, 2 * top_k)
+            near = in_order(self._semantic(vector or b"", wanted, chosen), wanted)
+            if mode == "semantic":
+                return near
+            matched = self._lexical(query or "", wanted, chosen)
+            cosines = {found.frame_id: found.score for found in near}
+            if self._vectors is not None:
+                cosines |= self._vectors.cosines(vector or b"", matched.keys() - cosines.keys())
+            return fuse(matched, cosines, top_k)
+
+    def places(self, frame_ids: Sequence[int]) -> dict[int, Place]:
+        """Where the texts of these frames are, by id, in the order of the log; of those there are.
+
+        :raises DamagedSearchIndexError: when the index was loaded from a damaged image.
+        """
+        found: list[Any] = []
+        for part in parts(frame_ids):
+            found += self._run(
+                "SELECT offset, sequence, media_type, title, uri, id FROM frames "  # noqa: S608 - as above
+                f"WHERE id IN ({','.join('?' * len(part))})",
+                part,
+            )
+        return {row[-1]: Place(*row[:-1]) for row in sorted(found, key=itemgetter(0, 1))}
+
+    def snippets(self, query: str | None, places: Mapping[int, Place]) -> dict[int, str]:
+        """A snippet of each of these frames, with the words of the query in brackets; of one
+        without such words, its beginning."""
+        parsed = self._parse(query) if query is not None else None
+        read = self._read_text
+        texts = {
+            frame_id: read(place.offset, place.sequence, place.media_type)
+            for frame_id, place in places.items()
+        }
+        return self._snippets.of_all(parsed, texts)
+
+    def check_embedding(self, data: bytes, model: str | None) -> None:
+        """Refuse an embedding that cannot be kept beside those that are there.
+
+        :raises InvalidValueError: when it is no vector, or of another dimension or model.
+        """
+        _check_space(self._space, model, check_vector(data))
+
+    def _stored_space(self) -> tuple[str | None, int] | None:
+        row: tuple[str | None, int] | None = self._database.execute(
+            "SELECT embedding_model, length(embedding) / 4 FROM vectors "
+            "JOIN frames ON frames.id = vectors.id LIMIT 1"
+        ).fetchone()
+        return row
+
+    def interrupt(self) -> None:
+        """Stop the find that runs now, if one does. From any thread."""
+        with self._guard:
+            if self._finding:
+                self._stop.set()
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        self._finding = True
+        try:
+            self._begin()
+            yield
+        except (sqlite3.DatabaseError, ValueError, TypeError) as error:
+            if not self._stop.is_set():
+                raise DamagedSearchIndexError(str(error)) from error
+        finally:
+            with self._guard:
+                self._finding = False
+                stopped = self._stop.is_set()
+                self._stop.clear()
+        if stopped:
+            raise InterruptedFindError
+
+    def _parse(self, query: str) -> Query:
+        # What was found is then shown for the same query.
+        if self._parsed is None or self._parsed[0] != query:
+            self._parsed = query, parse(query, english=self.language == "english")
+        return self._parsed[1]
+
+    def _lexical(self, text: str, top_k: int, chosen: Conditions) -> dict[int, float]:
+        return best_by_words(
+            self._database,
+            self._parse(text),
+            total=self.count,
+            top_k=top_k,
+            chosen=chosen,
+            known=self._counts,
+        )
+
+    def _semantic(self, vector: bytes, top_k: int, chosen: Conditions) -> dict[int, float]:
+        if self._space is None:
+            return {}
+        vectors = self._vectors
+        if vectors is None:
+            vectors = ExactVectors(self._space[1])
+            stored = self._database.execute("SELECT id, embedding FROM vectors")
+            while part := stored.fetchmany(_VECTORS_AT_ONCE):
+                vectors.put(part)
+        if isinstance(vectors, ExactVectors) and len(vectors) > EXACT_MOST and is_installed():
+            vectors = ApproximateVectors(vectors)
+        self._vectors = vectors
+        return vectors.search(vector, top_k, self._allowed(chosen))
+
+    def _allowed(self, chosen: Conditions) -> list[int] | None:
+        wanted, given = chosen
+        if not wanted:
+            return None
+        ids = self._database.execute(
+            f"SELECT id FROM frames WHERE {' AND '.join(wanted)}",  # noqa: S608 - as above
+            given,
+        )
+        return [frame_id for (frame_id,) in ids]
+
+    def _rows(self, rest: str, given: list[Any]) -> list[IndexedFrame]:
+        found = self._run(
+            f"SELECT {_COLUMNS} FROM frames LEFT JOIN vectors ON vectors.id = frames.id {rest}",  # noqa: S608 - as above
+            given,
+        )
+        try:
+            return [_frame_row(row) for row in found]
+        except (ValueError, TypeError) as error:
+            raise DamagedSearchIndexError(str(error)) from error
+
+    def _run(self, statement: str, given: Sequence[Any]) -> list[Any]:
+        try:
+            return self._database.execute(statement, given).fetchall()
+        except (sqlite3.DatabaseError, ValueError, TypeError) as error:
+            raise DamagedSearchIndexError(str(error)) from error
+
+    # Saving.
+
+    def dump(self) -> Dump:
+        """What to save: the pages that changed since the last dump or load, and the first.
+
+        :raises OSError: there is no room for a temporary file; nothing has changed.
+        """
+        self._begin()
+        self._database.execute("UPDATE progress SET through = ?", (self.through,))
+        self._database.execute("COMMIT")
+        # Written over and over while dump follows dump: new room would take as long again.
+        self._image = self._image or Image()
+        try:
+            self._database.backup(self._image.connection)
+        except sqlite3.Error as error:
+            self.rest()
+            raise OSError(f"the index was not copied: {error}") from error
+        return self._saved.changed(self._image.pages())
+
+    def rest(self) -> None:
+        """No dump will follow soon: give back what the last one took."""
+        image, self._image = self._image, None
+        if image is not None:
+            image.close()
+
+    def purge(self) -> None:
+        """Leave no trace of what was deleted or replaced; the next dump holds every page."""
+        self._begin()
+        self._database.execute("INSERT INTO words (words) VALUES ('optimize')")
+        self._database.execute("COMMIT")
+        self._database.execute("VACUUM")
+        self.forget_saved()
+
+    def forget_saved(self) -> None:
+        """Let the next dump hold every page."""
+        self._saved.forget()
+
+    def load(
+        self,
+        page_count: int,
+        pages: Iterable[tuple[int, bytes | memoryview]],
+        *,
+        most_bytes: int = 2**30,
+    ) -> None:
+        """Become what was dumped: every page, of a page given twice the last.
+
+        :raises ValueError: when the pages are not an index of this release and language; the
+            index is then as it was.
+        :raises OSError: there is no room for a temporary file; the index is as it was.
+        """
+        whole = complete(page_count, pages, most_bytes)
+        database = connect()
+        try:
+            with closing(Image()) as image:
+                image.write(whole)
+                check(image.connection, self.language)
+                image.connection.backup(database)
+        except (sqlite3.Error, TypeError) as error:
+            database.close()
+            raise ValueError(f"the saved index is damaged: {error}") from None
+        except BaseException:
+            database.close()
+            raise
+        self._database.close()
+        self._start(database)
+        self._saved.remember(whole)
+
+
+def _check_space(space: tuple[str | None, int] | None, model: str | None, dimension: int) -> None:
+    if space is not None and space != (model, dimension):
+        raise InvalidValueError(
+            f"the memory holds embeddings of model {space[0]!r} with {space[1]} "
+            f"dimensions; this one is of {model!r} with {dimension}"
+        )
+
+
+def _frame_row(found: tuple[Any, ...]) -> IndexedFrame:
+    tags = tuple(json.loads(found[8])) if found[8] else ()
+    metadata = decode_value(found[9])
+    if not isinstance(metadata, dict) or not all(isinstance(tag, str) for tag in tags):
+        raise ValueError("metadata that is no map, or a tag that is no text")
+    values: list[Any] = [*found[:8], tags, metadata, *found[10:]]
+    return IndexedFrame(*values)

@@ -1,0 +1,1 @@
+"""Opening a store, and what it wires together."""

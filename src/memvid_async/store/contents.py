@@ -1,0 +1,120 @@
+"""What actions hold, read back: contents, arguments, messages, retrieved contexts, replies."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Callable
+from itertools import accumulate, pairwise
+from typing import Any, TypeVar
+
+from ..errors import ContentNotFoundError, InvalidValueError
+from ..events.content import Content
+from ..events.event import Action, ActionKind
+from ..events.frames import Context
+from ..events.values import decode_value
+from ..file.reader import Reader
+from ..memory.past import context_of
+
+T = TypeVar("T")
+# A stream of content comes in pieces of at most so many bytes, or in the parts that were put.
+_PIECE_BYTES = 1024 * 1024
+
+
+class ContentReader:
+    """The part of a store that reads what its actions hold."""
+
+    @abstractmethod
+    async def _read(self, call: Callable[..., T], *args: Any) -> T:
+        """Have ``call(reader, view, *args)`` made in the reading thread."""
+
+    async def read_content(self, content: Content) -> bytes:
+        """The bytes of an action's input or output, or of a frame's body; text as UTF-8.
+
+        :raises ContentNotFoundError: when the content is not in this file.
+        :raises CorruptFileError: when it is damaged.
+        """
+        return await self._read(Reader.data, _content(content))
+
+    async def stream_content(self, content: Content) -> AsyncIterator[bytes]:
+        """The bytes of a content, piece by piece: of one that was put as a stream, a mebibyte of
+        it is in memory at a time.
+
+        :raises ContentNotFoundError, CorruptFileError: as for :meth:`read_content`; when it does
+            not match its digest, behind the last piece.
+        """
+        stored = _content(content).stored
+        if stored is None or not stored.parts:
+            data = await self._read(Reader.data, content)
+            for at in range(0, len(data), _PIECE_BYTES):
+                yield data[at : at + _PIECE_BYTES]
+            return
+        digest = hashlib.blake2b(digest_size=32)
+
+        def piece(reader: Reader, view: Any, index: int) -> bytes:
+            found = reader.part(view, content, index)
+            digest.update(found)
+            return found
+
+        for index in range(len(stored.parts)):
+            yield await self._read(piece, index)
+        if digest.digest() != stored.digest:
+            raise ContentNotFoundError(f"content {stored.digest.hex()} is not whole in this file")
+
+    async def read_arguments(self, action: Action) -> Any:
+        """The arguments of a tool call, decoded.
+
+        :raises InvalidValueError: when the action is no tool call.
+        :raises ContentNotFoundError, CorruptFileError: as for :meth:`read_content`.
+        """
+        if _action(action).kind is not ActionKind.TOOL_CALL or action.input is None:
+            raise InvalidValueError(f"a {action.kind} has no arguments")
+        return decode_value(await self.read_content(action.input))
+
+    async def read_messages(self, action: Action) -> list[Any]:
+        """The messages of an ask, whole, as they were given; empty when there were none.
+
+        :raises ContentNotFoundError, CorruptFileError: as for :meth:`read_content`.
+        """
+        if not getattr(_action(action).details, "message_count", 0):
+            return []
+        return await self._read(Reader.messages, action)
+
+    async def read_context(self, action: Action) -> Context:
+        """What a find or an ask of the store's own retrieved, as it was then. The text of a frame
+        that was erased since is None.
+
+        :raises InvalidValueError: when the action retrieved nothing from this file's memory.
+        :raises CorruptFileError: when it is damaged.
+        """
+        if _action(action).retrieval is None:
+            raise InvalidValueError(f"the {action.kind} did not search the store's memory")
+        return await self._read(context_of, action)
+
+    async def read_chunks(self, action: Action) -> list[str]:
+        """The reply to an ask in the chunks in which it came; one that was recorded whole is one.
+
+        :raises InvalidValueError: when the action is no ask.
+        :raises ContentNotFoundError, CorruptFileError: as for :meth:`read_content`.
+        """
+        if _action(action).kind is not ActionKind.ASK:
+            raise InvalidValueError(f"a {action.kind} has no reply")
+        if action.output is None:
+            return []
+        text = (await self.read_content(action.output)).decode("utf-8", "replace")
+        if action.reply is None:
+            return [text]
+        places = accumulate(action.reply.chunks, initial=0)
+        return [text[start:end] for start, end in pairwise(places)]
+
+
+def _content(value: object) -> Content:
+    if not isinstance(value, Content):
+        raise InvalidValueError(f"content must be a Content, not {type(value).__name__}")
+    return value
+
+
+def _action(value: object) -> Action:
+    if not isinstance(value, Action):
+        raise InvalidValueError(f"action must be an Action, not {type(value).__name__}")
+    return value

@@ -1,0 +1,84 @@
+"""A store as it was at some moment: its memory and its sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+from uuid import UUID
+
+from ..config import StoreConfig
+from ..events.event import Session, SessionSummary
+from ..events.frames import FindResult
+from ..file.reader import View
+from ..memory.folded import Lineage
+from ..memory.frame_store import FrameReader
+from ..memory.past import session_at, state_at
+from ..memory.recall import Recall
+
+
+class StoreView(FrameReader):
+    """What a store held at one moment, read-only: made by ``await store.at(…)``.
+
+    The memory of that moment is folded when it is first asked for, and kept for the next calls.
+    Frames that a compaction erased since are missing, and a :class:`FindResult` counts them.
+    """
+
+    def __init__(
+        self,
+        sequence: int,
+        lineage: Lineage,
+        recall: Recall,
+        config: StoreConfig,
+        now: Callable[[], Awaitable[View]],
+        read: Callable[..., Awaitable[Any]],
+    ) -> None:
+        self._sequence = sequence
+        self._lineage = lineage
+        self._recall = recall
+        self._config = config
+        self._now = now
+        self._read = read
+
+    @property
+    def sequence(self) -> int:
+        """The last event that counts."""
+        return self._sequence
+
+    async def _memory_view(self) -> tuple[View, Lineage]:
+        return await self._now(), self._lineage
+
+    async def find(
+        self,
+        query: str | None,
+        *,
+        top_k: int = 10,
+        mode: str = "lexical",
+        embedding: Iterable[float] | None = None,
+        embedding_model: str | None = None,
+        **filters: Any,
+    ) -> FindResult:
+        """What :meth:`Store.find` gave at that moment: the same ids in the same order, the scores
+        within 1e-6. Nothing is recorded.
+
+        :raises InvalidValueError: as :meth:`Store.find` does.
+        """
+        return (
+            await self._searched(query, top_k, mode, embedding, embedding_model, filters)
+        ).result
+
+    async def list_sessions(self, *, include_open: bool = False) -> list[SessionSummary]:
+        """The sessions that had ended by then, oldest first; with ``include_open`` those that were
+        open too. Reads the log up to that moment. Sessions erased since are missing."""
+        view = await self._now()
+        state = await self._read(state_at, view, self._sequence)
+        sessions = sorted(state.sessions.items())
+        return [s.summary() for _, s in sessions if include_open or s.ended_ns is not None]
+
+    async def get_session(self, session_id: UUID) -> Session:
+        """A session as far as it was recorded by then, whether it was deleted since or not.
+
+        :raises SessionNotFoundError: when there was none with this id, or it was erased since.
+        """
+        view = await self._now()
+        session: Session = await self._read(session_at, view, session_id, self._sequence)
+        return session

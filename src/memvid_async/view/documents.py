@@ -1,0 +1,398 @@
+"""What the commands print as JSON: plain values with stable snake_case names."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import re
+from collections.abc import Awaitable, Mapping
+from typing import Any
+
+import attrs
+
+from .. import (
+    Action,
+    ActionRecorded,
+    Answer,
+    AuditReport,
+    Checkpoint,
+    CheckpointCreated,
+    CompactReport,
+    Comparison,
+    Content,
+    ContentNotFoundError,
+    ContentStored,
+    Difference,
+    Event,
+    FindResult,
+    ForkPoint,
+    Frame,
+    FrameDeleted,
+    FrameErased,
+    FramePut,
+    FrameUpdated,
+    MemoryConfigured,
+    RecoverReport,
+    ReplayReport,
+    Session,
+    SessionEnded,
+    SessionStarted,
+    SessionSummary,
+    Store,
+    StoreStatistics,
+    Unknown,
+    VerifyReport,
+)
+from ..cli.tree import Branch
+
+Document = dict[str, Any]
+
+# The content comes last: it is long.
+_FIELDS = (
+    *(field.name for field in attrs.fields(FramePut) if field.name not in ("content", "branch")),
+    "content",
+)
+
+
+def dump(document: object, *, indent: int | None = None) -> str:
+    """JSON in ASCII, so that no character of a recording ever reaches a terminal raw."""
+    return json.dumps(document, indent=indent, allow_nan=False)
+
+
+def plain(value: object) -> Any:
+    """A recorded value as JSON holds it.
+
+    Bytes become ``{"$base64": text}``, and a map with keys other than str ``{"$pairs": [[key,
+    value], …]}``.
+    """
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return {"$base64": base64.b64encode(value).decode()}
+    if isinstance(value, Mapping):
+        if all(isinstance(key, str) for key in value):
+            return {key: plain(item) for key, item in value.items()}
+        return {"$pairs": [[plain(key), plain(item)] for key, item in value.items()]}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    return str(value)
+
+
+def summary_document(summary: SessionSummary) -> Document:
+    """A session as listed."""
+    return {
+        **attrs.asdict(summary, recurse=False),
+        "session_id": str(summary.session_id),
+        "fork": fork_document(summary.fork),
+    }
+
+
+def branch_document(branch: Branch, *, with_depth: bool) -> Document:
+    """A session in the tree of forks; of a parent that was deleted, no more than its id."""
+    place = {"depth": branch.depth} if with_depth else {}
+    if branch.summary is None:
+        return {"session_id": str(branch.session_id), "is_deleted": True, **place}
+    return {**summary_document(branch.summary), **place}
+
+
+def fork_document(fork: ForkPoint | None) -> Document | None:
+    """Where a fork leaves its parent; the hash in hexadecimal."""
+    if fork is None:
+        return None
+    return {
+        **attrs.asdict(fork),
+        "parent_id": str(fork.parent_id),
+        "memory_hash": fork.memory_hash.hex(),
+    }
+
+
+def session_document(session: Session, actions: list[Document]) -> Document:
+    """A whole session; its actions are made by :func:`read_action`."""
+    return {
+        "session_id": str(session.session_id),
+        "name": session.name,
+        "created_ns": session.created_ns,
+        "ended_ns": session.ended_ns,
+        "error": session.error,
+        "version": session.version,
+        "metadata": plain(session.metadata),
+        "fork": fork_document(session.fork),
+        "checkpoints": [checkpoint_document(checkpoint) for checkpoint in session.checkpoints],
+        "actions": actions,
+    }
+
+
+def checkpoint_document(checkpoint: Checkpoint) -> Document:
+    """A checkpoint; hashes in hexadecimal."""
+    snapshot = checkpoint.snapshot
+    return {
+        "checkpoint_id": checkpoint.checkpoint_id,
+        "at_index": checkpoint.at_index,
+        "time_ns": checkpoint.time_ns,
+        "state_hash": checkpoint.state_hash.hex(),
+        "snapshot": {
+            "frame_count": snapshot.frame_count,
+            "memory_hash": snapshot.memory_hash.hex(),
+            "log_sequence": snapshot.log_sequence,
+            "generation": snapshot.generation,
+        },
+    }
+
+
+async def read_action(store: Store, action: Action, *, full: bool) -> Document:
+    """An action with its tool call's arguments; with ``full``, its contents, its messages and what
+    it retrieved too. What was erased is None."""
+    document: Document = {
+        "index": action.index,
+        "sequence": action.sequence,
+        "time_ns": action.time_ns,
+        "kind": action.kind.value,
+        "details": plain(attrs.asdict(action.details)),
+        "input": await _read_content(store, action.input, full=full),
+        "output": await _read_content(store, action.output, full=full),
+        "affected_frames": list(action.affected_frames),
+        "duration_ms": action.duration_ms,
+        "task": action.task,
+        "error": action.error,
+        "metadata": plain(action.metadata),
+        "retrieval": None if action.retrieval is None else plain(attrs.asdict(action.retrieval)),
+        "reply": None if action.reply is None else plain(attrs.asdict(action.reply)),
+    }
+    if action.kind == "tool_call" and action.input is not None:
+        document["arguments"] = await _unless_erased(store.read_arguments(action))
+    if action.kind == "ask" and full:
+        document["messages"] = await _unless_erased(store.read_messages(action))
+    if action.retrieval is not None and full:
+        context = await store.read_context(action)
+        document["context"] = [plain(attrs.asdict(item)) for item in context.items]
+    return document
+
+
+async def _unless_erased(reading: Awaitable[object]) -> Any:
+    try:
+        return plain(await reading)
+    except ContentNotFoundError:
+        return None
+
+
+async def _read_content(store: Store, content: Content | None, *, full: bool) -> Document | None:
+    if content is None:
+        return None
+    try:
+        return content_document(content, await store.read_content(content) if full else None)
+    except ContentNotFoundError:
+        return {**content_document(content), "is_erased": True}
+
+
+def content_document(content: Content, data: bytes | None = None) -> Document:
+    """Content, with its bytes where they were read."""
+    document: Document = {
+        "digest": content.digest.hex(),
+        "size": content.size,
+        "preview": content.preview,
+    }
+    if data is not None:
+        try:
+            document["text"] = data.decode()
+        except UnicodeDecodeError:
+            document["base64"] = base64.b64encode(data).decode()
+    return document
+
+
+# --- the memory ---------------------------------------------------------------------------------
+
+
+def frame_document(frame: Frame, data: bytes | None = None) -> Document:
+    """A frame, with its content's bytes where they were read."""
+    return {
+        **plain(attrs.asdict(frame, recurse=False, filter=attrs.filters.exclude("content"))),
+        "content": content_document(frame.content, data),
+    }
+
+
+def find_document(result: FindResult) -> Document:
+    """What a search found."""
+    document: Document = plain(attrs.asdict(result))
+    return document
+
+
+def answer_document(question: str, answer: Answer, *, with_reply: bool) -> Document:
+    """What was asked, what was found, and, where there is one, the reply."""
+    document: Document = {
+        "question": question,
+        "hits": [plain(attrs.asdict(hit)) for hit in answer.hits],
+        "context": [plain(attrs.asdict(item)) for item in answer.context.items],
+    }
+    if with_reply:
+        document |= {"reply": answer.text, "duration_ms": answer.duration_ms}
+    return document
+
+
+async def _read_changes(store: Store, values: Mapping[str, Any], *, full: bool) -> Document:
+    """Fields of a frame; of an embedding, how many numbers it has."""
+    document: Document = {}
+    for name, value in values.items():
+        if name == "content":
+            document[name] = await _read_content(store, value, full=full)
+        elif name == "embedding":
+            document["dimension"] = 0 if value is None else len(value) // 4
+        else:
+            document[name] = plain(value)
+    return document
+
+
+# --- events -------------------------------------------------------------------------------------
+
+
+async def read_event(store: Store, event: Event, *, full: bool = False) -> Document:
+    """An event of the log: what it is, and its payload; ``full`` as for :func:`read_action`."""
+    return {
+        "sequence": event.sequence,
+        "time_ns": event.time_ns,
+        "session_id": None if event.session_id is None else str(event.session_id),
+        "type": event_type(event),
+        "payload": await _read_payload(store, event.payload, full=full),
+    }
+
+
+def event_type(event: Event) -> str:
+    """The class of an event's payload, in snake case."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", type(event.payload).__name__).lower()
+
+
+async def _read_payload(store: Store, payload: object, *, full: bool) -> Document:
+    match payload:
+        case SessionStarted():
+            return {
+                "name": payload.name,
+                "ambient": payload.ambient,
+                "config": attrs.asdict(payload.config),
+                "metadata": plain(payload.metadata),
+                "fork": fork_document(payload.fork),
+            }
+        case SessionEnded():
+            return {"error": payload.error}
+        case ContentStored():
+            return {"digest": payload.digest.hex(), "size": payload.size}
+        case ActionRecorded():
+            return {"action": await read_action(store, payload.action, full=full)}
+        case CheckpointCreated():
+            return {
+                "action": await read_action(store, payload.action, full=full),
+                "checkpoint": checkpoint_document(payload.checkpoint),
+            }
+        case FramePut():
+            values = {name: getattr(payload, name) for name in _FIELDS}
+            changes = await _read_changes(store, values, full=full)
+            return {**changes, "branch": payload.branch}
+        case FrameUpdated():
+            return {
+                "frame_id": payload.frame_id,
+                "changes": await _read_changes(store, payload.changes, full=full),
+                "branch": payload.branch,
+            }
+        case FrameErased():
+            return {**attrs.asdict(payload), "digest": payload.digest.hex()}
+        case FrameDeleted() | MemoryConfigured():
+            return attrs.asdict(payload)
+        case Unknown():
+            return {"kind": payload.kind, "fields": plain(payload.fields)}
+    return {}
+
+
+def action_outline(action: Action) -> Document:
+    """Which action it is, without its content."""
+    return {"index": action.index, "kind": action.kind.value, "task": action.task}
+
+
+def difference_document(difference: Difference) -> Document:
+    """A field that differs, and how."""
+    return {"field": difference.field, "diff": difference.diff}
+
+
+def comparison_document(comparison: Comparison) -> Document:
+    """Two sessions, aligned; actions by their index in their session."""
+    return {
+        "session_a": str(comparison.session_a),
+        "session_b": str(comparison.session_b),
+        "is_equal": comparison.is_equal,
+        "first_divergence": comparison.first_divergence,
+        "equal": [[a.index, b.index] for a, b in comparison.equal],
+        "changed": [
+            {
+                "a": action_outline(changed.a),
+                "b": action_outline(changed.b),
+                "differences": [difference_document(d) for d in changed.differences],
+            }
+            for changed in comparison.changed
+        ],
+        "only_in_a": [action_outline(action) for action in comparison.only_in_a],
+        "only_in_b": [action_outline(action) for action in comparison.only_in_b],
+    }
+
+
+def audit_document(report: AuditReport) -> Document:
+    """What each model answered, and how often it was the recorded answer."""
+    return {
+        "session_id": str(report.session_id),
+        "is_equal": report.is_equal,
+        "models": [plain(attrs.asdict(model)) for model in report.models],
+        "answers": [
+            {
+                "index": answer.index,
+                "model": answer.model,
+                "verdict": answer.verdict.value,
+                "reason": answer.reason,
+                "answer": plain(answer.answer),
+                "diff": answer.diff,
+                "duration_ms": answer.duration_ms,
+                "input_tokens": answer.input_tokens,
+                "output_tokens": answer.output_tokens,
+            }
+            for answer in report.answers
+        ],
+    }
+
+
+def replay_document(report: ReplayReport) -> Document:
+    """The verdict on each action of a session."""
+    return {
+        "session_id": str(report.session_id),
+        "from_checkpoint": report.from_checkpoint,
+        "match_rate": report.match_rate,
+        "counts": {verdict.value: count for verdict, count in report.counts.items()},
+        "steps": [
+            {
+                **action_outline(step.action),
+                "verdict": step.verdict.value,
+                "reason": step.reason,
+                "differences": [difference_document(d) for d in step.differences],
+            }
+            for step in report.steps
+        ],
+    }
+
+
+def info_document(store: Store, statistics: StoreStatistics) -> Document:
+    """What a store says of itself."""
+    active = store.active_session_id
+    return {
+        **plain(attrs.asdict(statistics)),
+        "path": str(statistics.path),
+        "active_session_id": None if active is None else str(active),
+        "is_recording": store.is_recording,
+    }
+
+
+def verify_document(report: VerifyReport, bytes_dropped: int) -> Document:
+    """What verifying found, and the size of the torn tail behind it."""
+    return {**plain(attrs.asdict(report)), "bytes_dropped": bytes_dropped}
+
+
+def report_document(report: CompactReport | RecoverReport) -> Document:
+    """What writing a file anew did; ids as text."""
+    document: Document = plain(attrs.asdict(report))
+    return document

@@ -1,0 +1,325 @@
+"""A session, or two side by side, as one HTML page that needs nothing else.
+
+A content security policy names the digests of the page's own style and script, so that nothing
+recorded could run even if it got past the escaping. Without scripts everything can still be read.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections import Counter
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from importlib.resources import files
+from itertools import groupby
+
+from .. import Action, Comparison, ForkPoint, Session, Store
+from ..cli.render import describe_fork
+from .aligned import Row, aligned_rows
+from .documents import checkpoint_document, plain, read_action
+from .page_parts import (
+    article,
+    aside,
+    block,
+    checkpoint_article,
+    diff_block,
+    head,
+    json_text,
+    part,
+    shown,
+)
+from .text import format_duration, format_time, shorten
+
+_COLUMNS = 480
+_LANES = 8
+_WIDEST = 36.0
+_KEYS = {
+    "j": "next",
+    "k": "previous",
+    "f": "fold or unfold all",
+    "/": "search",
+    "t": "light or dark",
+}
+
+
+async def session_page(store: Store, session: Session) -> AsyncGenerator[str, None]:
+    """The page of a session, piece by piece."""
+    yield _start(shorten(session.name or "(no name)", 200))
+    yield f"<main>{_session_header(session)}"
+    kinds = Counter(action.kind.value for action in session.actions)
+    yield _session_timeline(session.actions)
+    yield _tools(dict(kinds), "actions")
+    checkpoints = {checkpoint.at_index: checkpoint for checkpoint in session.checkpoints}
+    fork = session.fork
+    for action in session.actions:
+        if fork is not None and action.index >= fork.action_count:
+            yield _fork_mark(fork)
+            fork = None
+        document = await read_action(store, action, full=True)
+        checkpoint = checkpoints.get(action.index)
+        if checkpoint is not None:
+            yield checkpoint_article(document, checkpoint_document(checkpoint))
+        else:
+            yield article(document)
+    if fork is not None:
+        yield _fork_mark(fork)
+    if not session.actions:
+        yield '<p class="note">Nothing is recorded.</p>'
+    yield "</div>" + _end()
+
+
+async def comparison_page(store: Store, comparison: Comparison) -> AsyncGenerator[str, None]:
+    """The page of two sessions side by side, piece by piece."""
+    a = await store.get_session(comparison.session_a)
+    b = await store.get_session(comparison.session_b)
+    names = [shorten(session.name or "(no name)", 120) for session in (a, b)]
+    rows = list(aligned_rows(comparison))
+    yield _start(" / ".join(names))
+    yield f'<main class="wide">{_comparison_header(comparison, (a, b))}'
+    yield _comparison_timeline(rows)
+    counts = {
+        "changed": len(comparison.changed),
+        "only in a": len(comparison.only_in_a),
+        "only in b": len(comparison.only_in_b),
+    }
+    yield _tools(counts, "differences")
+    diverged = '<span id="diverged"></span>'
+    for is_equal, group in groupby(rows, key=lambda row: row.is_equal):
+        if is_equal:
+            yield _equal_rows(list(group))
+        else:
+            yield diverged
+            diverged = ""
+            for row in group:
+                yield await _row(store, row)
+    yield "</div>" + _end()
+
+
+# --- the frame -----------------------------------------------------------------------------------
+
+
+def _asset(name: str) -> tuple[str, str]:
+    """A file of the page's own, and the source expression that allows it."""
+    text = files(__package__).joinpath(name).read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return text, f"'sha256-{digest}'"
+
+
+def _start(title: str) -> str:
+    style, style_source = _asset("page.css")
+    _, script_source = _asset("page.js")
+    policy = (
+        f"default-src 'none'; style-src {style_source}; script-src {script_source}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="referrer" content="no-referrer">\n'
+        f"<title>{shown(title)}</title>\n<style>{style}</style>\n</head>\n<body>\n"
+        '<a class="skip" href="#list">Skip to the list</a>\n'
+    )
+
+
+def _end() -> str:
+    script, _ = _asset("page.js")
+    keys = " ".join(f"<kbd>{key}</kbd> {what} ·" for key, what in _KEYS.items()).removesuffix(" ·")
+    return (
+        f"<footer>{keys}<br>Recorded with memvid_async. Times are UTC.</footer></main>\n"
+        f"<script>{script}</script>\n</body>\n</html>\n"
+    )
+
+
+def _tools(counts: dict[str, int], what: str) -> str:
+    chips = "".join(
+        f'<button class="chip {_state_class(kind)}" data-kind="{kind}" aria-pressed="true">'
+        f"{kind.replace('_', ' ')}<b>{count}</b></button>"
+        for kind, count in counts.items()
+        if count
+    )
+    return (
+        '<div class="bar"><div class="tools" hidden role="search">'
+        f'<input type="search" id="search" placeholder="Search {what}" aria-label="Search {what}">'
+        f'{chips}<span class="count" id="count" role="status"></span>'
+        '<button id="fold">Fold / unfold</button><button id="theme">Light / dark</button>'
+        '</div></div><div id="list">\n'
+    )
+
+
+def _state_class(kind: str) -> str:
+    return {"changed": "t-changed", "only in a": "t-a", "only in b": "t-b"}.get(kind, kind)
+
+
+def _facts(facts: dict[str, str]) -> str:
+    rows = "".join(
+        f"<div><dt>{name}</dt><dd>{shown(value)}</dd></div>" for name, value in facts.items()
+    )
+    return f'<dl class="facts">{rows}</dl>'
+
+
+def _session_header(session: Session) -> str:
+    end = session.ended_ns
+    last = end or (session.actions[-1].time_ns if session.actions else session.created_ns)
+    facts = {
+        "started": format_time(session.created_ns).partition(".")[0],
+        "lasted": format_duration(last - session.created_ns) + ("" if end else ", still open"),
+        "actions": str(len(session.actions) - len(session.checkpoints)),
+        "checkpoints": str(len(session.checkpoints)),
+        "failed": str(sum(action.error is not None for action in session.actions)),
+    }
+    name = shown(shorten(session.name or "(no name)", 200))
+    error = "" if session.error is None else f'<p class="error">{shown(session.error)}</p>'
+    forked = ""
+    if session.fork is not None:
+        where = shown(describe_fork(session, session.fork))
+        forked = f'<div class="id"><a href="#forked">forked</a> {where}</div>'
+    metadata = ""
+    if session.metadata:
+        metadata = aside("metadata", block(json_text(plain(session.metadata))))
+    return (
+        f'<header><h1>{name}</h1><div class="id">session {session.session_id}</div>'
+        f"{forked}{error}{_facts(facts)}{metadata}</header>"
+    )
+
+
+def _fork_mark(fork: ForkPoint) -> str:
+    return (
+        f'<p class="forked" id="forked">Up to here it is session {fork.parent_id}; '
+        "from here on it is the fork's own.</p>\n"
+    )
+
+
+def _comparison_header(comparison: Comparison, sessions: Sequence[Session]) -> str:
+    sides = "".join(
+        f'<div><h2><span class="letter">{letter}</span>{shown(shorten(s.name or "(no name)", 200))}'
+        f'</h2><div class="id">{s.session_id}</div></div>'
+        for letter, s in zip("ab", sessions, strict=True)
+    )
+    first = comparison.first_divergence
+    verdict = (
+        "Both did the same."
+        if first is None
+        else f'They did the same up to action {first}, where they <a href="#diverged">diverge</a>.'
+    )
+    facts = {
+        "equal": str(len(comparison.equal)),
+        "changed": str(len(comparison.changed)),
+        "only in a": str(len(comparison.only_in_a)),
+        "only in b": str(len(comparison.only_in_b)),
+    }
+    return (
+        f'<header><div class="sides">{sides}</div><p class="verdict">{verdict}</p>'
+        f"{_facts(facts)}</header>"
+    )
+
+
+# --- the timeline --------------------------------------------------------------------------------
+
+
+def _session_timeline(actions: Sequence[Action]) -> str:
+    """A lane a task, from left to right in the recorded order."""
+    lanes = list(dict.fromkeys(action.task or "" for action in actions))
+    if len(lanes) > _LANES:
+        lanes[_LANES - 1 :] = [f"{len(lanes) - _LANES + 1} other tasks"]
+    places = {name: place for place, name in enumerate(lanes)}
+    marks = [
+        (
+            places.get(action.task or "", _LANES - 1),
+            "t-failed" if action.error is not None else action.kind.value,
+            f"#a{action.index}",
+            f"{action.index} {action.kind}",
+        )
+        for action in actions
+    ]
+    return _timeline(lanes, [[mark] for mark in marks])
+
+
+def _comparison_timeline(rows: Sequence[Row]) -> str:
+    columns = []
+    for row in rows:
+        state = "t-equal" if row.is_equal else "t-changed" if row.a and row.b else None
+        column = []
+        for lane, (action, alone) in enumerate(((row.a, "t-a"), (row.b, "t-b"))):
+            if action is not None:
+                link = "#list" if row.is_equal else f"#{_anchor(row)}"
+                column.append((lane, state or alone, link, f"{action.index} {action.kind}"))
+        columns.append(column)
+    return _timeline(["a", "b"], columns)
+
+
+def _timeline(lanes: Sequence[str], columns: Sequence[Iterable[tuple[int, str, str, str]]]) -> str:
+    if not columns:
+        return ""
+    left, lane_height = (130 if max(map(len, lanes)) > 2 else 24), 20
+    width = min(_WIDEST, (1100 - left) / min(len(columns), _COLUMNS))
+    each = -(-len(columns) // _COLUMNS)
+    out = []
+    for lane, name in enumerate(lanes):
+        y = lane * lane_height
+        out.append(f'<text x="0" y="{y + 12}">{shown(shorten(name or "(no task)", 20))}</text>')
+        out.append(f'<rect class="lane" x="{left}" y="{y + 8}" width="{1100 - left}" height="1"/>')
+    drawn = set[tuple[int, int]]()
+    for place, column in enumerate(columns):
+        x = place // each
+        for lane, name, link, title in column:
+            # Where there are more actions than columns, the first of a column stands for it.
+            if (x, lane) in drawn and name != "t-failed":
+                continue
+            drawn.add((x, lane))
+            out.append(
+                f'<a href="{link}"><title>{shown(title)}</title><rect class="{name}" '
+                f'x="{left + x * width:.1f}" y="{lane * lane_height + 2}" '
+                f'width="{max(1.2, width - 1.5):.1f}" height="13"/></a>'
+            )
+    height = len(lanes) * lane_height
+    return (
+        f'<div class="scroll"><svg class="timeline" viewBox="0 0 1100 {height}" role="img" '
+        f'aria-label="Timeline">{"".join(out)}</svg></div>'
+    )
+
+
+# --- rows of a comparison ------------------------------------------------------------------------
+
+
+def _anchor(row: Row) -> str:
+    return (
+        f"a{row.a.index}" if row.a is not None else f"b{row.b.index}" if row.b is not None else ""
+    )
+
+
+async def _row(store: Store, row: Row) -> str:
+    if row.a is not None and row.b is not None:
+        document = await read_action(store, row.a, full=False)
+        parts = "".join(part(d.field, diff_block(d.diff)) for d in row.differences)
+        line = head(document, other=f" / {row.b.index}")
+        return (
+            f'<article id="a{row.a.index}" class="changed" tabindex="-1" data-kind="changed">'
+            f"{line}{parts}</article>\n"
+        )
+    action = row.a or row.b
+    assert action is not None
+    letter = "a" if row.a is not None else "b"
+    document = await read_action(store, action, full=True)
+    return (
+        '<div class="row">'
+        + article(document, anchor=letter, name=f"{letter}-only", kind=f"only in {letter}")
+        + "</div>"
+    )
+
+
+def _equal_rows(rows: Sequence[Row]) -> str:
+    items = []
+    for row in rows:
+        assert row.a is not None
+        assert row.b is not None
+        preview = shorten(row.a.input.preview if row.a.input is not None else "", 140)
+        items.append(
+            f"<li><span>{row.a.index} / {row.b.index}</span>"
+            f'<span class="{row.a.kind}">{row.a.kind}</span><span>{shown(preview)}</span></li>'
+        )
+    plural = "s" if len(rows) > 1 else ""
+    return (
+        f'<details class="same"><summary>{len(rows)} equal action{plural}</summary>'
+        f'<ul class="same-list">{"".join(items)}</ul></details>\n'
+    )

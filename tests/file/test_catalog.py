@@ -1,0 +1,197 @@
+"""Where things stand in the file: what falls due, and that nothing depends on having been there."""
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from memvid_async import CorruptFileError, RecordingConfig
+from memvid_async.core import commands
+from memvid_async.file import catalog as index
+from memvid_async.file.journal import Journal
+from memvid_async.format.header import LOG_START
+from memvid_async.format.segment import SegmentKind, scan
+from memvid_async.format.tables import Table, decode_page, decode_positions
+from memvid_async.storage import RamStorage
+from tests.support.asking import answers, verified
+from tests.support.naive import Naive, ask, command, fixed_config, start
+from tests.support.plans import SIMPLE_PLANS, examples, small_tables
+
+
+def segments(storage, journal):
+    salt = journal._file.header.salt
+    return list(scan(storage.read, LOG_START, journal.view.end, salt, salt))
+
+
+def kinds(storage, journal):
+    return [SegmentKind(segment.kind).name for segment in segments(storage, journal)]
+
+
+@pytest.fixture
+def opened():
+    """A store with low bounds: every third segment of a session fills a chunk."""
+    with small_tables(chunk=3):
+        yield opening()
+
+
+def opening():
+    storage = RamStorage()
+    journal = Journal.open(storage, fixed_config())
+
+    def do(*ops):
+        outcomes = [journal.commit([command(op)])[0][0] for op in ops]
+        assert not [o for o in outcomes if isinstance(o, Exception)]
+        return outcomes
+
+    return storage, journal, do
+
+
+def test_positions_fall_due_by_number_and_at_the_end_of_a_session(opened):
+    storage, journal, do = opened
+    do(start(1), *[ask(1, "q")] * 4, commands.EndSession(1), start(2))
+    found = [
+        (segment.sequence, decode_positions(segment.payload))
+        for segment in segments(storage, journal)
+        if segment.kind == SegmentKind.POSITIONS
+    ]
+    places = [s.offset for s in segments(storage, journal) if s.kind == SegmentKind.EVENTS]
+    chunks = [s.offset for s in segments(storage, journal) if s.kind == SegmentKind.POSITIONS]
+    assert found == [(4, (1, 0, places[:3])), (7, (1, chunks[0], places[3:6]))]
+
+
+def test_an_event_of_two_sessions_kinds_is_in_the_positions_of_its_own(opened):
+    _storage, journal, do = opened
+    do(start(1), start(2), ask(1, "one"), ask(2, "c" * 4000), ask(1, "c" * 4000))
+    for number, expected in ((1, [1, 3, 6]), (2, [2, 5])):
+        events, _ = journal.view.reader.session_events(journal.view, number)
+        assert [event.sequence for event in events] == expected
+
+
+def test_a_log_is_marked_now_and_then(opened):
+    storage, journal, do = opened
+    do(start(1), *[ask(1, "q" * 100)] * 20)
+    places = {s.sequence: s.offset for s in segments(storage, journal) if s.kind == 1}
+    for sequence in range(1, 22):
+        mark, offset = journal._file.catalog.mark_before(sequence)
+        assert mark <= sequence
+        assert places[mark] == offset
+        assert places[sequence] - offset <= 700
+    assert journal._file.catalog.mark_before(0) is None
+
+
+@pytest.mark.parametrize("table", Table)
+def test_pages_fall_due_and_are_found_again(opened, table):
+    storage, journal, do = opened
+    for number in range(1, 9):
+        do(start(number))
+        own = journal.view.state.last_sequence
+        do(ask(own, f"{number}" * 1100), ask(own, "q" * 100), commands.EndSession(own))
+    pages = [
+        decode_page(segment.payload)
+        for segment in segments(storage, journal)
+        if segment.kind == SegmentKind.PAGE
+    ]
+    assert [page[0] for page in pages].count(table) >= 2
+    again = Journal.open(storage, fixed_config())
+    assert again._file.catalog._contents == {}
+    again.begin()
+    again.flush()
+    assert again._file.catalog._contents == journal._file.catalog._contents
+    assert list(again._file.catalog.mark_offsets) == list(journal._file.catalog.mark_offsets)
+    assert again._file.catalog.content_count == journal._file.catalog.content_count == 8
+    assert answers(again) == answers(journal)
+
+
+def test_tocs_grow_apart_as_they_grow():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(index, "TOC_LEAST_BYTES", 2000)
+        patch.setattr(index, "TOC_FACTOR", 4)
+        storage, journal, do = opening()
+        for number in range(1, 200):
+            do(start(number), ask(journal.view.state.last_sequence + 1, "q" * 50))
+        tocs = [s for s in segments(storage, journal) if s.kind == SegmentKind.TOC]
+    spaces = [b.offset - a.end for a, b in itertools.pairwise(tocs)]
+    assert len(spaces) >= 2
+    for toc, space in zip(tocs, spaces, strict=False):
+        least = max(2000, 4 * len(toc.payload))
+        assert least <= space < least + 600
+
+
+@given(st.lists(SIMPLE_PLANS, min_size=10, max_size=60), st.data())
+@examples(0.5)
+def test_an_index_read_from_the_file_is_the_index_that_wrote_it(plans, data):
+    with small_tables():
+        storage, naive = RamStorage(), Naive()
+        journal = Journal.open(storage, fixed_config())
+        for op in [start(1), *plans]:
+            op = op if op == start(1) else op.resolve(naive)
+            naive.apply(op, naive.now + 1)
+            journal.commit([command(op)])
+        other = Journal.open(storage, fixed_config(), read_only=True)
+        assert index_state(other) == index_state(journal)
+        # Without the slots, from the first event on.
+        storage.data[512:LOG_START] = bytes(LOG_START - 512)
+        other = Journal.open(storage, fixed_config(), read_only=True)
+        assert index_state(other) == index_state(journal)
+        assert verified(other).ok
+
+
+def index_state(journal):
+    own = journal._file.catalog
+    return {
+        "positions": {n: (chunk, list(offsets)) for n, (chunk, offsets) in own.positions.items()},
+        "marks": (list(own.mark_sequences), list(own.mark_offsets)),
+        "new": (bytes(own._new_contents), bytes(own._new_marks)),
+        "ended": list(own._ended),
+        "deleted": own._deleted,
+        "pages": own._pages,
+        "count": own.content_count,
+        "due": [n for n in own._full if n in own.positions and own.positions[n][1]],
+        "next": (own._toc_end, own._toc_interval),
+    }
+
+
+def test_a_chunk_that_was_read_is_not_due_again(opened):
+    storage, journal, do = opened
+    do(start(1), *[ask(1, "q")] * 3)
+    again = Journal.open(RamStorage(bytes(storage.data)), fixed_config())
+    for own in (journal, again):
+        own.commit([ask(1, "q").command()])
+    assert index_state(again) == index_state(journal)
+
+
+def test_pages_that_do_not_lead_backwards_are_damage(opened):
+    storage, journal, do = opened
+    for number in range(1, 12):
+        do(start(number), commands.EndSession(journal.view.state.last_sequence + 1))
+    salt, at = journal._file.header.salt, journal._file.catalog._pages[Table.SESSIONS]
+    assert list(index._pages(storage.read, at, Table.SESSIONS, journal.view.end, salt))
+    for place, table in ((at, Table.MARKS), (2**60, Table.SESSIONS), (LOG_START, Table.SESSIONS)):
+        with pytest.raises(CorruptFileError):
+            list(index._pages(storage.read, place, table, journal.view.end, salt))
+
+
+def test_a_session_deleted_after_its_page_stays_deleted(opened):
+    storage, journal, do = opened
+    for number in range(1, 8):
+        do(start(number), commands.EndSession(journal.view.state.last_sequence + 1))
+    for number in (1, 5):
+        do(commands.DeleteSession(start(number).session_id))
+    # An id may be used again; the deletion is the first one's alone.
+    do(start(1), *[ask(journal.view.state.last_sequence + 1, "q" * 300)] * 5)
+    again = Journal.open(storage, fixed_config())
+    assert answers(again) == answers(journal)
+    assert again._file.catalog._deleted == journal._file.catalog._deleted
+    assert verified(again).ok
+
+
+def test_a_recording_config_survives_a_page(opened):
+    storage, journal, do = opened
+    config = RecordingConfig(auto_checkpoint_interval=2, max_actions=3)
+    do(commands.StartSession(start(1).session_id, "é", config, {}), *[ask(1, "q" * 400)] * 3)
+    for number in range(2, 8):
+        do(start(number), commands.EndSession(journal.view.state.last_sequence + 1))
+    again = Journal.open(storage, fixed_config())
+    assert again.view.state == journal.view.state
+    assert again.view.state.sessions[1].info.config == config

@@ -1,0 +1,143 @@
+"""Files of every released format version open for ever, and tell what they always told."""
+
+import json
+
+import pytest
+
+from memvid_async import ActionKind
+from memvid_async.file.journal import Journal
+from memvid_async.format.frame_rows import FRAME_KINDS
+from memvid_async.format.header import LOG_START, decode_header, newest_slot
+from memvid_async.format.rows import decode_rows
+from memvid_async.format.segment import EVENT_KINDS, SegmentKind, scan
+from memvid_async.memory import folded as memory
+from memvid_async.storage import FileStorage, RamStorage
+from scripts.make_golden import FOLDER, frame_answers, make, make_frames, plain
+from tests.support.asking import answers, verified
+from tests.support.naive import fixed_config, start
+
+NAMES = ["v1.mva", "v1-torn.mva", "v1-compacted.mva"]
+
+
+FRAMES = ["v1-frames.mva", "v1-frames-compacted.mva"]
+
+
+def told(name):
+    path = (FOLDER / name.replace("-torn", "")).with_suffix(".json")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_golden_file_opens_and_every_answer_is_the_one_it_was(name):
+    storage = FileStorage.open(FOLDER / name, read_only=True)
+    journal = Journal.open(storage, fixed_config(), read_only=True)
+    try:
+        assert plain(answers(journal)) == told(name)
+        assert bool(journal.torn_tail.bytes_dropped) == ("torn" in name)
+        assert verified(journal).ok
+    finally:
+        journal.close()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_golden_file_can_be_written_on(name):
+    storage = RamStorage((FOLDER / name).read_bytes())
+    journal = Journal.open(storage, fixed_config())
+    before = told(name)
+    (number,), _ = journal.commit([start(77)])
+    assert number == before["last"][0] + 1
+    journal.close()
+    again = Journal.open(storage, fixed_config())
+    after = plain(answers(again))
+    assert after["events"][:-1] == before["events"]
+    for question, answer in before.items():
+        if question.startswith(("session", "events of")):
+            assert after[question] == answer
+    assert verified(again).ok
+
+
+def test_the_script_still_makes_the_same_bytes():
+    files, stores = make()
+    for name, data in files.items():
+        assert data == (FOLDER / name).read_bytes(), f"{name}: see scripts/make_golden.py"
+        assert plain(stores[name].answers()) == told(name)
+
+
+def segments(name):
+    data = (FOLDER / name).read_bytes()
+    salt = decode_header(data[:LOG_START]).salt
+    return list(scan(RamStorage(data).read, LOG_START, len(data), salt, salt))
+
+
+def test_the_golden_files_hold_every_kind_there_is():
+    found = {s.kind for name in NAMES + FRAMES for s in segments(name)}
+    assert found == {*SegmentKind}
+    rows = [row for name in FRAMES for s in segments(name) for row in rows_of(s)]
+    assert {row[0] for row in rows} >= FRAME_KINDS
+    tables = {s.payload[1] for s in segments("v1.mva") if s.kind == SegmentKind.PAGE}
+    assert tables == {0, 1, 2}
+    events = told("v1.mva")["events"] + told("v1-compacted.mva")["events"]
+    kinds = {event[4][0] for event in events}
+    assert kinds == {
+        "started", "ended", "deleted", "content", "action", "checkpoint", "erased", "unknown",
+    }  # fmt: skip
+    sessions = [answer for key, answer in told("v1.mva").items() if key.startswith("session")]
+    actions = {action["kind"] for session in sessions for action in session["actions"]}
+    assert actions == {*map(str, ActionKind)}
+
+
+def rows_of(segment):
+    return decode_rows(segment.payload)[2] if segment.kind == SegmentKind.EVENTS else []
+
+
+@pytest.mark.parametrize("with_index", [True, False])
+@pytest.mark.parametrize("name", FRAMES)
+def test_a_golden_memory_says_what_it_always_said(name, with_index, monkeypatch):
+    if not with_index:
+        monkeypatch.setattr(memory.FoldedMemory, "_load", lambda *_: None)
+    storage = FileStorage.open(FOLDER / name, read_only=True)
+    journal = Journal.open(storage, fixed_config(), read_only=True)
+    try:
+        assert plain(frame_answers(journal)) == told(name)
+        assert verified(journal).ok
+    finally:
+        journal.close()
+
+
+def test_a_golden_memory_can_be_searched_from_its_saved_index(monkeypatch):
+    """Where this release still reads it; the events say the same."""
+    journal = Journal.open(
+        FileStorage.open(FOLDER / FRAMES[0], read_only=True), fixed_config(), read_only=True
+    )
+    parts = list(journal.view.reader.projection_pages())
+    journal.close()
+    saves = [s for s in segments(FRAMES[0]) if s.kind == SegmentKind.PROJECTION]
+    assert [offset for offset, _ in parts] == [s.offset for s in reversed(saves)]
+    assert len(parts) == 2
+    assert parts[0][1].through > parts[1][1].through
+
+
+def test_the_script_still_makes_the_same_events_of_frames():
+    """The pages of an index are SQLite's: they change with its release."""
+    for name, data in make_frames().items():
+        salt = decode_header(data[:LOG_START]).salt
+        made = scan(RamStorage(data).read, LOG_START, len(data), salt, salt)
+        kept = segments(name)
+        assert [s.payload for s in made if s.kind in EVENT_KINDS] == [
+            s.payload for s in kept if s.kind in EVENT_KINDS
+        ]
+
+
+def test_the_golden_file_has_a_tail_behind_its_last_toc():
+    for name in NAMES[:2]:
+        data = (FOLDER / name).read_bytes()
+        slot = newest_slot(data[:LOG_START], decode_header(data[:LOG_START]).salt)
+        assert slot is not None
+        tocs = [s for s in segments(name) if s.kind == SegmentKind.TOC]
+        assert len(tocs) >= 2
+        assert slot.offset == tocs[-1].offset
+        assert segments(name)[-1].offset > slot.offset
+
+
+def test_the_golden_files_are_small():
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 200_000

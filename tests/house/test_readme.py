@@ -1,0 +1,70 @@
+"""The README's example and the tutorial run as they stand there."""
+
+import ast
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import memvid_async
+from scripts import check_docs
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def blocks(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return [code for language, code in check_docs.code_blocks(text) if language == "python"]
+
+
+def test_the_example_is_about_ten_lines():
+    (code,) = blocks("README.md")
+    assert len([line for line in code.splitlines() if line.strip()]) <= 12
+
+
+def test_the_example_runs_again_and_again(tmp_path):
+    (code,) = blocks("README.md")
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", code],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == ("Yes. It will rain in Oslo until Friday. (from frame 1, action 1)\n")
+        assert not done.stderr
+
+
+async def run_page(page):
+    names = {name: getattr(memvid_async, name) for name in memvid_async.__all__}
+    names["asyncio"] = __import__("asyncio")
+    for code in blocks(page):
+        compiled = compile(code, page, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        waiting = eval(compiled, names)
+        if inspect.isawaitable(waiting):
+            await waiting
+
+
+async def test_the_tutorial_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    await run_page("docs/tutorial.md")
+    printed = capsys.readouterr().out
+    assert "No, it stays dry." in printed
+    assert "then snow. 1" in printed
+    assert "content_bytes 2000" in printed
+
+
+async def test_the_page_of_the_memory_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("numpy")
+    monkeypatch.chdir(tmp_path)
+    await run_page("docs/memory.md")
+    printed = capsys.readouterr().out
+    assert "1 It [rains] in Oslo until Friday." in printed
+    assert "Weather north It rains in Oslo until Friday." in printed
+    assert "Take an umbrella. [1" in printed
+    assert "['Take', ' an', ' umbrella.']" in printed

@@ -1,0 +1,180 @@
+"""The questions that a naive store answers, asked of a journal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+import attrs
+
+from memvid_async import (
+    Action,
+    ActionRecorded,
+    CheckpointCreated,
+    Content,
+    ContentStored,
+    Event,
+    Session,
+    SessionDeleted,
+    SessionEnded,
+    SessionStarted,
+    Unknown,
+    VerifyReport,
+)
+from memvid_async.file.journal import Journal
+from memvid_async.file.verify import Verifier
+from tests.support.naive import canonical
+
+
+def fields_of(value: Any) -> tuple[Any, ...]:
+    """The fields of an attrs value, as they are."""
+    return tuple(getattr(value, field.name) for field in attrs.fields(type(value)))
+
+
+def action_answer(
+    action: Action, data: Callable[[Content], bytes], messages: Callable[[Action], list[Any]]
+) -> dict[str, Any]:
+    """An action as the naive store tells it; ``data`` and ``messages`` read what it refers to."""
+
+    def content(given: Content | None) -> Any:
+        if given is None:
+            return None
+        return data(given), given.digest, given.size, given.preview
+
+    return {
+        "index": action.index,
+        "sequence": action.sequence,
+        "time": action.time_ns,
+        "kind": str(action.kind),
+        "details": fields_of(action.details),
+        "input": content(action.input),
+        "output": content(action.output),
+        "frames": action.affected_frames,
+        "duration": repr(action.duration_ms),
+        "task": action.task,
+        "error": action.error,
+        "metadata": canonical(dict(action.metadata)),
+        "messages": canonical(messages(action)),
+    }
+
+
+def session_answer(
+    session: Session,
+    data: Callable[[Content], bytes],
+    messages: Callable[[Action], list[Any]],
+) -> dict[str, Any]:
+    """A session as the naive store tells it."""
+    return {
+        "name": session.name,
+        "created": session.created_ns,
+        "ended": session.ended_ns,
+        "error": session.error,
+        "metadata": canonical(dict(session.metadata)),
+        "actions": [action_answer(action, data, messages) for action in session.actions],
+        "checkpoints": [
+            (*fields_of(checkpoint)[:3], fields_of(checkpoint.snapshot))
+            for checkpoint in session.checkpoints
+        ],
+    }
+
+
+def event_answer(event: Event) -> tuple[Any, ...]:
+    """An event as the naive store tells it."""
+    payload = event.payload
+    what: tuple[Any, ...] = ("erased",)
+    if isinstance(payload, SessionStarted):
+        config, metadata = payload.config, canonical(dict(payload.metadata))
+        interval, most = config.auto_checkpoint_interval, config.max_actions
+        what = ("started", payload.name, payload.ambient, interval, most, metadata)
+    elif isinstance(payload, SessionEnded):
+        what = ("ended", payload.error)
+    elif isinstance(payload, SessionDeleted):
+        what = ("deleted",)
+    elif isinstance(payload, ContentStored):
+        what = ("content", payload.digest, payload.size)
+    elif isinstance(payload, ActionRecorded):
+        what = ("action", payload.action.index)
+    elif isinstance(payload, CheckpointCreated):
+        what = ("checkpoint", payload.checkpoint.checkpoint_id)
+    elif isinstance(payload, Unknown):
+        what = ("unknown", payload.kind, payload.fields)
+    return event.sequence, event.time_ns, event.session_id, event.session, what
+
+
+def questions(journal: Journal, limit: int = 400) -> dict[tuple[Any, ...], Callable[[], Any]]:
+    """Everything that can be asked of a journal, each to be answered on its own.
+
+    ``limit``: how many bytes of events are read at a time.
+    """
+    view = journal.view
+    state, reader = view.state, view.reader
+
+    def messages(action: Action) -> list[Any]:
+        count = getattr(action.details, "message_count", 0)
+        return reader.messages(view, action) if count else []
+
+    def session(session_id: UUID) -> Any:
+        found = reader.session(view, session_id)
+        return session_answer(found, lambda content: reader.data(view, content), messages)
+
+    def events() -> list[Any]:
+        found: list[Any] = []
+        while more := reader.events_after(view, len(found), limit):
+            found += map(event_answer, more)
+        return found
+
+    def events_of(number: int) -> list[Any]:
+        found: list[Any] = []
+        after = 0
+        while after < state.last_sequence:
+            more, after = reader.session_events(view, number, after, limit)
+            found += map(event_answer, more)
+        return found
+
+    ambient = state.sessions[state.ambient].info.session_id if state.ambient is not None else None
+    listed = [fields_of(s.summary()) for _, s in sorted(state.sessions.items())]
+    asked: dict[tuple[Any, ...], Callable[[], Any]] = {
+        ("last",): lambda: (state.last_sequence, state.last_time_ns),
+        ("ambient",): lambda: ambient,
+        ("listed",): lambda: listed,
+    }
+    for number, found in sorted(state.sessions.items()):
+        session_id = found.info.session_id
+        asked["session", session_id] = partial(session, session_id)
+        asked["events of", session_id] = partial(events_of, number)
+    asked["events",] = events
+    return asked
+
+
+def answers(journal: Journal) -> dict[tuple[Any, ...], Any]:
+    """The journal's answer to every question."""
+    return {question: answer() for question, answer in questions(journal).items()}
+
+
+def outcome_answer(journal: Journal, outcome: Any) -> Any:
+    """A command's outcome as the naive store gives it, but for an action's messages: its session
+    may have been deleted since."""
+    if isinstance(outcome, Exception):
+        return type(outcome)
+    if isinstance(outcome, Action):
+        view = journal.view
+        answer = action_answer(outcome, lambda c: view.reader.data(view, c), lambda _: [])
+        return without_messages(answer)
+    return outcome.info.number if hasattr(outcome, "info") else outcome
+
+
+def without_messages(outcome: Any) -> Any:
+    """The naive store's outcome as :func:`outcome_answer` gives it."""
+    if isinstance(outcome, dict):
+        return {key: value for key, value in outcome.items() if key != "messages"}
+    return outcome
+
+
+def verified(journal: Journal) -> VerifyReport:
+    """The report of a whole verification."""
+    verifier = Verifier(journal.view.reader.storage, journal.view)
+    while not verifier.finished:
+        verifier.step()
+    return verifier.report()

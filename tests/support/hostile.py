@@ -1,0 +1,34 @@
+"""Bytes that nobody recorded: claims without substance, values that have no place in a file."""
+
+import struct
+
+from memvid_async.events.values import MAX_ITEMS
+
+MIB = 1024 * 1024
+
+BOMBS = [
+    *(bytes([major << 5 | 27]) + b"\xff" * 8 for major in range(2, 7)),
+    *(
+        bytes([major << 5 | 26]) + struct.pack(">I", 2**32 - 1) + bytes(100)
+        for major in range(2, 7)
+    ),
+    b"\x9a" + struct.pack(">I", 2**30) + b"\x9a\x40\x00\x00\x00" * 30,
+    b"\x9a" + struct.pack(">I", MAX_ITEMS + 1) + b"\x80" * (MAX_ITEMS + 1),
+    b"\x9a" + struct.pack(">I", 4 * MIB) + b"\x80" * (4 * MIB),
+    b"\xba" + struct.pack(">I", MAX_ITEMS) + b"\x00\x80" * MAX_ITEMS,
+    b"\x81" * MIB,
+]
+
+# What decodes and could not have been recorded; whoever keeps a decoded value checks it.
+ODDITIES = [
+    b"\xf7",
+    b"\xe0",
+    b"\xf8\xff",
+    b"\xf9\x7e\x00",
+    b"\xf9\x7c\x00",
+    b"\x3b" + b"\xff" * 8,
+    b"\xa1\xf5\x00",
+    b"\xa1\xf6\x00",
+    b"\xa1\xfa\x3f\x80\x00\x00\x00",
+    b"\xa1\x80\x00",
+]

@@ -1,0 +1,318 @@
+"""Hostile files by the thousand, in one process: ``python -m tests.support.hostile_child GROUP``.
+
+Each may use so much processor time and so much time, and the process so much memory, and no more.
+What comes out of a file is an answer that was given once, or an error of the library's own.
+"""
+
+from __future__ import annotations
+
+import resource
+import signal
+import struct
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+import cbor2
+
+from fuzz.mutate import in_sequence, join, split
+from memvid_async import MemvidAsyncError
+from memvid_async.file.journal import Journal
+from memvid_async.file.recover import recover_into
+from memvid_async.format.header import LOG_START, Slot
+from memvid_async.format.segment import MAX_PAYLOAD, SegmentKind, scan, seal
+from memvid_async.format.stubs import MOST_EVENTS, encode_stubs
+from memvid_async.format.tables import Table, encode_page, encode_positions
+from memvid_async.storage import RamStorage
+from tests.support.asking import questions, verified
+from tests.support.hostile import BOMBS
+from tests.support.naive import ask, command, fixed_config, start
+from tests.support.plans import small_tables
+from tests.support.reference import Reference, check, opened, reference, with_slot
+
+# What one file may take: room above what the process has at its start, and seconds.
+MEMORY = 256 * 1024 * 1024
+CPU_SECONDS = 3.0
+SECONDS = 30.0
+
+OFFSETS = (0, 1, 2**31, 2**32, 2**53, 2**62, 2**63 - 1, 2**63, 2**64 - 1)
+
+
+class TooMuchError(BaseException):
+    """A file took more than it may; not an Exception, so that nothing takes it for its own."""
+
+
+def provoke(data: bytes) -> None:
+    """Do with the file whatever anybody would; only errors of ours come out."""
+    for read_only in (True, False):
+        with suppress(MemvidAsyncError):
+            journal = opened(data, read_only=read_only)
+            for answer in questions(journal, 4096).values():
+                with suppress(MemvidAsyncError):
+                    answer()
+            verified(journal)
+            if not read_only:
+                journal.commit([start(50), *map(command, (ask(1, "q", None, "m"), ask(None, "q")))])
+                journal.compact(lambda *_: None)
+    with suppress(MemvidAsyncError):
+        recover_into(RamStorage(data), RamStorage(), lambda *_: None)
+
+
+def open_it(sound: Reference, data: bytes, at: int) -> None:
+    """Open a file that differs from ``sound`` at one byte: it is as it once was, or refused."""
+    try:
+        journal = opened(data)
+    except MemvidAsyncError:
+        return
+    state, last = journal.view.state.last_sequence, sound.expected[-1]["last",][0]
+    if at < sound.toc_end:
+        assert state == last, "damage below a TOC changed what opening says"
+    else:
+        segment = next(s for s in sound.segments if s.offset <= at < s.end)
+        assert state == sound.expected[sound.known(segment.offset)]["last",][0]
+        assert journal.torn_tail.offset == segment.offset
+
+
+def bits() -> Iterator[Callable[[], None]]:
+    """Every bit."""
+    for name in ("small", "rich"):
+        sound = reference(name)
+        for at in range(len(sound.data)):
+            for bit in range(8):
+                data = bytearray(sound.data)
+                data[at] ^= 1 << bit
+                yield lambda data=data, at=at, sound=sound: open_it(sound, bytes(data), at)
+
+
+def truncations() -> Iterator[Callable[[], None]]:
+    """Every truncation, through everything; and with zeros behind it up to the old length."""
+    for name, step in (("small", 1), ("rich", 11)):
+        data = reference(name).data
+        for size in range(0, len(data), step):
+            yield lambda data=data[:size]: provoke(data)
+            if size % 5 == 0:
+                yield lambda data=data, size=size: provoke(data[:size].ljust(len(data), b"\0"))
+
+
+def moved() -> Iterator[Callable[[], None]]:
+    """Segments left out, doubled, swapped, or another file's; with checksums made right, and with
+    sequences made right, too."""
+    for name in ("small", "rich"):
+        sound = reference(name)
+        begin, parts = split(sound.data)
+        other = split(reference("rich" if name == "small" else "small").data)[1]
+        for i in range(len(parts)):
+            orders = [
+                [*parts[:i], *parts[i + 1 :]],
+                [*parts[:i], parts[i], *parts[i:]],
+                [*parts[:i], *parts[i : i + 2][::-1], *parts[i + 2 :]],
+                [*parts[:i], other[i % len(other)], *parts[i:]],
+                [*parts[:i], *other, *parts[i:]],
+            ]
+            for order in (*orders, *map(in_sequence, orders)):
+                data = join(begin, order)
+                yield lambda data=data: provoke(data)
+            for at in (sound.segments[i].offset, sound.segments[i].end):
+                theirs = foreign_log()
+                yield lambda data=sound.data[:at] + theirs + sound.data[at:]: provoke(data)
+                over = sound.data[:at] + theirs + sound.data[at + len(theirs) :]
+                yield lambda data=over, sound=sound: _checked(data, sound)
+
+
+@cache
+def foreign_log() -> bytes:
+    """Segments of another file."""
+    config = fixed_config()
+    config.id_factory()
+    journal = Journal.open(RamStorage(), config)
+    journal.commit([command(start(1)), command(ask(1, "from another file"))])
+    return bytes(journal.view.reader.storage.read(LOG_START, journal.view.end - LOG_START))
+
+
+def _checked(data: bytes, sound: Reference) -> None:
+    check(data, sound)
+    with suppress(MemvidAsyncError):
+        recover_into(RamStorage(data), RamStorage(), lambda *_: None)
+
+
+class Saved:
+    """A sound file that ends with its TOC, and files that end with something else instead."""
+
+    def __init__(self) -> None:
+        storage = RamStorage(reference("rich").data)
+        journal = Journal.open(storage, fixed_config())
+        journal._file.tidy(with_toc=True)
+        self.data, self.salt = bytes(storage.data), reference("rich").salt
+        self.toc = list(scan(storage.read, LOG_START, len(self.data), self.salt, self.salt))[-1]
+        assert self.toc.kind == SegmentKind.TOC
+
+    def ending(self, *segments: tuple[SegmentKind, bytes]) -> bytes:
+        """The file with these segments in the place of its TOC; the slot names the last one."""
+        data, previous, offset = self.data[: self.toc.offset], self.toc.previous, 0
+        for kind, payload in segments:
+            offset = len(data)
+            head, previous = seal(kind, self.toc.sequence, payload, previous, self.salt)
+            data += head + payload
+        return bytes(with_slot(data, Slot(offset, self.toc.sequence - 1), self.salt))
+
+    def places(self) -> list[int]:
+        """Offsets that are wrong for something: itself, the end, behind it, any, another's."""
+        end, at = len(self.data), self.toc.offset
+        return [*OFFSETS, LOG_START, at, at + 1, end - 1, end, end + 1, end + 2**20]
+
+
+def tables() -> Iterator[Callable[[], None]]:
+    """A TOC, a page and a chunk of positions whose offsets lead past the end, forward, nowhere, to
+    something else, or to themselves."""
+    saved = Saved()
+    fields = cbor2.loads(saved.toc.payload)
+    toc_pages, opened_rows, ended_rows = fields[8], fields[5], fields[6]
+    at = saved.toc.offset
+    assert opened_rows
+    assert all(toc_pages)
+
+    def end_with(*segments: tuple[SegmentKind, bytes]) -> Callable[[], None]:
+        data = saved.ending(*segments)
+        return lambda: provoke(data)
+
+    for place in saved.places():
+        for table in Table:
+            pages = [place if t == table else page for t, page in enumerate(toc_pages)]
+            yield end_with((SegmentKind.TOC, cbor2.dumps([*fields[:8], pages, *fields[9:]])))
+            page = encode_page(table, place, [] if table == Table.SESSIONS else b"")
+            pages = [at if t == table else page for t, page in enumerate(toc_pages)]
+            toc = cbor2.dumps([*fields[:8], pages, *fields[9:]])
+            yield end_with((SegmentKind.PAGE, page), (SegmentKind.TOC, toc))
+        for rows, which in ((opened_rows, 5), (ended_rows, 6)):
+            for i, row in enumerate(rows):
+                changed = [*rows[:i], [*row[:12], place, *row[13:]], *rows[i + 1 :]]
+                toc = cbor2.dumps([*fields[:which], changed, *fields[which + 1 :]])
+                yield end_with((SegmentKind.TOC, toc))
+                chunk = (SegmentKind.POSITIONS, encode_positions(row[0], place, [place, place]))
+                changed = [*rows[:i], [*row[:12], at, *row[13:]], *rows[i + 1 :]]
+                toc = cbor2.dumps([*fields[:which], changed, *fields[which + 1 :]])
+                yield end_with(chunk, (SegmentKind.TOC, toc))
+        row = opened_rows[0]
+        changed = [[*row[:14], [place, place], *row[15:]], *opened_rows[1:]]
+        yield end_with((SegmentKind.TOC, cbor2.dumps([*fields[:5], changed, *fields[6:]])))
+        marks = struct.pack("<QQ", 1, place % 2**64) * 3
+        toc = cbor2.dumps([*fields[:10], marks, *fields[11:]])
+        yield end_with((SegmentKind.TOC, toc))
+
+
+def lengths() -> Iterator[Callable[[], None]]:
+    """Segments whose length is none, too much, or more than there is; slots with any offset."""
+    for name in ("small", "rich"):
+        sound = reference(name)
+        for segment in sound.segments:
+            for length in (0, 1, len(segment.payload) - 1, MAX_PAYLOAD, MAX_PAYLOAD + 1, 2**31):
+                head = struct.pack("<I", length % 2**32)
+                at = segment.offset + 4
+                data = sound.data[:at] + head + sound.data[at + 4 :]
+                yield lambda data=data, sound=sound: _checked(data, sound)
+                yield lambda data=data: provoke(data)
+            for kind in (0, *SegmentKind, 6, 255):
+                empty, _ = seal(kind, segment.sequence, b"", segment.previous, sound.salt)
+                data = with_slot(sound.data[: segment.offset] + empty, Slot(0, 0), sound.salt)
+                yield lambda data=bytes(data): provoke(data)
+        for place in OFFSETS:
+            for sequence in OFFSETS:
+                data = bytes(with_slot(sound.data, Slot(place, sequence), sound.salt))
+                yield lambda data=data, sound=sound: _checked(data, sound)
+
+
+def bombs() -> Iterator[Callable[[], None]]:
+    """Small bytes that say they are much, whole or inside of others, under right checksums."""
+    sound = reference("small")
+    start_, first = sound.data[: sound.segments[-1].offset], sound.segments[-1]
+
+    def end_with(kind: int, payload: bytes) -> Callable[[], None]:
+        head, _ = seal(kind, first.sequence, payload, first.previous, sound.salt)
+        slot = Slot(first.offset, first.sequence - 1) if kind == SegmentKind.TOC else Slot(0, 0)
+        data = bytes(with_slot(start_ + head + payload, slot, sound.salt))
+        return lambda: provoke(data)
+
+    huge = [bytes([major << 5 | 27]) + struct.pack(">Q", 2**63) for major in range(2, 7)]
+    for bomb in (*BOMBS, *huge):
+        inner = bomb[: 2**20]
+        row = [0, "q", "r", 0, None, None, "o", "m", None]
+        payloads = {
+            SegmentKind.EVENTS: [
+                bomb,
+                b"\x84\x05\x01\x01" + bomb,
+                b"\x83\x05\x01" + bomb,
+                cbor2.dumps([5, 1, 13, *row, inner]),
+                cbor2.dumps([5, 1, 13, *row, None, [-1, 0, bytes(16), inner]]),
+                cbor2.dumps([5, first.sequence, 1, bytes(16), None, False, 0, None, inner]),
+            ],
+            SegmentKind.POSITIONS: [bomb, b"\x82\x01" + bomb],
+            SegmentKind.PAGE: [bomb, b"\x83\x00\x00" + bomb],
+            SegmentKind.TOC: [bomb, b"\x8d" + b"\x01" * 6 + bomb],
+            SegmentKind.STUBS: [bomb, b"\x82\x05" + bomb],
+        }
+        yield from (end_with(kind, one) for kind, found in payloads.items() for one in found)
+    for counts in ([MOST_EVENTS], [MOST_EVENTS + 1], [2**20], [2**40], [2**63], [1] * 2**16):
+        yield end_with(SegmentKind.STUBS, encode_stubs([(9, count) for count in counts]))
+    yield end_with(SegmentKind.STUBS, encode_stubs([(2**62, 1), (2**63, 1), (2**64 - 1, 1)]))
+
+
+def stubs() -> Iterator[Callable[[], None]]:
+    """Thousands of segments of a few bytes that each stand for as many events as one may."""
+    sound = reference("small")
+    data, previous, sequence = sound.data[:LOG_START], sound.salt, 1
+    payload = encode_stubs([(9, MOST_EVENTS)])
+    for _ in range(2000):
+        head, previous = seal(SegmentKind.STUBS, sequence, payload, previous, sound.salt)
+        data += head + payload
+        sequence += MOST_EVENTS
+
+    def fold() -> None:
+        journal = opened(data, read_only=False)
+        assert journal.view.state.last_sequence == sequence - 1
+        assert verified(journal).ok
+        assert len(journal.view.reader.events_after(journal.view, 5, 2**20)) <= 2 * MOST_EVENTS
+        journal.compact(lambda *_: None)
+        assert journal.view.state.last_sequence == sequence - 1
+
+    yield fold
+
+    def recover() -> None:
+        report = recover_into(RamStorage(data), RamStorage(), lambda *_: None)
+        assert report.last_sequence == sequence - 1
+
+    yield recover
+
+
+GROUPS = {
+    group.__name__: group for group in (bits, truncations, moved, tables, lengths, bombs, stubs)
+}
+
+
+def _too_much(number: int, _frame: object) -> None:
+    raise TooMuchError(signal.Signals(number).name)
+
+
+def main(group: str) -> None:
+    """Run the cases of a group within bounds, and print how many they were."""
+    signal.signal(signal.SIGPROF, _too_much)
+    signal.signal(signal.SIGALRM, _too_much)
+    with small_tables(toc=2700):
+        reference("small"), reference("rich")
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+        most = pages * resource.getpagesize() + MEMORY
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        count = 0
+        for case in GROUPS[group]():
+            signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
+            signal.setitimer(signal.ITIMER_REAL, SECONDS)
+            case()
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            count += 1
+    print(count)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

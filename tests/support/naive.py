@@ -1,0 +1,385 @@
+"""A store as plain lists and dicts, to compare the real one with.
+
+It knows nothing of folded states, bytes, positions or tables: it keeps what it was told, in a
+list, and answers by looking through it. What a journal answers differently (``asking.py``), before
+or after any reopening, is a bug in one of the two.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+from uuid import UUID
+
+import cbor2
+from attrs import field, frozen
+
+from memvid_async import (
+    ActionKind,
+    InvalidValueError,
+    Limits,
+    NoActiveSessionError,
+    RecordingConfig,
+    SessionActiveError,
+    SessionEndedError,
+    SessionNotFoundError,
+    StoreConfig,
+)
+from memvid_async.core import commands
+from memvid_async.recording.prepare import prepare_action
+
+NO_MEMORY = hashlib.blake2b(b"", digest_size=32).digest()
+FIRST_TIME = 1_700_000_000_000_000_000
+
+
+@frozen
+class Record:
+    """The arguments of a ``record_…`` call; ``session`` None stands for the ambient one."""
+
+    session: int | None
+    kind: ActionKind = field(converter=ActionKind)
+    input: Any = None
+    output: str | bytes | None = None
+    frames: tuple[int, ...] = ()
+    detail: tuple[Any, ...] = ()
+    duration_ms: float = 0
+    task: str | None = None
+    error: str | None = None
+    metadata: dict[str, Any] | None = None
+    messages: tuple[Any, ...] = ()
+
+    def command(self) -> commands.RecordAction:
+        """The command that a recorder makes of it."""
+        return prepare_action(
+            Limits(),
+            self.session,
+            self.kind,
+            self.detail,
+            self.input,
+            self.output,
+            self.frames,
+            self.duration_ms,
+            self.task,
+            self.error,
+            self.metadata,
+            self.messages,
+        )
+
+
+def ask(session: int | None, query: str, response: str | None = None, *messages: Any) -> Record:
+    """An ask like most."""
+    detail = ("openai", "gpt-4o")
+    return Record(
+        session, ActionKind.ASK, query, response, detail=detail, duration_ms=7, messages=messages
+    )
+
+
+Op = (
+    Record
+    | commands.StartSession
+    | commands.EndSession
+    | commands.ResumeSession
+    | commands.DeleteSession
+    | commands.CreateCheckpoint
+)
+
+
+def command(op: Op) -> commands.Command:
+    """What a journal takes for the operation."""
+    return op.command() if isinstance(op, Record) else op
+
+
+def start(number: int, *, ambient: bool = False, **config: Any) -> commands.StartSession:
+    """Start a session with an id made from ``number``."""
+    recording = RecordingConfig(**config)
+    return commands.StartSession(UUID(int=number), f"session {number}", recording, ambient=ambient)
+
+
+class Clock:
+    """Nanoseconds that move on by a microsecond a call; ``calls`` may be set back."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self) -> int:
+        self.calls += 1
+        return FIRST_TIME + 1000 * self.calls
+
+
+def fixed_config(clock: Callable[[], int] | None = None) -> StoreConfig:
+    """A configuration in which nothing is left to chance."""
+    ids = (UUID(int=number) for number in itertools.count(1 << 100))
+    return StoreConfig(clock=clock or Clock(), id_factory=lambda: next(ids), lock_timeout=0)
+
+
+def canonical(value: Any) -> bytes:
+    """CBOR that differs where the values do, if only in their type."""
+    data: bytes = cbor2.dumps(value, canonical=True)
+    return data
+
+
+def _raw(data: str | bytes) -> bytes:
+    return data.encode() if isinstance(data, str) else data
+
+
+def _content(data: str | bytes | None) -> Any:
+    if data is None:
+        return None
+    raw = _raw(data)
+    text = raw.decode("utf-8", "replace").replace("\r\n", "\n")[:512]
+    shown = "".join(
+        c if c in "\n\t" or not (ord(c) < 32 or 127 <= ord(c) < 160) else "\ufffd" for c in text
+    )
+    return raw, hashlib.blake2b(raw, digest_size=32).digest(), len(raw), shown
+
+
+def _large_strings(value: Any) -> Iterator[str | bytes]:
+    """The strings that are content of their own, in the order of the encoding; keys are none."""
+    if isinstance(value, (str, bytes)):
+        if len(_raw(value)) >= 1024:
+            yield value
+    elif isinstance(value, list):
+        for item in value:
+            yield from _large_strings(item)
+    elif isinstance(value, dict):
+        for key in sorted(value, key=lambda key: (len(canonical(key)), canonical(key))):
+            yield from _large_strings(value[key])
+
+
+def _shared(messages: tuple[Any, ...], others: tuple[Any, ...]) -> int:
+    count = 0
+    for one, other in zip(messages, others, strict=False):
+        if canonical(one) != canonical(other):
+            break
+        count += 1
+    return count
+
+
+class Naive:
+    """The naive store. ``log``: per event, its time, its session's number and what it says."""
+
+    def __init__(self) -> None:
+        self.log: list[tuple[int, int, tuple[Any, ...]]] = []
+        self.sessions: dict[int, dict[str, Any]] = {}
+        self.ids: dict[int, UUID] = {}
+        self.ambient: int | None = None
+        self.contents: set[bytes] = set()
+        self.asked: list[tuple[Any, ...]] = []
+        self.now = self.generation = 0
+
+    def apply(self, op: Op, clock: int) -> Any:
+        """Do it; what its caller gets, or the type of the error."""
+        self.now = max(clock, self.log[-1][0] if self.log else 0)
+        if isinstance(op, Record):
+            return self._record(op)
+        if isinstance(op, commands.StartSession):
+            return self._start(op)
+        if isinstance(op, commands.CreateCheckpoint):
+            number = self.ambient if op.number is None else op.number
+            if number is None:
+                return NoActiveSessionError
+            return self._checkpoint(number, op.task) if self._open(number) else SessionEndedError
+        if isinstance(op, commands.ResumeSession):
+            number = self._number(op.session_id)
+            if number is None:
+                return SessionNotFoundError
+            return number if self._open(number) else SessionEndedError
+        if isinstance(op, commands.DeleteSession):
+            return self._delete(op.session_id)
+        return self._end(op)
+
+    def compact(self) -> None:
+        """Forget what only deleted sessions held, but for its place in the log."""
+        self.generation += 1
+        kept: set[bytes] = set()
+        for session in self.sessions.values():
+            strings = [string for asked in session["asked"] for string in _large_strings([*asked])]
+            kept |= {_content(string)[1] for string in strings}
+            for action in session["actions"]:
+                kept |= {content[1] for content in (action["input"], action["output"]) if content}
+        self.contents &= kept
+        for at, (time_ns, number, what) in enumerate(self.log):
+            gone = number and number not in self.sessions and what[0] != "deleted"
+            if gone or (what[0] == "content" and what[1] not in kept):
+                self.log[at] = (time_ns, 0, ("erased",))
+
+    def note(self, number: int, *what: Any) -> int:
+        """Add an event to the log; its sequence."""
+        self.log.append((self.now, number, what))
+        return len(self.log)
+
+    def _open(self, number: int | None) -> bool:
+        return number in self.sessions and self.sessions[number]["ended"] is None
+
+    def _number(self, session_id: UUID) -> int | None:
+        found = [n for n in self.sessions if self.ids[n] == session_id]
+        return found[0] if found else None
+
+    def _start(self, op: commands.StartSession) -> Any:
+        if op.ambient and self.ambient is not None:
+            return self.ambient if op.if_none else SessionActiveError
+        if self._number(op.session_id) is not None:
+            return InvalidValueError
+        config = op.config
+        number = len(self.log) + 1
+        self.ids[number] = op.session_id
+        metadata = canonical(dict(op.metadata))
+        interval, most = config.auto_checkpoint_interval, config.max_actions
+        self.note(number, "started", op.name, op.ambient, interval, most, metadata)
+        self.sessions[number] = {
+            "name": op.name,
+            "created": self.now,
+            "ended": None,
+            "error": None,
+            "metadata": metadata,
+            "actions": [],
+            "checkpoints": [],
+            "last": self.now,
+            "config": config,
+            "asked": [],
+        }
+        self.ambient = number if op.ambient else self.ambient
+        return number
+
+    def _end(self, op: commands.EndSession) -> Any:
+        number = op.session
+        if isinstance(number, UUID):
+            number = self._number(number)
+            if number is None:
+                return SessionNotFoundError
+        elif number is None:
+            number = self.ambient
+            if number is None:
+                return NoActiveSessionError
+        if not self._open(number):
+            return SessionEndedError
+        self._ended(number, op.error)
+        return number
+
+    def _ended(self, number: int, error: str | None) -> None:
+        self.note(number, "ended", error)
+        self.sessions[number].update(ended=self.now, error=error, last=self.now)
+        if self.ambient == number:
+            self.ambient = None
+
+    def _delete(self, session_id: UUID) -> Any:
+        number = self._number(session_id)
+        if number is None:
+            return SessionNotFoundError
+        self.note(number, "deleted")
+        del self.sessions[number]
+        if self.ambient == number:
+            self.ambient = None
+        return number
+
+    def _store(self, data: str | bytes | None) -> None:
+        if data is not None and len(_raw(data)) >= 1024:
+            digest = _content(data)[1]
+            if digest not in self.contents:
+                self.contents.add(digest)
+                self.note(0, "content", digest, len(_raw(data)))
+
+    def _record(self, op: Record) -> Any:
+        number = self.ambient if op.session is None else op.session
+        if number is None:
+            return None
+        if not self._open(number):
+            return SessionEndedError
+        session = self.sessions[number]
+        given = canonical(op.input) if op.kind == "tool_call" else op.input
+        self._store(given)
+        self._store(op.output)
+        known = max((_shared(op.messages, other) for other in session["asked"]), default=0)
+        for message in op.messages[known:]:
+            for string in _large_strings(message):
+                self._store(string)
+        if op.messages:
+            session["asked"].append(op.messages)
+            self.asked.append(op.messages)
+        details = op.detail
+        if op.kind in ("ask", "find", "put_many"):
+            details = (*details, op.frames)
+        if op.kind == "ask":
+            details = (*details, len(op.messages))
+        elif op.kind in ("put", "update", "delete"):
+            details = (op.frames[0],)
+        action = self._act(number, op, details, given)
+        config = session["config"]
+        kinds = [done["kind"] for done in session["actions"]]
+        unmarked = len(list(itertools.takewhile(lambda kind: kind != "checkpoint", kinds[::-1])))
+        if config.auto_checkpoint_interval and unmarked >= config.auto_checkpoint_interval:
+            self._checkpoint(number, None)
+        if config.max_actions and len(kinds) - kinds.count("checkpoint") >= config.max_actions:
+            self._ended(number, None)
+        return action
+
+    def _act(self, number: int, op: Record, details: tuple[Any, ...], given: Any) -> Any:
+        actions = self.sessions[number]["actions"]
+        what = "checkpoint" if op.kind == "checkpoint" else "action"
+        place = details[0] if op.kind == "checkpoint" else len(actions)
+        action = {
+            "index": len(actions),
+            "sequence": self.note(number, what, place),
+            "time": self.now,
+            "kind": str(op.kind),
+            "details": details,
+            "input": _content(given),
+            "output": _content(op.output),
+            "frames": op.frames,
+            "duration": repr(op.duration_ms),
+            "task": op.task,
+            "error": op.error,
+            "metadata": canonical(op.metadata or {}),
+            "messages": canonical(list(op.messages)),
+        }
+        actions.append(action)
+        self.sessions[number]["last"] = self.now
+        return action
+
+    def _checkpoint(self, number: int, task: str | None) -> Any:
+        session = self.sessions[number]
+        count = len(session["checkpoints"])
+        snapshot = (0, NO_MEMORY, len(self.log), self.generation)
+        session["checkpoints"].append((count, len(session["actions"]), self.now, snapshot))
+        kind = ActionKind.CHECKPOINT
+        return self._act(number, Record(number, kind, task=task), (count,), None)
+
+    def answers(self) -> dict[tuple[Any, ...], Any]:
+        """The answer to every question that ``asking.py`` asks."""
+        given: dict[tuple[Any, ...], Any] = {
+            ("last",): (len(self.log), self.log[-1][0] if self.log else 0),
+            ("ambient",): self.ids[self.ambient] if self.ambient is not None else None,
+            ("listed",): [
+                (
+                    self.ids[number],
+                    session["name"],
+                    session["created"],
+                    session["ended"],
+                    len(session["actions"]),
+                    len(session["checkpoints"]),
+                    session["last"] - session["created"],
+                    None,
+                )
+                for number, session in self.sessions.items()
+            ],
+        }
+        for number, session in self.sessions.items():
+            keys = ("name", "created", "ended", "error", "metadata", "actions", "checkpoints")
+            answer = {key: session[key] for key in keys}
+            answer["actions"] = [dict(action) for action in session["actions"]]
+            answer["checkpoints"] = list(session["checkpoints"])
+            given["session", self.ids[number]] = answer
+            own = [self._event(i) for i, event in enumerate(self.log) if event[1] == number]
+            given["events of", self.ids[number]] = own
+        given["events",] = [self._event(i) for i in range(len(self.log))]
+        return given
+
+    def _event(self, at: int) -> tuple[Any, ...]:
+        time_ns, number, what = self.log[at]
+        session_id = self.ids.get(number)
+        if number and number not in self.sessions and what[0] not in ("started", "deleted"):
+            number, session_id = 0, None
+            what = what if what[0] == "unknown" else ("erased",)
+        return at + 1, time_ns, session_id, number, what

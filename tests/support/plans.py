@@ -1,0 +1,181 @@
+"""What hypothesis lets a store do: plans, operations but for what depends on the store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
+
+import pytest
+from attrs import frozen
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from memvid_async import ActionKind, RecordingConfig
+from memvid_async.core import commands
+from memvid_async.file import catalog as index
+from memvid_async.format.tables import Table
+from tests.support.naive import Naive, Op, Record
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+# On both sides of every bound: repeated strings meet again as pieces, as contents, as prefixes.
+STRINGS = st.sampled_from(
+    ["", "a", "p" * 31, "p" * 32, "q" * 40, "é" * 16, "c" * 1023, "c" * 1024, "é" * 512, "d" * 3000]
+)
+BYTES = st.sampled_from([b"", b"\0\xff", b"p" * 32, b"c" * 1024, b"\xe9" * 1500, b"c" * 1023])
+CONTENTS = st.one_of(STRINGS, BYTES, TEXTS)
+KEYS = st.one_of(TEXTS, st.integers(-(2**63), 2**64 - 1), st.binary(max_size=8))
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**63), 2**64 - 1),
+    st.floats(allow_nan=False, allow_infinity=False),
+    TEXTS,
+    st.binary(max_size=8),
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4),
+    max_leaves=8,
+)
+MESSAGES = st.one_of(
+    st.builds(lambda role, content: {"role": role, "content": content}, TEXTS, CONTENTS),
+    st.lists(CONTENTS, max_size=3),
+    VALUES,
+)
+COUNTS = st.integers(0, 2**63 - 1)
+ERRORS = st.none() | TEXTS
+METADATA = st.none() | st.dictionaries(KEYS, VALUES, max_size=3)
+PICKS = st.integers(0, 1000)
+CONFIGS = st.builds(
+    RecordingConfig,
+    auto_checkpoint_interval=st.sampled_from([0, 0, 1, 2, 3]),
+    max_actions=st.sampled_from([None, None, 1, 2, 5]),
+)
+IDS = st.integers(1, 6).map(lambda number: UUID(int=number))
+
+
+@frozen
+class Plan:
+    """An operation but for what depends on the store: which session, which messages before."""
+
+    op: Op
+    pick: int
+    branch: int = 0
+
+    def resolve(self, naive: Naive) -> Op:
+        """The operation on the naive store as it is now; mostly on sessions that are open."""
+        op = self.op
+        if isinstance(op, (commands.StartSession, commands.ResumeSession, commands.DeleteSession)):
+            return op
+        if isinstance(op, commands.EndSession) and isinstance(op.session, UUID):
+            return op
+        still_open = [n for n, s in naive.sessions.items() if s["ended"] is None]
+        choice: list[int | None] = [*still_open, *still_open, *naive.ids, None]
+        number = choice[self.pick % len(choice)]
+        if isinstance(op, commands.EndSession):
+            return commands.EndSession(number, op.error)
+        if isinstance(op, commands.CreateCheckpoint):
+            return commands.CreateCheckpoint(number, op.task)
+        messages = op.messages
+        if op.kind is ActionKind.ASK and naive.asked and self.branch:
+            before = naive.asked[-1 - self.branch // 8 % len(naive.asked)]
+            messages = before[: len(before) - self.branch % 3] + messages
+        values = {**{a: getattr(op, a) for a in _RECORD_FIELDS}, "session": number}
+        return Record(**{**values, "messages": messages})
+
+
+_RECORD_FIELDS = [field.name for field in Record.__attrs_attrs__]
+
+
+_FRAME = st.tuples(COUNTS)
+_FRAMES = st.lists(COUNTS, max_size=4).map(tuple)
+_COMMON: dict[str, st.SearchStrategy[Any]] = {
+    "duration_ms": st.one_of(COUNTS, st.floats(0, 1e15)),
+    "task": ERRORS,
+    "error": ERRORS,
+    "metadata": METADATA,
+}
+_FIELDS: dict[ActionKind, dict[str, st.SearchStrategy[Any]]] = {
+    ActionKind.ASK: {
+        "input": CONTENTS,
+        "output": st.none() | CONTENTS,
+        "frames": _FRAMES,
+        "detail": st.tuples(TEXTS, TEXTS),
+        "messages": st.lists(MESSAGES, max_size=3).map(tuple),
+    },
+    ActionKind.PUT: {"input": CONTENTS, "frames": _FRAME},
+    ActionKind.PUT_MANY: {"frames": _FRAMES},
+    ActionKind.FIND: {"input": CONTENTS, "frames": _FRAMES, "detail": st.tuples(TEXTS, COUNTS)},
+    ActionKind.UPDATE: {"input": CONTENTS, "frames": _FRAME},
+    ActionKind.DELETE: {"frames": _FRAME},
+    ActionKind.TOOL_CALL: {
+        "input": VALUES | STRINGS,
+        "output": st.none() | CONTENTS,
+        "detail": st.tuples(TEXTS),
+    },
+}
+
+
+@st.composite
+def records(draw: st.DrawFn, kind: ActionKind | None = None) -> Record:
+    """What a ``record_…`` call may be given. (A composite, for its representation is short.)"""
+    kind = kind or draw(st.sampled_from(list(_FIELDS)))
+    fields = {**_COMMON, **_FIELDS[kind]}
+    return Record(None, kind, **{name: draw(strategy) for name, strategy in fields.items()})
+
+
+@st.composite
+def starts(draw: st.DrawFn) -> commands.StartSession:
+    """What starts a session."""
+    return commands.StartSession(
+        draw(IDS),
+        draw(ERRORS),
+        draw(CONFIGS),
+        draw(METADATA) or {},
+        ambient=draw(st.booleans()),
+        if_none=draw(st.booleans()),
+    )
+
+
+ASKS = records(ActionKind.ASK)
+STARTS = starts()
+OTHERS = st.one_of(
+    st.builds(commands.EndSession, st.none() | IDS, ERRORS),
+    st.builds(commands.ResumeSession, IDS),
+    st.builds(commands.DeleteSession, IDS),
+    st.builds(commands.CreateCheckpoint, st.none(), ERRORS),
+)
+PLANS = st.builds(Plan, st.one_of(records(), STARTS, ASKS, OTHERS), PICKS, PICKS)
+# Cheap to draw, for what needs many operations rather than strange ones.
+SIMPLE_ASKS = st.builds(
+    Record,
+    st.none(),
+    st.just(ActionKind.ASK),
+    input=STRINGS,
+    output=STRINGS,
+    detail=st.just(("o", "m")),
+    messages=st.lists(STRINGS, max_size=2).map(tuple),
+)
+SIMPLE_PLANS = st.builds(
+    Plan, st.one_of(SIMPLE_ASKS, SIMPLE_ASKS, SIMPLE_ASKS, STARTS, OTHERS), PICKS, PICKS
+)
+
+
+def examples(share: float) -> settings:
+    """So large a share of the examples that the chosen profile asks for."""
+    return settings(max_examples=max(1, int(settings().max_examples * share)))
+
+
+@contextmanager
+def small_tables(chunk: int = 3, toc: int = 900) -> Iterator[None]:
+    """Bounds so low that a short log has chunks, pages, marks and TOCs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(index, "TOC_LEAST_BYTES", toc)
+        patch.setattr(index, "TOC_FACTOR", 1)
+        patch.setattr(index, "CHUNK", chunk)
+        patch.setattr(index, "MARK_BYTES", 300)
+        rows = {Table.SESSIONS: 2, Table.CONTENTS: 2, Table.MARKS: 3}
+        patch.setattr(index, "PAGE_ROWS", rows)
+        yield

@@ -1,0 +1,26 @@
+"""The kill torture, in short; `nox -s torture` runs it in full."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.timeout(180)
+def test_nothing_acked_is_lost_through_200_kills(capsys):
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "tests.torture", "--kills", "200"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=170,
+        check=False,
+    )
+    with capsys.disabled():
+        print(f"\n{done.stdout}", end="")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert int(re.search(r"(\d+) kills", done.stdout)[1]) >= 200
