@@ -30,8 +30,8 @@ from memvid_async.core.held_messages import restore_messages
 from memvid_async.core.projection import project_session
 from memvid_async.core.state import State
 from memvid_async.events.content import StoredContent
+from memvid_async.file.toc import Placed, Toc, decode_toc, encode_toc, with_sessions
 from memvid_async.format.codec import decode_events, encode_events
-from memvid_async.format.tables import Placed, Toc, decode_toc, encode_toc, with_sessions
 from tests.support.asking import action_answer, event_answer, fields_of, session_answer
 from tests.support.naive import FIRST_TIME, Naive, ask, command, start
 from tests.support.plans import ASKS, PLANS, SIMPLE_PLANS, STARTS, examples

@@ -29,8 +29,8 @@ from memvid_async import (
     StoredMessages,
     Unknown,
 )
-from memvid_async.core.decide import make_details
 from memvid_async.events.content import StoredContent, content_digest
+from memvid_async.events.event import make_details
 from memvid_async.events.values import preview
 from memvid_async.format.codec import ACTION_KINDS, decode_events, encode_events, read_stored
 from memvid_async.format.rows import decode_rows

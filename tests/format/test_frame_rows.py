@@ -21,9 +21,10 @@ from memvid_async import (
     SessionStarted,
 )
 from memvid_async.config import DEFAULT_RECORDING
-from memvid_async.core.decide import make_details
-from memvid_async.core.memory_state import MemoryState, fold_memory, frame_digest
+from memvid_async.core.memory_state import MemoryState, fold_memory
 from memvid_async.events.content import StoredContent, content_digest
+from memvid_async.events.digests import frame_digest
+from memvid_async.events.event import make_details
 from memvid_async.events.frames import (
     ForkPoint,
     FrameDeleted,

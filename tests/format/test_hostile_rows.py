@@ -17,13 +17,13 @@ from memvid_async import (
 )
 from memvid_async.events.content import StoredContent
 from memvid_async.events.frames import FrameErased, FramePut, FrameUpdated
+from memvid_async.file.toc import read_memory_row
 from memvid_async.format.codec import decode_events, encode_events
 from memvid_async.format.frame_rows import FRAME_KINDS, frame_row, read_frame_row
 from memvid_async.format.tables import (
     ProjectionPages,
     decode_projection_pages,
     encode_projection_pages,
-    read_memory_row,
 )
 
 UNREAD = Content(None, StoredContent(bytes(32), 0, "", 7))

@@ -14,21 +14,23 @@ from memvid_async import RecordingConfig
 from memvid_async.core.memory_state import Branch, MemoryState
 from memvid_async.core.state import SessionInfo, SessionState, State
 from memvid_async.events.values import MAX_ITEMS
-from memvid_async.format.tables import (
-    CONTENT_ROW,
-    MARK_ROW,
+from memvid_async.file.toc import (
     Placed,
-    Table,
     Toc,
-    decode_page,
-    decode_positions,
     decode_toc,
-    encode_page,
-    encode_positions,
     encode_toc,
     read_session_row,
     session_row,
     with_sessions,
+)
+from memvid_async.format.tables import (
+    CONTENT_ROW,
+    MARK_ROW,
+    Table,
+    decode_page,
+    decode_positions,
+    encode_page,
+    encode_positions,
 )
 from tests.support.plans import CONFIGS, ERRORS, examples
 

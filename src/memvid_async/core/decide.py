@@ -24,26 +24,19 @@ from ..events.event import (
     Action,
     ActionKind,
     ActionRecorded,
-    AskDetails,
-    Checkpoint,
     CheckpointCreated,
-    CheckpointDetails,
     ContentStored,
-    DeleteDetails,
-    Details,
     Event,
-    FindDetails,
     Payload,
-    PutDetails,
-    PutManyDetails,
     SessionDeleted,
     SessionEnded,
     SessionStarted,
     StateSnapshot,
-    ToolCallDetails,
-    UpdateDetails,
+    make_checkpoint,
+    make_details,
 )
 from ..events.frames import FRAME_FIELDS, FrameDeleted, FramePut, FrameUpdated, MemoryConfigured
+from ..events.puts import TextPuts, joined
 from .commands import (
     ChangeMemory,
     Command,
@@ -59,7 +52,6 @@ from .commands import (
 )
 from .held_messages import keep_messages
 from .memory_state import MemoryState, fold_memory, fold_texts
-from .puts import TextPuts, joined
 from .state import SessionState, State
 
 
@@ -358,28 +350,6 @@ def _first(state: State, session: SessionState, now: int, payload: Payload) -> E
     return Event(state.last_sequence + 1, now, info.session_id, payload, info.number)
 
 
-def make_details(
-    kind: ActionKind, detail: tuple[Any, ...], frames: tuple[int, ...], messages: int
-) -> Details:
-    """The details of an action, from what a command or the file keeps of them."""
-    if kind is ActionKind.ASK:
-        return AskDetails(detail[0], detail[1], frames, messages)
-    if kind is ActionKind.TOOL_CALL:
-        return ToolCallDetails(detail[0])
-    if kind is ActionKind.FIND:
-        return FindDetails(detail[0], detail[1], frames)
-    if kind is ActionKind.PUT_MANY:
-        return PutManyDetails(frames)
-    return _FRAME_DETAILS[kind](frames[0])
-
-
-_FRAME_DETAILS: dict[ActionKind, Callable[[int], Details]] = {
-    ActionKind.PUT: PutDetails,
-    ActionKind.UPDATE: UpdateDetails,
-    ActionKind.DELETE: DeleteDetails,
-}
-
-
 def _checkpoint(
     state: State, session: SessionState, index: int, sequence: int, now: int, task: str | None
 ) -> CheckpointCreated:
@@ -391,20 +361,6 @@ def _checkpoint(
         generation=state.generation,
     )
     return make_checkpoint(session.checkpoint_count, index, sequence, now, snapshot, task)
-
-
-def make_checkpoint(
-    checkpoint_id: int,
-    index: int,
-    sequence: int,
-    now: int,
-    snapshot: StateSnapshot,
-    task: str | None,
-) -> CheckpointCreated:
-    """A checkpoint and the action that it also is."""
-    details = CheckpointDetails(checkpoint_id)
-    action = Action(index, sequence, now, ActionKind.CHECKPOINT, details, None, None, (), 0, task)
-    return CheckpointCreated(action, Checkpoint(checkpoint_id, index, now, snapshot))
 
 
 def _start(state: State, command: StartSession, now: int) -> Decision:

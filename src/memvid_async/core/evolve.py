@@ -14,23 +14,15 @@ from ..events.event import (
     SessionStarted,
     Unknown,
 )
-from ..events.frames import (
-    ForkPoint,
-    FrameDeleted,
-    FrameErased,
-    FramePut,
-    FrameUpdated,
-    MemoryConfigured,
-)
+from ..events.frames import FRAME_EVENTS, ForkPoint
+from ..events.puts import TextPuts
 from .held_messages import hold_messages
 from .memory_state import Branch, MemoryState, fold_memory, fold_texts
-from .puts import TextPuts
 from .state import SessionInfo, SessionState, State
 
 # Unknown event kinds from here on may be skipped; those below must be understood to write.
 FIRST_OPTIONAL_KIND = 128
 _new = tuple.__new__
-FRAME_EVENTS = (FramePut, FrameUpdated, FrameDeleted, FrameErased, MemoryConfigured)
 
 
 def evolve(state: State, event: Event) -> State:

@@ -12,7 +12,7 @@ from attrs import frozen
 
 from ..errors import InvalidValueError
 from ..events.content import Content
-from ..events.event import Action, StoredMessages
+from ..events.event import TAG_CONTENT, TAG_PIECE, Action, StoredMessages
 from ..events.values import MAX_ITEMS, check_value, decode_value
 from .state import NOTHING_HELD, Held
 
@@ -25,9 +25,6 @@ PIECE_BYTES = 32
 CONTENT_BYTES = 1024
 # What one session remembers; past it, it starts afresh and stores one prefix a second time.
 HELD_MOST = 4096
-
-# CBOR tags, used nowhere but inside a stored message: [action index, place] and [sequence, text?].
-TAG_PIECE, TAG_CONTENT = 59_001, 59_002
 
 _HASH_BYTES = 16
 
@@ -187,21 +184,6 @@ def _restore(item: bytes, resolve: Callable[[cbor2.CBORTag, Any], Any]) -> Any:
     value = decode_value(item, resolve, 4 * MAX_ITEMS)
     check_value(value, "a message")
     return value
-
-
-def referenced_contents(item: bytes) -> list[int]:
-    """The sequences of the content events that a stored message refers to.
-
-    :raises ValueError: when it is no stored message.
-    """
-    found = []
-
-    def note(tag: cbor2.CBORTag, _immutable: object) -> None:
-        if tag.tag == TAG_CONTENT:
-            found.append(tag.value[0])
-
-    decode_value(item, note, 4 * MAX_ITEMS)
-    return found
 
 
 def _piece(action: Action, place: int) -> Content | None:

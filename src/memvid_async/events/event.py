@@ -6,7 +6,7 @@ and the TOC are folded from events.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
@@ -111,6 +111,28 @@ Details = (
     | ToolCallDetails
     | CheckpointDetails
 )
+
+
+def make_details(
+    kind: ActionKind, detail: tuple[Any, ...], frames: tuple[int, ...], messages: int
+) -> Details:
+    """The details of an action, from what a command or the file keeps of them."""
+    if kind is ActionKind.ASK:
+        return AskDetails(detail[0], detail[1], frames, messages)
+    if kind is ActionKind.TOOL_CALL:
+        return ToolCallDetails(detail[0])
+    if kind is ActionKind.FIND:
+        return FindDetails(detail[0], detail[1], frames)
+    if kind is ActionKind.PUT_MANY:
+        return PutManyDetails(frames)
+    return _FRAME_DETAILS[kind](frames[0])
+
+
+_FRAME_DETAILS: dict[ActionKind, Callable[[int], Details]] = {
+    ActionKind.PUT: PutDetails,
+    ActionKind.UPDATE: UpdateDetails,
+    ActionKind.DELETE: DeleteDetails,
+}
 
 
 # Without slots it is made in half the time, and one is made per record.
@@ -247,6 +269,10 @@ class ContentStored:
     data: str | bytes | None = field(default=None, repr=False, eq=False)
 
 
+# CBOR tags, used nowhere but inside a stored message: [action index, place] and [sequence, text?].
+TAG_PIECE, TAG_CONTENT = 59_001, 59_002
+
+
 @frozen
 class StoredMessages:
     """An ask's messages as they are kept: what an earlier ask of the session holds, by reference.
@@ -281,6 +307,20 @@ class CheckpointCreated:
 
     action: Action
     checkpoint: Checkpoint
+
+
+def make_checkpoint(
+    checkpoint_id: int,
+    index: int,
+    sequence: int,
+    now: int,
+    snapshot: StateSnapshot,
+    task: str | None,
+) -> CheckpointCreated:
+    """A checkpoint and the action that it also is."""
+    details = CheckpointDetails(checkpoint_id)
+    action = Action(index, sequence, now, ActionKind.CHECKPOINT, details, None, None, (), 0, task)
+    return CheckpointCreated(action, Checkpoint(checkpoint_id, index, now, snapshot))
 
 
 @frozen

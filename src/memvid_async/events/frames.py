@@ -109,6 +109,10 @@ class FrameErased:
     branch: int = 0
 
 
+# The payloads of the events that change the memory.
+FRAME_EVENTS = (FramePut, FrameUpdated, FrameDeleted, FrameErased, MemoryConfigured)
+
+
 @frozen
 class Frame:
     """A frame as it is, or was at the moment of a view.

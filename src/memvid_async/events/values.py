@@ -62,6 +62,11 @@ def check_duration(value: object) -> float:
     raise InvalidValueError(f"duration_ms must be a finite number of at least 0, not {value!r:.80}")
 
 
+def is_count(value: Any) -> bool:
+    """Whether it is an int of at least 0, and below 2^63."""
+    return type(value) is int and 0 <= value < 2**63
+
+
 def check_value(value: object, what: str, depth: int = MAX_DEPTH) -> None:
     """Refuse what would not come back from CBOR as an equal value, or holds too much.
 

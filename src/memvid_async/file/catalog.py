@@ -11,30 +11,25 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from ..core.evolve import FRAME_EVENTS
-from ..core.puts import LazyEvents, kept_events
 from ..core.state import SessionState, State
 from ..errors import CorruptFileError
 from ..events.event import ContentStored, Event, SessionDeleted, SessionEnded
+from ..events.frames import FRAME_EVENTS
+from ..events.puts import LazyEvents, kept_events
 from ..format.segment import Read, Segment, SegmentKind, read_segment
 from ..format.tables import (
     CONTENT_ROW,
     MARK_ROW,
     PAGE_ROWS,
-    Placed,
     ProjectionPages,
     Table,
-    Toc,
     decode_page,
     decode_positions,
     decode_projection_pages,
     encode_page,
     encode_positions,
-    encode_toc,
-    read_session_row,
-    session_row,
-    with_sessions,
 )
+from .toc import Placed, Toc, encode_toc, read_session_row, session_row, with_sessions
 
 # A TOC is due after this many bytes, or after so many times the size of the last one.
 TOC_LEAST_BYTES = 256 * 1024

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeVar
 
-from ..core.evolve import FRAME_EVENTS
 from ..errors import CorruptFileError
 from ..events.content import Content
 from ..events.event import Event
+from ..events.frames import FRAME_EVENTS
 from ..format.frame_rows import (
     CONTENT_PLACE,
     FRAME_KINDS,

@@ -16,7 +16,6 @@ from attrs import frozen
 from ..config import StoreConfig
 from ..core.commands import Command
 from ..core.decide import decide
-from ..core.puts import LazyEvents, joined, parts_of
 from ..errors import (
     InvalidValueError,
     MemvidAsyncError,
@@ -27,6 +26,7 @@ from ..errors import (
     StoreReadOnlyError,
 )
 from ..events.event import ContentStored, Event
+from ..events.puts import LazyEvents, joined, parts_of
 from ..format.codec import encode_events
 from ..format.header import LOG_START, Header, is_unfinished
 from ..format.segment import SegmentKind

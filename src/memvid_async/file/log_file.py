@@ -12,12 +12,12 @@ from uuid import UUID
 from attrs import frozen
 
 from ..core.evolve import evolve, evolve_all
-from ..core.puts import LazyEvents, parts_of
 from ..core.state import State
 from ..errors import CorruptFileError
 from ..events.content import Content, StoredContent
 from ..events.event import Erased, Event
 from ..events.pace import unhurried
+from ..events.puts import LazyEvents, parts_of
 from ..format.codec import decode_events
 from ..format.header import (
     LOG_START,
@@ -30,10 +30,11 @@ from ..format.header import (
 )
 from ..format.segment import HEAD_SIZE, Segment, SegmentKind, read_segment, scan, seal
 from ..format.stubs import decode_stubs, stub_events
-from ..format.tables import PAGE_NUMBER, ProjectionPages, decode_toc, encode_projection_pages
+from ..format.tables import PAGE_NUMBER, ProjectionPages, encode_projection_pages
 from ..storage import Storage
 from .catalog import Catalog
 from .reader import Reader, View
+from .toc import decode_toc
 
 # Zeros written ahead of the log, about eight batches of them; cut off when the file is closed.
 _RESERVE = 64 * 1024

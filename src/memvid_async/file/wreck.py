@@ -19,10 +19,11 @@ from ..format.resync import Finder, Run, find_salt
 from ..format.rows import decode_rows
 from ..format.segment import EVENT_KINDS, Read, Segment, SegmentKind, scan
 from ..format.stubs import decode_stubs
-from ..format.tables import Table, decode_page, decode_toc, read_session_row
+from ..format.tables import Table, decode_page
 from ..storage import Storage
 from .log_copy import STEP_BYTES
 from .log_file import UNREAD
+from .toc import decode_toc, read_session_row
 
 # More events than this, or than the file has bytes, cannot be missing in one place: a sequence
 # that says so is not believed. It bounds the stubs that a file can ask for.

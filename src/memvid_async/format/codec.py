@@ -16,13 +16,10 @@ from uuid import UUID
 import cbor2
 
 from ..config import recording_config
-from ..core.decide import make_checkpoint, make_details
-from ..core.evolve import FRAME_EVENTS
-from ..core.held_messages import referenced_contents
-from ..core.puts import LazyEvents, TextPuts, parts_of
 from ..errors import InvalidValueError
 from ..events.content import Content, StoredContent
 from ..events.event import (
+    TAG_CONTENT,
     Action,
     ActionKind,
     ActionRecorded,
@@ -37,17 +34,19 @@ from ..events.event import (
     StateSnapshot,
     StoredMessages,
     Unknown,
+    make_checkpoint,
+    make_details,
 )
-from ..events.frames import Reply, Retrieval
+from ..events.frames import FRAME_EVENTS, Reply, Retrieval
 from ..events.pace import unhurried
-from ..events.values import check_duration, preview
+from ..events.puts import LazyEvents, TextPuts, parts_of
+from ..events.values import MAX_ITEMS, check_duration, decode_value, is_count, preview
 from .frame_rows import (
     FRAME_KINDS,
     content_field,
     content_sequences,
     fork_row,
     frame_row,
-    is_count,
     read_bytes,
     read_content_field,
     read_fork_row,
@@ -378,7 +377,22 @@ def content_references(row: list[Any]) -> Iterator[int]:
     place = 9 + len(_DETAIL_TYPES[ACTION_KINDS[row[0]]])
     messages = _read_messages(row[place]) if len(row) > place else None
     for item in messages.items if messages is not None else ():
-        yield from referenced_contents(item)
+        yield from _referenced_contents(item)
+
+
+def _referenced_contents(item: bytes) -> list[int]:
+    """The sequences of the content events that a stored message refers to.
+
+    :raises ValueError: when it is no stored message.
+    """
+    found = []
+
+    def note(tag: cbor2.CBORTag, _immutable: object) -> None:
+        if tag.tag == TAG_CONTENT:
+            found.append(tag.value[0])
+
+    decode_value(item, note, 4 * MAX_ITEMS)
+    return found
 
 
 _LIST = {list, type(None)}

@@ -10,9 +10,8 @@ from uuid import UUID
 
 import cbor2
 
-from ..core.memory_state import frame_digest
-from ..core.puts import TextPuts
 from ..events.content import EMPTY, Content, StoredContent
+from ..events.digests import frame_digest
 from ..events.frames import (
     FRAME_FIELDS,
     ForkPoint,
@@ -22,7 +21,8 @@ from ..events.frames import (
     FrameUpdated,
     MemoryConfigured,
 )
-from ..events.values import check_value, decode_value, preview
+from ..events.puts import TextPuts
+from ..events.values import check_value, decode_value, is_count, preview
 
 PUT, UPDATED, FRAME_DELETED, FRAME_ERASED, CONFIGURED = range(20, 25)
 FRAME_KINDS = frozenset(range(20, 25))
@@ -251,11 +251,6 @@ def read_map(data: Any) -> Mapping[str, Any]:
         raise TypeError("metadata is not a map")
     check_value(value, "metadata")
     return MappingProxyType(value)
-
-
-def is_count(value: Any) -> bool:
-    """Whether it is an int of at least 0, and below 2^63."""
-    return type(value) is int and 0 <= value < 2**63
 
 
 def _count(value: Any) -> int:

@@ -11,8 +11,7 @@ from typing import Any
 import cbor2
 
 from ..events.pace import unhurried
-from ..events.values import LARGE, count_items, decode_value, encoded, read_head
-from .frame_rows import is_count
+from ..events.values import LARGE, count_items, decode_value, encoded, is_count, read_head
 from .segment import Read, Segment
 
 # So many items are fifty thousand frames; decoded, the smallest of items take eighty megabytes.

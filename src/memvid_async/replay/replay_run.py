@@ -17,7 +17,7 @@ from uuid import UUID
 from attrs import Factory, define, frozen
 from attrs import evolve as evolve_step
 
-from ..core.evolve import FRAME_EVENTS, evolve
+from ..core.evolve import evolve
 from ..core.state import State
 from ..errors import CheckpointNotFoundError, ContentNotFoundError, SessionNotFoundError
 from ..events.content import Content
@@ -30,6 +30,7 @@ from ..events.event import (
     Event,
     SessionEnded,
 )
+from ..events.frames import FRAME_EVENTS
 from ..file.reader import Reader, View
 from ..memory.folded import Lineage, lineage_of
 from .scratch import NOT_OURS, Scratch, WhatIf, judge_change

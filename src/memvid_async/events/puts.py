@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import overload
 
-from ..events.content import Content
-from ..events.event import Event
-from ..events.frames import FramePut
+from .content import Content
+from .event import Event
+from .frames import FramePut
 
 
 class LazyEvents(Sequence[Event]):

@@ -7,10 +7,10 @@ import pytest
 from memvid_async.core.commands import ChangeMemory, NewFrame
 from memvid_async.core.decide import decide
 from memvid_async.core.evolve import evolve, evolve_all
-from memvid_async.core.puts import LazyEvents, joined, kept_events, parts_of
 from memvid_async.core.state import State
 from memvid_async.events.event import ActionKind
 from memvid_async.events.frames import FramePut
+from memvid_async.events.puts import LazyEvents, joined, kept_events, parts_of
 from memvid_async.format.codec import encode_events
 from tests.support.naive import FIRST_TIME, start
 

@@ -1,0 +1,260 @@
+"""What opening needs: the folded state as it is saved, and the rows of sessions that pages hold.
+All of it is derived from the events."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+from typing import Any
+from uuid import UUID
+
+import cbor2
+import immutables
+from attrs import frozen
+
+from ..config import recording_config
+from ..core.memory_state import Branch, MemoryState
+from ..core.state import NOTHING_HELD, Held, SessionInfo, SessionState, State
+from ..events.values import decode_value
+from ..format.frame_rows import fork_row, read_fork_row
+from ..format.tables import CONTENT_ROW, MARK_ROW, MOST_ITEMS, check_rows, fields_of, ints_of
+
+_HELD_ROW = struct.Struct("<16sII")
+# An action's index has four bytes in what an open session holds: half of them are room to append.
+_MOST_ACTIONS = 2**31
+
+
+@frozen
+class Placed:
+    """A session's state, and where its segments are: in the chunk of positions at ``chunk`` (0:
+    none) and those before it, then at ``offsets``."""
+
+    session: SessionState
+    chunk: int
+    offsets: tuple[int, ...] = ()
+
+
+@frozen
+class Toc:
+    """A folded state as saved. ``pages``: per table, the offset of its last page, 0 for none;
+    ``rows``: per table, the rows that are in no page yet; ``deleted``: numbers of sessions that
+    stand in pages and were deleted since; ``saved_index``: the offset of the last part of the last
+    saved search index (0: none), and the sequence it goes through."""
+
+    state: State
+    open_sessions: tuple[Placed, ...]
+    ended: tuple[Placed, ...]
+    deleted: tuple[int, ...]
+    pages: tuple[int, int, int]
+    contents: bytes
+    marks: bytes
+    content_count: int
+    memory_chunk: int = 0
+    memory_offsets: Sequence[int] = ()
+    saved_index: tuple[int, int] = (0, 0)
+
+
+def session_row(placed: Placed) -> list[Any]:
+    """A session as a row: ended ones without the last two fields."""
+    session, info = placed.session, placed.session.info
+    row = [
+        info.number,
+        info.session_id.bytes,
+        info.name,
+        info.created_ns,
+        session.ended_ns,
+        session.last_ns,
+        session.action_count,
+        session.checkpoint_count,
+        session.unmarked,
+        info.ambient,
+        info.config.auto_checkpoint_interval,
+        info.config.max_actions,
+        placed.chunk,
+        fork_row(info.fork),
+    ]
+    if session.ended_ns is None:
+        held = b"".join(_HELD_ROW.pack(key, *at) for key, at in sorted(session.held.items()))
+        row += [list(placed.offsets), held]
+    return row
+
+
+def read_session_row(row: Any) -> Placed:
+    """The session in a row.
+
+    :raises ValueError: when it is none.
+    """
+    fields = fields_of(row, 14)
+    number, session_id, name, created, ended, last, actions, checkpoints, unmarked = fields[:9]
+    ambient, interval, most, chunk, fork = fields[9:14]
+    ints_of([number, created, last, actions, checkpoints, unmarked, chunk], 7)
+    if actions >= _MOST_ACTIONS:
+        raise ValueError("a session row counts more actions than there can be")
+    if not (isinstance(session_id, bytes) and len(session_id) == 16):
+        raise ValueError("a session row has a bad id")
+    if not (name is None or isinstance(name, str)) or not (ended is None or type(ended) is int):
+        raise ValueError("a session row has a bad name or end")
+    if ended is None:
+        fields_of(fields, 16)
+    config = recording_config(interval, most)
+    try:
+        found = read_fork_row(fork)
+    except TypeError as error:
+        raise ValueError(str(error)) from None
+    info = SessionInfo(
+        number, UUID(bytes=session_id), name, created, ambient is True, config, found
+    )
+    held, offsets = NOTHING_HELD, tuple[int, ...]()
+    if ended is None:
+        offsets = tuple(ints_of(row[14]))
+        held = _read_held(row[15])
+    session = SessionState(info, last, ended, actions, checkpoints, unmarked, held)
+    return Placed(session, chunk, offsets)
+
+
+def _read_held(data: Any) -> Held:
+    data = check_rows(data, _HELD_ROW)
+    return immutables.Map({key: (at, place) for key, at, place in _HELD_ROW.iter_unpack(data)})
+
+
+_PAIR = struct.Struct("<QQ")
+
+
+def _packed(pairs: immutables.Map[int, int]) -> bytes:
+    return b"".join(_PAIR.pack(*pair) for pair in sorted(pairs.items()))
+
+
+def _unpacked(data: Any) -> immutables.Map[int, int]:
+    return immutables.Map(_PAIR.iter_unpack(check_rows(data, _PAIR)))
+
+
+def memory_row(memory: MemoryState) -> list[Any]:
+    """The memory's state as a list."""
+    branches = [
+        [number, *branch[:5], _packed(branch.gone)]
+        for number, branch in sorted(memory.branches.items())
+    ]
+    return [
+        memory.last_frame,
+        memory.frame_count,
+        memory.memory_hash,
+        memory.analyser,
+        memory.embedding_model,
+        memory.dimension,
+        _packed(memory.gone),
+        _packed(memory.owners),
+        branches,
+    ]
+
+
+def read_memory_row(row: Any) -> MemoryState:
+    """The memory's state in a list.
+
+    :raises ValueError: when it is none.
+    """
+    last, count, digest, analyser, model, dimension, gone, owners, rows = fields_of(row, 9)[:9]
+    ints_of([last, count, dimension])
+    if not all(name is None or isinstance(name, str) for name in (analyser, model)):
+        raise ValueError("a memory has a bad analyser or model")
+    branches: dict[int, Branch] = {}
+    for fields in fields_of(rows, 0):
+        number, parent, sequence, frame, frames, hashed, erased = fields_of(fields, 7)[:7]
+        ints_of([number, parent, sequence, frame, frames])
+        if parent >= number or (parent and parent not in branches):
+            raise ValueError("a branch has no parent")
+        branches[number] = Branch(
+            parent, sequence, frame, frames, _digest(hashed), _unpacked(erased)
+        )
+    return MemoryState(
+        last,
+        count,
+        _digest(digest),
+        analyser,
+        model,
+        dimension,
+        _unpacked(gone),
+        _unpacked(owners),
+        immutables.Map(branches),
+    )
+
+
+def _digest(value: Any) -> bytes:
+    if not (isinstance(value, bytes) and len(value) == 32):
+        raise ValueError("a digest has a wrong type or length")
+    return value
+
+
+def encode_toc(toc: Toc) -> bytes:
+    """The payload of a TOC segment; the sequence it stands for is the segment's own."""
+    state = toc.state
+    data: bytes = cbor2.dumps(
+        [
+            state.last_sequence,
+            state.last_time_ns,
+            state.ambient,
+            memory_row(state.memory),
+            state.beyond,
+            [session_row(placed) for placed in toc.open_sessions],
+            [session_row(placed) for placed in toc.ended],
+            list(toc.deleted),
+            list(toc.pages),
+            toc.contents,
+            toc.marks,
+            toc.content_count,
+            [*toc.saved_index, toc.memory_chunk, *toc.memory_offsets],
+        ]
+    )
+    return data
+
+
+def decode_toc(payload: bytes, generation: int) -> Toc:
+    """The TOC in a payload; its state holds no sessions yet, as those of the pages are missing.
+
+    :raises ValueError: when the payload is no TOC.
+    """
+    fields = fields_of(decode_value(payload, most=MOST_ITEMS), 13)
+    sequence, time_ns, ambient, memory, beyond = fields[:5]
+    opened, ended, deleted, pages, contents, marks, content_count, placed = fields[5:13]
+    ints_of([sequence, time_ns, ambient or 0, content_count])
+    saved, through, memory_chunk, *memory_offsets = ints_of(placed, 3)
+    if not (ambient is None or type(ambient) is int):
+        raise ValueError("a TOC has a bad ambient session")
+    check_rows(contents, CONTENT_ROW)
+    check_rows(marks, MARK_ROW)
+    state = State(
+        last_sequence=sequence,
+        last_time_ns=time_ns,
+        ambient=ambient,
+        generation=generation,
+        memory=read_memory_row(memory),
+        beyond=beyond is True,
+    )
+    first, second, third = ints_of(pages, 3)
+    return Toc(
+        state,
+        tuple(map(read_session_row, fields_of(opened, 0))),
+        tuple(map(read_session_row, fields_of(ended, 0))),
+        tuple(ints_of(deleted)),
+        (first, second, third),
+        contents,
+        marks,
+        content_count,
+        memory_chunk,
+        tuple(memory_offsets),
+        (saved, through),
+    )
+
+
+def with_sessions(state: State, sessions: Iterable[SessionState]) -> State:
+    """The state with these sessions and no others."""
+    by_number = {session.info.number: session for session in sessions}
+    return State(
+        state.last_sequence,
+        state.last_time_ns,
+        immutables.Map(by_number),
+        immutables.Map({s.info.session_id: number for number, s in by_number.items()}),
+        state.ambient,
+        state.generation,
+        state.memory,
+        state.beyond,
+    )
