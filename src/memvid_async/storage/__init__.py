@@ -1,4 +1,4 @@
-"""Where a store's bytes live."""
+"""Where a store's bytes live: the contract, and its implementations on disk and in memory."""
 
 from .disk import FileStorage
 from .protocol import Storage

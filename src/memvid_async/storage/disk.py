@@ -26,8 +26,10 @@ _LOCK_PAUSES = (0.0005, 0.001, 0.002)
 
 
 class _Mapped:
-    """The one place where the operating system's errors become ours. A class, as it stands around
-    every call: a generator would take three times as long."""
+    """Turn the operating system's errors into :class:`StoreFailedError`, in this one place.
+
+    A class, because it surrounds every call: a generator would take three times as long.
+    """
 
     __slots__ = ("_doing",)
 
@@ -38,12 +40,12 @@ class _Mapped:
         pass
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        # ValueError: Python's own word for a descriptor that is closed.
+        # Python raises ValueError for a descriptor that is closed.
         if isinstance(error, (OSError, ValueError)):
             raise StoreFailedError(f"{self._doing} failed: {error}") from error
 
 
-# What every batch does; the others are made where they stand.
+# For the calls of every batch; rare calls make their own.
 _READING = _Mapped("reading")
 _WRITING = _Mapped("writing")
 _SYNCING = _Mapped("syncing to the disk")
@@ -61,19 +63,19 @@ def _sync(descriptor: int) -> None:
 def _forget(descriptor: int) -> None:
     if sys.platform == "linux":
         with suppress(OSError):
-            # Drops what counts as written from the cache; what does not is kept for the next sync.
+            # Drops the pages that count as written; the others stay in the cache for the next sync.
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-# A forked child shares the open file, and with it the lock, which would outlive its holder.
+# A forked child shares the open file and its lock, so the lock would outlive the parent.
 _OPEN: weakref.WeakSet[FileStorage] = weakref.WeakSet()
 
 
 def _close_in_child() -> None:
     for storage in list(_OPEN):
-        # Unlocking would take the lock from the parent, too; closing only drops the child's share.
+        # Unlocking would take the lock from the parent too; closing drops only the child's share.
         storage._locked = False  # noqa: SLF001 - the class's own hook
-        storage._watch = None  # noqa: SLF001 - it went with the process's notices
+        storage._watch = None  # noqa: SLF001 - the child has closed the notices it belongs to
         storage.close()
 
 
@@ -81,8 +83,11 @@ os.register_at_fork(after_in_child=_close_in_child)
 
 
 class FileStorage:
-    """An open file. The lock is ``flock``: it belongs to the open file, so it is let go when the
-    process dies, and another descriptor's closing does not drop it, as it would with ``lockf``."""
+    """An open file, as :class:`~.protocol.Storage` describes it.
+
+    The lock is ``flock``, which belongs to the open file: the system releases it when the process
+    dies, and closing another descriptor of the file does not drop it, as it would with ``lockf``.
+    """
 
     def __init__(self, path: Path, descriptor: int, *, read_only: bool) -> None:
         self._path = path
@@ -95,15 +100,15 @@ class FileStorage:
         _OPEN.add(self)
 
     def _find_name(self) -> None:
-        # Linux names an open file by where it is now, " (deleted)" behind it once it is replaced:
-        # the one way to tell without a look at its times (see size).
+        # Linux tells the present path of an open file, and appends " (deleted)" once the file is
+        # replaced. This is the only way to notice that without reading its times (see size).
         self._name: str | None = None
         self._unwatch()
         if sys.platform == "linux":
             with suppress(OSError):
                 name = self._current_name()
                 watched = watch(self._descriptor, name)
-                # Replaced before it was looked at, its name would never change again.
+                # If the file was replaced before this look, its name will never change again.
                 if self._is_at_path():
                     self._name, self._watch = name, watched
                 elif watched is not None:
@@ -119,16 +124,17 @@ class FileStorage:
 
     @classmethod
     def open(cls, path: Path, *, read_only: bool = False, create: bool = True) -> FileStorage:
-        """Open the file at ``path``; for writing, ``create`` it (mode 0600) where there is none.
+        """Open the file at ``path``, and create it (mode 0600) where there is none.
 
-        A symbolic link in the last component is not followed.
+        A symbolic link in the last component is not followed. Nothing is created when
+        ``read_only`` is true or ``create`` is false.
 
-        :raises StoreNotFoundError: no such file (read-only), or no directory to create it in.
-        :raises NotAStoreError: a directory, a device, a pipe or a link.
-        :raises StoreReadOnlyError: no permission to write.
-        :raises StoreFailedError: the system refused for another reason.
+        :raises StoreNotFoundError: when there is no such file, or no directory to create it in.
+        :raises NotAStoreError: when ``path`` names a directory, a device, a pipe or a link.
+        :raises StoreReadOnlyError: when the file may not be written.
+        :raises StoreFailedError: when the system refuses for another reason.
         """
-        # O_NONBLOCK: opening a pipe must not wait for its other end.
+        # O_NONBLOCK, because opening a pipe must not wait for its other end.
         flags = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         flags |= os.O_RDONLY if read_only else os.O_RDWR | (os.O_CREAT if create else 0)
         try:
@@ -159,13 +165,13 @@ class FileStorage:
 
     def size(self) -> int:
         """The file's length in bytes."""
-        # Not fstat: since Linux 6.13 a look at a file's times makes its next write record a new
-        # one, and the sync after it half as slow again.
+        # Not fstat: since Linux 6.13, reading a file's times makes its next write record a new
+        # time, and the sync after that write takes half as long again.
         with _Mapped("looking at the file's size"):
             return os.lseek(self._descriptor, 0, os.SEEK_END)
 
     def read(self, offset: int, length: int) -> bytes:
-        """``length`` bytes from ``offset``; fewer only at the end of the file."""
+        """Return ``length`` bytes from ``offset``; fewer only at the end of the file."""
         with _READING:
             data = os.pread(self._descriptor, length, offset)
             while len(data) < length:
@@ -176,7 +182,7 @@ class FileStorage:
             return data
 
     def write(self, offset: int, data: bytes | bytearray) -> None:
-        """All of ``data`` at ``offset``, in as many calls as the system makes of it."""
+        """Write all of ``data`` at ``offset``, in as many system calls as that takes."""
         with _WRITING:
             written = step = os.pwrite(self._descriptor, data, offset)
             while written < len(data):
@@ -187,10 +193,10 @@ class FileStorage:
                 written += step
 
     def sync(self) -> None:
-        """``fdatasync``: the data, and the length where it changed.
+        """Make the data durable, and the length where it changed (``fdatasync``).
 
-        After a failure the system may go on showing what it did not write, and count it as
-        written. It is made to forget that, so that whoever opens the file next sees the disk.
+        After a failure the system may go on showing data that it did not write, and count it as
+        written. So the data is dropped from the cache, and the next opener sees what the disk has.
         """
         with _SYNCING:
             try:
@@ -200,7 +206,7 @@ class FileStorage:
                 raise
 
     def sync_directory(self) -> None:
-        """Make the file's name durable; needed once, after it was created."""
+        """Make the file's name durable. Needed once, after the file was created."""
         with _Mapped("syncing the directory"):
             directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
@@ -216,7 +222,7 @@ class FileStorage:
     def lock(self, timeout: float) -> None:
         """Take the advisory lock, waiting up to ``timeout`` seconds for its holder.
 
-        ``flock`` cannot wait for a time, so it is tried again at short, growing intervals.
+        ``flock`` has no timeout, so it is tried again at short, growing intervals.
         """
         if self._locked or self._try_lock():
             return
@@ -245,7 +251,7 @@ class FileStorage:
                 fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def _holder(self) -> int | None:
-        """The pid that holds the lock, from Linux's /proc/locks where it can be read."""
+        """The pid of the lock's holder, from Linux's /proc/locks; None where that is unreadable."""
         status = os.fstat(self._descriptor)
         inode = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
         try:
@@ -264,7 +270,7 @@ class FileStorage:
             try:
                 return self._watch.is_quiet or self._watch.look_again(self._has_its_name)
             except OSError:
-                # Whatever became of it, the name can be asked for.
+                # The name can still be read without the watch.
                 self._watch = None
         return self._has_its_name()
 
@@ -284,7 +290,10 @@ class FileStorage:
         return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
 
     def reopen(self) -> FileStorage:
-        """Whatever the path names now."""
+        """Open the file that the path names now.
+
+        :raises StoreFailedError: when it names none any more.
+        """
         try:
             return FileStorage.open(self._path, read_only=self._read_only, create=False)
         except StoreNotFoundError:
@@ -295,12 +304,12 @@ class FileStorage:
         return self._path.with_name(f"{self._path.name}.compact")
 
     def successor(self) -> FileStorage:
-        """The empty file ``NAME.compact`` in the same directory."""
+        """Create the empty file ``NAME.compact`` in the same directory, and open it."""
         self.discard_successor()
         return FileStorage.open(self._successor_path)
 
     def install(self) -> None:
-        """Rename the successor over the file it was made beside, and sync the directory."""
+        """Rename this successor over the file that it replaces, and sync the directory."""
         target = self._path.with_name(self._path.name.removesuffix(".compact"))
         with _Mapped("replacing the file"):
             self._path.rename(target)
@@ -309,14 +318,14 @@ class FileStorage:
         self.sync_directory()
 
     def discard_successor(self) -> None:
-        """Remove ``NAME.compact``."""
+        """Remove the ``NAME.compact`` that a killed compaction left, if there is one."""
         with _Mapped("removing what a killed compaction left"):
             self._successor_path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Let the lock go and close the descriptor."""
+        """Release the lock and close the descriptor."""
         if self._descriptor >= 0:
-            # A process that inherited the descriptor would otherwise keep the lock alive.
+            # Closing alone would leave the lock to a process that inherited the descriptor.
             with suppress(StoreFailedError):
                 self.unlock()
             self._unwatch()

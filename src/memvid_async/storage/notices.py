@@ -1,6 +1,6 @@
-"""What Linux tells of files that are renamed, replaced or deleted, by inotify(7).
+"""Notices from Linux that a file was renamed, replaced or deleted, by inotify(7).
 
-Asking whether it told of any takes a tenth of the time that asking where a file is now takes.
+Asking whether there is any notice takes a tenth of the time that asking for a file's path takes.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ _ATTRIB, _MOVE_SELF = 0x4, 0x800
 _NOTHING = bytes(4)
 
 
-# One for all files of the process, as a user may have few; made for the first.
+# One instance serves all files of the process, because a user may have only a few (128 by
+# default). It is made for the first file.
 _shared: Notices | None = None
 _making = threading.Lock()
 
 
 def watch(descriptor: int, name: str) -> Watch | None:
-    """Be told of an open file, and of the directories above it; ``name`` is its absolute path.
+    """Watch an open file and the directories above it; ``name`` is the file's absolute path.
 
-    None where the system cannot, or this Python.
+    Returns None where the system or this Python cannot do that.
     """
-    global _shared  # noqa: PLW0603 - it is the process's own
+    global _shared  # noqa: PLW0603 - one for the process
     try:
         with _making:
             if _shared is None:
@@ -39,8 +40,8 @@ def watch(descriptor: int, name: str) -> Watch | None:
 
 
 def _forget_in_child() -> None:
-    """What a forked child took from this descriptor would be missing in its parent."""
-    global _shared, _making  # noqa: PLW0603 - they are the process's own
+    """Close a forked child's copy: notices that the child read would be missing in its parent."""
+    global _shared, _making  # noqa: PLW0603 - one for the process
     _making = threading.Lock()
     if _shared is not None:
         os.close(_shared.descriptor)
@@ -51,14 +52,17 @@ os.register_at_fork(after_in_child=_forget_in_child)
 
 
 class Notices:
-    """What the system tells this process, of all files that are watched.
+    """The process's one inotify instance, shared by all watched files.
 
-    :raises ImportError: this Python has no ctypes.
-    :raises OSError: the system gives none.
+    ``descriptor`` is its file descriptor; ``count`` counts the calls of :meth:`take` that found a
+    notice.
+
+    :raises ImportError: when this Python has no ctypes.
+    :raises OSError: when the system refuses an instance.
     """
 
     def __init__(self) -> None:
-        # Late: only Linux needs it, and not every Python has it.
+        # Imported here, because only Linux needs it and not every Python has it.
         import ctypes  # noqa: PLC0415
 
         self._errno = ctypes.get_errno
@@ -74,9 +78,9 @@ class Notices:
         return answer
 
     def watch(self, descriptor: int, name: str) -> Watch:
-        """See :func:`watch`.
+        """Do what the function :func:`watch` describes.
 
-        :raises OSError: it cannot be watched; then nothing is.
+        :raises OSError: when one of the paths cannot be watched; then none is.
         """
         wanted = [(f"/proc/self/fd/{descriptor}", _ATTRIB | _MOVE_SELF)]
         wanted += [(str(above), _MOVE_SELF) for above in PurePath(name).parents]
@@ -98,7 +102,7 @@ class Notices:
             self._remove(numbers)
 
     def _remove(self, numbers: list[int]) -> None:
-        # Two files below one directory share its watch.
+        # Two files in one directory share its watch, so the uses of a watch are counted.
         self._uses.subtract(numbers)
         for number in numbers:
             if not self._uses[number]:
@@ -106,17 +110,17 @@ class Notices:
                 self._system.inotify_rm_watch(self.descriptor, number)
 
     def take(self) -> int:
-        """Take what was told; the count of takes that found something."""
+        """Read and drop all waiting notices; return how many calls have found any."""
         with self._lock:
             if fcntl.ioctl(self.descriptor, termios.FIONREAD, _NOTHING) != _NOTHING:
-                # Counted first: whoever finds nothing told any more finds it counted.
+                # Counted before they are read: who then finds no notice sees the new count.
                 self.count += 1
                 os.read(self.descriptor, 64 * 1024)
             return self.count
 
 
 class Watch:
-    """Whether something may have happened to the names of one file."""
+    """One file's watch: tells whether the file's path may have changed."""
 
     __slots__ = ("_notices", "_numbers", "_pending", "_seen")
 
@@ -128,17 +132,17 @@ class Watch:
 
     @property
     def is_quiet(self) -> bool:
-        """Whether nothing did since :meth:`look_again` found it right."""
+        """Whether no notice arrived since :meth:`look_again` last found the path right."""
         fcntl.ioctl(self._notices.descriptor, termios.FIONREAD, self._pending, True)  # noqa: FBT003
         return self._pending == _NOTHING and self._notices.count == self._seen
 
     def look_again(self, is_right: Callable[[], bool]) -> bool:
-        """What ``is_right`` says of the name, after all that was told so far."""
+        """Drop the notices so far, then return what ``is_right`` says of the path."""
         taken = self._notices.take()
         if right := is_right():
             self._seen = taken
         return right
 
     def leave(self) -> None:
-        """Be told no more."""
+        """End the watch."""
         self._notices.leave(self._numbers)

@@ -1,4 +1,7 @@
-"""The contract between a journal and the place its bytes live; one suite tests whoever keeps it."""
+"""The contract between a journal and the place where its bytes live.
+
+One test suite checks every implementation.
+"""
 
 from __future__ import annotations
 
@@ -9,53 +12,55 @@ class Storage(Protocol):
     """One open file. Every method blocks; all but ``read`` and ``size`` are called by one thread.
 
     Errors of the operating system are raised as :class:`~memvid_async.StoreFailedError`. After
-    one, nothing may be assumed of the bytes since the last ``sync``, and the caller writes no more.
+    one, nothing is known about the bytes written since the last ``sync``, and the caller must not
+    write again.
     """
 
     def size(self) -> int:
         """The file's length in bytes, as it is now."""
 
     def read(self, offset: int, length: int) -> bytes:
-        """``length`` bytes from ``offset``; fewer only at the end of the file."""
+        """Return ``length`` bytes from ``offset``; fewer only at the end of the file."""
 
     def write(self, offset: int, data: bytes | bytearray) -> None:
-        """Put all of ``data`` at ``offset``; the file grows as needed. Not durable until synced."""
+        """Write all of ``data`` at ``offset``; the file grows as needed. Durable after ``sync``."""
 
     def sync(self) -> None:
-        """Return once all that was written, and the length, survive a power cut."""
+        """Return once everything written, and the length, would survive a power cut."""
 
     def sync_directory(self) -> None:
-        """Make the file's name durable; needed once, after it was created."""
+        """Make the file's name durable. Needed once, after the file was created."""
 
     def truncate(self, size: int) -> None:
-        """Cut the file to ``size`` bytes. Not durable until synced."""
+        """Cut the file to ``size`` bytes. Durable after ``sync``."""
 
     def lock(self, timeout: float) -> None:
         """Become the one writer among all openers of the file.
 
-        :raises StoreLockedError: when another holds the lock for ``timeout`` seconds.
+        :raises StoreLockedError: when another opener still holds the lock after ``timeout``
+            seconds.
         """
 
     def unlock(self) -> None:
-        """Let others write. Nothing happens when the lock is not held."""
+        """Let others write. Does nothing when the lock is not held."""
 
     def is_current(self) -> bool:
         """Whether the path still names this file: not deleted, not replaced."""
 
     def reopen(self) -> Storage:
-        """Whatever the path names now, open the same way.
+        """Open the file that the path names now, for reading or writing as this one.
 
-        :raises StoreFailedError: when it names nothing any more.
+        :raises StoreFailedError: when the path names no file any more.
         """
 
     def successor(self) -> Storage:
-        """A new, empty file beside this one, under one name that is always the same."""
+        """Create a new, empty file beside this one. Its name is always the same."""
 
     def install(self) -> None:
-        """Put this file, a successor, in the place of the one it was made beside, durably."""
+        """Make this file, a successor, replace the file that it was created beside, durably."""
 
     def discard_successor(self) -> None:
-        """Remove the successor that a killed process left, if one did."""
+        """Remove the successor that a killed process left, if there is one."""
 
     def close(self) -> None:
-        """Release the file and the lock. Further calls do nothing."""
+        """Release the file and the lock. A second call does nothing."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class RamStorage:
-    """Bytes in memory behind the storage contract."""
+    """Bytes in memory that keep the storage contract; ``data`` holds them."""
 
     def __init__(self, data: bytes = b"", replaces: RamStorage | None = None) -> None:
         self.data = bytearray(data)
@@ -16,50 +16,50 @@ class RamStorage:
         return len(self.data)
 
     def read(self, offset: int, length: int) -> bytes:
-        """A copy of the bytes asked for, as far as there are any."""
+        """Return a copy of ``length`` bytes from ``offset``; fewer only at the end."""
         return bytes(self.data[offset : offset + length])
 
     def write(self, offset: int, data: bytes | bytearray) -> None:
-        """Put the bytes in place, zeros before them where the data was shorter."""
+        """Write all of ``data`` at ``offset``; a gap before it is filled with zeros."""
         if offset > len(self.data):
             self.data.extend(bytes(offset - len(self.data)))
         self.data[offset : offset + len(data)] = data
 
     def sync(self) -> None:
-        """Memory survives nothing; there is nothing to do."""
+        """Do nothing: memory survives no power cut."""
 
     def sync_directory(self) -> None:
-        """Memory has no names."""
+        """Do nothing: memory has no name."""
 
     def truncate(self, size: int) -> None:
         """Cut to ``size`` bytes."""
         del self.data[size:]
 
     def lock(self, timeout: float) -> None:
-        """Nobody else can open it."""
+        """Do nothing: nobody else can open it."""
 
     def unlock(self) -> None:
-        """Nobody else can open it."""
+        """Do nothing: nobody else can open it."""
 
     def is_current(self) -> bool:
-        """Whether no successor was installed in its place."""
+        """Whether no successor has replaced it."""
         return self._replaced_by is None
 
     def reopen(self) -> RamStorage:
-        """What was installed in its place, or itself."""
+        """Return the successor that replaced it, or itself."""
         return self if self._replaced_by is None else self._replaced_by.reopen()
 
     def successor(self) -> RamStorage:
-        """Empty memory that can take the place of this."""
+        """Return empty memory that can replace this."""
         return RamStorage(replaces=self)
 
     def install(self) -> None:
-        """Take the place of what this is the successor of."""
+        """Replace the memory that this is the successor of."""
         if self._replaces is not None:
             self._replaces._replaced_by = self  # noqa: SLF001 - the same class
 
     def discard_successor(self) -> None:
-        """A successor that was not installed is gone by itself."""
+        """Do nothing: a successor that was not installed needs no removal."""
 
     def close(self) -> None:
-        """There is nothing to release."""
+        """Do nothing: there is nothing to release."""
