@@ -18,7 +18,7 @@ from memvid_async.format.tables import (
 )
 from memvid_async.memory import folded as memory
 from memvid_async.memory.prepare_frames import prepare_frame
-from memvid_async.search import pages
+from memvid_async.search import saved_pages
 from memvid_async.storage import FileStorage, RamStorage
 from tests.support.asking import verified
 from tests.support.frame_calls import all_ids, ids_of
@@ -316,7 +316,7 @@ async def test_without_a_place_for_temporary_files_all_but_the_save_goes_on(
     def refuse(*_given, **_more):
         raise OSError("read-only")
 
-    monkeypatch.setattr(pages, "NamedTemporaryFile", refuse)
+    monkeypatch.setattr(saved_pages, "NamedTemporaryFile", refuse)
     store = await make_store()
     with eager_saving():
         for n in range(4):

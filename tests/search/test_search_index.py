@@ -22,14 +22,14 @@ from memvid_async.search import (
     IndexedFrame,
     InterruptedFindError,
     SearchIndex,
-    pages,
     ranking,
+    saved_pages,
     words,
 )
-from memvid_async.search import search_index as index_module
+from memvid_async.search import search_index as search_index_module
 from memvid_async.search.filters import conditions
 from memvid_async.search.fusion import fuse
-from memvid_async.search.pages import SavedPages, complete
+from memvid_async.search.saved_pages import SavedPages, complete
 from memvid_async.search.schema import PAGE_SIZE
 
 WORDS = ["fox", "dog", "running", "runs", "the", "日本語", "naïve", "a-b", "x\0y", "tree", "river"]
@@ -554,7 +554,9 @@ def test_without_room_for_an_image_nothing_changes(memory, image, broken, tmp_pa
             memory.index.dump()
             memory.index._image.connection.close()
         else:
-            patch.setattr(pages, "NamedTemporaryFile" if broken == "file" else "connect", refuse)
+            patch.setattr(
+                saved_pages, "NamedTemporaryFile" if broken == "file" else "connect", refuse
+            )
             with pytest.raises(OSError, match="no room"):
                 memory.index.load(*cut(image))
         memory.put(52, "zebra")
@@ -600,8 +602,8 @@ def test_a_find_is_stopped_from_another_thread(monkeypatch):
         entered.set()
         return go_on.wait(30)
 
-    monkeypatch.setattr(index_module, "has_metadata", waiting)
-    monkeypatch.setattr(index_module, "_STEPS", 10)
+    monkeypatch.setattr(search_index_module, "has_metadata", waiting)
+    monkeypatch.setattr(search_index_module, "_STEPS", 10)
     memory = Memory()
     for frame_id in range(1, 301):
         memory.put(frame_id, f"fox tree{frame_id}", metadata={"k": 1})

@@ -1,8 +1,9 @@
-"""The memory's projection: frames by words, by vectors, and by both."""
+"""The search index: a memory's frames, found by words, by vectors, or by both."""
 
+from .filters import Filters
 from .inserts import Batch
-from .pages import Dump
-from .results import Filters, Found, IndexedFrame, Mode, Place
+from .results import Found, IndexedFrame, Mode, Place
+from .saved_pages import Dump
 from .search_index import DamagedSearchIndexError, InterruptedFindError, SearchIndex
 
 __all__ = [

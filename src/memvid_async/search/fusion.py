@@ -1,4 +1,4 @@
-"""One order from two: the scores of both parts, brought to a common scale and added. Pure."""
+"""The order of a hybrid find: lexical and semantic scores, scaled and added. Pure."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Mapping
 
 from .results import Found
 
-# How much of a hybrid score is lexical.
+# The share of a hybrid score that is lexical.
 LEXICAL_SHARE = 0.5
-# How much of its score a frame lends to those put just before and after it. What is put together
-# is often about the same; where it is not, a tenth does no harm.
+# The share of its score that a frame lends to those put just before and just after it. Frames put
+# together are often about the same subject; where they are not, a tenth does no harm.
 NEIGHBOUR_SHARE = 0.1
 
 
 def fuse(lexical: Mapping[int, float], semantic: Mapping[int, float], top_k: int) -> list[Found]:
-    """The best of both parts.
+    """Return the ``top_k`` best frames by both scores together, best first.
 
-    Each score is divided by the best of its part (a missing or negative one counts as 0), so both
-    speak of the same scale whatever the query; their weighted sum is at most 1. Neighbours by id
-    then lend each other a share.
+    Each score is divided by the best of its kind, so that both have one scale whatever the query;
+    a missing or negative score counts as 0. The weighted sum of both is at most 1. Neighbours by
+    id then lend each other a share.
     """
     first, second = _scaled(lexical), _scaled(semantic)
     sums = {
@@ -33,7 +33,7 @@ def fuse(lexical: Mapping[int, float], semantic: Mapping[int, float], top_k: int
 
 
 def in_order(scores: Mapping[int, float], top_k: int) -> list[Found]:
-    """The ``top_k`` best, by score rounded to 1e-6, then by id."""
+    """Return the ``top_k`` best, by score rounded to 1e-6, then by id."""
     rounded = sorted((-round(score * 1e6), key) for key, score in scores.items())
     return [Found(key, -score / 1e6) for score, key in rounded[:top_k]]
 

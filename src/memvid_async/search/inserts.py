@@ -1,4 +1,4 @@
-"""Frames on their way into the tables of the memory index, many at a time."""
+"""Frames on their way into the tables of the search index, many at a time."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from .filters import NO_METADATA, encode_metadata
 from .query import spaced
 from .results import IndexedFrame
 
-# A batch takes so many frames, or so much of texts and embeddings.
+# A batch is full at this many frames, or at this size of texts (characters) and embeddings (bytes).
 _MOST_FRAMES = 1000
 _MOST_SIZE = 512 * 1024
-# With so many characters it goes in by one statement a table: another thread has the interpreter
-# for all of it. FTS5 writes what it holds before such a statement, so fewer, as they come between
-# finds, go in one by one and wait to be written with others.
+# A batch of at least this many characters goes in by one statement per table, and other threads
+# have the interpreter while it runs. FTS5 writes all that it holds before such a statement. So
+# smaller batches, as they come between finds, go in frame by frame and are written with later ones.
 _MANY_CHARS = 96 * 1024
-# Giving a statement its parameters holds the interpreter: so many rows of a plain table at once.
+# Rows of a plain table that one statement takes: binding its parameters holds the interpreter.
 _ROWS_AT_ONCE = 100
 _FRAMES = "INSERT INTO frames VALUES "
 _FRAME_COLUMNS = 12
@@ -26,10 +26,12 @@ _WORD_COLUMNS = 5
 
 
 class Batch:
-    """Frames that are put into an index together, in the order of their ids.
+    """Frames that go into a search index together, in the order of their ids.
 
-    Kept as the parameters of statements, flat: a thousand objects of ours would be looked at again
-    and again by Python's garbage collector.
+    ``count``: how many. ``vectors``: of each embedding its frame's id, its bytes and its model.
+
+    The frames are kept flat, as the parameters of statements: Python's garbage collector would
+    visit a thousand objects of ours again and again.
     """
 
     def __init__(self) -> None:
@@ -43,36 +45,36 @@ class Batch:
 
     @property
     def is_full(self) -> bool:
-        """Whether it is time to put it."""
+        """Whether the batch has reached its size and is to be put."""
         return self.count >= _MOST_FRAMES or self._chars + self._vector_bytes >= _MOST_SIZE
 
-    def add(self, row: IndexedFrame, text: str) -> None:
+    def add(self, frame: IndexedFrame, text: str) -> None:
         """Add a frame."""
-        frame_id = row.frame_id
+        frame_id = frame.frame_id
         self._frames += (
             frame_id,
-            row.sequence,
-            row.offset,
-            row.time_ns,
-            row.updated_ns,
-            row.title,
-            row.uri,
-            row.media_type,
-            json.dumps(row.tags, ensure_ascii=False) if row.tags else None,
-            encode_metadata(row.metadata),
-            row.size,
-            row.embedding_model,
+            frame.sequence,
+            frame.offset,
+            frame.time_ns,
+            frame.updated_ns,
+            frame.title,
+            frame.uri,
+            frame.media_type,
+            json.dumps(frame.tags, ensure_ascii=False) if frame.tags else None,
+            encode_metadata(frame.metadata),
+            frame.size,
+            frame.embedding_model,
         )
-        self._words += (frame_id, *searchable(row, text))
-        self._tags += [(tag, frame_id) for tag in dict.fromkeys(row.tags)]
-        if row.embedding is not None:
-            self.vectors.append((frame_id, row.embedding, row.embedding_model))
-            self._vector_bytes += len(row.embedding)
+        self._words += (frame_id, *searchable(frame, text))
+        self._tags += [(tag, frame_id) for tag in dict.fromkeys(frame.tags)]
+        if frame.embedding is not None:
+            self.vectors.append((frame_id, frame.embedding, frame.embedding_model))
+            self._vector_bytes += len(frame.embedding)
         self.count += 1
         self._chars += len(text)
 
     def add_text(self, frame_id: int, sequence: int, offset: int, time_ns: int, text: str) -> None:
-        """Add a frame that is its text and nothing else."""
+        """Add a frame that has a text and no other field."""
         size, words = len(text), text
         if not text.isascii():
             size, words = len(text.encode()), spaced(text)
@@ -95,7 +97,7 @@ class Batch:
         self._chars += size
 
     def insert(self, database: sqlite3.Connection) -> None:
-        """Put the frames into the tables, in a transaction that is under way."""
+        """Put the frames into the tables, inside a transaction that the caller began."""
         if self._chars >= _MANY_CHARS:
             _insert_together(database, _FRAMES, self._frames, _FRAME_COLUMNS, _ROWS_AT_ONCE)
             _insert_together(database, _WORDS, self._words, _WORD_COLUMNS, self.count)
@@ -112,7 +114,7 @@ class Batch:
 def _insert_together(
     database: sqlite3.Connection, into: str, values: list[Any], columns: int, rows: int
 ) -> None:
-    # An SQLite may take fewer parameters (before 3.32, or built so).
+    # Some SQLites take fewer parameters: those before 3.32, and those built that way.
     most = database.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // columns
     most = min(rows, most) * columns
     for at in range(0, len(values), most):
@@ -128,11 +130,11 @@ def _row(columns: int) -> str:
     return f"({', '.join('?' * columns)})"
 
 
-def searchable(row: IndexedFrame, text: str) -> tuple[str | None, ...]:
-    """The columns of a frame that are searched: its text, title, tags and URI."""
+def searchable(frame: IndexedFrame, text: str) -> tuple[str | None, ...]:
+    """Return the columns of a frame that are searched: its text, title, tags and URI."""
     return (
         spaced(text),
-        spaced(row.title) if row.title else None,
-        spaced(" ".join(row.tags)) if row.tags else None,
-        spaced(row.uri) if row.uri else None,
+        spaced(frame.title) if frame.title else None,
+        spaced(" ".join(frame.tags)) if frame.tags else None,
+        spaced(frame.uri) if frame.uri else None,
     )

@@ -1,14 +1,15 @@
-"""From what a user types to an FTS5 expression that means it. Pure.
+"""Translate what a user types to an FTS5 expression. Pure.
 
-- Words are OR-ed: a question works as it is typed. Function words count only when there is nothing
-  else.
-- What is marked is required: a ``"quoted phrase"`` and a ``field:word`` must be there (fields:
-  title, tag, uri, body). What is ``-marked`` (a word, phrase or field) must not be.
-- ``begin*`` matches every word that begins so.
-- Everything else a user may type separates words. ``AND``, ``OR``, ``NOT``, ``NEAR`` are words.
+- Words are joined by OR, so a question works as it is typed. Function words ("the", "of") count
+  only when there are no others.
+- A ``"quoted phrase"`` and a ``field:word`` are required; the fields are title, tag, uri and body.
+  A word, phrase or field after ``-`` is excluded.
+- ``begin*`` matches every word that begins with "begin".
+- All other characters separate words. ``AND``, ``OR``, ``NOT`` and ``NEAR`` are words.
 
-Scripts written without spaces (Han, Hiragana, Katakana) are indexed character by character, see
-:func:`spaced`; a run of them in a query is OR-ed as its pairs of neighbours.
+Scripts that are written without spaces (Han, Hiragana, Katakana) are indexed character by
+character, see :func:`spaced`. A run of them in a query becomes its pairs of neighbours, joined by
+OR.
 """
 
 from __future__ import annotations
@@ -24,12 +25,13 @@ from .stopwords import STOP_WORDS
 
 MAX_TERMS = 64
 MAX_QUERY_CHARS = 64 * 1024
-# A long text is gone through in pieces.
+# A longer text is processed in pieces of this size.
 _PIECE_CHARS = 64 * 1024
 
 FIELDS = {"title": "title", "tag": "tags", "tags": "tags", "uri": "uri", "body": "body"}
 
-# Put beside each character of the scripts without spaces; a separator for FTS5, of no width.
+# Goes before and after each character of the scripts without spaces. FTS5 takes it as a separator,
+# and it has no width.
 SEPARATOR = "\x1f"
 
 _ITEM = re.compile(
@@ -54,29 +56,33 @@ class Query:
     """A parsed query: FTS5 terms, each quoted, so that none of them is syntax."""
 
     required: tuple[str, ...] = ()
+    """A frame must match all of these."""
     words: tuple[str, ...] = ()
+    """A frame must match one of these where nothing is required; each that matches adds to the
+    score."""
     excluded: tuple[str, ...] = ()
+    """A frame must match none of these."""
 
     @property
     def marks(self) -> str | None:
-        """The expression of what a snippet marks: everything that is looked for."""
+        """The expression that a snippet marks: all terms but the excluded. None without terms."""
         return _any((*self.required, *self.words)) or None
 
     @property
     def match(self) -> str | None:
-        """The expression of what is found; None when nothing can be."""
+        """The expression that finds frames; None when no frame can match."""
         if not self.required:
             return self._without_excluded(_any(self.words)) if self.words else None
         match = " AND ".join(self.required)
         if self.words:
-            # The words add to the score and exclude nothing: the first requirement stands in.
+            # The words add to the score and exclude nothing: every match has the first requirement.
             match += f" AND ({_any((self.required[0], *self.words))})"
         return self._without_excluded(match)
 
     def parted(self, words: Sequence[str], others: Sequence[str]) -> tuple[str, str]:
-        """Two expressions for what has one of ``words``: with one of the ``others``, and without.
+        """Return two expressions for frames with one of ``words``: with one of ``others``, without.
 
-        Each names every term once, so a score sums what it should.
+        Each expression names every term once, so a score counts no term twice.
         """
         some, more = _any(words), _any(others)
         return (
@@ -89,7 +95,7 @@ class Query:
 
 
 def spaced(text: str) -> str:
-    """The text as it is indexed: characters of scripts without spaces stand alone."""
+    """Return the text as it is indexed: each character of a script without spaces stands alone."""
     if text.isascii():
         return text
     if len(text) <= _PIECE_CHARS:
@@ -103,7 +109,7 @@ def _apart(found: re.Match[str]) -> str:
 
 
 def parse(text: str, *, english: bool = True) -> Query:
-    """Read a query. Any text is one; of a long one the first terms count."""
+    """Parse a query. Any text is a query; of a long one only the first terms count."""
     text = unicodedata.normalize("NFC", text[:MAX_QUERY_CHARS].translate(_QUOTES))
     required: dict[str, None] = {}
     excluded: dict[str, None] = {}

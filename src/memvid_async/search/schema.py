@@ -1,13 +1,18 @@
-"""The tables of the memory index, and the proof that a saved image holds just these."""
+"""The tables of the search index, and the check that a saved image holds exactly these."""
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
-# "mva" and a letter; the version changes when a table, a column or the text that is indexed does.
+# "mva" and a letter.
 APPLICATION_ID = 0x6D766169
+# Changes when a table, a column or the text that is indexed changes.
 VERSION = 1
 PAGE_SIZE = 4096
+# The most parameters of one statement: every build of SQLite takes this many.
+_PARAMETERS = 900
 
 TOKENIZERS = {
     "english": "porter unicode61 remove_diacritics 2",
@@ -31,31 +36,42 @@ CREATE VIRTUAL TABLE words USING fts5 (
 """
 
 
+T = TypeVar("T")
+
+
+def parts(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Iterate over the items in parts, each as long as one statement may take as parameters."""
+    return (items[at : at + _PARAMETERS] for at in range(0, len(items), _PARAMETERS))
+
+
 def connect(file: str | None = None) -> sqlite3.Connection:
-    """A connection to an empty database in memory, for one thread at a time; or to a temporary
-    ``file``, which may come to hold what others made."""
-    # Interrupting comes from another thread; everything else from one at a time.
+    """Connect to a new database in memory, or to a temporary ``file``; for one thread at a time.
+
+    The file may be filled with pages that others made, so its pages are checked when read.
+    """
+    # Interrupting comes from another thread; all other calls come from one thread at a time.
     connection = sqlite3.connect(file or ":memory:", isolation_level=None, check_same_thread=False)
     connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
     connection.execute("PRAGMA trusted_schema = OFF")
-    # A page that is given back need not be saved once more; purging is what erases.
+    # Overwriting deleted rows would change pages that then had to be saved. Purging erases.
     connection.execute("PRAGMA secure_delete = OFF")
     connection.execute("PRAGMA temp_store = MEMORY")
     if file is not None:
         connection.execute("PRAGMA cell_size_check = ON")
-        # Nobody needs it after a crash.
+        # Nobody needs the file after a crash.
         connection.execute("PRAGMA journal_mode = OFF")
         connection.execute("PRAGMA synchronous = OFF")
     return connection
 
 
 def create(language: str) -> sqlite3.Connection:
-    """A new index without frames."""
+    """Create a search index without frames."""
     connection = connect()
     connection.executescript(_TABLES.format(tokenizer=TOKENIZERS[language]))
     connection.execute("INSERT INTO progress VALUES (1, 0)")
-    # Merging only where there are many segments rewrites a page less than twice between dumps;
-    # segments are written when so many bytes wait.
+    # FTS5 keeps its words in segments of its own. With automerge off, it merges them only where
+    # there are many, and rewrites a page less than twice between dumps. It writes a new one when
+    # hashsize bytes wait.
     connection.execute("INSERT INTO words (words, rank) VALUES ('automerge', 0)")
     connection.execute("INSERT INTO words (words, rank) VALUES ('hashsize', 2097152)")
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -64,7 +80,7 @@ def create(language: str) -> sqlite3.Connection:
 
 
 def described(connection: sqlite3.Connection) -> list[tuple[object, ...]]:
-    """What tells one schema from another: the two numbers, and every definition's text."""
+    """What distinguishes a schema: its two numbers, and the text of every definition."""
     return [
         *connection.execute("PRAGMA application_id"),
         *connection.execute("PRAGMA user_version"),
@@ -75,7 +91,7 @@ def described(connection: sqlite3.Connection) -> list[tuple[object, ...]]:
 def check(connection: sqlite3.Connection, language: str) -> None:
     """Refuse a database that this release did not make.
 
-    :raises ValueError: when its schema is another one, or its structure is damaged.
+    :raises ValueError: when its schema differs, or its structure is damaged.
     """
     if described(connection) != _expected(language):
         raise ValueError("the saved index has another schema")

@@ -1,22 +1,24 @@
-"""The memory index: the frames as folded so far, searchable by words, vectors and both.
+"""The search index: the frames as folded so far, searchable by words, by vectors and by both.
 
-For whoever plugs it in:
+Rules for its caller:
 
-- Give it every frame event in log order: :meth:`SearchIndex.put` (or a :class:`Batch` of them to
-  :meth:`~SearchIndex.put_many`), :meth:`~SearchIndex.update`, :meth:`~SearchIndex.delete`; and
-  set :attr:`~SearchIndex.through` to the event's sequence. What is given is found by the next
-  find; there is nothing to commit.
-- The text is not kept. ``read_text(offset, sequence, media_type)`` gives it back for snippets,
-  and the caller gives the old text when a frame changes or goes (it must be exactly what was
-  indexed). Bytes without a text media type have the text "".
-- :meth:`~SearchIndex.dump` gives the pages that changed, :meth:`~SearchIndex.load` takes pages.
-  The bytes depend on when it was dumped, so dump where the log says, not when the clock does.
-- :meth:`~SearchIndex.purge` before the dump that must hold nothing of what was deleted.
-- Any exception of a write, and :class:`DamagedSearchIndexError` anywhere, means: throw the index
-  away and fold it again from the events.
-- One thread at a time; :meth:`~SearchIndex.interrupt` from any thread stops a find.
-- :func:`~.vectors.check_vector` and :meth:`~SearchIndex.check_embedding` are for deciding, before
-  an event is made of an embedding.
+- Pass it every frame event in the order of the log: :meth:`SearchIndex.put` (or many as a
+  :class:`Batch` to :meth:`~SearchIndex.put_many`), :meth:`~SearchIndex.update` and
+  :meth:`~SearchIndex.delete`. Then set :attr:`~SearchIndex.through` to the event's sequence. The
+  next find sees the change; there is nothing to commit.
+- The index keeps no text. It calls ``read_text(offset, sequence, media_type)`` for snippets, and
+  the caller passes the old text when a frame changes or goes. That must be exactly the text that
+  was indexed. Bytes without a text media type have the text "".
+- :meth:`~SearchIndex.dump` returns the pages that changed, and :meth:`~SearchIndex.load` takes
+  pages. The bytes depend on the moment of a dump. So the log must determine that moment, not the
+  clock.
+- Call :meth:`~SearchIndex.purge` before a dump that must hold no trace of deleted frames.
+- After any exception of a write, and after :class:`DamagedSearchIndexError` of any call, throw the
+  index away and fold it again from the events.
+- Use it from one thread at a time. Only :meth:`~SearchIndex.interrupt`, which stops a find, may be
+  called from any thread.
+- :func:`~.vectors.check_vector` and :meth:`~SearchIndex.check_embedding` check an embedding before
+  an event is made of it.
 """
 
 from __future__ import annotations
@@ -32,23 +34,25 @@ from typing import Any
 from ..errors import InvalidValueError
 from ..events.values import decode_value
 from .approximate import ApproximateVectors, is_installed
-from .filters import HAS_METADATA, Conditions, conditions, has_metadata
+from .filters import HAS_METADATA, Conditions, Filters, conditions, has_metadata
 from .fusion import fuse, in_order
 from .inserts import Batch, searchable
-from .pages import Dump, Image, SavedPages, complete
 from .query import Query, parse
-from .results import Filters, Found, IndexedFrame, Mode, Place, parts
-from .schema import check, connect, create
+from .results import Found, IndexedFrame, Mode, Place
+from .saved_pages import Dump, Image, SavedPages, complete
+from .schema import check, connect, create, parts
 from .snippets import Snippets
 from .vectors import ExactVectors, check_vector
 from .words import best_by_words
 
-# Up to so many vectors are searched exactly; above, by a graph where the extra ``ann`` is there.
+# At most this many vectors are searched exactly; more by a graph, where the extra ``ann`` is
+# installed.
 EXACT_MOST = 100_000
 _VECTORS_AT_ONCE = 4096
-# A find looks this often, in steps of SQLite's machine, whether it is to stop: about every 10 ms.
+# A find checks whether it is to stop after this many steps of SQLite's virtual machine: about
+# every 10 ms.
 _STEPS = 50_000
-# How many of each part a hybrid find looks at, at least.
+# A hybrid find looks at no fewer candidates of each kind.
 _CANDIDATES = 100
 
 _COLUMNS = (
@@ -61,7 +65,7 @@ ReadText = Callable[[int, int, str | None], str]
 
 
 class DamagedSearchIndexError(Exception):
-    """The index contradicts itself; fold it again from the events."""
+    """The search index contradicts itself; fold it again from the events."""
 
 
 class InterruptedFindError(Exception):
@@ -69,11 +73,11 @@ class InterruptedFindError(Exception):
 
 
 class SearchIndex:
-    """The frames up to one sequence, in memory.
+    """The frames up to one sequence, searchable, in memory.
 
-    ``read_text(offset, sequence, media_type)``: the text of the frame whose content that event
-    holds. ``language``: "english" (stemmed) or "none". ``count``: how many frames there are.
-    ``through``: the sequence folded so far; the caller sets it, and it is saved with the rest.
+    ``read_text(offset, sequence, media_type)`` returns the text of the frame whose content that
+    event holds. ``language``: "english" (stemmed) or "none". ``count``: how many frames there are.
+    ``through``: the sequence of the last event folded; the caller sets it, and a dump saves it.
     """
 
     def __init__(self, read_text: ReadText, *, language: str = "english") -> None:
@@ -90,64 +94,64 @@ class SearchIndex:
 
     def _start(self, database: sqlite3.Connection) -> None:
         self._database = database
-        # Not SQLite's own interrupt: while FTS5 keeps a page open, that would reach the next write.
+        # Not SQLite's own interrupt: while FTS5 keeps a page open, that would stop the next write.
         database.set_progress_handler(self._stop.is_set, _STEPS)
         database.create_function(HAS_METADATA, 2, has_metadata, deterministic=True)
         (self.count,) = database.execute("SELECT count(*) FROM frames").fetchone()
         (self.through,) = database.execute("SELECT through FROM progress").fetchone()
         self._space = self._stored_space()
         self._vectors: ExactVectors | ApproximateVectors | None = None
-        # How many frames have a word, of words that were asked for since the last change.
+        # Of each word that was looked for since the last change: how many frames have it.
         self._counts: dict[str, int] = {}
 
     def close(self) -> None:
-        """Give the memory back. The index cannot be used afterwards."""
+        """Release everything. The index cannot be used afterwards."""
         self.rest()
         self._database.close()
         self._snippets.close()
 
     def clear(self) -> None:
-        """Forget everything: the index is as new."""
+        """Remove everything: the index is as new."""
         self._database.close()
         self._start(create(self.language))
         self._saved.forget()
 
     # What the fold calls.
 
-    def put(self, row: IndexedFrame, text: str) -> None:
-        """Add a frame. Its id is above every one there ever was.
+    def put(self, frame: IndexedFrame, text: str) -> None:
+        """Add a frame. Its id must be above all ids so far.
 
-        :raises InvalidValueError: when its embedding does not fit those that are there.
+        :raises InvalidValueError: when its embedding does not fit the others in the index.
         """
         batch = Batch()
-        batch.add(row, text)
+        batch.add(frame, text)
         self.put_many(batch)
 
     def put_many(self, batch: Batch) -> None:
-        """Add frames; their ids are above every one there ever was.
+        """Add frames. Their ids must be above all ids so far.
 
-        :raises InvalidValueError: when an embedding does not fit those that are there, or another
-            one's; none was added.
+        :raises InvalidValueError: when an embedding does not fit the others in the index or in the
+            batch; then no frame was added.
         """
         self._check_fit(batch)
         self._change(None, "", batch)
 
-    def update(self, row: IndexedFrame, text: str, old_text: str) -> None:
-        """Replace a frame by its newer version.
+    def update(self, frame: IndexedFrame, text: str, old_text: str) -> None:
+        """Replace a frame by its newer version. ``old_text``: the text that was indexed before.
 
-        :raises InvalidValueError: when its embedding does not fit those of the others.
+        :raises InvalidValueError: when its embedding does not fit the others in the index.
         :raises KeyError: when there is no such frame.
         """
-        old = self.get(row.frame_id)
+        old = self.get(frame.frame_id)
         if old is None:
-            raise KeyError(row.frame_id)
+            raise KeyError(frame.frame_id)
         batch = Batch()
-        batch.add(row, text)
+        batch.add(frame, text)
         self._check_fit(batch)
         self._change(old, old_text, batch)
 
     def delete(self, frame_id: int, old_text: str) -> None:
-        """Take a frame out.
+        """Remove a frame. ``old_text``: the text that was indexed.
 
         :raises KeyError: when there is no such frame.
         """
@@ -174,8 +178,8 @@ class SearchIndex:
             raise DamagedSearchIndexError(str(error)) from error
 
     def _begin(self) -> None:
-        # One transaction from dump to dump: FTS5 then writes in large pieces. A find in one need
-        # not end a transaction for each row it scores.
+        # One transaction lasts from dump to dump, so that FTS5 writes in large pieces. A find
+        # inside it need not begin and end a transaction for each row that it scores.
         if not self._database.in_transaction:
             self._database.execute("BEGIN")
 
@@ -211,19 +215,19 @@ class SearchIndex:
     # What readers call.
 
     def get(self, frame_id: int) -> IndexedFrame | None:
-        """One frame, None when there is no such one."""
+        """Return one frame, or None when there is no such frame."""
         found = self._rows("WHERE frames.id = ?", [frame_id])
         return found[0] if found else None
 
     @property
     def total_size(self) -> int:
-        """The bytes of all bodies together."""
+        """The size of all bodies together, in bytes."""
         found = self._database.execute("SELECT total(size) FROM frames").fetchone()
         return int(found[0])
 
     @property
     def page_count(self) -> int:
-        """How many pages a dump of everything has."""
+        """How many pages a whole dump has."""
         return int(self._database.execute("PRAGMA page_count").fetchone()[0])
 
     def scan(
@@ -234,14 +238,17 @@ class SearchIndex:
         filters: Filters | None = None,
         limit: int = 100,
     ) -> list[IndexedFrame]:
-        """Frames in the order of their ids, at most ``limit``; go on after the last one's id."""
-        wanted, given = conditions(filters)
+        """Return at most ``limit`` frames in the order of their ids.
+
+        ``after_id``: only those after this id in that order. Pass the last one's id to go on.
+        """
+        wanted, parameters = conditions(filters)
         if after_id is not None:
             wanted.append("frames.id < ?" if newest_first else "frames.id > ?")
-            given.append(after_id)
+            parameters.append(after_id)
         where = f"WHERE {' AND '.join(wanted)} " if wanted else ""
         order = "DESC" if newest_first else "ASC"
-        return self._rows(f"{where}ORDER BY frames.id {order} LIMIT ?", [*given, limit])
+        return self._rows(f"{where}ORDER BY frames.id {order} LIMIT ?", [*parameters, limit])
 
     def find(
         self,
@@ -253,11 +260,11 @@ class SearchIndex:
         filters: Filters | None = None,
         embedding_model: str | None = None,
     ) -> list[Found]:
-        """The best frames, best first: by score rounded to 1e-6, then by id.
+        """Return at most ``top_k`` frames, best first: by score rounded to 1e-6, then by id.
 
-        :raises InvalidValueError: when the mode needs a query or a vector that was not given, or
+        :raises InvalidValueError: when the mode needs a query or a vector that is missing, or
             the vector does not fit those of the frames.
-        :raises InterruptedFindError: when :meth:`interrupt` stopped it.
+        :raises InterruptedFindError: when :meth:`interrupt` stopped the find.
         :raises DamagedSearchIndexError: when the index was loaded from a damaged image.
         """
         if mode != "semantic" and query is None:
@@ -265,7 +272,7 @@ class SearchIndex:
         if mode != "lexical":
             if vector is None:
                 raise InvalidValueError(f"a {mode} find needs an embedding")
-            # A question need not name the model again.
+            # A query need not name the model again.
             model = self._space[0] if self._space and embedding_model is None else embedding_model
             _check_space(self._space, model, check_vector(vector))
         chosen = conditions(filters)
@@ -284,7 +291,9 @@ class SearchIndex:
             return fuse(matched, cosines, top_k)
 
     def places(self, frame_ids: Sequence[int]) -> dict[int, Place]:
-        """Where the texts of these frames are, by id, in the order of the log; of those there are.
+        """Return where the texts of these frames are, by id, in the order of the log.
+
+        Frames that do not exist are left out.
 
         :raises DamagedSearchIndexError: when the index was loaded from a damaged image.
         """
@@ -298,8 +307,10 @@ class SearchIndex:
         return {row[-1]: Place(*row[:-1]) for row in sorted(found, key=itemgetter(0, 1))}
 
     def snippets(self, query: str | None, places: Mapping[int, Place]) -> dict[int, str]:
-        """A snippet of each of these frames, with the words of the query in brackets; of one
-        without such words, its beginning."""
+        """Return a snippet of each of these frames, with the words of the query in brackets.
+
+        A frame without such words is shown by its beginning.
+        """
         parsed = self._parse(query) if query is not None else None
         read = self._read_text
         texts = {
@@ -309,7 +320,7 @@ class SearchIndex:
         return self._snippets.of_all(parsed, texts)
 
     def check_embedding(self, data: bytes, model: str | None) -> None:
-        """Refuse an embedding that cannot be kept beside those that are there.
+        """Refuse an embedding that does not fit the others in the index.
 
         :raises InvalidValueError: when it is no vector, or of another dimension or model.
         """
@@ -323,7 +334,7 @@ class SearchIndex:
         return row
 
     def interrupt(self) -> None:
-        """Stop the find that runs now, if one does. From any thread."""
+        """Stop the find that runs now, if there is one. May be called from any thread."""
         with self._guard:
             if self._finding:
                 self._stop.set()
@@ -346,7 +357,7 @@ class SearchIndex:
             raise InterruptedFindError
 
     def _parse(self, query: str) -> Query:
-        # What was found is then shown for the same query.
+        # Snippets are made for the query of the find before.
         if self._parsed is None or self._parsed[0] != query:
             self._parsed = query, parse(query, english=self.language == "english")
         return self._parsed[1]
@@ -376,42 +387,42 @@ class SearchIndex:
         return vectors.search(vector, top_k, self._allowed(chosen))
 
     def _allowed(self, chosen: Conditions) -> list[int] | None:
-        wanted, given = chosen
+        wanted, parameters = chosen
         if not wanted:
             return None
         ids = self._database.execute(
             f"SELECT id FROM frames WHERE {' AND '.join(wanted)}",  # noqa: S608 - as above
-            given,
+            parameters,
         )
         return [frame_id for (frame_id,) in ids]
 
-    def _rows(self, rest: str, given: list[Any]) -> list[IndexedFrame]:
+    def _rows(self, rest: str, parameters: list[Any]) -> list[IndexedFrame]:
         found = self._run(
             f"SELECT {_COLUMNS} FROM frames LEFT JOIN vectors ON vectors.id = frames.id {rest}",  # noqa: S608 - as above
-            given,
+            parameters,
         )
         try:
             return [_frame_row(row) for row in found]
         except (ValueError, TypeError) as error:
             raise DamagedSearchIndexError(str(error)) from error
 
-    def _run(self, statement: str, given: Sequence[Any]) -> list[Any]:
+    def _run(self, statement: str, parameters: Sequence[Any]) -> list[Any]:
         try:
-            return self._database.execute(statement, given).fetchall()
+            return self._database.execute(statement, parameters).fetchall()
         except (sqlite3.DatabaseError, ValueError, TypeError) as error:
             raise DamagedSearchIndexError(str(error)) from error
 
     # Saving.
 
     def dump(self) -> Dump:
-        """What to save: the pages that changed since the last dump or load, and the first.
+        """Return what to save: the pages that changed since the last dump or load, and the first.
 
-        :raises OSError: there is no room for a temporary file; nothing has changed.
+        :raises OSError: when there is no room for a temporary file; then nothing has changed.
         """
         self._begin()
         self._database.execute("UPDATE progress SET through = ?", (self.through,))
         self._database.execute("COMMIT")
-        # Written over and over while dump follows dump: new room would take as long again.
+        # The same file is overwritten by each dump: a new file would take as long again.
         self._image = self._image or Image()
         try:
             self._database.backup(self._image.connection)
@@ -421,13 +432,13 @@ class SearchIndex:
         return self._saved.changed(self._image.pages())
 
     def rest(self) -> None:
-        """No dump will follow soon: give back what the last one took."""
+        """Release what the last dump took, because no dump will follow soon."""
         image, self._image = self._image, None
         if image is not None:
             image.close()
 
     def purge(self) -> None:
-        """Leave no trace of what was deleted or replaced; the next dump holds every page."""
+        """Remove all traces of deleted and replaced frames; the next dump holds every page."""
         self._begin()
         self._database.execute("INSERT INTO words (words) VALUES ('optimize')")
         self._database.execute("COMMIT")
@@ -445,11 +456,11 @@ class SearchIndex:
         *,
         most_bytes: int = 2**30,
     ) -> None:
-        """Become what was dumped: every page, of a page given twice the last.
+        """Become the index that these pages hold. Of a page that comes twice, the last counts.
 
-        :raises ValueError: when the pages are not an index of this release and language; the
-            index is then as it was.
-        :raises OSError: there is no room for a temporary file; the index is as it was.
+        :raises ValueError: when the pages are not an index of this release and language; then the
+            index is as it was.
+        :raises OSError: when there is no room for a temporary file; then the index is as it was.
         """
         whole = complete(page_count, pages, most_bytes)
         database = connect()

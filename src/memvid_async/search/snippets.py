@@ -1,4 +1,4 @@
-"""Snippets: the place of a text that answers the query, with what matched marked."""
+"""Snippets: the part of a text that answers the query, with its matching words marked."""
 
 from __future__ import annotations
 
@@ -6,23 +6,22 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 
 from .query import SEPARATOR, Query, spaced
-from .results import parts
-from .schema import TOKENIZERS
+from .schema import TOKENIZERS, parts
 
-# The words of a snippet, at most; FTS5 allows 64.
+# A snippet has at most this many words; FTS5 allows 64.
 SNIPPET_WORDS = 32
-# What a snippet without a match shows, and the most that any shows, in characters.
+# A snippet without a match shows this many characters, and no snippet more than four times as many.
 SNIPPET_CHARS = 320
-# A long text is looked through piece by piece.
+# A longer text is searched in pieces of this many characters.
 _PIECE = 64 * 1024
-# What was shown is often shown again: so many characters of it stay in the table, where a text
-# counts as a few more than it has.
+# A text is often shown again, so texts stay in the table up to this many characters together. Each
+# counts as _EACH_CHARS more than it has.
 _HELD_CHARS = 64 * 1024
 _EACH_CHARS = 256
 
 
 class Snippets:
-    """Makes snippets in a small database of its own, so that the index need not hold texts."""
+    """Makes snippets in a small database of its own, so that the search index holds no texts."""
 
     def __init__(self, language: str, marks: tuple[str, str] = ("[", "]")) -> None:
         self._marks = marks
@@ -42,11 +41,14 @@ class Snippets:
         self._room = _HELD_CHARS
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Close the database."""
         self._scratch.close()
 
     def of_all(self, query: Query | None, texts: Mapping[int, str]) -> dict[int, str]:
-        """Of each text, by number, the first piece that matches; its beginning when none does."""
+        """Return a snippet of each text, by its number: from the first piece that matches.
+
+        A text that does not match is shown by its beginning.
+        """
         marks = None if query is None else query.marks
         found: dict[str, str] = {}
         if marks is not None:
@@ -67,12 +69,15 @@ class Snippets:
         return {}
 
     def _marked(self, match: str, texts: Sequence[str]) -> dict[str, str]:
-        """The snippets of those that match; together, which takes a fifth of the time."""
+        """Return the snippets of the texts that match.
+
+        All of them come from one statement, which takes a fifth of the time.
+        """
         try:
             self._hold(texts)
             numbers = {self._numbers[text]: text for text in texts}
             rows = self._scratch.execute(
-                # The sign keeps SQLite from searching once for each number.
+                # The plus sign keeps SQLite from searching once for each number.
                 "SELECT rowid, snippet(piece, 3, ?, ?, '…', ?) FROM piece "  # noqa: S608 - placeholders
                 f"WHERE piece MATCH ? AND +rowid IN ({','.join('?' * len(numbers))})",
                 (*self._marks, SNIPPET_WORDS, match, *numbers),
@@ -85,7 +90,7 @@ class Snippets:
         return {numbers[number]: _shown(marked) for number, marked in rows}
 
     def _hold(self, texts: Sequence[str]) -> None:
-        """Have these texts in the table."""
+        """Make sure that these texts are in the table."""
         new = [text for text in texts if text not in self._numbers]
         if not new:
             return

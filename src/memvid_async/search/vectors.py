@@ -1,4 +1,4 @@
-"""Exact cosine similarity over the vectors of the index, on numpy (the extra ``vector``)."""
+"""Exact cosine similarity over the vectors of a search index, by numpy (the extra ``vector``)."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _CHUNK = 4096
 
 
 def check_vector(data: bytes) -> int:
-    """The dimension of an embedding. Needs no numpy, as a fold has to work without.
+    """Return the dimension of an embedding. Works without numpy, because a fold must.
 
-    :raises InvalidValueError: when it is empty, no float32, not finite or all zeros.
+    :raises InvalidValueError: when it is empty, not float32, not finite or all zeros.
     """
     if not data or len(data) % 4:
         raise InvalidValueError(f"an embedding must be float32 values, not {len(data)} bytes")
@@ -35,10 +35,10 @@ def check_vector(data: bytes) -> int:
 
 
 class ExactVectors:
-    """Unit vectors by id, searched one and all.
+    """Unit vectors by id; a search looks at every one.
 
-    A first pass in float32 finds whatever may be among the best; those are scored again in float64,
-    row by row, so that a score does not depend on which other rows there are.
+    A first pass in float32 finds all that may be among the best. Those are scored again in float64,
+    one by one, so that a score does not depend on the other vectors.
     """
 
     def __init__(self, dimension: int) -> None:
@@ -53,7 +53,7 @@ class ExactVectors:
         self._places: dict[int, int] = {}
         self._ids = np.empty(0, np.int64)
         self._rows = np.empty((0, dimension), np.float32)
-        # Twice what a float32 dot product of unit vectors may be off by.
+        # Twice the largest error of a float32 dot product of unit vectors.
         self._margin = (dimension + 8) * 2.0**-22 + 1e-6
 
     def __len__(self) -> int:
@@ -63,16 +63,16 @@ class ExactVectors:
         return frame_id in self._places
 
     def ids(self) -> Iterable[int]:
-        """The ids of all vectors."""
+        """Return the ids of all vectors."""
         return self._places.keys()
 
     def rows(self, frame_ids: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """The ids and unit vectors of these frames."""
+        """Return the ids and unit vectors of these frames; those without a vector are left out."""
         among = self._placed(frame_ids)
         return self._ids[among], self._rows[among]
 
     def put(self, items: Sequence[tuple[int, bytes]]) -> None:
-        """Add vectors; one whose id is there replaces it."""
+        """Add vectors by id; a vector replaces one of the same id."""
         self._reserve(len(self._places) + len(items))
         for at in range(0, len(items), _CHUNK):
             part = items[at : at + _CHUNK]
@@ -86,7 +86,7 @@ class ExactVectors:
             self._rows[places] = exact
 
     def remove(self, frame_id: int) -> None:
-        """Take a vector out, if it is there; the last one moves to its place."""
+        """Remove a vector, if it is there; the last one moves to its place."""
         place = self._places.pop(frame_id, None)
         last = len(self._places)
         if place is not None and place != last:
@@ -95,8 +95,10 @@ class ExactVectors:
             self._places[moved] = place
 
     def search(self, query: bytes, top_k: int, allowed: Sequence[int] | None) -> dict[int, float]:
-        """The cosines of the ``top_k`` nearest, of all that tie with the last of them, and of some
-        that come close. ``allowed``: when only these ids count.
+        """Return the cosines of the ``top_k`` nearest vectors, by id.
+
+        Those that tie with the last of them are added, and some that come close. ``allowed``: the
+        ids that count; None for all.
         """
         np = self._np
         count = len(self._places)
@@ -111,7 +113,7 @@ class ExactVectors:
         return self._exact(vector, near if among is None else among[near])
 
     def cosines(self, query: bytes, frame_ids: Iterable[int]) -> dict[int, float]:
-        """The cosines of those of these frames that have a vector."""
+        """Return the cosines of these frames, by id; frames without a vector are left out."""
         return self._exact(self.unit(query), self._placed(frame_ids))
 
     def _placed(self, frame_ids: Iterable[int]) -> NDArray[np.intp]:
@@ -128,7 +130,7 @@ class ExactVectors:
             self._ids, self._rows = ids, rows
 
     def unit(self, query: bytes) -> NDArray[np.float64]:
-        """The query at length 1."""
+        """Return the query scaled to length 1, in float64."""
         vector = self._np.frombuffer(query, "<f4").astype(self._np.float64)
         vector /= self._np.sqrt((vector * vector).sum())
         return vector

@@ -1,6 +1,7 @@
-"""The best frames for a query's words: BM25 by FTS5, of no more rows than it takes.
+"""The best frames for a query's words: FTS5's BM25, of no more rows than necessary.
 
-Scores are negated millionths inside, so the least is the best, and ties go to the lower id.
+Inside this module a score is negated and counted in millionths: the least is the best, and of
+equal ones the lower id comes first.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ def best_by_words(
     chosen: Conditions,
     known: dict[str, int],
 ) -> dict[int, float]:
-    """The scores of the ``top_k`` best of ``total`` frames, best first.
+    """Return the scores of the ``top_k`` best of ``total`` frames by id, best first.
 
-    ``known``: how many frames have a word, of words counted before; others are added.
+    ``known``: of each word counted before, how many frames have it; newly counted ones are added.
     """
     match = query.match
     if match is None:
@@ -50,7 +51,7 @@ def _best_of_few(
     top_k: int,
     chosen: Conditions,
 ) -> list[tuple[int, int]] | None:
-    """The best, scoring some rows alone; None where all are to be scored."""
+    """Return the best, found by scoring only some rows; None where all must be scored."""
     words = sorted(query.words, key=known.__getitem__)
     counts = [known[word] for word in words]
     few = first_try(counts, top_k)
@@ -62,7 +63,7 @@ def _best_of_few(
             if len(found) == top_k:
                 enough = needed(counts, total, (-found[-1][0] - 1) / 1e6)
                 if enough > few:
-                    # Those of the first part alone say so already.
+                    # The first part alone shows already that these words do not suffice.
                     break
         if len(found) == top_k and enough <= few:
             return found
@@ -86,10 +87,10 @@ def _best(
 def _scored(
     database: sqlite3.Connection, match: str, chosen: Conditions, rest: str, *more: int
 ) -> sqlite3.Cursor:
-    wanted, given = chosen
+    wanted, parameters = chosen
     joined = "JOIN frames ON frames.id = words.rowid " if wanted else ""
     return database.execute(
         f"SELECT {_SCORE} AS score, words.rowid FROM words {joined}"  # noqa: S608 - only conditions written here; values are parameters
         f"WHERE {' AND '.join(['words MATCH ?', *wanted])} {rest}",
-        (match, *given, *more),
+        (match, *parameters, *more),
     )

@@ -1,4 +1,4 @@
-"""A database as numbered pages: which of them changed since they were last saved."""
+"""A database as numbered pages, and which of them changed since the last save."""
 
 from __future__ import annotations
 
@@ -16,35 +16,34 @@ from ..events.pace import unhurried
 from .schema import PAGE_SIZE, connect
 
 Page = bytes | memoryview
-# So many pages are written at once.
+# Pages that one call writes.
 _PAGES_AT_ONCE = 64
-# Where a header says how the database is to be written and read: 1 is without a write-ahead log,
-# which would be a file of its own (SQLite's "Database File Format", 1.3.3).
+# The bytes of a database's header that say how to write and to read it. 1 means without a
+# write-ahead log, which would be a second file (SQLite's "Database File Format", 1.3.3).
 _VERSIONS = slice(18, 20)
 
 
 @frozen
 class Dump:
-    """The pages that changed since the last dump, in order, and how many there are now.
-
-    A page is ``PAGE_SIZE`` bytes; numbers count from 0. Pages at or above ``page_count`` are gone.
-    """
+    """The pages that changed since the last dump. A page has ``PAGE_SIZE`` bytes."""
 
     page_count: int
+    """How many pages the database has now. Pages with this number or a higher one are gone."""
     pages: list[tuple[int, bytes]]
+    """The changed pages, each with its number, which counts from 0; in order."""
 
 
 class Image:
     """A database in a temporary file that nobody else can open.
 
-    ``sqlite3`` can hand over a database in memory, or take one, as one piece only, and holds the
-    interpreter while it copies that. From and to a file it copies in the background.
+    ``sqlite3`` serializes and deserializes a database in memory only in one piece, and holds the
+    interpreter during that copy. From and to a file it copies without holding the interpreter.
 
-    :raises OSError: there is no room for one.
+    :raises OSError: when there is no room for the file.
     """
 
     def __init__(self) -> None:
-        # Apple's SQLite minds a file whose name goes while it is open.
+        # Apple's SQLite reports an error when the name of an open file is removed.
         keeps_name = sys.platform == "darwin"
         self._stack = ExitStack()
         with ExitStack() as stack:
@@ -60,51 +59,52 @@ class Image:
             self._stack = stack.pop_all()
 
     def close(self) -> None:
-        """Give the room back."""
+        """Remove the file."""
         self._stack.close()
 
     def __del__(self) -> None:
-        # Of a store that was dropped without being closed.
+        # For a store that was dropped without being closed.
         self._stack.close()
 
     def pages(self) -> Iterator[memoryview]:
-        """Every page, in order."""
+        """Iterate over all pages, in order."""
         whole = memoryview(mmap(self._file.fileno(), 0, access=ACCESS_READ))
         for at in range(0, len(whole), PAGE_SIZE):
             yield whole[at : at + PAGE_SIZE]
 
     def write(self, pages: Sequence[Page]) -> None:
-        """Become the database of these pages.
+        """Fill the file with these pages, which make a whole database.
 
-        :raises ValueError: when it would need more than the one file.
+        :raises ValueError: when that database would need more than one file.
         """
         if pages[0][_VERSIONS] != b"\1\1":
             raise ValueError("the saved index is not one file")
         for at in range(0, len(pages), _PAGES_AT_ONCE):
             self._file.write(b"".join(pages[at : at + _PAGES_AT_ONCE]))
         self._file.flush()
-        # Read without a system call for each of them.
+        # Mapped pages are read without a system call for each.
         self.connection.execute(f"PRAGMA mmap_size = {len(pages) * PAGE_SIZE}")
 
 
 class SavedPages:
-    """Remembers what was saved, by hash."""
+    """The pages as last saved, remembered by their hashes."""
 
     def __init__(self) -> None:
         self._hashes: list[int] = []
 
     def forget(self) -> None:
-        """The next dump holds every page."""
+        """Let the next dump hold every page."""
         self._hashes = []
 
     def remember(self, pages: Iterable[Page]) -> None:
-        """From here on these pages, all there are, count as saved."""
-        # Of this process alone, and keyed: nobody can make two pages look the same. hashlib would
-        # let the interpreter go, and wait to get it back, for each of thousands of pages.
+        """Count these pages, which are all there are, as saved."""
+        # Python's hash is keyed for each process, so nobody can make two pages look the same.
+        # hashlib would release the interpreter, and wait to get it back, for each of thousands of
+        # pages.
         self._hashes = [hash(page) for page in unhurried(pages)]
 
     def changed(self, pages: Iterable[Page]) -> Dump:
-        """What to save of these pages, all there are; from here on they count as saved."""
+        """Return which of these pages, which are all there are, to save; count them as saved."""
         known, self._hashes = self._hashes, []
         changed: list[tuple[int, bytes]] = []
         for number, page in enumerate(unhurried(pages)):
@@ -116,9 +116,9 @@ class SavedPages:
 
 
 def complete(page_count: int, pages: Iterable[tuple[int, Page]], most_bytes: int) -> list[Page]:
-    """These pages in the order of their numbers; of one given twice, the last counts.
+    """Return the pages in the order of their numbers; of a page that comes twice, the last counts.
 
-    :raises ValueError: when one is missing, of another size or out of range, or the whole is
+    :raises ValueError: when a page is missing, of another size or out of range, or all of them are
         larger than ``most_bytes``.
     """
     if not 0 < page_count <= most_bytes // PAGE_SIZE:
