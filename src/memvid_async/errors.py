@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import copyreg
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
 
 class MemvidAsyncError(Exception):
-    """The root of every error raised on purpose by this library."""
+    """The root of every error raised on purpose by this library.
+
+    Each can be pickled and copied, its fields and notes included.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The inherited one calls the class with the message, which is not what its __init__ takes.
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
 class SessionActiveError(MemvidAsyncError):
@@ -22,6 +30,9 @@ class NoActiveSessionError(MemvidAsyncError):
 class SessionEndedError(MemvidAsyncError):
     """The session has ended (or was deleted) and takes no further actions."""
 
+    session_id: UUID | None
+    """The session's id; None where only its number in the file is known."""
+
     def __init__(self, session_id: UUID | None = None) -> None:
         which = f"session {session_id}" if session_id else "the session"
         super().__init__(f"{which} has ended; start a new session to record more")
@@ -31,21 +42,57 @@ class SessionEndedError(MemvidAsyncError):
 class SessionNotFoundError(MemvidAsyncError):
     """No session has this id, or it was deleted."""
 
+    session_id: UUID
+    """The id that was asked for."""
+
     def __init__(self, session_id: UUID) -> None:
-        super().__init__(f"there is no session {session_id}; it never existed or was deleted")
+        super().__init__(
+            f"there is no session {session_id}; it never existed or was deleted. "
+            f"list_sessions(include_open=True) names those there are"
+        )
         self.session_id = session_id
 
 
 class CheckpointNotFoundError(MemvidAsyncError):
     """The session has no checkpoint with this id."""
 
+    session_id: UUID
+    """The session."""
+    checkpoint_id: int
+    """The id that was asked for."""
+
+    def __init__(self, session_id: UUID, checkpoint_id: int) -> None:
+        super().__init__(
+            f"session {session_id} has no checkpoint {checkpoint_id}; "
+            f"get_session(…).checkpoints names those it has"
+        )
+        self.session_id = session_id
+        self.checkpoint_id = checkpoint_id
+
 
 class FrameNotFoundError(MemvidAsyncError):
-    """No frame has this id."""
+    """No frame has this id, in the memory that was asked."""
+
+    frame_id: int
+    """The id that was asked for."""
+
+    def __init__(self, frame_id: int) -> None:
+        super().__init__(
+            f"there is no frame {frame_id} in this memory; it was never put, or was deleted. "
+            f"frames() names those there are"
+        )
+        self.frame_id = frame_id
 
 
 class ContentNotFoundError(MemvidAsyncError):
     """The content is not in this file: it belongs to another one, or was erased."""
+
+    digest: bytes | None
+    """BLAKE2b-256 of the content (32 bytes); None where not even that is known."""
+
+    def __init__(self, problem: str, digest: bytes | None = None) -> None:
+        super().__init__(problem)
+        self.digest = digest
 
 
 class InvalidValueError(MemvidAsyncError, ValueError):
@@ -53,11 +100,12 @@ class InvalidValueError(MemvidAsyncError, ValueError):
 
 
 class LimitExceededError(MemvidAsyncError, ValueError):
-    """An argument is larger than a limit allows; nothing was recorded.
+    """An argument is larger than a limit allows; nothing was recorded."""
 
-    ``limit`` names the field of :class:`~memvid_async.Limits`; ``value`` is the size that was
-    given, in the unit of that field.
-    """
+    limit: str
+    """The name of the field of :class:`Limits`."""
+    value: int
+    """The size that was given, in the unit of that field."""
 
     def __init__(self, limit: str, value: int, allowed: int) -> None:
         super().__init__(
@@ -69,12 +117,12 @@ class LimitExceededError(MemvidAsyncError, ValueError):
 
 
 class ReplayDivergenceError(MemvidAsyncError):
-    """A call that the recording does not hold at this point; the message shows the nearest one.
+    """A call that the recording does not hold at this point; the message shows the nearest one."""
 
-    ``nearest``: the recorded :class:`Action` that is most like it, None when nothing is left.
-    ``differences``: the fields in which the call (``b``) is not that action (``a``), each a
-    :class:`Difference`.
-    """
+    nearest: Any
+    """The recorded :class:`Action` that is most like the call; None when nothing is left."""
+    differences: tuple[Any, ...]
+    """A :class:`Difference` for each field in which the call (``b``) is not that action (``a``)."""
 
     def __init__(self, message: str, nearest: Any = None, differences: Sequence[Any] = ()) -> None:
         super().__init__(message)
@@ -83,10 +131,10 @@ class ReplayDivergenceError(MemvidAsyncError):
 
 
 class RecordedCallError(MemvidAsyncError):
-    """The recorded call failed, so the served one fails too; the message is what was recorded.
+    """The recorded call failed, so the served one fails too; the message is what was recorded."""
 
-    ``action``: the recorded :class:`Action`.
-    """
+    action: Any
+    """The recorded :class:`Action`."""
 
     def __init__(self, action: Any) -> None:
         super().__init__(action.error)
@@ -106,10 +154,10 @@ class UnsupportedVersionError(MemvidAsyncError):
 
 
 class CorruptFileError(MemvidAsyncError):
-    """Bytes that were known to be durable are damaged.
+    """Bytes that were known to be durable are damaged."""
 
-    ``offset`` is the position of the damage in the file, in bytes.
-    """
+    offset: int
+    """Where the damage begins in the file, in bytes."""
 
     def __init__(self, offset: int, problem: str) -> None:
         super().__init__(f"the file is damaged at byte {offset}: {problem}")
@@ -117,10 +165,10 @@ class CorruptFileError(MemvidAsyncError):
 
 
 class StoreLockedError(MemvidAsyncError):
-    """Another process kept the file's lock for longer than ``StoreConfig.lock_timeout``.
+    """Another process kept the file's lock for longer than ``StoreConfig.lock_timeout``."""
 
-    ``pid`` is the holder's process id where the system tells it, else None.
-    """
+    pid: int | None
+    """The holder's process id, None where the system does not tell it."""
 
     def __init__(self, pid: int | None, waited: float) -> None:
         holder = f"process {pid}" if pid is not None else "another process"

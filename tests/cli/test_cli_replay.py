@@ -62,9 +62,9 @@ def test_replay_tells_every_verdict(filled):
         "matched",
     ]
     assert document["counts"]["matched"] == document["match_rate"] == 1
-    assert len(read("replay", filled, "one", "--from-checkpoint", 0)["steps"]) == 1
-    assert len(read("replay", filled, "one", "--until", 2)["steps"]) == 2
-    assert "no checkpoint 5" in run("replay", filled, "--from-checkpoint", 5, status=1).stderr
+    assert len(read("replay", filled, "one", "--checkpoint", 0)["steps"]) == 1
+    assert len(read("replay", filled, "one", "--before-index", 2)["steps"]) == 2
+    assert "no checkpoint 5" in run("replay", filled, "--checkpoint", 5, status=1).stderr
 
 
 def test_diff_shows_where_and_how(filled):
@@ -253,7 +253,7 @@ def test_what_if_it_were_now(remembered):
 def test_what_if_other_frames_were_searched(remembered):
     assert len(reruns(remembered, "--no-filters", status=1)[4]) == 2
     assert changes(reruns(remembered, "--title", "first", status=1)[3]) == [(1, "same", 0, 0)]
-    assert run("replay", remembered, "--until", 4, "--title", "first").exit_code == 0
+    assert run("replay", remembered, "--before-index", 4, "--title", "first").exit_code == 0
     assert changes(reruns(remembered, "--metadata", "a=1", status=1)[3]) == [(1, "lost", 0, None)]
 
 

@@ -97,7 +97,7 @@ async def failing(store: Store) -> str:
 
 
 async def replaying(store: Store, one: UUID, other: UUID) -> None:
-    async for step in store.replay(one, from_checkpoint=0):
+    async for step in store.replay(one, checkpoint_id=0):
         assert_type(step.verdict, Verdict)
     assert_type((await store.replay(one).report()).match_rate, float)
     assert_type((await store.compare(one, other)).first_divergence, int | None)

@@ -68,7 +68,7 @@ async def test_a_session_that_nobody_touched_matches_wherever_it_is_compared(sto
         Verdict.UNVERIFIABLE: 3,
     }
     assert report.match_rate == 1
-    assert (report.session_id, report.from_checkpoint) == (session, None)
+    assert (report.session_id, report.checkpoint_id) == (session, None)
     assert report.first_divergence is None
     assert all(step.reason for step in report.steps if step.verdict is not Verdict.MATCHED)
 
@@ -82,11 +82,11 @@ async def test_steps_come_one_by_one_and_again(store, session):
 
 
 async def test_from_a_checkpoint_and_until_an_action(store, session):
-    report = await store.replay(session, from_checkpoint=1).report()
-    assert (outline(report.steps), report.from_checkpoint) == (WHOLE[5:], 1)
-    report = await store.replay(session, from_checkpoint=0, until=4).report()
+    report = await store.replay(session, checkpoint_id=1).report()
+    assert (outline(report.steps), report.checkpoint_id) == (WHOLE[5:], 1)
+    report = await store.replay(session, checkpoint_id=0, before_index=4).report()
     assert outline(report.steps) == WHOLE[1:4]
-    assert (await store.replay(session, until=0).report()).steps == ()
+    assert (await store.replay(session, before_index=0).report()).steps == ()
 
 
 async def test_an_open_session_is_replayed_as_far_as_it_is_recorded(store):
@@ -172,10 +172,10 @@ async def test_after_compaction_it_is_the_same(store, session):
 
 async def test_what_is_not_there_is_named(store, session):
     with pytest.raises(CheckpointNotFoundError):
-        await store.replay(session, from_checkpoint=2).report()
+        await store.replay(session, checkpoint_id=2).report()
     with pytest.raises(SessionNotFoundError):
         await store.replay(uuid.uuid4()).report()
     with pytest.raises(InvalidValueError):
-        store.replay(session, until=-1)
+        store.replay(session, before_index=-1)
     with pytest.raises(InvalidValueError):
         store.replay("session")

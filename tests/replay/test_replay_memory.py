@@ -52,7 +52,7 @@ async def test_what_nobody_touched_matches(make_store):
     assert report.steps[8].verdict is Verdict.SKIPPED
     assert "finds the same" in report.steps[8].reason
     assert report.match_rate == 1
-    later = await store.replay(session, from_checkpoint=1).report()
+    later = await store.replay(session, checkpoint_id=1).report()
     assert [step.index for step in later.steps] == [10]
 
 

@@ -52,15 +52,26 @@ Command = Callable[[Any, Any], Coroutine[Any, Any, str]]
 @click.command()
 @file_argument
 @click.argument("session", required=False)
-@click.option("--from-checkpoint", type=click.IntRange(min=0), help="The checkpoint to start at.")
-@click.option("--until", type=click.IntRange(min=0), help="The first action to leave out.")
+@click.option(
+    "--checkpoint",
+    "checkpoint_id",
+    type=click.IntRange(min=0),
+    metavar="ID",
+    help="Start at this checkpoint.",
+)
+@click.option(
+    "--before-index",
+    type=click.IntRange(min=0),
+    metavar="INDEX",
+    help="Only the actions before this one.",
+)
 @what_if_options
 @json_option
 def replay(
     file: str,
     session: str | None,
-    from_checkpoint: int | None,
-    until: int | None,
+    checkpoint_id: int | None,
+    before_index: int | None,
     as_json: bool,
     **options: Any,
 ) -> int:
@@ -70,7 +81,7 @@ def replay(
     then is told. The exit status is 1 if anything is not as it was.
     """
     changed = what_if(**options)
-    span = {"from_checkpoint": from_checkpoint, "until": until}
+    span = {"checkpoint_id": checkpoint_id, "before_index": before_index}
     return run(_replay, file, session, span, changed, as_json)
 
 

@@ -199,7 +199,7 @@ def _frame_events(
     branch = number if number in memory.branches else 0
     given: Content | None = None
     if not command.frames and not memory.holds(command.frame_id, branch):
-        raise FrameNotFoundError(f"there is no frame {command.frame_id}")
+        raise FrameNotFoundError(command.frame_id)
     configured = _configuration(memory, command)
     if configured is not None:
         contents.add(configured)

@@ -445,7 +445,9 @@ class Reader:
 
 def _not_here(content: Content) -> ContentNotFoundError:
     return ContentNotFoundError(
-        f"content {content.digest.hex()} is not in this file; it was erased, or is another's"
+        f"content {content.digest.hex()} is not in this file: it was erased, or an action of "
+        f"another store names it",
+        content.digest,
     )
 
 

@@ -109,7 +109,7 @@ def fork_point(
             is_there = True
             break
     if not is_there and checkpoint_id is not None:
-        raise CheckpointNotFoundError(f"session {session_id} has no checkpoint {checkpoint_id}")
+        raise CheckpointNotFoundError(session_id, checkpoint_id)
     if not is_there:
         raise InvalidValueError(f"session {session_id} has no action {action_index}")
     memory = memory_at(view, sequence)
@@ -159,7 +159,7 @@ def session_moment(view: View, session_id: UUID, checkpoint_id: int | None) -> t
             payload.checkpoint.checkpoint_id == checkpoint_id
         ):
             return number, payload.checkpoint.snapshot.log_sequence
-    raise CheckpointNotFoundError(f"session {session_id} has no checkpoint {checkpoint_id}")
+    raise CheckpointNotFoundError(session_id, checkpoint_id)
 
 
 def context_of(reader: Reader, view: View, action: Action) -> Context:

@@ -128,7 +128,7 @@ class Recall:
         memory = self._memory(lineage)
         row = memory.catch_up(view).get(frame_id)
         if row is None:
-            raise FrameNotFoundError(f"there is no frame {frame_id}; it was deleted or never was")
+            raise FrameNotFoundError(frame_id)
         return memory.frame(row)
 
     def _scan(

@@ -56,7 +56,7 @@ _CHANGES = {ActionKind.PUT, ActionKind.PUT_MANY, ActionKind.UPDATE, ActionKind.D
 
 @frozen
 class Span:
-    """What of a session is replayed: the actions from ``first`` on, up to and without ``until``.
+    """What of a session is replayed: the actions from ``first`` on and before ``before_index``.
 
     ``number``: the session's. ``members``: the sessions that its events stand in, it and those it
     was forked from, each with the last sequence that counts. ``gone``: how many actions it shared
@@ -68,7 +68,7 @@ class Span:
     members: Mapping[int, int]
     gone: int
     first: int
-    until: int | None
+    before_index: int | None
     last: int
 
 
@@ -156,7 +156,8 @@ class _Fold:
         elif isinstance(payload, (ActionRecorded, CheckpointCreated)):
             action, due = payload.action, self.next_index
             self.next_index = action.index + 1
-            self.finished = self.span.until is not None and action.index >= self.span.until
+            end = self.span.before_index
+            self.finished = end is not None and action.index >= end
             if self.finished or action.index < self.span.first:
                 return
             if action.index != due:
@@ -226,7 +227,7 @@ def _check_content(reader: Reader, view: View, content: Content) -> None:
     for index in range(len(parts)):
         digest.update(reader.part(view, content, index))
     if digest.digest() != content.digest:
-        raise ContentNotFoundError("its parts are those of another content")
+        raise ContentNotFoundError("its parts are those of another content", content.digest)
 
 
 def _judge_checkpoint(state: State, number: int, payload: CheckpointCreated) -> ReplayStep:
@@ -248,7 +249,7 @@ def _judge_checkpoint(state: State, number: int, payload: CheckpointCreated) -> 
 
 
 def find_span(
-    reader: Reader, view: View, session_id: UUID, from_checkpoint: int | None, until: int | None
+    reader: Reader, view: View, session_id: UUID, checkpoint_id: int | None, before_index: int | None
 ) -> Span:
     """Where a replay begins and ends.
 
@@ -258,21 +259,19 @@ def find_span(
     if found is None:
         raise SessionNotFoundError(session_id)
     number, first = found.info.number, 0
-    if from_checkpoint is not None:
+    if checkpoint_id is not None:
         for event in reader.session_history(view, number):
             payload = event.payload
             if isinstance(payload, CheckpointCreated):
                 details = payload.action.details
                 assert isinstance(details, CheckpointDetails)
-                if details.checkpoint_id == from_checkpoint:
+                if details.checkpoint_id == checkpoint_id:
                     first = payload.action.index
                     break
         else:
-            raise CheckpointNotFoundError(
-                f"session {session_id} has no checkpoint {from_checkpoint}"
-            )
+            raise CheckpointNotFoundError(session_id, checkpoint_id)
     members, gone = _members(view.state, number)
-    return Span(number, members, gone, first, until, view.state.last_sequence)
+    return Span(number, members, gone, first, before_index, view.state.last_sequence)
 
 
 def _members(state: State, number: int) -> tuple[dict[int, int], int]:
@@ -297,18 +296,20 @@ class Replay:
         self,
         read: Read,
         session_id: UUID,
-        from_checkpoint: int | None,
-        until: int | None,
+        checkpoint_id: int | None,
+        before_index: int | None,
         what_if: WhatIf | None = None,
     ) -> None:
         self._read = read
         self._what_if = what_if
         self._session_id = session_id
-        self._from_checkpoint = from_checkpoint
-        self._until = until
+        self._checkpoint_id = checkpoint_id
+        self._before_index = before_index
 
     async def __aiter__(self) -> AsyncIterator[ReplayStep]:
-        span = await self._read(find_span, self._session_id, self._from_checkpoint, self._until)
+        span = await self._read(
+            find_span, self._session_id, self._checkpoint_id, self._before_index
+        )
         fold = _Fold(span, what_if=self._what_if)
         try:
             while not fold.finished:
@@ -325,4 +326,4 @@ class Replay:
         """
         steps = tuple([step async for step in self])
         counts = count_verdicts(step.verdict for step in steps)
-        return ReplayReport(self._session_id, counts, steps, self._from_checkpoint)
+        return ReplayReport(self._session_id, counts, steps, self._checkpoint_id)

@@ -82,26 +82,26 @@ class Replays:
         self: Source,
         session_id: UUID,
         *,
-        from_checkpoint: int | None = None,
-        until: int | None = None,
+        checkpoint_id: int | None = None,
+        before_index: int | None = None,
         what_if: WhatIf | None = None,
     ) -> Replay:
         """Do a session again from the events alone, and compare each action with what was recorded.
 
         ``async for step in store.replay(…)`` gives the verdicts one by one, ``await
-        store.replay(…).report()`` all of them. ``from_checkpoint``: the id of the checkpoint to
-        start at, whose state is rebuilt and compared first. ``until``: the index of the first
-        action that is left out. ``what_if``: do the searches differently, and say what is found
-        then. Iterating raises :class:`SessionNotFoundError`,
-        :class:`CheckpointNotFoundError` or :class:`CorruptFileError`.
+        store.replay(…).report()`` all of them. ``checkpoint_id``: the checkpoint to start at,
+        whose state is rebuilt and compared first. ``before_index``: only the actions before this
+        one. ``what_if``: do the searches differently, and say what is found then. Iterating raises
+        :class:`SessionNotFoundError`, :class:`CheckpointNotFoundError` or
+        :class:`CorruptFileError`.
         """
-        for value, what in ((from_checkpoint, "from_checkpoint"), (until, "until")):
+        for value, what in ((checkpoint_id, "checkpoint_id"), (before_index, "before_index")):
             if value is not None:
                 prepare_count(value, what)
         if what_if is not None:
             what_if = prepare_what_if(what_if)
         session_id = prepare_session_id(session_id)
-        return Replay(self._read, session_id, from_checkpoint, until, what_if)
+        return Replay(self._read, session_id, checkpoint_id, before_index, what_if)
 
     async def audit(
         self: Source, session_id: UUID, generate: Mapping[str, Model], *, concurrency: int = 8

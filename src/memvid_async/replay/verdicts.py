@@ -80,14 +80,14 @@ def count_verdicts(verdicts: Iterable[Verdict]) -> dict[Verdict, int]:
 class ReplayReport:
     """What a replay, or a served session, came to.
 
-    ``counts``: how many actions got each verdict; all five are named. ``from_checkpoint``: where
-    the replay started, None for the session's start.
+    ``counts``: how many actions got each verdict; all five are named. ``checkpoint_id``: of
+    the checkpoint at which the replay started, None for the session's start.
     """
 
     session_id: UUID
     counts: Mapping[Verdict, int]
     steps: tuple[ReplayStep, ...] = field(repr=False)
-    from_checkpoint: int | None = None
+    checkpoint_id: int | None = None
 
     @property
     def match_rate(self) -> float:

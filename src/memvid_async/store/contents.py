@@ -59,7 +59,9 @@ class ContentReader:
         for index in range(len(stored.parts)):
             yield await self._read(piece, index)
         if digest.digest() != stored.digest:
-            raise ContentNotFoundError(f"content {stored.digest.hex()} is not whole in this file")
+            raise ContentNotFoundError(
+                f"content {stored.digest.hex()} is not whole in this file", stored.digest
+            )
 
     async def read_arguments(self, action: Action) -> Any:
         """The arguments of a tool call, decoded.

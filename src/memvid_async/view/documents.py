@@ -361,7 +361,7 @@ def replay_document(report: ReplayReport) -> Document:
     """The verdict on each action of a session."""
     return {
         "session_id": str(report.session_id),
-        "from_checkpoint": report.from_checkpoint,
+        "checkpoint_id": report.checkpoint_id,
         "match_rate": report.match_rate,
         "counts": {verdict.value: count for verdict, count in report.counts.items()},
         "steps": [
