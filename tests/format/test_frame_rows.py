@@ -1,7 +1,6 @@
 """Events of the memory to bytes and back; rows that no writer wrote are a ValueError."""
 
 import contextlib
-from types import MappingProxyType
 from uuid import UUID
 
 import cbor2
@@ -33,6 +32,7 @@ from memvid_async.events.frames import (
     FrameUpdated,
     MemoryConfigured,
 )
+from memvid_async.events.frozen_dict import FrozenDict
 from memvid_async.file.log_file import UNREAD
 from memvid_async.format.codec import decode_events, encode_events
 from memvid_async.format.frame_rows import FRAME_KINDS, erased_row, frame_row
@@ -71,7 +71,7 @@ FIELDS = {
     "uri": st.none() | TEXTS,
     "media_type": st.none() | TEXTS,
     "tags": st.lists(TEXTS, max_size=3).map(tuple),
-    "metadata": METADATA.map(lambda value: MappingProxyType(value or {})),
+    "metadata": METADATA.map(lambda value: FrozenDict(value or {})),
     "embedding": VECTORS,
     "embedding_model": st.none() | TEXTS,
 }
@@ -79,7 +79,7 @@ PUTS = st.builds(FramePut, IDS, branch=COUNTS, **FIELDS)
 CHANGES = st.sets(st.sampled_from(list(FIELDS))).flatmap(
     lambda names: st.fixed_dictionaries({n: f for n, f in FIELDS.items() if n in names})
 )
-UPDATES = st.builds(FrameUpdated, IDS, CHANGES.map(MappingProxyType), COUNTS)
+UPDATES = st.builds(FrameUpdated, IDS, CHANGES.map(FrozenDict), COUNTS)
 OTHERS = st.one_of(
     st.builds(FrameDeleted, IDS, COUNTS),
     st.builds(FrameErased, IDS, st.booleans(), st.just(DIGEST), COUNTS),

@@ -84,7 +84,9 @@ def test_a_copy_says_the_same(error, fields):
 def test_what_an_error_holds_is_declared(kind):
     if "__init__" in vars(kind):
         source = inspect.getsource(kind.__init__)
-        held = {line.split()[0] for line in source.splitlines() if " = " in line and "self." in line}
+        held = {
+            line.split()[0] for line in source.splitlines() if " = " in line and "self." in line
+        }
         assert held == {f"self.{name}" for name in kind.__annotations__}
 
 

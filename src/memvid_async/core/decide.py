@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from types import MappingProxyType
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -36,6 +35,7 @@ from ..events.event import (
     make_details,
 )
 from ..events.frames import FRAME_FIELDS, FrameDeleted, FramePut, FrameUpdated, MemoryConfigured
+from ..events.frozen_dict import FrozenDict
 from ..events.puts import TextPuts, joined
 from .commands import (
     ChangeMemory,
@@ -224,7 +224,7 @@ def _frame_events(
     changes = dict(command.changes)
     if "content" in changes:
         given = changes["content"] = contents.content(changes["content"])
-    sequence = contents.add(FrameUpdated(command.frame_id, MappingProxyType(changes), branch))
+    sequence = contents.add(FrameUpdated(command.frame_id, FrozenDict(changes), branch))
     return [command.frame_id], _kept_by(given, sequence), []
 
 

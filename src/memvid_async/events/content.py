@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any
 
 from attrs import frozen
 
+from .frozen_dict import FrozenDict
 from .values import LARGE, encoded, preview
 
-EMPTY: Mapping[str, Any] = MappingProxyType({})
+EMPTY = FrozenDict()
 
 
 def content_digest(data: str | bytes) -> bytes:

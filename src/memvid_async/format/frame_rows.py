@@ -4,7 +4,6 @@ segments."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -21,6 +20,7 @@ from ..events.frames import (
     FrameUpdated,
     MemoryConfigured,
 )
+from ..events.frozen_dict import FrozenDict
 from ..events.puts import TextPuts
 from ..events.values import check_value, decode_value, is_count, preview
 
@@ -157,7 +157,7 @@ def read_frame_row(row: list[Any], content: ReadContent) -> FrameEvent:
     }
     if kind == PUT:
         return FramePut(frame_id, branch=_count(branch), **values)
-    return FrameUpdated(frame_id, MappingProxyType(values), _count(branch))
+    return FrameUpdated(frame_id, FrozenDict(values), _count(branch))
 
 
 def is_text_put(row: Sequence[Any]) -> bool:
@@ -250,7 +250,7 @@ def read_map(data: Any) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise TypeError("metadata is not a map")
     check_value(value, "metadata")
-    return MappingProxyType(value)
+    return FrozenDict(value)
 
 
 def _count(value: Any) -> int:

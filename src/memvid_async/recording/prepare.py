@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
-from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +14,7 @@ from ..core.held_messages import CONTENT_BYTES, Messages, prefix_hashes
 from ..errors import InvalidValueError, LimitExceededError
 from ..events.content import EMPTY, content_digest
 from ..events.event import ActionKind
+from ..events.frozen_dict import FrozenDict
 from ..events.values import (
     LARGE,
     check_duration,
@@ -85,7 +85,7 @@ def prepare_metadata(value: object, limits: Limits) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise InvalidValueError(f"metadata must be a dict, not {type(value).__name__}")
     data = encode_value(dict(value), "metadata", "value_bytes", limits.value_bytes)
-    return MappingProxyType(decode_value(data)) if value else EMPTY
+    return FrozenDict(decode_value(data)) if value else EMPTY
 
 
 def prepare_messages(values: Sequence[Any], limits: Limits) -> Messages | None:

@@ -249,7 +249,11 @@ def _judge_checkpoint(state: State, number: int, payload: CheckpointCreated) -> 
 
 
 def find_span(
-    reader: Reader, view: View, session_id: UUID, checkpoint_id: int | None, before_index: int | None
+    reader: Reader,
+    view: View,
+    session_id: UUID,
+    checkpoint_id: int | None,
+    before_index: int | None,
 ) -> Span:
     """Where a replay begins and ends.
 
