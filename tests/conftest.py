@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from memvid_async import Store, StoreConfig, open_store
+from tests.support.depth import DEEP, EXAMPLES, UVLOOP_ROOMS
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -21,16 +22,12 @@ COMMON = {
     "print_blob": True,
     "suppress_health_check": [HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 }
-settings.register_profile("default", max_examples=50, **COMMON)
-settings.register_profile("ci", max_examples=100, derandomize=True, **COMMON)
+settings.register_profile("default", max_examples=EXAMPLES, derandomize=DEEP, **COMMON)
 settings.register_profile("long", max_examples=5_000, **COMMON)
-settings.load_profile(
-    os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default")
-)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
-BACKENDS = [pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio")]
-if importlib.util.find_spec("uvloop"):
-    BACKENDS.append(pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"))
+ASYNCIO = pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio")
+UVLOOP = pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell that starts them in the background has tests and their children ignore Ctrl-C.
@@ -39,13 +36,20 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 MakeStore = Callable[..., Awaitable[Store]]
 
 
-@pytest.fixture(scope="session", params=BACKENDS)
-def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
-    """Run every async test under each event loop.
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run every async test under each event loop; session scope groups the tests by loop."""
+    if "anyio_backend" in metafunc.fixturenames:
+        loops = [ASYNCIO]
+        room = metafunc.definition.path.parent.name
+        deep_enough = UVLOOP_ROOMS is None or room in UVLOOP_ROOMS
+        if deep_enough and not metafunc.definition.get_closest_marker("one_loop"):
+            loops += [UVLOOP] if importlib.util.find_spec("uvloop") else []
+        metafunc.parametrize("anyio_backend", loops, indirect=True, scope="session")
 
-    Session scope groups the tests by loop. A module whose cost lies in child processes or in the
-    disk overrides this fixture with `asyncio` alone.
-    """
+
+@pytest.fixture(scope="session")
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
+    """Return the event loop of the test, as anyio's plugin wants it named."""
     return request.param
 
 

@@ -20,6 +20,8 @@ from memvid_async.cli import exits
 from memvid_async.cli.commands import cli
 from memvid_async.interop.openai_chat import restore_run
 
+pytestmark = pytest.mark.one_loop
+
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "cli.md"
 EVIL = "evil\x1b[2J\x1b]0;owned\x07[bold red]x[/] \u202etxt\u2028\x9b31m\x7f"
 READING = ["info", "sessions", "show", "verify", "tail", "replay"]
@@ -28,11 +30,6 @@ CHAT = [
     {"role": "user", "content": "Hello?"},
     {"role": "assistant", "content": "Hi."},
 ]
-
-
-@pytest.fixture(scope="module")
-def anyio_backend():
-    return "asyncio", {"use_uvloop": False}
 
 
 def run(*arguments, status=0):

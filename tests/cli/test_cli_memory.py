@@ -15,14 +15,11 @@ from click.testing import CliRunner
 from memvid_async import open_store
 from memvid_async.cli.commands import cli
 
+pytestmark = pytest.mark.one_loop
+
 EVIL = "evil\x1b[2J\x1b]0;owned\x07[bold red]x[/] \u202etxt\u2028\x9b31m\x7f"
 READING = [["find", "x"], ["ask", "x"], ["frames"], ["get", "1"]]
 SHOUT = f"{sys.executable} -c 'import sys; print(sys.stdin.read().upper())'"
-
-
-@pytest.fixture(scope="module")
-def anyio_backend():
-    return "asyncio", {"use_uvloop": False}
 
 
 def run(*arguments, status=0, stdin=None):

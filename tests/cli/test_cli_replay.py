@@ -11,13 +11,10 @@ from click.testing import CliRunner
 from memvid_async import RecordingConfig, StoreConfig, open_store
 from memvid_async.cli.commands import cli
 
+pytestmark = pytest.mark.one_loop
+
 ASK = {"provider": "local", "model": "small", "duration_ms": 2}
 UPPER = f"{sys.executable} -c 'print(input().upper())'"
-
-
-@pytest.fixture(scope="module")
-def anyio_backend():
-    return "asyncio", {"use_uvloop": False}
 
 
 def run(*arguments, status=0):

@@ -11,6 +11,8 @@ from anyio import to_thread
 from memvid_async import Context, ContextItem, open_store
 from memvid_async.cli import demo, demo_agent
 
+pytestmark = pytest.mark.one_loop
+
 BLOCKED = """
 import sys
 sys.modules["click"] = sys.modules["rich"] = sys.modules["numpy"] = None
@@ -18,11 +20,6 @@ sys.argv = ["memvid-async", *sys.argv[1:]]
 from memvid_async.cli import main
 main()
 """
-
-
-@pytest.fixture(scope="module")
-def anyio_backend():
-    return "asyncio", {"use_uvloop": False}
 
 
 @pytest.fixture(scope="module")

@@ -265,13 +265,13 @@ def faults(calls: list[str]) -> Iterator[Fault]:
                 yield Fault(at, FULL, forever)
 
 
-def fail_each(how: str, bounds: str, part: int, parts: int) -> Failed:
-    """Run the script with every fault of a kind, or with each so-manieth of them."""
+def fail_each(how: str, bounds: str, first: int, every: int) -> Failed:
+    """Run the script with every nth fault of a kind."""
     errors, runs = Counter[str](), 0
     with simulated_calls() as system, small_bounds(Random(bounds)):
         values, calls = Values(), calls_of(system)
         wanted = [fault for fault in faults(calls) if fault.forever is (how == "for ever")]
-        for fault in wanted[part::parts]:
+        for fault in wanted[first::every]:
             run = Run(system, fault, values, alone=how == "once, and others go on")
             try:
                 run.run()

@@ -21,14 +21,8 @@ from memvid_async import (
 from memvid_async.storage import FileStorage
 from tests.torture.children import Child
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = [pytest.mark.one_loop, pytest.mark.timeout(60)]
 QUICK = StoreConfig(poll_interval=0.001)
-
-
-@pytest.fixture(scope="session", params=["asyncio"])
-def anyio_backend(request):
-    """The cost is in the children: one loop is enough."""
-    return request.param
 
 
 @pytest.fixture

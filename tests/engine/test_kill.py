@@ -1,4 +1,4 @@
-"""A hundred SIGKILLs of one file's writers. The parent holds the acks."""
+"""SIGKILLs of one file's writers, a hundred where CI is set. The parent holds the acks."""
 
 import os
 import random
@@ -21,14 +21,11 @@ from memvid_async import (
     open_store,
 )
 from tests.support import kill_child
+from tests.support.depth import KILLS
 
-ROUNDS = 110
+pytestmark = pytest.mark.one_loop
+
 CHILD = Path(kill_child.__file__)
-
-
-@pytest.fixture(scope="session")
-def anyio_backend():
-    return "asyncio", {"use_uvloop": False}
 
 
 class Server:
@@ -175,12 +172,12 @@ async def look(path, ledger, acks, *, read_only):
 
 
 @pytest.mark.timeout(120)
-async def test_what_was_acked_is_there_after_a_hundred_kills(tmp_path):
+async def test_what_was_acked_is_there_after_many_kills(tmp_path):
     path = tmp_path / "store.mva"
     first = random.SystemRandom().randrange(10**6)
     ledger, torn = Ledger(), 0
     with Server(path) as server:
-        for number in range(ROUNDS):
+        for number in range(KILLS):
             seed = first + number
             rng = random.Random(seed)
             try:
@@ -192,5 +189,5 @@ async def test_what_was_acked_is_there_after_a_hundred_kills(tmp_path):
             except Exception as error:
                 error.add_note(f"round {number}; begin with the seed {first} to see it again")
                 raise
-    assert ledger.acks > 1000
-    assert len(ledger.actions) > 500
+    assert ledger.acks > 9 * KILLS
+    assert len(ledger.actions) > 4 * KILLS

@@ -10,7 +10,7 @@ import pytest
 
 from memvid_async import Durability, Limits, StoreConfig, open_store
 
-pytestmark = pytest.mark.usefixtures("own_garbage")
+pytestmark = [pytest.mark.one_loop, pytest.mark.usefixtures("own_garbage")]
 
 MIB = 1024 * 1024
 # What one callback may take of the processor. Processor time is the same on a busy machine.
@@ -106,11 +106,6 @@ HUGE = {
 async def refused(store, value):
     with pytest.raises(ValueError, match="value_bytes"):
         await store.record_tool_call("t", arguments=value)
-
-
-@pytest.fixture(scope="session")
-def anyio_backend():
-    return "asyncio", {"use_uvloop": False}
 
 
 @pytest.fixture(params=Durability, ids=lambda value: value.value)

@@ -10,13 +10,7 @@ from memvid_async import ActionKind, RecordingConfig, StoreConfig, open_store
 from tests.torture.children import Child
 from tests.torture.values import difference, make
 
-pytestmark = pytest.mark.timeout(60)
-
-
-@pytest.fixture(scope="session", params=["asyncio"])
-def anyio_backend(request):
-    """The cost is in the children: one loop is enough."""
-    return request.param
+pytestmark = [pytest.mark.one_loop, pytest.mark.timeout(60)]
 
 
 @pytest.fixture

@@ -29,13 +29,7 @@ from tests.support.naive import Naive, command, fixed_config
 from tests.support.plans import PLANS, examples, small_tables
 from tests.torture.children import Child
 
-pytestmark = pytest.mark.timeout(60)
-
-
-@pytest.fixture(scope="session", params=["asyncio"])
-def anyio_backend(request):
-    """What differs between loops is tested elsewhere."""
-    return request.param
+pytestmark = [pytest.mark.one_loop, pytest.mark.timeout(60)]
 
 
 @pytest.fixture

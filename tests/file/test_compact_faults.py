@@ -9,13 +9,7 @@ from memvid_async import CorruptFileError, StoreFailedError, open_store
 from tests.torture.children import Child
 from tests.torture.faults import Fuse
 
-pytestmark = pytest.mark.timeout(60)
-
-
-@pytest.fixture(scope="session", params=["asyncio"])
-def anyio_backend(request):
-    """What differs between loops is tested elsewhere."""
-    return request.param
+pytestmark = [pytest.mark.one_loop, pytest.mark.timeout(60)]
 
 
 @pytest.fixture

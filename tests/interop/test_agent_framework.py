@@ -7,6 +7,8 @@ import pytest
 
 from memvid_async import Durability, ReplayDivergenceError, StoreConfig, Verdict
 
+pytestmark = pytest.mark.one_loop
+
 pydantic_ai = pytest.importorskip("pydantic_ai")
 messages_of = pytest.importorskip("pydantic_ai.messages")
 function_models = pytest.importorskip("pydantic_ai.models.function")
@@ -15,11 +17,6 @@ test_models = pytest.importorskip("pydantic_ai.models.test")
 Messages = messages_of.ModelMessagesTypeAdapter
 # What a run makes up anew: when, and by which id.
 MADE_UP = {"timestamp", "run_id", "conversation_id", "tool_call_id", "usage"}
-
-
-@pytest.fixture(scope="session", params=[("asyncio", {"use_uvloop": False})])
-def anyio_backend(request):
-    return request.param
 
 
 @pytest.fixture

@@ -17,18 +17,17 @@ from tests.engine.test_loop_latency import (
 )
 from tests.support.frame_calls import all_ids
 
-pytestmark = [pytest.mark.timeout(110), pytest.mark.usefixtures("own_garbage")]
+pytestmark = [
+    pytest.mark.one_loop,
+    pytest.mark.timeout(110),
+    pytest.mark.usefixtures("own_garbage"),
+]
 
 DOCUMENTS = documents(10_000)
 # What many frames at once may: no object is made of each that Python's collector would look at, and
 # the threads that work on them pause. Three times what it takes.
 LATE_PUT_MS = 15
 NUMBERS = itertools.count()
-
-
-@pytest.fixture(scope="session")
-def anyio_backend():
-    return "asyncio", {"use_uvloop": False}
 
 
 @pytest.fixture

@@ -12,12 +12,9 @@ from memvid_async.interop.openai_chat import AskStep, read_plans, record_run
 from tests.conftest import ROOT
 from tests.replay.test_lcs import naive_length
 
+pytestmark = pytest.mark.one_loop
+
 FILES = ("tau-bench/gpt-4o-airline.json.gz", "mini-swe-agent/trajectories.tar.gz")
-
-
-@pytest.fixture(scope="session", params=[("asyncio", {"use_uvloop": False})])
-def anyio_backend(request):
-    return request.param
 
 
 @pytest.fixture

@@ -11,13 +11,7 @@ import pytest
 from memvid_async import NotAStoreError, StoreConfig, StoreLockedError, open_store
 from tests.torture.children import Child
 
-pytestmark = pytest.mark.timeout(60)
-
-
-@pytest.fixture(scope="session", params=["asyncio"])
-def anyio_backend(request):
-    """The cost is in the children: one loop is enough."""
-    return request.param
+pytestmark = [pytest.mark.one_loop, pytest.mark.timeout(60)]
 
 
 @pytest.fixture

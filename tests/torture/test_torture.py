@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.depth import TORTURE_KILLS
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.timeout(180)
-def test_nothing_acked_is_lost_through_200_kills(capsys):
+def test_nothing_acked_is_lost_through_many_kills(capsys):
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "tests.torture", "--kills", "200"],
+        [sys.executable, "-W", "error", "-m", "tests.torture", "--kills", f"{TORTURE_KILLS}"],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -23,4 +25,4 @@ def test_nothing_acked_is_lost_through_200_kills(capsys):
     with capsys.disabled():
         print(f"\n{done.stdout}", end="")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert int(re.search(r"(\d+) kills", done.stdout)[1]) >= 200
+    assert int(re.search(r"(\d+) kills", done.stdout)[1]) >= TORTURE_KILLS

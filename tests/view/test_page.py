@@ -14,6 +14,8 @@ import pytest
 from memvid_async import Durability, Generated, RecordingConfig, StoreConfig
 from memvid_async.view.page import comparison_page, session_page
 
+pytestmark = pytest.mark.one_loop
+
 HOSTILE = [
     "</script><script>document.title='owned'</script>",
     "<img src=x onerror=\"document.title='owned'\">",
@@ -30,11 +32,6 @@ ELEMENTS = {
     *("dl", "dt", "dd", "article", "details", "summary", "button", "input", "svg", "text", "rect"),
 }
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
-
-
-@pytest.fixture(scope="session", params=[("asyncio", {"use_uvloop": False})])
-def anyio_backend(request):
-    return request.param
 
 
 class Page(HTMLParser):

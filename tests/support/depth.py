@@ -1,0 +1,23 @@
+"""How deep the tests go: the one switch, and every number that it turns.
+
+Where ``CI`` is set they go as deep as they can within a few minutes; elsewhere they keep nobody
+waiting. Every kind of test runs either way: what differs is how many cases each has.
+"""
+
+import os
+
+DEEP = bool(os.environ.get("CI"))
+
+# Examples of a property; HYPOTHESIS_PROFILE=long asks for more.
+EXAMPLES = 100 if DEEP else 20
+# Crash images that are opened; CRASH_STATES asks for another number.
+CRASH_STATES = 250_000 if DEEP else 20_000
+# Of all system calls that can fail, and of all ways to: every nth.
+FAULTS_EVERY = 1 if DEEP else 8
+# Of the hostile files of a group: every nth. Odd, so that each bit of a byte has its turn.
+HOSTILE_EVERY = 1 if DEEP else 9
+# Writers that are killed: by the kill test, and by the torture.
+KILLS = 110 if DEEP else 25
+TORTURE_KILLS = 200 if DEEP else 40
+# The rooms whose async tests run under uvloop too; None: all.
+UVLOOP_ROOMS = None if DEEP else frozenset({"engine", "recording", "store"})
