@@ -21,7 +21,11 @@ CALLS |= {"flock", "readlink", "rename", "unlink"}
 
 @pytest.mark.timeout(600)
 def test_any_call_may_fail(capsys):
-    jobs = [(how, bounds, part * FAULTS_EVERY, PARTS * FAULTS_EVERY) for how, bounds in HOW for part in range(PARTS)]
+    jobs = [
+        (how, bounds, part * FAULTS_EVERY, PARTS * FAULTS_EVERY)
+        for how, bounds in HOW
+        for part in range(PARTS)
+    ]
     with multiprocessing.get_context("spawn").Pool(min(8, os.cpu_count() or 1)) as pool:
         failed = pool.starmap(fail_each, jobs, chunksize=1)
     runs = sum(each.runs for each in failed)

@@ -1,4 +1,4 @@
-"""Crash states by the thousand, 250,000 of them where CI is set, each opened and compared with what was acked.
+"""Crash states, 250,000 where CI is set: each is opened and compared with what was acked.
 
     CRASH_SEED=7 python -m pytest tests/crash/test_crash_states.py      see one seed again
     CRASH_STATES=10000000 CRASH_FIRST=31337 python -m pytest …          more, and other ones

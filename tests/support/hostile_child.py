@@ -1,4 +1,4 @@
-"""Hostile files by the thousand, in one process: ``python -m tests.support.hostile_child GROUP EVERY``.
+"""Hostile files by the thousand: ``python -m tests.support.hostile_child GROUP EVERY``.
 
 Each may use so much processor time and so much time, and the process so much memory, and no more.
 What comes out of a file is an answer that was given once, or an error of the library's own.
