@@ -22,10 +22,10 @@ def seeds() -> dict[str, bytes]:
         journal = Journal.open(storage, config())
         found = {"new": bytes(storage.data)}
         journal.commit([start(1, ambient=True)])
-        journal.commit([ask(None, "why?", "because", "be brief", {"content": "why?"})])
+        journal.commit([ask((), "why?", "because", "be brief", {"content": "why?"})])
         found["small"] = bytes(storage.data)
         chat = ["be brief", "p" * 40, "c" * 1100]
-        journal.commit([ask(None, "p" * 40, "q" * 40, *chat), ask(None, "x", "y", *chat, "q" * 40)])
+        journal.commit([ask((), "p" * 40, "q" * 40, *chat), ask((), "x", "y", *chat, "q" * 40)])
         journal.commit([start(2), start(3), start(4)])
         numbers = list(journal.view.state.sessions)
         for number in numbers[1:]:
@@ -44,8 +44,8 @@ def seeds() -> dict[str, bytes]:
         found["tables"] = bytes(storage.data)
         for number in numbers[1:]:
             journal.commit([commands.EndSession(number, "failed")])
-        journal.commit([ask(None, "x", "z" * 1200)])
-        journal.commit([start(5), *[ask(None, f"{n}", "r") for n in range(8)]])
+        journal.commit([ask((), "x", "z" * 1200)])
+        journal.commit([start(5), *[ask((), f"{n}", "r") for n in range(8)]])
         storage.truncate(journal.view.end)
         found["pages"] = bytes(storage.data)
         kept = journal.view.state.sessions[numbers[1]].info.session_id
@@ -65,16 +65,16 @@ def memory() -> bytes:
     journal = Journal.open(storage, config())
     vector = {"embedding": [1.0, 0.5], "embedding_model": "m"}
     full = {"content": "a topic", "title": "t", "uri": "u:1", "tags": ["a"], "metadata": {"k": 1}}
-    journal.commit([change(None, ActionKind.PUT, {**full, **vector})])
+    journal.commit([change((), ActionKind.PUT, {**full, **vector})])
     journal.commit([start(1, ambient=True)])
-    journal.commit([change(None, ActionKind.PUT_MANY, "words " * 300, {"content": b"raw"})])
+    journal.commit([change((), ActionKind.PUT_MANY, "words " * 300, {"content": b"raw"})])
     journal.commit(
         [
-            change(None, ActionKind.UPDATE, frame_id=1, title="other", tags=("b", "c")),
-            change(None, ActionKind.UPDATE, frame_id=2, media_type="text/plain"),
-            change(None, ActionKind.DELETE, frame_id=3),
+            change((), ActionKind.UPDATE, frame_id=1, title="other", tags=("b", "c")),
+            change((), ActionKind.UPDATE, frame_id=2, media_type="text/plain"),
+            change((), ActionKind.DELETE, frame_id=3),
             record(None, ActionKind.FIND, input="topic", frames=(1, 2), detail=("lexical", 2)),
-            ask(None, "topic?", "yes"),
+            ask((), "topic?", "yes"),
         ]
     )
     storage.truncate(journal.view.end)

@@ -62,11 +62,13 @@ def config() -> StoreConfig:
     return StoreConfig(clock=lambda: next(clock), id_factory=lambda: next(ids), lock_timeout=0)
 
 
-def record(number: int | None, kind: ActionKind, **given: Any) -> commands.RecordAction:
+def record(
+    session: commands.SessionChoice, kind: ActionKind, **given: Any
+) -> commands.RecordAction:
     """The command that a recorder makes of a call."""
     return prepare_action(
         Limits(),
-        number,
+        session,
         kind,
         given.get("detail", ()),
         given.get("input"),
@@ -80,21 +82,27 @@ def record(number: int | None, kind: ActionKind, **given: Any) -> commands.Recor
     )
 
 
-def ask(number: int | None, query: str, response: str, *messages: Any) -> commands.RecordAction:
+def ask(
+    session: commands.SessionChoice, query: str, response: str, *messages: Any
+) -> commands.RecordAction:
     """An ask like most."""
     detail = ("provider", "model")
     return record(
-        number, ActionKind.ASK, input=query, output=response, detail=detail, messages=messages
+        session, ActionKind.ASK, input=query, output=response, detail=detail, messages=messages
     )
 
 
 def change(
-    number: int | None, kind: ActionKind, *items: Any, frame_id: int = 0, **changes: Any
+    session: commands.SessionChoice,
+    kind: ActionKind,
+    *items: Any,
+    frame_id: int = 0,
+    **changes: Any,
 ) -> commands.ChangeMemory:
     """The command that a store makes of a call that changes its memory."""
     frames = prepare_frames_many(items, Limits())
     fields = prepare_fields(changes, Limits())
-    return commands.ChangeMemory(number, kind, "english", frames, frame_id, fields, 0, None, {})
+    return commands.ChangeMemory(session, kind, "english", frames, frame_id, fields, 0, None, {})
 
 
 def start(number: int, *, ambient: bool = False) -> commands.StartSession:
@@ -182,17 +190,17 @@ def _write(storage: RamStorage) -> None:
     journal = Journal.open(storage, config())
     ok = _verify(journal).ok
     state = journal.view.state
-    numbers: list[int | None] = [None, *list(state.sessions)[:MOST_SESSIONS]]
+    choices: list[commands.SessionChoice] = [(), *list(state.sessions)[:MOST_SESSIONS]]
     (started, *_), _ = journal.commit([start(1 << 90), start(1 << 91, ambient=True)])
-    numbers.append(started if isinstance(started, int) else None)
-    for number in numbers:
+    choices.append(started if isinstance(started, int) else (1, 2))
+    for choice in choices:
         journal.commit(
             [
-                ask(number, "why?", "because " * 200, {"role": "user", "content": "why?"}),
-                record(number, ActionKind.PUT, input=b"\xff" * 1100, frames=(1,)),
-                commands.CreateCheckpoint(number, None),
-                change(number, ActionKind.PUT, {"content": "a topic", "tags": ["t"]}),
-                commands.EndSession(number, None),
+                ask(choice, "why?", "because " * 200, {"role": "user", "content": "why?"}),
+                record(choice, ActionKind.PUT, input=b"\xff" * 1100, frames=(1,)),
+                commands.CreateCheckpoint(choice, None),
+                change(choice, ActionKind.PUT, {"content": "a topic", "tags": ["t"]}),
+                commands.EndSession(choice if isinstance(choice, int) else None, None),
             ]
         )
     for session_id in list(state.numbers)[:2]:

@@ -65,7 +65,7 @@ def operations(naive: Naive) -> Iterator[Op]:
         start(2, auto_checkpoint_interval=2, max_actions=5).config,
         {"agent": "golden", "nested": [1, -1, 2.5, None, True, b"\0", {"é": "😀"}]},
     )
-    yield ask(None, "a question", "an answer, " * 5, message, large)
+    yield ask((), "a question", "an answer, " * 5, message, large)
     yield ask(1, "hello, " * 9, large, message, large, "and one more")
     yield Record(2, "put", b"\0\xff", frames=(7,), duration_ms=1.5, task="task", error="failed: é")
     yield Record(2, "put_many", frames=(1, 2, 2**40))
@@ -143,7 +143,7 @@ def frame_commands() -> Iterator[commands.Command]:
     def change(kind: str, *items: Any, frame_id: int = 0, **changes: Any) -> commands.ChangeMemory:
         frames = tuple(prepare_frame(item, limits) for item in items)
         return commands.ChangeMemory(
-            None, ActionKind(kind), "english", frames, frame_id, changes, 1.5, "task", {}
+            (), ActionKind(kind), "english", frames, frame_id, changes, 1.5, "task", {}
         )
 
     def large(data: bytes) -> commands.LargeContent:
@@ -165,7 +165,7 @@ def frame_commands() -> Iterator[commands.Command]:
     yield change("update", frame_id=1, title="Sleeping otters", tags=())
     yield change("update", frame_id=3, content="a wolf", embedding=None, embedding_model=None)
     yield change("delete", frame_id=5)
-    yield commands.CreateCheckpoint(None, None)
+    yield commands.CreateCheckpoint((), None)
     yield change("put", "gone soon, with a wolf")
     yield change("delete", frame_id=6)
     parts = [b"first part of an otter, " * 50, b"and the second part"]
@@ -177,9 +177,9 @@ def frame_commands() -> Iterator[commands.Command]:
     searched = Retrieval(
         "hybrid", 3, 26, (1.5, 0.25), (2, 5), {"tags": ["animal"]}, b"\0\0\x80?\0\0\0?", "toy"
     )
-    found = Record(None, "find", "otter", frames=(1, 2), detail=("hybrid", 2))
+    found = Record((), "find", "otter", frames=(1, 2), detail=("hybrid", 2))
     yield found.command()._replace(retrieval=searched)
-    asked = Record(None, "ask", "who sleeps?", "the otter", frames=(1, 2), detail=("acme", "m-1"))
+    asked = Record((), "ask", "who sleeps?", "the otter", frames=(1, 2), detail=("acme", "m-1"))
     yield asked.command()._replace(retrieval=searched, reply=Reply((4, 0, 5), 12, None))
 
 

@@ -306,7 +306,7 @@ def test_an_id_in_use_is_refused_and_free_again_after_the_deletion():
 
 
 def test_nothing_is_recorded_while_there_is_no_ambient_session():
-    assert Core().do(ask(None, "q" * 5000), 1) == ([], None)
+    assert Core().do(ask((), "q" * 5000), 1) == ([], None)
 
 
 @pytest.mark.parametrize("kind", [0, 6, 9, 17, 127])

@@ -194,7 +194,7 @@ async def test_resuming_a_session_never_loses_it(store, make_store):
         recorder = await store.session(str(number)).__aenter__()
         await recorder.record_put(0, "x")
         opened.append(recorder.session_id)
-        store._intake.leave(recorder._session)
+        recorder._block.leave()
     await store.sync()
     waiting = iter(opened)
     tried = []

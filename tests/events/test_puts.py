@@ -19,7 +19,7 @@ CONFIGS = [None, {}, {"auto_checkpoint_interval": 1}, {"max_actions": 1}]
 
 
 def put(frames):
-    return ChangeMemory(None, ActionKind.PUT_MANY, "english", frames, 0, {}, 1.5, None, {})
+    return ChangeMemory((), ActionKind.PUT_MANY, "english", frames, 0, {}, 1.5, None, {})
 
 
 @pytest.fixture(params=CONFIGS, ids=["no session", "session", "checkpoint", "end"])

@@ -312,8 +312,8 @@ async def in_session(store, session, call):
         return await call()
     recorder = store.resume_session(session)
     number = await store._intake.submit(recorder._command)
-    store._intake.enter(number)
+    block = store._intake.blocks.enter(number)
     try:
         return await call()
     finally:
-        store._intake.leave(number)
+        block.leave()

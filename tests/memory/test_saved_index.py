@@ -122,7 +122,7 @@ def saved_file():
     for n in range(6):
         texts = [f"{WORDS[k % 3]} number {n} {k}" for k in range(3)]
         frames = tuple(prepare_frame(text, StoreConfig().limits) for text in texts)
-        change = ChangeMemory(None, ActionKind.PUT_MANY, "english", frames, 0, {}, 1, None, {})
+        change = ChangeMemory((), ActionKind.PUT_MANY, "english", frames, 0, {}, 1, None, {})
         journal.commit([change])
         if n in (2, 4):
             with eager_saving():

@@ -55,7 +55,7 @@ def provoke(data: bytes) -> None:
                     answer()
             verified(journal)
             if not read_only:
-                journal.commit([start(50), *map(command, (ask(1, "q", None, "m"), ask(None, "q")))])
+                journal.commit([start(50), *map(command, (ask(1, "q", None, "m"), ask((), "q")))])
                 journal.compact(lambda *_: None)
     with suppress(MemvidAsyncError):
         recover_into(RamStorage(data), RamStorage(), lambda *_: None)

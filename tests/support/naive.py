@@ -36,9 +36,9 @@ FIRST_TIME = 1_700_000_000_000_000_000
 
 @frozen
 class Record:
-    """The arguments of a ``record_…`` call; ``session`` None stands for the ambient one."""
+    """The arguments of a ``record_…`` call, and the session that it is meant for."""
 
-    session: int | None
+    session: commands.SessionChoice
     kind: ActionKind = field(converter=ActionKind)
     input: Any = None
     output: str | bytes | None = None
@@ -68,7 +68,9 @@ class Record:
         )
 
 
-def ask(session: int | None, query: str, response: str | None = None, *messages: Any) -> Record:
+def ask(
+    session: commands.SessionChoice, query: str, response: str | None = None, *messages: Any
+) -> Record:
     """An ask like most."""
     detail = ("openai", "gpt-4o")
     return Record(
@@ -177,7 +179,7 @@ class Naive:
         if isinstance(op, commands.StartSession):
             return self._start(op)
         if isinstance(op, commands.CreateCheckpoint):
-            number = self.ambient if op.number is None else op.number
+            number = self._chosen(op.session)
             if number is None:
                 return NoActiveSessionError
             return self._checkpoint(number, op.task) if self._open(number) else SessionEndedError
@@ -212,6 +214,12 @@ class Naive:
 
     def _open(self, number: int | None) -> bool:
         return number in self.sessions and self.sessions[number]["ended"] is None
+
+    def _chosen(self, choice: commands.SessionChoice) -> int | None:
+        """The one session, open or not; else the first of several that is open, or the ambient."""
+        if isinstance(choice, int):
+            return choice
+        return next((number for number in choice if self._open(number)), self.ambient)
 
     def _number(self, session_id: UUID) -> int | None:
         found = [n for n in self.sessions if self.ids[n] == session_id]
@@ -282,7 +290,7 @@ class Naive:
                 self.note(0, "content", digest, len(_raw(data)))
 
     def _record(self, op: Record) -> Any:
-        number = self.ambient if op.session is None else op.session
+        number = self._chosen(op.session)
         if number is None:
             return None
         if not self._open(number):

@@ -72,17 +72,20 @@ class Plan:
         if isinstance(op, commands.EndSession) and isinstance(op.session, UUID):
             return op
         still_open = [n for n, s in naive.sessions.items() if s["ended"] is None]
-        choice: list[int | None] = [*still_open, *still_open, *naive.ids, None]
-        number = choice[self.pick % len(choice)]
         if isinstance(op, commands.EndSession):
-            return commands.EndSession(number, op.error)
+            numbers = [*still_open, *still_open, *naive.ids, None]
+            return commands.EndSession(numbers[self.pick % len(numbers)], op.error)
+        # Of one block, of blocks within each other (some were left), or of none.
+        blocks = (*naive.ids,)[self.pick % (len(naive.ids) + 1) :: -1]
+        choices = [*still_open, *still_open, *naive.ids, blocks, blocks, ()]
+        choice: commands.SessionChoice = choices[self.pick % len(choices)]
         if isinstance(op, commands.CreateCheckpoint):
-            return commands.CreateCheckpoint(number, op.task)
+            return commands.CreateCheckpoint(choice, op.task)
         messages = op.messages
         if op.kind is ActionKind.ASK and naive.asked and self.branch:
             before = naive.asked[-1 - self.branch // 8 % len(naive.asked)]
             messages = before[: len(before) - self.branch % 3] + messages
-        values = {**{a: getattr(op, a) for a in _RECORD_FIELDS}, "session": number}
+        values = {**{a: getattr(op, a) for a in _RECORD_FIELDS}, "session": choice}
         return Record(**{**values, "messages": messages})
 
 
@@ -123,7 +126,7 @@ def records(draw: st.DrawFn, kind: ActionKind | None = None) -> Record:
     """What a ``record_…`` call may be given. (A composite, for its representation is short.)"""
     kind = kind or draw(st.sampled_from(list(_FIELDS)))
     fields = {**_COMMON, **_FIELDS[kind]}
-    return Record(None, kind, **{name: draw(strategy) for name, strategy in fields.items()})
+    return Record((), kind, **{name: draw(strategy) for name, strategy in fields.items()})
 
 
 @st.composite
@@ -145,13 +148,13 @@ OTHERS = st.one_of(
     st.builds(commands.EndSession, st.none() | IDS, ERRORS),
     st.builds(commands.ResumeSession, IDS),
     st.builds(commands.DeleteSession, IDS),
-    st.builds(commands.CreateCheckpoint, st.none(), ERRORS),
+    st.builds(commands.CreateCheckpoint, st.just(()), ERRORS),
 )
 PLANS = st.builds(Plan, st.one_of(records(), STARTS, ASKS, OTHERS), PICKS, PICKS)
 # Cheap to draw, for what needs many operations rather than strange ones.
 SIMPLE_ASKS = st.builds(
     Record,
-    st.none(),
+    st.just(()),
     st.just(ActionKind.ASK),
     input=STRINGS,
     output=STRINGS,

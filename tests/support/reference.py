@@ -44,7 +44,7 @@ def small_ops(_naive):
     yield start(2, auto_checkpoint_interval=2, max_actions=3)
     yield ask(1, "question", "answer" * 8, {"role": "user", "content": "hello" * 9}, "c" * 1100)
     yield Record(2, "tool_call", {"a": [1, None, 1.5]}, "result", detail=("search",), task="task")
-    yield Record(None, "find", "words", frames=(3, 2**40), detail=("lexical", 9), duration_ms=1.25)
+    yield Record((), "find", "words", frames=(3, 2**40), detail=("lexical", 9), duration_ms=1.25)
     yield ask(1, "hello" * 9, "c" * 1100, {"role": "user", "content": "hello" * 9}, "c" * 1100, "x")
     yield Record(2, "put", b"\0\xff", frames=(7,), metadata={"k": {"n": -1}}, error="failed: é")
     yield Record(2, "put_many", frames=(1, 2, 3))

@@ -28,6 +28,11 @@ class LargeContent:
 
 Prepared = str | bytes | LargeContent
 
+# The session that a command means. A number: this one, which must be open. A tuple: the first of
+# these that is open (the blocks that the caller is in, innermost first), else the ambient session,
+# else none.
+SessionChoice = int | tuple[int, ...]
+
 
 @frozen
 class StartSession:
@@ -70,9 +75,9 @@ class DeleteSession:
 
 @frozen
 class CreateCheckpoint:
-    """Mark a checkpoint; ``number`` None stands for the ambient session."""
+    """Mark a checkpoint in a session."""
 
-    number: int | None
+    session: SessionChoice
     task: str | None = None
 
 
@@ -93,13 +98,13 @@ class NewFrame:
 class ChangeMemory(NamedTuple):
     """Put frames, update one or delete one, and record it where a session is in force.
 
-    ``number`` None stands for the ambient session, if there is one. ``frames``: those to put.
-    ``frame_id``: the one to change; ``changes``: an update's. ``analyser`` is for a memory that has
-    none yet. A str among the frames is one that is this text and nothing else: of very many frames
-    most are, and Python's collector would look at an object for each again and again.
+    ``frames``: those to put. ``frame_id``: the one to change; ``changes``: an update's.
+    ``analyser`` is for a memory that has none yet. A str among the frames is one that is this text
+    and nothing else: of very many frames most are, and Python's collector would look at an object
+    for each again and again.
     """
 
-    number: int | None
+    session: SessionChoice
     kind: ActionKind
     analyser: str
     frames: tuple[NewFrame | str, ...]
@@ -118,13 +123,13 @@ class StoreParts:
 
 
 class RecordAction(NamedTuple):
-    """Record an action; ``number`` None stands for the ambient session, if there is one.
+    """Record an action where a session is in force.
 
     ``detail`` is what the kind adds: ``(provider, model)`` of an ask, ``(mode, result_count)`` of
     a find, ``(name,)`` of a tool call, else ``()``.
     """
 
-    number: int | None
+    session: SessionChoice
     kind: ActionKind
     detail: tuple[Any, ...]
     input: Prepared | None

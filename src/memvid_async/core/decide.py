@@ -47,6 +47,7 @@ from .commands import (
     Prepared,
     RecordAction,
     ResumeSession,
+    SessionChoice,
     StartSession,
     StoreParts,
 )
@@ -85,35 +86,30 @@ def decide(state: State, command: Command, now: int, known: Known) -> Decision:
     return _DECIDERS[type(command)](state, command, now)
 
 
-def _open_session(state: State, number: int | None) -> SessionState | None:
-    """The session to record into; None when no ambient session is open.
+def _chosen_session(state: State, choice: SessionChoice) -> SessionState | None:
+    """The session that a command means; None where it leaves that open and none is in force.
 
-    :raises SessionEndedError: when it has ended or was deleted.
+    :raises SessionEndedError: when it means one session, which has ended or was deleted.
     """
-    if number is None:
-        number = state.ambient
-        if number is None:
-            return None
-    session = state.sessions.get(number)
+    if not isinstance(choice, int):
+        return state.in_force(choice)
+    session = state.sessions.get(choice)
     if session is None or session.ended_ns is not None:
         raise SessionEndedError(session.info.session_id if session is not None else None)
     return session
 
 
-def _need_open_session(state: State, number: int | None) -> SessionState:
-    session = _open_session(state, number)
+def _need_session(state: State, choice: SessionChoice) -> SessionState:
+    session = _chosen_session(state, choice)
     if session is None:
         raise NoActiveSessionError("no session is active; start one with start_session()")
     return session
 
 
 def _record(state: State, command: RecordAction, now: int, known: Known) -> Decision:
-    number = command.number
-    session = state.sessions.get(number) if number is not None else None
-    if session is None or session.ended_ns is not None:
-        session = _open_session(state, number)
-        if session is None:
-            return [], None
+    session = _chosen_session(state, command.session)
+    if session is None:
+        return [], None
     info, index = session.info, session.action_count
     given, result, messages = command.input, command.output, command.messages
     events: list[Event] = []
@@ -162,7 +158,7 @@ def _store(state: State, command: StoreParts, now: int, known: Known) -> Decisio
 
 def _change(state: State, command: ChangeMemory, now: int, known: Known) -> Decision:
     """The answer: the ids of the frames, and the action recorded (None: nowhere)."""
-    session = _open_session(state, command.number)
+    session = _chosen_session(state, command.session)
     number = session.info.number if session is not None else 0
     made: list[Event] = []
     contents = _Contents(state.last_sequence, now, known, made)
@@ -389,7 +385,7 @@ def _end(state: State, command: EndSession, now: int) -> Decision:
         if found is None:
             raise SessionNotFoundError(number)
         number = found.info.number
-    session = _need_open_session(state, number)
+    session = _need_session(state, () if number is None else number)
     return [_first(state, session, now, SessionEnded(command.error))], session
 
 
@@ -410,7 +406,7 @@ def _delete(state: State, command: DeleteSession, now: int) -> Decision:
 
 
 def _mark(state: State, command: CreateCheckpoint, now: int) -> Decision:
-    session = _need_open_session(state, command.number)
+    session = _need_session(state, command.session)
     payload = _checkpoint(
         state, session, session.action_count, state.last_sequence + 1, now, command.task
     )

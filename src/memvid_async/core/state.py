@@ -7,6 +7,7 @@ frozen attrs class.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 from uuid import UUID
 
@@ -86,6 +87,15 @@ class State(NamedTuple):
         """The session with this id, or None when there is none (any more)."""
         number = self.numbers.get(session_id)
         return None if number is None else self.sessions[number]
+
+    def in_force(self, sessions: Iterable[int]) -> SessionState | None:
+        """The first of these sessions, given by number, that is open; else the ambient one, else
+        None."""
+        for number in (*sessions, self.ambient or 0):
+            session = self.sessions.get(number)
+            if session is not None and session.ended_ns is None:
+                return session
+        return None
 
     def snapshot(self, number: int = 0) -> StateSnapshot:
         """What a checkpoint made now would pin, in the memory of the session ``number``."""

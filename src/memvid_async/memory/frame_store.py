@@ -153,7 +153,6 @@ class FrameStore(FrameReader):
         :class:`Durability`).
 
         :raises InvalidValueError, LimitExceededError: nothing was put.
-        :raises SessionEndedError: the session in force takes no further actions.
         """
         fields = {
             "title": title,
@@ -320,7 +319,7 @@ class FrameStore(FrameReader):
         if not frames:
             prepare_count(frame_id, "a frame id")
         return ChangeMemory(
-            self._intake.entered,
+            self._intake.blocks.entered,
             kind,
             self._config.language,
             frames,
@@ -379,7 +378,7 @@ class FrameStore(FrameReader):
         task = self._intake.task_name() if task is None else self._intake.check_task(task)
         arguments = (
             self._config.limits,
-            self._intake.entered,
+            self._intake.blocks.entered,
             kind,
             detail,
             query,

@@ -1,34 +1,32 @@
-"""What comes in: arguments are prepared, commands queued, and the session in force is known."""
+"""What comes in: arguments are prepared and commands queued."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextvars import ContextVar
-from itertools import count
 from typing import Any
 
-import immutables
 from attrs import evolve
 
 from ..config import Limits
-from ..core.commands import Command, CreateCheckpoint, EndSession, ResumeSession, StartSession
+from ..core.commands import (
+    Command,
+    CreateCheckpoint,
+    EndSession,
+    ResumeSession,
+    SessionChoice,
+    StartSession,
+)
 from ..engine.worker import Worker
 from ..engine.writer import Writer
 from ..errors import MemvidAsyncError, SessionEndedError, StoreClosedError, StoreReadOnlyError
 from ..events.event import ActionKind
 from ..events.values import LARGE
 from ..file.journal import Flushed
+from .in_force import SessionBlocks
 from .prepare import prepare_action, prepare_metadata, prepare_text, prepared_size, rough_size
 
 _SMALL_COMMAND_BYTES = 256
-
-# The sessions whose blocks a task is in, innermost last, per open store. One variable for
-# all: one that is made per object is never freed (see ContextVar in Python's documentation).
-_ENTERED: ContextVar[immutables.Map[int, tuple[int, ...]]] = ContextVar(
-    "memvid_async_sessions", default=immutables.Map()
-)
-_STORES = count()
 
 
 class Intake:
@@ -38,27 +36,8 @@ class Intake:
         self.limits = limits
         self._writer = writer
         self._preparing = preparing
-        self._key = next(_STORES)
+        self.blocks = SessionBlocks()
         self._loop = asyncio.get_running_loop()
-
-    # Sessions in force.
-
-    @property
-    def entered(self) -> int | None:
-        """The number of the session whose block the calling task is in, if it is in one."""
-        entered = _ENTERED.get().get(self._key)
-        return entered[-1] if entered else None
-
-    def enter(self, number: int) -> None:
-        """Make a session the calling task's, and that of the tasks it starts."""
-        entered = _ENTERED.get()
-        _ENTERED.set(entered.set(self._key, (*entered.get(self._key, ()), number)))
-
-    def leave(self, number: int) -> None:
-        """Undo :meth:`enter`, in whichever order blocks are left; nothing in another context."""
-        entered = _ENTERED.get()
-        numbers = tuple(n for n in entered.get(self._key, ()) if n != number)
-        _ENTERED.set(entered.set(self._key, numbers) if numbers else entered.delete(self._key))
 
     # Commands.
 
@@ -83,7 +62,7 @@ class Intake:
 
     def record(
         self,
-        number: int | None,
+        session: SessionChoice,
         kind: ActionKind,
         detail: tuple[Any, ...],
         given: object,
@@ -95,12 +74,12 @@ class Intake:
         metadata: Mapping[str, Any] | None,
         messages: Sequence[Any] = (),
     ) -> Awaitable[Any]:
-        """Record an action in the session ``number``, the ambient one for None."""
+        """Record an action; the answer is the :class:`Action`, None where no session was open."""
         task = self.task_name() if task is None else self.check_task(task)
         size = _SMALL_COMMAND_BYTES + rough_size(given) + rough_size(result)
         if metadata is not None or messages != ():
             size += rough_size(metadata) + rough_size(messages)
-        action = (number, kind, detail, given, result, frames, duration_ms, task, error)
+        action = (session, kind, detail, given, result, frames, duration_ms, task, error)
         arguments = (self.limits, *action, metadata, messages)
         writer = self._need_writer()
         if size >= LARGE or writer.is_full:
@@ -132,9 +111,9 @@ class Intake:
         # Nobody gave it to be recorded: what UTF-8 cannot hold does not stop the recording.
         return name if name is None or name.isascii() else name.encode(errors="replace").decode()
 
-    async def checkpoint(self, number: int | None) -> int:
-        """Mark a checkpoint in the session ``number``, the ambient one for None; its id."""
-        action = await self.submit(CreateCheckpoint(number, self.task_name()))
+    async def checkpoint(self, session: SessionChoice) -> int:
+        """Mark a checkpoint in a session; its id."""
+        action = await self.submit(CreateCheckpoint(session, self.task_name()))
         checkpoint_id: int = action.details.checkpoint_id
         return checkpoint_id
 

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from ..config import Limits
-from ..core.commands import LargeContent, Prepared, RecordAction
+from ..core.commands import LargeContent, Prepared, RecordAction, SessionChoice
 from ..core.held_messages import CONTENT_BYTES, Messages, prefix_hashes
 from ..errors import InvalidValueError, LimitExceededError
 from ..events.content import EMPTY, content_digest
@@ -151,7 +151,7 @@ def prepare_session_id(value: object) -> UUID:
 
 def prepare_action(
     limits: Limits,
-    number: int | None,
+    session: SessionChoice,
     kind: ActionKind,
     detail: tuple[Any, ...],
     given: object,
@@ -175,7 +175,7 @@ def prepare_action(
     return tuple.__new__(
         RecordAction,
         (
-            number,
+            session,
             kind,
             detail,
             prepare_content(given, "input", limits),

@@ -9,9 +9,10 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 from uuid import UUID
 
-from ..core.commands import ResumeSession, StartSession
+from ..core.commands import ResumeSession, SessionChoice, StartSession
 from ..errors import InvalidValueError, NoActiveSessionError
 from ..events.event import Action, ActionKind
+from .in_force import Block
 from .intake import Intake
 from .prepare import prepare_count, prepare_text
 
@@ -36,8 +37,8 @@ class ActionRecorder(ABC, Generic[AnyAction]):
         self._intake = intake
 
     @abstractmethod
-    def _number(self) -> int | None:
-        """The number of the session to record into; None for the ambient one."""
+    def _choice(self) -> SessionChoice:
+        """The session to record into."""
 
     def _name(self, value: object, what: str) -> str:
         return prepare_text(value, what, "name_chars", self._intake.limits.name_chars)
@@ -63,7 +64,7 @@ class ActionRecorder(ABC, Generic[AnyAction]):
         an earlier ask of the session already holds is not stored again.
         """
         action: AnyAction = await self._intake.record(
-            self._number(),
+            self._choice(),
             ActionKind.ASK,
             (self._name(provider, "provider"), self._name(model, "model")),
             _needed(query, "query"),
@@ -91,7 +92,7 @@ class ActionRecorder(ABC, Generic[AnyAction]):
     ) -> AnyAction:
         """Record a search: its mode, how many results it reported and the frames it named."""
         action: AnyAction = await self._intake.record(
-            self._number(),
+            self._choice(),
             ActionKind.FIND,
             (self._name(mode, "mode"), prepare_count(result_count, "result_count")),
             _needed(query, "query"),
@@ -116,7 +117,7 @@ class ActionRecorder(ABC, Generic[AnyAction]):
     ) -> AnyAction:
         """Record that somebody put a frame; it creates none in this store."""
         action: AnyAction = await self._intake.record(
-            self._number(),
+            self._choice(),
             ActionKind.PUT,
             (),
             _needed(data, "data"),
@@ -140,7 +141,7 @@ class ActionRecorder(ABC, Generic[AnyAction]):
     ) -> AnyAction:
         """Record that somebody put several frames at once."""
         action: AnyAction = await self._intake.record(
-            self._number(),
+            self._choice(),
             ActionKind.PUT_MANY,
             (),
             None,
@@ -165,7 +166,7 @@ class ActionRecorder(ABC, Generic[AnyAction]):
     ) -> AnyAction:
         """Record that somebody replaced a frame's content."""
         action: AnyAction = await self._intake.record(
-            self._number(),
+            self._choice(),
             ActionKind.UPDATE,
             (),
             _needed(data, "data"),
@@ -189,7 +190,7 @@ class ActionRecorder(ABC, Generic[AnyAction]):
     ) -> AnyAction:
         """Record that somebody deleted a frame."""
         action: AnyAction = await self._intake.record(
-            self._number(),
+            self._choice(),
             ActionKind.DELETE,
             (),
             None,
@@ -216,7 +217,7 @@ class ActionRecorder(ABC, Generic[AnyAction]):
         """Record a tool call. ``arguments`` is any CBOR value, kept and hashed in its
         deterministic encoding; ``result`` is None where there was none."""
         action: AnyAction = await self._intake.record(
-            self._number(),
+            self._choice(),
             ActionKind.TOOL_CALL,
             (self._name(name, "name"),),
             arguments,
@@ -253,7 +254,7 @@ class SessionRecorder(ActionRecorder[Action]):
         super().__init__(intake)
         self._command = command
         self._large_metadata = large_metadata
-        self._session: int | None = None
+        self._block: Block | None = None
 
     @property
     def session_id(self) -> UUID:
@@ -261,10 +262,10 @@ class SessionRecorder(ActionRecorder[Action]):
         return self._command.session_id
 
     async def __aenter__(self) -> Self:
-        if self._session is not None:
+        if self._block is not None:
             raise InvalidValueError("a session recorder is entered once; make another")
-        self._session = await self._intake.open_session(self._command, self._large_metadata)
-        self._intake.enter(self._session)
+        number = await self._intake.open_session(self._command, self._large_metadata)
+        self._block = self._intake.blocks.enter(number)
         return self
 
     async def __aexit__(
@@ -273,18 +274,21 @@ class SessionRecorder(ActionRecorder[Action]):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        number = self._number()
-        self._intake.leave(number)
-        await self._intake.leave_session(number, exc)
+        block = self._entered_block()
+        block.leave()
+        await self._intake.leave_session(block.session, exc)
 
-    def _number(self) -> int:
-        if self._session is None:
+    def _entered_block(self) -> Block:
+        if self._block is None:
             raise NoActiveSessionError("the session is not open; use it in an async with block")
-        return self._session
+        return self._block
+
+    def _choice(self) -> int:
+        return self._entered_block().session
 
     async def create_checkpoint(self) -> int:
         """Mark a checkpoint in this session; its id, counted from 0 within the session.
 
         :raises SessionEndedError: when the session takes no further actions.
         """
-        return await self._intake.checkpoint(self._number())
+        return await self._intake.checkpoint(self._choice())

@@ -15,7 +15,7 @@ import anyio
 from attrs import evolve, frozen
 
 from ..config import RecordingConfig, StoreConfig
-from ..core.commands import DeleteSession, EndSession, ResumeSession, StartSession
+from ..core.commands import DeleteSession, EndSession, ResumeSession, SessionChoice, StartSession
 from ..engine.follower import Follower
 from ..engine.subscription import Subscription
 from ..engine.tail import Tail
@@ -249,15 +249,15 @@ class Store(FrameStore, ContentReader, Replays, ActionRecorder[Action | None]):
 
         :raises NoActiveSessionError: when no session is in force.
         """
-        return await self._intake.checkpoint(self._intake.entered)
+        return await self._intake.checkpoint(self._choice())
 
     async def start_session_if_none(self) -> None:
         """Start the ambient session where there is none (``auto_record``)."""
         command = self._start_command(None, None, None, ambient=True)
         await self._intake.submit(evolve(command, if_none=True))
 
-    def _number(self) -> int | None:
-        return self._intake.entered
+    def _choice(self) -> SessionChoice:
+        return self._intake.blocks.entered
 
     # Sessions of the caller's own.
 
@@ -370,7 +370,7 @@ class Store(FrameStore, ContentReader, Replays, ActionRecorder[Action | None]):
     def _records(self) -> bool:
         if self._writer is None:
             return False
-        return self._intake.entered is not None or self._view.state.ambient is not None
+        return self._view.state.in_force(self._intake.blocks.entered) is not None
 
     def _written_view(self) -> View:
         return self._view if self._writer is None else self._writer.written_view
@@ -379,8 +379,8 @@ class Store(FrameStore, ContentReader, Replays, ActionRecorder[Action | None]):
         if self._writer is not None:
             self._writer.watch()
         view = await self._fresh_view()
-        number = self._intake.entered or view.state.ambient or 0
-        return view, lineage_of(view.state, number)
+        session = view.state.in_force(self._intake.blocks.entered)
+        return view, lineage_of(view.state, session.info.number if session is not None else 0)
 
     async def at(
         self,
