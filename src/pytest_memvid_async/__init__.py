@@ -1,7 +1,7 @@
 """The pytest plugin: record an agent's calls the first time, serve them from then on.
 
-It stands beside the library and not in it, as pytest imports it before anything else: the library
-itself is imported by the first test that asks for the fixture.
+It is a package beside the library, because pytest imports it before anything else. The first test
+that uses the fixture imports the library itself.
 """
 
 from __future__ import annotations
@@ -29,17 +29,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--recordings",
         choices=("once", "never", "all"),
         default="once",
-        help="Record what memvid_recording has no file for (once), nothing (never), or all anew.",
+        help="Record where memvid_recording has no file yet (once), never, or always (all).",
     )
 
 
 @pytest.fixture
 def memvid_recording(request: pytest.FixtureRequest) -> Recording:
-    """A function that gives a :class:`memvid_async.ServedSession` for an ``async with`` block.
+    """Return a function; its ``async with`` block yields a :class:`memvid_async.ServedSession`.
 
-    The first time, its calls run for real and are recorded in ``recordings/<module>/<test>.mva``
-    beside the test's file, if the block is left without an error. From then on they are served
-    from there, and nothing runs. ``name``: for a test that needs several recordings.
+    The first time, the calls run and are recorded in ``recordings/<module>/<test>.mva`` in the
+    folder of the test's file, if the block ends without an error. From then on they are served
+    from that file, and nothing runs. The function takes a ``name`` for a test that needs several
+    recordings.
     """
     mode: str = request.config.getoption("--recordings")
     test = re.sub(r"[^\w.-]+", "-", request.node.name)[:120].strip("-")

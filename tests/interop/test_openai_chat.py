@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from memvid_async import Durability, InvalidValueError, Limits, StoreConfig
 from memvid_async.interop.openai_chat import (
     KEY,
-    AskStep,
-    ToolCallStep,
+    PlannedAsk,
+    PlannedToolCall,
     plan_run,
     read_plans,
     rebuild_run,
@@ -57,10 +57,10 @@ def stored(plan: Any) -> tuple[dict[str, Any], list[Any]]:
         return cbor2.loads(cbor2.dumps(value, canonical=True))
 
     steps = [
-        AskStep(s.query, s.response, "", "", through(s.metadata))
-        if isinstance(s, AskStep)
-        else ToolCallStep(s.name, None, s.result, "", through(s.metadata))
-        for s in plan.steps
+        PlannedAsk(s.query, s.response, "", "", through(s.metadata))
+        if isinstance(s, PlannedAsk)
+        else PlannedToolCall(s.name, None, s.result, "", through(s.metadata))
+        for s in plan.actions
     ]
     return through(plan.metadata), steps
 
@@ -71,7 +71,7 @@ def stored(plan: Any) -> tuple[dict[str, Any], list[Any]]:
 def test_a_chat_as_steps():
     plan = plan_of(CHAT, task_id=7)
     assert plan.name == "chat"
-    first, call, second = plan.steps
+    first, call, second = plan.actions
     assert (first.query, json.loads(first.response)) == (
         "What is it?",
         {"content": None, "tool_calls": [CALL]},
@@ -99,7 +99,7 @@ def test_several_messages_are_answered_at_once():
             {"role": "assistant", "content": "Done."},
         ]
     )
-    ask, first, second, last = plan.steps
+    ask, first, second, last = plan.actions
     assert ask.query == "One.\n\nTwo."
     assert (first.result, second.result) == ("first", "second")
     assert last.query == "second\n\nfirst\n\nWell?"
@@ -107,7 +107,7 @@ def test_several_messages_are_answered_at_once():
 
 def test_a_call_without_a_result():
     plan = plan_of([*CHAT[:3], {"role": "exit", "content": "gone"}])
-    assert [step.result for step in plan.steps[1:]] == [None]
+    assert [step.result for step in plan.actions[1:]] == [None]
     assert plan.metadata[KEY]["messages"][-1] == {
         "position": 3,
         "message": {"role": "exit", "content": "gone"},
@@ -118,7 +118,7 @@ def test_an_id_may_repeat_within_a_run():
     turn = CHAT[2]
     results = [{"role": "tool", "tool_call_id": "c1", "content": text} for text in "ab"]
     plan = plan_of([turn, results[0], turn, turn, results[1]])
-    assert [s.result for s in plan.steps if isinstance(s, ToolCallStep)] == ["a", None, "b"]
+    assert [s.result for s in plan.actions if isinstance(s, PlannedToolCall)] == ["a", None, "b"]
 
 
 def test_a_legacy_function_call():
@@ -129,12 +129,12 @@ def test_a_legacy_function_call():
         {"role": "assistant", "content": "Seen.", "function_call": None},
     ]
     plan = plan_of(messages)
-    assert (plan.steps[1].name, plan.steps[1].arguments, plan.steps[1].result) == (
+    assert (plan.actions[1].name, plan.actions[1].arguments, plan.actions[1].result) == (
         "look",
         {},
         "seen",
     )
-    assert plan.steps[2].response == "Seen."
+    assert plan.actions[2].response == "Seen."
     assert same(rebuild_run(*stored(plan))["messages"], messages)
 
 
@@ -143,7 +143,7 @@ def test_content_in_parts():
     parts = [{"type": "text", "text": "Look:"}, image, {"type": "text", "text": "What is it?"}]
     messages = [{"role": "user", "content": parts}, {"role": "assistant", "content": parts[:1]}]
     plan = plan_of(messages)
-    assert plan.steps[0].query == "Look:\n\nWhat is it?"
+    assert plan.actions[0].query == "Look:\n\nWhat is it?"
     assert same(rebuild_run(*stored(plan))["messages"], messages)
 
 
@@ -168,8 +168,8 @@ def test_arguments_are_a_value_and_their_string_comes_back(arguments, recorded, 
     call = {"id": "x", "function": {"name": "f", "arguments": arguments}}
     messages = [{"role": "assistant", "tool_calls": [call]}]
     plan = plan_of(messages)
-    assert plan.steps[1].arguments == recorded
-    assert plan.steps[1].metadata[KEY]["form"] == form
+    assert plan.actions[1].arguments == recorded
+    assert plan.actions[1].metadata[KEY]["form"] == form
     assert same(rebuild_run(*stored(plan))["messages"], messages)
 
 
@@ -177,15 +177,15 @@ def test_where_the_model_and_the_speaker_are_named():
     turn = {"role": "assistant", "content": "Hi.", "name": "critic"}
     deep = {**turn, "extra": {"response": {"model": "deep"}}}
     models = [
-        plan_of([{**turn, "model": "own"}], model="run").steps[0].model,
-        plan_of([deep], model="run").steps[0].model,
-        plan_of([turn], model="run").steps[0].model,
-        plan_of([turn], info={"config": {"model": {"model_name": "far"}}}).steps[0].model,
-        plan_of([turn], info={"config": []}).steps[0].model,
+        plan_of([{**turn, "model": "own"}], model="run").actions[0].model,
+        plan_of([deep], model="run").actions[0].model,
+        plan_of([turn], model="run").actions[0].model,
+        plan_of([turn], info={"config": {"model": {"model_name": "far"}}}).actions[0].model,
+        plan_of([turn], info={"config": []}).actions[0].model,
     ]
     assert models == ["own", "deep", "run", "far", ""]
-    assert plan_of([turn]).steps[0].task == "critic"
-    assert plan_of([{**turn, "name": 7}]).steps[0].task == "assistant"
+    assert plan_of([turn]).actions[0].task == "critic"
+    assert plan_of([{**turn, "name": 7}]).actions[0].task == "assistant"
 
 
 def test_runs_of_one_transcript_have_names_of_their_own():
@@ -211,7 +211,7 @@ def test_runs_of_one_transcript_have_names_of_their_own():
 )
 def test_a_value_that_cannot_be_recorded_is_named_by_its_place(text, message):
     good, bad = runs_of(f'[[{{"role": "user"}}], [{{"role": "system"}}, {text}]]'.encode())
-    assert plan_run(good).steps == []
+    assert plan_run(good).actions == []
     with pytest.raises(TranscriptError, match=f"^chat.json, run 1: .*{message}"):
         plan_run(bad)
 
@@ -306,7 +306,7 @@ def test_any_run_comes_back_whole(messages, key, fields):
         pytest.fail(str(runs[0]))
     plan = plan_run(runs[0])
     assert same(rebuild_run(*stored(plan)), value)
-    asks = [step for step in plan.steps if isinstance(step, AskStep)]
+    asks = [step for step in plan.actions if isinstance(step, PlannedAsk)]
     turns = [m for m in messages if isinstance(m, dict) and m.get("role") == "assistant"]
     assert len(asks) == len(turns)
 
@@ -415,9 +415,9 @@ async def test_real_runs_come_back_whole(
     for (session_id, plan), run in zip(recorded, runs, strict=True):
         assert same(await restore_run(store, session_id), run.value)
         session = await store.get_session(session_id)
-        for action, step in zip(session.actions, plan.steps, strict=True):
-            assert action.kind == ("ask" if isinstance(step, AskStep) else "tool_call")
-            if isinstance(step, ToolCallStep):
+        for action, step in zip(session.actions, plan.actions, strict=True):
+            assert action.kind == ("ask" if isinstance(step, PlannedAsk) else "tool_call")
+            if isinstance(step, PlannedToolCall):
                 found += 1
                 open_calls += action.output is None
                 assert same(await store.read_arguments(action), step.arguments)

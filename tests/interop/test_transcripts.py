@@ -73,7 +73,7 @@ def test_json_lines_of_runs(newline):
     values = [{"messages": CHAT, "n": 1}, CHAT, {"traj": []}]
     runs = runs_of(newline.join(json.dumps(v).encode() for v in values) + newline)
     assert same([run.value for run in runs], values)
-    assert [run.index for run in runs] == [0, 1, 2]
+    assert [run.number for run in runs] == [0, 1, 2]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])

@@ -1,4 +1,4 @@
-"""The command line. `demo` needs nothing but the package; the rest needs the extra ``cli``."""
+"""The command line. `demo` needs only the package; all other commands need the extra ``cli``."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import NoReturn
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run a command and leave the process with its exit status.
+    """Run a command and end the process with its exit status.
 
-    ``arguments`` are those after the program's name; by default the process's own.
+    ``arguments``: those after the program's name; by default the process's own.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:

@@ -1,4 +1,4 @@
-"""What the commands share: their arguments, the session that is meant, and how they run."""
+"""What the commands share: their arguments, the search for a session, and how they run."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON f
 
 
 def run(command: Callable[..., Awaitable[int]], *arguments: object) -> int:
-    """Run a coroutine function to its exit status."""
+    """Run a coroutine function and return its exit status."""
     return anyio.run(command, *arguments)
 
 
 async def find_session(store: Store, wanted: str | None) -> UUID:
-    """The session that an id, the beginning of one, or a name fits; None stands for the newest.
+    """Return the session that an id, the beginning of an id, or a name fits; None: the newest.
 
-    :raises AnswerError: when it fits none, or several.
+    :raises AnswerError: when it fits no session, or several.
     """
     summaries = await store.list_sessions(include_open=True)
     if wanted is None:
@@ -59,9 +59,10 @@ def _fits(summary: SessionSummary, wanted: str) -> bool:
 
 
 def require_store(file: str) -> None:
-    """Refuse what opening for writing would create, or make a store of.
+    """Refuse a file that opening for writing would create, or turn into a store.
 
-    :raises NotAStoreError: when there is no file, or an empty one.
+    :raises StoreNotFoundError: when there is no such file.
+    :raises NotAStoreError: when the file is empty.
     """
     try:
         size = Path(file).stat().st_size
@@ -72,9 +73,9 @@ def require_store(file: str) -> None:
 
 
 def read_json(text: str) -> Any:
-    """A JSON value; ``{"$base64": text}`` stands for bytes, as in what the commands print.
+    """Parse a JSON value; ``{"$base64": text}`` stands for bytes, as in what the commands print.
 
-    :raises ValueError: when it is none, NaN and Infinity included.
+    :raises ValueError: when it is not JSON; NaN and Infinity are not.
     """
     return json.loads(text, parse_constant=_not_json, object_hook=_bytes_or_map)
 
@@ -129,7 +130,7 @@ def _read_embedding(_: click.Context, __: click.Parameter, given: str | None) ->
 
 
 def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    """Several options as one decorator."""
+    """Combine several options into one decorator."""
 
     def decorate(command: Command) -> Command:
         for option in reversed(options):
@@ -144,15 +145,15 @@ metadata_option = click.option(
     metavar="KEY=VALUE",
     multiple=True,
     callback=_read_pairs,
-    help="A metadata value: JSON where it is that, else text. May be given again.",
+    help="A metadata value: JSON, or else text. May be repeated.",
 )
 
 frame_filter_options = together(
     click.option(
-        "--tag", "tags", multiple=True, help="Frames with this tag; again: with all of them."
+        "--tag", "tags", multiple=True, help="Frames with this tag; repeated: with all of them."
     ),
-    click.option("--uri", help="Frames whose URI begins so."),
-    click.option("--title", help="Frames with just this title."),
+    click.option("--uri", help="Frames whose URI begins with this."),
+    click.option("--title", help="Frames with exactly this title."),
     click.option("--media-type", help="Frames of this media type."),
     metadata_option,
 )
@@ -164,10 +165,14 @@ filter_options = together(
         "since_ns",
         metavar="TIME",
         callback=_read_time,
-        help="Put then or later.",
+        help="Frames put at this time or later.",
     ),
     click.option(
-        "--until", "until_ns", metavar="TIME", callback=_read_time, help="Put before this time."
+        "--until",
+        "until_ns",
+        metavar="TIME",
+        callback=_read_time,
+        help="Frames put before this time.",
     ),
 )
 
@@ -187,7 +192,7 @@ moment_options = together(
 
 
 def search_options(top_k: int) -> Callable[[Command], Command]:
-    """How to search; ``top_k``: how many frames unless told otherwise."""
+    """Options that say how to search. ``top_k``: the default of how many frames."""
     return together(
         click.option(
             "-k",
@@ -215,13 +220,13 @@ def search_options(top_k: int) -> Callable[[Command], Command]:
 
 
 def check_search(mode: str, embedding: Any) -> None:
-    """Refuse a mode that lacks what it needs."""
+    """Refuse a mode that needs an embedding where there is none."""
     if mode != "lexical" and embedding is None:
         raise click.UsageError(f"--mode {mode} needs --embedding")
 
 
 def given_filters(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a command's options, the filters that were given."""
+    """Return the filters among a command's options that were used."""
     names = ("tags", "uri", "title", "media_type", "metadata", "since_ns", "until_ns")
     return {name: options[name] for name in names if options.get(name) not in (None, (), {})}
 
@@ -229,9 +234,9 @@ def given_filters(options: Mapping[str, Any]) -> dict[str, Any]:
 async def at_moment(
     store: Store, at_sequence: int | None, at_time: int | None
 ) -> Store | StoreView:
-    """The store, or the view of it that was asked for."""
+    """Return the store, or the view of it that the options ask for."""
     if at_sequence is None and at_time is None:
         return store
     if at_sequence is not None and at_time is not None:
-        raise click.UsageError("--at-sequence and --at-time say two moments; give one")
+        raise click.UsageError("--at-sequence and --at-time name two moments; use only one")
     return await store.at(sequence=at_sequence, time_ns=at_time)

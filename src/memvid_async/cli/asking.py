@@ -1,4 +1,4 @@
-"""`find`, `ask`, `frames` and `get`: what the memory of a store holds."""
+"""`find`, `ask`, `frames` and `get`: the commands that read the memory of a store."""
 
 from __future__ import annotations
 
@@ -62,10 +62,11 @@ def find(
     at_time: int | None,
     **options: Any,
 ) -> int:
-    """Search the memory of FILE, now or as it was at a moment.
+    """Search the memory of FILE, as it is now or as it was at a moment.
 
-    Any of the words is looked for; a "phrase in quotes" must be there and a -word must not, word*
-    is a beginning, title:word a field. The exit status is 1 if nothing was found.
+    A frame needs only one of the words. A "phrase in quotes" is required, a -word is excluded,
+    word* matches beginnings, title:word looks in one field. The exit status is 1 if nothing was
+    found.
     """
     return run(_find, file, _search(query, options), at_sequence, at_time, as_json)
 
@@ -96,7 +97,7 @@ async def _find(
 @click.option(
     "--command",
     metavar="'PROGRAM ARGS'",
-    help="The model: it reads the prompt from its input and prints the reply.",
+    help="The model: a program that reads the prompt from its input and prints the reply.",
 )
 @click.option("--record", is_flag=True, help="Record the ask in FILE.")
 @click.option("--provider", default="command", show_default=True, help="Recorded with the ask.")
@@ -116,11 +117,11 @@ def ask(
     as_json: bool,
     **options: Any,
 ) -> int:
-    """Print what the memory of FILE holds about QUESTION, or what a program makes of it.
+    """Print what the memory of FILE holds about QUESTION, or what a program answers from it.
 
-    PROGRAM is run as it stands, without a shell. It is given the frames found, an empty line and
-    QUESTION. Nothing is recorded without --record: then the ask goes into the ambient session of
-    FILE, or into a new one where there is none.
+    PROGRAM is run without a shell. Its input is the frames found, an empty line and QUESTION.
+    With --record, the ask is recorded in the ambient session of FILE, or in a new session where
+    there is none.
     """
     if record and command is None:
         raise click.UsageError("--record needs --command: an ask is recorded with its reply")
@@ -212,7 +213,7 @@ def frames(
     as_json: bool,
     **options: Any,
 ) -> int:
-    """List the frames of FILE, one a line, oldest first; with --json as JSON lines."""
+    """List the frames of FILE, one per line, oldest first; with --json as JSON lines."""
     filters = given_filters(options)
     return run(_frames, file, newest, limit, filters, at_sequence, at_time, as_json)
 
@@ -257,12 +258,12 @@ def get(
     at_time: int | None,
     as_json: bool,
 ) -> int:
-    """Print the content of the frame ID of FILE as it is; with --json all of its fields.
+    """Print the content of the frame ID of FILE, byte by byte; with --json all of its fields.
 
-    On a terminal, what could control it is escaped.
+    On a terminal, characters that could control it are escaped.
     """
     if output is not None and as_json:
-        raise click.UsageError("--output takes the content alone; leave --json out")
+        raise click.UsageError("--output writes only the content; leave out --json")
     if output is not None and os.path.lexists(output):
         report(f"{output} exists already; name a new file")
         return WRONG_USAGE

@@ -1,4 +1,4 @@
-"""The commands, each a thin layer over the public API."""
+"""The command line's group, and its commands that only read; each is thin over the public API."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Commands(click.Group):
     """A group whose commands return an exit status, and never end in a traceback."""
 
     def invoke(self, ctx: click.Context) -> None:
-        """Run the command that was asked for."""
+        """Run the command and end with its exit status."""
         command: Callable[[], Any] = partial(super().invoke, ctx)
         ctx.exit(guarded(command))
 
@@ -65,7 +65,7 @@ async def _info(file: str, as_json: bool) -> int:
 
 @cli.command()
 @file_argument
-@click.option("--tree", is_flag=True, help="Forks below the sessions they were forked from.")
+@click.option("--tree", is_flag=True, help="List forks below the sessions they were forked from.")
 @json_option
 def sessions(file: str, tree: bool, as_json: bool) -> int:
     """List the sessions of FILE, oldest first, open ones included."""
@@ -90,13 +90,13 @@ async def _sessions(file: str, tree: bool, as_json: bool) -> int:
 @file_argument
 @click.argument("session", required=False)
 @click.option(
-    "--full", is_flag=True, help="Whole inputs, outputs and messages, not their beginnings."
+    "--full", is_flag=True, help="Show whole inputs, outputs and messages, not their beginnings."
 )
 @json_option
 def show(file: str, session: str | None, full: bool, as_json: bool) -> int:
     """Show the actions of one SESSION of FILE, by default of the newest.
 
-    SESSION is an id, the beginning of one, or a name; it must fit exactly one session.
+    SESSION is an id, the beginning of an id, or a name. It must fit exactly one session.
     """
     return run(_show, file, session, full, as_json)
 
@@ -168,7 +168,7 @@ def _print_verified(file: str, result: VerifyReport, torn: int) -> None:
 @click.option("-f", "--follow", is_flag=True, help="Go on with what is recorded from now on.")
 @json_option
 def tail(file: str, count: int, follow: bool, as_json: bool) -> int:
-    """Print the newest events of FILE, one a line; with --json as JSON lines."""
+    """Print the newest events of FILE, one per line; with --json as JSON lines."""
     return run(_tail, file, count, follow, as_json)
 
 
@@ -196,19 +196,20 @@ async def _tail(file: str, count: int, follow: bool, as_json: bool) -> int:
 @click.argument(
     "transcripts", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False)
 )
-@click.option("--provider", default="", help="Who ran the model, for what the transcript omits.")
+@click.option("--provider", default="", help="Who ran the model; a transcript does not say it.")
 @click.option(
     "--max-bytes",
     type=click.IntRange(min=1),
     default=MAX_TRANSCRIPT_BYTES,
     show_default=True,
-    help="The most that one transcript file may hold, decompressed.",
+    help="How many bytes a transcript file may hold at most, decompressed.",
 )
 def import_chat(file: str, transcripts: tuple[str, ...], provider: str, max_bytes: int) -> int:
-    """Record chat TRANSCRIPTs in the OpenAI message format in FILE, one session a run.
+    """Record chat TRANSCRIPTs in the OpenAI message format in FILE, one session per run.
 
     A transcript is a JSON list of runs (objects with `traj` or `messages`), one run, a list of
-    messages, or JSON lines; plain, gzip, or a tar of them. FILE is created if it does not exist.
+    messages, or JSON lines. It may be plain, compressed by gzip, or in a tar. FILE is created if
+    it does not exist.
     """
     return run(_import_chat, file, transcripts, provider, max_bytes)
 

@@ -1,6 +1,6 @@
 """The demo: agents put and ask, their process is killed, and everything that was acked is there.
 
-Needs nothing but the package and the standard library.
+It needs only the package and the standard library.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from ..view.text import format_duration, format_size, format_time, printable, sh
 from .demo_agent import AGENT_COUNT, TAG, TOP_K
 
 KILL_AFTER = 500
-"""Acked asks after which the recording process is killed."""
+"""The recording process is killed after this many acked asks."""
 
 MAX_SECONDS = 60
-"""Longest that recording may take; a machine this slow gets a message instead of silence."""
+"""How long recording may take at most; a slower machine gets a message instead of silence."""
 
 _SHOWN_ANSWERS = 4
 _SHOWN_ACTIONS = 4
@@ -44,21 +44,25 @@ Ack = dict[str, Any]
 
 @define
 class Findings:
-    """What the file held against what had been acked. ``beyond``: what it holds besides."""
+    """What the file holds of what was acked."""
 
     frames: int = 0
+    """Acked frames that are there, equal by value."""
     asks: int = 0
+    """Acked asks that are there, equal by value."""
     wrong: list[str] = field(factory=list)
+    """A sentence for each that is missing or different."""
     beyond: int = 0
+    """Frames and asks that are there though their ack never arrived."""
 
     @property
     def found(self) -> int:
-        """How many of the acked were there, equal by value."""
+        """How many of the acked frames and asks are there, equal by value."""
         return self.frames + self.asks
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the demo as ``demo [--file PATH]``; the exit status, 0 if everything acked was found."""
+    """Run the demo as ``demo [--file PATH]``, and return the exit status of :func:`run_demo`."""
     parser = argparse.ArgumentParser(
         prog="memvid-async demo", description="Record, kill the recorder, open again, compare."
     )
@@ -67,9 +71,9 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def run_demo(path: str | None, say: Say = print, *, kill_after: int = KILL_AFTER) -> int:
-    """Run the demo in a new file at ``path``, or in one that is removed afterwards.
+    """Run the demo in a new file at ``path``, or in a temporary file.
 
-    :returns: the exit status: 0 if everything acked was found, 1 if not, 2 if it cannot be tried.
+    :returns: the exit status: 0 if everything acked was found, 1 if not, 2 if it cannot run.
     """
     if importlib.util.find_spec("pydoc_data") is None:
         say("The demo answers from pydoc_data.topics, which this Python does not have.")
@@ -98,14 +102,14 @@ def run_demo(path: str | None, say: Say = print, *, kill_after: int = KILL_AFTER
 
 
 def _record_and_kill(file: str, say: Say, kill_after: int) -> list[Ack] | None:
-    """Let a child process work until enough asks are acked, kill it; every ack that it sent."""
+    """Let a child process work until enough asks are acked, and kill it; return all its acks."""
     say("1. PUT AND ASK")
     say(f"   A child process opens {printable(file)} and puts the text of pydoc into its")
     say(f"   memory, passage by passage. Then {AGENT_COUNT} agent tasks ask it about Python:")
-    say("   store.ask() searches it, gives what it found to a model (here: a function that")
-    say("   picks a sentence) and records both; the agent puts the answer in as a note.")
-    say("   Whenever the store acks a step, which means that it is on the disk, the child says so")
-    say("   through a pipe. What came through the pipe is counted here.")
+    say("   store.ask() searches it, passes the frames to a model (here: a function that picks a")
+    say("   sentence) and records both. The agent then puts the answer in as a note.")
+    say("   When the store acks a put or an ask, it is on the disk, and the child says so through")
+    say("   a pipe. The parent counts what it reads from the pipe.")
     say("")
     started = time.perf_counter()
     with _child(file) as child:
@@ -150,7 +154,7 @@ def _child(file: str) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def _read_acks(child: subprocess.Popen[bytes], say: Say, kill_after: int) -> Iterator[Ack]:
-    """Every ack that the child sent whole, up to its end; it is killed when enough have come."""
+    """Yield every whole ack that the child sends, and kill it when there are enough."""
     pipe: IO[bytes] | None = child.stdout
     assert pipe is not None
     asks = 0
@@ -206,7 +210,7 @@ async def _open_again(file: str, acks: list[Ack], say: Say) -> int:
 
 
 async def _compare(store: Store, acks: list[Ack]) -> Findings:
-    """Look every ack up in the file and compare its values with what the file holds."""
+    """Look up every ack in the file and compare the values."""
     actions: dict[tuple[str, int], Action] = {}
     for summary in await store.list_sessions(include_open=True):
         session = await store.get_session(summary.session_id)
@@ -251,9 +255,9 @@ async def _held_ask(store: Store, action: Action | None) -> tuple[str, str, list
 
 
 async def _ask_again(store: Store, asks: list[Ack], say: Say) -> bool:
-    """Whether the memory, seen as it was at some of the asks, gives the frames it gave then."""
+    """Whether the memory, as it was at some of the asks, returns the same frames as then."""
     say("4. BACK IN TIME")
-    say("   Every ask keeps the moment that it searched; await store.at() opens the memory of that")
+    say("   Every ask records the moment of its search. await store.at() opens the memory of that")
     say("   moment, whatever was put since.")
     say("")
     same = 0
@@ -276,7 +280,8 @@ async def _ask_again(store: Store, asks: list[Ack], say: Say) -> bool:
 
 async def _list_sessions(store: Store, say: Say) -> None:
     say("5. THE SESSIONS")
-    say("   The agents' are still open, for their process died; store.resume_session() goes on.")
+    say("   The agents' sessions are still open, as their process died; store.resume_session()")
+    say("   continues one.")
     say("")
     say(f"   {'id':8}  {'name':8}  {'started (UTC)':23}  {'actions':>7}  {'lasted':>9}")
     for summary in await store.list_sessions(include_open=True):

@@ -2,9 +2,8 @@
 
     python -m memvid_async.cli.demo_agent FILE
 
-It puts the text of `pydoc` into the memory; then agents ask it, and never stop by themselves. For
-each step one line of JSON goes to the standard output, after the store has acked it and never
-before.
+It puts the text of `pydoc` into the memory. Then agents ask it, and never stop by themselves. For
+each put and each ask, one line of JSON goes to the standard output after the store has acked it.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ AGENT_COUNT = 6
 TOP_K = 3
 TAG = "pydoc"
 BATCH = 100
-"""Passages put at once."""
+"""Passages in one put_many."""
 
 QUESTIONS = (
     "What does a lambda expression yield?",
@@ -56,7 +55,7 @@ QUESTIONS = (
 
 
 def passages(topics: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    """The paragraphs of the topics that tell something, as frames to be put."""
+    """Yield the paragraphs of the topics that are sentences, as frames to be put."""
     for topic, whole in topics.items():
         for text in re.split(r"\n\s*\n", whole):
             if len(text) > 80 and "::=" not in text:
@@ -64,7 +63,7 @@ def passages(topics: Mapping[str, str]) -> Iterator[dict[str, Any]]:
 
 
 def extract(question: str, context: Context) -> str:
-    """The demo's model: the sentence of the context that shares most words with the question."""
+    """Return the sentence of the context that shares most words with the question: a demo model."""
     words = _stems(question)
     best, most = "Nothing is known about that.", 0
     for item in context.items:
@@ -76,12 +75,12 @@ def extract(question: str, context: Context) -> str:
 
 
 def _stems(text: str) -> set[str]:
-    """The beginnings of the longer words, which tell one sentence from another."""
+    """Return the beginnings of the longer words, which distinguish sentences best."""
     return {word[:6] for word in re.findall(r"[a-z_]{4,}", text.lower())}
 
 
 async def record_for_ever(path: str) -> None:
-    """Put the topics, then let the agents ask until the process is killed, or nobody reads on."""
+    """Put the topics, then let the agents ask until the process is killed or its reader is gone."""
     from pydoc_data.topics import topics
 
     async with open_store(path) as store:

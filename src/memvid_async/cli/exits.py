@@ -14,25 +14,26 @@ FINE = 0
 BAD = 1
 WRONG_USAGE = 2
 INTERRUPTED = 130
-"""What a shell reports for a program that Ctrl-C ended (128 + SIGINT)."""
+"""The status that a shell reports for a program ended by Ctrl-C (128 + SIGINT)."""
 
 READER_GONE = 141
-"""What a shell reports for a program whose reader went away, as `head` does (128 + SIGPIPE)."""
+"""The status that a shell reports for a program whose reader, such as `head`, went away
+(128 + SIGPIPE)."""
 
 
 class AnswerError(MemvidAsyncError):
-    """The file is fine, but it has no answer to what was asked."""
+    """The file is fine, but it has no answer to the request."""
 
 
 def report(problem: object) -> None:
-    """Say on the standard error, in one safe line, what went wrong."""
+    """Print a problem on the standard error, in one line that is safe for a terminal."""
     line = printable(" ".join(str(problem).split()), one_line=True)
     sys.stderr.write(f"memvid-async: error: {line}\n")
     sys.stderr.flush()
 
 
 def guarded(command: Callable[[], int | None]) -> int:
-    """Run a command to its exit status; None stands for 0, an error raised on purpose for 1."""
+    """Run a command and return its exit status: its own, where None means 0, or 1 for an error."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -45,14 +46,14 @@ def guarded(command: Callable[[], int | None]) -> int:
         _drop_output()
         return READER_GONE
     except (MemvidAsyncError, OSError, ModuleNotFoundError) as error:
-        # Of the modules that a command imports, only an extra's can be missing; the error says so.
+        # Only a module of an extra can be missing, and its error names the extra.
         report(error)
         return BAD
     return status or FINE
 
 
 def _drop_output() -> None:
-    # The interpreter flushes once more at its end, and would complain about the closed pipe.
+    # The interpreter flushes once more when it ends, and would report the closed pipe.
     try:
         descriptor = sys.stdout.fileno()
     except (OSError, ValueError):

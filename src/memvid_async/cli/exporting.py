@@ -1,4 +1,4 @@
-"""`export`: a session for other tools, or as a page for people."""
+"""`export`: a session as JSON lines for other tools, or as a page for people."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from .exits import FINE
     type=click.Choice(["html", "jsonl"]),
     default="html",
     show_default=True,
-    help="A page for a browser, or every event as a JSON line.",
+    help="A page for a browser, or a JSON line for each event.",
 )
 @click.option(
     "-o",
@@ -54,7 +54,7 @@ from .exits import FINE
 def export(file: str, session: str | None, other: str | None, form: str, output: str) -> int:
     """Write a SESSION of FILE as one page, or as JSON lines; with OTHER, a page that compares both.
 
-    The page needs nothing else: no network, no other file.
+    The page needs no network and no other file.
     """
     if other is not None and form != "html":
         raise click.UsageError("two sessions are compared with --format html only")
@@ -85,11 +85,13 @@ _FRAME_EVENTS = (FramePut, FrameUpdated, FrameDeleted, FrameErased)
 
 
 async def _json_lines(store: Store, session: Session) -> AsyncGenerator[str]:
-    """Every event of the session and of the past that it shares, with all content; before an
-    action that changed the memory, the frames that it changed."""
+    """Yield a line for each event of the session and of the past that it shares, with all content.
+
+    The frames that an action changed come before that action.
+    """
     members, first = await _members(store, session)
     last = session.actions[-1].sequence if session.actions else 0
-    # A command's frames stand right before its action, with nothing but contents between.
+    # The frames of a command come directly before its action; only contents may come between.
     frames: deque[Event] = deque(maxlen=Limits().frames)
     async with store.subscribe(after=first - 1) as events:
         async for event in events:
@@ -104,15 +106,17 @@ async def _json_lines(store: Store, session: Session) -> AsyncGenerator[str]:
                     frames.clear()
             if event.session_id == session.session_id and (
                 isinstance(event.payload, SessionEnded)
-                # An open session has no end to wait for.
+                # An open session has no end, so its last action ends the lines.
                 or (session.ended_ns is None and event.sequence >= last)
             ):
                 break
 
 
 async def _members(store: Store, session: Session) -> tuple[dict[UUID, int], int]:
-    """The session and those whose past it shares, each with the last sequence that counts; and
-    where the first of them begins."""
+    """Return the session and those whose past it shares, and the sequence where the first begins.
+
+    Each session comes with the last sequence of it that counts.
+    """
     first, until = 1, 2**63
     members = {session.session_id: until}
     forks = {s.session_id: s.fork for s in await store.list_sessions(include_open=True)}
@@ -128,7 +132,7 @@ async def _members(store: Store, session: Session) -> tuple[dict[UUID, int], int
 
 
 def _changed(payload: object, frames: deque[Event]) -> list[Event]:
-    """Of the frame events before an action, those that it stands for."""
+    """Return the frame events that belong to an action, of those that came before it."""
     if not isinstance(payload, ActionRecorded):
         return []
     ids = payload.action.affected_frames

@@ -1,4 +1,4 @@
-"""`fork`: a session that goes on from another's past."""
+"""`fork`: the command that starts a session from another's past."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .exits import FINE
     "action_index",
     metavar="INDEX",
     type=click.IntRange(min=0),
-    help="Share the past up to and with this action.",
+    help="Share the past up to this action, and this action.",
 )
 @click.option("--name", help="The name of the fork.")
 @json_option
@@ -39,11 +39,11 @@ def fork(
 ) -> int:
     """Start a session in FILE that shares the past of SESSION, and print its id.
 
-    By default it shares all that is recorded so far. The fork stays open, to be continued by a
-    program.
+    By default it shares all that is recorded so far. The fork stays open, so that a program can
+    continue it.
     """
     if checkpoint_id is not None and action_index is not None:
-        raise click.UsageError("--checkpoint and --action say two places; give one")
+        raise click.UsageError("--checkpoint and --action name two places; use only one")
     return run(_fork, file, session, checkpoint_id, action_index, name, as_json)
 
 

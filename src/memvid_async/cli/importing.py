@@ -1,4 +1,4 @@
-"""`import-chat`: transcripts from files, through the importer, into a store."""
+"""`import-chat`: transcripts from files, recorded in a store."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from attrs import define, field
 from rich.progress import Progress, TaskID
 
 from .. import Durability, Store, StoreConfig, open_store
-from ..interop.openai_chat import AskStep, SessionPlan, ToolCallStep, read_plans, record_run
+from ..interop.openai_chat import PlannedAsk, PlannedToolCall, SessionPlan, read_plans, record_run
 from ..interop.transcripts import TranscriptError
 from .exits import report
 
-# Nothing here is worth an fsync of its own: an import that was cut short is run again.
+# No single record needs an fsync: an import that was interrupted is run again.
 CONFIG = StoreConfig(durability=Durability.BUFFERED)
 
 
 @define
 class Importer:
-    """Records every run that can be recorded, says of the others why not, and counts both."""
+    """Records the runs that can be recorded, reports why the others cannot, and counts both."""
 
     file: str
     provider: str
@@ -34,7 +34,7 @@ class Importer:
     started: float = field(factory=time.monotonic)
 
     async def run(self, transcripts: Iterable[str]) -> None:
-        """Import the files, in order. The store is opened once there is something to record."""
+        """Import the files, in order. The store is opened when there is a run to record."""
         task = self.progress.add_task("importing", total=None)
         async with AsyncExitStack() as stack:
             store: Store | None = None
@@ -52,7 +52,7 @@ class Importer:
                 await store.sync()
 
     def summary(self) -> str:
-        """What was imported, in one line."""
+        """Say in one line what was imported."""
         return (
             f"imported {self.sessions} sessions with {self.asks} asks "
             f"and {self.tool_calls} tool calls, {self.unanswered} of them without a result, "
@@ -80,9 +80,9 @@ class Importer:
             self.progress.advance(task)
 
     def _count(self, plan: SessionPlan) -> None:
-        calls = [step for step in plan.steps if isinstance(step, ToolCallStep)]
+        calls = [planned for planned in plan.actions if isinstance(planned, PlannedToolCall)]
         self.sessions += 1
-        self.asks += sum(isinstance(step, AskStep) for step in plan.steps)
+        self.asks += sum(isinstance(planned, PlannedAsk) for planned in plan.actions)
         self.tool_calls += len(calls)
         self.unanswered += sum(call.result is None for call in calls)
 

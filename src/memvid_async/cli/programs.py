@@ -1,4 +1,4 @@
-"""A program that stands for a model: it reads a prompt from its input and prints its reply."""
+"""Running a program as a model: it reads a prompt from its input and prints its reply."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ timeout_option = click.option(
     type=click.FloatRange(min=0, min_open=True),
     default=120,
     show_default=True,
-    help="The longest that a command may take, in seconds.",
+    help="How long the program may take at most, in seconds.",
 )
 
 
@@ -26,8 +26,9 @@ def prompt_of(question: str, context: Context) -> bytes:
 
 
 async def run_program(words: list[str], prompt: bytes, patience: float) -> str:
-    """What the program replies, started as it is, without a shell; the newline at its end is not
-    part of it. ``patience``: seconds.
+    """Run a program without a shell, and return its output without the newline at its end.
+
+    ``words``: the program and its arguments. ``patience``: how long it may take, in seconds.
 
     :raises AnswerError: when it cannot be run, takes longer, or ends with another status than 0.
     """

@@ -1,4 +1,4 @@
-"""`put`: files, the standard input, or many frames from lines, into the memory of a store."""
+"""`put`: files, the standard input, or a frame for each line, into the memory of a store."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from .arguments import file_argument, json_option, metadata_option, read_json, r
 from .exits import BAD, FINE, report
 
 CONFIG = StoreConfig()
-# A batch is one command: what is put together is there together.
+# A batch is one command, so either all of its frames are recorded or none.
 _BATCH_FRAMES = 1_000
 _BATCH_BYTES = 1024 * 1024
 _CHUNK = 256 * 1024
-# A line of JSON may escape every character of a content.
+# The longest line: JSON may escape every character of a content.
 _LINE_BYTES = 8 * CONFIG.limits.content_bytes
 _REFUSED = (InvalidValueError, LimitExceededError)
 
@@ -40,20 +40,20 @@ _REFUSED = (InvalidValueError, LimitExceededError)
     metavar="[PATH…|-]",
     type=click.Path(exists=True, dir_okay=False, allow_dash=True),
 )
-@click.option("--lines", "form", flag_value="lines", help="Every line is a frame.")
+@click.option("--lines", "form", flag_value="lines", help="Put each line as a frame.")
 @click.option(
-    "--jsonl", "form", flag_value="jsonl", help="Every line is a JSON object that is a frame."
+    "--jsonl", "form", flag_value="jsonl", help="Put each line as a frame: a JSON object."
 )
 @click.option("--title", help="The frame's title; by default the file's name.")
 @click.option("--uri", help="Where the frame comes from.")
-@click.option("--tag", "tags", multiple=True, help="A tag. May be given again.")
+@click.option("--tag", "tags", multiple=True, help="A tag. May be repeated.")
 @metadata_option
-@click.option("--media-type", help="What the content is, such as text/markdown.")
+@click.option("--media-type", help="The media type of the content, such as text/markdown.")
 @json_option
 def put(file: str, paths: tuple[str, ...], form: str | None, as_json: bool, **fields: Any) -> int:
-    """Put PATHs into the memory of FILE, a frame each, and print the frames' ids.
+    """Put each PATH into the memory of FILE as a frame, and print the frames' ids.
 
-    Without a PATH, or for -, the standard input is read. FILE is created if it does not exist.
+    Without a PATH, and for -, the standard input is read. FILE is created if it does not exist.
     """
     alone = [f"--{name}" for name in ("title", "uri") if fields[name] is not None]
     if alone and (form is not None or len(paths) > 1):
@@ -77,7 +77,7 @@ async def _put(
 
 @define
 class _Putter:
-    """Puts what can be put, says of the rest why not, and counts both."""
+    """Puts the frames that can be put, reports why the others cannot, and counts both."""
 
     file: str
     fields: Mapping[str, Any]
@@ -94,7 +94,7 @@ class _Putter:
     _batch_bytes: int = 0
 
     async def run(self, paths: tuple[str, ...], form: str | None) -> None:
-        """Put the files, in order. The store is opened once there is something to put."""
+        """Put the files, in order. The store is opened when there is a frame to put."""
         self._task = self.progress.add_task("putting", total=_total(paths, form))
         async with self._stack:
             for path in paths:
@@ -107,7 +107,7 @@ class _Putter:
             await self._flush()
 
     def summary(self) -> str:
-        """What was put, in one line."""
+        """Say in one line what was put."""
         seconds = time.monotonic() - self.started
         return f"put {self.count} frames in {seconds:.1f} s; {self.failures} left out"
 
@@ -140,7 +140,7 @@ class _Putter:
                 if line.strip():
                     await self._take(f"{path}, line {number}", line, form)
         except ValueError as error:
-            # What comes behind a line without an end cannot be told from it.
+            # After a line without an end, nothing tells where the next one begins.
             self._refuse(f"{path}, line {number + 1}", error)
 
     async def _take(self, where: str, line: bytes, form: str) -> None:
@@ -178,7 +178,7 @@ class _Putter:
             if len(batch) == 1:
                 self._refuse(batch[0][0], error)
                 return
-            # One of them spoils the batch: the others are put without it.
+            # One frame makes the whole batch fail: put them one by one, without that one.
             for entry in batch:
                 self._batch = [entry]
                 await self._flush()
@@ -206,7 +206,7 @@ def _total(paths: tuple[str, ...], form: str | None) -> int | None:
 
 
 async def _chunks(stream: IO[bytes]) -> AsyncGenerator[bytes]:
-    """What a stream holds, as it comes; waiting for it blocks no interrupt."""
+    """Yield the bytes of a stream as they arrive; Ctrl-C works while it waits."""
     try:
         descriptor = stream.fileno()
     except OSError:
@@ -223,7 +223,7 @@ async def _chunks(stream: IO[bytes]) -> AsyncGenerator[bytes]:
 
 
 async def _content(chunks: AsyncIterator[bytes]) -> str | bytes | AsyncIterator[bytes]:
-    """All of it: text where it is UTF-8, else bytes; a stream of bytes when it is large."""
+    """Join the chunks: text where they are UTF-8, else bytes; a stream of bytes when large."""
     head = bytearray()
     async for chunk in chunks:
         head += chunk
@@ -242,9 +242,9 @@ async def _joined(head: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[byte
 
 
 async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The lines, without their ends.
+    """Yield the lines, without their ends.
 
-    :raises ValueError: when one is longer than any frame.
+    :raises ValueError: when a line is longer than any frame can be.
     """
     waiting = bytearray()
     async for chunk in chunks:

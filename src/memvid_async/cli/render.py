@@ -1,4 +1,4 @@
-"""What the commands print for people. Recorded text goes through :func:`printable`, always."""
+"""What the commands print for people. All recorded text goes through :func:`printable`."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from ..view.documents import Document
 from ..view.text import format_duration, format_size, format_time, printable, shorten
 from .tree import Branch
 
-_PIPE_WIDTH = 10_000  # wide enough that nothing is cut where no terminal sets a width
+_PIPE_WIDTH = 10_000  # the width without a terminal, so that nothing is cut
 _INDENT = "    "
 _LINE = 160
 _SNIPPET = 320
 _SHOWN_HITS = 5
-_ID_DIGITS = (8, 13, 18, 23)  # where an id may be cut: before its dashes
+_ID_DIGITS = (8, 13, 18, 23)  # an id may be cut before one of its dashes
 
 STYLES = {
     "ask": "cyan",
@@ -43,12 +43,12 @@ STYLES = {
 
 class _Output(Console):
     def on_broken_pipe(self) -> None:
-        """Leave a reader that went away to the command's own exit status."""
+        """Raise the error, so that the command ends with its own exit status."""
         raise BrokenPipeError
 
 
 def output_console() -> Console:
-    """The standard output. Styles only on a terminal, and no markup in what is printed."""
+    """Return a console on the standard output: styles only on a terminal, and no markup at all."""
     console = _Output(file=sys.stdout, markup=False, highlight=False, emoji=False, soft_wrap=True)
     if not console.is_terminal:
         console.width = _PIPE_WIDTH
@@ -56,7 +56,7 @@ def output_console() -> Console:
 
 
 def progress_bar(*, counted: bool = False) -> Progress:
-    """A bar on the standard error, only where that is a terminal; gone when it is done."""
+    """Return a bar on the standard error, shown only on a terminal and removed when it is done."""
     console = Console(file=sys.stderr, markup=False, highlight=False, emoji=False)
     amount: ProgressColumn = MofNCompleteColumn() if counted else TaskProgressColumn()
     columns = [TextColumn("{task.description}", markup=False), BarColumn(), amount]
@@ -70,7 +70,7 @@ def progress_bar(*, counted: bool = False) -> Progress:
 
 
 def info_grid(info: Document) -> Table:
-    """The facts of a store, one a row."""
+    """Return a table of facts about a store, one per row."""
     grid = Table.grid(padding=(0, 2))
     rows = {
         "file": info["path"],
@@ -89,7 +89,7 @@ def info_grid(info: Document) -> Table:
 
 
 def sessions_table(branches: Sequence[Branch]) -> Table:
-    """One session a row, in order; of the ids as much as tells them apart."""
+    """Return a table with one session per row, in order; ids are cut as far as they stay unique."""
     ids = [str(branch.session_id) for branch in branches]
     digits = next((n for n in _ID_DIGITS if len({i[:n] for i in ids}) == len(ids)), None)
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -118,7 +118,7 @@ def sessions_table(branches: Sequence[Branch]) -> Table:
 
 
 def hits_table(hits: Sequence[Hit]) -> Table:
-    """One frame a row, best first; what matched stands in brackets."""
+    """Return a table with one frame per row, best first; matching words are in brackets."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("score", justify="right", no_wrap=True)
     table.add_column("frame", justify="right", no_wrap=True)
@@ -135,7 +135,7 @@ def hits_table(hits: Sequence[Hit]) -> Table:
 
 
 def print_frame(console: Console, frame: Frame) -> None:
-    """A frame on one line."""
+    """Print a frame on one line."""
     line = Text(f"{frame.frame_id:8}  {format_time(frame.updated_ns).partition('.')[0]}  ")
     line.append(f"{format_size(frame.content.size):>10}  ")
     title = shorten(frame.title or frame.uri or "", 40)
@@ -148,7 +148,7 @@ def print_frame(console: Console, frame: Frame) -> None:
 
 
 def print_session_head(console: Console, session: Session) -> None:
-    """Everything of a session but its actions."""
+    """Print everything of a session except its actions."""
     title = shorten(session.name or "(no name)", 256)
     console.print(Text(title, style="bold"))
     ended = "still open" if session.ended_ns is None else format_time(session.ended_ns)
@@ -166,14 +166,14 @@ def print_session_head(console: Console, session: Session) -> None:
 
 
 def describe_fork(session: Session, fork: ForkPoint) -> str:
-    """Where a fork leaves its parent."""
+    """Say where a fork leaves its parent."""
     first = session.actions[0].index if session.actions else fork.action_count
     gone = f", of which {first} are gone with a deleted session" if first else ""
     return f"from session {fork.parent_id} after {fork.action_count} actions{gone}"
 
 
 def print_action(console: Console, action: Document) -> None:
-    """An action: what it was, its input and its output, in whole where the document has them."""
+    """Print an action: what it was, its input and its output, whole where the document has them."""
     kind = action["kind"]
     head = Text(f"\n{action['index']:5}  ")
     head.append(kind, style=STYLES.get(kind, "bold"))
@@ -192,7 +192,7 @@ def print_action(console: Console, action: Document) -> None:
 
 
 def print_event(console: Console, event: Document) -> None:
-    """An event on one line."""
+    """Print an event on one line."""
     session = (event["session_id"] or "-")[:8]
     line = Text(f"{event['sequence']:8}  {format_time(event['time_ns'])}  {session:8}  ")
     action = event["payload"].get("action")
@@ -208,7 +208,7 @@ def print_event(console: Console, event: Document) -> None:
 
 
 def _describe_retrieval(action: Document) -> str:
-    """How the memory was searched, and how the reply came."""
+    """Say how the memory was searched, and how the reply came."""
     how, reply = action["retrieval"], action["reply"]
     found = list(zip(action["affected_frames"], how["scores"], strict=False))
     named = ", ".join(f"{frame_id} ({score:.4f})" for frame_id, score in found[:_SHOWN_HITS])

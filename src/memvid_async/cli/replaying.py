@@ -1,4 +1,4 @@
-"""`replay`, `diff` and `audit`: the commands that look at recordings as recordings."""
+"""`replay`, `diff` and `audit`: the commands that check and compare recordings."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from .. import (
     open_store,
 )
 from ..view import documents
-from ..view.aligned import Row, aligned_rows
+from ..view.aligned import Pairing, aligned_pairings
 from ..view.text import printable, shorten
 from . import render
 from .arguments import file_argument, find_session, json_option, run
@@ -75,7 +75,7 @@ def replay(
     as_json: bool,
     **options: Any,
 ) -> int:
-    """Do a SESSION of FILE again from its events, and say what is as it was recorded.
+    """Repeat a SESSION of FILE from its events, and report what matches the recording.
 
     With --top-k, --mode, --as-of or filters, its searches are done differently, and what they find
     then is told. The exit status is 1 if anything is not as it was.
@@ -107,8 +107,10 @@ async def _replay(
 
 
 def _print_replay(console: Console, report: ReplayReport) -> None:
-    """Runs of one verdict on a line each; what diverged on its own, with its differences. What was
-    done differently stands above, frame by frame."""
+    """Print each run of steps with one verdict on a line, and what diverged with its differences.
+
+    Searches that were changed come first, frame by frame.
+    """
     reran = [step for step in report.steps if step.rerun is not None]
     for step in reran:
         print_rerun(console, step)
@@ -136,7 +138,7 @@ def _print_replay(console: Console, report: ReplayReport) -> None:
 def diff(file: str, a: str, b: str, as_json: bool) -> int:
     """Compare the sessions A and B of FILE by what they did.
 
-    Each is an id, the beginning of one, or a name. The exit status is 1 if they differ.
+    Each is an id, the beginning of an id, or a name. The exit status is 1 if they differ.
     """
     return run(_diff, file, a, b, as_json)
 
@@ -166,40 +168,42 @@ def _print_comparison(console: Console, comparison: Comparison, sessions: list[S
             f"{len(comparison.only_in_a)} only in a, {len(comparison.only_in_b)} only in b\n"
         )
     )
-    for is_equal, rows in groupby(aligned_rows(comparison), key=lambda row: row.is_equal):
+    for is_equal, pairs in groupby(aligned_pairings(comparison), key=lambda pair: pair.is_equal):
         if is_equal:
-            _print_equal(console, list(rows))
+            _print_equal(console, list(pairs))
         else:
-            for row in rows:
-                _print_row(console, row)
+            for pair in pairs:
+                _print_pairing(console, pair)
 
 
-def _print_equal(console: Console, rows: list[Row]) -> None:
+def _print_equal(console: Console, pairs: list[Pairing]) -> None:
     def span(actions: Iterator[Action | None]) -> str:
         indexes = [action.index for action in actions if action is not None]
         return f"{indexes[0]}" if len(indexes) == 1 else f"{indexes[0]}-{indexes[-1]}"
 
-    a, b = span(row.a for row in rows), span(row.b for row in rows)
-    console.print(Text(f"  {a:>9} {b:>9}  = {len(rows)} equal", style="dim"))
+    a, b = span(pair.a for pair in pairs), span(pair.b for pair in pairs)
+    console.print(Text(f"  {a:>9} {b:>9}  = {len(pairs)} equal", style="dim"))
 
 
-def _print_row(console: Console, row: Row) -> None:
-    mark, style = ("~", "yellow") if row.a and row.b else ("-", "red") if row.a else ("+", "green")
-    a, b = (str(action.index) if action is not None else "" for action in (row.a, row.b))
-    action = row.a or row.b
+def _print_pairing(console: Console, pair: Pairing) -> None:
+    mark, style = ("+", "green")
+    if pair.a:
+        mark, style = ("~", "yellow") if pair.b else ("-", "red")
+    a, b = (str(action.index) if action is not None else "" for action in (pair.a, pair.b))
+    action = pair.a or pair.b
     assert action is not None
     line = Text(f"  {a:>9} {b:>9}  ")
     line.append(f"{mark} {action_title(action)}", style=style)
-    if not row.differences:
+    if not pair.differences:
         preview = "" if action.input is None else action.input.preview
         line.append("  " + shorten(preview, 80), style="dim")
     console.print(line)
-    for difference in row.differences:
+    for difference in pair.differences:
         _print_diff(console, difference.field, difference.diff)
 
 
 def action_title(action: Action) -> str:
-    """Which kind of action, and which tool or model."""
+    """Say which kind of action it is, and which tool or model it used."""
     details = action.details
     if isinstance(details, ToolCallDetails):
         return f"{action.kind} {shorten(details.name, 60)}"
@@ -249,9 +253,9 @@ def audit(
 ) -> int:
     """Put the questions of a SESSION of FILE to other models, and compare the answers.
 
-    A COMMAND gets the question on its standard input, behind the frames that were found for it
-    then, and answers on its standard output. It is started as it is, without a shell. The exit
-    status is 1 if an answer is not the recorded one.
+    A COMMAND reads the frames that were found then, followed by the question, from its standard
+    input, and prints its answer. It is run without a shell. The exit status is 1 if an answer
+    differs from the recorded one.
     """
     commands = dict(_parse_model(model, messages, timeout) for model in models)
     return run(_audit, file, session, commands, concurrency, as_json)

@@ -1,4 +1,4 @@
-"""`compact` and `recover`: the commands that write a file anew."""
+"""`compact` and `recover`: the commands that write a new file."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def _bar(description: str) -> Iterator[Callable[[int, int], None]]:
 @file_argument
 @json_option
 def compact(file: str, as_json: bool) -> int:
-    """Write FILE anew without what was deleted, and put it in the place of the old one.
+    """Write FILE again without what was deleted, and replace the old file by the new one.
 
-    Programs that have the file open go on in the new one.
+    Programs that have the file open continue in the new one.
     """
     return run(_compact, file, as_json)
 
@@ -61,9 +61,9 @@ def _compacted(file: str, result: CompactReport) -> str:
 @click.argument("out", type=click.Path(readable=False))
 @json_option
 def recover_command(damaged: str, out: str, as_json: bool) -> int:
-    """Write to OUT, a new file, everything of DAMAGED that can still be proven good.
+    """Write everything of DAMAGED that can still be proven good to OUT, a new file.
 
-    DAMAGED stays as it is. The exit status is 1 if anything was lost.
+    DAMAGED is not changed. The exit status is 1 if anything was lost.
     """
     if os.path.lexists(out):
         report(f"{out} exists already; name a new file")

@@ -13,15 +13,18 @@ from .. import SessionSummary
 
 @frozen
 class Branch:
-    """A session in the tree of forks; ``summary`` is None for a parent that was deleted."""
+    """A session in the tree of forks."""
 
     depth: int
+    """How many parents it has in the tree; 0 for a root."""
     session_id: UUID
+    """The session's id."""
     summary: SessionSummary | None
+    """The session as listed; None for a parent that was deleted."""
 
 
 def tree_of(summaries: Sequence[SessionSummary]) -> list[Branch]:
-    """The sessions, forks behind and below the session that they were forked from."""
+    """Return the sessions in the order of the tree: each before its forks, which are one deeper."""
     known = {summary.session_id for summary in summaries}
     forks: defaultdict[UUID, list[Branch]] = defaultdict(list)
     roots: dict[UUID, Branch] = {}
@@ -33,7 +36,7 @@ def tree_of(summaries: Sequence[SessionSummary]) -> list[Branch]:
         forks[parent].append(Branch(0, summary.session_id, summary))
         if parent not in known:
             roots.setdefault(parent, Branch(0, parent, None))
-    # Not by recursion: forks of forks may be many deep.
+    # Without recursion, because a chain of forks may be longer than Python's stack.
     rows, waiting = [], list(reversed(roots.values()))
     while waiting:
         branch = waiting.pop()

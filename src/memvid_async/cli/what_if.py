@@ -1,4 +1,4 @@
-"""The options of `replay` that do searches differently, and what is told of those."""
+"""The options of `replay` that change its searches, and how their results are printed."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ class _Moment(click.ParamType[int | str]):
 
 what_if_options = together(
     click.option(
-        "-k", "--top-k", type=click.IntRange(min=1), help="What if so many frames were asked for?"
+        "-k", "--top-k", type=click.IntRange(min=1), help="What if a search returned this many?"
     ),
     click.option(
         "--mode",
         type=click.Choice(["lexical", "semantic", "hybrid"]),
-        help="What if it were searched by words, by the recorded embedding, or by both?",
+        help="What if a search were by words, by the recorded embedding, or by both?",
     ),
     click.option(
         "--as-of",
         type=_Moment(),
         metavar="SEQUENCE|now",
-        help="What if the memory were that after this event, or that of now?",
+        help="What if the memory were as after this event, or as it is now?",
     ),
     click.option("--no-filters", is_flag=True, help="What if all frames were searched?"),
     frame_filter_options,
@@ -56,10 +56,10 @@ def what_if(
     no_filters: bool,
     **options: Any,
 ) -> WhatIf | None:
-    """What the options ask for, None when none of them was given."""
+    """Return the changes that the options ask for; None when none of them is used."""
     filters = given_filters(options)
     if filters and no_filters:
-        raise click.UsageError("--no-filters goes with no filter")
+        raise click.UsageError("--no-filters cannot be used with a filter")
     wanted = WhatIf(
         top_k=top_k, mode=mode, as_of=as_of, filters=filters if filters or no_filters else None
     )
@@ -67,9 +67,9 @@ def what_if(
 
 
 def rerun_rows(action: Action, rerun: Rerun) -> list[dict[str, Any]]:
-    """Every frame that either search found: best first as it is found now, what is lost last.
+    """Return a row for each frame that either search found: best first as found now, then the lost.
 
-    Places count from 0; a place or a score is None where the frame was not found.
+    Places count from 0; a place or a score is None where that search did not find the frame.
     """
     retrieval = action.retrieval
     scores = () if retrieval is None else retrieval.scores
@@ -103,7 +103,7 @@ _STYLES = {"new": "green", "lost": "red", "moved": "yellow"}
 
 
 def print_rerun(console: Console, step: ReplayStep) -> None:
-    """What a search finds when it is done differently, frame by frame."""
+    """Print what a changed search finds, frame by frame."""
     assert step.rerun is not None
     query = "" if step.action.input is None else step.action.input.preview
     line = Text(f"\n{step.index:11}  {step.action.kind}  ")

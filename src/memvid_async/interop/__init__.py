@@ -1,1 +1,1 @@
-"""Other people's formats: one module each, imported by whoever wants it."""
+"""Other people's formats: a module for each, which only its users import."""

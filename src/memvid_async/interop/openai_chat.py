@@ -1,11 +1,11 @@
 """Chat transcripts in the OpenAI message format, as sessions, and back again without a loss.
 
-A run becomes one session. Every assistant turn is an ask, and every tool call of it, with its
-result, a tool_call that follows it. What neither can hold lies, with its position among the
-messages, in the metadata of the action that it belongs to, or else of the session. Everything of
-this module is under the metadata key ``openai_chat``; `docs/cli.md` has the fields.
+A run becomes one session. Every assistant turn becomes an ask. Each of its tool calls, with its
+result, becomes a tool_call after that ask. All other fields and messages are kept in metadata, with
+their position among the messages: in that of the action they belong to, or else of the session.
+This module keeps everything under the metadata key ``openai_chat``; `docs/cli.md` lists the fields.
 
-:func:`plan_run` and :func:`rebuild_run` are pure and each other's inverse.
+:func:`plan_run` and :func:`rebuild_run` are pure, and each is the other's inverse.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ if TYPE_CHECKING:
 
 KEY = "openai_chat"
 SEPARATOR = "\n\n"
-"""Between the texts of an ask's query, where it answers several, and of a result in parts."""
+"""Stands between the texts of a query that joins several messages, and of a result in parts."""
 
 _ANSWERED_ROLES = ("user", "tool", "function")
 _RESULT_ROLES = ("tool", "function")
-_WRAPPING_DEPTH = 3  # how deep this module's metadata nests a value of the run
+_WRAPPING_DEPTH = 3  # levels of metadata that this module puts around a value of the run
 _NAMELESS = "unnamed"
-_OPEN_CALLS = 4096  # newest unanswered calls that a result is looked for among
+_OPEN_CALLS = 4096  # a result is matched with one of the newest unanswered calls, at most this many
 _MODEL_PATHS = (
     ("model",),
     ("extra", "response", "model"),
@@ -55,8 +55,11 @@ _MODEL_PATHS = (
 
 
 @frozen
-class AskStep:
-    """An assistant turn: ``query`` is what it answers, ``response`` its content and tool calls."""
+class PlannedAsk:
+    """An assistant turn: ``query`` is what it answers, ``response`` its content and tool calls.
+
+    The fields are the arguments of ``record_ask``.
+    """
 
     query: str
     response: str
@@ -66,8 +69,11 @@ class AskStep:
 
 
 @frozen
-class ToolCallStep:
-    """A tool call with its result, None where the run has none."""
+class PlannedToolCall:
+    """A tool call; ``result`` is None where the run has none.
+
+    The fields are the arguments of ``record_tool_call``.
+    """
 
     name: str
     arguments: Any
@@ -76,21 +82,21 @@ class ToolCallStep:
     metadata: Mapping[str, Any]
 
 
-Step = AskStep | ToolCallStep
+PlannedAction = PlannedAsk | PlannedToolCall
 
 
 @frozen
 class SessionPlan:
-    """What a run will be recorded as."""
+    """The session that a run will be recorded as: its name, its metadata and its actions."""
 
     name: str
     metadata: dict[str, Any]
-    steps: list[Step]
+    actions: list[PlannedAction]
 
 
 @define
 class _Call:
-    """A tool call of an assistant turn, and the message that answers it, once it is found."""
+    """A tool call of an assistant turn, and the position of its result, once that is found."""
 
     position: int
     number: int
@@ -104,7 +110,7 @@ class _Call:
 
 
 def _split_texts(message: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
-    """The texts of a message's content, and how to put the message together from them again."""
+    """Split a message into the texts of its content, and what is needed to rebuild it from them."""
     content = message.get("content")
     rest = {name: value for name, value in message.items() if name != "content"}
     if isinstance(content, str):
@@ -145,14 +151,14 @@ def _cut_texts(joined: str, lengths: list[int]) -> list[str]:
     return texts
 
 
-# --- from a run to steps -----------------------------------------------------------------------
+# --- from a run to actions -----------------------------------------------------------------------
 
 
 def plan_run(run: ChatRun, limits: Limits | None = None) -> SessionPlan:
-    """What to record for a run, checked so that a store with these limits takes all of it.
+    """Plan what to record for a run, checked so that a store with these limits accepts it all.
 
-    :raises TranscriptError: the run holds a value that cannot be recorded (NaN, an int beyond 64
-        bits, a lone surrogate, something nested too deep) or is too large for a limit.
+    :raises TranscriptError: when the run holds a value that cannot be recorded (NaN, an int beyond
+        64 bits, a lone surrogate, a value nested too deep) or that exceeds a limit.
     """
     limits = limits or Limits()
     place = run.place
@@ -161,21 +167,21 @@ def plan_run(run: ChatRun, limits: Limits | None = None) -> SessionPlan:
         plan = _Planner(run, limits).plan()
         place = f"{run.place}, what belongs to no turn"
         _check_size(plan.metadata, limits)
-        for step in plan.steps:
-            place = f"{run.place}, message {step.metadata[KEY]['position']}"
-            _check_step(step, limits)
+        for planned in plan.actions:
+            place = f"{run.place}, message {planned.metadata[KEY]['position']}"
+            _check_planned(planned, limits)
     except MemvidAsyncError as error:
         raise TranscriptError(f"{place}: {error}") from None
     return plan
 
 
-def _check_step(step: Step, limits: Limits) -> None:
-    _check_size(step.metadata, limits)
-    if isinstance(step, AskStep):
-        texts = [step.query, step.response]
+def _check_planned(planned: PlannedAction, limits: Limits) -> None:
+    _check_size(planned.metadata, limits)
+    if isinstance(planned, PlannedAsk):
+        texts = [planned.query, planned.response]
     else:
-        _check_size(step.arguments, limits)
-        texts = [step.result or ""]
+        _check_size(planned.arguments, limits)
+        texts = [planned.result or ""]
     for text in texts:
         size = len(text.encode()) if 4 * len(text) > limits.content_bytes else 0
         if size > limits.content_bytes:
@@ -188,7 +194,7 @@ def _check_size(value: Any, limits: Limits) -> None:
 
 @define
 class _Planner:
-    """Walks the messages of one run and hands each of them to a step or to the session."""
+    """Walks over the messages of one run and assigns each to an action or to the session."""
 
     run: ChatRun
     limits: Limits
@@ -197,21 +203,21 @@ class _Planner:
 
     def plan(self) -> SessionPlan:
         calls = self._match_calls()
-        steps: list[Step] = []
+        actions: list[PlannedAction] = []
         waiting: list[int] = []
         leftover: list[int] = []
         for position, message in enumerate(self.run.messages):
             role = message.get("role") if isinstance(message, dict) else None
             if role == "assistant":
-                steps.append(self._ask(position, message, waiting))
-                steps += [self._tool_call(call) for call in calls[position]]
+                actions.append(self._ask(position, message, waiting))
+                actions += [self._tool_call(call) for call in calls[position]]
                 waiting = []
             elif role in _ANSWERED_ROLES:
                 waiting.append(position)
             else:
                 leftover.append(position)
         leftover += [position for position in waiting if position not in self.results]
-        return SessionPlan(self._session_name(), self._session_metadata(leftover), steps)
+        return SessionPlan(self._session_name(), self._session_metadata(leftover), actions)
 
     def _match_calls(self) -> dict[int, list[_Call]]:
         calls: dict[int, list[_Call]] = {}
@@ -226,7 +232,7 @@ class _Planner:
         return calls
 
     def _match_result(self, position: int, message: dict[str, Any]) -> None:
-        """Give a result to the newest turn that waits for it; ids may repeat within a run."""
+        """Assign a result to the newest call that waits for it; ids may repeat within a run."""
         call_id, name = message.get("tool_call_id"), message.get("name")
         for place, call in enumerate(self.unanswered):
             if call.id == call_id if call_id is not None else name in (None, call.name):
@@ -234,7 +240,7 @@ class _Planner:
                 self.results[position] = self.unanswered.pop(place)
                 return
 
-    def _ask(self, position: int, message: dict[str, Any], waiting: list[int]) -> AskStep:
+    def _ask(self, position: int, message: dict[str, Any], waiting: list[int]) -> PlannedAsk:
         texts, answers = [], []
         for answered in waiting:
             parts, kept = _split_texts(self.run.messages[answered])
@@ -244,7 +250,7 @@ class _Planner:
             answers.append({"position": answered, **kept})
         response, form, fields = _split_response(message)
         metadata = {"position": position, "form": form, "fields": fields, "answers": answers}
-        return AskStep(
+        return PlannedAsk(
             SEPARATOR.join(texts),
             response,
             self._name(_find_model(message) or _find_model(self.run.fields)),
@@ -252,7 +258,7 @@ class _Planner:
             {KEY: metadata},
         )
 
-    def _tool_call(self, call: _Call) -> ToolCallStep:
+    def _tool_call(self, call: _Call) -> PlannedToolCall:
         arguments, form = _read_arguments(call.arguments, self.limits)
         metadata = {"position": call.position, "call": call.number, "id": call.id, "form": form}
         result = None
@@ -262,13 +268,13 @@ class _Planner:
             metadata["result"] = {"position": call.result_position, **kept}
         task = self._name(self.run.messages[call.position].get("name")) or "assistant"
         name = self._name(call.name) or _NAMELESS
-        return ToolCallStep(name, arguments, result, task, {KEY: metadata})
+        return PlannedToolCall(name, arguments, result, task, {KEY: metadata})
 
     def _name(self, value: Any) -> str:
         return value[: self.limits.name_chars] if isinstance(value, str) else ""
 
     def _session_name(self) -> str:
-        number = "" if self.run.alone else f"#{self.run.index}"
+        number = "" if self.run.alone else f"#{self.run.number}"
         return short_label(self.run.source)[: self.limits.name_chars - len(number)] + number
 
     def _session_metadata(self, leftover: list[int]) -> dict[str, Any]:
@@ -277,7 +283,7 @@ class _Planner:
         return {
             KEY: {
                 "source": run.source,
-                "run": run.index,
+                "run": run.number,
                 "messages_key": run.messages_key,
                 "message_count": len(run.messages),
                 "fields": run.fields,
@@ -287,7 +293,7 @@ class _Planner:
 
 
 def _read_calls(position: int, message: dict[str, Any]) -> Iterator[_Call]:
-    """The tool calls of an assistant turn, in order; a legacy ``function_call`` comes last."""
+    """Iterate over an assistant turn's tool calls, in order; a legacy ``function_call`` is last."""
     tool_calls = message.get("tool_calls")
     calls = list(tool_calls) if isinstance(tool_calls, list) else []
     if isinstance(message.get("function_call"), dict):
@@ -304,9 +310,9 @@ def _read_calls(position: int, message: dict[str, Any]) -> Iterator[_Call]:
 
 
 def _read_arguments(arguments: Any, limits: Limits) -> tuple[Any, str]:
-    """The value that a call's JSON string stands for, or the string where that cannot be recorded.
+    """Return the value of a call's JSON string, or the string where that value cannot be recorded.
 
-    The exact string needs no place here: it is in the response of the call's turn.
+    The exact string need not be kept here: it is in the response of the call's turn.
     """
     if isinstance(arguments, str):
         try:
@@ -319,7 +325,7 @@ def _read_arguments(arguments: Any, limits: Limits) -> tuple[Any, str]:
 
 
 def _split_response(message: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
-    """An assistant turn as the response, the response's form, and the fields that are not in it."""
+    """Split an assistant turn: the response, its form ("text" or "json"), and the other fields."""
     fields = {name: value for name, value in message.items() if name not in ("role", "content")}
     content = message.get("content")
     calls_nothing = not (fields.get("tool_calls") or fields.get("function_call"))
@@ -347,17 +353,17 @@ def _find_model(value: dict[str, Any]) -> str | None:
 # --- and back ----------------------------------------------------------------------------------
 
 
-def rebuild_run(metadata: Mapping[str, Any], steps: Iterable[Step]) -> Any:
-    """The JSON value of the run that was planned as a session with this metadata and these steps.
+def rebuild_run(metadata: Mapping[str, Any], actions: Iterable[PlannedAction]) -> Any:
+    """Return the JSON value of the run that was planned with this metadata and these actions.
 
-    :raises InvalidValueError: they are not, or no longer, the whole of an imported run.
+    :raises InvalidValueError: when they are not, or no longer, the whole of an imported run.
     """
     try:
         about = metadata[KEY]
         messages = {entry["position"]: entry["message"] for entry in about["messages"]}
-        for step in steps:
+        for planned in actions:
             messages.update(
-                _rebuild_ask(step) if isinstance(step, AskStep) else _rebuild_call(step)
+                _rebuild_ask(planned) if isinstance(planned, PlannedAsk) else _rebuild_call(planned)
             )
         ordered = [messages.pop(position) for position in range(about["message_count"])]
         key = about["messages_key"]
@@ -366,22 +372,26 @@ def rebuild_run(metadata: Mapping[str, Any], steps: Iterable[Step]) -> Any:
         raise InvalidValueError(f"not a whole imported run: {error!r}") from None
 
 
-def _rebuild_ask(step: AskStep) -> Iterator[tuple[int, dict[str, Any]]]:
-    about = step.metadata[KEY]
-    spoken = {"content": step.response} if about["form"] == "text" else json.loads(step.response)
+def _rebuild_ask(planned: PlannedAsk) -> Iterator[tuple[int, dict[str, Any]]]:
+    about = planned.metadata[KEY]
+    spoken = (
+        {"content": planned.response} if about["form"] == "text" else json.loads(planned.response)
+    )
     yield about["position"], {"role": "assistant", **spoken, **about["fields"]}
     answers = about["answers"]
-    texts = _cut_texts(step.query, [length for answer in answers for length in answer["lengths"]])
+    texts = _cut_texts(
+        planned.query, [length for answer in answers for length in answer["lengths"]]
+    )
     for answer in answers:
         own, texts = texts[: len(answer["lengths"])], texts[len(answer["lengths"]) :]
         if "fields" in answer:
             yield answer["position"], _join_texts(own, answer)
 
 
-def _rebuild_call(step: ToolCallStep) -> Iterator[tuple[int, dict[str, Any]]]:
-    kept = step.metadata[KEY].get("result")
-    if kept is not None and step.result is not None:
-        yield kept["position"], _join_texts(_cut_texts(step.result, kept["lengths"]), kept)
+def _rebuild_call(planned: PlannedToolCall) -> Iterator[tuple[int, dict[str, Any]]]:
+    kept = planned.metadata[KEY].get("result")
+    if kept is not None and planned.result is not None:
+        yield kept["position"], _join_texts(_cut_texts(planned.result, kept["lengths"]), kept)
 
 
 # --- through a store ---------------------------------------------------------------------------
@@ -390,9 +400,12 @@ def _rebuild_call(step: ToolCallStep) -> Iterator[tuple[int, dict[str, Any]]]:
 async def read_plans(
     path: str | Path, *, limits: Limits | None = None, max_bytes: int = MAX_TRANSCRIPT_BYTES
 ) -> AsyncGenerator[list[SessionPlan | TranscriptError], None]:
-    """Read a transcript file: for each transcript in it, a plan or an error for every run.
+    """Read a transcript file: yield a list for each transcript, with a plan or an error per run.
 
-    :raises TranscriptError: the file cannot be read, or it or an archive's member is no transcript.
+    ``max_bytes``: how many bytes the file may hold, decompressed.
+
+    :raises TranscriptError: when the file cannot be read, or the file or an archive's member is no
+        transcript.
     """
     name = Path(path).name
     try:
@@ -419,49 +432,51 @@ def _plan_all(transcript: Transcript, limits: Limits | None) -> list[SessionPlan
 async def record_run(store: Store, plan: SessionPlan, *, provider: str = "") -> UUID:
     """Record a planned run as a session of its own, and return the session's id.
 
-    A transcript has no times: every duration is 0, and the times are those of the import.
+    A transcript holds no times. So every duration is 0, and the times are those of the import.
     """
     async with store.session(plan.name, metadata=plan.metadata) as recorder:
-        for step in plan.steps:
-            if isinstance(step, AskStep):
+        for planned in plan.actions:
+            if isinstance(planned, PlannedAsk):
                 await recorder.record_ask(
-                    step.query,
+                    planned.query,
                     provider=provider,
-                    model=step.model,
-                    response=step.response,
+                    model=planned.model,
+                    response=planned.response,
                     duration_ms=0,
-                    task=step.task,
-                    metadata=step.metadata,
+                    task=planned.task,
+                    metadata=planned.metadata,
                 )
             else:
                 await recorder.record_tool_call(
-                    step.name,
-                    arguments=step.arguments,
-                    result=step.result,
-                    task=step.task,
-                    metadata=step.metadata,
+                    planned.name,
+                    arguments=planned.arguments,
+                    result=planned.result,
+                    task=planned.task,
+                    metadata=planned.metadata,
                 )
         return recorder.session_id
 
 
 async def restore_run(store: Store, session_id: UUID) -> Any:
-    """The run, as the JSON value it was imported from.
+    """Return the run of a session as the JSON value that it was imported from.
 
-    :raises InvalidValueError: the session is not, or no longer, the whole of an imported run.
-    :raises SessionNotFoundError: there is no such session.
+    :raises InvalidValueError: when the session is not, or no longer, the whole of an imported run.
+    :raises SessionNotFoundError: when there is no such session.
     """
     session = await store.get_session(session_id)
-    steps: list[Step] = []
+    actions: list[PlannedAction] = []
     for action in session.actions:
         if KEY not in action.metadata:
             continue
         output = await _read_text(store, action.output)
         if isinstance(action.details, AskDetails):
             query = await _read_text(store, action.input) or ""
-            steps.append(AskStep(query, output or "", action.details.model, "", action.metadata))
+            actions.append(
+                PlannedAsk(query, output or "", action.details.model, "", action.metadata)
+            )
         elif isinstance(action.details, ToolCallDetails):
-            steps.append(ToolCallStep(action.details.name, None, output, "", action.metadata))
-    return await to_thread.run_sync(rebuild_run, session.metadata, steps)
+            actions.append(PlannedToolCall(action.details.name, None, output, "", action.metadata))
+    return await to_thread.run_sync(rebuild_run, session.metadata, actions)
 
 
 async def _read_text(store: Store, content: Content | None) -> str | None:

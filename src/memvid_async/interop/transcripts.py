@@ -1,6 +1,6 @@
 """Files of chat transcripts, from bytes to runs: JSON or JSON lines; plain, gzip, or a tar of them.
 
-Nothing is ever extracted to the disk, and every size is bounded before memory is taken for it.
+Nothing is extracted to the disk, and every size is checked before memory is taken for it.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from attrs import Factory, frozen
 from ..errors import InvalidValueError
 
 MAX_TRANSCRIPT_BYTES = 256 * 1024 * 1024
-"""The most that one transcript file may hold, decompressed."""
+"""How many bytes one transcript file may hold at most, decompressed."""
 
 MESSAGE_KEYS = ("traj", "messages")
-"""Where a run that is an object may keep its messages; the first that holds a list is taken."""
+"""The keys of a run's messages, where the run is an object; the first that holds a list counts."""
 
 _DOCUMENT_SUFFIXES = (".json", ".jsonl", ".ndjson")
 _LABEL_SUFFIXES = (*_DOCUMENT_SUFFIXES, ".gz", ".tar", ".tgz", ".traj")
@@ -34,14 +34,14 @@ _WIDEST_INT = 20  # characters of -2**63 and of 2**64 - 1
 
 
 class TranscriptError(InvalidValueError):
-    """A transcript, or one run of it, cannot be imported; the message names both and says why."""
+    """A transcript, or one run of it, cannot be imported; the message says which and why."""
 
 
 @frozen
 class Transcript:
     """One JSON document, or one series of JSON lines.
 
-    ``name`` says where it came from (``file`` or ``archive:member``); ``data`` is decompressed.
+    ``name``: where it came from (``file`` or ``archive:member``). ``data``: its decompressed bytes.
     """
 
     name: str
@@ -50,19 +50,20 @@ class Transcript:
 
 @frozen
 class ChatRun:
-    """One conversation of an agent, exactly as it stood in its transcript.
-
-    ``source`` is the transcript's name and ``index`` the run's place in it, from 0; ``alone`` tells
-    that the transcript holds no other. ``messages_key`` is where ``fields`` left the messages out,
-    or None for a run that is a bare list of messages.
-    """
+    """One conversation of an agent, exactly as its transcript has it."""
 
     source: str
-    index: int
+    """The transcript's name."""
+    number: int
+    """The run's place in its transcript, from 0."""
     messages: list[Any]
+    """The messages, as they were read."""
     messages_key: str | None = None
+    """The key of the messages in the run's object; None for a run that is a bare list."""
     fields: dict[str, Any] = Factory(dict)
+    """The other fields of the run's object."""
     alone: bool = True
+    """Whether the transcript holds no other run."""
 
     @property
     def value(self) -> Any:
@@ -73,20 +74,20 @@ class ChatRun:
 
     @property
     def place(self) -> str:
-        """The run in words, for messages."""
-        return self.source if self.alone else f"{self.source}, run {self.index}"
+        """The run in words, for error messages."""
+        return self.source if self.alone else f"{self.source}, run {self.number}"
 
 
 def open_transcripts(
     name: str, data: bytes, max_bytes: int = MAX_TRANSCRIPT_BYTES
 ) -> Iterator[Transcript]:
-    """Unwrap a file: one transcript, or every one in a tar.
+    """Iterate over the transcripts in a file: the one that it is, or all in a tar.
 
-    ``name`` is the file's name. Each part may be gzip-compressed. Of a tar only regular files named
-    ``*.json``, ``*.jsonl`` or ``*.ndjson`` are read; links, devices and others are passed over.
+    ``name``: the file's name. The file and each member may be compressed by gzip. Of a tar only
+    regular files named ``*.json``, ``*.jsonl`` or ``*.ndjson`` are read; all others are skipped.
 
-    :raises TranscriptError: damaged compression or archive, more than ``max_bytes`` in all, or an
-        archive without a transcript.
+    :raises TranscriptError: when the compression or the archive is damaged, all transcripts
+        together have more than ``max_bytes``, or an archive holds no transcript.
     """
     name = _plain_name(name)
     data = _unzip(name, data, max_bytes)
@@ -107,7 +108,7 @@ def _open_members(name: str, data: bytes, max_bytes: int) -> Iterator[Transcript
                     continue
                 found = True
                 member_name = _plain_name(f"{name}:{member.name}")
-                # A sparse member claims any size; its holes would be filled in memory.
+                # A sparse member may claim any size, and its holes would be filled in memory.
                 if member.size > left:
                     _too_large(member_name, max_bytes)
                 file = archive.extractfile(member)
@@ -150,13 +151,13 @@ def _too_large(name: str, max_bytes: int) -> NoReturn:
 
 
 def parse_runs(transcript: Transcript) -> list[ChatRun | TranscriptError]:
-    """The runs of a transcript, in order; in place of one that cannot be read, the error.
+    """Return the runs of a transcript, in order; an error in place of a run that cannot be read.
 
-    A transcript is a JSON list of runs, one run, or JSON lines of runs; a run is an object with a
+    A transcript is a JSON list of runs, one run, or JSON lines of runs. A run is an object with a
     list of messages under ``traj`` or ``messages``, or a bare list of messages. JSON lines may also
     be the messages of one run.
 
-    :raises TranscriptError: the whole is neither JSON nor JSON lines.
+    :raises TranscriptError: when the transcript is neither JSON nor JSON lines.
     """
     text = _decode(transcript)
     try:
@@ -168,12 +169,12 @@ def parse_runs(transcript: Transcript) -> list[ChatRun | TranscriptError]:
         values = _parse_lines(text)
     alone = len(values) == 1
     runs = []
-    for index, value in enumerate(values):
-        place = transcript.name if alone else f"{transcript.name}, run {index}"
+    for number, value in enumerate(values):
+        place = transcript.name if alone else f"{transcript.name}, run {number}"
         runs.append(
             TranscriptError(f"{place}: {value}")
             if isinstance(value, ValueError)
-            else _as_run(transcript.name, index, value, place, alone=alone)
+            else _as_run(transcript.name, number, value, place, alone=alone)
         )
     return runs
 
@@ -198,8 +199,8 @@ def _load(text: str) -> Any:
 
 
 def _parse_int(digits: str) -> int:
-    # Python refuses to read very long numbers, and then could not say in which run one is. Any int
-    # that is too wide to be recorded does as well, for it is refused later, by its place.
+    # Python refuses to read very long numbers, and its error does not say in which run one is. So
+    # another int that is too wide to be recorded stands in: a later check refuses it and names it.
     return int(digits) if len(digits) <= _WIDEST_INT else 2**64
 
 
@@ -212,7 +213,10 @@ def _is_value(line: str) -> bool:
 
 
 def _parse_lines(text: str) -> list[Any]:
-    """The value of every line that is not blank, or its ValueError; lone messages make one run."""
+    """Return the value, or the ValueError, of every line that is not blank.
+
+    Lines that are all messages make one run.
+    """
     values: list[Any] = []
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
@@ -238,21 +242,21 @@ def _messages_key(value: dict[str, Any]) -> str | None:
 
 
 def _as_run(
-    source: str, index: int, value: Any, place: str, *, alone: bool
+    source: str, number: int, value: Any, place: str, *, alone: bool
 ) -> ChatRun | TranscriptError:
     if isinstance(value, list):
-        return ChatRun(source, index, value, alone=alone)
+        return ChatRun(source, number, value, alone=alone)
     key = _messages_key(value) if isinstance(value, dict) else None
     if key is None:
         return TranscriptError(
             f"{place}: not a run: it needs a list of messages, bare or under 'traj' or 'messages'"
         )
     fields = {name: field for name, field in value.items() if name != key}
-    return ChatRun(source, index, value[key], key, fields, alone)
+    return ChatRun(source, number, value[key], key, fields, alone)
 
 
 def short_label(source: str) -> str:
-    """A transcript's name without its archive's and without the endings that say its format."""
+    """Return a transcript's name without its archive's name and without the endings of formats."""
     label = source.rpartition(":")[2] or source
     stripped = True
     while stripped:
@@ -264,7 +268,7 @@ def short_label(source: str) -> str:
 
 
 def _plain_name(name: str) -> str:
-    """A name from a file system or an archive, made fit for a message and for a session's name."""
+    """Escape the controls in a file's or a member's name, for messages and names of sessions."""
     return "".join(
         f"\\u{ord(c):04x}" if unicodedata.category(c) in ("Cc", "Cs") else c for c in name
     )

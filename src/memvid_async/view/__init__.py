@@ -1,1 +1,1 @@
-"""What people see of a recording: pages, documents, and text that is safe to print."""
+"""A recording as people see it: HTML pages, JSON documents, and text that is safe to print."""

@@ -1,4 +1,4 @@
-"""What the commands print as JSON: plain values with stable snake_case names."""
+"""JSON documents, as the commands print them: plain values with stable snake_case names."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ from ..cli.tree import Branch
 
 Document = dict[str, Any]
 
-# The content comes last: it is long.
+# The content comes last, because it is long.
 _FIELDS = (
     *(field.name for field in attrs.fields(FramePut) if field.name not in ("content", "branch")),
     "content",
@@ -56,12 +56,12 @@ _FIELDS = (
 
 
 def dump(document: object, *, indent: int | None = None) -> str:
-    """JSON in ASCII, so that no character of a recording ever reaches a terminal raw."""
+    """Return JSON in ASCII, so that no recorded character reaches a terminal unescaped."""
     return json.dumps(document, indent=indent, allow_nan=False)
 
 
 def plain(value: object) -> Any:
-    """A recorded value as JSON holds it.
+    """Return a recorded value as JSON can hold it.
 
     Bytes become ``{"$base64": text}``, and a map with keys other than str ``{"$pairs": [[key,
     value], …]}``.
@@ -82,7 +82,7 @@ def plain(value: object) -> Any:
 
 
 def summary_document(summary: SessionSummary) -> Document:
-    """A session as listed."""
+    """Return a session as listed."""
     return {
         **attrs.asdict(summary, recurse=False),
         "session_id": str(summary.session_id),
@@ -91,7 +91,7 @@ def summary_document(summary: SessionSummary) -> Document:
 
 
 def branch_document(branch: Branch, *, with_depth: bool) -> Document:
-    """A session in the tree of forks; of a parent that was deleted, no more than its id."""
+    """Return a session in the tree of forks; of a deleted parent only its id."""
     place = {"depth": branch.depth} if with_depth else {}
     if branch.summary is None:
         return {"session_id": str(branch.session_id), "is_deleted": True, **place}
@@ -99,7 +99,7 @@ def branch_document(branch: Branch, *, with_depth: bool) -> Document:
 
 
 def fork_document(fork: ForkPoint | None) -> Document | None:
-    """Where a fork leaves its parent; the hash in hexadecimal."""
+    """Return where a fork leaves its parent; the hash in hexadecimal."""
     if fork is None:
         return None
     return {
@@ -110,7 +110,7 @@ def fork_document(fork: ForkPoint | None) -> Document | None:
 
 
 def session_document(session: Session, actions: list[Document]) -> Document:
-    """A whole session; its actions are made by :func:`read_action`."""
+    """Return a whole session. ``actions``: as :func:`read_action` returns them."""
     return {
         "session_id": str(session.session_id),
         "name": session.name,
@@ -126,7 +126,7 @@ def session_document(session: Session, actions: list[Document]) -> Document:
 
 
 def checkpoint_document(checkpoint: Checkpoint) -> Document:
-    """A checkpoint; hashes in hexadecimal."""
+    """Return a checkpoint; hashes in hexadecimal."""
     snapshot = checkpoint.snapshot
     return {
         "checkpoint_id": checkpoint.checkpoint_id,
@@ -143,8 +143,10 @@ def checkpoint_document(checkpoint: Checkpoint) -> Document:
 
 
 async def read_action(store: Store, action: Action, *, full: bool) -> Document:
-    """An action with its tool call's arguments; with ``full``, its contents, its messages and what
-    it retrieved too. What was erased is None."""
+    """Return an action with its tool call's arguments; None in place of what was erased.
+
+    ``full``: with its whole contents, its messages and the frames that it retrieved too.
+    """
     document: Document = {
         "index": action.index,
         "sequence": action.sequence,
@@ -188,7 +190,7 @@ async def _read_content(store: Store, content: Content | None, *, full: bool) ->
 
 
 def content_document(content: Content, data: bytes | None = None) -> Document:
-    """Content, with its bytes where they were read."""
+    """Return a content, with its bytes where they are passed."""
     document: Document = {
         "digest": content.digest.hex(),
         "size": content.size,
@@ -206,7 +208,7 @@ def content_document(content: Content, data: bytes | None = None) -> Document:
 
 
 def frame_document(frame: Frame, data: bytes | None = None) -> Document:
-    """A frame, with its content's bytes where they were read."""
+    """Return a frame, with its content's bytes where they are passed."""
     return {
         **plain(attrs.asdict(frame, recurse=False, filter=attrs.filters.exclude("content"))),
         "content": content_document(frame.content, data),
@@ -214,13 +216,13 @@ def frame_document(frame: Frame, data: bytes | None = None) -> Document:
 
 
 def find_document(result: FindResult) -> Document:
-    """What a search found."""
+    """Return what a search found."""
     document: Document = plain(attrs.asdict(result))
     return document
 
 
 def answer_document(question: str, answer: Answer, *, with_reply: bool) -> Document:
-    """What was asked, what was found, and, where there is one, the reply."""
+    """Return the question, what was found and, ``with_reply``, the reply."""
     document: Document = {
         "question": question,
         "hits": [plain(attrs.asdict(hit)) for hit in answer.hits],
@@ -232,7 +234,7 @@ def answer_document(question: str, answer: Answer, *, with_reply: bool) -> Docum
 
 
 async def _read_changes(store: Store, values: Mapping[str, Any], *, full: bool) -> Document:
-    """Fields of a frame; of an embedding, how many numbers it has."""
+    """Return fields of a frame; of an embedding only its dimension."""
     document: Document = {}
     for name, value in values.items():
         if name == "content":
@@ -248,7 +250,7 @@ async def _read_changes(store: Store, values: Mapping[str, Any], *, full: bool) 
 
 
 async def read_event(store: Store, event: Event, *, full: bool = False) -> Document:
-    """An event of the log: what it is, and its payload; ``full`` as for :func:`read_action`."""
+    """Return an event of the log with its payload; ``full`` as for :func:`read_action`."""
     return {
         "sequence": event.sequence,
         "time_ns": event.time_ns,
@@ -259,7 +261,7 @@ async def read_event(store: Store, event: Event, *, full: bool = False) -> Docum
 
 
 def event_type(event: Event) -> str:
-    """The class of an event's payload, in snake case."""
+    """Return the class name of an event's payload, in snake case."""
     return re.sub(r"(?<!^)(?=[A-Z])", "_", type(event.payload).__name__).lower()
 
 
@@ -304,17 +306,17 @@ async def _read_payload(store: Store, payload: object, *, full: bool) -> Documen
 
 
 def action_outline(action: Action) -> Document:
-    """Which action it is, without its content."""
+    """Return which action it is, without its contents."""
     return {"index": action.index, "kind": action.kind.value, "task": action.task}
 
 
 def difference_document(difference: Difference) -> Document:
-    """A field that differs, and how."""
+    """Return a field that differs, and how."""
     return {"field": difference.field, "diff": difference.diff}
 
 
 def comparison_document(comparison: Comparison) -> Document:
-    """Two sessions, aligned; actions by their index in their session."""
+    """Return two sessions compared; actions by their index in their session."""
     return {
         "session_a": str(comparison.session_a),
         "session_b": str(comparison.session_b),
@@ -335,7 +337,7 @@ def comparison_document(comparison: Comparison) -> Document:
 
 
 def audit_document(report: AuditReport) -> Document:
-    """What each model answered, and how often it was the recorded answer."""
+    """Return what each model answered, and how often that was the recorded answer."""
     return {
         "session_id": str(report.session_id),
         "is_equal": report.is_equal,
@@ -358,7 +360,7 @@ def audit_document(report: AuditReport) -> Document:
 
 
 def replay_document(report: ReplayReport) -> Document:
-    """The verdict on each action of a session."""
+    """Return the verdict on each action of a session."""
     return {
         "session_id": str(report.session_id),
         "checkpoint_id": report.checkpoint_id,
@@ -377,7 +379,7 @@ def replay_document(report: ReplayReport) -> Document:
 
 
 def info_document(store: Store, statistics: StoreStatistics) -> Document:
-    """What a store says of itself."""
+    """Return a store's statistics, and its ambient session."""
     active = store.active_session_id
     return {
         **plain(attrs.asdict(statistics)),
@@ -388,11 +390,11 @@ def info_document(store: Store, statistics: StoreStatistics) -> Document:
 
 
 def verify_document(report: VerifyReport, bytes_dropped: int) -> Document:
-    """What verifying found, and the size of the torn tail behind it."""
+    """Return what verifying found, and the size in bytes of the torn tail that follows it."""
     return {**plain(attrs.asdict(report)), "bytes_dropped": bytes_dropped}
 
 
 def report_document(report: CompactReport | RecoverReport) -> Document:
-    """What writing a file anew did; ids as text."""
+    """Return what writing a new file did; ids as text."""
     document: Document = plain(attrs.asdict(report))
     return document

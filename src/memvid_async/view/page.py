@@ -1,7 +1,7 @@
-"""A session, or two side by side, as one HTML page that needs nothing else.
+"""A session, or two side by side, as one HTML page that needs no other file.
 
-A content security policy names the digests of the page's own style and script, so that nothing
-recorded could run even if it got past the escaping. Without scripts everything can still be read.
+A content security policy names the digests of the page's own style and script. So recorded text
+could not run even if the escaping let it through. Without scripts everything can still be read.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from itertools import groupby
 
 from .. import Action, Comparison, ForkPoint, Session, Store
 from ..cli.render import describe_fork
-from .aligned import Row, aligned_rows
+from .aligned import Pairing, aligned_pairings
 from .documents import checkpoint_document, plain, read_action
 from .page_parts import (
     article,
@@ -43,7 +43,7 @@ _KEYS = {
 
 
 async def session_page(store: Store, session: Session) -> AsyncGenerator[str, None]:
-    """The page of a session, piece by piece."""
+    """Yield the page of a session, piece by piece."""
     yield _start(shorten(session.name or "(no name)", 200))
     yield f"<main>{_session_header(session)}"
     kinds = Counter(action.kind.value for action in session.actions)
@@ -69,14 +69,14 @@ async def session_page(store: Store, session: Session) -> AsyncGenerator[str, No
 
 
 async def comparison_page(store: Store, comparison: Comparison) -> AsyncGenerator[str, None]:
-    """The page of two sessions side by side, piece by piece."""
+    """Yield the page of two sessions side by side, piece by piece."""
     a = await store.get_session(comparison.session_a)
     b = await store.get_session(comparison.session_b)
     names = [shorten(session.name or "(no name)", 120) for session in (a, b)]
-    rows = list(aligned_rows(comparison))
+    pairs = list(aligned_pairings(comparison))
     yield _start(" / ".join(names))
     yield f'<main class="wide">{_comparison_header(comparison, (a, b))}'
-    yield _comparison_timeline(rows)
+    yield _comparison_timeline(pairs)
     counts = {
         "changed": len(comparison.changed),
         "only in a": len(comparison.only_in_a),
@@ -84,22 +84,22 @@ async def comparison_page(store: Store, comparison: Comparison) -> AsyncGenerato
     }
     yield _tools(counts, "differences")
     diverged = '<span id="diverged"></span>'
-    for is_equal, group in groupby(rows, key=lambda row: row.is_equal):
+    for is_equal, group in groupby(pairs, key=lambda pair: pair.is_equal):
         if is_equal:
-            yield _equal_rows(list(group))
+            yield _equal_pairings(list(group))
         else:
             yield diverged
             diverged = ""
-            for row in group:
-                yield await _row(store, row)
+            for pair in group:
+                yield await _pairing_html(store, pair)
     yield "</div>" + _end()
 
 
-# --- the frame -----------------------------------------------------------------------------------
+# --- around the list -----------------------------------------------------------------------------
 
 
 def _asset(name: str) -> tuple[str, str]:
-    """A file of the page's own, and the source expression that allows it."""
+    """Return a file of the page's own, and the source expression that allows it (CSP Level 3)."""
     text = files(__package__).joinpath(name).read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
     return text, f"'sha256-{digest}'"
@@ -218,7 +218,7 @@ def _comparison_header(comparison: Comparison, sessions: Sequence[Session]) -> s
 
 
 def _session_timeline(actions: Sequence[Action]) -> str:
-    """A lane a task, from left to right in the recorded order."""
+    """Return the timeline of a session: a lane for each task, in the recorded order."""
     lanes = list(dict.fromkeys(action.task or "" for action in actions))
     if len(lanes) > _LANES:
         lanes[_LANES - 1 :] = [f"{len(lanes) - _LANES + 1} other tasks"]
@@ -235,14 +235,14 @@ def _session_timeline(actions: Sequence[Action]) -> str:
     return _timeline(lanes, [[mark] for mark in marks])
 
 
-def _comparison_timeline(rows: Sequence[Row]) -> str:
+def _comparison_timeline(pairs: Sequence[Pairing]) -> str:
     columns = []
-    for row in rows:
-        state = "t-equal" if row.is_equal else "t-changed" if row.a and row.b else None
+    for pair in pairs:
+        state = "t-equal" if pair.is_equal else "t-changed" if pair.a and pair.b else None
         column = []
-        for lane, (action, alone) in enumerate(((row.a, "t-a"), (row.b, "t-b"))):
+        for lane, (action, alone) in enumerate(((pair.a, "t-a"), (pair.b, "t-b"))):
             if action is not None:
-                link = "#list" if row.is_equal else f"#{_anchor(row)}"
+                link = "#list" if pair.is_equal else f"#{_anchor(pair)}"
                 column.append((lane, state or alone, link, f"{action.index} {action.kind}"))
         columns.append(column)
     return _timeline(["a", "b"], columns)
@@ -263,7 +263,7 @@ def _timeline(lanes: Sequence[str], columns: Sequence[Iterable[tuple[int, str, s
     for place, column in enumerate(columns):
         x = place // each
         for lane, name, link, title in column:
-            # Where there are more actions than columns, the first of a column stands for it.
+            # With more actions than columns, a column shows its first action and those that failed.
             if (x, lane) in drawn and name != "t-failed":
                 continue
             drawn.add((x, lane))
@@ -279,27 +279,27 @@ def _timeline(lanes: Sequence[str], columns: Sequence[Iterable[tuple[int, str, s
     )
 
 
-# --- rows of a comparison ------------------------------------------------------------------------
+# --- the pairs of a comparison -------------------------------------------------------------------
 
 
-def _anchor(row: Row) -> str:
-    return (
-        f"a{row.a.index}" if row.a is not None else f"b{row.b.index}" if row.b is not None else ""
-    )
+def _anchor(pair: Pairing) -> str:
+    if pair.a is not None:
+        return f"a{pair.a.index}"
+    return f"b{pair.b.index}" if pair.b is not None else ""
 
 
-async def _row(store: Store, row: Row) -> str:
-    if row.a is not None and row.b is not None:
-        document = await read_action(store, row.a, full=False)
-        parts = "".join(part(d.field, diff_block(d.diff)) for d in row.differences)
-        line = head(document, other=f" / {row.b.index}")
+async def _pairing_html(store: Store, pair: Pairing) -> str:
+    if pair.a is not None and pair.b is not None:
+        document = await read_action(store, pair.a, full=False)
+        parts = "".join(part(d.field, diff_block(d.diff)) for d in pair.differences)
+        line = head(document, other=f" / {pair.b.index}")
         return (
-            f'<article id="a{row.a.index}" class="changed" tabindex="-1" data-kind="changed">'
+            f'<article id="a{pair.a.index}" class="changed" tabindex="-1" data-kind="changed">'
             f"{line}{parts}</article>\n"
         )
-    action = row.a or row.b
+    action = pair.a or pair.b
     assert action is not None
-    letter = "a" if row.a is not None else "b"
+    letter = "a" if pair.a is not None else "b"
     document = await read_action(store, action, full=True)
     return (
         '<div class="row">'
@@ -308,18 +308,18 @@ async def _row(store: Store, row: Row) -> str:
     )
 
 
-def _equal_rows(rows: Sequence[Row]) -> str:
+def _equal_pairings(pairs: Sequence[Pairing]) -> str:
     items = []
-    for row in rows:
-        assert row.a is not None
-        assert row.b is not None
-        preview = shorten(row.a.input.preview if row.a.input is not None else "", 140)
+    for pair in pairs:
+        assert pair.a is not None
+        assert pair.b is not None
+        preview = shorten(pair.a.input.preview if pair.a.input is not None else "", 140)
         items.append(
-            f"<li><span>{row.a.index} / {row.b.index}</span>"
-            f'<span class="{row.a.kind}">{row.a.kind}</span><span>{shown(preview)}</span></li>'
+            f"<li><span>{pair.a.index} / {pair.b.index}</span>"
+            f'<span class="{pair.a.kind}">{pair.a.kind}</span><span>{shown(preview)}</span></li>'
         )
-    plural = "s" if len(rows) > 1 else ""
+    plural = "s" if len(pairs) > 1 else ""
     return (
-        f'<details class="same"><summary>{len(rows)} equal action{plural}</summary>'
+        f'<details class="same"><summary>{len(pairs)} equal action{plural}</summary>'
         f'<ul class="same-list">{"".join(items)}</ul></details>\n'
     )

@@ -1,5 +1,5 @@
-"""Pieces of a page. Recorded text goes through :func:`shown`, always: it can neither become markup
-nor hide anything."""
+"""Pieces of an HTML page. All recorded text goes through :func:`shown`, so that it can neither
+become markup nor hide anything."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .documents import Document
 from .text import format_size, format_time, printable, shorten
 
 SHOWN_CHARS = 64 * 1024
-"""How much of a content is on the page."""
+"""How many characters of a content the page shows."""
 
 _FOLDED_LINES = 14
 _FOLDED_CHARS = 1_400
@@ -26,12 +26,12 @@ _OUTPUTS = {"ask": "response", "tool_call": "result"}
 
 
 def shown(text: str, *, one_line: bool = False) -> str:
-    """Recorded text as HTML, with every character that is not printable as an escape."""
+    """Return recorded text as HTML; characters that are not printable are escaped."""
     return html.escape(printable(text, one_line=one_line))
 
 
 def block(text: str, size: int | None = None) -> str:
-    """A text, folded when it is long. ``size``: of all of it in bytes, when the text is cut."""
+    """Return a text as HTML, folded when it is long. ``size``: the whole content's, in bytes."""
     cut = len(text) > SHOWN_CHARS
     text = text[:SHOWN_CHARS].replace("\r\n", "\n")
     note = ""
@@ -51,17 +51,17 @@ def block(text: str, size: int | None = None) -> str:
 
 
 def part(name: str, body: str) -> str:
-    """A named piece of an action."""
+    """Return a piece of an action with its name."""
     return f'<div class="part"><h3>{shown(name, one_line=True)}</h3><div>{body}</div></div>'
 
 
 def aside(title: str, body: str) -> str:
-    """What is folded away until somebody asks for it."""
+    """Return a body that is folded until it is clicked."""
     return f'<details class="aside"><summary>{shown(title)}</summary>{body}</details>'
 
 
 def diff_block(diff: str) -> str:
-    """The lines of a difference; within a line that changed, its changed words are marked."""
+    """Return the lines of a difference as HTML; in a changed line, the changed words are marked."""
     lines = diff.split("\n")
     out, place = [], 0
     while place < len(lines):
@@ -83,7 +83,7 @@ def _mark_words(old: str, new: str) -> tuple[str, str]:
         return shown(old), shown(new)
     a, b = (re.findall(r"\w+|\s+|.", text) for text in (old, new))
     pairs = align(a, b)
-    # Of lines that share next to nothing, marked words say nothing.
+    # In lines that have almost nothing in common, marked words tell nothing.
     alike = sum(len(a[i]) for i, _ in pairs if not a[i].isspace())
     if 3 * alike < max(len(old), len(new)):
         return shown(old), shown(new)
@@ -104,7 +104,7 @@ def _marked(words: list[str], kept: set[int]) -> str:
 
 
 def title_of(action: Document) -> str:
-    """Which tool, model or frames, in a few words."""
+    """Say in a few words which tool, model or frames an action is about."""
     details = action["details"]
     if action["kind"] == "checkpoint":
         return f"{details['checkpoint_id']}"
@@ -118,7 +118,7 @@ def title_of(action: Document) -> str:
 
 
 def head(action: Document, *, anchor: str = "a", other: str = "", note: str = "") -> str:
-    """The line above an action: its index, what it is, and when it was; ``note`` is HTML."""
+    """Return the head of an action: its index, what it is, and when it was. ``note`` is HTML."""
     index = action["index"]
     more = [action["task"]] if action["task"] else []
     if action["duration_ms"]:
@@ -141,7 +141,7 @@ def _milliseconds(value: float) -> str:
 
 
 def article(action: Document, *, anchor: str = "a", name: str = "", kind: str | None = None) -> str:
-    """An action, whole. ``name``: a class; ``kind``: what it is filtered by."""
+    """Return a whole action. ``name``: its CSS class; ``kind``: what the page filters it by."""
     failed = " failed" if action["error"] is not None else ""
     return (
         f'<article id="{anchor}{action["index"]}" class="{name}{failed}" tabindex="-1" '
@@ -151,7 +151,7 @@ def article(action: Document, *, anchor: str = "a", name: str = "", kind: str | 
 
 
 def body(action: Document) -> str:
-    """Everything of an action but its head."""
+    """Return everything of an action except its head."""
     kind = action["kind"]
     parts = []
     if action.get("arguments") is not None:
@@ -178,7 +178,7 @@ def body(action: Document) -> str:
 
 
 def _frames(action: Document) -> list[str]:
-    """Which frames an action found or changed, if that is not its title."""
+    """Return the frames that an action found or changed, unless its title names them."""
     kind, details = action["kind"], action["details"]
     if action["retrieval"] is not None:
         return _retrieved(action)
@@ -194,7 +194,7 @@ def _frames(action: Document) -> list[str]:
 
 
 def _retrieved(action: Document) -> list[str]:
-    """How the memory was searched, and what was found: folded, frame by frame, as it was then."""
+    """Return how the memory was searched, and what was found: folded, each frame as it was then."""
     how = action["retrieval"]
     words = [f"{how['mode']} search of the memory after event {how['as_of']}, at most"]
     words.append(f"{how['top_k']} frames")
@@ -217,7 +217,7 @@ def _retrieved(action: Document) -> list[str]:
 
 
 def _reply(action: Document) -> str:
-    """The tokens of a reply, and the chunks it came in, folded."""
+    """Return the tokens of a reply, and its chunks, folded."""
     reply, text = action["reply"], action["output"].get("text", "")
     if reply is None:
         return ""
@@ -232,7 +232,7 @@ def _reply(action: Document) -> str:
 
 
 def checkpoint_article(action: Document, checkpoint: Document, *, anchor: str = "a") -> str:
-    """A checkpoint: one line, the state it pins behind it."""
+    """Return a checkpoint as one line that ends with its state."""
     frames, digest = checkpoint["snapshot"]["frame_count"], checkpoint["state_hash"]
     state = f'<span class="id" title="{digest}">{frames} frames, state {digest[:16]}…</span>'
     line = head(action, anchor=anchor, note=state)
@@ -243,7 +243,7 @@ def checkpoint_article(action: Document, checkpoint: Document, *, anchor: str = 
 
 
 def _calls(response: str) -> str:
-    """A response that calls tools, as what it says and a line a call; else nothing."""
+    """Return a response that calls tools as its text and a line for each call; "" for others."""
     text = spoken_text(response)
     return "" if text is None else block(text) + aside("as it was", block(content_text(response)))
 
@@ -268,6 +268,6 @@ def _content(content: Document) -> str:
 
 
 def json_text(value: Any) -> str:
-    """A value as JSON: on one line where that is short, else laid out."""
+    """Return a value as JSON: on one line when that is short, else indented."""
     line = json.dumps(value, ensure_ascii=False)
     return line if len(line) <= _LINE_CHARS else json.dumps(value, indent=1, ensure_ascii=False)

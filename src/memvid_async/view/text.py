@@ -1,17 +1,18 @@
-"""Recorded text, made safe for a terminal. Needs nothing but the standard library."""
+"""Recorded text, made safe for a terminal. Needs only the standard library."""
 
 from __future__ import annotations
 
 import unicodedata
 from datetime import UTC, datetime
 
-# What moves the cursor, colours, rings, hides or reorders text: controls (Cc), the invisible
-# formatting characters (Cf), line and paragraph separators (Zl, Zp), lone surrogates (Cs).
+# Categories of characters that move the cursor, colour, ring, hide or reorder text: controls (Cc),
+# invisible formatting characters (Cf), line and paragraph separators (Zl, Zp), and lone surrogates
+# (Cs).
 _UNSAFE = ("Cc", "Cf", "Zl", "Zp", "Cs")
 
 
 def printable(text: str, *, one_line: bool = False) -> str:
-    r"""The text with every unsafe character but newline and tab as an escape, such as ``\x1b``.
+    r"""Escape every unsafe character but newline and tab, for example as ``\x1b``.
 
     With ``one_line``, newline and tab are escaped too.
     """
@@ -27,13 +28,13 @@ def printable(text: str, *, one_line: bool = False) -> str:
 
 
 def shorten(text: str, width: int) -> str:
-    """The text on one line, safe, and at most ``width`` characters wide."""
+    """Return the text on one line, safe to print, and at most ``width`` characters long."""
     line = printable(" ".join(text[: 4 * width].split()), one_line=True)
     return line if len(line) <= width else line[: width - 1] + "…"
 
 
 def format_time(time_ns: int) -> str:
-    """A time in nanoseconds since the Unix epoch, in UTC, to the millisecond."""
+    """Format a time in nanoseconds since the Unix epoch, in UTC, to the millisecond."""
     try:
         moment = datetime.fromtimestamp(time_ns // 10**9, UTC)
     except (ValueError, OverflowError, OSError):
@@ -42,7 +43,7 @@ def format_time(time_ns: int) -> str:
 
 
 def format_duration(duration_ns: int) -> str:
-    """A duration in nanoseconds, in the unit that suits it."""
+    """Format a duration in nanoseconds in a fitting unit."""
     seconds = duration_ns / 10**9
     if seconds < 1:
         return f"{1000 * seconds:.1f} ms"
@@ -55,7 +56,7 @@ def format_duration(duration_ns: int) -> str:
 
 
 def format_size(size: int) -> str:
-    """A number of bytes, in the unit that suits it (1 KiB is 1024 bytes)."""
+    """Format a number of bytes in a fitting unit (1 KiB is 1024 bytes)."""
     value = float(size)
     for unit in ("B", "KiB", "MiB", "GiB"):
         if value < 1024 or unit == "GiB":
