@@ -77,8 +77,8 @@ def replay(
 ) -> int:
     """Repeat a SESSION of FILE from its events, and report what matches the recording.
 
-    With --top-k, --mode, --as-of or filters, its searches are done differently, and what they find
-    then is told. The exit status is 1 if anything is not as it was.
+    With --top-k, --mode, --as-of or filters, its searches are changed, and their results are shown
+    beside the recorded ones. The exit status is 1 if anything differs from the recording.
     """
     changed = what_if(**options)
     span = {"checkpoint_id": checkpoint_id, "before_index": before_index}
