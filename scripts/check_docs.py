@@ -9,6 +9,7 @@ import json
 import re
 import sys
 import tomllib
+import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -132,6 +133,8 @@ def _sections(text: str) -> list[tuple[str, str]]:
 def _members(thing: object) -> set[str]:
     if not inspect.isclass(thing):
         return set()
+    if typing.is_typeddict(thing):
+        return set(thing.__annotations__)
     fields = {field.name for field in getattr(thing, "__attrs_attrs__", ())}
     own = {
         name

@@ -1,5 +1,9 @@
 """A crash-safe, single-file recorder and memory for agents. Start with :func:`open_store`."""
 
+from inspect import get_annotations
+from types import FunctionType
+from typing import get_type_hints
+
 from .config import Durability, Limits, RecordingConfig, StoreConfig
 from .engine.subscription import Subscription
 from .errors import (
@@ -66,6 +70,7 @@ from .events.frames import (
     MemoryConfigured,
     Reply,
     Retrieval,
+    SearchMode,
 )
 from .file.compact import CompactReport
 from .file.log_file import TornTail
@@ -73,6 +78,7 @@ from .file.recover import LostEvents, RecoverReport, recover
 from .file.verify import Problem, VerifyReport
 from .file.wreck import Damage
 from .memory.frame_store import Answer
+from .memory.keywords import FrameFields, FrameFilters, FrameItem
 from .recording.recorder import SessionRecorder
 from .replay.audit import AuditAnswer, AuditReport, ModelAudit
 from .replay.compare import ChangedAction, Comparison
@@ -82,6 +88,8 @@ from .replay.serve import ServedSession
 from .replay.verdicts import Difference, ReplayReport, ReplayStep, Rerun, Verdict
 from .store.store import OpenStore, Store, StoreStatistics, open_store
 from .store.views import StoreView
+
+__version__ = "0.1.0"
 
 __all__ = [
     "Action",
@@ -116,6 +124,9 @@ __all__ = [
     "Frame",
     "FrameDeleted",
     "FrameErased",
+    "FrameFields",
+    "FrameFilters",
+    "FrameItem",
     "FrameNotFoundError",
     "FramePut",
     "FrameUpdated",
@@ -144,6 +155,7 @@ __all__ = [
     "Reply",
     "Rerun",
     "Retrieval",
+    "SearchMode",
     "ServedSession",
     "Session",
     "SessionActiveError",
@@ -177,3 +189,19 @@ __all__ = [
     "open_store",
     "recover",
 ]
+
+
+def _say_where_they_are_public() -> None:
+    """Have every public class and function name this package as its module, so that reprs,
+    tracebacks and pickles stay the same wherever the code moves."""
+    for name in __all__:
+        thing = globals()[name]
+        if isinstance(thing, type):
+            # Annotations are looked up in the module that a class names: once, before it changes.
+            hints = get_type_hints(thing, include_extras=True)
+            thing.__annotations__ = {key: hints[key] for key in get_annotations(thing)}
+        if isinstance(thing, (type, FunctionType)):
+            thing.__module__ = __name__
+
+
+_say_where_they_are_public()

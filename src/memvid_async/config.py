@@ -7,10 +7,10 @@ import time
 import uuid
 from collections.abc import Callable
 from enum import Enum
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
-from attrs import field, frozen
+from attrs import field, fields, frozen
 
 from .errors import InvalidValueError
 
@@ -85,19 +85,26 @@ def _one_of(*allowed: str) -> Callable[[object, Any, object], None]:
 Embedder = Callable[[list[str]], Any]
 
 
-@frozen(kw_only=True)
-class RecordingConfig:
-    """How a session records.
+@frozen(repr=False)
+class _Settings:
+    """Printed with the fields that are not as they are by default."""
 
-    ``auto_checkpoint_interval``: a checkpoint after every so many actions; 0 for none.
-    ``max_actions``: the session ends, in the same atomic step, when it holds so many; None for no
-    end. Checkpoint actions count towards neither.
-    ``auto_record``: a store that has no ambient session starts one when opened for writing.
-    """
+    def __repr__(self) -> str:
+        given = ((one.name, getattr(self, one.name), one.default) for one in fields(type(self)))
+        shown = (f"{name}={value!r}" for name, value, default in given if value != default)
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+@frozen(kw_only=True, repr=False)
+class RecordingConfig(_Settings):
+    """How a session records. Checkpoint actions count towards neither number."""
 
     auto_checkpoint_interval: int = field(default=0, validator=_whole(0))
+    """A checkpoint after every this many actions; 0 for none."""
     max_actions: int | None = field(default=None, validator=_whole(1, optional=True))
+    """The session ends, in the same atomic step, when it holds this many; None for no end."""
     auto_record: bool = field(default=False, validator=_instance_of(bool))
+    """Whether a store that has no ambient session starts one when it is opened for writing."""
 
 
 # Most sessions have it; recognised by identity, it spares them a look at its fields.
@@ -111,8 +118,8 @@ def recording_config(interval: int, most: int | None) -> RecordingConfig:
     return RecordingConfig(auto_checkpoint_interval=interval, max_actions=most)
 
 
-@frozen(kw_only=True)
-class Limits:
+@frozen(kw_only=True, repr=False)
+class Limits(_Settings):
     """Bounds on what is taken in and held. Sizes are in bytes unless the name says otherwise."""
 
     content_bytes: int = field(default=16 * MIB, validator=_whole(1))
@@ -123,6 +130,8 @@ class Limits:
     """All the messages of one ask together, as CBOR."""
     name_chars: int = field(default=256, validator=_whole(1))
     """A session's name, a task, a provider, a model, a mode or a tool's name, in characters."""
+    query_chars: int = field(default=8 * KIB, validator=_whole(1))
+    """A query that is searched for, an ask's question included, in characters."""
     error_chars: int = field(default=8 * KIB, validator=_whole(1))
     """An action's or a session's error, in characters; a session's own is cut to it."""
     frames: int = field(default=64 * KIB, validator=_whole(1))
@@ -149,33 +158,50 @@ class Limits:
     """What one subscription reads ahead from the file."""
 
 
-@frozen(kw_only=True)
-class StoreConfig:
-    """How a store is opened.
+@frozen(repr=False)
+class _RandomIds:
+    """The default of ``StoreConfig.id_factory``; a signature shows the name, not an address."""
 
-    ``flush_interval`` (seconds): the longest a BUFFERED event waits for the disk.
-    ``lock_timeout`` (seconds): how long to wait for another process's lock.
-    ``poll_interval`` (seconds): how often a store looks for what other processes appended: one
-    that is read-only, and one that has a subscriber or was searched.
-    ``language``: how the text of a memory is analysed, "english" (stemmed) or "none"; a file keeps
-    the one its first frame was put with. ``embedder``: gives the embeddings of a list of texts, as
-    lists of floats, directly or awaited; ``embedding_model`` names it.
-    ``clock``: nanoseconds since the Unix epoch; ``id_factory``: ids of files and sessions.
-    """
+    def __call__(self) -> UUID:
+        return uuid.uuid4()
+
+    def __repr__(self) -> str:
+        return "uuid4"
+
+
+@frozen(kw_only=True, repr=False)
+class StoreConfig(_Settings):
+    """How a store is opened."""
 
     durability: Durability = field(default=Durability.SYNC, validator=_instance_of(Durability))
+    """When a call that records returns."""
     recording: RecordingConfig = field(
         default=DEFAULT_RECORDING, validator=_instance_of(RecordingConfig)
     )
-    limits: Limits = field(factory=Limits, validator=_instance_of(Limits))
-    language: str = field(default="english", validator=_one_of("english", "none"))
+    """How sessions record that bring no configuration of their own."""
+    limits: Limits = field(default=Limits(), validator=_instance_of(Limits))
+    """The bounds on what is taken in and held."""
+    language: Literal["english", "none"] = field(
+        default="english", validator=_one_of("english", "none")
+    )
+    """How the text of a memory is analysed: "english" is stemmed, "none" is not. A file keeps the
+    one its first frame was put with."""
     embedder: Embedder | None = field(default=None, validator=_callable_or_none)
+    """Called with a list of texts, it returns their embeddings in the same order, each as numbers,
+    directly or awaited; None for no embeddings but those that are put."""
     embedding_model: str | None = None
+    """The name of the embedder's model."""
     clock: Callable[[], int] = field(default=time.time_ns, validator=_callable)
-    id_factory: Callable[[], UUID] = field(default=uuid.uuid4, validator=_callable)
+    """Returns the time in nanoseconds since the Unix epoch; read once per command."""
+    id_factory: Callable[[], UUID] = field(default=_RandomIds(), validator=_callable)
+    """Returns the id of a new file or session."""
     flush_interval: float = field(default=0.05, validator=_seconds())
+    """How long a BUFFERED event waits for the disk at most, in seconds."""
     lock_timeout: float = field(default=10.0, validator=_seconds(finite=False))
+    """How long to wait for another process's lock, in seconds."""
     poll_interval: float = field(default=0.02, validator=_seconds(above_zero=True))
+    """How often a store looks for what other processes appended, in seconds: one that is
+    read-only, and one that has a subscriber or was searched."""
 
     def new_id(self) -> UUID:
         """An id from ``id_factory``.

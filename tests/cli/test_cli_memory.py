@@ -291,9 +291,21 @@ def test_ask_a_program(filled):
     assert len(read("sessions", filled)) == 1
 
 
-def test_ask_a_program_that_reads_nothing(filled):
+def test_ask_a_program_that_reads_nothing(filled, tmp_path):
+    # More than a pipe holds.
+    (tmp_path / "long.txt").write_text("dry sky " * 20_000, encoding="utf-8")
+    run("put", filled, tmp_path / "long.txt")
     python = shlex.join([sys.executable, "-c", "print('done')"])
-    assert run("ask", filled, "dry " * 9_000, "--command", python).stdout == "done\n"
+    assert run("ask", filled, "sky", "--command", python).stdout == "done\n"
+
+
+def test_ask_filters_by_the_metadata_of_frames(filled, tmp_path):
+    (tmp_path / "note.txt").write_text("It is dry in Bergen.", encoding="utf-8")
+    run("put", filled, tmp_path / "note.txt", "--metadata", "year=2025")
+    for command in ((), ("--command", SHOUT)):
+        asked = ("ask", filled, "Is it dry?", "--metadata", "year=2025", *command)
+        hits = read(*asked)["hits"]
+        assert [hit["title"] for hit in hits] == ["note.txt"]
 
 
 @pytest.mark.parametrize(

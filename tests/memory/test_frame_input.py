@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 from memvid_async import (
+    ActionKind,
     FrameNotFoundError,
     InvalidValueError,
     LimitExceededError,
@@ -23,7 +24,7 @@ MIB = 1024 * KIB
 
 LIMITS = Limits(
     content_bytes=2000, value_bytes=500, title_chars=20, name_chars=10, tags=3, dimensions=4,
-    top_k=50, frames=5, stream_bytes=3000,
+    top_k=50, frames=5, stream_bytes=3000, query_chars=30,
 )  # fmt: skip
 WRONG = {
     "content of no type": (lambda s: s.put(5), InvalidValueError),
@@ -72,6 +73,7 @@ WRONG = {
     "get beyond 63 bits": (lambda s: s.get(2**63), InvalidValueError),
     "find of bytes": (lambda s: s.find(b"x"), InvalidValueError),
     "find of nothing": (lambda s: s.find(None), InvalidValueError),
+    "a long query": (lambda s: s.find("q" * 31), LimitExceededError),
     "find in a mode": (lambda s: s.find("x", mode="magic"), InvalidValueError),
     "find in no mode": (lambda s: s.find("x", mode=["lexical"]), InvalidValueError),
     "no top_k": (lambda s: s.find("x", top_k=0), InvalidValueError),
@@ -124,6 +126,45 @@ async def test_wrong_input_is_named_and_records_nothing(make_store, name):
         assert store.last_sequence == before
         assert await all_ids(store) == [1]
     assert await actions_of(store, recorder) == ()
+
+
+async def test_a_long_query_is_refused_before_anything_happens(make_store):
+    store = await make_store(config=StoreConfig(limits=LIMITS))
+    await store.put("q " * 20)
+    view = await store.at(sequence=store.last_sequence)
+    calls = []
+    async with store.session() as recorder:
+        for searching in (
+            store.find("q" * 31),
+            view.find("q" * 31),
+            store.ask("q" * 31, generate=calls.append, provider="p", model="m"),
+        ):
+            with pytest.raises(LimitExceededError) as refused:
+                await searching
+            assert (refused.value.limit, refused.value.value) == ("query_chars", 31)
+        await store.find("q" * 30)
+    assert calls == []
+    (action,) = await actions_of(store, recorder)
+    assert action.kind is ActionKind.FIND
+
+
+async def test_frames_given_to_an_ask_are_filtered_by_their_metadata(make_store):
+    store = await make_store()
+    await store.put_many([{"content": "dry", "metadata": {"n": n}} for n in range(3)])
+    async with store.session():
+        answer = await store.ask(
+            "dry?",
+            generate=lambda *_: "",
+            provider="p",
+            model="m",
+            metadata={"n": 7},
+            frame_metadata={"n": 1},
+        )
+    assert [hit.frame_id for hit in answer.hits] == [2]
+    assert (answer.action.metadata, answer.action.retrieval.parameters) == (
+        {"n": 7},
+        {"metadata": {"n": 1}},
+    )
 
 
 async def test_a_wrong_provider_is_refused_before_the_model_is_asked(make_store):

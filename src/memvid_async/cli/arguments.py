@@ -7,13 +7,13 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, cast
 from uuid import UUID
 
 import anyio
 import click
 
-from .. import NotAStoreError, SessionSummary, Store, StoreNotFoundError, StoreView
+from .. import FrameFilters, NotAStoreError, SessionSummary, Store, StoreNotFoundError, StoreView
 from ..view.text import shorten
 from .exits import AnswerError
 
@@ -225,10 +225,10 @@ def check_search(mode: str, embedding: Any) -> None:
         raise click.UsageError(f"--mode {mode} needs --embedding")
 
 
-def given_filters(options: Mapping[str, Any]) -> dict[str, Any]:
+def given_filters(options: Mapping[str, Any]) -> FrameFilters:
     """Return the filters among a command's options that were used."""
-    names = ("tags", "uri", "title", "media_type", "metadata", "since_ns", "until_ns")
-    return {name: options[name] for name in names if options.get(name) not in (None, (), {})}
+    given = {name: options.get(name) for name in FrameFilters.__annotations__}
+    return cast("FrameFilters", {name: v for name, v in given.items() if v not in (None, (), {})})
 
 
 async def at_moment(

@@ -157,8 +157,10 @@ async def _ask_context(file: str, search: _Search, as_json: bool) -> int:
 
 
 async def _ask(store: Store, search: _Search, generate: Any, provider: str, model: str) -> Answer:
+    how = dict(search.how)
+    how["frame_metadata"] = how.pop("metadata", None)
     return await store.ask(
-        search.query, generate=generate, provider=provider, model=model, task="ask", **search.how
+        search.query, generate=generate, provider=provider, model=model, task="ask", **how
     )
 
 

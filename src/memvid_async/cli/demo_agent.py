@@ -18,7 +18,7 @@ from typing import Any
 
 import anyio
 
-from .. import Answer, Context, Store, open_store
+from .. import Answer, Context, FrameItem, Store, open_store
 
 AGENT_COUNT = 6
 TOP_K = 3
@@ -54,7 +54,7 @@ QUESTIONS = (
 )
 
 
-def passages(topics: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+def passages(topics: Mapping[str, str]) -> Iterator[FrameItem]:
     """Yield the paragraphs of the topics that are sentences, as frames to be put."""
     for topic, whole in topics.items():
         for text in re.split(r"\n\s*\n", whole):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from attrs import field, frozen
 
 from .content import EMPTY, Content
+
+SearchMode = Literal["lexical", "semantic", "hybrid"]
 
 
 @frozen
@@ -158,7 +160,7 @@ class FindResult:
     """
 
     hits: tuple[Hit, ...]
-    mode: str
+    mode: SearchMode
     as_of: int
     duration_ms: float
     incomplete: int = 0

@@ -9,7 +9,7 @@ import time
 from abc import abstractmethod
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from itertools import islice
-from typing import Any
+from typing import Any, Unpack
 
 import anyio
 from attrs import evolve, frozen
@@ -20,7 +20,7 @@ from ..engine.worker import Worker
 from ..errors import InvalidValueError, LimitExceededError
 from ..events.content import Content, StoredContent, content_digest
 from ..events.event import Action, ActionKind
-from ..events.frames import Context, FindResult, Frame, Generated, Hit, Reply
+from ..events.frames import Context, FindResult, Frame, Generated, Hit, Reply, SearchMode
 from ..events.values import LARGE, preview
 from ..file.reader import View
 from ..recording.intake import Intake
@@ -35,6 +35,7 @@ from ..recording.prepare import (
 )
 from .callables import collect_reply, embed, total_tokens
 from .folded import Lineage, text_of
+from .keywords import UNCHANGED, AskFilters, FrameFields, FrameFilters, FrameItem, Unchanged
 from .prepare_frames import (
     prepare_embedding,
     prepare_fields,
@@ -45,7 +46,6 @@ from .prepare_frames import (
 from .recall import Recall, Search, Searched
 
 _PART_BYTES = 1024 * 1024
-_UNSET: Any = object()
 
 
 @frozen
@@ -84,7 +84,11 @@ class FrameReader:
         return await self._recall.get(*await self._memory_view(), frame_id)
 
     async def frames(
-        self, *, newest_first: bool = False, after: int | None = None, **filters: Any
+        self,
+        *,
+        newest_first: bool = False,
+        after: int | None = None,
+        **filters: Unpack[FrameFilters],
     ) -> AsyncIterator[Frame]:
         """All frames, in the order of their ids, oldest or newest first.
 
@@ -103,10 +107,10 @@ class FrameReader:
         self,
         query: Any,
         top_k: int,
-        mode: str,
+        mode: SearchMode,
         embedding: Any,
         embedding_model: str | None,
-        filters: Mapping[str, Any],
+        filters: FrameFilters,
         *,
         texts: bool = False,
     ) -> Searched:
@@ -171,7 +175,7 @@ class FrameStore(FrameReader):
         ids = await self._put([{"content": kept, **fields}], ActionKind.PUT)
         return ids[0]
 
-    async def put_many(self, items: Iterable[str | bytes | Mapping[str, Any]]) -> list[int]:
+    async def put_many(self, items: Iterable[str | bytes | FrameItem]) -> list[int]:
         """Put several frames, all of them or none; their ids.
 
         An item is a frame's content, or a map of ``content`` and what :meth:`put` takes besides.
@@ -255,8 +259,8 @@ class FrameStore(FrameReader):
     async def update(
         self,
         frame_id: int,
-        content: str | bytes | AsyncIterable[bytes] = _UNSET,
-        **fields: Any,
+        content: str | bytes | AsyncIterable[bytes] | Unchanged = UNCHANGED,
+        **fields: Unpack[FrameFields],
     ) -> None:
         """Change a frame: its content, or any field that :meth:`put` takes; the others stay.
 
@@ -269,7 +273,7 @@ class FrameStore(FrameReader):
             changes = prepare_fields(fields, limits)
         else:
             changes = await self._reads.run(prepare_fields, fields, limits)
-        if content is not _UNSET:
+        if content is not UNCHANGED:
             size += rough_size(content)
             if isinstance(content, AsyncIterable):
                 content = await self._store_stream(content)  # type: ignore[assignment]
@@ -337,11 +341,11 @@ class FrameStore(FrameReader):
         query: str | None,
         *,
         top_k: int = 10,
-        mode: str = "lexical",
+        mode: SearchMode = "lexical",
         embedding: Iterable[float] | None = None,
         embedding_model: str | None = None,
         task: str | None = None,
-        **filters: Any,
+        **filters: Unpack[FrameFilters],
     ) -> FindResult:
         """Search the memory: best first, equal scores by id.
 
@@ -409,28 +413,30 @@ class FrameStore(FrameReader):
         provider: str,
         model: str,
         top_k: int = 5,
-        mode: str = "lexical",
+        mode: SearchMode = "lexical",
         embedding: Iterable[float] | None = None,
         embedding_model: str | None = None,
         messages: Any = (),
         metadata: Mapping[str, Any] | None = None,
         task: str | None = None,
-        **filters: Any,
+        frame_metadata: Mapping[str, Any] | None = None,
+        **filters: Unpack[AskFilters],
     ) -> Answer:
         """Search the memory, have a model answer from what was found, and record both.
 
         ``generate(question, context)`` gives the reply: a str or a :class:`Generated`, directly or
         awaited, or an async iterator of them, chunk by chunk. What it raises is recorded as the
-        action's error, with the chunks so far, and raised.
+        action's error, with the chunks so far, and raised. Filters as for :meth:`find`, but that
+        ``metadata`` is the action's and ``frame_metadata`` that of the frames.
         """
         started = time.perf_counter()
         if not callable(generate):
             raise InvalidValueError(f"generate must be callable, not {type(generate).__name__}")
         await self._check_ask(provider, model, task, metadata, messages)
+        wanted = FrameFilters(**filters, metadata=frame_metadata)
         searched = await self._searched(
-            question, top_k, mode, embedding, embedding_model, filters, texts=True
+            question, top_k, mode, embedding, embedding_model, wanted, texts=True
         )
-        hits = searched.result.hits
         context = searched.context
         chunks: list[Generated] = []
         error: BaseException | None = None
@@ -458,7 +464,7 @@ class FrameStore(FrameReader):
             )
         if error is not None:
             raise error
-        return Answer(text, hits, context, action, duration, *tokens)
+        return Answer(text, searched.result.hits, context, action, duration, *tokens)
 
     async def _check_ask(
         self, provider: str, model: str, task: str | None, metadata: Any, messages: Any

@@ -7,19 +7,21 @@ import sys
 from array import array
 from collections.abc import Iterable, Mapping
 from itertools import islice
-from typing import Any
+from typing import Any, cast, get_args
 
 from ..config import Limits
 from ..core.commands import NewFrame
 from ..errors import InvalidValueError, LimitExceededError
 from ..events.content import Content
+from ..events.frames import SearchMode
 from ..events.pace import unhurried
 from ..recording.prepare import prepare_content, prepare_count, prepare_metadata, prepare_text
 from ..search import Filters
+from .keywords import FrameFields, FrameFilters
 
-_FIELDS = ("title", "uri", "metadata", "tags", "media_type", "embedding", "embedding_model")
-MODES = ("lexical", "semantic", "hybrid")
-_FILTERS = ("tags", "uri", "title", "media_type", "metadata", "since_ns", "until_ns")
+MODES = get_args(SearchMode)
+_FIELDS = tuple(FrameFields.__annotations__)
+_FILTERS = tuple(FrameFilters.__annotations__)
 
 
 def prepare_embedding(value: Any, limits: Limits) -> bytes | None:
@@ -140,7 +142,7 @@ def prepare_frames_many(
     return tuple(made), size
 
 
-def prepare_filters(given: Mapping[str, Any], limits: Limits) -> tuple[Filters, dict[str, Any]]:
+def prepare_filters(given: Mapping[str, Any], limits: Limits) -> tuple[Filters, FrameFilters]:
     """The filters of a search, and those that were given as a map to be recorded.
 
     :raises InvalidValueError: when one is unknown or of a wrong type.
@@ -159,7 +161,7 @@ def prepare_filters(given: Mapping[str, Any], limits: Limits) -> tuple[Filters, 
             kept[name] = prepare_count(value, name)
         else:
             kept[name] = prepare_text(value, name, "title_chars", limits.title_chars)
-    return make_filters(kept), kept
+    return make_filters(kept), cast("FrameFilters", kept)
 
 
 def make_filters(kept: Mapping[str, Any]) -> Filters:
@@ -183,4 +185,4 @@ def prepare_search(query: Any, mode: Any, top_k: Any, limits: Limits) -> str:
         raise LimitExceededError("top_k", top_k, limits.top_k)
     if query is None and mode == "semantic":
         return ""
-    return prepare_text(query, "query", "value_bytes", limits.value_bytes)
+    return prepare_text(query, "query", "query_chars", limits.query_chars)

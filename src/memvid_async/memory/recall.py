@@ -14,7 +14,15 @@ from ..config import Limits
 from ..engine.worker import Worker
 from ..engine.writer import Writer
 from ..errors import FrameNotFoundError, MemvidAsyncError
-from ..events.frames import Context, ContextItem, FindResult, Frame, Hit, Retrieval
+from ..events.frames import (
+    Context,
+    ContextItem,
+    FindResult,
+    Frame,
+    Hit,
+    Retrieval,
+    SearchMode,
+)
 from ..file.journal import Journal
 from ..file.reader import View
 from ..recording.intake import Intake
@@ -32,7 +40,7 @@ class Search:
     """A search as it is carried out; ``parameters`` are its filters as recorded."""
 
     query: str
-    mode: str
+    mode: SearchMode
     top_k: int
     parameters: Mapping[str, Any]
     embedding: bytes | None = None
@@ -96,7 +104,7 @@ class Recall:
         found = index.find(
             search.query,
             search.embedding,
-            mode=search.mode,  # type: ignore[arg-type]
+            mode=search.mode,
             top_k=search.top_k,
             filters=search.filters(),
             embedding_model=search.embedding_model,

@@ -11,9 +11,10 @@ from ..config import Limits
 from ..core.state import State
 from ..errors import InvalidValueError
 from ..events.event import Action, ActionKind, FindDetails
-from ..events.frames import FrameDeleted, FrameErased, FramePut, FrameUpdated, Retrieval
+from ..events.frames import FrameDeleted, FrameErased, FramePut, FrameUpdated, Retrieval, SearchMode
 from ..file.reader import View
 from ..memory.folded import FoldedMemory, Lineage
+from ..memory.keywords import FrameFilters
 from ..memory.prepare_frames import MODES, make_filters, prepare_embedding, prepare_filters
 from ..recording.prepare import prepare_count
 from .textdiff import text_diff
@@ -33,8 +34,8 @@ class WhatIf:
     """
 
     top_k: int | None = None
-    mode: Literal["lexical", "semantic", "hybrid"] | None = None
-    filters: Mapping[str, Any] | None = None
+    mode: SearchMode | None = None
+    filters: FrameFilters | None = None
     as_of: int | Literal["now"] | None = None
     embedding: Callable[[str], Sequence[float]] | None = field(default=None, repr=False)
 

@@ -2,7 +2,7 @@
 
 from .filters import Filters
 from .inserts import Batch
-from .results import Found, IndexedFrame, Mode, Place
+from .results import Found, IndexedFrame, Place
 from .saved_pages import Dump
 from .search_index import DamagedSearchIndexError, InterruptedFindError, SearchIndex
 
@@ -14,7 +14,6 @@ __all__ = [
     "Found",
     "IndexedFrame",
     "InterruptedFindError",
-    "Mode",
     "Place",
     "SearchIndex",
 ]

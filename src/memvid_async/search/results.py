@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from attrs import field, frozen
-
-Mode = Literal["lexical", "semantic", "hybrid"]
 
 
 @frozen

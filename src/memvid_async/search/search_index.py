@@ -32,13 +32,14 @@ from operator import itemgetter
 from typing import Any
 
 from ..errors import InvalidValueError
+from ..events.frames import SearchMode
 from ..events.values import decode_value
 from .approximate import ApproximateVectors, is_installed
 from .filters import HAS_METADATA, Conditions, Filters, conditions, has_metadata
 from .fusion import fuse, in_order
 from .inserts import Batch, searchable
 from .query import Query, parse
-from .results import Found, IndexedFrame, Mode, Place
+from .results import Found, IndexedFrame, Place
 from .saved_pages import Dump, Image, SavedPages, complete
 from .schema import check, connect, create, parts
 from .snippets import Snippets
@@ -255,7 +256,7 @@ class SearchIndex:
         query: str | None,
         vector: bytes | None = None,
         *,
-        mode: Mode = "lexical",
+        mode: SearchMode = "lexical",
         top_k: int = 10,
         filters: Filters | None = None,
         embedding_model: str | None = None,

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from typing import Any, Unpack
 from uuid import UUID
 
 from ..config import StoreConfig
 from ..events.event import Session, SessionSummary
-from ..events.frames import FindResult
+from ..events.frames import FindResult, SearchMode
 from ..file.reader import View
 from ..memory.folded import Lineage
 from ..memory.frame_store import FrameReader
+from ..memory.keywords import FrameFilters
 from ..memory.past import session_at, state_at
 from ..memory.recall import Recall
 
@@ -52,10 +53,10 @@ class StoreView(FrameReader):
         query: str | None,
         *,
         top_k: int = 10,
-        mode: str = "lexical",
+        mode: SearchMode = "lexical",
         embedding: Iterable[float] | None = None,
         embedding_model: str | None = None,
-        **filters: Any,
+        **filters: Unpack[FrameFilters],
     ) -> FindResult:
         """What :meth:`Store.find` gave at that moment: the same ids in the same order, the scores
         within 1e-6. Nothing is recorded.

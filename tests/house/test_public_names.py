@@ -1,0 +1,70 @@
+"""Every public name says where it is public, and what it takes."""
+
+import inspect
+import pickle
+import subprocess
+import sys
+import typing
+
+import attrs
+import pytest
+
+import memvid_async
+
+NAMES = sorted(memvid_async.__all__)
+THINGS = {name: getattr(memvid_async, name) for name in NAMES}
+CLASSES = {name: thing for name, thing in THINGS.items() if inspect.isclass(thing)}
+
+
+def callables():
+    """Every public function, class and method, with its dotted name."""
+    for name, thing in THINGS.items():
+        if inspect.isroutine(thing) or inspect.isclass(thing):
+            yield name, thing
+    for name, kind in CLASSES.items():
+        for member in dir(kind):
+            found = inspect.getattr_static(kind, member)
+            found = getattr(found, "fget", getattr(found, "__func__", found))
+            # What is Python's own, of an enum or an exception, is not ours to describe.
+            if inspect.isfunction(found) and (not member.startswith("_") or member == "__init__"):
+                yield f"{name}.{member}", found
+
+
+CALLABLES = dict(callables())
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "SearchMode"])
+def test_it_names_the_package_as_its_module(name):
+    thing = THINGS[name]
+    assert (thing.__module__, thing.__qualname__) == ("memvid_async", name)
+    assert pickle.loads(pickle.dumps(thing)) is thing
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_its_annotations_can_be_looked_up(name):
+    typing.get_type_hints(CLASSES[name])
+    if attrs.has(CLASSES[name]):
+        attrs.resolve_types(CLASSES[name])
+
+
+@pytest.mark.parametrize("name", CALLABLES)
+def test_its_signature_shows_every_default(name):
+    try:
+        shown = str(inspect.signature(CALLABLES[name]))
+    except ValueError:
+        # What is made as Python's own exceptions and dicts are has none on some releases.
+        assert issubclass(CALLABLES[name], (Exception, dict))
+        return
+    assert " at 0x" not in shown, shown
+    assert "NOTHING" not in shown, shown
+
+
+def test_a_traceback_names_the_public_error(tmp_path):
+    code = (
+        "import asyncio, memvid_async\n"
+        "async def main():\n"
+        f"    await memvid_async.open_store({str(tmp_path / 'none.mva')!r}, read_only=True)\n"
+        "asyncio.run(main())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1].startswith("memvid_async.StoreNotFoundError: ")
