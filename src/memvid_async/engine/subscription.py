@@ -1,4 +1,4 @@
-"""A reader's cursor: it catches up from the file, then goes on live from the in-memory log."""
+"""A reader's cursor: it catches up from the file, then continues live from the in-memory log."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..errors import MemvidAsyncError
 from ..events.event import Erased, Event, SessionDeleted
 from .tail import Tail
 
-# Events taken from the in-memory log at a time.
+# At most this many events are taken from the in-memory log at a time.
 _TAKE = 256
 
 # Reads events above a sequence from the file, of one session (its number) or of all (None); gives
@@ -26,10 +26,10 @@ ReadEvents = Callable[[int, int | None], Awaitable[tuple[list[Event], int]]]
 class Subscription(AsyncIterator[Event]):
     """Events in order, without a gap or a repeat, as soon as they are durable.
 
-    Use it in an ``async with`` block. It ends when the store is closed, after the last durable
-    event; the file stays open for reading until then. It holds at most ``Limits.read_bytes`` (and
-    one segment) and is never waited for: one that falls behind the log in memory reads on from the
-    file.
+    Use it in an ``async with`` block. It ends after the last durable event when the store is
+    closed; the file stays open for reading until then. It holds at most ``Limits.read_bytes`` and
+    one segment. The writer never waits for it: a subscription that is slower than the in-memory log
+    reads from the file.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Subscription(AsyncIterator[Event]):
         self._state = state
         self._failure = failure
         self._session = session
-        # The last sequence taken into the buffer, or passed over as another session's.
+        # The last sequence taken into the buffer, or skipped as another session's.
         self._cursor = after
         self._buffer: deque[Event] = deque()
         self._delivered = after
@@ -79,14 +79,16 @@ class Subscription(AsyncIterator[Event]):
         return not self._buffer and self._cursor >= self._tail.last_sequence
 
     async def wait_caught_up(self) -> None:
-        """Return once every event that is durable now has been delivered (to another task, which
-        iterates), or the subscription is closed."""
+        """Return once every event that is durable now has been delivered, or it is closed.
+
+        Another task must iterate over the subscription meanwhile.
+        """
         target = self._tail.last_sequence
         while self._delivered < target and not self._closed:
             await self._progress.wait()
 
     async def aclose(self) -> None:
-        """Stop; iterating ends. Safe to call twice."""
+        """Stop delivering; iteration ends. A second call does nothing."""
         if self._closed:
             return
         self._closed = True
@@ -97,10 +99,10 @@ class Subscription(AsyncIterator[Event]):
             self._tail.leave()
 
     async def __anext__(self) -> Event:
-        """The next event.
+        """Return the next event.
 
         :raises CorruptFileError: when the file is damaged where the event should be.
-        :raises StoreFailedError: when the store failed; all that was durable was delivered.
+        :raises StoreFailedError: when the store failed; all durable events were delivered before.
         """
         while not self._buffer:
             if self._closed:
@@ -121,7 +123,7 @@ class Subscription(AsyncIterator[Event]):
         return event
 
     async def _fill(self) -> None:
-        """Take the next events into the buffer, waiting for some when there are none."""
+        """Take the next events into the buffer; wait when there are none."""
         tail, cursor = self._tail, self._cursor
         self._delivered = cursor
         self._progress.set()

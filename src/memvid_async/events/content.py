@@ -1,4 +1,4 @@
-"""Content: the bytes of an input, an output or a frame, as they are known without being read."""
+"""Content: the bytes of an input, an output or a frame, and what is known without reading them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ EMPTY = FrozenDict()
 
 
 def content_digest(data: str | bytes) -> bytes:
-    """BLAKE2b-256 (RFC 7693) of the bytes; of the UTF-8 encoding for text."""
+    """Return the BLAKE2b-256 digest (RFC 7693) of bytes, or of a text's UTF-8 encoding."""
     if isinstance(data, str) and len(data) > LARGE:
         digest = hashlib.blake2b(digest_size=32)
         for piece in encoded(data):
@@ -25,10 +25,10 @@ def content_digest(data: str | bytes) -> bytes:
 
 @frozen
 class StoredContent:
-    """What is known of content that has an event of its own, the one with this ``sequence``.
+    """What is known of content that has an event of its own.
 
-    ``parts``: of content too long for one event, the sequences of the events that hold it, in
-    order; else empty.
+    ``sequence``: of that event. ``parts``: the sequences of the events that hold a content which
+    is too long for one event, in order; else empty.
     """
 
     digest: bytes
@@ -40,32 +40,34 @@ class StoredContent:
 
 @frozen(eq=False, repr=False)
 class Content:
-    """What was an action's input or output: read it back with ``await store.read_content(…)``.
+    """The bytes of an action's input or output, or of a frame.
 
-    ``digest``: BLAKE2b-256 of the bytes (32 bytes). ``size``: in bytes. ``preview``: at most 512
-    characters, without control characters but newline and tab. Equal when the digests are.
+    Read them with ``await store.read_content(…)``. Two contents are equal when their digests are.
     """
 
-    # Small content carries its data and derives the rest when asked, which keeps recording cheap;
-    # large content carries what was derived, and the sequence of the event that holds the data.
+    # Small content carries its data and computes the rest when asked, which keeps recording cheap.
+    # Large content carries what was computed, and the sequence of the event that holds the data.
     data: str | bytes | None
     stored: StoredContent | None = None
 
     @property
     def digest(self) -> bytes:
-        """BLAKE2b-256 of the bytes."""
+        """The BLAKE2b-256 digest of the bytes, 32 bytes."""
         return self.stored.digest if self.stored is not None else content_digest(self.data or b"")
 
     @property
     def size(self) -> int:
-        """Length in bytes."""
+        """The length in bytes."""
         if self.stored is not None:
             return self.stored.size
         return len(self.data.encode()) if isinstance(self.data, str) else len(self.data or b"")
 
     @property
     def preview(self) -> str:
-        """How it begins, safe to print."""
+        """The beginning as text, safe to print: at most 512 characters.
+
+        It has no control characters but newline and tab.
+        """
         return self.stored.preview if self.stored is not None else preview(self.data or b"")
 
     def __eq__(self, other: object) -> bool:

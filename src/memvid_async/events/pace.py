@@ -1,4 +1,4 @@
-"""Letting other threads have the interpreter."""
+"""Letting other threads run Python during long loops."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ from typing import TypeVar
 T = TypeVar("T")
 _STEP_SECONDS = 0.0005
 _PAUSE_SECONDS = 0.00005
-# Looking at the clock for each item would take as long as some items do.
+# The clock is read after this many items: reading it takes as long as some items do.
 _LOOK = 32
 
 
 def unhurried(items: Iterable[T], look: int = _LOOK) -> Iterator[T]:
-    """The items, with a pause after every half millisecond of work on them: for a thread's long
-    loops.
+    """Yield the items, with a pause after each half millisecond of work on them.
 
-    A thread that runs on lets another one have the interpreter only when that one has waited for
-    5 ms (``sys.getswitchinterval``). Where two run on, the event loop waits for one after the
-    other, and again whenever it lets go of the interpreter itself. A thread that sleeps, be it for
-    a moment, gives it away. ``look``: after how many items the time is looked at.
+    For long loops in threads. A busy thread releases the interpreter only when another one has
+    waited for 5 ms (``sys.getswitchinterval``). With two busy threads the event loop waits for one
+    after the other, each time it needs the interpreter again. A thread that sleeps, even for a
+    moment, releases it at once. ``look``: read the clock after this many items.
     """
     due = 0.0
     for count, item in enumerate(items, 1):
@@ -28,5 +27,5 @@ def unhurried(items: Iterable[T], look: int = _LOOK) -> Iterator[T]:
         if not count % look and (now := time.thread_time()) >= due:
             if due:
                 time.sleep(_PAUSE_SECONDS)
-            # Set at the first look: where items are few, there is none.
+            # Set at the first look at the clock; a few items never come to one.
             due = now + _STEP_SECONDS

@@ -1,4 +1,4 @@
-"""Writing a log anew: segments carried over as they stand, stubs where events are gone."""
+"""Writing a log again: segments are copied unchanged, and stubs replace events that are gone."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from ..format.segment import Segment, SegmentKind
 from ..format.stubs import MOST_EVENTS, MOST_RUNS, encode_stubs
 from .log_file import LogFile
 
-# What is copied becomes durable at about every so many bytes.
+# What is copied becomes durable about once in this many bytes.
 STEP_BYTES = 1024 * 1024
 
 
 class LogCopy:
-    """A log that is being written to ``target``, in order and without a gap."""
+    """A log that is written to ``target``, in order and without a gap."""
 
     def __init__(self, target: LogFile) -> None:
         self.target = target
@@ -21,16 +21,16 @@ class LogCopy:
 
     @property
     def last_sequence(self) -> int:
-        """The sequence of the last event copied, open stubs included."""
+        """The sequence of the last event, including stubs that are not written yet."""
         return self.target.state.last_sequence + self._stub_count
 
     @property
     def last_time_ns(self) -> int:
-        """The time of the last event copied."""
+        """The time of the last event, in nanoseconds since 1970."""
         return self._stubs[-1][0] if self._stubs else self.target.state.last_time_ns
 
     def add_stubs(self, time_ns: int, count: int) -> None:
-        """Append ``count`` events that are gone."""
+        """Append stubs for ``count`` events that are gone."""
         time_ns = max(time_ns, self.last_time_ns)
         while count:
             step = min(count, MOST_EVENTS - self._stub_count)
@@ -43,14 +43,14 @@ class LogCopy:
                 self.flush_stubs()
 
     def flush_stubs(self) -> None:
-        """Write the run of stubs that is open."""
+        """Write the stubs that are not written yet."""
         if self._stubs:
             payload = encode_stubs(self._stubs)
             self._stubs, self._stub_count = [], 0
             self._append(SegmentKind.STUBS, payload)
 
     def append(self, payload: bytes | bytearray) -> None:
-        """Append an events segment."""
+        """Append a segment of events with this payload."""
         self.flush_stubs()
         self._append(SegmentKind.EVENTS, payload)
 
@@ -64,6 +64,6 @@ class LogCopy:
             target.write_out()
 
     def finish(self) -> None:
-        """Write the rest, with a TOC, durably."""
+        """Write the rest and a TOC, and make everything durable."""
         self.flush_stubs()
         self.target.tidy(with_toc=True)

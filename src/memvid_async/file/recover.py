@@ -1,7 +1,8 @@
-"""TornTail of a damaged file: a new file with everything that can still be proven good.
+"""Recovery of a damaged file: a new file with everything that can still be proven good.
 
-Every segment that is whole is carried over under its own sequence, wherever it stands. Events that
-are gone become stubs, so that the others keep their places; what was derived is made again.
+Every segment that is whole is copied with its own sequence, wherever it stands. Events that are
+gone become stubs, so that the others keep their sequences. What is derived from events is made
+again.
 """
 
 from __future__ import annotations
@@ -90,17 +91,22 @@ class RecoverReport:
 
 @define
 class _Findings:
-    """What a first pass learns of the events that are left."""
+    """What a first pass learns about the events that are left. Sessions are numbers."""
 
     lost: list[LostEvents] = field(factory=list)
     ids: dict[int, UUID] = field(factory=dict)
-    """Of each session whose start is there, by number."""
+    """The ids of the sessions whose start is left."""
     next_index: dict[int, int] = field(factory=dict)
+    """Of each session, the index that its next action must have."""
     touched: set[int] = field(factory=set)
+    """The sessions that have lost something."""
     orphans: set[int] = field(factory=set)
+    """The sessions whose start is lost."""
     deleted: set[int] = field(factory=set)
     lost_contents: set[int] = field(factory=set)
+    """The sequences of lost contents that an action refers to."""
     last: int = 0
+    """The highest sequence so far, of an event that is left or lost."""
     generation: int = 0
     event_count: int = 0
 
@@ -110,13 +116,13 @@ class _Findings:
         return at >= 0 and sequence <= self.lost[at].last
 
     def reach(self, sequence: int) -> None:
-        """There were events up to this sequence: those that did not come are lost."""
+        """Count the events up to this sequence that were not found as lost."""
         if sequence > self.last:
             self.lost.append(LostEvents(self.last + 1, sequence))
             self.last = sequence
 
     def take(self, part: Part) -> None:
-        """Learn from a part, next in the order of sequences."""
+        """Learn from the next part in the order of sequences."""
         self.reach(part.segment.sequence - 1)
         self.last = max(self.last, part.last)
         self.event_count += part.count
@@ -147,7 +153,7 @@ class _Findings:
 
 
 class _Salvage:
-    """One recovery, from ``wreck`` to the file that :meth:`write` is given."""
+    """One recovery: ``wreck`` is read, and :meth:`write` fills the new file."""
 
     def __init__(self, wreck: Wreck) -> None:
         self._wreck = wreck
@@ -157,7 +163,7 @@ class _Salvage:
         self.findings = _Findings()
 
     def look(self) -> None:
-        """Find out what is left, and what is not."""
+        """Find out which events are left, and which are lost."""
         found = self.findings
         for part in self._wreck.parts(check=True):
             found.take(part)
@@ -187,22 +193,23 @@ class _Salvage:
         copy.finish()
         self._wreck.finish()
 
-    def _fill(self, copy: LogCopy, until: int, time_behind: int) -> None:
-        """Stubs for what is lost up to ``until``, and the starts that sessions cannot be without.
+    def _fill(self, copy: LogCopy, until: int, time_after: int) -> None:
+        """Append stubs for the lost events up to ``until``, and a new start for orphaned sessions.
 
-        Their time is that of the event before; of the one behind, where there is none before.
+        Their time is that of the event before them, or of the event after them (``time_after``)
+        where none is before.
         """
         if copy.last_sequence >= until:
             return
-        time_ns = copy.last_time_ns or time_behind
+        time_ns = copy.last_time_ns or time_after
         starts = [n for n in self.findings.orphans if copy.last_sequence < n <= until]
         for number in sorted(starts):
             copy.add_stubs(time_ns, number - 1 - copy.last_sequence)
-            time_ns = self._rebuild(copy, number, time_ns, time_behind)
+            time_ns = self._rebuild(copy, number, time_ns, time_after)
         copy.add_stubs(time_ns, until - copy.last_sequence)
 
-    def _rebuild(self, copy: LogCopy, number: int, time_ns: int, time_behind: int) -> int:
-        """Give a session a start that says what is not known of it; its time."""
+    def _rebuild(self, copy: LogCopy, number: int, time_ns: int, time_after: int) -> int:
+        """Append a session's new start, whose metadata says what is unknown; return its time."""
         saved = self._saved.get(number)
         session_id = uuid.uuid4()
         start = SessionStarted(
@@ -210,7 +217,7 @@ class _Salvage:
         )
         if saved is not None:
             session_id = saved.session_id
-            time_ns = max(time_ns, min(saved.created_ns, time_behind))
+            time_ns = max(time_ns, min(saved.created_ns, time_after))
             start = SessionStarted(
                 saved.name, saved.ambient, saved.config, {"recovered": LOST_START}
             )
@@ -219,8 +226,7 @@ class _Salvage:
         return time_ns
 
     def _end(self, copy: LogCopy, number: int) -> None:
-        """End an open session that has lost something: what is recorded in it from now on could
-        refer to what is not there."""
+        """End a session that is open and has lost something: later actions could refer to that."""
         state = copy.target.state
         session = state.sessions.get(number)
         if session is not None and session.ended_ns is None:
@@ -230,7 +236,7 @@ class _Salvage:
             self._ended.append(session_id)
 
     def report(self, target: LogFile) -> RecoverReport:
-        """What became of it."""
+        """Return what was saved and what was lost."""
         found = self.findings
         damage, unexplained = self._wreck.damage(found.last)
         ids = {**found.ids, **self._rebuilt}
@@ -252,7 +258,7 @@ class _Salvage:
 
 
 def recover_into(source: Storage, target: Storage, progress: Progress) -> RecoverReport:
-    """Write what can still be proven good of ``source`` to ``target``, an empty place.
+    """Write everything of ``source`` that can still be proven good to ``target``, which is empty.
 
     :raises NotAStoreError: when nothing of a store is left.
     :raises UnsupportedVersionError: when a newer release wrote it.
@@ -289,7 +295,7 @@ def _recover_file(damaged: Path, out: Path, progress: Progress) -> RecoverReport
 
 
 def _install(unfinished: Path, out: Path) -> None:
-    """Give the finished file its name, never over another one."""
+    """Give the finished file its name, without ever replacing another file."""
     try:
         out.hardlink_to(unfinished)
     except FileExistsError:
@@ -298,11 +304,11 @@ def _install(unfinished: Path, out: Path) -> None:
         raise StoreFailedError(f"{out} cannot be made: {error}") from error
 
 
-def _path(given: str | os.PathLike[str]) -> Path:
+def _path(value: str | os.PathLike[str]) -> Path:
     try:
-        return Path(os.fspath(given)).absolute()
+        return Path(os.fspath(value)).absolute()
     except TypeError:
-        raise InvalidValueError(f"a path must be a str or a path, not {given!r:.80}") from None
+        raise InvalidValueError(f"a path must be a str or a path, not {value!r:.80}") from None
 
 
 async def recover(
@@ -313,15 +319,18 @@ async def recover(
 ) -> RecoverReport:
     """Write a new file at ``out`` with everything of ``damaged`` that can still be proven good.
 
-    Events keep their sequences, times and sessions; those that are gone are delivered as
-    :class:`Erased`. Where a session's start was lost, it has a new one, whose metadata says so. An
-    open session that lost something is ended. The new file has an id of its own; ``damaged`` is
-    only read. ``progress`` is called on the loop with the bytes done and the bytes there are, each
-    counted once per pass. Cancelled, it leaves nothing.
+    Events keep their sequences, times and sessions. Lost ones are delivered as :class:`Erased`. A
+    session whose start was lost gets a new one, whose metadata says so. An open session that lost
+    something is ended. The new file has an id of its own, and ``damaged`` is only read.
+    ``progress`` is called on the loop with the bytes done and the bytes in all, each counted once
+    per pass. A recovery that is cancelled leaves no file.
 
     :raises InvalidValueError: when ``out`` exists.
-    :raises NotAStoreError, StoreNotFoundError: when there is nothing to recover.
-    :raises UnsupportedVersionError, StoreReadOnlyError, StoreFailedError: see there.
+    :raises NotAStoreError: when nothing of a store is left in the file.
+    :raises StoreNotFoundError: when there is no file ``damaged``, or no directory for ``out``.
+    :raises UnsupportedVersionError: when another version of the format is in the file.
+    :raises StoreReadOnlyError: when ``out`` may not be written.
+    :raises StoreFailedError: when the system refuses to read or write.
     """
     loop, stopped = asyncio.get_running_loop(), threading.Event()
 

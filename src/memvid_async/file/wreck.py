@@ -25,8 +25,8 @@ from .log_copy import STEP_BYTES
 from .log_file import UNREAD
 from .toc import decode_toc, read_session_row
 
-# More events than this, or than the file has bytes, cannot be missing in one place: a sequence
-# that says so is not believed. It bounds the stubs that a file can ask for.
+# At most this many events, or as many as the file has bytes, are believed to be missing in one
+# place. This bounds the stubs that a hostile file can ask for.
 _MOST_MISSING = 2**24
 _CHECKSUM_AT = 32
 _UNCHECKED = UUID(int=0)
@@ -37,33 +37,40 @@ Progress = Callable[[int, int], None]
 
 @frozen
 class Damage:
-    """Bytes of the damaged file that prove nothing: ``length`` of them from ``offset`` on."""
+    """Bytes of the damaged file that prove nothing."""
 
     offset: int
+    """Where they begin, in bytes."""
     length: int
+    """How many they are."""
 
 
 @frozen
 class Part:
-    """A segment in its place. ``rows`` are the events to be carried over; None for stubs."""
+    """A segment in its place in the order of sequences."""
 
     segment: Segment
     time_ns: int
+    """The time of its first event."""
     last_ns: int
+    """The time of its last event."""
     session: int
+    """The number of its events' session, 0 for none."""
     rows: list[list[Any]] | None
+    """The rows of its events, which are copied; None for stubs."""
     count: int
+    """How many events it holds."""
 
     @property
     def last(self) -> int:
-        """The sequence of its last event; of the event before it, if it holds none."""
+        """The sequence of its last event; without events, that of the event before it."""
         return self.segment.sequence + self.count - 1
 
 
 class Wreck:
-    """A damaged file. It is passed over three times: when made, and by :meth:`parts` twice.
+    """A damaged file. It is read three times: by the constructor, and by :meth:`parts` twice.
 
-    ``header`` is None where it is lost; ``header_damaged`` where it had to be put together again.
+    ``header``: None where it is lost. ``header_damaged``: whether it is lost or was repaired.
     """
 
     def __init__(self, source: Storage, progress: Progress) -> None:
@@ -97,8 +104,10 @@ class Wreck:
         self._runs = list(self._finder.runs(lambda done: self._tell(0, done)))
 
     def _find_without_header(self, start: bytes) -> bool:
-        """Find the segments when there is no header, or one that no segment belongs to; whether
-        there are any."""
+        """Find the segments without a header, or with one that no segment belongs to.
+
+        Returns whether there are any.
+        """
         salt = find_salt(self.read, start, self._size)
         if salt is not None:
             mended = start[:_CHECKSUM_AT] + salt.to_bytes(4, "little")
@@ -113,7 +122,7 @@ class Wreck:
             self._progress(done, _PASSES * self._size)
 
     def finish(self) -> None:
-        """Tell that everything is done."""
+        """Report that everything is done."""
         self._progress(_PASSES * self._size, _PASSES * self._size)
 
     def _segments(self) -> Iterator[Segment]:
@@ -125,8 +134,11 @@ class Wreck:
         return max(_MOST_MISSING, self._size)
 
     def parts(self, *, check: bool) -> Iterator[Part]:
-        """Every event that is left once, in the order of sequences; between them, segments without
-        events, which prove how many came before. The first time with ``check``."""
+        """Iterate over the segments that are left, in the order of sequences, each event once.
+
+        Segments without events come too: they prove how many events were before them. The first
+        call needs ``check``, which decodes everything.
+        """
         last = last_ns = done = 0
         for segment in self._segments():
             done += segment.end - segment.offset
@@ -156,20 +168,22 @@ class Wreck:
         return Part(segment, time_ns, time_ns, session, rows, len(rows))
 
     def known_last(self, last: int) -> int:
-        """The highest sequence that something proves was there, ``last`` or above."""
+        """Return the highest sequence that is proven to have existed, ``last`` or above."""
         known = [slot.sequence for slot in self._slots]
         known += [segment.sequence for segment in self._unusable.values()]
         return max((n for n in known if last < n <= last + self._most_missing), default=last)
 
     def saved_sessions(self) -> Iterator[SessionInfo]:
-        """What tables say of sessions; a session may be named many times."""
+        """Iterate over the sessions in saved tables; a session may come many times."""
         for segment in self._segments():
             with suppress(ValueError, TypeError, IndexError):
                 yield from _session_rows(segment)
 
     def damage(self, last: int) -> tuple[tuple[Damage, ...], int]:
-        """The bytes that are of no use, and how many of them, at the end, may have held events
-        behind the one with the sequence ``last``."""
+        """Return the damaged bytes, and how many of them, at the end, may have held more events.
+
+        ``last``: the sequence after which those events would be.
+        """
         found = [Damage(0, _CHECKSUM_AT + 4)] if self.header_damaged else []
         found += self._bad_slots
         found += [Damage(s.offset, s.end - s.offset) for s in self._unusable.values()]
@@ -185,14 +199,14 @@ class Wreck:
         return tuple(sorted(found, key=lambda damage: damage.offset)), unexplained
 
     def _is_toc(self, start: int, end: int, last: int) -> bool:
-        """Whether the bytes at the end are the TOC that a slot names, and nothing else."""
+        """Whether the bytes at the end are exactly the TOC that a slot names."""
         head = self._finder.head(start)
         proven = any(slot.offset == start and slot.sequence == last for slot in self._slots)
         return proven and head is not None and start + head.size >= end
 
 
 def _header(start: bytes) -> Header | None:
-    """The header; None where it is damaged.
+    """Decode the header; None where it is damaged.
 
     :raises UnsupportedVersionError: when a newer release wrote it.
     """
@@ -208,9 +222,9 @@ def _header(start: bytes) -> Header | None:
 
 
 def _check(segment: Segment, rows: list[list[Any]]) -> None:
-    """Decode all that a segment holds.
+    """Decode everything in a segment of events.
 
-    :raises ValueError, TypeError, IndexError: when it is not what its kind says.
+    :raises ValueError, TypeError, IndexError: when a row is not as its kind requires.
     """
     decode_events(segment.payload, segment.sequence, lambda _: _UNCHECKED, lambda _: UNREAD)
     for row in rows:
@@ -221,7 +235,7 @@ def _check(segment: Segment, rows: list[list[Any]]) -> None:
 
 
 def _session_rows(segment: Segment) -> Iterator[SessionInfo]:
-    """The sessions that a saved table or a TOC names."""
+    """Iterate over the sessions that a saved table or a TOC names."""
     if segment.kind == SegmentKind.TOC:
         toc = decode_toc(segment.payload, 0)
         yield from (placed.session.info for placed in (*toc.ended, *toc.open_sessions))
@@ -232,7 +246,7 @@ def _session_rows(segment: Segment) -> Iterator[SessionInfo]:
 
 
 def _end_of_data(read: Read, start: int, size: int) -> int:
-    """Where the zeros begin that are all there is up to the file's end."""
+    """Return where the zeros begin that reach to the end of the file."""
     end = size
     while end > start:
         step = min(STEP_BYTES, end - start)

@@ -1,7 +1,7 @@
 """Finding the segments of a damaged file: each is proven by its own checksum, wherever it stands.
 
-A segment's checksum starts from the file's salt, so the bytes of another file do not pass for one
-of this file's. Whoever knows the salt could forge one; that takes intent, not damage.
+A segment's checksum starts from the file's salt, so the bytes of another file are not taken for a
+segment of this one. Somebody who knows the salt can forge a segment, but damage cannot.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _HEAD = struct.Struct("<IIIQ")
 _FIELDS_SIZE = 32
 _SEQUENCE_BITS = 56
 _WINDOW = 1024 * 1024
-# The end of every head of a known kind: the sequence's two highest bytes, zero below 2^40 events,
-# and the kind.
+# The last three bytes of every head of a known kind: the sequence's two highest bytes, which are
+# zero below 2^40 events, and the kind.
 _HEAD_END = re.compile(rb"(?<=\0\0)[\1-%c]" % max(SegmentKind))
-# A search may checksum so many bytes for each byte that it passes, and one longest segment besides.
+# A search may checksum this many bytes for each byte that it passes, and two longest segments more.
 _CREDIT_PER_BYTE = 16
-# A salt is worked out from a segment no longer than this, byte by byte.
+# A salt is computed only from segments of at most this many bytes, as that goes byte by byte.
 _SOLVABLE = 64 * 1024
 _MOST_TRIES = 1000
 
@@ -34,7 +34,7 @@ _MOST_TRIES = 1000
 class Run:
     """Segments that follow one another from ``start`` to ``end`` without a break.
 
-    ``sequence``: that of the first one.
+    ``sequence``: the first segment's.
     """
 
     start: int
@@ -44,7 +44,7 @@ class Run:
 
 @frozen
 class Head:
-    """What stands where a segment may begin: its fields. Nothing of it is proven."""
+    """The fields that stand where a segment may begin. Nothing of them is proven."""
 
     checksum: int
     length: int
@@ -59,7 +59,7 @@ class Head:
 
     @classmethod
     def unpack(cls, data: bytes) -> Head | None:
-        """The head in ``data``, None where that is too short."""
+        """Read the head at the start of ``data``; None where that is too short."""
         if len(data) < HEAD_SIZE:
             return None
         checksum, length, previous, packed = _HEAD.unpack(data)
@@ -68,7 +68,7 @@ class Head:
 
 
 class Finder:
-    """Looks for segments below ``end``. The work is bounded by the bytes it passes."""
+    """Looks for segments before the offset ``end``. Its work is bounded by the bytes it passes."""
 
     def __init__(self, read: Read, end: int, salt: int) -> None:
         self._read = read
@@ -77,8 +77,9 @@ class Finder:
         self._credit = 2 * MAX_PAYLOAD
 
     def runs(self, tell: Callable[[int], object]) -> Iterator[Run]:
-        """The runs in the order of the file; ``tell`` is called with the bytes that are done."""
-        # Bytes before the log may be missing; a search passes over kinds that it does not know.
+        """Iterate over the runs in the order of the file; calls ``tell`` with the bytes done."""
+        # Bytes before the log may be missing, so the search starts at 0. But it finds only known
+        # kinds, so the log's start is looked at besides.
         position = self._search(0, tell)
         if (position is None or position > LOG_START) and self._segment_at(LOG_START) is not None:
             position = LOG_START
@@ -93,10 +94,10 @@ class Finder:
                 position = end
                 if self._segment_at(end) is not None:
                     continue
-            position = self._behind(position, tell)
+            position = self._after(position, tell)
 
     def _segment_at(self, offset: int) -> Segment | None:
-        """The segment at an offset, whatever stands before it."""
+        """Return the segment at an offset, whatever stands before it; None when it is not valid."""
         head = self.head(offset)
         if head is None or head.length > MAX_PAYLOAD:
             return None
@@ -106,14 +107,14 @@ class Finder:
         return parse(self._read(offset, size), 0, offset, self._salt)
 
     def head(self, offset: int) -> Head | None:
-        """What stands where the head of a segment may be; None behind the end."""
+        """Return the fields at an offset; None where the end is too near."""
         return Head.unpack(self._read(offset, min(HEAD_SIZE, max(0, self._end - offset))))
 
-    def _behind(self, offset: int, tell: Callable[[int], object]) -> int | None:
-        """Where the next segment is behind a damaged one at ``offset``; None if there is none."""
+    def _after(self, offset: int, tell: Callable[[int], object]) -> int | None:
+        """Return where the next segment after a damaged one at ``offset`` is; None without one."""
         head = self.head(offset)
         if head is not None and head.length <= MAX_PAYLOAD:
-            # Its head may be whole: the segment that it leads to then names its checksum.
+            # Its head may be whole. Then the segment after it names the checksum in that head.
             there = self._segment_at(offset + head.size)
             if there is not None and there.previous == head.checksum:
                 return there.offset
@@ -152,12 +153,12 @@ class Finder:
 
 
 def find_salt(read: Read, start: bytes, end: int) -> int | None:
-    """The salt of a file whose header is damaged; None if no segment proves one.
+    """Return the salt of a file whose header is damaged; None if no segment proves one.
 
-    ``start``: the first ``LOG_START`` bytes. The salt stands in the header, is the checksum of the
-    header's fields and is what the first segment names as the one before it. Where all three are
-    damaged, it follows from any two segments that are whole. Where segments of several files stand
-    in it, the one that the most bytes belong to decides: never are two mixed.
+    ``start``: the first ``LOG_START`` bytes. The salt is in the header. It is also the checksum of
+    the header's fields, and the checksum that the first segment names as the one before it. Where
+    all three are damaged, it follows from two adjacent segments that are whole. Where the file
+    holds segments of several files, the salt with the most bytes wins; two are never mixed.
     """
     first = Head.unpack(read(LOG_START, HEAD_SIZE))
     guesses = {zlib.crc32(start[:_FIELDS_SIZE])}
@@ -177,9 +178,11 @@ def find_salt(read: Read, start: bytes, end: int) -> int | None:
 
 
 def _solve_salts(read: Read, end: int) -> dict[int, int]:
-    """How many bytes belong to which salt, as far as two segments prove one: the second names the
-    checksum of the first, which without the salt could be nothing but chance, and is whole with the
-    salt that the first one must have."""
+    """Return the salts that two adjacent segments prove, each with the bytes that belong to it.
+
+    The second segment must name the checksum in the first one's head. From that the first one's
+    salt is computed, and the second one must be valid with it, which chance cannot achieve.
+    """
     held: dict[int, int] = {}
     base = tries = 0
     while base < end and tries < _MOST_TRIES:
@@ -207,10 +210,10 @@ def _solve_salts(read: Read, end: int) -> dict[int, int]:
 
 
 def _initial(data: bytes, checksum: int) -> int:
-    """What a CRC-32 must start from so that it is ``checksum`` over ``data``.
+    """Return the value from which a CRC-32 over ``data`` must start to become ``checksum``.
 
-    CRC is linear: ``crc(data, x) ^ crc(data, 0)`` is ``x``, moved on by as many zero bytes as
-    ``data`` has; so that difference is moved back.
+    CRC is linear: ``crc(data, x) ^ crc(data, 0)`` is ``x`` shifted through as many zero bytes as
+    ``data`` has. So that difference is shifted back.
     """
     register = checksum ^ zlib.crc32(data)
     for _ in range(len(data)):

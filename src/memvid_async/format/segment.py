@@ -1,4 +1,4 @@
-"""Segments: framed, checksummed, chained. The log is nothing but one after another."""
+"""Segments: framed, checksummed and chained. A file's log is one segment after another."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from attrs import frozen
 
 from ..errors import CorruptFileError
 
-# Bounds what a reader allocates for one segment, whatever its length field says.
+# The longest payload, in bytes. It bounds what a reader allocates, whatever a length field says.
 MAX_PAYLOAD = 128 * 1024 * 1024
 
 _REST = struct.Struct("<IIQ")
@@ -20,14 +20,14 @@ HEAD_SIZE = _CRC.size + _REST.size
 _SEQUENCE_BITS = 56
 _SEQUENCE_MASK = (1 << _SEQUENCE_BITS) - 1
 _READ_AHEAD = 256 * 1024
-# Segments that are no further apart are read in one call.
+# Segments whose offsets are at most this far apart are read in one call.
 _NEAR = 8 * 1024
 
 Read = Callable[[int, int], bytes]
 
 
 class SegmentKind(IntEnum):
-    """What a segment's CBOR holds. A kind that a reader does not know is skipped."""
+    """What a segment's CBOR holds. A reader skips kinds that it does not know."""
 
     EVENTS = 1
     POSITIONS = 2
@@ -37,7 +37,7 @@ class SegmentKind(IntEnum):
     PROJECTION = 6
 
 
-# The kinds that hold events; all others are derived from those.
+# The kinds that hold events. All others are derived from these.
 EVENT_KINDS = (SegmentKind.EVENTS, SegmentKind.STUBS)
 
 
@@ -45,8 +45,9 @@ EVENT_KINDS = (SegmentKind.EVENTS, SegmentKind.STUBS)
 class Segment:
     """A segment that was read and whose checksum matched.
 
-    ``sequence``: of the first event in it, or of the next event for what holds none. ``offset``
-    and ``end``: where it stands in the file. ``previous``: the checksum of the segment before it.
+    ``sequence``: of its first event; of the next event for a segment without events. ``offset``
+    and ``end``: where it begins and ends in the file. ``previous``: the checksum of the segment
+    before it.
     """
 
     kind: int
@@ -61,22 +62,22 @@ class Segment:
 def seal(
     kind: int, sequence: int, payload: bytes | bytearray, previous: int, salt: int
 ) -> tuple[bytes, int]:
-    """The 20 bytes that go before ``payload``, and the segment's checksum."""
+    """Return the 20 bytes that go before ``payload``, and the segment's checksum."""
     rest = _REST.pack(len(payload), previous, kind << _SEQUENCE_BITS | sequence)
     checksum = zlib.crc32(payload, zlib.crc32(rest, salt))
     return _CRC.pack(checksum) + rest, checksum
 
 
 def payload_length(data: bytes, position: int = 0) -> int:
-    """The length field of the segment that begins at ``data[position]``."""
+    """Return the length field of the segment that begins at ``data[position]``."""
     length: int = _REST.unpack_from(data, position + _CRC.size)[0]
     return length
 
 
 def parse(data: bytes, position: int, base: int, salt: int) -> Segment | None:
-    """The segment at ``data[position:]``, where ``data`` begins at byte ``base`` of the file.
+    """Return the segment at ``data[position:]``; ``data`` begins at byte ``base`` of the file.
 
-    None when it is not whole or its checksum does not match.
+    None when the segment is not whole or its checksum does not match.
     """
     start = position + HEAD_SIZE
     if start > len(data):
@@ -98,16 +99,19 @@ def _segment(head: bytes, payload: bytes, offset: int, salt: int) -> Segment | N
     return Segment(kind, sequence, payload, offset, end, previous, checksum)
 
 
-def _read_behind(read: Read, head: bytes, offset: int, salt: int) -> Segment | None:
-    """The segment with this head. A large payload that was read together with its head would have
-    to be copied out of that, which holds the interpreter."""
+def _read_after(read: Read, head: bytes, offset: int, salt: int) -> Segment | None:
+    """Read the payload after this head, and return the segment; None when it is not valid.
+
+    A large payload is read on its own: out of a piece that also holds the head it would have to be
+    copied, which holds the interpreter.
+    """
     payload = read(offset + HEAD_SIZE, payload_length(head))
     whole = len(payload) == payload_length(head)
     return _segment(head, payload, offset, salt) if whole else None
 
 
 def read_segment(read: Read, offset: int, end: int, salt: int, *, guess: int = 4096) -> Segment:
-    """The segment at ``offset``; no byte at or after ``end`` is looked at.
+    """Return the segment at ``offset``; no byte at or after ``end`` is read.
 
     ``guess``: how many bytes to read at first.
 
@@ -117,7 +121,7 @@ def read_segment(read: Read, offset: int, end: int, salt: int, *, guess: int = 4
     if len(data) >= HEAD_SIZE:
         length = payload_length(data)
         if len(data) < HEAD_SIZE + length <= min(MAX_PAYLOAD + HEAD_SIZE, end - offset):
-            segment = _read_behind(read, data[:HEAD_SIZE], offset, salt)
+            segment = _read_after(read, data[:HEAD_SIZE], offset, salt)
         else:
             segment = parse(data, 0, offset, salt)
         if segment is not None:
@@ -126,8 +130,10 @@ def read_segment(read: Read, offset: int, end: int, salt: int, *, guess: int = 4
 
 
 def scan(read: Read, start: int, end: int, previous: int | None, salt: int) -> Iterator[Segment]:
-    """The segments from ``start`` on, as long as each is whole, valid and chained to the one
-    before it; ``previous`` is the checksum that the first must name, None for any."""
+    """Iterate over the segments from ``start`` on, while each is valid and chained to the last.
+
+    ``previous``: the checksum that the first one must name; None for any.
+    """
     offset, data, base = start, b"", start
 
     def have(count: int) -> bool:
@@ -145,7 +151,7 @@ def scan(read: Read, start: int, end: int, previous: int | None, salt: int) -> I
             return
         if HEAD_SIZE + length > max(_READ_AHEAD, len(data) - position):
             head = data[position : position + HEAD_SIZE]
-            segment = _read_behind(read, head, offset, salt)
+            segment = _read_after(read, head, offset, salt)
         else:
             whole = have(HEAD_SIZE + length)
             segment = parse(data, offset - base, base, salt) if whole else None
@@ -156,7 +162,7 @@ def scan(read: Read, start: int, end: int, previous: int | None, salt: int) -> I
 
 
 def segments_at(read: Read, offsets: Sequence[int], end: int, salt: int) -> Iterator[Segment]:
-    """The segments at ascending offsets, near ones read together.
+    """Iterate over the segments at ascending offsets; those near each other are read together.
 
     :raises CorruptFileError: when there is no valid segment at one of them.
     """

@@ -1,4 +1,4 @@
-"""What compaction leaves of erased events: their times, in runs, so that sequences stay gapless."""
+"""Stubs: the times that remain of erased events, in runs, so that sequences have no gaps."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ import cbor2
 from ..events.event import Erased, Event
 from ..events.values import MAX_ITEMS, decode_value
 
-# Most runs of one segment; a reader's bound on items is twice as high.
+# A segment has at most this many runs; a reader accepts twice as many items.
 MOST_RUNS = MAX_ITEMS // 4
-# Most events of one segment: a few bytes must not stand for more than a reader has room for.
+# A segment stands for at most this many events: a few bytes must not fill a reader's memory.
 MOST_EVENTS = 2**16
 
 
 def encode_stubs(runs: Iterable[tuple[int, int]]) -> bytes:
-    """``[time, count, time, count, …]``: so many events at a time, the later times as the distance
-    to the one before."""
+    """Encode runs of a time and a count as ``[time, count, time, count, …]``.
+
+    Each time after the first is the distance to the one before.
+    """
     last, fields = 0, []
     for time_ns, count in runs:
         fields += [time_ns - last, count]
@@ -28,7 +30,7 @@ def encode_stubs(runs: Iterable[tuple[int, int]]) -> bytes:
 
 
 def decode_stubs(payload: bytes) -> list[tuple[int, int]]:
-    """The runs of erased events: of each its time, and how many they are.
+    """Return the runs of erased events: of each, the time and the number of events.
 
     :raises ValueError: when the payload holds no stubs.
     """
@@ -46,6 +48,6 @@ def decode_stubs(payload: bytes) -> list[tuple[int, int]]:
 
 
 def stub_events(runs: Iterable[tuple[int, int]], sequence: int) -> list[Event]:
-    """The erased events of these runs; the first has ``sequence``."""
+    """Return the erased events of these runs; the first has ``sequence``."""
     times = [time_ns for time_ns, count in runs for _ in range(count)]
     return [Event(at, time_ns, None, Erased()) for at, time_ns in enumerate(times, sequence)]

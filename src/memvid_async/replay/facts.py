@@ -1,11 +1,11 @@
-"""What of an action is content, and is compared.
+"""The facts of an action: those of its properties that a comparison looks at.
 
-Content is the kind, every field of the details, the input and the output, the messages, how the
-memory was searched, the metadata, the task, the error, and a checkpoint's state hash. Not content
-is what says when and where it was recorded: index, sequence, time, duration, checkpoint id, the
-place in the log of what was found. Nor are ids that somebody made up on the way: the ids of tool
-calls within an ask's response and messages, the names that asyncio gives to tasks (``Task-7``), and
-what this library itself notes in metadata.
+Facts are the kind, the fields of the details, the input and the output, the messages, how the
+memory was searched, the metadata, the task, the error, and a checkpoint's state hash. Not compared
+is what says when and where an action was recorded: index, sequence, time, duration, checkpoint id,
+and where in the log the found frames were. Not compared either are ids that were made up during the
+run: the ids of tool calls within an ask's response and messages, the names that asyncio gives to
+tasks (``Task-7``), and what this library itself notes in metadata.
 """
 
 from __future__ import annotations
@@ -35,20 +35,21 @@ INPUT_NAMES = {
 }
 OUTPUT_NAMES = {ActionKind.ASK: "response", ActionKind.TOOL_CALL: "result"}
 
-# Fields of details that are no content, or are compared by more than their number.
-_NO_CONTENT = {"checkpoint_id", "message_count"}
+# Fields of details that are not compared here: an id, and a count of messages, which are compared
+# themselves.
+_NOT_COMPARED = {"checkpoint_id", "message_count"}
 _AUTOMATIC_TASK = re.compile(r"Task-\d+")
 _MOST_JSON = 1 << 20
 
 
 def details_fields(details: Details) -> list[tuple[str, Any]]:
-    """The fields of an action's details that are content."""
+    """Return the fields of an action's details that are compared, with their values."""
     names = (attribute.name for attribute in attrs.fields(type(details)))
-    return [(name, getattr(details, name)) for name in names if name not in _NO_CONTENT]
+    return [(name, getattr(details, name)) for name in names if name not in _NOT_COMPARED]
 
 
 def retrieval_fields(retrieval: Retrieval | None) -> list[tuple[str, Hashable]]:
-    """How the memory was searched, and with which scores; not where in the log it stood then."""
+    """Return how the memory was searched, and the scores; without its sequence at that moment."""
     if retrieval is None:
         return []
     embedding = retrieval.embedding
@@ -62,22 +63,22 @@ def retrieval_fields(retrieval: Retrieval | None) -> list[tuple[str, Hashable]]:
 
 
 def task_name(task: str | None) -> str | None:
-    """The task's name, None for one that asyncio made up."""
+    """Return the task's name; None for a name that asyncio made up."""
     return None if task is None or _AUTOMATIC_TASK.fullmatch(task) else task
 
 
 def own_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """The metadata without what this library noted itself."""
+    """Return the metadata without what this library notes itself."""
     return {key: value for key, value in metadata.items() if key not in PROVENANCE}
 
 
 def value_digest(value: Any) -> bytes:
-    """BLAKE2b-128 of a value's deterministic CBOR."""
+    """Return the BLAKE2b-128 digest of a value's deterministic CBOR."""
     return hashlib.blake2b(cbor2.dumps(value, canonical=True), digest_size=16).digest()
 
 
 def may_hold_calls(action: Action) -> bool:
-    """Whether an action's output may be a response with tool calls, whose ids are no content."""
+    """Whether an action's output may be a response with tool calls, whose ids are not compared."""
     output = action.output
     if action.kind is not ActionKind.ASK or output is None or output.size > _MOST_JSON:
         return False
@@ -85,7 +86,7 @@ def may_hold_calls(action: Action) -> bool:
 
 
 def without_call_ids(data: str | bytes) -> str | bytes:
-    """A response in JSON that holds tool calls, without their ids; any other as it is."""
+    """Remove the ids of tool calls from a response in JSON; return any other response unchanged."""
     text = data.decode("utf-8", "replace") if isinstance(data, bytes) else data
     if '"tool_calls"' not in text:
         return data
@@ -96,7 +97,7 @@ def without_call_ids(data: str | bytes) -> str | bytes:
 
 
 def drop_call_ids(message: Any) -> Any:
-    """A message in the OpenAI format without the ids of its tool calls; any other as it is."""
+    """Remove the ids of tool calls from a message in the OpenAI format; return others unchanged."""
     if not isinstance(message, Mapping):
         return message
     kept = {key: value for key, value in message.items() if key != "tool_call_id"}

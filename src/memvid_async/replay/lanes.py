@@ -1,9 +1,9 @@
-"""Which recorded call answers a call: in the recorded order of each task, by content.
+"""Which recorded call answers a live call: by what it is, in the recorded order of each task.
 
-What one task did is a *lane*. A task that runs now follows the lane of its name. A task without a
-name of its own (``Task-7``) follows the first lane that nobody follows and that begins with its
-call. Lanes that went alike so far are as good as each other: when another turns out to fit better,
-the two tasks that follow them change places.
+The recorded calls of one task are a *lane*. A live task follows the lane of its name. A task
+without a name of its own (``Task-7``) follows the first lane that no task follows and that begins
+with its call. Lanes with the same calls and answers so far are interchangeable: when a call fits
+another one of them, the tasks that follow both are exchanged.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _NUMBER = re.compile(r" \(\d+\)\Z")
 
 @frozen
 class Call:
-    """A call as it is made now, by the task ``live`` whose name is ``task``.
+    """A live call, by the task ``live`` whose name is ``task``.
 
-    ``key``: kind, name and input. ``facts``: what else of its content it gives.
+    ``key``: kind, name and input. ``facts``: what else of it can be compared, by name.
     """
 
     live: Hashable
@@ -34,7 +34,7 @@ class Call:
 
 @frozen
 class Entry:
-    """A recorded call; ``answer`` is what it gave."""
+    """A recorded call. ``key`` and ``facts``: as of a live call. ``answer``: what it returned."""
 
     action: Action
     key: tuple[Hashable, ...]
@@ -50,7 +50,11 @@ class Entry:
 
 @define(eq=False)
 class Lane:
-    """The calls of one recorded task, in order; those before ``position`` are behind us."""
+    """The calls of one recorded task, in order.
+
+    ``position``: the number of calls that were answered or passed over; the next one is due.
+    ``owner``: the live task that follows the lane.
+    """
 
     name: str | None
     entries: list[Entry] = Factory(list)
@@ -60,21 +64,21 @@ class Lane:
 
     @property
     def next(self) -> Entry | None:
-        """The call that is due."""
+        """The call that is due; None at the lane's end."""
         return self.entries[self.position] if self.position < len(self.entries) else None
 
     @property
     def is_free(self) -> bool:
-        """Whether nobody follows it yet."""
+        """Whether no task follows it yet."""
         return self.owner is None and self.position == 0
 
     def is_due(self, call: Call) -> bool:
-        """Whether the call that is due is this one."""
+        """Whether the due call answers this live call."""
         entry = self.next
         return entry is not None and entry.fits(call)
 
     def went_like(self, other: Lane, count: int) -> bool:
-        """Whether the first calls of both, and their answers, are the same."""
+        """Whether the first ``count`` calls of both, and their answers, are the same."""
         if self.passed_over or other.passed_over:
             return False
         pairs = zip(self.entries[:count], other.entries[:count], strict=True)
@@ -82,15 +86,15 @@ class Lane:
 
 
 def group(name: str | None) -> str:
-    """What tasks that do the same have in common: their name without a number at its end."""
+    """Return a task's name without a number at its end, which tasks of one kind have in common."""
     return _NUMBER.sub("", task_name(name) or "")
 
 
 class Lanes:
     """All lanes of a recording.
 
-    ``ahead``: a call that is not due may be found further on in its lane; what is between is
-    passed over.
+    ``ahead``: whether a call that is not due may be answered by a later call of its lane; those
+    between are passed over.
     """
 
     def __init__(self, entries: Iterable[Entry], *, ahead: bool) -> None:
@@ -109,12 +113,12 @@ class Lanes:
         return iter(self._by_name.values())
 
     def followed(self, call: Call) -> Lane | None:
-        """The lane that the call's task follows, or would: that of its name, or a free one."""
+        """Return the lane that the call's task follows, or would: its name's, or a free one."""
         lane = self._followed.get(call.live) or self._named(call)
         return lane or next(iter(self._free(call, self)), None)
 
     def take(self, call: Call) -> Entry | None:
-        """The recorded call that answers this one; None when there is none at this point."""
+        """Return the recorded call that answers this one; None when none does at this point."""
         lane = self._followed.get(call.live)
         if lane is None or not lane.is_due(call):
             lane = self._find(call, lane)
@@ -124,12 +128,12 @@ class Lanes:
         return entry
 
     def _find(self, call: Call, lane: Lane | None) -> Lane | None:
-        """A lane in which the call is due, other than the one that its task follows."""
+        """Return a lane in which the call is due, other than the one that its task follows."""
         found = self._exchange(call, lane) if lane is not None else None
         if found is None and (lane is None or lane.next is None):
             found = self._follow(call)
         if found is None and (named := self._named(call)) is not None and named.is_due(call):
-            # Several tasks of one name were recorded in it.
+            # The lane holds several recorded tasks of one name.
             found = named
         if found is None and self._ahead:
             found = self._skip(call, lane)
@@ -139,7 +143,7 @@ class Lanes:
         return self._by_name.get(call.task) if group(call.task) else None
 
     def _exchange(self, call: Call, lane: Lane) -> Lane | None:
-        """Another lane that went alike and where the call is due; its follower changes to ours."""
+        """Return an equal lane where the call is due; the task that follows it gets ours."""
         count = lane.position
         for other in self._by_start.get(lane.entries[0].key, ()):
             if (
@@ -157,13 +161,16 @@ class Lanes:
         return None
 
     def _follow(self, call: Call) -> Lane | None:
-        """The best lane that nobody follows and that begins with the call."""
+        """Return the best lane that no task follows and that begins with the call."""
         starting = (lane for lane in self._by_start.get(call.key, ()) if lane.is_due(call))
         return next((self._own(call, lane) for lane in self._free(call, starting)), None)
 
     def _free(self, call: Call, lanes: Iterable[Lane]) -> list[Lane]:
-        """Those that nobody follows, the best first: of the call's task, of its group, of no name,
-        any. Where the recording knows the task's name, no other task's."""
+        """Return the lanes that no task follows, best first.
+
+        First the lane of the call's task, then those of its group, those without a name, and all
+        others. Where the recording knows the task's group, only lanes of that group.
+        """
         own = group(call.task)
         known = own in self._groups and own != ""
 
@@ -181,7 +188,7 @@ class Lanes:
         return lane
 
     def _skip(self, call: Call, lane: Lane | None) -> Lane | None:
-        """A lane in which the call comes later."""
+        """Return a lane in which the call comes later."""
         candidates = [lane] if lane is not None else self._free(call, self)
         for candidate in candidates:
             for position in range(candidate.position, len(candidate.entries)):

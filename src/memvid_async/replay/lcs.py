@@ -1,10 +1,10 @@
 """The longest common subsequence of two sequences, exact and within bounded time and memory.
 
-What begins and ends alike is set aside, and so is every item that the other side does not have.
-For the n and m items that are left, rows of the usual table are integers of m bits, one bit a
-column (Hyyrö, "Bit-parallel LCS-length computation revisited", 2004): n * m / 64 machine steps. A
-table of more than ``TABLE_BITS`` is halved first (Hirschberg, "A linear space algorithm for
-computing maximal common subsequences", 1975), which doubles the time at most: memory stays at
+Equal beginnings and ends are set aside, and so are items that the other sequence does not have.
+For the n and m items that are left, each row of the usual table is an integer of m bits, one bit
+per column (Hyyrö, "Bit-parallel LCS-length computation revisited", 2004): n * m / 64 machine steps.
+A table of more than ``TABLE_BITS`` is halved first (Hirschberg, "A linear space algorithm for
+computing maximal common subsequences", 1975). This at most doubles the time, and keeps memory at
 O(n + m) and ``TABLE_BITS``. Two sequences of 100,000 items in a different order take seconds.
 """
 
@@ -21,7 +21,7 @@ Pairs = list[tuple[int, int]]
 
 
 def align(a: Sequence[Hashable], b: Sequence[Hashable]) -> Pairs:
-    """The positions of a longest common subsequence, ``(in a, in b)``, ascending in both."""
+    """Return the positions of a longest common subsequence, ``(in a, in b)``, ascending in both."""
     start, end_a, end_b = 0, len(a), len(b)
     while start < min(end_a, end_b) and a[start] == b[start]:
         start += 1
@@ -56,7 +56,7 @@ def _align(a: list[int], b: list[int]) -> Pairs:
 
 
 def _rows(a: list[int], b: list[int]) -> Iterator[int]:
-    """Per item of ``a``, the row after it: bit j is 0 where the length grows at column j."""
+    """Yield the table's row after each item of ``a``; bit j is 0 where column j adds length."""
     row = mask = (1 << len(b)) - 1
     places = _Places(b)
     for item in a:
@@ -66,14 +66,14 @@ def _rows(a: list[int], b: list[int]) -> Iterator[int]:
 
 
 def _lengths(a: list[int], b: list[int]) -> list[int]:
-    """The length of the longest common subsequence of all of ``a`` with each prefix of ``b``."""
+    """Return the length of the longest common subsequence of ``a`` and each prefix of ``b``."""
     (row,) = deque(_rows(a, b), maxlen=1)
     bits = format(row, f"0{len(b)}b")[::-1]
     return [0, *accumulate(bit == "0" for bit in bits)]
 
 
 class _Places:
-    """Where each item stands in ``b``, as bits; those of frequent items are kept."""
+    """The places of each item in ``b``, as bits; those of frequent items are kept."""
 
     def __init__(self, b: list[int]) -> None:
         self._size = len(b) // 8 + 1
@@ -87,7 +87,7 @@ class _Places:
         }
 
     def bits(self, item: int) -> int:
-        """The bits of an item; none for one that is not there."""
+        """Return the bits of an item; 0 for one that is not in ``b``."""
         kept = self._kept.get(item)
         return self._make(self._positions.get(item, [])) if kept is None else kept
 
@@ -99,7 +99,7 @@ class _Places:
 
 
 def _walk(a: list[int], b: list[int]) -> Pairs:
-    """Back from the table's last corner to its first."""
+    """Walk through the table from its last corner to its first, and return the pairs."""
     rows = list(_rows(a, b))
     pairs: Pairs = []
     i, j = len(a) - 1, len(b) - 1

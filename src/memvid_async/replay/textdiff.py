@@ -1,4 +1,4 @@
-"""A readable difference between two texts. Bounded: of long texts, the beginnings are compared."""
+"""A readable difference between two texts. Of long texts only the beginnings are compared."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from .lcs import align
 
 TEXT_CHARS = 64 * 1024
-"""How much of a text is compared and shown."""
+"""How many characters of a text are compared and shown."""
 
 _MOST_LINES = 4096
 _CONTEXT_LINES = 2
@@ -18,7 +18,7 @@ _NEAR_CHARS = 60
 
 
 def plain_text(value: Any) -> str:
-    """A recorded value as text: JSON over several lines, bytes in hexadecimal."""
+    """Return a recorded value as text: JSON over several lines, bytes in hexadecimal."""
     return json.dumps(_plain(value), indent=1, ensure_ascii=False)
 
 
@@ -33,7 +33,7 @@ def _plain(value: Any) -> Any:
 
 
 def content_text(data: str | bytes | None) -> str:
-    """An input or output as text; a JSON object or list is laid out over several lines."""
+    """Return an input or output as text; a JSON object or list becomes several lines."""
     if data is None:
         return "(none)"
     if isinstance(data, bytes):
@@ -51,8 +51,10 @@ def content_text(data: str | bytes | None) -> str:
 
 
 def spoken_text(response: str | bytes | None) -> str | None:
-    """What a response in the OpenAI format says, and a line for each tool that it calls; None for
-    a response of another form."""
+    """Return the text of a response in the OpenAI format, and a line for each tool that it calls.
+
+    None for a response of another form.
+    """
     if not isinstance(response, str) or not response.startswith("{") or len(response) > TEXT_CHARS:
         return None
     try:
@@ -65,7 +67,7 @@ def spoken_text(response: str | bytes | None) -> str | None:
 
 
 def response_diff(a: str | bytes | None, b: str | bytes | None) -> str:
-    """As :func:`text_diff`, of two responses: of what they say, where that differs."""
+    """Compare two responses as :func:`text_diff` does: by their texts where those differ."""
     said = [spoken_text(data) or content_text(data) for data in (a, b)]
     if said[0] == said[1]:
         said = [content_text(data) for data in (a, b)]
@@ -73,12 +75,14 @@ def response_diff(a: str | bytes | None, b: str | bytes | None) -> str:
 
 
 def text_diff(a: str, b: str) -> str:
-    """The lines of both, ``-`` before those of a alone, ``+`` before those of b alone; of what
-    they share, the lines next to a difference."""
+    """Return the lines that differ, and those next to a difference.
+
+    ``-`` precedes a line of a alone, ``+`` a line of b alone, and a space a line of both.
+    """
     lines_a, lines_b = (text[:TEXT_CHARS].split("\n", _MOST_LINES) for text in (a, b))
     cut = max(len(a), len(b)) > TEXT_CHARS or max(len(lines_a), len(lines_b)) > _MOST_LINES
     marked = list(_marked(lines_a[:_MOST_LINES], lines_b[:_MOST_LINES]))
-    # Texts that differ behind what is compared, or that are gone: how they begin is shown.
+    # Texts may differ only after the part that is compared. Then their beginning is shown.
     near = set[int]() if any(mark != " " for mark, _ in marked) else {0, 1, 2}
     for place, (mark, _) in enumerate(marked):
         if mark != " ":
@@ -117,7 +121,7 @@ def _shorten(line: str) -> str:
 
 
 def _focus(old: str, new: str) -> tuple[str, str]:
-    """Two long lines, from shortly before to shortly after where they differ."""
+    """Return two lines; long ones only from shortly before to shortly after their difference."""
     if max(len(old), len(new)) <= _LINE_CHARS:
         return old, new
     shortest = min(len(old), len(new))
