@@ -348,7 +348,7 @@ RECOVERY = (
     Mutant("cut without telling", "states", replaces(LogFile, "_look_behind", cut_silently)),
     Mutant("log's end taken from the size", "states", replaces(LogFile, "catch_up", trust_size)),
     Mutant(
-        "tail behind the TOC not folded", "states", replaces(LogFile, "catch_up", toc_without_tail)
+        "tail after the TOC not folded", "states", replaces(LogFile, "catch_up", toc_without_tail)
     ),
     Mutant("checksum not compared", "states", replaces(segment, "parse", unchecked)),
     Mutant("payload not in the checksum", "states", replaces(segment, "parse", head_only)),
