@@ -72,6 +72,7 @@ from .events.frames import (
     Retrieval,
     SearchMode,
 )
+from .events.values import check_recordable
 from .file.compact import CompactReport
 from .file.log_file import TornTail
 from .file.recover import LostEvents, RecoverReport, recover
@@ -85,6 +86,7 @@ from .replay.compare import ChangedAction, Comparison
 from .replay.replay_run import Replay
 from .replay.scratch import WhatIf
 from .replay.serve import ServedSession
+from .replay.textdiff import content_text, spoken_text
 from .replay.verdicts import Difference, ReplayReport, ReplayStep, Rerun, Verdict
 from .store.store import OpenStore, Store, StoreStatistics, open_store
 from .store.views import StoreView
@@ -186,8 +188,11 @@ __all__ = [
     "Verdict",
     "VerifyReport",
     "WhatIf",
+    "check_recordable",
+    "content_text",
     "open_store",
     "recover",
+    "spoken_text",
 ]
 
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from memvid_async import InvalidValueError, LimitExceededError
+from memvid_async import InvalidValueError, LimitExceededError, Limits, check_recordable
 from memvid_async.events import content, values
 from memvid_async.events.content import content_digest
 from memvid_async.events.values import (
@@ -322,3 +322,22 @@ def test_the_utf_8_of_a_long_text_comes_in_pieces(text):
 def test_a_lone_surrogate_in_a_long_text_is_named():
     with patch.object(values, "LARGE", 3), pytest.raises(InvalidValueError, match="at 7;"):
         check_text("äbcdefg\ud800h", "it")
+
+
+@pytest.mark.parametrize(
+    ("value", "limits", "problem"),
+    [
+        ({"a": [1, None, b"x"]}, None, None),
+        ("x" * 100, None, None),
+        ("x" * 98, Limits(value_bytes=100), None),
+        ("x" * 99, Limits(value_bytes=100), "value_bytes"),
+        ({"a": [1, (2,)]}, None, "tuple"),
+        (float("nan"), Limits(), "nan"),
+    ],
+)
+def test_what_can_be_recorded_is_known_before(value, limits, problem):
+    if problem is None:
+        check_recordable(value, limits)
+    else:
+        with pytest.raises(InvalidValueError if limits is None else ValueError, match=problem):
+            check_recordable(value, limits)

@@ -1,10 +1,12 @@
 """Every public name says where it is public, and what it takes."""
 
+import ast
 import inspect
 import pickle
 import subprocess
 import sys
 import typing
+from pathlib import Path
 
 import attrs
 import pytest
@@ -68,3 +70,28 @@ def test_a_traceback_names_the_public_error(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stderr.splitlines()[-1].startswith("memvid_async.StoreNotFoundError: ")
+
+
+OUTSIDE = {"cli": {"cli", "view", "interop"}, "view": {"view"}, "interop": {"interop"}}
+
+
+@pytest.mark.parametrize("room", OUTSIDE)
+def test_a_room_outside_uses_public_names_only(room):
+    source = Path(memvid_async.__file__).parent
+    for module in (source / room).rglob("*.py"):
+        package = ["memvid_async", *module.relative_to(source).parts[:-1]]
+        for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                base = package[: len(package) - node.level + 1] if node.level else []
+                names = [*base, *(node.module.split(".") if node.module else [])]
+                imported = {alias.name for alias in node.names}
+                if names == ["memvid_async"]:
+                    allowed = {*memvid_async.__all__, "__version__", *OUTSIDE[room]}
+                    assert imported <= allowed, f"{module.name}:{node.lineno}"
+                elif names[0] == "memvid_async":
+                    assert names[1] in OUTSIDE[room], f"{module.name}:{node.lineno}"
+            elif isinstance(node, ast.Import):
+                for alias in node.names:
+                    assert alias.name.split(".")[0] != "memvid_async", (
+                        f"{module.name}:{node.lineno}"
+                    )

@@ -13,10 +13,10 @@ from .. import VerifyReport, open_store
 from ..interop.transcripts import MAX_TRANSCRIPT_BYTES
 from ..view import documents
 from ..view.text import printable
+from ..view.tree import Branch, tree_of
 from . import asking, exporting, forking, putting, render, replaying, rewriting
 from .arguments import file_argument, find_session, json_option, run
 from .exits import BAD, FINE, guarded
-from .tree import Branch, tree_of
 
 
 class Commands(click.Group):

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from ..errors import MemvidAsyncError
+from .. import MemvidAsyncError
 from ..view.text import printable
 
 FINE = 0

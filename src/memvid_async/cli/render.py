@@ -19,10 +19,10 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from .. import ForkPoint, Frame, Hit, Session
+from .. import Frame, Hit, Session
 from ..view.documents import Document
 from ..view.text import format_duration, format_size, format_time, printable, shorten
-from .tree import Branch
+from ..view.tree import Branch, describe_fork
 
 _PIPE_WIDTH = 10_000  # the width without a terminal, so that nothing is cut
 _INDENT = "    "
@@ -163,13 +163,6 @@ def print_session_head(console: Console, session: Session) -> None:
         keys = ", ".join(sorted(str(key) for key in session.metadata))
         console.print(Text(f"  metadata {shorten(keys, _LINE)}"))
     console.print(Text(f"  actions  {len(session.actions)}"))
-
-
-def describe_fork(session: Session, fork: ForkPoint) -> str:
-    """Say where a fork leaves its parent."""
-    first = session.actions[0].index if session.actions else fork.action_count
-    gone = f", of which {first} are gone with a deleted session" if first else ""
-    return f"from session {fork.parent_id} after {fork.action_count} actions{gone}"
 
 
 def print_action(console: Console, action: Document) -> None:

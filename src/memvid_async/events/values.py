@@ -15,6 +15,7 @@ from typing import Any
 
 import cbor2
 
+from ..config import Limits
 from ..errors import InvalidValueError, LimitExceededError
 from .pace import unhurried
 
@@ -130,6 +131,20 @@ def encode_value(value: object, what: str, limit: str, allowed: int) -> bytes:
         raise LimitExceededError(limit, len(data), allowed)
     check_items(data, what)
     return data
+
+
+def check_recordable(value: object, limits: Limits | None = None) -> None:
+    """Return if a value can be recorded as metadata, as a tool call's arguments or as a message.
+
+    ``limits``: its size is checked too, against ``value_bytes``.
+
+    :raises InvalidValueError: naming the first part of it that would not come back as it was.
+    :raises LimitExceededError: when its CBOR is too long.
+    """
+    if limits is None:
+        check_value(value, "the value")
+    else:
+        encode_value(value, "the value", "value_bytes", limits.value_bytes)
 
 
 def check_items(data: bytes, what: str) -> None:

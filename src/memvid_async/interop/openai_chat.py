@@ -13,18 +13,24 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 import aiofiles
 from anyio import to_thread
 from attrs import Factory, define, frozen
 
-from ..config import Limits
-from ..errors import InvalidValueError, LimitExceededError, MemvidAsyncError
-from ..events.content import Content
-from ..events.event import AskDetails, ToolCallDetails
-from ..events.values import MAX_DEPTH, check_value, encode_value
+from .. import (
+    AskDetails,
+    Content,
+    InvalidValueError,
+    LimitExceededError,
+    Limits,
+    MemvidAsyncError,
+    Store,
+    ToolCallDetails,
+    check_recordable,
+)
 from .transcripts import (
     MAX_TRANSCRIPT_BYTES,
     ChatRun,
@@ -35,16 +41,12 @@ from .transcripts import (
     short_label,
 )
 
-if TYPE_CHECKING:
-    from ..store.store import Store
-
 KEY = "openai_chat"
 SEPARATOR = "\n\n"
 """Stands between the texts of a query that joins several messages, and of a result in parts."""
 
 _ANSWERED_ROLES = ("user", "tool", "function")
 _RESULT_ROLES = ("tool", "function")
-_WRAPPING_DEPTH = 3  # levels of metadata that this module puts around a value of the run
 _NAMELESS = "unnamed"
 _OPEN_CALLS = 4096  # a result is matched with one of the newest unanswered calls, at most this many
 _MODEL_PATHS = (
@@ -163,10 +165,10 @@ def plan_run(run: ChatRun, limits: Limits | None = None) -> SessionPlan:
     limits = limits or Limits()
     place = run.place
     try:
-        check_value(run.value, "the run", MAX_DEPTH - _WRAPPING_DEPTH)
+        check_recordable(run.value)
         plan = _Planner(run, limits).plan()
         place = f"{run.place}, what belongs to no turn"
-        _check_size(plan.metadata, limits)
+        check_recordable(plan.metadata, limits)
         for planned in plan.actions:
             place = f"{run.place}, message {planned.metadata[KEY]['position']}"
             _check_planned(planned, limits)
@@ -176,20 +178,16 @@ def plan_run(run: ChatRun, limits: Limits | None = None) -> SessionPlan:
 
 
 def _check_planned(planned: PlannedAction, limits: Limits) -> None:
-    _check_size(planned.metadata, limits)
+    check_recordable(planned.metadata, limits)
     if isinstance(planned, PlannedAsk):
         texts = [planned.query, planned.response]
     else:
-        _check_size(planned.arguments, limits)
+        check_recordable(planned.arguments, limits)
         texts = [planned.result or ""]
     for text in texts:
         size = len(text.encode()) if 4 * len(text) > limits.content_bytes else 0
         if size > limits.content_bytes:
             raise LimitExceededError("content_bytes", size, limits.content_bytes)
-
-
-def _check_size(value: Any, limits: Limits) -> None:
-    encode_value(value, "a value", "value_bytes", limits.value_bytes)
 
 
 @define
@@ -317,7 +315,7 @@ def _read_arguments(arguments: Any, limits: Limits) -> tuple[Any, str]:
     if isinstance(arguments, str):
         try:
             value = json.loads(arguments)
-            encode_value(value, "arguments", "value_bytes", limits.value_bytes)
+            check_recordable(value, limits)
         except (ValueError, RecursionError):
             return arguments, "text"
         return value, "json"

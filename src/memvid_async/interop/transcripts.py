@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from attrs import Factory, frozen
 
-from ..errors import InvalidValueError
+from .. import InvalidValueError
 
 MAX_TRANSCRIPT_BYTES = 256 * 1024 * 1024
 """How many bytes one transcript file may hold at most, decompressed."""

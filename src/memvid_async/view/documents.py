@@ -44,7 +44,7 @@ from .. import (
     Unknown,
     VerifyReport,
 )
-from ..cli.tree import Branch
+from .tree import Branch
 
 Document = dict[str, Any]
 

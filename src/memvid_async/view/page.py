@@ -14,7 +14,6 @@ from importlib.resources import files
 from itertools import groupby
 
 from .. import Action, Comparison, ForkPoint, Session, Store
-from ..cli.render import describe_fork
 from .aligned import Pairing, aligned_pairings
 from .documents import checkpoint_document, plain, read_action
 from .page_parts import (
@@ -29,6 +28,7 @@ from .page_parts import (
     shown,
 )
 from .text import format_duration, format_time, shorten
+from .tree import describe_fork
 
 _COLUMNS = 480
 _LANES = 8

@@ -6,11 +6,11 @@ from __future__ import annotations
 import html
 import json
 import re
+from difflib import SequenceMatcher
+from itertools import accumulate, pairwise
 from typing import Any
 
-from ..replay.calling import cut
-from ..replay.lcs import align
-from ..replay.textdiff import content_text, spoken_text
+from .. import content_text, spoken_text
 from .documents import Document
 from .text import format_size, format_time, printable, shorten
 
@@ -82,12 +82,14 @@ def _mark_words(old: str, new: str) -> tuple[str, str]:
     if max(len(old), len(new)) > _MARKED_CHARS:
         return shown(old), shown(new)
     a, b = (re.findall(r"\w+|\s+|.", text) for text in (old, new))
-    pairs = align(a, b)
+    runs = SequenceMatcher(None, a, b).get_matching_blocks()
+    kept_a = {run.a + place for run in runs for place in range(run.size)}
+    kept_b = {run.b + place for run in runs for place in range(run.size)}
     # In lines that have almost nothing in common, marked words tell nothing.
-    alike = sum(len(a[i]) for i, _ in pairs if not a[i].isspace())
+    alike = sum(len(a[place]) for place in kept_a if not a[place].isspace())
     if 3 * alike < max(len(old), len(new)):
         return shown(old), shown(new)
-    return _marked(a, {i for i, _ in pairs}), _marked(b, {j for _, j in pairs})
+    return _marked(a, kept_a), _marked(b, kept_b)
 
 
 def _marked(words: list[str], kept: set[int]) -> str:
@@ -224,8 +226,9 @@ def _reply(action: Document) -> str:
     names = ("input_tokens", "output_tokens")
     tokens = [f"{reply[n]} {n.replace('_', ' ')}" for n in names if reply[n] is not None]
     told = f'<p class="note">{", ".join(tokens)}</p>' if tokens else ""
-    if len(reply["chunks"]) > 1 and 0 < len(text) <= SHOWN_CHARS:
-        chunks = "".join(f"<span>{shown(str(c))}</span>" for c in cut(text, reply["chunks"]))
+    if len(reply["chunks"]) > 1 and sum(reply["chunks"]) == len(text) <= SHOWN_CHARS:
+        places = pairwise(accumulate(reply["chunks"], initial=0))
+        chunks = "".join(f"<span>{shown(text[start:end])}</span>" for start, end in places)
         title = f"it came in {len(reply['chunks'])} chunks"
         told += aside(title, f'<pre class="chunks">{chunks}</pre>')
     return told

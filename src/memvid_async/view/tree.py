@@ -1,4 +1,4 @@
-"""Sessions in the order of the tree that their forks make."""
+"""The tree that forks make: sessions in its order, and where one leaves its parent."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from uuid import UUID
 
 from attrs import frozen
 
-from .. import SessionSummary
+from .. import ForkPoint, Session, SessionSummary
 
 
 @frozen
@@ -46,3 +46,10 @@ def tree_of(summaries: Sequence[SessionSummary]) -> list[Branch]:
             for child in reversed(forks[branch.session_id])
         ]
     return rows
+
+
+def describe_fork(session: Session, fork: ForkPoint) -> str:
+    """Say where a fork leaves its parent."""
+    first = session.actions[0].index if session.actions else fork.action_count
+    gone = f", of which {first} are gone with a deleted session" if first else ""
+    return f"from session {fork.parent_id} after {fork.action_count} actions{gone}"
