@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from memvid_async import Durability, RecordingConfig, StoreConfig, open_store
 from memvid_async.cli import exits
-from memvid_async.cli.commands import cli
+from memvid_async.cli.command_line import cli
 from memvid_async.interop.openai_chat import restore_run
 
 pytestmark = pytest.mark.one_loop

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from memvid_async import open_store
-from memvid_async.cli.commands import cli
+from memvid_async.cli.command_line import cli
 
 pytestmark = pytest.mark.one_loop
 

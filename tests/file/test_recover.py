@@ -23,7 +23,7 @@ from memvid_async import (
     open_store,
     recover,
 )
-from memvid_async.cli.commands import cli
+from memvid_async.cli.command_line import cli
 from memvid_async.core import commands
 from memvid_async.file.journal import Journal
 from memvid_async.file.recover import ENDED_BY_RECOVERY, LOST_START, recover_into

@@ -34,17 +34,17 @@ from .programs import prompt_of, run_program, timeout_option
 
 
 @frozen
-class _Search:
-    """What is searched for, and how."""
+class _Wanted:
+    """A query, and ``how`` to search for it: the arguments of ``Store.find``."""
 
     query: str
     how: dict[str, Any]
 
 
-def _search(query: str, options: dict[str, Any]) -> _Search:
+def _search(query: str, options: dict[str, Any]) -> _Wanted:
     check_search(options["mode"], options["embedding"])
     names = ("top_k", "mode", "embedding", "embedding_model")
-    return _Search(query, {**{name: options[name] for name in names}, **given_filters(options)})
+    return _Wanted(query, {**{name: options[name] for name in names}, **given_filters(options)})
 
 
 @click.command()
@@ -72,7 +72,7 @@ def find(
 
 
 async def _find(
-    file: str, search: _Search, at_sequence: int | None, at_time: int | None, as_json: bool
+    file: str, search: _Wanted, at_sequence: int | None, at_time: int | None, as_json: bool
 ) -> int:
     async with open_store(file, read_only=True) as store:
         place = await at_moment(store, at_sequence, at_time)
@@ -143,7 +143,7 @@ def _split(command: str) -> list[str]:
     return words
 
 
-async def _ask_context(file: str, search: _Search, as_json: bool) -> int:
+async def _ask_context(file: str, search: _Wanted, as_json: bool) -> int:
     async with open_store(file, read_only=True) as store:
         answer = await _ask(store, search, lambda _, context: str(context), "", "")
     if as_json:
@@ -156,7 +156,7 @@ async def _ask_context(file: str, search: _Search, as_json: bool) -> int:
     return FINE
 
 
-async def _ask(store: Store, search: _Search, generate: Any, provider: str, model: str) -> Answer:
+async def _ask(store: Store, search: _Wanted, generate: Any, provider: str, model: str) -> Answer:
     how = dict(search.how)
     how["frame_metadata"] = how.pop("metadata", None)
     return await store.ask(
@@ -169,7 +169,7 @@ class _Asking:
     """An ask that a program answers."""
 
     file: str
-    search: _Search
+    search: _Wanted
     words: list[str]
     patience: float
     provider: str

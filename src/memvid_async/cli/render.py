@@ -22,7 +22,7 @@ from rich.text import Text
 from .. import Frame, Hit, Session
 from ..view.documents import Document
 from ..view.text import format_duration, format_size, format_time, printable, shorten
-from ..view.tree import Branch, describe_fork
+from ..view.tree import TreeNode, describe_fork
 
 _PIPE_WIDTH = 10_000  # the width without a terminal, so that nothing is cut
 _INDENT = "    "
@@ -88,9 +88,9 @@ def info_grid(info: Document) -> Table:
     return grid
 
 
-def sessions_table(branches: Sequence[Branch]) -> Table:
+def sessions_table(nodes: Sequence[TreeNode]) -> Table:
     """Return a table with one session per row, in order; ids are cut as far as they stay unique."""
-    ids = [str(branch.session_id) for branch in branches]
+    ids = [str(node.session_id) for node in nodes]
     digits = next((n for n in _ID_DIGITS if len({i[:n] for i in ids}) == len(ids)), None)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("session", no_wrap=True)
@@ -99,9 +99,9 @@ def sessions_table(branches: Sequence[Branch]) -> Table:
     table.add_column("lasted", justify="right", no_wrap=True)
     table.add_column("actions", justify="right", no_wrap=True)
     table.add_column("state", no_wrap=True)
-    for branch in branches:
-        session = "  " * branch.depth + str(branch.session_id)[:digits]
-        summary = branch.summary
+    for node in nodes:
+        session = "  " * node.depth + str(node.session_id)[:digits]
+        summary = node.summary
         if summary is None:
             table.add_row(Text(session), "", "", "", "", Text("gone", style="dim"))
             continue

@@ -90,7 +90,7 @@ class RecoverReport:
 
 
 @define
-class _Findings:
+class _Inventory:
     """What a first pass learns about the events that are left. Sessions are numbers."""
 
     lost: list[LostEvents] = field(factory=list)
@@ -160,11 +160,11 @@ class _Salvage:
         self._saved: dict[int, SessionInfo] = {}
         self._rebuilt: dict[int, UUID] = {}
         self._ended: list[UUID] = []
-        self.findings = _Findings()
+        self.inventory = _Inventory()
 
     def look(self) -> None:
         """Find out which events are left, and which are lost."""
-        found = self.findings
+        found = self.inventory
         for part in self._wreck.parts(check=True):
             found.take(part)
         found.reach(self._wreck.known_last(found.last))
@@ -186,9 +186,9 @@ class _Salvage:
                     copy.add_stubs(time_ns, count)
             elif part.rows:
                 copy.append(part.segment.payload)
-        self._fill(copy, self.findings.last, 0)
+        self._fill(copy, self.inventory.last, 0)
         copy.flush_stubs()
-        for number in sorted(self.findings.touched):
+        for number in sorted(self.inventory.touched):
             self._end(copy, number)
         copy.finish()
         self._wreck.finish()
@@ -202,7 +202,7 @@ class _Salvage:
         if copy.last_sequence >= until:
             return
         time_ns = copy.last_time_ns or time_after
-        starts = [n for n in self.findings.orphans if copy.last_sequence < n <= until]
+        starts = [n for n in self.inventory.orphans if copy.last_sequence < n <= until]
         for number in sorted(starts):
             copy.add_stubs(time_ns, number - 1 - copy.last_sequence)
             time_ns = self._rebuild(copy, number, time_ns, time_after)
@@ -237,7 +237,7 @@ class _Salvage:
 
     def report(self, target: LogFile) -> RecoverReport:
         """Return what was saved and what was lost."""
-        found = self.findings
+        found = self.inventory
         damage, unexplained = self._wreck.damage(found.last)
         ids = {**found.ids, **self._rebuilt}
         return RecoverReport(
@@ -267,7 +267,7 @@ def recover_into(source: Storage, target: Storage, progress: Progress) -> Recove
     salvage = _Salvage(wreck)
     salvage.look()
     header = wreck.header
-    generation = header.generation if header else salvage.findings.generation
+    generation = header.generation if header else salvage.inventory.generation
     file = LogFile.create(target, Header(uuid.uuid4(), min(generation, 2**32 - 1)))
     salvage.write(file)
     return salvage.report(file)

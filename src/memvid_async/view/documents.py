@@ -44,7 +44,7 @@ from .. import (
     Unknown,
     VerifyReport,
 )
-from .tree import Branch
+from .tree import TreeNode
 
 Document = dict[str, Any]
 
@@ -90,12 +90,12 @@ def summary_document(summary: SessionSummary) -> Document:
     }
 
 
-def branch_document(branch: Branch, *, with_depth: bool) -> Document:
+def tree_document(node: TreeNode, *, with_depth: bool) -> Document:
     """Return a session in the tree of forks; of a deleted parent only its id."""
-    place = {"depth": branch.depth} if with_depth else {}
-    if branch.summary is None:
-        return {"session_id": str(branch.session_id), "is_deleted": True, **place}
-    return {**summary_document(branch.summary), **place}
+    place = {"depth": node.depth} if with_depth else {}
+    if node.summary is None:
+        return {"session_id": str(node.session_id), "is_deleted": True, **place}
+    return {**summary_document(node.summary), **place}
 
 
 def fork_document(fork: ForkPoint | None) -> Document | None:

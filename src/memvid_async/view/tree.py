@@ -12,7 +12,7 @@ from .. import ForkPoint, Session, SessionSummary
 
 
 @frozen
-class Branch:
+class TreeNode:
     """A session in the tree of forks."""
 
     depth: int
@@ -23,29 +23,29 @@ class Branch:
     """The session as listed; None for a parent that was deleted."""
 
 
-def tree_of(summaries: Sequence[SessionSummary]) -> list[Branch]:
+def tree_of(summaries: Sequence[SessionSummary]) -> list[TreeNode]:
     """Return the sessions in the order of the tree: each before its forks, which are one deeper."""
     known = {summary.session_id for summary in summaries}
-    forks: defaultdict[UUID, list[Branch]] = defaultdict(list)
-    roots: dict[UUID, Branch] = {}
+    forks: defaultdict[UUID, list[TreeNode]] = defaultdict(list)
+    roots: dict[UUID, TreeNode] = {}
     for summary in summaries:
         if summary.fork is None:
-            roots[summary.session_id] = Branch(0, summary.session_id, summary)
+            roots[summary.session_id] = TreeNode(0, summary.session_id, summary)
             continue
         parent = summary.fork.parent_id
-        forks[parent].append(Branch(0, summary.session_id, summary))
+        forks[parent].append(TreeNode(0, summary.session_id, summary))
         if parent not in known:
-            roots.setdefault(parent, Branch(0, parent, None))
+            roots.setdefault(parent, TreeNode(0, parent, None))
     # Without recursion, because a chain of forks may be longer than Python's stack.
-    rows, waiting = [], list(reversed(roots.values()))
+    ordered, waiting = [], list(reversed(roots.values()))
     while waiting:
-        branch = waiting.pop()
-        rows.append(branch)
+        node = waiting.pop()
+        ordered.append(node)
         waiting += [
-            Branch(branch.depth + 1, child.session_id, child.summary)
-            for child in reversed(forks[branch.session_id])
+            TreeNode(node.depth + 1, child.session_id, child.summary)
+            for child in reversed(forks[node.session_id])
         ]
-    return rows
+    return ordered
 
 
 def describe_fork(session: Session, fork: ForkPoint) -> str:

@@ -13,13 +13,13 @@ from .. import VerifyReport, open_store
 from ..interop.transcripts import MAX_TRANSCRIPT_BYTES
 from ..view import documents
 from ..view.text import printable
-from ..view.tree import Branch, tree_of
+from ..view.tree import TreeNode, tree_of
 from . import asking, exporting, forking, putting, render, replaying, rewriting
 from .arguments import file_argument, find_session, json_option, run
 from .exits import BAD, FINE, guarded
 
 
-class Commands(click.Group):
+class CommandLine(click.Group):
     """A group whose commands return an exit status, and never end in a traceback."""
 
     def invoke(self, ctx: click.Context) -> None:
@@ -28,7 +28,7 @@ class Commands(click.Group):
         ctx.exit(guarded(command))
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=CommandLine, context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
     """Record what agents do in one crash-safe file, and look at it.
 
@@ -75,12 +75,12 @@ def sessions(file: str, tree: bool, as_json: bool) -> int:
 async def _sessions(file: str, tree: bool, as_json: bool) -> int:
     async with open_store(file, read_only=True) as store:
         summaries = await store.list_sessions(include_open=True)
-    branches = tree_of(summaries) if tree else [Branch(0, s.session_id, s) for s in summaries]
+    nodes = tree_of(summaries) if tree else [TreeNode(0, s.session_id, s) for s in summaries]
     if as_json:
-        rows = [documents.branch_document(branch, with_depth=tree) for branch in branches]
+        rows = [documents.tree_document(node, with_depth=tree) for node in nodes]
         click.echo(documents.dump(rows, indent=2))
-    elif branches:
-        render.output_console().print(render.sessions_table(branches))
+    elif nodes:
+        render.output_console().print(render.sessions_table(nodes))
     else:
         click.echo("no sessions")
     return FINE
