@@ -11,7 +11,6 @@ LIBRARIES = (
     "anyio",
     "attrs",
     "cbor2",
-    "immutables",
     "aiosqlite",
     "langgraph-checkpoint-sqlite",
 )

@@ -2,7 +2,6 @@
 
 from uuid import UUID
 
-import immutables
 import pytest
 from attrs import evolve as replace
 from hypothesis import given
@@ -27,6 +26,7 @@ from memvid_async.core import commands
 from memvid_async.core.decide import decide
 from memvid_async.core.evolve import evolve
 from memvid_async.core.held_messages import restore_messages
+from memvid_async.core.persistent_map import PersistentMap
 from memvid_async.core.projection import project_session
 from memvid_async.core.state import State
 from memvid_async.events.content import StoredContent
@@ -335,7 +335,7 @@ def test_evolve_is_total(plans, skipped):
         state = evolve(state, event)
     for event in reversed(core.events):
         state = evolve(state, event)
-    assert isinstance(state.sessions, immutables.Map)
+    assert isinstance(state.sessions, PersistentMap)
 
 
 def test_a_state_snapshot_and_a_checkpoint_agree():

@@ -5,13 +5,13 @@ from itertools import accumulate
 from uuid import UUID
 
 import cbor2
-import immutables
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from memvid_async import RecordingConfig
 from memvid_async.core.memory_state import Branch, MemoryState
+from memvid_async.core.persistent_map import PersistentMap
 from memvid_async.core.state import SessionInfo, SessionState, State
 from memvid_async.events.values import MAX_ITEMS
 from memvid_async.file.toc import (
@@ -56,7 +56,7 @@ def placed_sessions(draw, number=None):
     counts = [draw(st.integers(0, most)) for most in (2**31 - 1, 2**40, 2**40)]
     if ended is not None:
         return Placed(SessionState(info, draw(TIMES), ended, *counts), draw(OFFSETS))
-    held = immutables.Map(draw(HELD))
+    held = PersistentMap(draw(HELD))
     offsets = ascending(draw(st.lists(st.integers(1, 2**30), max_size=5)))
     return Placed(SessionState(info, draw(TIMES), None, *counts, held), draw(OFFSETS), offsets)
 
@@ -72,7 +72,7 @@ def test_the_order_in_which_messages_were_held_does_not_show():
     keys = [bytes([i]) * 16 for i in range(60)]
     rows = []
     for order in (keys, keys[::-1]):
-        held = immutables.Map()
+        held = PersistentMap()
         for key in order:
             held = held.set(key, (1, 2))
         info = SessionInfo(1, UUID(int=1), None, 1, False, RecordingConfig())
@@ -110,7 +110,7 @@ def test_a_page_of_sessions_comes_back(sessions, previous):
 
 
 FRAME_MAPS = st.dictionaries(st.integers(1, 2**40), st.integers(1, 2**40), max_size=3).map(
-    immutables.Map
+    PersistentMap
 )
 
 
@@ -127,7 +127,7 @@ def memories(draw):
     analyser = draw(st.sampled_from([None, "english", "plain"]))
     maps = draw(st.tuples(FRAME_MAPS, FRAME_MAPS))
     numbers = draw(st.tuples(counts, counts, digests))
-    return MemoryState(*numbers, analyser, None, 0, *maps, immutables.Map(branches))
+    return MemoryState(*numbers, analyser, None, 0, *maps, PersistentMap(branches))
 
 
 @st.composite

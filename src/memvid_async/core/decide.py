@@ -52,7 +52,8 @@ from .commands import (
     StoreParts,
 )
 from .held_messages import keep_messages
-from .memory_state import MemoryState, fold_memory, fold_texts
+from .memory_state import NO_FRAMES, MemoryState, fold_memory, fold_texts
+from .persistent_map import PersistentMap
 from .state import SessionState, State
 
 
@@ -182,7 +183,7 @@ def _change(state: State, command: ChangeMemory, now: int, known: Known) -> Deci
     )
     events = [Event(sequence, now, session.info.session_id, ActionRecorded(action), number)]
     if session.info.config is not DEFAULT_RECORDING:
-        _follow_up(_folded(state, [made, *texts]), session, events)
+        _follow_up(_folded(state, number, [made, *texts]), session, events)
     return joined([made, *texts, events]), (ids, action)
 
 
@@ -259,9 +260,16 @@ def _kept_by(content: Content | None, sequence: int) -> Content | None:
     return Content(None, StoredContent(content.digest, content.size, content.preview, sequence))
 
 
-def _folded(state: State, parts: Sequence[Sequence[Event]]) -> State:
-    """The state with what the events did to the memory: a checkpoint that follows pins that."""
+def _folded(state: State, number: int, parts: Sequence[Sequence[Event]]) -> State:
+    """The state with what the events did to the memory: a checkpoint that follows pins that.
+
+    Its maps hold only what a summary reads: the fold will change the real ones, and a map is
+    changed once at the cost of a dict, a second time at that of a copy.
+    """
     memory = state.memory
+    own = memory.branches.get(number)
+    branches = {} if own is None else {number: own._replace(gone=NO_FRAMES)}
+    memory = memory._replace(gone=NO_FRAMES, owners=NO_FRAMES, branches=PersistentMap(branches))
     for part in parts:
         if isinstance(part, TextPuts):
             memory = fold_texts(memory, part)

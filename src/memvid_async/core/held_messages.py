@@ -125,14 +125,14 @@ def hold_messages(held: Held, action: Action, stored: StoredMessages) -> Held:
     """What the session holds after the ask: its new prefixes, its input and its output."""
     if len(held) + len(stored.items) > HELD_MOST:
         held = NOTHING_HELD
-    changed = held.mutate()
+    new = {}
     for i in range(min(len(stored.items), HELD_MOST)):
         key = stored.hashes[i * _HASH_BYTES : (i + 1) * _HASH_BYTES]
-        changed[key] = (action.index, MESSAGES + stored.shared_count + i)
+        new[key] = (action.index, MESSAGES + stored.shared_count + i)
     for key, place in _pieces(action.input, action.output):
-        if key not in changed:
-            changed[key] = (action.index, place)
-    return changed.finish()
+        if key not in new and key not in held:
+            new[key] = (action.index, place)
+    return held.changed(new)
 
 
 def restore_messages(

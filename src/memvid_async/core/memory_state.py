@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import immutables
-
 from ..events.content import content_digest
 from ..events.digests import frame_digest, text_digest
 from ..events.event import Event
@@ -16,9 +14,10 @@ from ..events.frames import (
     MemoryConfigured,
 )
 from ..events.puts import TextPuts
+from .persistent_map import PersistentMap
 
 EMPTY_MEMORY_HASH = content_digest(b"")
-_NONE: immutables.Map[int, int] = immutables.Map()
+NO_FRAMES: PersistentMap[int, int] = PersistentMap()
 
 
 class Branch(NamedTuple):
@@ -31,7 +30,7 @@ class Branch(NamedTuple):
     base_frame: int
     frame_count: int
     memory_hash: bytes
-    gone: immutables.Map[int, int] = _NONE
+    gone: PersistentMap[int, int] = NO_FRAMES
 
 
 class MemoryState(NamedTuple):
@@ -48,9 +47,9 @@ class MemoryState(NamedTuple):
     analyser: str | None = None
     embedding_model: str | None = None
     dimension: int = 0
-    gone: immutables.Map[int, int] = _NONE
-    owners: immutables.Map[int, int] = _NONE
-    branches: immutables.Map[int, Branch] = immutables.Map()
+    gone: PersistentMap[int, int] = NO_FRAMES
+    owners: PersistentMap[int, int] = NO_FRAMES
+    branches: PersistentMap[int, Branch] = PersistentMap()
 
     def summary(self, branch: int) -> tuple[int, bytes]:
         """How many frames a memory holds, and its hash."""

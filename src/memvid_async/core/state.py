@@ -11,13 +11,13 @@ from collections.abc import Iterable
 from typing import NamedTuple
 from uuid import UUID
 
-import immutables
 from attrs import frozen
 
 from ..config import RecordingConfig
 from ..events.event import SessionSummary, StateSnapshot
 from ..events.frames import ForkPoint
 from .memory_state import MemoryState
+from .persistent_map import PersistentMap
 
 
 @frozen
@@ -34,8 +34,8 @@ class SessionInfo:
 
 
 # What a session's asks already hold: 16 bytes of a digest -> (action index, place in the action).
-Held = immutables.Map[bytes, tuple[int, int]]
-NOTHING_HELD: Held = immutables.Map()
+Held = PersistentMap[bytes, tuple[int, int]]
+NOTHING_HELD: Held = PersistentMap()
 
 
 class SessionState(NamedTuple):
@@ -76,8 +76,8 @@ class State(NamedTuple):
 
     last_sequence: int = 0
     last_time_ns: int = 0
-    sessions: immutables.Map[int, SessionState] = immutables.Map()
-    numbers: immutables.Map[UUID, int] = immutables.Map()
+    sessions: PersistentMap[int, SessionState] = PersistentMap()
+    numbers: PersistentMap[UUID, int] = PersistentMap()
     ambient: int | None = None
     generation: int = 0
     memory: MemoryState = MemoryState()

@@ -9,11 +9,11 @@ from typing import Any
 from uuid import UUID
 
 import cbor2
-import immutables
 from attrs import frozen
 
 from ..config import recording_config
 from ..core.memory_state import Branch, MemoryState
+from ..core.persistent_map import PersistentMap
 from ..core.state import NOTHING_HELD, Held, SessionInfo, SessionState, State
 from ..events.values import decode_value
 from ..format.frame_rows import fork_row, read_fork_row
@@ -114,18 +114,18 @@ def read_session_row(row: Any) -> Placed:
 
 def _read_held(data: Any) -> Held:
     data = check_rows(data, _HELD_ROW)
-    return immutables.Map({key: (at, place) for key, at, place in _HELD_ROW.iter_unpack(data)})
+    return PersistentMap({key: (at, place) for key, at, place in _HELD_ROW.iter_unpack(data)})
 
 
 _PAIR = struct.Struct("<QQ")
 
 
-def _packed(pairs: immutables.Map[int, int]) -> bytes:
+def _packed(pairs: PersistentMap[int, int]) -> bytes:
     return b"".join(_PAIR.pack(*pair) for pair in sorted(pairs.items()))
 
 
-def _unpacked(data: Any) -> immutables.Map[int, int]:
-    return immutables.Map(_PAIR.iter_unpack(check_rows(data, _PAIR)))
+def _unpacked(data: Any) -> PersistentMap[int, int]:
+    return PersistentMap(_PAIR.iter_unpack(check_rows(data, _PAIR)))
 
 
 def memory_row(memory: MemoryState) -> list[Any]:
@@ -174,7 +174,7 @@ def read_memory_row(row: Any) -> MemoryState:
         dimension,
         _unpacked(gone),
         _unpacked(owners),
-        immutables.Map(branches),
+        PersistentMap(branches),
     )
 
 
@@ -251,8 +251,8 @@ def with_sessions(state: State, sessions: Iterable[SessionState]) -> State:
     return State(
         state.last_sequence,
         state.last_time_ns,
-        immutables.Map(by_number),
-        immutables.Map({s.info.session_id: number for number, s in by_number.items()}),
+        PersistentMap(by_number),
+        PersistentMap({s.info.session_id: number for number, s in by_number.items()}),
         state.ambient,
         state.generation,
         state.memory,
