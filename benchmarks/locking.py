@@ -8,8 +8,9 @@ from pathlib import Path
 from unittest.mock import patch
 
 from memvid_async import Store, open_store
+from memvid_async.core.appended import Appended
 from memvid_async.events.event import Event
-from memvid_async.file.journal import Flushed, Journal
+from memvid_async.file.journal import Journal
 from memvid_async.storage import FileStorage
 from memvid_async.store import store
 
@@ -38,8 +39,8 @@ class _Unlocked(FileStorage):
 class _Alone(Journal):
     """A journal that never looks for what others wrote."""
 
-    def _shared_out(self, moved: list[Event]) -> Flushed:
-        return Flushed(moved, [])
+    def _shared_out(self, moved: list[Event]) -> Appended:
+        return Appended(moved, [])
 
 
 def run(directory: Path, scale: Scale) -> Result:

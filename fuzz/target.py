@@ -16,6 +16,7 @@ from uuid import UUID
 
 from memvid_async import ActionKind, Limits, MemvidAsyncError, RecordingConfig, StoreConfig
 from memvid_async.core import commands
+from memvid_async.engine.reading import read_messages, read_session
 from memvid_async.events.content import Content
 from memvid_async.events.event import Action
 from memvid_async.file import catalog as index
@@ -124,12 +125,11 @@ def check(data: bytes) -> None:
 def _look(journal: Journal) -> VerifyReport:
     """Read everything there is. What is damaged may be refused, each time anew."""
     view = journal.view
-    reader = view.reader
     contents: list[Content] = []
     for session_id, number in list(view.state.numbers.items())[:MOST_SESSIONS]:
         view.state.sessions[number].summary()
         with suppress(MemvidAsyncError):
-            actions = reader.session(view, session_id).actions[:MOST_ACTIONS]
+            actions = read_session(view, session_id).actions[:MOST_ACTIONS]
             for action in actions:
                 contents += [c for c in (action.input, action.output) if c is not None]
                 _try(_messages, journal, action)
@@ -138,7 +138,7 @@ def _look(journal: Journal) -> VerifyReport:
     _try(_memory, journal)
     with suppress(MemvidAsyncError):
         after = 0
-        while events := reader.events_after(view, after, 400):
+        while events := view.events_after(after, 400):
             assert events[-1].sequence > after
             after = events[-1].sequence
     return _verify(journal)
@@ -165,12 +165,12 @@ def _memory(journal: Journal) -> None:
 
 def _messages(journal: Journal, action: Action) -> None:
     if getattr(action.details, "message_count", 0):
-        journal.view.reader.messages(journal.view, action)
+        read_messages(journal.view, action)
 
 
 def _content(journal: Journal, content: Content) -> None:
     assert repr(content)
-    journal.view.reader.data(journal.view, content)
+    journal.view.data(content)
 
 
 def _try(call: Callable[..., object], *arguments: object) -> None:

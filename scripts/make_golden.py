@@ -16,6 +16,7 @@ from attrs import evolve
 
 from memvid_async import ActionKind, Content, Erased, Event, Limits, Reply, Retrieval, Unknown
 from memvid_async.core import commands
+from memvid_async.engine.reading import read_session
 from memvid_async.events.content import StoredContent, content_digest
 from memvid_async.events.values import preview
 from memvid_async.file import catalog as index
@@ -195,7 +196,7 @@ def make_frames() -> dict[str, bytes]:
             if number in (4, 11):
                 due = folded.due(journal.view)
                 assert due is not None
-                offset, _ = journal.save_index(*due)
+                offset, _ = journal.save_memory(*due)
                 folded.saved(offset)
         data = bytes(storage.data[: journal.view.end])
         journal = Journal.open(RamStorage(data), fixed_config(clock))
@@ -226,15 +227,15 @@ def frame_answers(journal: Journal) -> dict[str, Any]:
             ]
             for frame in frames
         ]
-        said[f"bodies at {until}"] = [view.reader.data(view, frame.content) for frame in frames]
+        said[f"bodies at {until}"] = [view.data(frame.content) for frame in frames]
         said[f"missing at {until}"] = sorted(folded.missing)
         for query in QUERIES:
             # How they rank is the release's; which they are is the file's.
             said[f"{query} at {until}"] = sorted(hit.frame_id for hit in found.find(query))
         folded.close()
-    for action in view.reader.session(view, UUID(int=1)).actions:
+    for action in read_session(view, UUID(int=1)).actions:
         if action.retrieval is not None:
-            context = context_of(view.reader, view, action)
+            context = context_of(view, action)
             retrieval = fields_of(action.retrieval)
             said[f"action {action.index}"] = [
                 [*retrieval[:5], dict(retrieval[5]), *retrieval[6:]],

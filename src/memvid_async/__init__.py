@@ -88,7 +88,8 @@ from .replay.scratch import WhatIf
 from .replay.serve import ServedSession
 from .replay.textdiff import content_text, spoken_text
 from .replay.verdicts import Difference, ReplayReport, ReplayStep, Rerun, Verdict
-from .store.store import OpenStore, Store, StoreStatistics, open_store
+from .store.opening import OpenStore, open_store
+from .store.store import Store, StoreStatistics
 from .store.views import StoreView
 
 __version__ = "0.1.0"

@@ -22,6 +22,7 @@ from memvid_async.core.held_messages import (
     restore_messages,
 )
 from memvid_async.core.state import NOTHING_HELD
+from memvid_async.engine.reading import read_messages
 from memvid_async.events.content import content_digest
 from memvid_async.events.values import MAX_DEPTH, MAX_ITEMS
 from memvid_async.file.journal import Journal
@@ -259,7 +260,7 @@ def test_the_most_items_of_one_message_come_back_though_each_becomes_a_reference
     query = "q" * PIECE_BYTES
     message = [query] * 23_000 + [0] * (MAX_ITEMS - 23_001)
     journal, (action,) = recorded(ask(1, query, None, message))
-    assert journal.view.reader.messages(journal.view, action) == [message]
+    assert read_messages(journal.view, action) == [message]
 
 
 def test_the_deepest_message_comes_back_though_its_core_becomes_a_reference():
@@ -272,7 +273,7 @@ def test_the_deepest_message_comes_back_though_its_core_becomes_a_reference():
     for _ in range(MAX_DEPTH):
         deep = {"k": deep}
     journal, (action,) = recorded(ask(1, query, large, message, deep))
-    assert journal.view.reader.messages(journal.view, action) == [message, deep]
+    assert read_messages(journal.view, action) == [message, deep]
 
 
 def test_however_many_messages_are_taken_in_are_given_back():
@@ -282,7 +283,7 @@ def test_however_many_messages_are_taken_in_are_given_back():
     except InvalidValueError:
         return
     if not isinstance(action, InvalidValueError):
-        assert journal.view.reader.messages(journal.view, action) == values
+        assert read_messages(journal.view, action) == values
 
 
 def test_another_files_action_has_no_messages_here():
@@ -291,4 +292,4 @@ def test_another_files_action_has_no_messages_here():
     for sequence in (0, 1, 3, 99):
         other = replace(action, sequence=sequence, index=7)
         with pytest.raises((InvalidValueError, CorruptFileError)):
-            one.view.reader.messages(one.view, other)
+            read_messages(one.view, other)

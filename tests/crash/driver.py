@@ -18,10 +18,11 @@ from attrs import define, frozen
 
 from memvid_async import MemvidAsyncError, StoreConfig
 from memvid_async.core import commands
+from memvid_async.core.appended import Appended
 from memvid_async.file import catalog as index
 from memvid_async.file import journal
 from memvid_async.file import log_file as logfile
-from memvid_async.file.journal import Flushed, Journal
+from memvid_async.file.journal import Journal
 from memvid_async.format.header import SLOT_OFFSETS
 from memvid_async.format.tables import Table
 from tests.crash.oracle import (
@@ -192,7 +193,7 @@ class Driver:
         demand(outcome is wanted, "{} was answered with {}, not {}", op, outcome, wanted)
         self._deleting |= isinstance(op, commands.DeleteSession) and wanted is None
 
-    def flush(self, process: Process) -> Flushed:
+    def flush(self, process: Process) -> Appended:
         flushed = process.journal.flush()
         file, end = self.disk.names[NAME], process.journal.view.end
         durable = file.durable[LOG_START:end] == file.cache[LOG_START:end]

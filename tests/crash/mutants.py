@@ -11,10 +11,11 @@ import pytest
 from attrs import frozen
 
 from memvid_async import StoreFailedError
+from memvid_async.core.appended import Appended
 from memvid_async.file import journal
 from memvid_async.file import log_file as logfile
 from memvid_async.file.catalog import Catalog
-from memvid_async.file.journal import Flushed, Journal
+from memvid_async.file.journal import Journal
 from memvid_async.file.log_file import LogFile, TornTail
 from memvid_async.format import header, segment
 from memvid_async.format.codec import encode_events
@@ -213,7 +214,7 @@ WRITING = (
     Mutant(
         "tail not re-read under the lock",
         "rules",
-        replaces(Journal, "_shared_out", lambda _, moved: Flushed(moved, [])),
+        replaces(Journal, "_shared_out", lambda _, moved: Appended(moved, [])),
     ),
     Mutant(
         "time goes back",

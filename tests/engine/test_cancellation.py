@@ -396,7 +396,7 @@ async def test_closing_under_a_cancelled_anyio_scope_closes(tmp_path):
         async with open_store(tmp_path / "store.mva") as store:
             session_id = await store.start_session()
             scope.cancel()
-    assert store._writer._task.done()
+    assert store._engine.writer._task.done()
     async with open_store(tmp_path / "store.mva") as store:
         assert store.active_session_id == session_id
 

@@ -210,10 +210,10 @@ async def test_a_writer_that_is_cancelled_fails_who_waits_and_acks_only_what_is_
     waiting = [asyncio.create_task(store.record_put(n, "x")) for n in range(1, 600)]
     barrier = asyncio.create_task(store.sync())
     await turns()
-    store._writer._task.cancel()
+    store._engine.writer._task.cancel()
     await turns()
     assert not first.done()
-    store._writer._task.cancel()
+    store._engine.writer._task.cancel()
     disk.set()
     results = await asyncio.gather(first, *waiting, barrier, return_exceptions=True)
     acked = [r.details.frame_id for r in results[:-1] if not isinstance(r, Exception)]
@@ -245,7 +245,7 @@ async def test_whoever_waits_for_something_else_is_told_too(tmp_path, disk, call
         if call == "enter":
             tasks += [asyncio.create_task(store.session().__aenter__()) for _ in range(5)]
         await turns()
-        store._writer._task.cancel()
+        store._engine.writer._task.cancel()
         await turns()
         disk.set()
         results = await asyncio.gather(*tasks, return_exceptions=True)
@@ -509,12 +509,12 @@ async def test_a_buffered_writer_that_is_cancelled_writes_what_it_staged(tmp_pat
     fcntl.flock(holder, fcntl.LOCK_EX)
     starting = asyncio.create_task(store.start_session())
     await turns()
-    store._writer._task.cancel()
+    store._engine.writer._task.cancel()
     await turns()
     assert not starting.done()
     os.close(holder)
     session_id = await starting
-    await asyncio.wait([store._writer._task])
+    await asyncio.wait([store._engine.writer._task])
     with pytest.raises(StoreClosedError):
         await store.record_put(1, "x")
     await store.aclose()

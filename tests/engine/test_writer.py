@@ -379,7 +379,7 @@ async def test_what_counts_is_all_that_a_command_holds(make_store, disk):
             await turns()
             held = sum(
                 len(request.command.metadata.get("m", ""))
-                for request in store._writer._queue
+                for request in store._engine.writer._queue
                 if request.command is not None
             )
             assert held <= limits.queue_bytes + 120_000
@@ -628,7 +628,7 @@ async def test_a_bug_in_the_writer_wedges_nobody(tmp_path, monkeypatch, durabili
     def fail(*_):
         raise MemoryError("no room")
 
-    monkeypatch.setattr(store._journal, "stage", fail)
+    monkeypatch.setattr(store._engine.log._journal, "stage", fail)
     tasks = [asyncio.create_task(store.record_put(n, "x")) for n in range(300)]
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert all(isinstance(result, (StoreFailedError, MemoryError)) for result in results)

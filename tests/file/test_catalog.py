@@ -64,7 +64,7 @@ def test_an_event_of_two_sessions_kinds_is_in_the_positions_of_its_own(opened):
     _storage, journal, do = opened
     do(start(1), start(2), ask(1, "one"), ask(2, "c" * 4000), ask(1, "c" * 4000))
     for number, expected in ((1, [1, 3, 6]), (2, [2, 5])):
-        events, _ = journal.view.reader.session_events(journal.view, number)
+        events, _ = journal.view.session_events(number)
         assert [event.sequence for event in events] == expected
 
 

@@ -7,7 +7,7 @@ from memvid_async import CorruptFileError
 from memvid_async.events.content import Content
 from memvid_async.events.event import Event
 from memvid_async.events.frames import FramePut
-from memvid_async.file.changes import TextPut, memory_changes, memory_events
+from memvid_async.file.changes import TextPut
 from memvid_async.file.journal import Journal
 from memvid_async.storage import FileStorage
 from tests.support.naive import fixed_config
@@ -46,25 +46,25 @@ def as_event(change):
 async def test_changes_are_the_events(view, limit):
     last = view.state.last_sequence
     for after, until in [(0, last), (17, last), (50, 160), (last - 2, last), (last, last)]:
-        changes = list(memory_changes(view, after, limit, until))
-        events = list(memory_events(view, after, limit, until))
+        changes = list(view.memory_changes(after, limit, until))
+        events = list(view.memory_events(after, limit, until))
         assert [(as_event(change), offset) for change, offset in changes] == events
 
 
 async def test_most_changes_are_plain(view):
-    changes = [change for change, _ in memory_changes(view, 0, 2**40, 2**40)]
+    changes = [change for change, _ in view.memory_changes(0, 2**40, 2**40)]
     plain = sum(isinstance(change, TextPut) for change in changes)
     assert plain >= 2 * len(BODIES)
     assert plain < len(changes)
 
 
 async def test_a_damaged_payload_is_said(view, monkeypatch):
-    segments = view.reader.memory_segments
+    segments = view.memory_segments
 
     def damaged(*given):
         for segment in segments(*given):
             yield evolve(segment, payload=segment.payload[:-1])
 
-    monkeypatch.setattr(type(view.reader), "memory_segments", lambda _, *given: damaged(*given))
+    monkeypatch.setattr(type(view), "memory_segments", lambda _, *given: damaged(*given))
     with pytest.raises(CorruptFileError):
-        list(memory_changes(view, 0, 2**40, 2**40))
+        list(view.memory_changes(0, 2**40, 2**40))

@@ -65,7 +65,7 @@ async def put_secrets(store):
 
 
 async def summary(store):
-    state = store._view.state
+    state = store._engine.view.state
     return state.memory.frame_count, state.memory.memory_hash
 
 

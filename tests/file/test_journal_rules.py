@@ -22,6 +22,7 @@ from memvid_async import (
     Unknown,
 )
 from memvid_async.core import commands
+from memvid_async.engine.reading import read_session
 from memvid_async.file.catalog import Catalog
 from memvid_async.file.journal import Journal
 from memvid_async.format.codec import encode_events
@@ -237,7 +238,7 @@ def with_segment(journal, kind, payload):
 def test_a_kind_of_event_that_may_be_skipped_is_delivered_as_unknown(journal):
     storage = with_events(journal, Unknown(128, ("new", 1)), Unknown(2**40, ()))
     again = Journal.open(storage, fixed_config())
-    found = again.view.reader.events_after(again.view, 1, 2**20)
+    found = again.view.events_after(1, 2**20)
     assert [event.payload for event in found] == [Unknown(128, ("new", 1)), Unknown(2**40, ())]
     (action,), _ = again.commit([ask(1, "q").command()])
     assert (action.index, action.sequence) == (0, 4)
@@ -274,9 +275,9 @@ def test_a_kind_of_event_that_must_be_understood_makes_the_file_read_only(journa
     for _ in range(2):
         with pytest.raises(StoreReadOnlyError, match="newer"):
             again.commit([ask(1, "q").command()])
-    session = again.view.reader.session(again.view, UUID(int=1))
+    session = read_session(again.view, UUID(int=1))
     assert session.actions == ()
-    found = again.view.reader.events_after(again.view, 1, 2**20)
+    found = again.view.events_after(1, 2**20)
     assert [event.payload for event in found] == [Unknown(kind, ("new",))]
     again.close()
     assert bytes(storage.data) == before
@@ -305,7 +306,7 @@ def test_a_kind_of_segment_that_is_not_known_is_skipped(journal, kind):
 def test_erased_events_are_stubs(journal):
     storage = with_events(journal, Erased(), Erased())
     again = Journal.open(storage, fixed_config())
-    assert [event.payload for event in again.view.reader.events_after(again.view, 1, 999)] == [
+    assert [event.payload for event in again.view.events_after(1, 999)] == [
         Erased(),
         Erased(),
     ]
@@ -341,12 +342,12 @@ def test_a_view_stays_what_it_was(journal):
     view = journal.view
     journal.commit([ask(1, "second").command(), commands.EndSession(1)])
     journal.commit([start(2)])
-    session = view.reader.session(view, UUID(int=1))
+    session = read_session(view, UUID(int=1))
     assert [action.input.data for action in session.actions] == ["first"]
     assert session.ended_ns is None
-    assert len(view.reader.events_after(view, 0, 2**20)) == 2
+    assert len(view.events_after(0, 2**20)) == 2
     with pytest.raises(SessionNotFoundError):
-        view.reader.session(view, UUID(int=2))
+        read_session(view, UUID(int=2))
 
 
 def test_a_view_stays_readable_while_positions_are_in_line(journal):
@@ -357,12 +358,12 @@ def test_a_view_stays_readable_while_positions_are_in_line(journal):
         opened.begin()
         for round_ in range(9):
             opened.stage(ask(1, f"more {round_}").command())
-            session = view.reader.session(view, UUID(int=1))
+            session = read_session(view, UUID(int=1))
             assert [action.input.data for action in session.actions] == ["one"]
         opened.flush()
-        session = view.reader.session(view, UUID(int=1))
+        session = read_session(view, UUID(int=1))
         assert [action.input.data for action in session.actions] == ["one"]
-        assert len(view.reader.session(opened.view, UUID(int=1)).actions) == 10
+        assert len(read_session(opened.view, UUID(int=1)).actions) == 10
 
 
 def test_staged_events_are_not_in_the_view_of_the_file(journal):
@@ -371,7 +372,7 @@ def test_staged_events_are_not_in_the_view_of_the_file(journal):
     journal.stage(ask(1, "q" * 5000).command())
     assert journal.staged_bytes > 5000
     assert journal.view.end == before
-    assert len(journal.view.reader.events_after(journal.view, 0, 2**20)) == 1
+    assert len(journal.view.events_after(0, 2**20)) == 1
     flushed = journal.flush()
     assert [event.sequence for event in flushed.events] == [2, 3]
     assert journal.staged_bytes == 0

@@ -25,6 +25,7 @@ from memvid_async import (
 )
 from memvid_async.cli.command_line import cli
 from memvid_async.core import commands
+from memvid_async.engine.reading import read_messages, read_session
 from memvid_async.file.journal import Journal
 from memvid_async.file.recover import ENDED_BY_RECOVERY, LOST_START, recover_into
 from memvid_async.format.codec import ENDED, STARTED
@@ -96,7 +97,7 @@ def read_all(data):
     """Every action of every session by sequence, with its contents and messages or what they
     raised."""
     journal = Journal.open(RamStorage(data), fixed_config(), read_only=True)
-    view, reader, found = journal.view, journal.view.reader, {}
+    view, found = journal.view, {}
 
     def tried(call, *arguments):
         try:
@@ -105,16 +106,16 @@ def read_all(data):
             return ContentNotFoundError
 
     def content(given):
-        return tried(reader.data, view, given)
+        return tried(view.data, given)
 
     def messages(action):
         if not getattr(action.details, "message_count", 0):
             return []
-        given = tried(reader.messages, view, action)
+        given = tried(read_messages, view, action)
         return given if isinstance(given, list) else "lost"
 
     for session_id in view.state.numbers:
-        for action in reader.session(view, session_id).actions:
+        for action in read_session(view, session_id).actions:
             found[action.sequence] = action_answer(action, content, messages)
     return found
 
@@ -188,11 +189,11 @@ def check_appending(journal):
     still_open = [n for n, s in state.sessions.items() if s.ended_ns is None]
     for number in still_open:
         session_id = state.sessions[number].info.session_id
-        actions = journal.view.reader.session(journal.view, session_id).actions
-        before = [journal.view.reader.messages(journal.view, a) for a in actions if _asked(a)]
+        actions = read_session(journal.view, session_id).actions
+        before = [read_messages(journal.view, a) for a in actions if _asked(a)]
         asked = [*(before[-1] if before else []), "and now?"]
         (action,), _ = journal.commit([command(ask(number, "q", "a" * 1500, *asked))])
-        assert journal.view.reader.messages(journal.view, action) == asked
+        assert read_messages(journal.view, action) == asked
         assert action.index not in {a.index for a in actions}
     assert verified(journal).ok
 
@@ -390,10 +391,10 @@ def test_a_lost_content_is_said_to_be_gone():
     after, report = recovered(damaged)
     assert report.lost_contents >= 1
     journal = Journal.open(RamStorage(after), fixed_config())
-    session = journal.view.reader.session(journal.view, UUID(int=1))
+    session = read_session(journal.view, UUID(int=1))
     found = next(a for a in session.actions if a.sequence == action.sequence)
     with pytest.raises(ContentNotFoundError):
-        journal.view.reader.data(journal.view, found.input)
+        journal.view.data(found.input)
     assert session.error == ENDED_BY_RECOVERY
     assert session.session_id in report.ended_sessions
     # A content that is lost is stored again when it comes again.
@@ -401,7 +402,7 @@ def test_a_lost_content_is_said_to_be_gone():
     number = journal.view.state.numbers[UUID(int=9)]
     again = Record(number, kind="put", input=again.input, frames=(1,))
     ((action,), _) = journal.commit([command(again)])
-    assert journal.view.reader.data(journal.view, action.input) == again.input.encode()
+    assert journal.view.data(action.input) == again.input.encode()
 
 
 def test_a_lost_start_is_made_again_from_a_table_and_says_so():
@@ -410,7 +411,7 @@ def test_a_lost_start_is_made_again_from_a_table_and_says_so():
     after, report = check_recovered(before, damage(before, "flip", first.offset + 30, 0))
     assert report.rebuilt_sessions == (UUID(int=1),)
     journal = Journal.open(RamStorage(after), fixed_config(), read_only=True)
-    session = journal.view.reader.session(journal.view, UUID(int=1))
+    session = read_session(journal.view, UUID(int=1))
     assert (session.name, session.metadata) == ("session 1", {"recovered": LOST_START})
     assert len(session.actions) > 10
 

@@ -131,7 +131,7 @@ async def test_an_automatic_checkpoint_pins_the_memory_behind_the_put(make_store
     async with store.session(config=RecordingConfig(auto_checkpoint_interval=2)) as recorder:
         await store.put("one")
         await store.put_many(["two", "three"])
-        pinned = store._view.state.snapshot()
+        pinned = store._engine.view.state.snapshot()
         await store.delete(1)
         await store.update(2, "changed")
     session = await store.get_session(recorder.session_id)

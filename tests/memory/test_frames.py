@@ -65,10 +65,10 @@ async def test_the_same_large_content_is_kept_once_and_opens_to_the_same_state(m
     await store.put(text)
     await store.update(1, text)
     assert store.statistics().file_bytes < before + 2000
-    snapshot = store._view.state.snapshot()
+    snapshot = store._engine.view.state.snapshot()
     await store.aclose()
     again = await make_store()
-    assert again._view.state.snapshot() == snapshot
+    assert again._engine.view.state.snapshot() == snapshot
     assert await body(again, 2) == text.encode()
 
 

@@ -8,6 +8,7 @@ import pytest
 from memvid_async import CorruptFileError, StoreConfig, open_store
 from memvid_async.core.commands import ChangeMemory
 from memvid_async.events.event import ActionKind
+from memvid_async.file.file_view import FileView
 from memvid_async.file.journal import Journal
 from memvid_async.format.header import LOG_START, decode_header
 from memvid_async.format.segment import SegmentKind, scan, seal
@@ -35,14 +36,14 @@ WORDS = ("otter", "river", "fox")
 def folded(monkeypatch):
     """The sequences of the events that were folded into an index."""
     seen = []
-    changes = memory.memory_changes
+    changes = FileView.memory_changes
 
     def counted(*given):
         for change, offset in changes(*given):
             seen.append(change.sequence)
             yield change, offset
 
-    monkeypatch.setattr(memory, "memory_changes", counted)
+    monkeypatch.setattr(FileView, "memory_changes", counted)
     return seen
 
 
@@ -127,7 +128,7 @@ def saved_file():
         if n in (2, 4):
             with eager_saving():
                 due = folded_memory.due(journal.view)
-            offset, _ = journal.save_index(*due)
+            offset, _ = journal.save_memory(*due)
             folded_memory.saved(offset)
     folded_memory.close()
     return bytes(storage.data[: journal.view.end])

@@ -332,7 +332,7 @@ async def test_a_memory_may_be_folded_event_by_event(make_store, saved):
         await store.aclose()
     store = await make_store(read_only=True)
     await store.find("text")
-    view = store._view
+    view = store._engine.view
     folded = memory.FoldedMemory(is_live=False)
     for until in range(1, view.state.last_sequence + 1):
         rows = folded.catch_up(view, until).scan()

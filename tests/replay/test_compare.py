@@ -15,7 +15,7 @@ from memvid_async import (
     SessionNotFoundError,
     StoreConfig,
 )
-from memvid_async.file.reader import Reader
+from memvid_async.file.file_view import FileView
 from memvid_async.replay.textdiff import text_diff
 
 ASK = {"provider": "local", "model": "small", "response": "Because.", "duration_ms": 3}
@@ -236,7 +236,7 @@ async def erased(store):
         raise ContentNotFoundError("gone")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Reader, "data", gone)
+        patch.setattr(FileView, "data", gone)
         yield
 
 

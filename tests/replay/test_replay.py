@@ -16,6 +16,7 @@ from memvid_async import (
     Verdict,
 )
 from memvid_async.events.event import CheckpointCreated
+from memvid_async.file.file_view import FileView
 from memvid_async.file.reader import Reader
 from memvid_async.replay import replay_run as replaying
 
@@ -157,7 +158,7 @@ async def test_what_was_erased_cannot_be_verified(store, session, monkeypatch):
     def gone(*_):
         raise ContentNotFoundError("gone")
 
-    monkeypatch.setattr(Reader, "data", gone)
+    monkeypatch.setattr(FileView, "data", gone)
     steps = (await store.replay(session).report()).steps
     assert (steps[0].verdict, steps[0].reason) == (Verdict.UNVERIFIABLE, "its output was erased")
 

@@ -299,7 +299,7 @@ async def test_no_descriptor_is_left_behind(tmp_path):
 
 async def test_a_store_that_is_never_closed_says_so(tmp_path):
     stores = [await open_store(tmp_path / "store.mva")]
-    writer = stores[0]._writer
+    writer = stores[0]._engine.writer
     with pytest.warns(ResourceWarning, match=r"store\.mva"):
         stores.clear()
     await writer.aclose()

@@ -23,6 +23,7 @@ from memvid_async import (
     Unknown,
     VerifyReport,
 )
+from memvid_async.engine.reading import read_messages, read_session
 from memvid_async.file.journal import Journal
 from memvid_async.file.verify import Verifier
 from tests.support.naive import canonical
@@ -109,19 +110,19 @@ def questions(journal: Journal, limit: int = 400) -> dict[tuple[Any, ...], Calla
     ``limit``: how many bytes of events are read at a time.
     """
     view = journal.view
-    state, reader = view.state, view.reader
+    state = view.state
 
     def messages(action: Action) -> list[Any]:
         count = getattr(action.details, "message_count", 0)
-        return reader.messages(view, action) if count else []
+        return read_messages(view, action) if count else []
 
     def session(session_id: UUID) -> Any:
-        found = reader.session(view, session_id)
-        return session_answer(found, lambda content: reader.data(view, content), messages)
+        found = read_session(view, session_id)
+        return session_answer(found, view.data, messages)
 
     def events() -> list[Any]:
         found: list[Any] = []
-        while more := reader.events_after(view, len(found), limit):
+        while more := view.events_after(len(found), limit):
             found += map(event_answer, more)
         return found
 
@@ -129,7 +130,7 @@ def questions(journal: Journal, limit: int = 400) -> dict[tuple[Any, ...], Calla
         found: list[Any] = []
         after = 0
         while after < state.last_sequence:
-            more, after = reader.session_events(view, number, after, limit)
+            more, after = view.session_events(number, after, limit)
             found += map(event_answer, more)
         return found
 
@@ -160,7 +161,7 @@ def outcome_answer(journal: Journal, outcome: Any) -> Any:
         return type(outcome)
     if isinstance(outcome, Action):
         view = journal.view
-        answer = action_answer(outcome, lambda c: view.reader.data(view, c), lambda _: [])
+        answer = action_answer(outcome, view.data, lambda _: [])
         return without_messages(answer)
     return outcome.info.number if hasattr(outcome, "info") else outcome
 

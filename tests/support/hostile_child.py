@@ -273,7 +273,7 @@ def stubs() -> Iterator[Callable[[], None]]:
         journal = opened(data, read_only=False)
         assert journal.view.state.last_sequence == sequence - 1
         assert verified(journal).ok
-        assert len(journal.view.reader.events_after(journal.view, 5, 2**20)) <= 2 * MOST_EVENTS
+        assert len(journal.view.events_after(5, 2**20)) <= 2 * MOST_EVENTS
         journal.compact(lambda *_: None)
         assert journal.view.state.last_sequence == sequence - 1
 

@@ -20,9 +20,10 @@ from memvid_async import (
     SessionStarted,
     StoreConfig,
 )
+from memvid_async.engine.event_log import View
+from memvid_async.engine.reading import read_messages, read_session
 from memvid_async.events.values import decode_value
 from memvid_async.file.journal import Journal
-from memvid_async.file.reader import View
 from memvid_async.storage import FileStorage
 from tests.support.asking import verified
 from tests.torture.values import difference, make
@@ -116,14 +117,14 @@ class Ledger:
         self._next[writer] = number + 1
 
         def data(content: Content) -> bytes:
-            return view.reader.data(view, content)
+            return view.data(content)
 
         def arguments(of: Action) -> Any:
             return decode_value(data(of.input)) if of.input is not None else None
 
         def messages(of: Action) -> list[Any]:
             count = getattr(of.details, "message_count", 0)
-            return view.reader.messages(view, of) if count else []
+            return read_messages(view, of) if count else []
 
         wrong = difference(action, make(writer, number), data, arguments, messages)
         demand(wrong is None, f"{where} is not what {writer}/{number} recorded: {wrong}")
@@ -175,7 +176,7 @@ class Ledger:
             {i.int for i in live} == set(self._sessions) - self._deleted, "a session is not there"
         )
         for session_id, state in live.items():
-            session = view.reader.session(view, session_id)
+            session = read_session(view, session_id)
             found = [action.sequence for action in session.actions]
             demand(found == self._actions[session_id.int], f"{session_id} has other actions")
             demand((state.ended_ns is not None) == (session_id.int in self._ended), "ended or not")
@@ -183,6 +184,6 @@ class Ledger:
 
 def _events(view: View, after: int) -> Iterator[Event]:
     while after < view.state.last_sequence:
-        for event in view.reader.events_after(view, after, 1 << 18):
+        for event in view.events_after(after, 1 << 18):
             yield event
             after = event.sequence

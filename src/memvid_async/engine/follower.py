@@ -1,38 +1,25 @@
-"""What a read-only store has in the writer's place: a task that looks for what others appended."""
+"""What a read-only store has in the writer's place: a task that takes in what others append."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
 
 from ..errors import MemvidAsyncError, StoreClosedError
-from ..file.journal import Journal
-from ..file.reader import View
+from .event_log import EventLog, View
 from .tail import Tail
-from .worker import Worker
-
-# After so many looks that found nothing the thread asks the loop whether to go on: one that was
-# dropped without a word must not be looked out for by a thread for ever.
-_LOOKS = 50
 
 
 class Follower:
-    """Catches up with the file every ``interval`` seconds, and whenever a reader asks for it.
+    """Catches up with the log when it has news, and whenever a reader asks for it.
 
-    Its task alone takes events in, so that a cancelled reader cannot lose any.
+    Only its task takes events in, so that a cancelled reader cannot lose any.
     """
 
-    def __init__(
-        self, journal: Journal, tail: Tail, worker: Worker, reads: Worker, interval: float
-    ) -> None:
-        self._journal = journal
+    def __init__(self, log: EventLog, tail: Tail) -> None:
+        self._log = log
         self._tail = tail
-        self._worker = worker
-        self._reads = reads
-        self._interval = interval
-        self.view: View = journal.view
+        self.view: View = log.view
         self.failure: MemvidAsyncError | None = None
-        self._asked = threading.Event()
         self._waiting: list[asyncio.Future[None]] = []
         self._task = asyncio.create_task(self._run(), name="memvid_async follower")
 
@@ -40,34 +27,21 @@ class Follower:
         try:
             while True:
                 await self._catch_up()
-                await self._worker.run(self._look_out)
+                await self._log.wait_for_news().wait()
         except MemvidAsyncError as error:
             self.failure = error
         finally:
-            self._asked.set()
+            self._log.wake()
             for waiting in self._waiting:
                 if not waiting.done():
                     waiting.set_exception(self._refusal())
-            self._worker.stop()
             self._tail.close()
 
-    def _look_out(self) -> None:
-        """Return once there may be something to take in, or somebody asks. In the thread: waking
-        the loop at every look would cost it several times as much."""
-        for _ in range(_LOOKS):
-            if self._asked.wait(self._interval) or self._journal.has_news:
-                return
-
     async def _catch_up(self) -> None:
-        self._asked.clear()
         answered = len(self._waiting)
-        news = await self._worker.run(self._journal.follow)
-        self.view = self._journal.view
-        for storage in self._journal.take_replaced():
-            self._tail.forget()
-            self._reads.start(storage.close)
-        if news.events:
-            self._tail.publish(news.events, news.sizes)
+        news = await self._log.follow().wait()
+        self.view = self._log.view
+        self._tail.publish(news)
         for waiting in self._waiting[:answered]:
             if not waiting.done():
                 waiting.set_result(None)
@@ -76,19 +50,19 @@ class Follower:
     async def catch_up(self) -> None:
         """Return once what others had appended by now is taken in.
 
-        :raises StoreFailedError, CorruptFileError: when the file cannot be followed any more.
+        :raises StoreFailedError, CorruptFileError: when the log cannot be followed any more.
         """
         if self._task.done():
             raise self._refusal()
         waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiting)
-        self._asked.set()
+        self._log.wake()
         await waiting
 
     def _refusal(self) -> MemvidAsyncError:
         return StoreClosedError("the store is closed") if self.failure is None else self.failure
 
     async def aclose(self) -> None:
-        """Stop looking, and release the file."""
+        """Stop looking."""
         self._task.cancel()
         await asyncio.wait([self._task])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import anyio
 
+from ..core.appended import Appended
 from ..events.event import Event
 
 
@@ -33,21 +34,25 @@ class Tail:
     def __len__(self) -> int:
         return len(self._events)
 
-    def publish(self, events: Sequence[Event], sizes: list[int]) -> None:
-        """Add events that became durable, each with its size in bytes, and wake who waits."""
-        self.last_sequence = events[-1].sequence
+    def publish(self, appended: Appended) -> None:
+        """Add events that became durable, and wake whoever waits for them."""
+        if appended.rewritten:
+            # The log says something else of the events in memory now.
+            self._forget()
+        if not appended.events:
+            return
+        self.last_sequence = appended.events[-1].sequence
         if self.readers:
-            self._events += events
-            self._sizes += sizes
-            self.tail_bytes += sum(sizes)
+            self._events += appended.events
+            self._sizes += appended.sizes
+            self.tail_bytes += sum(appended.sizes)
             if self.tail_bytes > self._most:
                 self._trim()
         elif self._events:
-            self._events, self._sizes, self.tail_bytes = [], [], 0
+            self._forget()
         self.wake()
 
-    def forget(self) -> None:
-        """Drop the events in memory: the file says something else of them now."""
+    def _forget(self) -> None:
         self._events, self._sizes, self.tail_bytes = [], [], 0
 
     def _trim(self) -> None:

@@ -55,12 +55,12 @@ class Job(Generic[T]):
         self._result: Any = None
         self._error: BaseException | None = None
         self._settled = False
-        self._then: Callable[[T], object] | None = None
+        self._receivers: list[Callable[[T], object]] = []
 
     def then(self, receive: Callable[[T], object]) -> Job[T]:
-        """Have the loop call ``receive`` with the result, a turn before who waits goes on. What
-        it raises is raised there."""
-        self._then = receive
+        """Have the loop call ``receive`` with the result, a turn before whoever waits goes on, and
+        after those named before. What it raises is raised there."""
+        self._receivers.append(receive)
         return self
 
     async def wait(self) -> T:
@@ -87,10 +87,11 @@ class Job(Generic[T]):
     def _settle(self) -> None:
         self._settled = True
         # Let go: the thread may keep the job for a while, and with it whoever receives.
-        receive, self._then = self._then, None
-        if receive is not None and self._error is None:
+        receivers, self._receivers = self._receivers, []
+        if self._error is None:
             try:
-                receive(self._result)
+                for receive in receivers:
+                    receive(self._result)
             except BaseException as error:  # noqa: BLE001 - it is raised where the call is awaited
                 self._error = error
         for waiter in self._waiters:

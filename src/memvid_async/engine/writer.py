@@ -1,5 +1,5 @@
-"""The one task that appends. It takes what waits, has the journal commit it as a batch in the
-store's thread, publishes what became durable, and acks."""
+"""The one task that appends. It takes what waits, has the event log commit it as one batch,
+publishes what became durable, and acks."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from ..config import Durability, StoreConfig
+from ..core.appended import Appended
 from ..core.commands import Command
 from ..errors import (
     MemvidAsyncError,
@@ -18,10 +19,11 @@ from ..errors import (
     StoreLockedError,
     StoreReadOnlyError,
 )
-from ..file.journal import Flushed, Journal
-from ..file.reader import View
+from .event_log import EventLog, Pending, View
 from .tail import Tail
-from .worker import Job, Worker, check_process, fork_count
+from .worker import check_process, fork_count
+
+T = TypeVar("T")
 
 # A longer batch would keep the loop from the interpreter for more than a few milliseconds.
 _BATCH_COMMANDS = 256
@@ -31,29 +33,29 @@ _INLINE_BYTES = 8 * 1024
 _SPARED_TURNS = 32
 
 
+# A call of the log that changes it: its answer, and what became durable.
+LogCall = Callable[[EventLog], Pending[tuple[Any, Appended]]]
+
+
 class Request(NamedTuple):
     """A command in the queue, with who waits for it.
 
     ``command`` None is a barrier: what came before is durable when it is answered. ``call`` is then
-    made in the journal's thread, alone; it gives an answer and what became durable.
+    made alone; it results in an answer and in what became durable.
     """
 
     command: Command | None
     size: int
     done: asyncio.Future[Any]
-    call: Callable[[], tuple[Any, Flushed]] | None = None
+    call: LogCall | None = None
 
 
 class Writer:
-    """Owns the journal from opening to closing. Every change of the file is made by its task."""
+    """Owns the log from opening to closing. Every change of it is made by this task."""
 
-    def __init__(
-        self, journal: Journal, tail: Tail, worker: Worker, reads: Worker, config: StoreConfig
-    ) -> None:
-        self._journal = journal
+    def __init__(self, log: EventLog, tail: Tail, config: StoreConfig) -> None:
+        self._log = log
         self._tail = tail
-        self._worker = worker
-        self._reads = reads
         self._loop = asyncio.get_running_loop()
         self._buffered = config.durability is Durability.BUFFERED
         self._flush_interval = config.flush_interval
@@ -61,7 +63,7 @@ class Writer:
         self._watches = False
         self._most_batch = config.limits.batch_bytes
         self._most_queued = config.limits.queue_bytes
-        self._view: View = journal.view
+        self._view: View = log.view
         self._forks = fork_count()
         self.queued_bytes = 0
         self._queue: deque[Request] = deque()
@@ -81,11 +83,11 @@ class Writer:
     @property
     def view(self) -> View:
         """What readers may see: what is durable; in a BUFFERED store also what is staged."""
-        return self._journal.view if self._buffered else self._view
+        return self._log.view if self._buffered else self._view
 
     @property
     def written_view(self) -> View:
-        """As :attr:`view` but for what is only staged: all that it shows stands in the file."""
+        """As :attr:`view` but for what is only staged: all that it shows is durable."""
         return self._view
 
     def watch(self) -> None:
@@ -128,13 +130,13 @@ class Writer:
         check_process(self._forks)
         self._spared += 1
         self._staged += 1
-        outcome = self._journal.stage(command)
+        outcome = self._log.stage(command)
         self._settle(done, outcome)
-        if self._journal.staged_bytes >= self._most_batch:
+        if self._log.staged_bytes >= self._most_batch:
             self._due()
 
-    def submit_call(self, call: Callable[[], tuple[Any, Flushed]]) -> asyncio.Future[Any]:
-        """Queue a call of the journal that runs alone. The future gets its answer.
+    def submit_call(self, call: LogCall) -> asyncio.Future[Any]:
+        """Queue a call of the log that runs alone. The future gets its answer.
 
         :raises StoreClosedError, StoreFailedError: when nothing can be written any more.
         """
@@ -204,7 +206,7 @@ class Writer:
             if self._cancelled:
                 closed = StoreClosedError("the event loop ended before this was durable")
             else:
-                await self._in_thread(self._journal.close)
+                await self._settled(self._log.close())
         except MemvidAsyncError as error:
             closed = error
         except BaseException as error:
@@ -245,9 +247,9 @@ class Writer:
 
     async def _look_for_news(self) -> None:
         """Take in what other processes appended, as a follower does."""
-        if await self._in_thread(lambda: self._journal.has_news):
+        if await self._settled(self._log.has_news()):
             with suppress(StoreLockedError, StoreReadOnlyError):
-                self._publish(await self._in_thread(self._journal.follow))
+                self._publish(await self._settled(self._log.follow()))
 
     def _stop(self, error: MemvidAsyncError) -> None:
         """Refuse everything from now on; fail whoever waits."""
@@ -257,19 +259,15 @@ class Writer:
             _fail(self._queue.popleft(), self._failure)
         self.queued_bytes = 0
         self._make_room()
-        self._journal.fail(self._failure)
-        self._worker.stop()
+        self._log.fail(self._failure)
         self._tail.close()
 
-    async def _in_thread(self, call: Callable[..., Any], *args: Any) -> Any:
-        return await self._settled(self._worker.start(call, *args))
-
-    async def _settled(self, job: Job[Any]) -> Any:
-        """The result of a journal's call that runs to its end, cancelled or not: a thread cannot be
-        stopped, and what it writes must be known before anything else is."""
+    async def _settled(self, pending: Pending[T]) -> T:
+        """The result of a call that runs to its end, cancelled or not: what it appends must be
+        known before anything else is."""
         while True:
             try:
-                return await job.wait()
+                return await pending.wait()
             except asyncio.CancelledError:
                 self._cancelled = True
 
@@ -295,21 +293,21 @@ class Writer:
             self._answer(batch, await self._stage(commands))
             return
 
-        def acknowledge(committed: tuple[list[Any], Flushed]) -> None:
-            outcomes, flushed = committed
-            self._publish(flushed)
+        def acknowledge(committed: tuple[list[Any], Appended]) -> None:
+            outcomes, appended = committed
+            self._publish(appended)
             self._answer(batch, outcomes)
 
         # Acked before this task's turn comes: in it, those who were have queued their next already.
-        await self._settled(self._worker.start(self._journal.commit, commands).then(acknowledge))
+        await self._settled(self._log.commit(commands).then(acknowledge))
 
     async def _carry_out_barrier(self, barrier: Request) -> None:
         if self._staged:
             await self._flush()
         answer = None
         if barrier.call is not None:
-            answer, flushed = await self._in_thread(barrier.call)
-            self._publish(flushed)
+            answer, appended = await self._settled(barrier.call(self._log))
+            self._publish(appended)
         self._settle(barrier.done, answer)
 
     def _next_batch(self) -> list[Request]:
@@ -337,17 +335,17 @@ class Writer:
 
     async def _stage(self, commands: list[Command]) -> list[Any]:
         """Decide commands whose flush comes later: on the loop where that is quick."""
-        journal = self._journal
-        if not journal.holds_lock:
-            await self._in_thread(journal.begin)
+        log = self._log
+        if not log.has_begun:
+            await self._settled(log.begin())
         if not self._staged:
             self._loop.call_later(self._flush_interval, self._due)
         self._staged += len(commands)
         if self._batch_bytes <= _INLINE_BYTES:
-            outcomes = [journal.stage(command) for command in commands]
+            outcomes = [log.stage(command) for command in commands]
         else:
-            outcomes = await self._in_thread(_stage_all, journal, commands)
-        if journal.staged_bytes >= self._most_batch:
+            outcomes = await self._settled(log.stage_all(commands))
+        if log.staged_bytes >= self._most_batch:
             self._flush_due = True
         return outcomes
 
@@ -357,17 +355,13 @@ class Writer:
 
     async def _flush(self) -> None:
         """Make durable what was staged."""
-        flushed = await self._in_thread(self._journal.flush)
+        appended = await self._settled(self._log.flush())
         self._staged, self._flush_due = 0, False
-        self._publish(flushed)
+        self._publish(appended)
 
-    def _publish(self, flushed: Flushed) -> None:
-        self._view = self._journal.view
-        for storage in self._journal.take_replaced():
-            self._tail.forget()
-            self._reads.start(storage.close)
-        if flushed.events:
-            self._tail.publish(flushed.events, flushed.sizes)
+    def _publish(self, appended: Appended) -> None:
+        self._view = self._log.view
+        self._tail.publish(appended)
 
     def _answer(self, batch: list[Request], outcomes: list[Any]) -> None:
         for request, outcome in zip(batch, outcomes, strict=True):
@@ -381,10 +375,6 @@ class Writer:
             done.set_exception(outcome)
         else:
             done.set_result(outcome)
-
-
-def _stage_all(journal: Journal, commands: list[Command]) -> list[Any]:
-    return [journal.stage(command) for command in commands]
 
 
 def _as_refusal(error: BaseException) -> MemvidAsyncError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, TypeVar
 
 from ..errors import CorruptFileError
@@ -18,7 +18,6 @@ from ..format.frame_rows import (
 )
 from ..format.rows import split_payload, whole_row
 from ..format.segment import Segment, SegmentKind
-from .reader import View
 
 
 class TextPut(NamedTuple):
@@ -35,38 +34,19 @@ class TextPut(NamedTuple):
 AnyChange = TypeVar("AnyChange", bound=Event | TextPut)
 
 
-def memory_events(view: View, after: int, limit: int, until: int) -> Iterator[tuple[Event, int]]:
-    """The events above ``after``, up to ``until``, that change the memory, in order, each with the
-    offset of its segment: of about ``limit`` bytes of segments, at least one.
-
-    :raises CorruptFileError: when what the memory's positions name is not there.
-    """
-    return _in_range(view, after, limit, until, 0, _events)
-
-
-def memory_changes(
-    view: View, after: int, limit: int, until: int, above: int = 0
-) -> Iterator[tuple[Event | TextPut, int]]:
-    """:func:`memory_events`, the plain ones as :class:`TextPut`. ``above``: a byte that all of
-    their segments begin at or behind, if one is known.
-
-    :raises CorruptFileError: when what the memory's positions name is not there.
-    """
-    return _in_range(view, after, limit, until, above, _changes)
-
-
-def _in_range(
-    view: View,
+def in_range(
+    segments: Iterable[Segment],
+    read: Callable[[Segment], Iterator[AnyChange]],
     after: int,
     limit: int,
     until: int,
-    above: int,
-    read: Callable[[View, Segment], Iterator[AnyChange]],
 ) -> Iterator[tuple[AnyChange, int]]:
+    """What ``read`` finds in the segments above ``after`` and up to ``until``, each with the offset
+    of its segment: of about ``limit`` bytes of segments, at least one."""
     start, found = 0, False
-    for segment in view.reader.memory_segments(view, after, until, above):
+    for segment in segments:
         start = start or segment.offset
-        for change in read(view, segment):
+        for change in read(segment):
             if after < change.sequence <= until:
                 found = True
                 yield change, segment.offset
@@ -74,24 +54,29 @@ def _in_range(
             return
 
 
-def _events(view: View, segment: Segment) -> Iterator[Event]:
-    for event in view.reader.decode(segment, view.state, view.end):
-        if isinstance(event.payload, FRAME_EVENTS):
-            yield event
+def frame_events(events: Iterable[Event]) -> Iterator[Event]:
+    """Those of the events that change the memory."""
+    return (event for event in events if isinstance(event.payload, FRAME_EVENTS))
 
 
-def _changes(view: View, segment: Segment) -> Iterator[Event | TextPut]:
+def frame_changes(segment: Segment, content: Callable[[int], Content]) -> Iterator[Event | TextPut]:
+    """The events of a segment that change the memory, the plain ones as :class:`TextPut`.
+
+    ``content`` returns large content by the sequence of its event.
+
+    :raises CorruptFileError: when the segment is not what its kind says.
+    """
     if segment.kind == SegmentKind.STUBS:
         return
     first = segment.sequence
     try:
         time_ns, _, rows = split_payload(segment.payload)
 
-        def content(sequence: int) -> Content:
+        def held(sequence: int) -> Content:
             # A frame's body beside the action that put it, or an event of its own.
             beside = rows[sequence - first] if first <= sequence < first + len(rows) else None
             found = stored_content(whole_row(beside), sequence) if beside is not None else None
-            return found or view.reader.content(sequence, view.end)
+            return found or content(sequence)
 
         for sequence, packed in enumerate(rows, first):
             # Decoded one by one: Python's collector looks at all that are there at once.
@@ -99,6 +84,6 @@ def _changes(view: View, segment: Segment) -> Iterator[Event | TextPut]:
             if is_text_put(row):
                 yield TextPut(sequence, time_ns, row[1], row[2], row[CONTENT_PLACE])
             elif row[0] in FRAME_KINDS:
-                yield Event(sequence, time_ns, None, read_frame_row(row, content))
+                yield Event(sequence, time_ns, None, read_frame_row(row, held))
     except (ValueError, TypeError, IndexError, AttributeError) as error:
         raise CorruptFileError(segment.offset, str(error)) from None

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
-from attrs import frozen
-
 from ..config import StoreConfig
+from ..core.appended import Appended
 from ..core.commands import Command
 from ..core.decide import decide
 from ..errors import (
@@ -30,22 +30,13 @@ from ..events.puts import LazyEvents, joined, parts_of
 from ..format.codec import encode_events
 from ..format.header import LOG_START, Header, is_unfinished
 from ..format.segment import SegmentKind
-from ..search import Dump
-from ..storage import Storage
+from ..storage import FileStorage, Storage
 from .compact import CompactReport, compact_into
+from .file_view import FileView
 from .log_file import LogFile, TornTail
-from .reader import Reader, View
 
 # Closing saves a TOC when this much stands behind the last one; less is quickly folded again.
 _CLOSING_TOC_BYTES = 64 * 1024
-
-
-@frozen
-class Flushed:
-    """Events that became durable, in order, and per event the bytes it took in the file."""
-
-    events: Sequence[Event]
-    sizes: list[int]
 
 
 class _Poisoning:
@@ -81,8 +72,15 @@ class Journal:
         self._sizes: list[int] = []
         self._holding = False
         self._failure: MemvidAsyncError | None = None
-        # Files that compactions have replaced; readers may still be in them.
-        self._replaced: list[Storage] = []
+        # Files that compactions have replaced, for the caller to close (:meth:`take_replaced`) once
+        # nobody reads them.
+        self.replaced: list[Storage] = []
+        self._rewritten = False
+
+    @classmethod
+    def open_path(cls, path: Path, config: StoreConfig, *, read_only: bool) -> Journal:
+        """:meth:`open` the file at a path."""
+        return cls.open(FileStorage.open(path, read_only=read_only), config, read_only=read_only)
 
     @classmethod
     def open(cls, storage: Storage, config: StoreConfig, *, read_only: bool = False) -> Journal:
@@ -115,7 +113,7 @@ class Journal:
     # Looking.
 
     @property
-    def view(self) -> View:
+    def view(self) -> FileView:
         """What readers may see: the state as folded, and the log as far as it is written."""
         return self._file.view
 
@@ -150,7 +148,7 @@ class Journal:
         """Whether others appended since, or put another file in the place of this one."""
         return not self._file.storage.is_current() or self._file.has_news
 
-    def follow(self) -> Flushed:
+    def follow(self) -> Appended:
         """:meth:`refresh`, with the room that each event takes in the file, shared out evenly."""
         if not self._read_only:
             self.begin()
@@ -160,16 +158,21 @@ class Journal:
             moved: list[Event] = []
             if not self._file.storage.is_current():
                 moved = self._move(self._file.storage.reopen())
-            return self._shared_out(moved)
+            found = self._shared_out(moved)
+            return self._appended(found.events, found.sizes)
 
-    def _shared_out(self, moved: list[Event]) -> Flushed:
+    def _appended(self, events: Sequence[Event], sizes: list[int]) -> Appended:
+        rewritten, self._rewritten = self._rewritten, False
+        return Appended(events, sizes, rewritten)
+
+    def _shared_out(self, moved: list[Event]) -> Appended:
         """The events that a move to another file brought, and those behind the log's end."""
         if not moved and not self._file.has_news:
-            return Flushed([], [])
+            return Appended([], [])
         start = LOG_START if moved else self._file.view.end
         events = moved + (self._catch_up() if self._file.has_news else [])
         share = (self._file.view.end - start) // max(1, len(events))
-        return Flushed(events, [share] * len(events))
+        return Appended(events, [share] * len(events))
 
     def _catch_up(self) -> list[Event]:
         file = self._file
@@ -196,22 +199,23 @@ class Journal:
         events: list[Event] = []
         while state.last_sequence + len(events) < view.state.last_sequence:
             after = state.last_sequence + len(events)
-            events += file.reader.events_after(view, after, self._config.limits.read_bytes)
+            events += view.events_after(after, self._config.limits.read_bytes)
         return events
 
     def _replace(self, file: LogFile) -> None:
         before, self._file = self._file.storage, file
-        self._replaced.append(before)
+        self.replaced.append(before)
+        self._rewritten = True
         before.unlock()
 
     def take_replaced(self) -> list[Storage]:
         """Files that are no longer written, for the caller to close once nobody reads them."""
-        replaced, self._replaced = self._replaced, []
+        replaced, self.replaced = self.replaced, []
         return replaced
 
     # Writing.
 
-    def commit(self, commands: Sequence[Command]) -> tuple[list[Any], Flushed]:
+    def commit(self, commands: Sequence[Command]) -> tuple[list[Any], Appended]:
         """Decide the commands in order, append their events and make them durable.
 
         Gives, per command, its answer or the error that refused it, and what became durable:
@@ -288,7 +292,7 @@ class Journal:
             raise InvalidValueError(f"clock() gave {now!r}, not an int of nanoseconds")
         return max(now, self._file.state.last_time_ns)
 
-    def flush(self) -> Flushed:
+    def flush(self) -> Appended:
         """Write and sync what was staged, let the lock go, and give what became durable.
 
         :raises StoreFailedError: the journal refuses everything from then on.
@@ -299,11 +303,11 @@ class Journal:
             self._holding = False
             self._file.storage.unlock()
         events = joined([*self._lazy, self._staged]) if self._lazy else self._staged
-        flushed = Flushed(events, self._sizes)
+        appended = self._appended(events, self._sizes)
         self._lazy, self._staged, self._sizes = [], [], []
-        return flushed
+        return appended
 
-    def compact(self, progress: Callable[[int, int], None]) -> tuple[CompactReport, Flushed]:
+    def compact(self, progress: Callable[[int, int], None]) -> tuple[CompactReport, Appended]:
         """Write a new file without what was deleted, and put it in the place of this one.
 
         ``progress`` is called with the bytes done and the bytes there are.
@@ -322,18 +326,23 @@ class Journal:
             self._replace(file)
         return report, self.flush()
 
-    def save_index(
-        self, reader: Reader, base: int, dump: Dump, through: int
-    ) -> tuple[int, Flushed]:
-        """Keep the changed pages of a search index that was folded through ``reader`` from the save
-        at ``base``; the offset of the new save, 0 when the file or its last save is another one."""
+    def save_memory(
+        self,
+        edition: object,
+        base: int,
+        through: int,
+        page_count: int,
+        pages: Sequence[tuple[int, bytes]],
+    ) -> tuple[int, Appended]:
+        """Keep the changed pages of a search index that was folded from views of ``edition`` since
+        the save at ``base``; where the new save is, 0 when the file or its last save is another."""
         self.begin()
         with _Poisoning(self):
-            saved = 0
-            if reader is self._file.reader and base in (0, self._file.catalog.saved_index[0]):
-                self._file.save_index(through, dump.page_count, dump.pages)
-                saved = self._file.catalog.saved_index[0]
-        return saved, self.flush()
+            at, catalog = 0, self._file.catalog
+            if edition is self._file.view.edition and base in (0, catalog.saved_index[0]):
+                self._file.save_index(through, page_count, pages)
+                at = catalog.saved_index[0]
+        return at, self.flush()
 
     # Failing and closing.
 

@@ -33,7 +33,8 @@ from ..format.stubs import decode_stubs, stub_events
 from ..format.tables import PAGE_NUMBER, ProjectionPages, encode_projection_pages
 from ..storage import Storage
 from .catalog import Catalog
-from .reader import Reader, View
+from .file_view import FileView
+from .reader import Reader
 from .toc import decode_toc
 
 # Zeros written ahead of the log, about eight batches of them; cut off when the file is closed.
@@ -253,9 +254,9 @@ class LogFile:
     # Appending.
 
     @property
-    def view(self) -> View:
+    def view(self) -> FileView:
         """What readers may see: the state as folded, and the log as far as it is written."""
-        return View(self.state, self._written, self.reader)
+        return FileView(self.state, self._written, self.reader)
 
     @property
     def staged_bytes(self) -> int:

@@ -20,8 +20,8 @@ from ..format.tables import (
     encode_projection_pages,
 )
 from ..storage import Storage
+from .file_view import FileView
 from .log_file import LogFile
-from .reader import View
 
 # How much of the file is checked before others get their turn.
 _STEP_BYTES = 1024 * 1024
@@ -54,7 +54,7 @@ class Verifier:
     """One pass over the file, below the end of a view, in steps. Everything derived is derived
     again and compared byte for byte."""
 
-    def __init__(self, storage: Storage, view: View) -> None:
+    def __init__(self, storage: Storage, view: FileView) -> None:
         self._storage = storage
         self._view = view
         self._problems: list[Problem] = []

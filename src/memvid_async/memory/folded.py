@@ -12,15 +12,14 @@ from typing import Any
 from attrs import evolve
 
 from ..core.state import State
+from ..engine.event_log import View
 from ..errors import ContentNotFoundError, CorruptFileError, UnsupportedVersionError
 from ..events.content import Content
 from ..events.event import Event
 from ..events.frames import Frame, FrameDeleted, FrameErased, FramePut, FrameUpdated
 from ..events.pace import unhurried
-from ..file.changes import TextPut, memory_changes
-from ..file.reader import Reader, View
-from ..format.tables import PAGE_NUMBER
-from ..search import Batch, DamagedSearchIndexError, Dump, IndexedFrame, Place, SearchIndex
+from ..file.changes import TextPut
+from ..search import Batch, DamagedSearchIndexError, IndexedFrame, Place, SearchIndex
 from ..search.schema import TOKENIZERS
 
 # Events are read from the file in pieces of about so many bytes.
@@ -128,7 +127,7 @@ class FoldedMemory:
         analyser = view.state.memory.analyser or "english"
         if analyser not in TOKENIZERS:
             raise UnsupportedVersionError(f"this release knows no analyser {analyser!r:.80}")
-        if self._index is None or self._view is None or self._view.reader is not view.reader:
+        if self._index is None or self._view is None or self._view.edition is not view.edition:
             self._restart(view, analyser, until)
         assert self._index is not None
         if self._index.language != analyser:
@@ -164,18 +163,19 @@ class FoldedMemory:
 
     def _load(self, view: View, index: SearchIndex, until: int) -> None:
         try:
-            offset, count, pages = _saved_pages(view.reader, until)
-            if offset:
-                index.load(count, pages.items())
+            saved = view.saved_memory(until)
+            if saved is None:
+                return
+            index.load(saved.page_count, saved.pages.items())
         except (CorruptFileError, ValueError, OSError):
             # It can be made again from the events.
             index.clear()
             return
-        if offset and index.through <= until:
-            self._saved_at, self._through = offset, index.through
-            self._saved_pages = len(pages)
+        if index.through <= until:
+            self._saved_at, self._through = saved.at, index.through
+            self._saved_pages = len(saved.pages)
             self._text_bytes = index.total_size
-        elif offset:
+        else:
             index.clear()
 
     def _fold(self, view: View, index: SearchIndex, until: int) -> None:
@@ -186,7 +186,7 @@ class FoldedMemory:
         while self._through < last:
             reached = self._through
             waiting = _Waiting(index)
-            found = memory_changes(view, reached, _READ_BYTES, last, behind)
+            found = view.memory_changes(reached, _READ_BYTES, last, behind)
             for change, offset in unhurried(found):
                 if isinstance(change, TextPut):
                     self._put_text(waiting, change, offset)
@@ -261,11 +261,11 @@ class FoldedMemory:
         stored = content.stored
         try:
             if stored is None or not stored.parts:
-                return text_of(view.reader.value(view, content), media_type)
+                return text_of(view.value(content), media_type)
             if not is_text(media_type):
                 return ""
             count = min(len(stored.parts), _SEARCHED_PARTS)
-            parts = (view.reader.part(view, content, i) for i in range(count))
+            parts = (view.part(content, i) for i in range(count))
             return text_of(b"".join(parts), media_type)
         except ContentNotFoundError:
             # What a recovery could not save.
@@ -276,7 +276,7 @@ class FoldedMemory:
         text = self._texts.get(key)
         if text is None:
             assert self._view is not None
-            content = self._view.reader.frame_content(self._view, offset, sequence)
+            content = self._view.frame_content(offset, sequence)
             text = self._text(self._view, content, media_type)
             self._text_room -= len(text)
             if self._text_room < 0:
@@ -292,7 +292,7 @@ class FoldedMemory:
         assert self._view is not None
         return Frame(
             frame_id=row.frame_id,
-            content=self._view.reader.frame_content(self._view, row.offset, row.sequence),
+            content=self._view.frame_content(row.offset, row.sequence),
             title=row.title,
             uri=row.uri,
             media_type=row.media_type,
@@ -310,8 +310,8 @@ class FoldedMemory:
 
     # Saving.
 
-    def due(self, view: View) -> tuple[Reader, int, Dump, int] | None:
-        """What :meth:`Journal.save_index` is to keep: None while too little is new."""
+    def due(self, view: View) -> tuple[object, int, int, int, list[tuple[int, bytes]]] | None:
+        """What :meth:`EventLog.save_memory` is to keep: None while too little is new."""
         self.catch_up(view)
         index = self._index
         assert index is not None
@@ -330,7 +330,7 @@ class FoldedMemory:
             return None
         self._unsaved = 0
         self._saved_pages += len(dump.pages)
-        return view.reader, self._saved_at, dump, self._through
+        return view.edition, self._saved_at, self._through, dump.page_count, dump.pages
 
     def rest(self) -> None:
         """No save will follow soon."""
@@ -356,27 +356,6 @@ class _Waiting:
         batch, self.batch = self.batch, Batch()
         if batch.count:
             self.index.put_many(batch)
-
-
-def _saved_pages(reader: Reader, until: int) -> tuple[int, int, dict[int, memoryview]]:
-    """The last saved index that goes through no event behind ``until``: its offset (0: none), how
-    many pages there are, and the pages."""
-    offset, count = 0, 0
-    pages: dict[int, memoryview] = {}
-    for at, part in reader.projection_pages():
-        if part.through > until:
-            continue
-        if not offset:
-            offset, count = at, part.page_count
-        numbers = [number for (number,) in PAGE_NUMBER.iter_unpack(part.numbers)]
-        held, size = memoryview(part.pages), len(part.pages) // max(1, len(numbers))
-        for i, number in enumerate(numbers):
-            # What a later save holds, counts; an older one may have had more pages.
-            if number < count:
-                pages.setdefault(number, held[i * size : (i + 1) * size])
-        if len(pages) >= count:
-            break
-    return offset, count, pages
 
 
 def _new_row(payload: FramePut, event: Event, offset: int) -> IndexedFrame:

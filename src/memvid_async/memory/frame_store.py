@@ -6,8 +6,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from abc import abstractmethod
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from itertools import islice
 from typing import Any, Unpack
 
@@ -16,13 +15,13 @@ from attrs import evolve, frozen
 
 from ..config import StoreConfig
 from ..core.commands import ChangeMemory, LargeContent, NewFrame, RecordAction, StoreParts
-from ..engine.worker import Worker
+from ..engine.engine import Engine
+from ..engine.event_log import View
 from ..errors import InvalidValueError, LimitExceededError
 from ..events.content import Content, StoredContent, content_digest
 from ..events.event import Action, ActionKind
 from ..events.frames import Context, FindResult, Frame, Generated, Hit, Reply, SearchMode
 from ..events.values import LARGE, preview
-from ..file.reader import View
 from ..recording.intake import Intake
 from ..recording.prepare import (
     prepare_action,
@@ -34,7 +33,7 @@ from ..recording.prepare import (
     rough_size,
 )
 from .callables import collect_reply, embed, total_tokens
-from .folded import Lineage, text_of
+from .folded import Lineage, lineage_of, text_of
 from .keywords import UNCHANGED, AskFilters, FrameFields, FrameFilters, FrameItem, Unchanged
 from .prepare_frames import (
     prepare_embedding,
@@ -65,15 +64,17 @@ class Answer:
     output_tokens: int | None = None
 
 
+# Returns what is readable now, and the memories that it is read from.
+FindPlace = Callable[[], Awaitable[tuple[View, Lineage]]]
+
+
 class FrameReader:
     """What a store and a view of it share: get, frames and find."""
 
-    _recall: Recall
-    _config: StoreConfig
-
-    @abstractmethod
-    async def _memory_view(self) -> tuple[View, Lineage]:
-        """What is readable now, and the memories that it is read from."""
+    def __init__(self, recall: Recall, config: StoreConfig, place: FindPlace) -> None:
+        self._recall = recall
+        self._config = config
+        self._memory_view = place
 
     async def get(self, frame_id: int) -> Frame:
         """A frame.
@@ -103,7 +104,7 @@ class FrameReader:
                 yield frame
             after = page[-1].frame_id
 
-    async def _searched(
+    async def searched(
         self,
         query: Any,
         top_k: int,
@@ -114,6 +115,8 @@ class FrameReader:
         *,
         texts: bool = False,
     ) -> Searched:
+        """Search the memory, and keep what an action records of it; with the bodies of what was
+        found, when ``texts`` is true."""
         limits = self._config.limits
         text = prepare_search(query, mode, top_k, limits)
         vector = prepare_embedding(embedding, limits)
@@ -132,8 +135,28 @@ class FrameReader:
 class FrameStore(FrameReader):
     """The part of a store that changes its memory and asks it."""
 
-    _intake: Intake
-    _reads: Worker
+    def __init__(self, engine: Engine, intake: Intake, recall: Recall, config: StoreConfig) -> None:
+        super().__init__(recall, config, self._place)
+        self._engine = engine
+        self._intake = intake
+        self._reads = engine.reads
+
+    async def _place(self) -> tuple[View, Lineage]:
+        """The memory of the session in force, as of now."""
+        self._engine.watch()
+        view = await self._engine.fresh_view()
+        session = view.state.in_force(self._intake.blocks.entered)
+        return view, lineage_of(view.state, session.info.number if session is not None else 0)
+
+    def _written_view(self) -> View:
+        return self._engine.written_view
+
+    @property
+    def _records(self) -> bool:
+        """Whether a session is in force that actions are recorded into."""
+        if self._engine.writer is None:
+            return False
+        return self._engine.view.state.in_force(self._intake.blocks.entered) is not None
 
     # Changing it.
 
@@ -356,7 +379,7 @@ class FrameStore(FrameReader):
 
         :raises InvalidValueError: when the mode lacks what it needs, or embeddings do not fit.
         """
-        searched = await self._searched(query, top_k, mode, embedding, embedding_model, filters)
+        searched = await self.searched(query, top_k, mode, embedding, embedding_model, filters)
         await self._record_search(
             ActionKind.FIND, (mode, len(searched.result.hits)), query or "", None, searched, task
         )
@@ -434,7 +457,7 @@ class FrameStore(FrameReader):
             raise InvalidValueError(f"generate must be callable, not {type(generate).__name__}")
         await self._check_ask(provider, model, task, metadata, messages)
         wanted = FrameFilters(**filters, metadata=frame_metadata)
-        searched = await self._searched(
+        searched = await self.searched(
             question, top_k, mode, embedding, embedding_model, wanted, texts=True
         )
         context = searched.context
@@ -478,12 +501,3 @@ class FrameStore(FrameReader):
         prepare_metadata(metadata, limits)
         if messages != ():
             await self._reads.run(prepare_messages, messages, limits)
-
-    @property
-    @abstractmethod
-    def _records(self) -> bool:
-        """Whether a session is in force that actions are recorded into."""
-
-    @abstractmethod
-    def _written_view(self) -> View:
-        """What readers may see now and stands in the file."""

@@ -1,47 +1,33 @@
-"""What a store held at an earlier moment, folded again from the log. Synchronous, as the reader."""
+"""What a store held at an earlier moment, folded again from the log. Blocking, as a view is."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
-from ..core.evolve import branched, evolve
+from ..core.evolve import branched
 from ..core.memory_state import MemoryState, fold_memory
 from ..core.projection import project_session
 from ..core.state import SessionState, State
+from ..engine.event_log import View
+from ..engine.reading import session_history
 from ..errors import (
     CheckpointNotFoundError,
     ContentNotFoundError,
     InvalidValueError,
     SessionNotFoundError,
 )
-from ..events.event import Action, ActionRecorded, CheckpointCreated, Event, Session
+from ..events.event import Action, ActionRecorded, CheckpointCreated, Session
 from ..events.frames import Context, ContextItem, ForkPoint
-from ..file.changes import memory_events
-from ..file.reader import Reader, View
 from .folded import lineage_of, text_of
 
 _READ_BYTES = 1024 * 1024
 
 
-def history(view: View, until: int) -> Iterator[tuple[State, Event]]:
-    """Every event up to the sequence ``until``, with the state after it."""
-    state = State(generation=view.state.generation)
-    for segment in view.reader.segments(view):
-        if segment.sequence > until:
-            return
-        for event in view.reader.decode(segment, state, view.end):
-            if event.sequence > until:
-                return
-            state = evolve(state, event)
-            yield state, event
-
-
 def state_at(view: View, sequence: int) -> State:
     """The folded state after the event with this sequence."""
     state = State(generation=view.state.generation)
-    for folded, _ in history(view, sequence):
+    for folded, _ in view.history(sequence):
         state = folded
     return state
 
@@ -55,30 +41,28 @@ def session_at(view: View, session_id: UUID, sequence: int) -> Session:
     if found is not None and found.info.number > sequence:
         raise SessionNotFoundError(session_id)
     if found is not None:
-        events = view.reader.session_history(view, found.info.number)
-        return project_session(
-            found, [e for e in events if e.sequence <= sequence], view.reader.version
-        )
+        events = session_history(view, found.info.number)
+        return project_session(found, [e for e in events if e.sequence <= sequence], view.version)
     events, state = [], State()
-    for state, event in history(view, sequence):  # noqa: B007 - the last one is needed
+    for state, event in view.history(sequence):  # noqa: B007 - the last one is needed
         if event.session_id == session_id:
             events.append(event)
     found = state.find(session_id)
     if found is None:
         raise SessionNotFoundError(session_id)
-    return project_session(found, events, view.reader.version)
+    return project_session(found, events, view.version)
 
 
 def memory_at(view: View, sequence: int) -> MemoryState:
     """The state of the memory, and of all its branches, after an event."""
-    events = memory_events(view, sequence, 1, 2**63)
+    events = view.memory_events(sequence, 1, 2**63)
     if next(events, None) is None:
         return view.state.memory
     memory = MemoryState()
     for number, session in sorted(view.state.sessions.items()):
         if session.info.fork is not None:
             memory = branched(memory, number, session.info.fork)
-    for event, _ in memory_events(view, 0, 2**63, sequence):
+    for event, _ in view.memory_events(0, 2**63, sequence):
         memory = fold_memory(memory, event)
     return memory
 
@@ -97,7 +81,7 @@ def fork_point(
         raise SessionNotFoundError(session_id)
     number = found.info.number
     sequence, actions, checkpoints, is_there = number, 0, 0, checkpoint_id == action_index
-    for event in view.reader.session_history(view, number):
+    for event in session_history(view, number):
         payload = event.payload
         if not isinstance(payload, (ActionRecorded, CheckpointCreated)):
             continue
@@ -133,7 +117,7 @@ def sequence_at(view: View, time_ns: int) -> int:
     low, high = 0, view.state.last_sequence
     while low < high:
         middle = (low + high + 1) // 2
-        if view.reader.time_of(view, middle) <= time_ns:
+        if view.time_of(middle) <= time_ns:
             low = middle
         else:
             high = middle - 1
@@ -150,7 +134,7 @@ def session_moment(view: View, session_id: UUID, checkpoint_id: int | None) -> t
     if found is None:
         raise SessionNotFoundError(session_id)
     number = found.info.number
-    events = view.reader.session_history(view, number)
+    events = session_history(view, number)
     if checkpoint_id is None:
         return number, events[-1].sequence if events else number
     for event in events:
@@ -162,11 +146,11 @@ def session_moment(view: View, session_id: UUID, checkpoint_id: int | None) -> t
     raise CheckpointNotFoundError(session_id, checkpoint_id)
 
 
-def context_of(reader: Reader, view: View, action: Action) -> Context:
+def context_of(view: View, action: Action) -> Context:
     """What an action retrieved: the frames' bodies as they were then, None where erased since."""
     retrieval = action.retrieval
     assert retrieval is not None
-    bodies = [_body(reader, view, version) for version in retrieval.versions]
+    bodies = [_body(view, version) for version in retrieval.versions]
     types: dict[int, str | None] = {}
     if any(isinstance(body, bytes) for body in bodies):
         types = _media_types(view, action)
@@ -181,10 +165,10 @@ def context_of(reader: Reader, view: View, action: Action) -> Context:
     )
 
 
-def _body(reader: Reader, view: View, sequence: int) -> str | bytes | None:
-    content = reader.frame_content_of(view, sequence)
+def _body(view: View, sequence: int) -> str | bytes | None:
+    content = view.frame_content_of(sequence)
     try:
-        return None if content is None else reader.value(view, content)
+        return None if content is None else view.value(content)
     except ContentNotFoundError:
         return None
 
@@ -193,13 +177,13 @@ def _media_types(view: View, action: Action) -> dict[int, str | None]:
     """The media types that the frames of an action had when it searched."""
     retrieval, wanted = action.retrieval, set(action.affected_frames)
     assert retrieval is not None
-    number = view.reader.session_number(view, action)
+    number = view.session_number(action)
     until = dict(lineage_of(view.state, number, retrieval.as_of))
     types: dict[int, str | None] = {}
     reached, found = 0, True
     while found:
         found = False
-        for event, _ in memory_events(view, reached, _READ_BYTES, retrieval.as_of):
+        for event, _ in view.memory_events(reached, _READ_BYTES, retrieval.as_of):
             found, reached = True, event.sequence
             payload: Any = event.payload
             if event.sequence > until.get(getattr(payload, "branch", -1), 0):

@@ -11,20 +11,11 @@ from typing import Any, TypeVar
 from attrs import frozen
 
 from ..config import Limits
+from ..engine.event_log import View
 from ..engine.worker import Worker
 from ..engine.writer import Writer
 from ..errors import FrameNotFoundError, MemvidAsyncError
-from ..events.frames import (
-    Context,
-    ContextItem,
-    FindResult,
-    Frame,
-    Hit,
-    Retrieval,
-    SearchMode,
-)
-from ..file.journal import Journal
-from ..file.reader import View
+from ..events.frames import Context, ContextItem, FindResult, Frame, Hit, Retrieval, SearchMode
 from ..recording.intake import Intake
 from ..search import Filters, InterruptedFindError
 from .folded import SHARED, FoldedMemory, Lineage
@@ -73,9 +64,8 @@ class Searched:
 class Recall:
     """Finds and reads frames for a store and its views."""
 
-    def __init__(self, intake: Intake, journal: Journal, limits: Limits) -> None:
+    def __init__(self, intake: Intake, limits: Limits) -> None:
         self._intake = intake
-        self._journal = journal
         self._most_open = limits.open_memories
         self._live = FoldedMemory()
         self._others: dict[Lineage, FoldedMemory] = {}
@@ -218,7 +208,7 @@ class Recall:
             return
         offset = 0
         try:
-            offset = await self._intake.run_alone(lambda: self._journal.save_index(*due))
+            offset = await self._intake.run_alone(lambda log: log.save_memory(*due))
         except MemvidAsyncError:
             # It can be folded again; whoever writes next hears of what is wrong.
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import Any
 
 from attrs import evolve
@@ -18,11 +18,10 @@ from ..core.commands import (
     StartSession,
 )
 from ..engine.worker import Worker
-from ..engine.writer import Writer
+from ..engine.writer import LogCall, Writer
 from ..errors import MemvidAsyncError, SessionEndedError, StoreClosedError, StoreReadOnlyError
 from ..events.event import ActionKind
 from ..events.values import LARGE
-from ..file.journal import Flushed
 from .in_force import SessionBlocks
 from .prepare import prepare_action, prepare_metadata, prepare_text, prepared_size, rough_size
 
@@ -51,8 +50,8 @@ class Intake:
             await writer.wait_for_room()
         return await writer.submit(command, size)
 
-    async def run_alone(self, call: Callable[[], tuple[Any, Flushed]]) -> Any:
-        """Have the journal's thread make a call with nothing else going on; its answer."""
+    async def run_alone(self, call: LogCall) -> Any:
+        """Make a call of the log with nothing else going on; its answer."""
         return await self._need_writer().submit_call(call)
 
     def _need_writer(self) -> Writer:

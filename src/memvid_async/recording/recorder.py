@@ -237,6 +237,20 @@ def _needed(value: object, what: str) -> object:
     return value
 
 
+class AmbientRecorder(ActionRecorder[Action | None]):
+    """The ``record_…`` methods of a store: into the session in force, if there is one."""
+
+    def _choice(self) -> SessionChoice:
+        return self._intake.blocks.entered
+
+    async def create_checkpoint(self) -> int:
+        """Mark a checkpoint in the session in force; its id, counted from 0 in the session.
+
+        :raises NoActiveSessionError: when no session is in force.
+        """
+        return await self._intake.checkpoint(self._choice())
+
+
 class SessionRecorder(ActionRecorder[Action]):
     """The handle for one open session: ``async with store.session(…) as recorder``.
 

@@ -11,10 +11,10 @@ from uuid import UUID
 from anyio import to_thread
 from attrs import field, frozen
 
+from ..engine.event_log import View
 from ..errors import ContentNotFoundError
 from ..events.event import Action, ActionKind
 from ..events.frames import Context
-from ..file.reader import Reader, View
 from ..memory.past import context_of
 from .calling import Model, call_model
 from .facts import without_call_ids
@@ -84,24 +84,20 @@ class _Question:
     response: str | bytes | None
 
 
-def _read_question(
-    reader: Reader, view: View, recording: RecordedSession, action: Action
-) -> _Question:
-    query = read_text(reader, view, action.input)
+def _read_question(view: View, recording: RecordedSession, action: Action) -> _Question:
+    query = read_text(view, action.input)
     return _Question(
         "" if query is None else query,
-        _read_context(reader, view, recording, action),
-        read_text(reader, view, action.output),
+        _read_context(view, recording, action),
+        read_text(view, action.output),
     )
 
 
-def _read_context(
-    reader: Reader, view: View, recording: RecordedSession, action: Action
-) -> Context | list[Any]:
+def _read_context(view: View, recording: RecordedSession, action: Action) -> Context | list[Any]:
     """What an ask of the store's own retrieved, as it was then; the messages of any other."""
     if action.retrieval is None:
-        return recording.read_messages(reader, view, action)
-    context = context_of(reader, view, action)
+        return recording.read_messages(view, action)
+    context = context_of(view, action)
     if not context.is_complete:
         raise ContentNotFoundError("a frame that was retrieved was erased")
     return context

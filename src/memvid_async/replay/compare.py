@@ -8,10 +8,10 @@ from uuid import UUID
 
 from attrs import field, frozen
 
+from ..engine.event_log import View
 from ..errors import ContentNotFoundError
 from ..events.content import Content
 from ..events.event import Action
-from ..file.reader import Reader, View
 from .facts import INPUT_NAMES, OUTPUT_NAMES, drop_call_ids, own_metadata, without_call_ids
 from .lcs import Pairs, align
 from .recorded import Facts, RecordedSession, load_recording, read_arguments, read_text
@@ -61,17 +61,17 @@ class Side:
     messages: list[bytes | None]
 
 
-def read_side(reader: Reader, view: View, session_id: UUID) -> Side:
+def read_side(view: View, session_id: UUID) -> Side:
     """Read a session and what of it is compared.
 
     :raises SessionNotFoundError, CorruptFileError: when it cannot be read.
     """
-    recording = load_recording(reader, view, session_id)
+    recording = load_recording(view, session_id)
     actions = recording.actions
     return Side(
         recording,
-        [recording.facts(reader, view, action) for action in actions],
-        [recording.messages_digest(reader, view, action) for action in actions],
+        [recording.facts(view, action) for action in actions],
+        [recording.messages_digest(view, action) for action in actions],
     )
 
 
@@ -151,32 +151,30 @@ def build_comparison(
     )
 
 
-def find_differences(
-    reader: Reader, view: View, a: Side, i: int, b: Side, j: int
-) -> tuple[Difference, ...]:
+def find_differences(view: View, a: Side, i: int, b: Side, j: int) -> tuple[Difference, ...]:
     """Every field in which two actions of the same kind differ."""
     facts_a, facts_b = a.facts[i], b.facts[j]
     found = []
     for name in {**facts_a, **facts_b}:
         if facts_a.get(name) != facts_b.get(name):
-            value_a, shown_a = _value(reader, view, a, i, name)
-            value_b, shown_b = _value(reader, view, b, j, name)
+            value_a, shown_a = _value(view, a, i, name)
+            value_b, shown_b = _value(view, b, j, name)
             diff = response_diff if name == "response" else text_diff
             found.append(Difference(name, value_a, value_b, diff(shown_a, shown_b)))
     if a.messages[i] != b.messages[j]:
-        count_a, text_a = _messages(reader, view, a, i)
-        count_b, text_b = _messages(reader, view, b, j)
+        count_a, text_a = _messages(view, a, i)
+        count_b, text_b = _messages(view, b, j)
         found.append(Difference("messages", count_a, count_b, text_diff(text_a, text_b)))
     return tuple(found)
 
 
-def _value(reader: Reader, view: View, side: Side, place: int, name: str) -> tuple[Any, Any]:
+def _value(view: View, side: Side, place: int, name: str) -> tuple[Any, Any]:
     """A field of an action, and its text; of a response, what was recorded."""
     action = side.recording.actions[place]
     if name == INPUT_NAMES.get(action.kind, "input"):
-        return action.input, _text(reader, view, action, action.input, name)
+        return action.input, _text(view, action, action.input, name)
     if name == OUTPUT_NAMES.get(action.kind, "output"):
-        return action.output, _text(reader, view, action, action.output, name)
+        return action.output, _text(view, action, action.output, name)
     value: Any = side.facts[place].get(name)
     if name == "metadata":
         value = own_metadata(action.metadata)
@@ -185,13 +183,11 @@ def _value(reader: Reader, view: View, side: Side, place: int, name: str) -> tup
     return value, value if isinstance(value, str) else plain_text(value)
 
 
-def _text(
-    reader: Reader, view: View, action: Action, content: Content | None, name: str
-) -> str | bytes | None:
+def _text(view: View, action: Action, content: Content | None, name: str) -> str | bytes | None:
     try:
         if name == "arguments":
-            return plain_text(read_arguments(reader, view, action))
-        data = read_text(reader, view, content)
+            return plain_text(read_arguments(view, action))
+        data = read_text(view, content)
     except ContentNotFoundError:
         return "(erased)"
     if name == "response":
@@ -199,12 +195,12 @@ def _text(
     return content_text(data)
 
 
-def _messages(reader: Reader, view: View, side: Side, place: int) -> tuple[int, str]:
+def _messages(view: View, side: Side, place: int) -> tuple[int, str]:
     """How many messages an ask has, and all of them as text."""
     action = side.recording.actions[place]
     stored = side.recording.messages.get(action.index)
     try:
-        messages = side.recording.read_messages(reader, view, action)
+        messages = side.recording.read_messages(view, action)
     except ContentNotFoundError:
         return 0 if stored is None else stored.count, "(erased)"
     return len(messages), plain_text([drop_call_ids(message) for message in messages])

@@ -7,9 +7,9 @@ from typing import Any
 
 from attrs import frozen
 
+from ..engine.event_log import View
 from ..errors import ContentNotFoundError, ReplayDivergenceError
 from ..events.event import Action, ActionKind, AskDetails, FindDetails, ToolCallDetails
-from ..file.reader import Reader, View
 from .facts import INPUT_NAMES, drop_call_ids
 from .recorded import RecordedSession, read_arguments, read_text
 from .textdiff import content_text, plain_text, text_diff
@@ -40,7 +40,6 @@ class Asked:
 
 
 def describe_missing(
-    reader: Reader,
     view: View,
     recording: RecordedSession | None,
     due: Action | None,
@@ -53,7 +52,7 @@ def describe_missing(
     nearest = _choose(due, others, asked)
     if nearest is None or recording is None:
         return ReplayDivergenceError(f"{what} is not recorded{place}; no such call is left")
-    differences = _differences(reader, view, recording, nearest, asked)
+    differences = _differences(view, recording, nearest, asked)
     name = nearest.details.name if isinstance(nearest.details, ToolCallDetails) else None
     title = f"action {nearest.index}, {_title(nearest.kind, name)}"
     if differences:
@@ -101,7 +100,7 @@ def _sort(action: Action) -> tuple[ActionKind, str | None]:
 
 
 def _differences(
-    reader: Reader, view: View, recording: RecordedSession, action: Action, asked: Asked
+    view: View, recording: RecordedSession, action: Action, asked: Asked
 ) -> tuple[Difference, ...]:
     kind, name = _sort(action)
     if kind is not asked.kind:
@@ -109,7 +108,7 @@ def _differences(
     found = []
     if name is not None and asked.name is not None and name != asked.name:
         found.append(Difference("name", name, asked.name, text_diff(name, asked.name)))
-    recorded = _input_text(reader, view, action)
+    recorded = _input_text(view, action)
     if recorded != asked.text:
         field = INPUT_NAMES[kind]
         found.append(Difference(field, action.input, asked.given, text_diff(recorded, asked.text)))
@@ -121,24 +120,24 @@ def _differences(
                 diff = text_diff(plain_text(value), plain_text(given))
                 found.append(Difference(field, value, given, diff))
     if asked.facts.get("messages") is not None and action.index in recording.messages:
-        found += _messages_difference(reader, view, recording, action, asked.facts["messages"])
+        found += _messages_difference(view, recording, action, asked.facts["messages"])
     return tuple(found)
 
 
-def _input_text(reader: Reader, view: View, action: Action) -> str:
+def _input_text(view: View, action: Action) -> str:
     try:
         if action.kind is ActionKind.TOOL_CALL:
-            return plain_text(read_arguments(reader, view, action))
-        return content_text(read_text(reader, view, action.input))
+            return plain_text(read_arguments(view, action))
+        return content_text(read_text(view, action.input))
     except ContentNotFoundError:
         return "(erased)"
 
 
 def _messages_difference(
-    reader: Reader, view: View, recording: RecordedSession, action: Action, given: Sequence[Any]
+    view: View, recording: RecordedSession, action: Action, given: Sequence[Any]
 ) -> list[Difference]:
     try:
-        recorded = [drop_call_ids(m) for m in recording.read_messages(reader, view, action)]
+        recorded = [drop_call_ids(m) for m in recording.read_messages(view, action)]
     except ContentNotFoundError:
         recorded = []
     mine = [drop_call_ids(message) for message in given]

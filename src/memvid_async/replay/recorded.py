@@ -12,11 +12,12 @@ from uuid import UUID
 from attrs import Factory, define, frozen
 
 from ..core.held_messages import restore_messages
+from ..engine.event_log import View
+from ..engine.reading import session_history
 from ..errors import ContentNotFoundError, CorruptFileError, SessionNotFoundError
 from ..events.content import Content, content_digest
 from ..events.event import Action, ActionRecorded, Checkpoint, CheckpointCreated, StoredMessages
 from ..events.values import decode_value
-from ..file.reader import Reader, View
 from .facts import (
     INPUT_NAMES,
     OUTPUT_NAMES,
@@ -62,7 +63,7 @@ class RecordedSession:
         """An action and the messages kept with it."""
         return self._by_index[index], self.messages.get(index)
 
-    def read_messages(self, reader: Reader, view: View, action: Action) -> list[Any]:
+    def read_messages(self, view: View, action: Action) -> list[Any]:
         """The messages of an ask, whole; empty when there are none.
 
         :raises ContentNotFoundError: when some of them are gone.
@@ -71,7 +72,7 @@ class RecordedSession:
             return []
 
         def content(sequence: int) -> bytes:
-            return reader.data(view, reader.content(sequence, view.end))
+            return view.data(view.content(sequence))
 
         try:
             return restore_messages(action.index, self.ask, content)
@@ -80,14 +81,14 @@ class RecordedSession:
         except (ValueError, TypeError) as error:
             raise CorruptFileError(0, f"messages refer wrongly: {error}") from None
 
-    def facts(self, reader: Reader, view: View, action: Action) -> Facts:
+    def facts(self, view: View, action: Action) -> Facts:
         """The content of an action but for its messages, field by field, small and hashable."""
         facts: Facts = {"kind": action.kind, **dict(details_fields(action.details))}
         facts.update(retrieval_fields(action.retrieval))
         if action.input is not None:
             facts[INPUT_NAMES.get(action.kind, "input")] = action.input.digest
         if action.output is not None:
-            facts[OUTPUT_NAMES.get(action.kind, "output")] = _output_digest(reader, view, action)
+            facts[OUTPUT_NAMES.get(action.kind, "output")] = _output_digest(view, action)
         facts["task"] = task_name(action.task)
         facts["error"] = action.error
         if metadata := own_metadata(action.metadata):
@@ -97,7 +98,7 @@ class RecordedSession:
             facts["state_hash"] = checkpoint.state_hash
         return facts
 
-    def messages_digest(self, reader: Reader, view: View, action: Action) -> bytes | None:
+    def messages_digest(self, view: View, action: Action) -> bytes | None:
         """One digest over the messages of an ask, without the ids of tool calls.
 
         Asks must be given in order. What an earlier ask holds is not read again.
@@ -107,7 +108,7 @@ class RecordedSession:
             return None
         last = self._prefix_digest(stored.shared_index, stored.shared_count)
         digests = []
-        for message in self._own_messages(reader, view, action, stored):
+        for message in self._own_messages(view, action, stored):
             last = content_digest(last + value_digest(drop_call_ids(message)))[:16]
             digests.append(last)
         self._chains[action.index] = _Chain(
@@ -126,20 +127,18 @@ class RecordedSession:
             index = chain.shared_index
         return b""
 
-    def _own_messages(
-        self, reader: Reader, view: View, action: Action, stored: StoredMessages
-    ) -> list[Any]:
+    def _own_messages(self, view: View, action: Action, stored: StoredMessages) -> list[Any]:
         alone = StoredMessages(-1, 0, stored.hashes, stored.items)
         lone = RecordedSession(
             self.session_id, messages={action.index: alone}, by_index=self._by_index
         )
         try:
-            return lone.read_messages(reader, view, action)
+            return lone.read_messages(view, action)
         except ContentNotFoundError:
             return list(stored.items)
 
 
-def load_recording(reader: Reader, view: View, session_id: UUID) -> RecordedSession:
+def load_recording(view: View, session_id: UUID) -> RecordedSession:
     """All actions of a session.
 
     :raises SessionNotFoundError: when there is none with this id.
@@ -149,7 +148,7 @@ def load_recording(reader: Reader, view: View, session_id: UUID) -> RecordedSess
     if found is None:
         raise SessionNotFoundError(session_id)
     recording = RecordedSession(session_id)
-    for event in reader.session_history(view, found.info.number):
+    for event in session_history(view, found.info.number):
         payload = event.payload
         if isinstance(payload, ActionRecorded):
             recording.add(payload.action)
@@ -161,7 +160,7 @@ def load_recording(reader: Reader, view: View, session_id: UUID) -> RecordedSess
     return recording
 
 
-def read_text(reader: Reader, view: View, content: Content | None) -> str | bytes | None:
+def read_text(view: View, content: Content | None) -> str | bytes | None:
     """An input or output: text as str where it is UTF-8, else bytes; None where there is none.
 
     :raises ContentNotFoundError: when it is gone.
@@ -170,24 +169,24 @@ def read_text(reader: Reader, view: View, content: Content | None) -> str | byte
         return None
     if content.data is not None:
         return content.data
-    data = reader.data(view, content)
+    data = view.data(content)
     try:
         return data.decode()
     except UnicodeDecodeError:
         return data
 
 
-def read_arguments(reader: Reader, view: View, action: Action) -> Any:
+def read_arguments(view: View, action: Action) -> Any:
     """A tool call's arguments, decoded; None where there are none."""
-    return None if action.input is None else decode_value(reader.data(view, action.input))
+    return None if action.input is None else decode_value(view.data(action.input))
 
 
-def _output_digest(reader: Reader, view: View, action: Action) -> bytes:
+def _output_digest(view: View, action: Action) -> bytes:
     output = action.output
     assert output is not None
     if may_hold_calls(action):
         try:
-            data = output.data if output.data is not None else reader.data(view, output)
+            data = output.data if output.data is not None else view.data(output)
         except ContentNotFoundError:
             return output.digest
         shorter = without_call_ids(data)

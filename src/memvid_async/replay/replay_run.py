@@ -19,6 +19,8 @@ from attrs import evolve as evolve_step
 
 from ..core.evolve import evolve
 from ..core.state import State
+from ..engine.event_log import View
+from ..engine.reading import session_history
 from ..errors import CheckpointNotFoundError, ContentNotFoundError, SessionNotFoundError
 from ..events.content import Content
 from ..events.event import (
@@ -31,7 +33,6 @@ from ..events.event import (
     SessionEnded,
 )
 from ..events.frames import FRAME_EVENTS
-from ..file.reader import Reader, View
 from ..memory.folded import Lineage, lineage_of
 from .scratch import NOT_OURS, Scratch, WhatIf, judge_change
 from .textdiff import text_diff
@@ -99,9 +100,9 @@ class _Fold:
     due: list[tuple[int, int, _Search]] = Factory(list)
     done: dict[int, ReplayStep] = Factory(dict)
 
-    def page(self, reader: Reader, view: View) -> list[ReplayStep]:
+    def page(self, view: View) -> list[ReplayStep]:
         """Fold the next page of the log; the verdicts that are known then, in order."""
-        self._fold(reader, view)
+        self._fold(view)
         steps: list[ReplayStep] = []
         while self.held:
             first = self.held[0]
@@ -109,24 +110,24 @@ class _Fold:
                 while first.action.sequence not in self.done:
                     if not self.finished and len(self.held) <= MOST_HELD:
                         return steps
-                    self._search_next(reader, view)
+                    self._search_next(view)
                 first = self.done.pop(first.action.sequence)
             steps.append(first)
             self.held.popleft()
         return steps
 
-    def _search_next(self, reader: Reader, view: View) -> None:
+    def _search_next(self, view: View) -> None:
         """Do the search of the oldest memory among those that wait."""
         _, sequence, search = heappop(self.due)
         action = search.action
-        query = "" if action.input is None else reader.data(view, action.input).decode()
+        query = "" if action.input is None else view.data(action.input).decode()
         step = self.scratch.judge_search(view, search.lineage, action, query)
         if action.kind is ActionKind.ASK and step.verdict is Verdict.MATCHED:
             step = evolve_step(step, verdict=Verdict.SKIPPED, reason=_ASKED)
         self.done[sequence] = step
 
-    def _fold(self, reader: Reader, view: View) -> None:
-        for command in reader.commands_after(view, self.state.last_sequence, PAGE_BYTES):
+    def _fold(self, view: View) -> None:
+        for command in view.commands_after(self.state.last_sequence, PAGE_BYTES):
             before = self.state
             changes = [
                 event.payload for event in command if isinstance(event.payload, FRAME_EVENTS)
@@ -135,7 +136,7 @@ class _Fold:
                 if event.sequence <= self.state.last_sequence:
                     continue
                 if event.sequence <= self.span.members.get(event.session, 0):
-                    self._take(reader, view, event, before, changes)
+                    self._take(view, event, before, changes)
                 self.state = evolve(self.state, event)
                 self.finished = self.finished or event.sequence >= self.span.last
                 if self.finished:
@@ -143,7 +144,6 @@ class _Fold:
 
     def _take(
         self,
-        reader: Reader,
         view: View,
         event: Event,
         before: State,
@@ -168,18 +168,17 @@ class _Fold:
             elif isinstance(payload, CheckpointCreated):
                 self.held.append(_judge_checkpoint(self.state, event.session, payload))
             else:
-                self.held.append(self._judge(reader, view, event, action, before, changes))
+                self.held.append(self._judge(view, event, action, before, changes))
 
     def _judge(
         self,
-        reader: Reader,
         view: View,
         event: Event,
         action: Action,
         before: State,
         changes: list[Any],
     ) -> ReplayStep | _Search:
-        erased = _judge_contents(reader, view, action)
+        erased = _judge_contents(view, action)
         if erased is not None:
             return erased
         if action.kind in _SEARCHES and action.retrieval is not None:
@@ -201,12 +200,12 @@ def _misplaced(action: Action, due: int) -> ReplayStep:
     return ReplayStep(action.index, action, Verdict.DIVERGED, why, (difference,))
 
 
-def _judge_contents(reader: Reader, view: View, action: Action) -> ReplayStep | None:
+def _judge_contents(view: View, action: Action) -> ReplayStep | None:
     """A step that says which content is gone; None when all of it is there."""
     for what, content in (("input", action.input), ("output", action.output)):
         if content is not None and content.data is None:
             try:
-                _check_content(reader, view, content)
+                _check_content(view, content)
             except ContentNotFoundError:
                 return ReplayStep(
                     action.index, action, Verdict.UNVERIFIABLE, f"its {what} was erased"
@@ -214,18 +213,18 @@ def _judge_contents(reader: Reader, view: View, action: Action) -> ReplayStep | 
     return None
 
 
-def _check_content(reader: Reader, view: View, content: Content) -> None:
+def _check_content(view: View, content: Content) -> None:
     """Read a content, piece by piece if it was put as a stream.
 
     :raises ContentNotFoundError: when it is gone, or not what its digest says.
     """
     parts = () if content.stored is None else content.stored.parts
     if not parts:
-        reader.data(view, content)
+        view.data(content)
         return
     digest = hashlib.blake2b(digest_size=32)
     for index in range(len(parts)):
-        digest.update(reader.part(view, content, index))
+        digest.update(view.part(content, index))
     if digest.digest() != content.digest:
         raise ContentNotFoundError("its parts are those of another content", content.digest)
 
@@ -249,11 +248,7 @@ def _judge_checkpoint(state: State, number: int, payload: CheckpointCreated) -> 
 
 
 def find_span(
-    reader: Reader,
-    view: View,
-    session_id: UUID,
-    checkpoint_id: int | None,
-    before_index: int | None,
+    view: View, session_id: UUID, checkpoint_id: int | None, before_index: int | None
 ) -> Span:
     """Where a replay begins and ends.
 
@@ -264,7 +259,7 @@ def find_span(
         raise SessionNotFoundError(session_id)
     number, first = found.info.number, 0
     if checkpoint_id is not None:
-        for event in reader.session_history(view, number):
+        for event in session_history(view, number):
             payload = event.payload
             if isinstance(payload, CheckpointCreated):
                 details = payload.action.details

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Literal, TypeVar
 from uuid import UUID
 
 from anyio import to_thread
 
-from ..config import RecordingConfig
+from ..engine.engine import Engine
 from ..errors import InvalidValueError
 from ..recording.prepare import prepare_count, prepare_session_id
 from ..recording.recorder import SessionRecorder
@@ -22,27 +22,17 @@ from .serve import ServedSession
 T = TypeVar("T")
 
 
-class Source(Protocol):
-    """What replaying needs of a store."""
-
-    async def _read(self, call: Callable[..., T], *args: Any) -> T:
-        """Make a call in the reading thread, with a reader and a view before its arguments."""
-        ...
-
-    def session(
-        self,
-        name: str | None = None,
-        config: RecordingConfig | None = None,
-        metadata: Mapping[str, Any] | None = None,
-    ) -> SessionRecorder:
-        """A new session."""
-        ...
-
-
 class Replays:
-    """What a store offers to do with its recordings."""
+    """The part of a store that does things with its recordings.
 
-    async def compare(self: Source, session_a: UUID, session_b: UUID) -> Comparison:
+    ``session`` makes a new session, as :meth:`Store.session` does.
+    """
+
+    def __init__(self, engine: Engine, session: Callable[[], SessionRecorder]) -> None:
+        self._read = engine.read
+        self._session = session
+
+    async def compare(self, session_a: UUID, session_b: UUID) -> Comparison:
         """Align two sessions by what they did, and say where and how they differ.
 
         Compared are the kind, the details, input, output, messages, metadata, task, error and a
@@ -63,7 +53,7 @@ class Replays:
         return await to_thread.run_sync(build_comparison, a, b, pairs, changed)
 
     def serve(
-        self: Source, session_id: UUID | None, *, missing: Literal["raise", "run"] = "raise"
+        self, session_id: UUID | None, *, missing: Literal["raise", "run"] = "raise"
     ) -> ServedSession:
         """Answer asks, tool calls and finds from a session, in an ``async with`` block.
 
@@ -76,10 +66,10 @@ class Replays:
             prepare_session_id(session_id)
         if missing not in ("raise", "run"):
             raise InvalidValueError(f"missing must be 'raise' or 'run', not {missing!r:.80}")
-        return ServedSession(self._read, self.session, session_id, run_missing=missing == "run")
+        return ServedSession(self._read, self._session, session_id, run_missing=missing == "run")
 
     def replay(
-        self: Source,
+        self,
         session_id: UUID,
         *,
         checkpoint_id: int | None = None,
@@ -104,7 +94,7 @@ class Replays:
         return Replay(self._read, session_id, checkpoint_id, before_index, what_if)
 
     async def audit(
-        self: Source, session_id: UUID, generate: Mapping[str, Model], *, concurrency: int = 8
+        self, session_id: UUID, generate: Mapping[str, Model], *, concurrency: int = 8
     ) -> AuditReport:
         """Put a session's questions to other models, and compare their answers with the recorded.
 

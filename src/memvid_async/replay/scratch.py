@@ -9,10 +9,10 @@ from attrs import evolve, field, frozen
 
 from ..config import Limits
 from ..core.state import State
+from ..engine.event_log import View
 from ..errors import InvalidValueError
 from ..events.event import Action, ActionKind, FindDetails
 from ..events.frames import FrameDeleted, FrameErased, FramePut, FrameUpdated, Retrieval, SearchMode
-from ..file.reader import View
 from ..memory.folded import FoldedMemory, Lineage
 from ..memory.keywords import FrameFilters
 from ..memory.prepare_frames import MODES, make_filters, prepare_embedding, prepare_filters

@@ -23,11 +23,11 @@ from weakref import WeakKeyDictionary
 from anyio import to_thread
 from attrs import frozen
 
+from ..engine.event_log import View
 from ..errors import InvalidValueError, NoActiveSessionError, RecordedCallError
 from ..events.content import content_digest
 from ..events.event import Action, ActionKind, AskDetails, FindDetails, ToolCallDetails
 from ..events.values import encode_value
-from ..file.reader import Reader, View
 from ..recording.recorder import SessionRecorder
 from .calling import Model, Tool, call_model, call_tool, cut, pack_result, unpack_result
 from .compare import Side, read_side
@@ -465,10 +465,8 @@ def _entry(action: Action, facts: Mapping[str, Hashable], messages: bytes | None
     return Entry(action, key, {**facts, "messages": messages}, answer)
 
 
-def _read_messages(
-    reader: Reader, view: View, recording: RecordedSession, action: Action
-) -> list[Any]:
-    return recording.read_messages(reader, view, action)
+def _read_messages(view: View, recording: RecordedSession, action: Action) -> list[Any]:
+    return recording.read_messages(view, action)
 
 
 def _messages_digest(messages: Sequence[Any]) -> bytes:

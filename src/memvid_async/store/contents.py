@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-from abc import abstractmethod
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from itertools import accumulate, pairwise
-from typing import Any, TypeVar
+from typing import Any
 
+from ..engine.engine import Engine
+from ..engine.event_log import View
+from ..engine.reading import read_messages
 from ..errors import ContentNotFoundError, InvalidValueError
 from ..events.content import Content
 from ..events.event import Action, ActionKind
 from ..events.frames import Context
 from ..events.values import decode_value
-from ..file.reader import Reader
 from ..memory.past import context_of
 
-T = TypeVar("T")
 # A stream of content comes in pieces of at most so many bytes, or in the parts that were put.
 _PIECE_BYTES = 1024 * 1024
 
 
-class ContentReader:
+class Contents:
     """The part of a store that reads what its actions hold."""
 
-    @abstractmethod
-    async def _read(self, call: Callable[..., T], *args: Any) -> T:
-        """Have ``call(reader, view, *args)`` made in the reading thread."""
+    def __init__(self, engine: Engine) -> None:
+        self._read = engine.read
 
     async def read_content(self, content: Content) -> bytes:
         """The bytes of an action's input or output, or of a frame's body; text as UTF-8.
@@ -34,7 +33,7 @@ class ContentReader:
         :raises ContentNotFoundError: when the content is not in this file.
         :raises CorruptFileError: when it is damaged.
         """
-        return await self._read(Reader.data, _content(content))
+        return await self._read(_data, _content(content))
 
     async def stream_content(self, content: Content) -> AsyncIterator[bytes]:
         """The bytes of a content, piece by piece: of one that was put as a stream, a mebibyte of
@@ -45,14 +44,14 @@ class ContentReader:
         """
         stored = _content(content).stored
         if stored is None or not stored.parts:
-            data = await self._read(Reader.data, content)
+            data = await self._read(_data, content)
             for at in range(0, len(data), _PIECE_BYTES):
                 yield data[at : at + _PIECE_BYTES]
             return
         digest = hashlib.blake2b(digest_size=32)
 
-        def piece(reader: Reader, view: Any, index: int) -> bytes:
-            found = reader.part(view, content, index)
+        def piece(view: View, index: int) -> bytes:
+            found = view.part(content, index)
             digest.update(found)
             return found
 
@@ -80,7 +79,7 @@ class ContentReader:
         """
         if not getattr(_action(action).details, "message_count", 0):
             return []
-        return await self._read(Reader.messages, action)
+        return await self._read(read_messages, action)
 
     async def read_context(self, action: Action) -> Context:
         """What a find or an ask of the store's own retrieved, as it was then. The text of a frame
@@ -108,6 +107,10 @@ class ContentReader:
             return [text]
         places = accumulate(action.reply.chunks, initial=0)
         return [text[start:end] for start, end in pairwise(places)]
+
+
+def _data(view: View, content: Content) -> bytes:
+    return view.data(content)
 
 
 def _content(value: object) -> Content:

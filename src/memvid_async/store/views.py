@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, Unpack
+from collections.abc import Iterable
 from uuid import UUID
 
 from ..config import StoreConfig
+from ..engine.engine import Engine
+from ..engine.event_log import View
 from ..events.event import Session, SessionSummary
 from ..events.frames import FindResult, SearchMode
-from ..file.reader import View
 from ..memory.folded import Lineage
 from ..memory.frame_store import FrameReader
 from ..memory.keywords import FrameFilters
 from ..memory.past import session_at, state_at
 from ..memory.recall import Recall
+from .parts import PartMethod
 
 
-class StoreView(FrameReader):
+class StoreView:
     """What a store held at one moment, read-only: made by ``await store.at(…)``.
 
     The memory of that moment is folded when it is first asked for, and kept for the next calls.
@@ -25,28 +26,23 @@ class StoreView(FrameReader):
     """
 
     def __init__(
-        self,
-        sequence: int,
-        lineage: Lineage,
-        recall: Recall,
-        config: StoreConfig,
-        now: Callable[[], Awaitable[View]],
-        read: Callable[..., Awaitable[Any]],
+        self, sequence: int, lineage: Lineage, recall: Recall, config: StoreConfig, engine: Engine
     ) -> None:
         self._sequence = sequence
         self._lineage = lineage
-        self._recall = recall
-        self._config = config
-        self._now = now
-        self._read = read
+        self._engine = engine
+        self._frames = FrameReader(recall, config, self._place)
+
+    async def _place(self) -> tuple[View, Lineage]:
+        return await self._engine.fresh_view(), self._lineage
 
     @property
     def sequence(self) -> int:
         """The last event that counts."""
         return self._sequence
 
-    async def _memory_view(self) -> tuple[View, Lineage]:
-        return await self._now(), self._lineage
+    get = PartMethod("_frames", FrameReader.get)
+    frames = PartMethod("_frames", FrameReader.frames)
 
     async def find(
         self,
@@ -64,14 +60,13 @@ class StoreView(FrameReader):
         :raises InvalidValueError: as :meth:`Store.find` does.
         """
         return (
-            await self._searched(query, top_k, mode, embedding, embedding_model, filters)
+            await self._frames.searched(query, top_k, mode, embedding, embedding_model, filters)
         ).result
 
     async def list_sessions(self, *, include_open: bool = False) -> list[SessionSummary]:
         """The sessions that had ended by then, oldest first; with ``include_open`` those that were
         open too. Reads the log up to that moment. Sessions erased since are missing."""
-        view = await self._now()
-        state = await self._read(state_at, view, self._sequence)
+        state = await self._engine.read(state_at, self._sequence)
         sessions = sorted(state.sessions.items())
         return [s.summary() for _, s in sessions if include_open or s.ended_ns is not None]
 
@@ -80,6 +75,4 @@ class StoreView(FrameReader):
 
         :raises SessionNotFoundError: when there was none with this id, or it was erased since.
         """
-        view = await self._now()
-        session: Session = await self._read(session_at, view, session_id, self._sequence)
-        return session
+        return await self._engine.read(session_at, session_id, self._sequence)

@@ -1,0 +1,20 @@
+"""What an event log gained: the outcome of an append, or of looking what others appended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from attrs import frozen
+
+from ..events.event import Event
+
+
+@frozen
+class Appended:
+    """Events that became durable, in order."""
+
+    events: Sequence[Event]
+    sizes: list[int]
+    """Per event, the bytes that it takes in the log."""
+    rewritten: bool = False
+    """Whether the log was compacted: earlier events may have been erased."""

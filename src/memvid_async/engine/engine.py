@@ -1,0 +1,156 @@
+"""An event log that is open: its writer or follower, its tail, and the thread that reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import anyio
+
+from ..config import StoreConfig
+from ..errors import MemvidAsyncError, StoreClosedError, StoreReadOnlyError
+from ..events.event import Event
+from .event_log import EventLog, View
+from .follower import Follower
+from .subscription import Subscription
+from .tail import Tail
+from .worker import Worker, check_process, fork_count
+from .writer import Writer
+
+T = TypeVar("T")
+
+
+class Engine:
+    """What a store's parts share of the log. Made where the event loop runs.
+
+    ``reads``: the thread in which views are read and large arguments prepared.
+    """
+
+    def __init__(
+        self, log: EventLog, reads: Worker, config: StoreConfig, *, read_only: bool
+    ) -> None:
+        self.log = log
+        self.reads = reads
+        self._read_bytes = config.limits.read_bytes
+        self.tail = Tail(log.view.state.last_sequence, config.limits.tail_bytes, log.release)
+        self.writer = None if read_only else Writer(log, self.tail, config)
+        self._follower = Follower(log, self.tail) if read_only else None
+        self._forks = fork_count()
+        self.closed = False
+
+    # Looking.
+
+    @property
+    def view(self) -> View:
+        """The log as last taken in; what is only staged included."""
+        engine = self.writer or self._follower
+        assert engine is not None
+        return engine.view
+
+    @property
+    def written_view(self) -> View:
+        """The log as last taken in, as far as it is durable."""
+        return self.view if self.writer is None else self.writer.written_view
+
+    @property
+    def failure(self) -> MemvidAsyncError | None:
+        """Why the log can no longer be written or followed; None while it can."""
+        engine = self.writer or self._follower
+        assert engine is not None
+        return engine.failure
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether this process is a forked child of the one that opened the log."""
+        return fork_count() != self._forks
+
+    def check_open(self) -> None:
+        """Return if the log can be read.
+
+        :raises StoreClosedError, StoreFailedError, CorruptFileError: when it cannot.
+        """
+        check_process(self._forks)
+        if self.writer is not None and not self.closed:
+            self.writer.check()
+        if self._follower is not None and self._follower.failure is not None:
+            raise self._follower.failure
+        if self.closed or self.tail.closed:
+            raise StoreClosedError("the store is closed")
+
+    async def fresh_view(self) -> View:
+        """What is readable now. What is staged is written first, so that a task reads what it
+        wrote; a follower catches up."""
+        self.check_open()
+        if self.writer is not None:
+            if self.writer.dirty:
+                await self.sync()
+            # Others may have staged something since.
+            return self.writer.written_view
+        if self._follower is not None:
+            await self._follower.catch_up()
+        return self.view
+
+    async def read(self, call: Callable[..., T], *args: Any) -> T:
+        """Have ``call(view, *args)`` made in the reading thread, with a fresh view."""
+        view = await self.fresh_view()
+        return await self.reads.run(call, view, *args)
+
+    async def sync(self) -> None:
+        """Return once everything recorded before this call is durable.
+
+        :raises StoreFailedError: when it cannot be made so.
+        :raises StoreReadOnlyError: in a read-only store.
+        """
+        if self.writer is None:
+            raise StoreReadOnlyError("the store was opened read-only")
+        await self.writer.submit(None, 0)
+
+    def watch(self) -> None:
+        """From now on, look every so often for what other processes append."""
+        if self.writer is not None:
+            self.writer.watch()
+
+    # Streaming.
+
+    def subscribe(self, after: int, number: int | None) -> Subscription:
+        """Events above the sequence ``after``; of the session ``number``, of all for None."""
+        self.watch()
+        return Subscription(
+            self.tail,
+            self._read_events,
+            lambda: self.view.state,
+            lambda: self.failure,
+            after=after,
+            session=number,
+        )
+
+    async def _read_events(self, after: int, number: int | None) -> tuple[list[Event], int]:
+        view, limit = self.view, self._read_bytes
+        # What is folded may be ahead of what is durable; no reader passes that over.
+        durable = self.tail.last_sequence
+        if number is not None:
+            events, reached = await self.reads.run(view.session_events, number, after, limit)
+            return events, min(reached, durable)
+        events = await self.reads.run(view.events_after, after, limit)
+        return events, events[-1].sequence
+
+    # Closing.
+
+    async def aclose(self, finish: Callable[[Writer | None], Awaitable[None]]) -> None:
+        """Write what is queued, end the subscriptions and let the log go. Safe to call twice.
+
+        ``finish`` is called first, the first time, while the log can still be written.
+
+        :raises StoreFailedError: when events that were acked as buffered could not be written.
+        """
+        with anyio.CancelScope(shield=True):
+            was_closed, self.closed = self.closed, True
+            try:
+                if not was_closed:
+                    await finish(self.writer)
+                if self.writer is not None:
+                    await self.writer.aclose()
+                if self._follower is not None:
+                    await self._follower.aclose()
+            finally:
+                await self.log.wait_released()

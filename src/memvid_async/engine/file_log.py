@@ -1,0 +1,227 @@
+"""The event log in one file: the journal's calls, made in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..config import StoreConfig
+from ..core.appended import Appended
+from ..core.commands import Command
+from ..errors import MemvidAsyncError, StoreFailedError
+from ..file.compact import CompactReport
+from ..file.file_view import FileView
+from ..file.journal import Journal
+from ..file.log_file import TornTail
+from ..file.verify import Verifier, VerifyReport
+from .event_log import View
+from .worker import Job, Worker
+
+T = TypeVar("T")
+
+# After so many looks that found nothing the thread asks the loop whether to go on: a store that
+# was dropped without a word must not be looked out for by a thread for ever.
+_LOOKS = 50
+
+
+class FileLog:
+    """An :class:`.event_log.EventLog` whose bytes are one file. Made by :meth:`open`, or over a
+    journal that is open already.
+
+    ``reads``: the thread that views are read in; a file that a compaction replaced is closed there,
+    after the reads that are under way.
+    """
+
+    def __init__(self, journal: Journal, io: Worker, reads: Worker, poll_interval: float) -> None:
+        self._journal = journal
+        self._io = io
+        self._reads = reads
+        self._poll_interval = poll_interval
+        self._asked = threading.Event()
+        self._released: Job[None] | None = None
+
+    @classmethod
+    async def open(
+        cls, path: Path, config: StoreConfig, reads: Worker, *, read_only: bool
+    ) -> FileLog:
+        """Open the file, or create it for writing.
+
+        :raises MemvidAsyncError: as :func:`memvid_async.open_store` says.
+        """
+        io = Worker("memvid_async file")
+        opened: list[Journal] = []
+
+        def open_journal() -> Journal:
+            opened.append(Journal.open_path(path, config, read_only=read_only))
+            return opened[0]
+
+        def abandon() -> None:
+            for journal in opened:
+                journal.release()
+
+        opening = io.start(open_journal)
+        try:
+            journal = await opening.wait()
+        except asyncio.CancelledError:
+            # The thread goes on: what it opened is closed after it.
+            io.start(abandon)
+            io.stop()
+            raise
+        except BaseException:
+            io.stop()
+            raise
+        return cls(journal, io, reads, config.poll_interval)
+
+    def _start(self, call: Callable[..., T], *args: Any) -> Job[T]:
+        return self._io.start(call, *args).then(self._close_replaced)
+
+    def _close_replaced(self, _result: object) -> None:
+        if self._journal.replaced:
+            for storage in self._journal.take_replaced():
+                self._reads.start(storage.close)
+
+    # Looking.
+
+    @property
+    def view(self) -> FileView:
+        """See :class:`.event_log.EventLog`, for this and the others."""
+        return self._journal.view
+
+    @property
+    def torn_tail(self) -> TornTail:
+        """The torn tail that was found last."""
+        return self._journal.torn_tail
+
+    @property
+    def byte_count(self) -> int:
+        """The length of the log, without the space that is reserved after it."""
+        return self._journal.view.end
+
+    @property
+    def content_count(self) -> int:
+        """How many distinct contents have an event of their own."""
+        return self._journal.content_count
+
+    # Appending.
+
+    def commit(self, commands: Sequence[Command]) -> Job[tuple[list[Any], Appended]]:
+        """Lock the file, catch up, decide, append, sync, unlock."""
+        return self._start(self._journal.commit, commands)
+
+    def begin(self) -> Job[None]:
+        """Lock the file and catch up."""
+        return self._start(self._journal.begin)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the file is locked for a batch."""
+        return self._journal.holds_lock
+
+    def stage(self, command: Command) -> Any:
+        """Decide a command and append its events in memory."""
+        return self._journal.stage(command)
+
+    def stage_all(self, commands: Sequence[Command]) -> Job[list[Any]]:
+        """The same in the thread."""
+        return self._io.start(lambda: [self._journal.stage(command) for command in commands])
+
+    @property
+    def staged_bytes(self) -> int:
+        """How much of the log is in memory only."""
+        return self._journal.staged_bytes
+
+    def flush(self) -> Job[Appended]:
+        """Write, sync, unlock."""
+        return self._start(self._journal.flush)
+
+    # Taking in what others append.
+
+    def follow(self) -> Job[Appended]:
+        """Read on from where the log ended."""
+        self._asked.clear()
+        return self._start(self._journal.follow)
+
+    def has_news(self) -> Job[bool]:
+        """Look whether the file grew, or is another one."""
+        return self._io.start(lambda: self._journal.has_news)
+
+    def wait_for_news(self) -> Job[None]:
+        """Look every ``poll_interval`` seconds. In the thread: waking the loop at every look would
+        cost several times as much."""
+        return self._io.start(self._look_out)
+
+    def _look_out(self) -> None:
+        for _ in range(_LOOKS):
+            if self._asked.wait(self._poll_interval) or self._journal.has_news:
+                return
+
+    def wake(self) -> None:
+        """Have :meth:`wait_for_news` return."""
+        self._asked.set()
+
+    # The whole.
+
+    def save_memory(
+        self,
+        edition: object,
+        base: int,
+        through: int,
+        page_count: int,
+        pages: Sequence[tuple[int, bytes]],
+    ) -> Job[tuple[int, Appended]]:
+        """Append the pages as derived segments."""
+        return self._start(self._journal.save_memory, edition, base, through, page_count, pages)
+
+    def compact(self, progress: Callable[[int, int], None]) -> Job[tuple[CompactReport, Appended]]:
+        """Write a new file and put it in the place of this one."""
+        return self._start(self._journal.compact, progress)
+
+    async def verify(
+        self, written: Callable[[], View], progress: Callable[[int, int], None] | None
+    ) -> VerifyReport:
+        """Read the file in steps of about a mebibyte, in the thread that views are read in."""
+        view = _of_a_file(written())
+        verifier = Verifier(view.reader.storage, view)
+        while not verifier.finished:
+            try:
+                await self._reads.run(verifier.step)
+            except StoreFailedError:
+                if view.edition is self.view.edition:
+                    raise
+                # A compaction replaced the file meanwhile: the new one is checked, from its start.
+                view = _of_a_file(written())
+                verifier = Verifier(view.reader.storage, view)
+            if progress is not None:
+                progress(verifier.done_bytes, verifier.total_bytes)
+        return verifier.report()
+
+    # Closing.
+
+    def fail(self, error: MemvidAsyncError) -> None:
+        """Refuse everything from now on but reading."""
+        self._journal.fail(error)
+
+    def close(self) -> Job[None]:
+        """Save a TOC where that spares work, and give reserved space back."""
+        return self._start(self._journal.close)
+
+    def release(self) -> None:
+        """Close the file and end the threads, after the reads that are under way."""
+        if self._released is None:
+            self._io.stop()
+            self._released = self._reads.start(self._journal.release)
+            self._reads.stop()
+
+    async def wait_released(self) -> None:
+        """Return once the file is closed."""
+        released = self._released
+        if released is not None and released.loop is asyncio.get_running_loop():
+            await released.wait()
+
+
+def _of_a_file(view: View) -> FileView:
+    assert isinstance(view, FileView)
+    return view

@@ -1,0 +1,338 @@
+"""What readers see of one file: a folded state, and the events and contents that led to it.
+
+Blocking, and without state of its own: a :class:`FileView` is called in the threads that read, and
+what it shows is one consistent prefix of the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from attrs import frozen
+
+from ..core.evolve import evolve
+from ..core.state import State
+from ..errors import ContentNotFoundError, CorruptFileError, InvalidValueError
+from ..events.content import Content
+from ..events.event import Action, Event
+from ..format.codec import ERASED, STORED
+from ..format.frame_rows import CONTENT_PLACE, FRAME_ERASED, HOLDERS, read_content_field
+from ..format.header import LOG_START
+from ..format.rows import decode_rows
+from ..format.segment import EVENT_KINDS, Segment, SegmentKind, segments_at
+from ..format.stubs import MOST_EVENTS
+from ..format.tables import PAGE_NUMBER
+from .catalog import MEMORY
+from .changes import TextPut, frame_changes, frame_events, in_range
+from .reader import Reader, held_content
+
+# How many bytes of the log are read at once where the caller does not say.
+_RUN = 256 * 1024
+
+
+class SavedProjection(NamedTuple):
+    """A projection as it was saved.
+
+    ``at``: where, for saving the changes since. ``through``: the last event that is folded into
+    it. ``pages``: all of its ``page_count`` pages by number, as far as they are there.
+    """
+
+    at: int
+    through: int
+    page_count: int
+    pages: dict[int, memoryview]
+
+
+@frozen
+class FileView:
+    """A folded state, the end of the log it was folded from, and what reads that file."""
+
+    state: State
+    end: int
+    reader: Reader
+
+    @property
+    def edition(self) -> object:
+        """The same object for all views of one file; another one after a compaction."""
+        return self.reader
+
+    @property
+    def version(self) -> int:
+        """The version of the file's format."""
+        return self.reader.version
+
+    def damage(self, sequence: int, message: str) -> CorruptFileError:
+        """An error that names where the event with this sequence lies."""
+        return CorruptFileError(self.reader.segment_with(sequence, self.end).offset, message)
+
+    # Events.
+
+    def events_after(self, after: int, limit: int) -> list[Event]:
+        """Events with a sequence above ``after``, in order: about ``limit`` bytes of them, at
+        least one segment; none when there are none yet.
+
+        :raises CorruptFileError: when the log below the view's end is damaged.
+        """
+        commands = self.commands_after(after, limit)
+        return [event for command in commands for event in command if event.sequence > after]
+
+    def commands_after(self, after: int, limit: int) -> list[list[Event]]:
+        """As :meth:`events_after`, but the events of each command together, the first one whole."""
+        if after >= self.state.last_sequence:
+            return []
+        reader = self.reader
+        start = reader.segment_with(after + 1, self.end)
+        commands: list[list[Event]] = []
+        last, count = start, 0
+        for segment in reader.scan(start.offset, self.end, start.previous):
+            last = segment
+            if segment.kind in EVENT_KINDS:
+                commands.append(self.decode(segment))
+                count += len(commands[-1])
+            if segment.end - start.offset >= limit or count >= MOST_EVENTS:
+                break
+        if not commands or commands[-1][-1].sequence <= after:
+            raise CorruptFileError(last.end, "the log ends before it should")
+        return commands
+
+    def decode(self, segment: Segment, state: State | None = None) -> list[Event]:
+        """The events of a segment, the sessions named as ``state`` knows them, by default the
+        view's.
+
+        :raises CorruptFileError: when it is not what its kind says.
+        """
+        return self.reader.decode(segment, state or self.state, self.end)
+
+    def history(self, until: int) -> Iterator[tuple[State, Event]]:
+        """Every event up to the sequence ``until``, each with the state after it.
+
+        :raises CorruptFileError: when the log is damaged.
+        """
+        state = State(generation=self.state.generation)
+        for segment in self._event_segments():
+            if segment.sequence > until:
+                return
+            for event in self.decode(segment, state):
+                if event.sequence > until:
+                    return
+                state = evolve(state, event)
+                yield state, event
+
+    def _event_segments(self) -> Iterator[Segment]:
+        position, salt = LOG_START, self.reader.salt
+        for segment in self.reader.scan(position, self.end, salt):
+            position = segment.end
+            if segment.kind in EVENT_KINDS:
+                yield segment
+        if position < self.end:
+            raise CorruptFileError(position, "there is no valid segment")
+
+    def time_of(self, sequence: int) -> int:
+        """When the event with this sequence happened, in nanoseconds since the Unix epoch."""
+        segment = self.reader.segment_with(sequence, self.end)
+        return self.decode(segment)[sequence - segment.sequence].time_ns
+
+    # Sessions.
+
+    def has_session(self, number: int) -> bool:
+        """Whether the events of a session can be found by its number."""
+        return self.reader.has_positions(number)
+
+    def session_events(
+        self, number: int, after: int = 0, limit: int | None = None
+    ) -> tuple[list[Event], int]:
+        """The events of one session above ``after``, in order, and the sequence up to which there
+        are no others; about ``limit`` bytes of them, when it is given.
+
+        :raises CorruptFileError: when what the session's positions name is not there.
+        """
+        offsets = self.reader.offsets(number, self.end)
+        if offsets is None:
+            # Deleted: of its events, only the deletion is still told.
+            found = self.events_after(after, limit or _RUN)
+            reached = found[-1].sequence if found else after
+            return [event for event in found if event.session == number], reached
+        first = self.reader.offset_before(after) if after else 0
+        wanted = [offset for offset in offsets if offset >= first]
+        events: list[Event] = []
+        last, size = 0, 0
+        for segment in self._segments_at(wanted):
+            if segment.kind != SegmentKind.EVENTS or segment.sequence <= last:
+                raise CorruptFileError(segment.offset, "a session's segments are out of order")
+            last = segment.sequence
+            own = [event for event in self.decode(segment) if event.session == number]
+            if not own:
+                raise CorruptFileError(segment.offset, "a segment is another session's")
+            events += [event for event in own if event.sequence > after]
+            size += segment.end - segment.offset
+            if limit is not None and size >= limit and events:
+                return events, events[-1].sequence
+        return events, max(self.state.last_sequence, after)
+
+    def _segments_at(self, offsets: Sequence[int]) -> Iterator[Segment]:
+        return segments_at(self.reader.storage.read, offsets, self.end, self.reader.salt)
+
+    def session_number(self, action: Action) -> int:
+        """The number of the session that an action is in.
+
+        :raises InvalidValueError: when it is in no session of this file (any more).
+        """
+        number = 0
+        if 0 < action.sequence <= self.state.last_sequence:
+            segment = self.reader.segment_with(action.sequence, self.end)
+            if segment.kind == SegmentKind.EVENTS:
+                number = decode_rows(segment.payload)[1]
+        if number not in self.state.sessions:
+            raise InvalidValueError("the action is in no session of this file (any more)")
+        return number
+
+    # Contents.
+
+    def content(self, sequence: int) -> Content:
+        """The content whose event has this sequence, without its data.
+
+        :raises CorruptFileError: when there is no such event.
+        """
+        return self.reader.content(sequence, self.end)
+
+    def data(self, content: Content) -> bytes:
+        """The bytes of a content; text as UTF-8.
+
+        :raises ContentNotFoundError: when it is not in this file.
+        :raises CorruptFileError: when its bytes are damaged.
+        """
+        data = self.value(content)
+        return data.encode() if isinstance(data, str) else data
+
+    def value(self, content: Content) -> str | bytes:
+        """A content as it was recorded, text or bytes; raises as :meth:`data` does."""
+        return self._stored_data(content) if content.data is None else content.data
+
+    def _stored_data(self, content: Content) -> str | bytes:
+        stored = content.stored
+        if stored is not None and stored.parts:
+            whole = b"".join(self.part(content, i) for i in range(len(stored.parts)))
+            if Content(whole) == content:
+                return whole
+        elif stored is not None and stored.sequence <= self.state.last_sequence:
+            segment, row = self.reader.row(stored.sequence, self.end)
+            if row[0] in HOLDERS or row[0] == STORED:
+                found, data = held_content(segment, row, stored.sequence)
+                if found == content:
+                    return _sound(segment, data, content)
+        raise _not_here(content)
+
+    def part(self, content: Content, place: int) -> bytes:
+        """The bytes of one part of a content that is in parts; ``place``: which, from 0.
+
+        :raises ContentNotFoundError: when it is not in this file.
+        """
+        assert content.stored is not None
+        at = content.stored.parts[place]
+        if at <= self.state.last_sequence:
+            segment, row = self.reader.row(at, self.end)
+            if row[0] == STORED:
+                held, data = held_content(segment, row, at)
+                data = _sound(segment, data, held)
+                return data.encode() if isinstance(data, str) else data
+        raise _not_here(content)
+
+    # The memory.
+
+    def memory_events(self, after: int, limit: int, until: int) -> Iterator[tuple[Event, int]]:
+        """The events above ``after``, up to ``until``, that change the memory, in order, each with
+        the hint that finds it again: of about ``limit`` bytes of segments, at least one.
+
+        :raises CorruptFileError: when what the memory's positions name is not there.
+        """
+        segments = self.memory_segments(after, until, 0)
+        return in_range(segments, lambda s: frame_events(self.decode(s)), after, limit, until)
+
+    def memory_changes(
+        self, after: int, limit: int, until: int, hint: int = 0
+    ) -> Iterator[tuple[Event | TextPut, int]]:
+        """:meth:`memory_events`, the plain ones as :class:`TextPut`. ``hint``: one below which
+        none of them is, if one is known.
+
+        :raises CorruptFileError: when what the memory's positions name is not there.
+        """
+        segments = self.memory_segments(after, until, hint)
+        return in_range(segments, lambda s: frame_changes(s, self.content), after, limit, until)
+
+    def memory_segments(self, after: int, until: int, above: int) -> Iterator[Segment]:
+        """The segments of the events above ``after``, up to ``until``, that change the memory, in
+        order. ``above``: a byte before which none of them begins, if one is known.
+
+        :raises CorruptFileError: when what the memory's positions name is not there.
+        """
+        if after:
+            above = max(above, self.reader.offset_before(after))
+        for segment in self._segments_at(self.reader.offsets(MEMORY, self.end, above) or ()):
+            if segment.sequence > until:
+                return
+            yield segment
+
+    def frame_content(self, hint: int, sequence: int) -> Content:
+        """The content of the frame event with this sequence, which was read with this hint.
+
+        :raises CorruptFileError: when it is not there.
+        """
+        try:
+            row = self.reader.frame_row(hint, sequence, self.end)
+            field = row[CONTENT_PLACE] if row[0] in HOLDERS else None
+            return read_content_field(field, self.content)
+        except (ValueError, TypeError, IndexError) as error:
+            raise CorruptFileError(hint, f"there is no frame: {error}") from None
+
+    def frame_content_of(self, sequence: int) -> Content | None:
+        """The content of the frame event with this sequence; None when it was erased.
+
+        :raises InvalidValueError: when there is no such event.
+        """
+        if 0 < sequence <= self.state.last_sequence:
+            segment, row = self.reader.row(sequence, self.end)
+            if row[0] in (ERASED, FRAME_ERASED):
+                return None
+            if row[0] in HOLDERS:
+                return self.frame_content(segment.offset, sequence)
+        raise InvalidValueError(f"event {sequence} holds no frame of this file")
+
+    # Projections.
+
+    def saved_memory(self, until: int) -> SavedProjection | None:
+        """The memory's search index as it was saved last, folded no further than the event
+        ``until``; None when it was never saved.
+
+        :raises CorruptFileError, ValueError: when it cannot be read.
+        """
+        offset, count, through = 0, 0, 0
+        pages: dict[int, memoryview] = {}
+        for at, part in self.reader.projection_pages():
+            if part.through > until:
+                continue
+            if not offset:
+                offset, count, through = at, part.page_count, part.through
+            numbers = [number for (number,) in PAGE_NUMBER.iter_unpack(part.numbers)]
+            held, size = memoryview(part.pages), len(part.pages) // max(1, len(numbers))
+            for i, number in enumerate(numbers):
+                # A later save overrides an older one, which may have had more pages.
+                if number < count:
+                    pages.setdefault(number, held[i * size : (i + 1) * size])
+            if len(pages) >= count:
+                break
+        return SavedProjection(offset, through, count, pages) if offset else None
+
+
+def _sound(segment: Segment, data: str | bytes, content: Content) -> str | bytes:
+    if Content(data) != content:
+        raise CorruptFileError(segment.offset, "content does not match its digest")
+    return data
+
+
+def _not_here(content: Content) -> ContentNotFoundError:
+    return ContentNotFoundError(
+        f"content {content.digest.hex()} is not in this file: it was erased, or an action of "
+        f"another store names it",
+        content.digest,
+    )

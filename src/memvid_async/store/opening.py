@@ -1,0 +1,90 @@
+"""Opening a store."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from ..config import StoreConfig
+from ..engine.file_log import FileLog
+from ..engine.worker import Worker
+from ..errors import InvalidValueError
+from .store import Store
+
+
+class OpenStore:
+    """What :func:`open_store` returns: await it, or use it in an ``async with`` block."""
+
+    def __init__(self, path: Path, config: StoreConfig, *, read_only: bool) -> None:
+        self._path = path
+        self._config = config
+        self._read_only = read_only
+        self._store: Store | None = None
+
+    def __await__(self) -> Generator[Any, None, Store]:
+        return self._open().__await__()
+
+    async def __aenter__(self) -> Store:
+        self._store = await self._open()
+        return self._store
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._store is not None:
+            await self._store.aclose()
+
+    async def _open(self) -> Store:
+        config, read_only = self._config, self._read_only
+        reads = Worker("memvid_async reads")
+        try:
+            log = await FileLog.open(self._path, config, reads, read_only=read_only)
+        except BaseException:
+            reads.stop()
+            raise
+        store = Store(self._path, log, reads, config, read_only=read_only)
+        if config.recording.auto_record and not read_only and not store.is_recording:
+            try:
+                await store._sessions.start_if_none()  # noqa: SLF001 - the one who wires it
+            except BaseException:
+                await store.aclose()
+                raise
+        return store
+
+
+def open_store(
+    path: str | os.PathLike[str],
+    *,
+    config: StoreConfig | None = None,
+    read_only: bool = False,
+) -> OpenStore:
+    """Open a file, in an ``async with`` block or by awaiting the call and ``aclose()``.
+
+    For writing, a file that is not there is created, and a torn tail is cut (see
+    :attr:`Store.torn_tail`). ``read_only`` follows a file that others may be writing.
+
+    Opening raises
+
+    - :class:`NotAStoreError`, :class:`StoreNotFoundError`, :class:`UnsupportedVersionError`: it
+      is no file of ours, or not yet;
+    - :class:`CorruptFileError`: what was known to be durable is damaged;
+    - :class:`StoreReadOnlyError`, :class:`StoreLockedError`, :class:`StoreFailedError`.
+    """
+    try:
+        where = Path(os.fspath(path))
+        os.fsencode(where)
+    except (TypeError, UnicodeEncodeError):
+        raise InvalidValueError(f"path must be a str or a path, not {path!r:.80}") from None
+    if "\0" in str(where):
+        raise InvalidValueError("path holds a NUL character")
+    if not isinstance(read_only, bool):
+        raise InvalidValueError(f"read_only must be a bool, not {read_only!r:.80}")
+    if config is not None and not isinstance(config, StoreConfig):
+        raise InvalidValueError("config must be a StoreConfig")
+    return OpenStore(where.absolute(), config or StoreConfig(), read_only=read_only)
