@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from memvid_async import Durability, StoreConfig
-from memvid_async.interop.openai_chat import AskStep, read_plans, record_run
+from memvid_async.interop.openai_chat import PlannedAsk, read_plans, record_run
 from tests.conftest import ROOT
 from tests.replay.test_lcs import naive_length
 
@@ -24,7 +24,7 @@ async def store(make_store):
 
 def outline(step):
     """A step of a transcript in a form that can be compared; ids of calls are left out."""
-    if not isinstance(step, AskStep):
+    if not isinstance(step, PlannedAsk):
         return "tool", step.name, json.dumps(step.arguments), step.result
     response = step.response
     if response.startswith("{") and '"tool_calls"' in response:
