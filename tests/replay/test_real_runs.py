@@ -43,7 +43,7 @@ async def tasks_of(store, path):
             fields = plan.metadata["openai_chat"]["fields"]
             task = fields.get("task_id", fields.get("instance_id"))
             session_id = await record_run(store, plan)
-            tasks[task].append((session_id, [outline(step) for step in plan.steps]))
+            tasks[task].append((session_id, [outline(step) for step in plan.actions]))
     return tasks
 
 
