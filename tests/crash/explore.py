@@ -42,6 +42,7 @@ from tests.crash.oracle import (
 from tests.crash.simfs import Frozen, Image, SimDisk, UndisciplinedError
 from tests.crash.simos import file_opener, simulated_calls
 from tests.crash.workload import SAME, Workload
+from tests.support.depth import CRASH_EVERY
 from tests.support.naive import FIRST_TIME, Op, Record, command
 
 # Commands after a crash come from another time than those that were lost, and are as long.
@@ -56,7 +57,7 @@ class Effort:
 
     images: tuple[int, ...] = (500, 16, 8)
     nested: tuple[int, ...] = (1, 1, 0)
-    every: tuple[int, ...] = (1, 12, 1)
+    every: tuple[int, ...] = (CRASH_EVERY, 12, 1)
 
 
 class Explorer:

@@ -73,7 +73,7 @@ def pick_op(rng: Random, history: History, serial: int) -> Op:
     if draw < 0.24:
         return commands.DeleteSession(naive.ids[rng.choice(ended or still_open)])
     if draw < 0.28:
-        return commands.CreateCheckpoint(rng.choice((number, None)), None)
+        return commands.CreateCheckpoint(rng.choice((number, ())), None)
     return pick_record(rng, number, serial, big=draw < 0.37)
 
 

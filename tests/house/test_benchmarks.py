@@ -4,6 +4,7 @@ import pytest
 
 from benchmarks import __main__ as suite
 from benchmarks import harness, samples
+from tests.support.depth import BENCHMARKS
 
 
 def figure(value, **goals):
@@ -29,6 +30,7 @@ def test_a_figure_without_goals_is_not_judged():
     assert figure(1.0).verdict is harness.Verdict.NONE
 
 
+@pytest.mark.usefixtures("own_garbage")
 def test_contenders_take_turns_in_a_rotating_order():
     order = []
     contenders = {name: lambda name=name: order.append(name) or 1.0 for name in "abc"}
@@ -49,11 +51,11 @@ def test_samples_are_of_the_size_they_say():
 
 def test_a_trial_run_of_the_cheap_benchmarks(tmp_path, capsys):
     output = tmp_path / "report.md"
-    names = ["durable", "buffered", "locking", "size", "replay"]
-    arguments = ["--quick", "--directory", str(tmp_path), "--output", str(output), "--only", *names]
+    arguments = ["--quick", "--directory", str(tmp_path), "--output", str(output)]
+    arguments += ["--only", *BENCHMARKS]
     assert suite.main(arguments) == 0
     text = output.read_text(encoding="utf-8")
-    for case in ("durable, 1 task", "buffered, 1 task", "locking, 1 task", "file size", "replay"):
+    for case in BENCHMARKS.values():
         assert f"| {case} |" in text
     assert list(tmp_path.iterdir()) == [output]
     assert "durable" in capsys.readouterr().err

@@ -11,11 +11,17 @@ DEEP = bool(os.environ.get("CI"))
 # Examples of a property; HYPOTHESIS_PROFILE=long asks for more.
 EXAMPLES = 100 if DEEP else 20
 # Crash images that are opened; CRASH_STATES asks for another number.
-CRASH_STATES = 250_000 if DEEP else 20_000
+CRASH_STATES = 250_000 if DEEP else 10_000
+# Of the moments at which a workload is killed and its file lived on with: every nth.
+CRASH_EVERY = 1 if DEEP else 3
 # Of all system calls that can fail, and of all ways to: every nth.
 FAULTS_EVERY = 1 if DEEP else 8
 # Of the hostile files of a group: every nth. Odd, so that each bit of a byte has its turn.
 HOSTILE_EVERY = 1 if DEEP else 9
+# The benchmarks of the trial run, and a case that each reports.
+BENCHMARKS = {"durable": "durable, 1 task", "size": "file size"}
+if DEEP:
+    BENCHMARKS |= {"buffered": "buffered, 1 task", "locking": "locking, 1 task", "replay": "replay"}
 # Writers that are killed: by the kill test, and by the torture.
 KILLS = 110 if DEEP else 25
 TORTURE_KILLS = 200 if DEEP else 40
