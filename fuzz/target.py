@@ -28,6 +28,7 @@ from memvid_async.file.verify import Verifier, VerifyReport
 from memvid_async.format.tables import Table
 from memvid_async.memory.folded import FoldedMemory, lineage_of
 from memvid_async.memory.prepare_frames import prepare_fields, prepare_frames_many
+from memvid_async.recording.draft import ActionDraft
 from memvid_async.recording.prepare import prepare_action
 from memvid_async.storage import RamStorage
 
@@ -67,20 +68,7 @@ def record(
     session: commands.SessionChoice, kind: ActionKind, **given: Any
 ) -> commands.RecordAction:
     """The command that a recorder makes of a call."""
-    return prepare_action(
-        Limits(),
-        session,
-        kind,
-        given.get("detail", ()),
-        given.get("input"),
-        given.get("output"),
-        given.get("frames", ()),
-        given.get("duration_ms", 0),
-        given.get("task"),
-        given.get("error"),
-        given.get("metadata"),
-        given.get("messages", ()),
-    )
+    return prepare_action(session, ActionDraft(kind, **given), None, Limits())
 
 
 def ask(

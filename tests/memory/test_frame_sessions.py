@@ -14,7 +14,6 @@ from memvid_async import (
     PutDetails,
     PutManyDetails,
     RecordingConfig,
-    SessionEndedError,
     UpdateDetails,
 )
 from tests.support.frame_calls import actions_of, all_ids, body, ids_of
@@ -106,24 +105,23 @@ async def test_the_ambient_session_records_too_and_a_block_goes_before_it(make_s
     await store.end_session()
 
 
-async def test_a_session_that_has_ended_takes_no_more(make_store):
+async def test_a_session_that_is_full_takes_no_more_and_the_work_goes_on(make_store):
     store = await make_store()
+    await store.start_session("ambient")
     async with store.session(config=RecordingConfig(max_actions=2)) as recorder:
         await store.put("one")
         await store.put("two")
-        for call in (
-            lambda: store.put("three"),
-            lambda: store.put_many(["three"]),
-            lambda: store.update(1, "x"),
-            lambda: store.delete(1),
-            lambda: store.find("one"),
-            lambda: store.ask("one", generate=lambda *_: "x", provider="p", model="m"),
-        ):
-            with pytest.raises(SessionEndedError):
-                await call()
+        await store.put("three")
+        await store.put_many(["four"])
+        await store.update(1, "x")
+        await store.delete(2)
+        await store.find("three")
+        await store.ask("four", generate=lambda *_: "x", provider="p", model="m")
     assert len(await actions_of(store, recorder)) == 2
-    assert await all_ids(store) == [1, 2]
-    assert await body(store, 1) == b"one"
+    assert await all_ids(store) == [1, 3, 4]
+    assert await body(store, 1) == b"x"
+    kinds = ["put", "put_many", "update", "delete", "find", "ask"]
+    assert [action.kind for action in (await store.end_session()).actions] == kinds
 
 
 async def test_an_automatic_checkpoint_pins_the_memory_behind_the_put(make_store):

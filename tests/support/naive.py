@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID
 
 import cbor2
-from attrs import field, frozen
+from attrs import asdict, field, frozen
 
 from memvid_async import (
     ActionKind,
@@ -28,6 +28,7 @@ from memvid_async import (
     StoreConfig,
 )
 from memvid_async.core import commands
+from memvid_async.recording.draft import ActionDraft
 from memvid_async.recording.prepare import prepare_action
 
 NO_MEMORY = hashlib.blake2b(b"", digest_size=32).digest()
@@ -52,20 +53,8 @@ class Record:
 
     def command(self) -> commands.RecordAction:
         """The command that a recorder makes of it."""
-        return prepare_action(
-            Limits(),
-            self.session,
-            self.kind,
-            self.detail,
-            self.input,
-            self.output,
-            self.frames,
-            self.duration_ms,
-            self.task,
-            self.error,
-            self.metadata,
-            self.messages,
-        )
+        given = asdict(self, recurse=False, filter=lambda field, _: field.name != "session")
+        return prepare_action(self.session, ActionDraft(**given), self.task, Limits())
 
 
 def ask(

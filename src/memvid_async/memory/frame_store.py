@@ -14,7 +14,7 @@ import anyio
 from attrs import evolve, frozen
 
 from ..config import StoreConfig
-from ..core.commands import ChangeMemory, LargeContent, NewFrame, RecordAction, StoreParts
+from ..core.commands import ChangeMemory, LargeContent, NewFrame, StoreParts
 from ..engine.engine import Engine
 from ..engine.event_log import View
 from ..errors import InvalidValueError, LimitExceededError
@@ -22,9 +22,9 @@ from ..events.content import Content, StoredContent, content_digest
 from ..events.event import Action, ActionKind
 from ..events.frames import Context, FindResult, Frame, Generated, Hit, Reply, SearchMode
 from ..events.values import LARGE, preview
+from ..recording.draft import ActionDraft, new_draft
 from ..recording.intake import Intake
 from ..recording.prepare import (
-    prepare_action,
     prepare_content,
     prepare_count,
     prepare_messages,
@@ -402,29 +402,25 @@ class FrameStore(FrameReader):
     ) -> Action | None:
         if not self._records:
             return None
-        task = self._intake.task_name() if task is None else self._intake.check_task(task)
-        arguments = (
-            self._config.limits,
+        if duration_ms is None:
+            duration_ms = searched.result.duration_ms
+        action: Action | None = await self._intake.record(
             self._intake.blocks.entered,
-            kind,
-            detail,
-            query,
-            output,
-            tuple(hit.frame_id for hit in searched.result.hits),
-            round(searched.result.duration_ms if duration_ms is None else duration_ms, 3),
-            task,
-            error,
-            metadata,
-            messages,
-        )
-        size = 512 + rough_size(output) + rough_size(messages)
-        command: RecordAction
-        if size >= LARGE:
-            command = await self._reads.run(prepare_action, *arguments)
-        else:
-            command = prepare_action(*arguments)
-        action: Action | None = await self._intake.submit(
-            command._replace(retrieval=searched.retrieval, reply=reply), size
+            new_draft(
+                ActionDraft,
+                kind=kind,
+                detail=detail,
+                input=query,
+                output=output,
+                frames=tuple(hit.frame_id for hit in searched.result.hits),
+                duration_ms=round(duration_ms, 3),
+                task=task,
+                error=error,
+                metadata=metadata,
+                messages=messages,
+                retrieval=searched.retrieval,
+                reply=reply,
+            ),
         )
         return action
 

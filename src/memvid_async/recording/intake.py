@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
 from attrs import evolve
@@ -20,10 +20,10 @@ from ..core.commands import (
 from ..engine.worker import Worker
 from ..engine.writer import LogCall, Writer
 from ..errors import MemvidAsyncError, SessionEndedError, StoreClosedError, StoreReadOnlyError
-from ..events.event import ActionKind
 from ..events.values import LARGE
+from .draft import ActionDraft
 from .in_force import SessionBlocks
-from .prepare import prepare_action, prepare_metadata, prepare_text, prepared_size, rough_size
+from .prepare import prepare_action, prepare_metadata, prepare_name, prepared_size, rough_size
 
 _SMALL_COMMAND_BYTES = 256
 
@@ -59,39 +59,31 @@ class Intake:
             raise StoreReadOnlyError("the store was opened read-only")
         return self._writer
 
-    def record(
-        self,
-        session: SessionChoice,
-        kind: ActionKind,
-        detail: tuple[Any, ...],
-        given: object,
-        result: object,
-        frames: Iterable[int],
-        duration_ms: float,
-        task: str | None,
-        error: str | None,
-        metadata: Mapping[str, Any] | None,
-        messages: Sequence[Any] = (),
-    ) -> Awaitable[Any]:
+    def record(self, session: SessionChoice, draft: ActionDraft) -> Awaitable[Any]:
         """Record an action; the answer is the :class:`Action`, None where no session was open."""
-        task = self.task_name() if task is None else self.check_task(task)
-        size = _SMALL_COMMAND_BYTES + rough_size(given) + rough_size(result)
-        if metadata is not None or messages != ():
-            size += rough_size(metadata) + rough_size(messages)
-        action = (session, kind, detail, given, result, frames, duration_ms, task, error)
-        arguments = (self.limits, *action, metadata, messages)
+        task = self.task_name() if draft.task is None else self.check_task(draft.task)
+        size = _SMALL_COMMAND_BYTES + rough_size(draft.input) + rough_size(draft.output)
+        if draft.metadata is not None or draft.messages != ():
+            size += rough_size(draft.metadata) + rough_size(draft.messages)
         writer = self._need_writer()
         if size >= LARGE or writer.is_full:
-            return self._record_slowly(writer, arguments, size)
-        return writer.submit(prepare_action(*arguments), size)
+            return self._record_slowly(writer, session, draft, task, size)
+        return writer.submit(prepare_action(session, draft, task, self.limits), size)
 
-    async def _record_slowly(self, writer: Writer, arguments: tuple[Any, ...], size: int) -> Any:
+    async def _record_slowly(
+        self,
+        writer: Writer,
+        session: SessionChoice,
+        draft: ActionDraft,
+        task: str | None,
+        size: int,
+    ) -> Any:
         writer.check()
         if size >= LARGE:
-            command = await self._preparing.run(prepare_action, *arguments)
+            command = await self._preparing.run(prepare_action, session, draft, task, self.limits)
             size = prepared_size(command)
         else:
-            command = prepare_action(*arguments)
+            command = prepare_action(session, draft, task, self.limits)
         await writer.wait_for_room()
         return await writer.submit(command, size)
 
@@ -100,7 +92,7 @@ class Intake:
 
         :raises InvalidValueError, LimitExceededError: when it cannot be recorded.
         """
-        return prepare_text(task, "task", "name_chars", self.limits.name_chars)
+        return prepare_name(task, "task", self.limits)
 
     def task_name(self) -> str | None:
         """The name of the asyncio task that runs; None outside one."""

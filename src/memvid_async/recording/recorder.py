@@ -12,9 +12,10 @@ from uuid import UUID
 from ..core.commands import ResumeSession, SessionChoice, StartSession
 from ..errors import InvalidValueError, NoActiveSessionError
 from ..events.event import Action, ActionKind
+from .draft import ActionDraft, new_draft
 from .in_force import Block
 from .intake import Intake
-from .prepare import prepare_count, prepare_text
+from .prepare import prepare_count, prepare_name
 
 AnyAction = TypeVar("AnyAction", Action, Action | None)
 
@@ -40,9 +41,6 @@ class ActionRecorder(ABC, Generic[AnyAction]):
     def _choice(self) -> SessionChoice:
         """The session to record into."""
 
-    def _name(self, value: object, what: str) -> str:
-        return prepare_text(value, what, "name_chars", self._intake.limits.name_chars)
-
     async def record_ask(
         self,
         query: str | bytes,
@@ -63,18 +61,25 @@ class ActionRecorder(ABC, Generic[AnyAction]):
         model. ``messages``: the prompt as it went to the model, one item a message; a prefix that
         an earlier ask of the session already holds is not stored again.
         """
+        limits = self._intake.limits
         action: AnyAction = await self._intake.record(
             self._choice(),
-            ActionKind.ASK,
-            (self._name(provider, "provider"), self._name(model, "model")),
-            _needed(query, "query"),
-            response,
-            retrieved_frames,
-            duration_ms,
-            task,
-            error,
-            metadata,
-            messages,
+            new_draft(
+                ActionDraft,
+                kind=ActionKind.ASK,
+                detail=(
+                    prepare_name(provider, "provider", limits),
+                    prepare_name(model, "model", limits),
+                ),
+                input=_needed(query, "query"),
+                output=response,
+                frames=retrieved_frames,
+                duration_ms=duration_ms,
+                task=task,
+                error=error,
+                metadata=metadata,
+                messages=messages,
+            ),
         )
         return action
 
@@ -93,15 +98,20 @@ class ActionRecorder(ABC, Generic[AnyAction]):
         """Record a search: its mode, how many results it reported and the frames it named."""
         action: AnyAction = await self._intake.record(
             self._choice(),
-            ActionKind.FIND,
-            (self._name(mode, "mode"), prepare_count(result_count, "result_count")),
-            _needed(query, "query"),
-            None,
-            result_frames,
-            duration_ms,
-            task,
-            error,
-            metadata,
+            new_draft(
+                ActionDraft,
+                kind=ActionKind.FIND,
+                detail=(
+                    prepare_name(mode, "mode", self._intake.limits),
+                    prepare_count(result_count, "result_count"),
+                ),
+                input=_needed(query, "query"),
+                frames=result_frames,
+                duration_ms=duration_ms,
+                task=task,
+                error=error,
+                metadata=metadata,
+            ),
         )
         return action
 
@@ -118,15 +128,16 @@ class ActionRecorder(ABC, Generic[AnyAction]):
         """Record that somebody put a frame; it creates none in this store."""
         action: AnyAction = await self._intake.record(
             self._choice(),
-            ActionKind.PUT,
-            (),
-            _needed(data, "data"),
-            None,
-            (frame_id,),
-            duration_ms,
-            task,
-            error,
-            metadata,
+            new_draft(
+                ActionDraft,
+                kind=ActionKind.PUT,
+                input=_needed(data, "data"),
+                frames=(frame_id,),
+                duration_ms=duration_ms,
+                task=task,
+                error=error,
+                metadata=metadata,
+            ),
         )
         return action
 
@@ -142,15 +153,15 @@ class ActionRecorder(ABC, Generic[AnyAction]):
         """Record that somebody put several frames at once."""
         action: AnyAction = await self._intake.record(
             self._choice(),
-            ActionKind.PUT_MANY,
-            (),
-            None,
-            None,
-            frame_ids,
-            duration_ms,
-            task,
-            error,
-            metadata,
+            new_draft(
+                ActionDraft,
+                kind=ActionKind.PUT_MANY,
+                frames=frame_ids,
+                duration_ms=duration_ms,
+                task=task,
+                error=error,
+                metadata=metadata,
+            ),
         )
         return action
 
@@ -167,15 +178,16 @@ class ActionRecorder(ABC, Generic[AnyAction]):
         """Record that somebody replaced a frame's content."""
         action: AnyAction = await self._intake.record(
             self._choice(),
-            ActionKind.UPDATE,
-            (),
-            _needed(data, "data"),
-            None,
-            (frame_id,),
-            duration_ms,
-            task,
-            error,
-            metadata,
+            new_draft(
+                ActionDraft,
+                kind=ActionKind.UPDATE,
+                input=_needed(data, "data"),
+                frames=(frame_id,),
+                duration_ms=duration_ms,
+                task=task,
+                error=error,
+                metadata=metadata,
+            ),
         )
         return action
 
@@ -191,15 +203,15 @@ class ActionRecorder(ABC, Generic[AnyAction]):
         """Record that somebody deleted a frame."""
         action: AnyAction = await self._intake.record(
             self._choice(),
-            ActionKind.DELETE,
-            (),
-            None,
-            None,
-            (frame_id,),
-            duration_ms,
-            task,
-            error,
-            metadata,
+            new_draft(
+                ActionDraft,
+                kind=ActionKind.DELETE,
+                frames=(frame_id,),
+                duration_ms=duration_ms,
+                task=task,
+                error=error,
+                metadata=metadata,
+            ),
         )
         return action
 
@@ -218,15 +230,17 @@ class ActionRecorder(ABC, Generic[AnyAction]):
         deterministic encoding; ``result`` is None where there was none."""
         action: AnyAction = await self._intake.record(
             self._choice(),
-            ActionKind.TOOL_CALL,
-            (self._name(name, "name"),),
-            arguments,
-            result,
-            (),
-            duration_ms,
-            task,
-            error,
-            metadata,
+            new_draft(
+                ActionDraft,
+                kind=ActionKind.TOOL_CALL,
+                detail=(prepare_name(name, "name", self._intake.limits),),
+                input=arguments,
+                output=result,
+                duration_ms=duration_ms,
+                task=task,
+                error=error,
+                metadata=metadata,
+            ),
         )
         return action
 
