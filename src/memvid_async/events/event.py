@@ -25,6 +25,7 @@ from .frames import (
     Reply,
     Retrieval,
 )
+from .printing import brief, counted, html_table
 
 
 class ActionKind(StrEnum):
@@ -213,11 +214,27 @@ class Session:
     created_ns: int
     ended_ns: int | None
     error: str | None
-    actions: tuple[Action, ...]
-    checkpoints: tuple[Checkpoint, ...]
-    metadata: Mapping[str, Any]
+    actions: tuple[Action, ...] = field(repr=counted("action"))
+    checkpoints: tuple[Checkpoint, ...] = field(repr=counted("checkpoint"))
+    metadata: Mapping[str, Any] = field(repr=brief)
     version: int
     fork: ForkPoint | None = None
+
+    def _repr_html_(self) -> str:
+        """A notebook's table: the session's actions."""
+        state = "open" if self.ended_ns is None else "ended"
+        named = "" if self.name is None else f" {self.name!r}"
+        caption = f"Session{named} {self.session_id}, {state}, {len(self.actions):,} actions"
+        head = ("index", "action", "of", "input", "output", "ms", "error")
+        return html_table(caption, head, map(_table_row, self.actions), len(self.actions))
+
+
+def _table_row(action: Action) -> tuple[Any, ...]:
+    names = ("name", "model", "mode", "frame_id", "checkpoint_id")
+    details = action.details
+    about = next((getattr(details, name) for name in names if hasattr(details, name)), None)
+    begins = (None if one is None else one.preview for one in (action.input, action.output))
+    return action.index, action.kind, about, *begins, f"{action.duration_ms:,.1f}", action.error
 
 
 @frozen

@@ -9,6 +9,7 @@ from uuid import UUID
 from attrs import field, frozen
 
 from .content import EMPTY, Content
+from .printing import counted, html_table
 
 SearchMode = Literal["lexical", "semantic", "hybrid"]
 
@@ -159,11 +160,18 @@ class FindResult:
     ``duration_ms``: milliseconds.
     """
 
-    hits: tuple[Hit, ...]
+    hits: tuple[Hit, ...] = field(repr=counted("hit"))
     mode: SearchMode
     as_of: int
     duration_ms: float
     incomplete: int = 0
+
+    def _repr_html_(self) -> str:
+        """A notebook's table: the hits."""
+        erased = f", {self.incomplete:,} frames erased since" if self.incomplete else ""
+        caption = f"{len(self.hits):,} hits, {self.mode}, as of sequence {self.as_of:,}{erased}"
+        rows = ((h.frame_id, f"{h.score:.6f}", h.title, h.snippet) for h in self.hits)
+        return html_table(caption, ("frame", "score", "title", "snippet"), rows, len(self.hits))
 
 
 @frozen

@@ -35,15 +35,16 @@ from .log_file import LogFile
 
 @frozen
 class CompactReport:
-    """What a compaction did. ``erased_events``: how many are stubs now that were not before.
-
-    ``generation``: how often the file has been compacted by now.
-    """
+    """What :meth:`Store.compact` did."""
 
     bytes_before: int
+    """The file's length before, in bytes."""
     bytes_after: int
+    """The file's length after, in bytes."""
     erased_events: int
+    """Events that are stubs now and were not before."""
     generation: int
+    """How often the file has been compacted by now."""
 
 
 class _Compactor:

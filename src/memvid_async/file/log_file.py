@@ -48,13 +48,13 @@ _INDEX_PAGES = 1024
 
 @frozen
 class TornTail:
-    """What opening found behind the last whole segment: ``bytes_dropped`` at ``offset``.
-
-    A writer cut them off; a read-only store looked past them.
-    """
+    """What opening found after the last whole segment. A writer cut it off; a read-only store
+    looked past it."""
 
     bytes_dropped: int
+    """How long it was, in bytes; 0 where there was nothing."""
     offset: int
+    """Where it began in the file, in bytes."""
 
 
 class LogFile:

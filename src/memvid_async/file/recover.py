@@ -49,44 +49,47 @@ ENDED_BY_RECOVERY = "ended by recovery: a part of this session was lost"
 
 @frozen
 class LostEvents:
-    """Events that are gone, by sequence, both ends included."""
+    """Events that are gone, one after another."""
 
     first: int
+    """The sequence of the first."""
     last: int
+    """The sequence of the last."""
 
 
 @frozen
 class RecoverReport:
-    """What a recovery saved and what it did not.
-
-    - ``complete``: nothing that was recorded is known or likely to be lost. Damage to what can be
-      derived from the events costs nothing.
-    - ``damage``: the bytes that could not be used. ``unexplained_bytes``: how many of them, at the
-      end, may have held anything: a torn write, or events whose number nobody knows.
-    - ``lost``: the sequences that are gone; each is :class:`Erased` in the new file.
-    - ``lost_contents``: how many of them are contents that actions which were saved refer to;
-      reading one raises :class:`ContentNotFoundError`.
-    - ``touched_sessions``: the sessions known to have lost something; others may have, at the
-      sequences that are lost. ``rebuilt_sessions``: those of them whose start was lost.
-      ``ended_sessions``: those of them that were open and were ended by the recovery.
-    - ``header_lost``: the header was not usable.
-    - ``event_count``, ``session_count``, ``content_count``: what the new file holds.
-      ``last_sequence``: of its last event.
-    """
+    """What :func:`recover` saved, and what it did not."""
 
     complete: bool
+    """Whether nothing that was recorded is known or likely to be lost. Damage to what can be
+    derived from the events costs nothing."""
     damage: tuple[Damage, ...]
+    """The bytes that could not be used."""
     unexplained_bytes: int
+    """How many of them, at the end, may have held anything: a torn write, or events of which nobody
+    knows how many they were."""
     lost: tuple[LostEvents, ...]
+    """The events that are gone; each is :class:`Erased` in the new file."""
     lost_contents: int
+    """How many of them are contents that actions which were saved refer to; reading one raises
+    :class:`ContentNotFoundError`."""
     touched_sessions: tuple[UUID, ...]
+    """The sessions known to have lost something; others may have, where events are lost."""
     rebuilt_sessions: tuple[UUID, ...]
+    """Those of them whose start was lost."""
     ended_sessions: tuple[UUID, ...]
+    """Those of them that were open, and were ended by the recovery."""
     header_lost: bool
+    """Whether the header could not be used."""
     event_count: int
+    """Events in the new file, those that are gone not counted."""
     session_count: int
+    """Sessions in the new file."""
     content_count: int
+    """Distinct contents of 1 KiB or more in the new file."""
     last_sequence: int
+    """The sequence of the new file's last event."""
 
 
 @define

@@ -29,25 +29,30 @@ _STEP_BYTES = 1024 * 1024
 
 @frozen
 class Problem:
-    """Something that is not as it must be, and at which byte of the file."""
+    """Something in the file that is not as it must be."""
 
     offset: int
+    """Where it is in the file, in bytes."""
     message: str
+    """What is wrong."""
 
 
 @frozen
 class VerifyReport:
-    """What :meth:`Store.verify` found. ``ok`` is true when there is no problem.
-
-    ``byte_count``: how much of the file was read and found whole.
-    """
+    """What :meth:`Store.verify` found."""
 
     ok: bool
+    """Whether there is no problem."""
     problems: tuple[Problem, ...]
+    """What is wrong, in the order in which it was found."""
     event_count: int
+    """Events read."""
     session_count: int
+    """Sessions folded from them."""
     content_count: int
+    """Distinct contents of 1 KiB or more."""
     byte_count: int
+    """How much of the file was read and found whole, in bytes."""
 
 
 class Verifier:

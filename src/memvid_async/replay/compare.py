@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from itertools import chain
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from ..engine.event_log import View
 from ..errors import ContentNotFoundError
 from ..events.content import Content
 from ..events.event import Action
+from ..events.printing import counted, html_table
 from .facts import INPUT_NAMES, OUTPUT_NAMES, drop_call_ids, own_metadata, without_call_ids
 from .lcs import Pairs, align
 from .recorded import Facts, RecordedSession, load_recording, read_arguments, read_text
@@ -24,32 +26,53 @@ class ChangedAction:
     """An action of each session, of the same kind and in the same place, that differ."""
 
     a: Action
+    """The action in a."""
     b: Action
+    """The action in b."""
     differences: tuple[Difference, ...]
+    """Every field in which they differ."""
 
 
 @frozen
 class Comparison:
-    """Two sessions, aligned by a longest common subsequence over what their actions are.
-
-    ``first_divergence``: the index, the same in both, of the first action that is not equal; None
-    when all are. ``equal``: pairs of equal actions. ``changed``: pairs of the same kind (of tool
-    calls, of the same tool) between two equal ones, that differ. ``only_in_a`` / ``only_in_b``:
-    what has no counterpart. All are in order.
-    """
+    """Two sessions, aligned by a longest common subsequence over what their actions are. All
+    actions are in order."""
 
     session_a: UUID
+    """The id of a."""
     session_b: UUID
+    """The id of b."""
     first_divergence: int | None
-    only_in_a: tuple[Action, ...] = field(repr=False)
-    only_in_b: tuple[Action, ...] = field(repr=False)
-    changed: tuple[ChangedAction, ...] = field(repr=False)
-    equal: tuple[tuple[Action, Action], ...] = field(repr=False)
+    """The index, the same in both, of the first action that is not equal; None when all are."""
+    only_in_a: tuple[Action, ...] = field(repr=counted("action"))
+    """Actions of a that have no counterpart."""
+    only_in_b: tuple[Action, ...] = field(repr=counted("action"))
+    """Actions of b that have no counterpart."""
+    changed: tuple[ChangedAction, ...] = field(repr=counted("pair"))
+    """Pairs of the same kind (of tool calls, of the same tool), between two equal ones, that
+    differ."""
+    equal: tuple[tuple[Action, Action], ...] = field(repr=counted("pair"))
+    """Pairs of equal actions."""
 
     @property
     def is_equal(self) -> bool:
         """Whether both did the same, in the same order."""
         return self.first_divergence is None
+
+    def _repr_html_(self) -> str:
+        """A notebook's table: what is not equal."""
+        rows = chain(
+            ((c.a.index, c.b.index, c.a.kind, _names(c.differences)) for c in self.changed),
+            ((a.index, None, a.kind, "only in a") for a in self.only_in_a),
+            ((None, b.index, b.kind, "only in b") for b in self.only_in_b),
+        )
+        caption = f"{self.session_a} (a) and {self.session_b} (b): {len(self.equal):,} equal"
+        total = len(self.changed) + len(self.only_in_a) + len(self.only_in_b)
+        return html_table(caption, ("in a", "in b", "action", "what differs"), rows, total)
+
+
+def _names(differences: Sequence[Difference]) -> str:
+    return ", ".join(difference.field for difference in differences)
 
 
 @frozen
