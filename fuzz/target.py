@@ -16,6 +16,7 @@ from uuid import UUID
 
 from memvid_async import ActionKind, Limits, MemvidAsyncError, RecordingConfig, StoreConfig
 from memvid_async.core import commands
+from memvid_async.core.reports import VerifyReport
 from memvid_async.engine.reading import read_messages, read_session
 from memvid_async.events.content import Content
 from memvid_async.events.event import Action
@@ -24,7 +25,7 @@ from memvid_async.file import log_file as logfile
 from memvid_async.file import wreck
 from memvid_async.file.journal import Journal
 from memvid_async.file.recover import recover_into
-from memvid_async.file.verify import Verifier, VerifyReport
+from memvid_async.file.verify import Verifier
 from memvid_async.format.tables import Table
 from memvid_async.memory.folded import FoldedMemory, lineage_of
 from memvid_async.memory.prepare_frames import prepare_fields, prepare_frames_many

@@ -5,6 +5,7 @@ from types import FunctionType
 from typing import get_type_hints
 
 from .config import Durability, Limits, RecordingConfig, StoreConfig
+from .core.reports import CompactReport, Problem, TornTail, VerifyReport
 from .engine.subscription import Subscription
 from .errors import (
     CheckpointNotFoundError,
@@ -73,10 +74,7 @@ from .events.frames import (
     SearchMode,
 )
 from .events.values import check_recordable
-from .file.compact import CompactReport
-from .file.log_file import TornTail
-from .file.recover import LostEvents, RecoverReport, recover
-from .file.verify import Problem, VerifyReport
+from .file.recover import LostEvents, RecoverReport
 from .file.wreck import Damage
 from .memory.frame_store import Answer
 from .memory.keywords import FrameFields, FrameFilters, FrameItem
@@ -89,6 +87,7 @@ from .replay.serve import ServedSession
 from .replay.textdiff import content_text, spoken_text
 from .replay.verdicts import Difference, ReplayReport, ReplayStep, Rerun, Verdict
 from .store.opening import OpenStore, open_store
+from .store.recovering import recover
 from .store.store import Store, StoreStatistics
 from .store.views import StoreView
 

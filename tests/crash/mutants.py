@@ -12,11 +12,12 @@ from attrs import frozen
 
 from memvid_async import StoreFailedError
 from memvid_async.core.appended import Appended
+from memvid_async.core.reports import TornTail
 from memvid_async.file import journal
 from memvid_async.file import log_file as logfile
 from memvid_async.file.catalog import Catalog
 from memvid_async.file.journal import Journal
-from memvid_async.file.log_file import LogFile, TornTail
+from memvid_async.file.log_file import LogFile
 from memvid_async.format import header, segment
 from memvid_async.format.codec import encode_events
 from memvid_async.storage import FileStorage

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memvid_async import ContentNotFoundError, FrameNotFoundError, StoreConfig, open_store
-from memvid_async.file.recover import recover
+from memvid_async import ContentNotFoundError, FrameNotFoundError, StoreConfig, open_store, recover
 from memvid_async.format.header import LOG_START, decode_header
 from memvid_async.format.segment import SegmentKind, scan
 from memvid_async.storage import RamStorage

@@ -1,6 +1,7 @@
 """The house: which module may import which, how long things grow, pages that agree with code."""
 
 import ast
+import asyncio
 import re
 import subprocess
 import tomllib
@@ -10,58 +11,84 @@ from pathlib import Path
 import pytest
 
 import memvid_async
-from scripts import check_docs
+from scripts import check_docs, walks
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src" / "memvid_async"
 MODULES = sorted(SOURCE.rglob("*.py"))
 
-# A module imports from its own layer or one below it. docs/design.md draws the same staircase.
-LAYERS = (
-    {"errors", "config", "pace", "values", "content", "frames", "events"},
-    {"model"},
-    {"log", "storage", "format", "prepare", "search", "worker"},
-    {"index"},
-    {"reader"},
-    {"changes"},
-    {"memory", "past"},
-    {"logfile"},
-    {"logcopy"},
-    {"compaction", "verify", "wreck"},
-    {"journal", "salvage"},
-    {"subscription", "writer", "follower"},
-    {"intake", "recorder"},
-    {"callables", "contents", "prepare_frames", "recall"},
-    {"frame_store", "replay"},
-    {"views"},
-    {"store"},
-    {"__init__"},
-    {"interop"},
-    {"cli"},
-    {"__main__"},
-)
-PURE = {"errors", "config", "values", "content", "frames", "events", "model", "format"}
-CONCURRENCY = {"aiofiles", "anyio", "asyncio", "concurrent", "multiprocessing", "threading"}
+# The rooms of src/memvid_async, what each holds and which others it may import; imports for types
+# count. `python -m tests.house.test_house` prints the table into docs/design.md.
+EVERYWHERE = {"errors", "config"}
+PUBLIC = {"__init__"}
+CORE = {"events", "core"}
+BELOW_MEMORY = {*CORE, "engine", "recording", "search"}
+MAY_IMPORT: dict[str, tuple[str, set[str]]] = {
+    "errors": ("one root error and its tree", set()),
+    "config": ("configuration and limits", {"errors"}),
+    "events": ("the facts: values, contents, sessions and actions, frames", EVERYWHERE),
+    "core": (
+        "pure: commands, `decide`, `evolve`, the folded state. No loop, clock, thread or I/O",
+        {*EVERYWHERE, "events"},
+    ),
+    "format": (
+        "bytes: header, segments, rows, checksums, finding good segments again. Knows no decider",
+        {*EVERYWHERE, "events"},
+    ),
+    "storage": ("where bytes live: protocol, disk, RAM", EVERYWHERE),
+    "search": ("SQLite, vectors, fusion; all that knows SQL", {*EVERYWHERE, "events"}),
+    "file": (
+        "the event log in one file: what lies where in it (catalog, TOC), the journal, reading, "
+        + "compact, verify, recover. No asyncio",
+        {*EVERYWHERE, *CORE, "format", "storage"},
+    ),
+    "engine": (
+        "where asyncio and threads begin: the event-log protocol and the log in a file, writer, "
+        + "follower, tail (the in-memory log), subscription",
+        {*EVERYWHERE, *CORE, "file"},
+    ),
+    "recording": (
+        "arguments checked and bounded, the session in force, session handles",
+        {*EVERYWHERE, *CORE, "engine"},
+    ),
+    "memory": (
+        "frames folded into a search index: live, past, forked; put, find, ask",
+        {*EVERYWHERE, *BELOW_MEMORY},
+    ),
+    "replay": (
+        "verify, what-if, serve, audit, compare",
+        {*EVERYWHERE, *BELOW_MEMORY, "memory"},
+    ),
+    "store": (
+        "opening, `Store`, views: holds the parts and wires them; the only wiring",
+        {*EVERYWHERE, *BELOW_MEMORY, "memory", "replay", "file", "storage"},
+    ),
+    "__init__": (
+        "the public names",
+        {*EVERYWHERE, "events", "core", "engine", "file", "recording", "memory", "replay", "store"},
+    ),
+    "interop": ("other formats and frameworks, one file each", PUBLIC),
+    "view": ("what people see of recordings: pages, documents, safe text", PUBLIC),
+    "cli": ("thin commands", {*PUBLIC, "interop", "view"}),
+    "__main__": ("`python -m memvid_async`", {"cli"}),
+}
+PURE = {"errors", "config", "events", "core", "format"}
+NO_ASYNCIO = {*PURE, "storage", "search", "file"}
+ASYNCIO = {"aiofiles", "anyio", "asyncio"}
+CONCURRENCY = {*ASYNCIO, "concurrent", "multiprocessing", "threading"}
+# Folded by one thread, read by others: a lock, and no thread of its own.
+LOCKS = {("persistent_map.py", "threading.Lock")}
 
 MODULE_LINES = 500
 FUNCTION_LINES = 60
 # What is longer on purpose, with the reason.
-LONG_MODULES: dict[str, str] = {
-    "store.py": "all that a caller may do with a store, most of it docstrings; it only wires",
-}
+LONG_MODULES: dict[str, str] = {}
 LONG_FUNCTIONS: dict[str, str] = {}
 
 
 def part(module: Path) -> str:
-    """The part of the house a module belongs to: its file's name, or its package's."""
+    """The room that a module is in, or the module itself where it stands beside the rooms."""
     return module.relative_to(SOURCE).parts[0].removesuffix(".py")
-
-
-def layer(name: str) -> int:
-    for number, names in enumerate(LAYERS):
-        if name in names:
-            return number
-    raise AssertionError(f"{name} has no place in LAYERS")
 
 
 def imports(module: Path) -> Iterator[tuple[int, str]]:
@@ -87,24 +114,88 @@ def own_part(imported: str) -> str | None:
     return names[1] if inside else "__init__"
 
 
+def rooms_table() -> list[str]:
+    """The rooms as the lines of a table."""
+    lines = ["| room | holds | may import |", "|---|---|---|"]
+    for room, (holds, others) in MAY_IMPORT.items():
+        if room not in {"__init__", "__main__"}:
+            named = sorted(others - EVERYWHERE, key=list(MAY_IMPORT).index)
+            names = ", ".join("public names" if name == "__init__" else name for name in named)
+            only = "errors" if room == "config" else "nothing" if room == "errors" else names
+            lines.append(f"| `{room}` | {holds} | {only or 'errors, config'} |")
+    return lines
+
+
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
-def test_imports_point_one_way(module):
-    here = layer(part(module))
+def test_a_room_imports_what_its_row_says(module):
+    here = part(module)
     for line, imported in imports(module):
         there = own_part(imported)
-        if there is not None:
-            assert layer(there) <= here, (
-                f"{module.name}:{line} imports {imported} from a layer above"
-            )
+        if there is not None and there != here:
+            assert there in MAY_IMPORT[here][1], f"{module.name}:{line} imports {imported}"
+
+
+def test_the_rooms_are_those_of_the_table():
+    assert {part(module) for module in MODULES} == set(MAY_IMPORT)
+
+
+def test_the_page_has_the_table_of_rooms():
+    page = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    assert "\n".join(rooms_table()) in page, "run python -m tests.house.test_house"
+
+
+def test_no_modules_import_each_other():
+    names = {name_of(module): module for module in MODULES}
+    wanted = {
+        name: {other for _, found in imports(module) if (other := owner(found, names)) != name}
+        for name, module in names.items()
+    }
+    # What imports nothing that is left is taken away, until only circles are left.
+    while leaves := [name for name, others in wanted.items() if not others & set(wanted)]:
+        for name in leaves:
+            del wanted[name]
+    assert not wanted
+
+
+def name_of(module: Path) -> str:
+    """The dotted name of a module."""
+    parts = ("memvid_async", *module.relative_to(SOURCE).with_suffix("").parts)
+    return ".".join(parts).removesuffix(".__init__")
+
+
+def owner(imported: str, names: dict[str, Path]) -> str | None:
+    """The module that an imported name is in, of those with these names."""
+    while imported and imported not in names:
+        imported = imported.rpartition(".")[0]
+    return imported or None
+
+
+def test_no_two_files_have_one_name():
+    names = [module.name for module in MODULES if module.name != "__init__.py"]
+    assert sorted(names) == sorted(set(names))
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
-def test_the_pure_core_knows_no_loop_and_no_thread(module):
-    if part(module) in PURE:
+def test_the_pure_rooms_know_no_loop_and_no_thread(module):
+    refused = CONCURRENCY if part(module) in PURE else ASYNCIO
+    if part(module) in NO_ASYNCIO:
         for line, imported in imports(module):
-            assert imported.split(".")[0] not in CONCURRENCY, (
-                f"{module.name}:{line} imports {imported}"
-            )
+            if (module.name, imported) not in LOCKS:
+                assert imported.split(".")[0] not in refused, f"{module}:{line} imports {imported}"
+
+
+def test_calls_do_not_walk_far(tmp_path):
+    """Rooms crossed, and changes of room, at most."""
+    found = {
+        walk.name: (walk.room_count, walk.changes) for walk in asyncio.run(walks.walks(tmp_path))
+    }
+    for name, (rooms, changes) in {
+        "record_ask": (8, 31),
+        "put": (9, 49),
+        "a recorded find": (11, 90),
+    }.items():
+        assert found[name][0] <= rooms, found
+        assert found[name][1] <= changes, found
 
 
 def test_only_the_command_line_needs_its_extra():
@@ -186,3 +277,10 @@ def section_commands(text: str, heading: str) -> list[str]:
     section = re.split(r"^## ", text.split(f"\n## {heading}\n")[1], flags=re.MULTILINE)[0]
     ((_, code),) = check_docs.code_blocks(section)
     return code.splitlines()
+
+
+if __name__ == "__main__":
+    PAGE = ROOT / "docs" / "design.md"
+    TEXT = PAGE.read_text(encoding="utf-8")
+    LINES = r"\| room \| holds \| may import \|\n(\|.*\n)+"
+    PAGE.write_text(re.sub(LINES, "\n".join(rooms_table()) + "\n", TEXT), encoding="utf-8")

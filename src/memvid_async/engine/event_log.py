@@ -11,15 +11,12 @@ from typing import Any, Protocol, Self, TypeVar
 
 from ..core.appended import Appended
 from ..core.commands import Command
+from ..core.reports import CompactReport, SavedProjection, TornTail, VerifyReport
 from ..core.state import State
 from ..errors import MemvidAsyncError
 from ..events.content import Content
 from ..events.event import Action, Event
 from ..file.changes import TextPut
-from ..file.compact import CompactReport
-from ..file.file_view import SavedProjection
-from ..file.log_file import TornTail
-from ..file.verify import VerifyReport
 
 T_co = TypeVar("T_co", covariant=True)
 

@@ -11,12 +11,11 @@ from typing import Any, TypeVar
 from ..config import StoreConfig
 from ..core.appended import Appended
 from ..core.commands import Command
+from ..core.reports import CompactReport, TornTail, VerifyReport
 from ..errors import MemvidAsyncError, StoreFailedError
-from ..file.compact import CompactReport
 from ..file.file_view import FileView
 from ..file.journal import Journal
-from ..file.log_file import TornTail
-from ..file.verify import Verifier, VerifyReport
+from ..file.verify import Verifier
 from .event_log import View
 from .worker import Job, Worker
 

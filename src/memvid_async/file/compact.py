@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from attrs import evolve, frozen
+from attrs import evolve
 
+from ..core.reports import CompactReport
 from ..errors import CorruptFileError
 from ..events.content import Content
 from ..format.codec import (
@@ -31,20 +32,6 @@ from ..format.stubs import decode_stubs
 from ..storage import Storage
 from .log_copy import STEP_BYTES, LogCopy
 from .log_file import LogFile
-
-
-@frozen
-class CompactReport:
-    """What :meth:`Store.compact` did."""
-
-    bytes_before: int
-    """The file's length before, in bytes."""
-    bytes_after: int
-    """The file's length after, in bytes."""
-    erased_events: int
-    """Events that are stubs now and were not before."""
-    generation: int
-    """How often the file has been compacted by now."""
 
 
 class _Compactor:

@@ -7,11 +7,11 @@ what it shows is one consistent prefix of the log.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 from attrs import frozen
 
 from ..core.evolve import evolve
+from ..core.reports import SavedProjection
 from ..core.state import State
 from ..errors import ContentNotFoundError, CorruptFileError, InvalidValueError
 from ..events.content import Content
@@ -29,19 +29,6 @@ from .reader import Reader, held_content
 
 # How many bytes of the log are read at once where the caller does not say.
 _RUN = 256 * 1024
-
-
-class SavedProjection(NamedTuple):
-    """A projection as it was saved.
-
-    ``at``: where, for saving the changes since. ``through``: the last event that is folded into
-    it. ``pages``: all of its ``page_count`` pages by number, as far as they are there.
-    """
-
-    at: int
-    through: int
-    page_count: int
-    pages: dict[int, memoryview]
 
 
 @frozen

@@ -16,6 +16,7 @@ from ..config import StoreConfig
 from ..core.appended import Appended
 from ..core.commands import Command
 from ..core.decide import decide
+from ..core.reports import CompactReport, TornTail
 from ..errors import (
     InvalidValueError,
     MemvidAsyncError,
@@ -31,9 +32,9 @@ from ..format.codec import encode_events
 from ..format.header import LOG_START, Header, is_unfinished
 from ..format.segment import SegmentKind
 from ..storage import FileStorage, Storage
-from .compact import CompactReport, compact_into
+from .compact import compact_into
 from .file_view import FileView
-from .log_file import LogFile, TornTail
+from .log_file import LogFile
 
 # Closing saves a TOC when this much stands behind the last one; less is quickly folded again.
 _CLOSING_TOC_BYTES = 64 * 1024

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from uuid import UUID
 
-from attrs import frozen
-
 from ..core.evolve import evolve, evolve_all
+from ..core.reports import TornTail
 from ..core.state import State
 from ..errors import CorruptFileError
 from ..events.content import Content, StoredContent
@@ -44,17 +43,6 @@ _MOST_RESERVE = 1024 * 1024
 _WRITE_BYTES = 1024 * 1024
 # So many pages of a search index are one segment.
 _INDEX_PAGES = 1024
-
-
-@frozen
-class TornTail:
-    """What opening found after the last whole segment. A writer cut it off; a read-only store
-    looked past it."""
-
-    bytes_dropped: int
-    """How long it was, in bytes; 0 where there was nothing."""
-    offset: int
-    """Where it began in the file, in bytes."""
 
 
 class LogFile:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from attrs import frozen
-
+from ..core.reports import Problem, VerifyReport
 from ..core.state import State
 from ..events.content import Content
 from ..events.pace import unhurried
@@ -25,34 +24,6 @@ from .log_file import LogFile
 
 # How much of the file is checked before others get their turn.
 _STEP_BYTES = 1024 * 1024
-
-
-@frozen
-class Problem:
-    """Something in the file that is not as it must be."""
-
-    offset: int
-    """Where it is in the file, in bytes."""
-    message: str
-    """What is wrong."""
-
-
-@frozen
-class VerifyReport:
-    """What :meth:`Store.verify` found."""
-
-    ok: bool
-    """Whether there is no problem."""
-    problems: tuple[Problem, ...]
-    """What is wrong, in the order in which it was found."""
-    event_count: int
-    """Events read."""
-    session_count: int
-    """Sessions folded from them."""
-    content_count: int
-    """Distinct contents of 1 KiB or more."""
-    byte_count: int
-    """How much of the file was read and found whole, in bytes."""
 
 
 class Verifier:

@@ -51,7 +51,7 @@ class OpenStore:
         store = Store(self._path, log, reads, config, read_only=read_only)
         if config.recording.auto_record and not read_only and not store.is_recording:
             try:
-                await store._sessions.start_if_none()  # noqa: SLF001 - the one who wires it
+                await store.start_session_if_none()
             except BaseException:
                 await store.aclose()
                 raise

@@ -83,7 +83,7 @@ class Sessions:
         ended = await self._intake.submit(EndSession(None))
         return await self.get_session(ended.info.session_id)
 
-    async def start_if_none(self) -> None:
+    async def start_session_if_none(self) -> None:
         """Start the ambient session where there is none (``auto_record``)."""
         command = self._start_command(None, None, None, ambient=True)
         await self._intake.submit(evolve(command, if_none=True))

@@ -13,14 +13,12 @@ from uuid import UUID
 from attrs import frozen
 
 from ..config import StoreConfig
+from ..core.reports import CompactReport, TornTail, VerifyReport
 from ..engine.engine import Engine
 from ..engine.event_log import EventLog
 from ..engine.subscription import Subscription
 from ..engine.worker import Worker
 from ..errors import InvalidValueError, SessionNotFoundError
-from ..file.compact import CompactReport
-from ..file.log_file import TornTail
-from ..file.verify import VerifyReport
 from ..memory.folded import lineage_of
 from ..memory.frame_store import FrameStore
 from ..memory.past import sequence_at, session_moment
@@ -149,6 +147,7 @@ class Store:
         return self._sessions.active_session_id is not None
 
     start_session = PartMethod("_sessions", Sessions.start_session)
+    start_session_if_none = PartMethod("_sessions", Sessions.start_session_if_none)
     end_session = PartMethod("_sessions", Sessions.end_session)
     session = PartMethod("_sessions", Sessions.session)
     resume_session = PartMethod("_sessions", Sessions.resume_session)

@@ -1,0 +1,65 @@
+"""Recovering a damaged file, off the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+import anyio
+
+from ..engine.worker import Worker
+from ..errors import InvalidValueError, StoreFailedError
+from ..file.recover import RecoverReport, recover_file
+from ..file.wreck import Progress
+
+
+def _path(value: str | os.PathLike[str]) -> Path:
+    try:
+        return Path(os.fspath(value)).absolute()
+    except TypeError:
+        raise InvalidValueError(f"a path must be a str or a path, not {value!r:.80}") from None
+
+
+async def recover(
+    damaged: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    progress: Progress | None = None,
+) -> RecoverReport:
+    """Write a new file at ``out`` with everything of ``damaged`` that can still be proven good.
+
+    Events keep their sequences, times and sessions. Lost ones are delivered as :class:`Erased`. A
+    session whose start was lost gets a new one, whose metadata says so. An open session that lost
+    something is ended. The new file has an id of its own, and ``damaged`` is only read.
+    ``progress`` is called on the loop with the bytes done and the bytes in all, each counted once
+    per pass. A recovery that is cancelled leaves no file.
+
+    :raises InvalidValueError: when ``out`` exists.
+    :raises NotAStoreError: when nothing of a store is left in the file.
+    :raises StoreNotFoundError: when there is no file ``damaged``, or no directory for ``out``.
+    :raises UnsupportedVersionError: when another version of the format is in the file.
+    :raises StoreReadOnlyError: when ``out`` may not be written.
+    :raises StoreFailedError: when the system refuses to read or write.
+    """
+    loop, stopped = asyncio.get_running_loop(), threading.Event()
+
+    def tell(done: int, total: int) -> None:
+        if stopped.is_set():
+            raise StoreFailedError("the recovery was cancelled")
+        if progress is not None:
+            loop.call_soon_threadsafe(progress, done, total)
+
+    worker = Worker("memvid_async recovery")
+    job = worker.start(recover_file, _path(damaged), _path(out), tell)
+    try:
+        return await job.wait()
+    except asyncio.CancelledError:
+        stopped.set()
+        with anyio.CancelScope(shield=True), suppress(Exception):
+            await job.wait()
+        raise
+    finally:
+        worker.stop()
