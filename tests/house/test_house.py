@@ -39,12 +39,12 @@ MAY_IMPORT: dict[str, tuple[str, set[str]]] = {
     "search": ("SQLite, vectors, fusion; all that knows SQL", {*EVERYWHERE, "events"}),
     "file": (
         "the event log in one file: what lies where in it (catalog, TOC), the journal, reading, "
-        + "compact, verify, recover. No asyncio",
+        "compact, verify, recover. No asyncio",
         {*EVERYWHERE, *CORE, "format", "storage"},
     ),
     "engine": (
         "where asyncio and threads begin: the event-log protocol and the log in a file, writer, "
-        + "follower, tail (the in-memory log), subscription",
+        "follower, tail (the in-memory log), subscription",
         {*EVERYWHERE, *CORE, "file"},
     ),
     "recording": (
