@@ -139,6 +139,17 @@ async def put_documents(path: str, count: int) -> None:
         await told()
 
 
+async def put_when_told(path: str, count: int) -> None:
+    """Each time it is told to, put a frame and end a session; say their ids once they are acked."""
+    async with open_store(path, config=PATIENT) as store:
+        say("ready")
+        for _ in range(count):
+            text = await told()
+            async with store.session(text) as recorder:
+                frame_id = await store.put(text)
+            say([frame_id, str(recorder.session_id)])
+
+
 async def follow(path: str, until: int) -> None:
     """Say when (on the machine's monotonic clock) each event up to ``until`` was delivered."""
     times: list[list[int]] = []
@@ -341,6 +352,7 @@ JOBS: dict[str, Callable[..., Awaitable[None] | None]] = {
         resume,
         die_writing,
         put_documents,
+        put_when_told,
         follow,
         follow_and_check,
         idle,

@@ -105,6 +105,26 @@ class Engine:
             raise StoreReadOnlyError("the store was opened read-only")
         await self.writer.submit(None, 0)
 
+    async def refresh(self) -> None:
+        """Return once this store knows everything that any process had acked before this call:
+        searches, reads, lists and properties then show it.
+
+        Without it a store open for writing knows what others recorded when it next records
+        something itself, or a moment later (``StoreConfig.poll_interval``) once it was searched
+        or has a subscriber. It costs a lock and an unlock when there is nothing new. A read-only
+        store takes no lock: what a BUFFERED store acked it knows once that has written it.
+
+        :raises StoreLockedError: when another process kept the lock too long.
+        :raises StoreReadOnlyError: when a newer release wrote what this one cannot fold.
+        :raises StoreClosedError, StoreFailedError, CorruptFileError: when it cannot be read.
+        """
+        self.check_open()
+        if self.writer is not None:
+            # A batch of no commands: the log is caught up with under its lock, as for any other.
+            await self.writer.submit_call(lambda log: log.commit(()))
+        elif self._follower is not None:
+            await self._follower.catch_up()
+
     def watch(self) -> None:
         """From now on, look every so often for what other processes append."""
         if self.writer is not None:

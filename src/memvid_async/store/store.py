@@ -256,6 +256,7 @@ class Store:
     # The whole.
 
     sync = PartMethod("_engine", Engine.sync)
+    refresh = PartMethod("_engine", Engine.refresh)
 
     async def verify(self, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
         """Read the whole file again and check it: checksums, chain, sequences, folds, contents.
