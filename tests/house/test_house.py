@@ -38,13 +38,11 @@ MAY_IMPORT: dict[str, tuple[str, set[str]]] = {
     "storage": ("where bytes live: protocol, disk, RAM", EVERYWHERE),
     "search": ("SQLite, vectors, fusion; all that knows SQL", {*EVERYWHERE, "events"}),
     "file": (
-        "the event log in one file: what lies where in it (catalog, TOC), the journal, reading, "
-        "compact, verify, recover. No asyncio",
+        "the event log in one file: catalog, TOC, journal, view, compact, verify, recover",
         {*EVERYWHERE, *CORE, "format", "storage"},
     ),
     "engine": (
-        "where asyncio and threads begin: the event-log protocol and the log in a file, writer, "
-        "follower, tail (the in-memory log), subscription",
+        "where asyncio and threads begin: event log, writer, follower, tail, subscription",
         {*EVERYWHERE, *CORE, "file"},
     ),
     "recording": (
