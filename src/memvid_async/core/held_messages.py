@@ -1,5 +1,8 @@
-"""How an ask's messages are kept once: a prefix that the session already holds is referred to, and
-so is a string that stands as an input, an output or a content elsewhere."""
+"""How an ask's messages are kept only once.
+
+A reference replaces a prefix that the session already holds, and a string that is an input, an
+output or a content elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +19,16 @@ from ..events.event import TAG_CONTENT, TAG_PIECE, Action, StoredMessages
 from ..events.values import MAX_ITEMS, check_value, decode_value
 from .state import NOTHING_HELD, Held
 
-# Places in an action that a message can share: its input, its output, its first n messages.
+# Places in an action that a message can refer to: its input, its output, and from MESSAGES on its
+# first n messages.
 INPUT, OUTPUT, MESSAGES = 0, 1, 2
 
-# Strings shorter than this are cheaper to repeat than to refer to.
+# A shorter string is cheaper to repeat than to refer to.
 PIECE_BYTES = 32
-# Content this long is an event of its own, kept once in the file.
+# Content of at least this many bytes is an event of its own, kept once in the file.
 CONTENT_BYTES = 1024
-# What one session remembers; past it, it starts afresh and stores one prefix a second time.
+# A session holds at most this many digests. Then it forgets them all, and one prefix is stored a
+# second time.
 HELD_MOST = 4096
 
 _HASH_BYTES = 16
@@ -31,14 +36,14 @@ _HASH_BYTES = 16
 
 @frozen
 class Messages:
-    """Messages as a command carries them: each as CBOR, and the hash of each prefix."""
+    """Messages as a command carries them: each one as CBOR, and a hash of each prefix."""
 
     items: tuple[bytes, ...]
     hashes: tuple[bytes, ...]
 
 
 def prefix_hashes(items: Sequence[bytes]) -> tuple[bytes, ...]:
-    """Per item, BLAKE2b-128 over the hash before it and the item."""
+    """Return for each item the BLAKE2b-128 digest over the hash before it and the item."""
     hashes, last = [], b""
     for item in items:
         digest = hashlib.blake2b(last, digest_size=_HASH_BYTES, person=b"messages")
@@ -54,7 +59,7 @@ def _piece_hash(data: str | bytes) -> bytes:
 
 
 def _pieces(given: Content | None, result: Content | None) -> list[tuple[bytes, int]]:
-    """The hashes of an action's small input and output, with their places."""
+    """Return the hashes of an action's small input and output, with their places."""
     found = []
     for place, content in ((INPUT, given), (OUTPUT, result)):
         data = content.data if content is not None else None
@@ -71,11 +76,10 @@ def keep_messages(
     result: Content | None,
     store: Callable[[str | bytes], int],
 ) -> StoredMessages:
-    """What has to be written for the messages of the action at ``index``, whose input and output
-    are ``given`` and ``result``.
+    """Return what must be written for the messages of the action at ``index``.
 
-    ``store`` takes a string of at least ``CONTENT_BYTES`` bytes and gives the sequence of the
-    content event that holds it.
+    ``given`` and ``result``: the action's input and output. ``store`` takes a string of at least
+    ``CONTENT_BYTES`` bytes and returns the sequence of the content event that holds it.
     """
     shared_index, shared_count = -1, 0
     for count in range(len(messages.hashes), 0, -1):
@@ -109,7 +113,10 @@ def keep_messages(
 
 
 def _replace(value: Any, refer: Callable[[str | bytes], Any]) -> Any:
-    """The value, its strings (not its keys) passed through ``refer``; itself if none changed."""
+    """Return the value with its strings (not its keys) passed through ``refer``.
+
+    It is the same object if none changed.
+    """
     if isinstance(value, (str, bytes)):
         return refer(value)
     if isinstance(value, list):
@@ -122,7 +129,7 @@ def _replace(value: Any, refer: Callable[[str | bytes], Any]) -> Any:
 
 
 def hold_messages(held: Held, action: Action, stored: StoredMessages) -> Held:
-    """What the session holds after the ask: its new prefixes, its input and its output."""
+    """Return what the session holds after an ask: also its new prefixes, its input and output."""
     if len(held) + len(stored.items) > HELD_MOST:
         held = NOTHING_HELD
     new = {}
@@ -140,10 +147,10 @@ def restore_messages(
     asks: Callable[[int], tuple[Action, StoredMessages | None]],
     content: Callable[[int], bytes],
 ) -> list[Any]:
-    """The messages of the action at ``action_index``, whole.
+    """Return the messages of the action at ``action_index``, whole.
 
-    ``asks`` gives an action of the session and its stored messages; ``content`` reads a content
-    event by sequence.
+    ``asks`` returns an action of the session and its stored messages, by index; ``content`` reads a
+    content event by sequence.
 
     :raises ValueError: when the references do not lead where they must.
     """
@@ -180,7 +187,7 @@ def restore_messages(
 
 
 def _restore(item: bytes, resolve: Callable[[cbor2.CBORTag, Any], Any]) -> Any:
-    # A reference takes four items where the string it stands for took one.
+    # A reference has four items; the string that it replaces was one.
     value = decode_value(item, resolve, 4 * MAX_ITEMS)
     check_value(value, "a message")
     return value

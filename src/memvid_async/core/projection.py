@@ -1,4 +1,4 @@
-"""Sessions and checkpoints as projections: plain functions from events to values."""
+"""A session as a projection: a plain function from events to a value."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .state import SessionState
 
 
 def project_session(state: SessionState, events: Iterable[Event], version: int) -> Session:
-    """The session with the given state, from its events in order; ``version`` is the format's."""
+    """Return the session with this state, from its events in order; ``version``: the format's."""
     actions: list[Action] = []
     checkpoints: list[Checkpoint] = []
     metadata: Mapping[str, Any] = EMPTY

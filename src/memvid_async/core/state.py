@@ -1,7 +1,7 @@
-"""The folded state. Frozen values over persistent maps: a reader keeps a state for as long as it
-likes, the writer makes the next one.
+"""The folded state: frozen values over persistent maps.
 
-Two of them are made per event. They are named tuples, which Python makes in half the time of a
+A reader keeps a state for as long as it likes, while the writer makes the next one. Two of these
+values are made for each event. So they are named tuples, which Python makes in half the time of a
 frozen attrs class.
 """
 
@@ -22,7 +22,7 @@ from .persistent_map import PersistentMap
 
 @frozen
 class SessionInfo:
-    """What a session is from its start. ``number``: the sequence of its SessionStarted event."""
+    """What is fixed at a session's start. ``number``: the sequence of its SessionStarted event."""
 
     number: int
     session_id: UUID
@@ -33,7 +33,8 @@ class SessionInfo:
     fork: ForkPoint | None = None
 
 
-# What a session's asks already hold: 16 bytes of a digest -> (action index, place in the action).
+# The strings and messages that a session holds already: from a 16-byte digest to an action's index
+# and the place in that action.
 Held = PersistentMap[bytes, tuple[int, int]]
 NOTHING_HELD: Held = PersistentMap()
 
@@ -69,9 +70,11 @@ class SessionState(NamedTuple):
 
 
 class State(NamedTuple):
-    """Everything that deciding needs. ``sessions`` is keyed by number and holds no deleted one.
+    """Everything that deciding needs.
 
-    ``beyond``: an event that must be understood was not; this release may only read the file.
+    ``sessions``: by number, without deleted ones. ``numbers``: of each session id its number.
+    ``beyond``: whether there is an event that must be understood and that this release does not
+    know; then it may only read the file.
     """
 
     last_sequence: int = 0
@@ -84,13 +87,15 @@ class State(NamedTuple):
     beyond: bool = False
 
     def find(self, session_id: UUID) -> SessionState | None:
-        """The session with this id, or None when there is none (any more)."""
+        """Return the session with this id; None when there is none, or none any more."""
         number = self.numbers.get(session_id)
         return None if number is None else self.sessions[number]
 
     def in_force(self, sessions: Iterable[int]) -> SessionState | None:
-        """The first of these sessions, given by number, that is open; else the ambient one, else
-        None."""
+        """Return the first of these sessions (numbers) that is open, else the ambient one.
+
+        None when there is neither.
+        """
         for number in (*sessions, self.ambient or 0):
             session = self.sessions.get(number)
             if session is not None and session.ended_ns is None:
@@ -98,6 +103,6 @@ class State(NamedTuple):
         return None
 
     def snapshot(self, number: int = 0) -> StateSnapshot:
-        """What a checkpoint made now would pin, in the memory of the session ``number``."""
+        """Return what a checkpoint made now records, in the memory of the session ``number``."""
         frame_count, memory_hash = self.memory.summary(number)
         return StateSnapshot(frame_count, memory_hash, self.last_sequence, self.generation)

@@ -1,4 +1,4 @@
-"""An event log that is open: its writer or follower, its tail, and the thread that reads it."""
+"""An open event log: its writer or follower, its tail, and the thread that reads it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ T = TypeVar("T")
 
 
 class Engine:
-    """What a store's parts share of the log. Made where the event loop runs.
+    """The open log that all parts of a store share. Made on the event loop.
 
-    ``reads``: the thread in which views are read and large arguments prepared.
+    ``reads``: the thread that reads views and prepares large arguments.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Engine:
 
     @property
     def view(self) -> View:
-        """The log as last taken in; what is only staged included."""
+        """The log as last taken in, including events that are only staged."""
         engine = self.writer or self._follower
         assert engine is not None
         return engine.view
@@ -67,7 +67,7 @@ class Engine:
     def check_open(self) -> None:
         """Return if the log can be read.
 
-        :raises StoreClosedError, StoreFailedError, CorruptFileError: when it cannot.
+        :raises StoreClosedError, StoreFailedError, CorruptFileError: when it cannot be read.
         """
         check_process(self._forks)
         if self.writer is not None and not self.closed:
@@ -78,20 +78,22 @@ class Engine:
             raise StoreClosedError("the store is closed")
 
     async def fresh_view(self) -> View:
-        """What is readable now. What is staged is written first, so that a task reads what it
-        wrote; a follower catches up."""
+        """Return a view of all that is readable now.
+
+        Staged events are written first, so that a task reads what it wrote. A follower catches up.
+        """
         self.check_open()
         if self.writer is not None:
             if self.writer.dirty:
                 await self.sync()
-            # Others may have staged something since.
+            # Other tasks may have staged something meanwhile, which this view leaves out.
             return self.writer.written_view
         if self._follower is not None:
             await self._follower.catch_up()
         return self.view
 
     async def read(self, call: Callable[..., T], *args: Any) -> T:
-        """Have ``call(view, *args)`` made in the reading thread, with a fresh view."""
+        """Return the result of ``call(view, *args)``: on a fresh view, in the reading thread."""
         view = await self.fresh_view()
         return await self.reads.run(call, view, *args)
 
@@ -126,14 +128,14 @@ class Engine:
             await self._follower.catch_up()
 
     def watch(self) -> None:
-        """From now on, look every so often for what other processes append."""
+        """From now on, look regularly for what other processes append."""
         if self.writer is not None:
             self.writer.watch()
 
     # Streaming.
 
     def subscribe(self, after: int, number: int | None) -> Subscription:
-        """Events above the sequence ``after``; of the session ``number``, of all for None."""
+        """Subscribe to events above the sequence ``after``, of one session ``number`` or all."""
         self.watch()
         return Subscription(
             self.tail,
@@ -146,7 +148,7 @@ class Engine:
 
     async def _read_events(self, after: int, number: int | None) -> tuple[list[Event], int]:
         view, limit = self.view, self._read_bytes
-        # What is folded may be ahead of what is durable; no reader passes that over.
+        # The folded state may be ahead of what is durable; a reader must not skip that part.
         durable = self.tail.last_sequence
         if number is not None:
             events, reached = await self.reads.run(view.session_events, number, after, limit)
@@ -157,11 +159,11 @@ class Engine:
     # Closing.
 
     async def aclose(self, finish: Callable[[Writer | None], Awaitable[None]]) -> None:
-        """Write what is queued, end the subscriptions and let the log go. Safe to call twice.
+        """Write what is queued, end the subscriptions and release the log. Safe to call twice.
 
-        ``finish`` is called first, the first time, while the log can still be written.
+        The first call begins with ``finish``, while the log can still be written.
 
-        :raises StoreFailedError: when events that were acked as buffered could not be written.
+        :raises StoreFailedError: when events that a buffered store has acked could not be written.
         """
         with anyio.CancelScope(shield=True):
             was_closed, self.closed = self.closed, True

@@ -1,7 +1,7 @@
-"""The seam: what everything above asks of an event log, wherever its bytes lie.
+"""The seam: what all rooms above need from an event log, wherever its bytes are.
 
-A file is one event log (:class:`.file_log.FileLog`); a replicated stream can be another. Above this
-module nobody knows an offset, a segment or a lock.
+A file is one event log (:class:`.file_log.FileLog`); a replicated stream can be another. No module
+above this one knows an offset, a segment or a lock.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ T_co = TypeVar("T_co", covariant=True)
 class View(Protocol):
     """What readers may see: the log up to one event, and the state that its events fold to.
 
-    It never changes; reading through it blocks, so it is read in threads. All its methods raise
+    A view never changes. Its methods block, so they are called in threads. All of them raise
     :class:`CorruptFileError` where the log is damaged, and :class:`StoreFailedError` where it
     cannot be read.
     """
@@ -36,8 +36,10 @@ class View(Protocol):
 
     @property
     def edition(self) -> object:
-        """The same object for all views in which the hints of :meth:`memory_changes` and saved
-        projections mean the same; another one after a compaction."""
+        """An object that identifies the log between two compactions.
+
+        Hints of :meth:`memory_changes` and saved projections are valid only within one edition.
+        """
         ...
 
     @property
@@ -46,26 +48,31 @@ class View(Protocol):
         ...
 
     def damage(self, sequence: int, message: str) -> MemvidAsyncError:
-        """An error that says where the event with this sequence lies."""
+        """Return an error that says where the event with this sequence is."""
         ...
 
     # Events.
 
     def events_after(self, after: int, limit: int) -> list[Event]:
-        """Events with a sequence above ``after``, in order: about ``limit`` bytes of them, at
-        least one; none when there are none."""
+        """Return events with a sequence above ``after``, in order.
+
+        They have about ``limit`` bytes together; there is at least one, unless none is left.
+        """
         ...
 
     def commands_after(self, after: int, limit: int) -> list[list[Event]]:
-        """As :meth:`events_after`, the events of each command together, the first one whole."""
+        """Return events as :meth:`events_after` does, in one list per command.
+
+        The first command's events are complete, also where they exceed ``limit``.
+        """
         ...
 
     def history(self, until: int) -> Iterator[tuple[State, Event]]:
-        """Every event up to the sequence ``until``, each with the state after it."""
+        """Iterate over all events up to the sequence ``until``, each with the state after it."""
         ...
 
     def time_of(self, sequence: int) -> int:
-        """When the event with this sequence happened, in nanoseconds since the Unix epoch."""
+        """Return the time of the event with this sequence, in nanoseconds since the Unix epoch."""
         ...
 
     # Sessions.
@@ -77,36 +84,38 @@ class View(Protocol):
     def session_events(
         self, number: int, after: int = 0, limit: int | None = None
     ) -> tuple[list[Event], int]:
-        """The events of one session above ``after``, in order, and the sequence up to which there
-        are no others; about ``limit`` bytes of them, when it is given."""
+        """Return events of one session above ``after``, in order; about ``limit`` bytes of them.
+
+        The second value is the sequence up to which the session has no others.
+        """
         ...
 
     def session_number(self, action: Action) -> int:
-        """The number of the session that an action is in.
+        """Return the number of the session that an action is in.
 
-        :raises InvalidValueError: when it is in no session of this store (any more).
+        :raises InvalidValueError: when it is in no session of this store, or in none any more.
         """
         ...
 
     # Contents.
 
     def content(self, sequence: int) -> Content:
-        """The content whose event has this sequence, without its data."""
+        """Return the content whose event has this sequence, without its data."""
         ...
 
     def data(self, content: Content) -> bytes:
-        """The bytes of a content; text as UTF-8.
+        """Return the bytes of a content; text as UTF-8.
 
         :raises ContentNotFoundError: when it is not in this store.
         """
         ...
 
     def value(self, content: Content) -> str | bytes:
-        """A content as it was recorded, text or bytes; raises as :meth:`data` does."""
+        """Return a content as it was recorded, text or bytes; raises as :meth:`data` does."""
         ...
 
     def part(self, content: Content, place: int) -> bytes:
-        """The bytes of one part of a content that is in parts; ``place``: which, from 0."""
+        """Return the bytes of one part of a content in parts; ``place`` counts from 0."""
         ...
 
     # The memory.
@@ -124,11 +133,11 @@ class View(Protocol):
         ...
 
     def frame_content(self, hint: int, sequence: int) -> Content:
-        """The content of the frame event with this sequence, which was read with this hint."""
+        """Return the content of the frame event with this sequence, which came with ``hint``."""
         ...
 
     def frame_content_of(self, sequence: int) -> Content | None:
-        """The content of the frame event with this sequence; None when it was erased.
+        """Return the content of the frame event with this sequence; None when it was erased.
 
         :raises InvalidValueError: when there is no such event.
         """
@@ -137,8 +146,9 @@ class View(Protocol):
     # Projections.
 
     def saved_memory(self, until: int) -> SavedProjection | None:
-        """The memory's search index as it was saved last, folded no further than the event
-        ``until``; None when it was never saved.
+        """Return the memory's search index as saved last; None when it was never saved.
+
+        It must not be folded further than the event ``until``.
 
         :raises ValueError: when it cannot be read.
         """
@@ -146,31 +156,37 @@ class View(Protocol):
 
 
 class Pending(Protocol[T_co]):
-    """A result that is on its way. Cancelling who waits for it does not stop it, and it can be
-    awaited again: what became durable must be known whatever happens to a task."""
+    """A result that is not there yet.
+
+    Cancelling a task that waits for it does not stop it, and it can be awaited again: what became
+    durable must be known, whatever happens to a task.
+    """
 
     def then(self, receive: Callable[[T_co], object], /) -> Self:
-        """Have the loop call ``receive`` with the result before whoever waits goes on. What it
-        raises is raised there."""
+        """Let the loop call ``receive`` with the result, before the waiting tasks go on.
+
+        An error that it raises is raised in the tasks that wait.
+        """
         ...
 
     async def wait(self) -> T_co:
-        """The result, or the error."""
+        """Wait for the result and return it, or raise the error."""
         ...
 
 
 class EventLog(Protocol):
-    """The events of one store, in order, wherever they are kept. Used on one event loop; one call
-    at a time but for those that say otherwise.
+    """The events of one store, in order, wherever they are kept.
 
-    Commands are decided (:func:`..core.decide.decide`) against the newest state of all processes,
-    in order; what they decide is appended as one batch. A log that others may append to in between
-    decides them again.
+    It is used on one event loop, one call at a time, except for calls that say otherwise.
+
+    Commands are decided (:func:`..core.decide.decide`) in order, against the newest state of all
+    processes, and their events are appended as one batch. A log that others can append to in
+    between decides them again.
     """
 
     @property
     def view(self) -> View:
-        """The log as this process has taken it in, what is staged included."""
+        """The log as this process has taken it in, including staged events."""
         ...
 
     @property
@@ -180,7 +196,7 @@ class EventLog(Protocol):
 
     @property
     def byte_count(self) -> int:
-        """How many bytes the log takes."""
+        """The log's length in bytes."""
         ...
 
     @property
@@ -193,8 +209,8 @@ class EventLog(Protocol):
     def commit(self, commands: Sequence[Command]) -> Pending[tuple[list[Any], Appended]]:
         """Decide commands, append their events and make them durable.
 
-        Its result: per command, its answer or the error that refused it; and what became durable,
-        others' events first, where others appended.
+        The result holds, for each command, its answer or the error that refused it; and what became
+        durable, which begins with events that others appended.
 
         :raises StoreLockedError: when another process kept this one waiting too long; nothing was
             appended.
@@ -203,7 +219,7 @@ class EventLog(Protocol):
         ...
 
     def begin(self) -> Pending[None]:
-        """Begin a batch whose commands come one by one; until :meth:`flush`, others wait.
+        """Begin a batch whose commands come one by one. Others wait until :meth:`flush`.
 
         :raises StoreLockedError, StoreFailedError: as for :meth:`commit`.
         """
@@ -211,25 +227,27 @@ class EventLog(Protocol):
 
     @property
     def has_begun(self) -> bool:
-        """Whether a batch was begun that is not flushed yet."""
+        """Whether a batch has begun and is not flushed yet."""
         ...
 
     def stage(self, command: Command) -> Any:
-        """Decide a command of the batch that was begun: its answer, or the error that refused it.
-        It does not wait for anything, so that small ones can be decided on the loop."""
+        """Decide a command of the begun batch; return its answer, or the error that refused it.
+
+        It waits for nothing, so that small commands can be decided on the loop.
+        """
         ...
 
     def stage_all(self, commands: Sequence[Command]) -> Pending[list[Any]]:
-        """:meth:`stage` each, off the loop."""
+        """Do :meth:`stage` for each command, outside the loop's thread."""
         ...
 
     @property
     def staged_bytes(self) -> int:
-        """How many bytes the batch that was begun holds so far."""
+        """How many bytes the begun batch has so far."""
         ...
 
     def flush(self) -> Pending[Appended]:
-        """Make the batch that was begun durable, and let others go on.
+        """Make the begun batch durable, and let others continue.
 
         :raises StoreFailedError: when it is not known what was appended.
         """
@@ -238,23 +256,25 @@ class EventLog(Protocol):
     # Taking in what others append.
 
     def follow(self) -> Pending[Appended]:
-        """Take in what others appended by now.
+        """Take in everything that others have appended by now.
 
         :raises StoreFailedError, CorruptFileError: when the log cannot be followed any more.
         """
         ...
 
     def has_news(self) -> Pending[bool]:
-        """Whether there may be something for :meth:`follow` to take in."""
+        """Tell whether there may be something for :meth:`follow` to take in."""
         ...
 
     def wait_for_news(self) -> Pending[None]:
-        """Return once there may be something to take in, or after :meth:`wake`; also now and then
-        without a reason."""
+        """Return once there may be something to take in, or after :meth:`wake`.
+
+        Sometimes it returns without a reason.
+        """
         ...
 
     def wake(self) -> None:
-        """Have :meth:`wait_for_news` return."""
+        """Let :meth:`wait_for_news` return."""
         ...
 
     # The whole.
@@ -293,17 +313,17 @@ class EventLog(Protocol):
     # Closing.
 
     def fail(self, error: MemvidAsyncError) -> None:
-        """Refuse everything from now on but reading."""
+        """Refuse everything except reading from now on."""
         ...
 
     def close(self) -> Pending[None]:
-        """Leave the log as the next opening finds it quickest; it can still be read."""
+        """End writing, and leave the log so that opening it is quick. It can still be read."""
         ...
 
     def release(self) -> None:
-        """Let the log go, once the reads that are under way are done. Safe to call twice."""
+        """Release the log once the reads that are under way are done. Safe to call twice."""
         ...
 
     async def wait_released(self) -> None:
-        """Return once it is let go; at once where it was released on a loop that has ended."""
+        """Return once it is released; at once where that was on a loop that has ended."""
         ...

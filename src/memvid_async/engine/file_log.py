@@ -1,4 +1,4 @@
-"""The event log in one file: the journal's calls, made in a thread of its own."""
+"""The event log in one file: makes the journal's calls in a thread of its own."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from .worker import Job, Worker
 
 T = TypeVar("T")
 
-# After so many looks that found nothing the thread asks the loop whether to go on: a store that
-# was dropped without a word must not be looked out for by a thread for ever.
+# After this many looks that found nothing, the thread returns to the loop, which may look again: a
+# store that was dropped without being closed must not keep a thread busy for ever.
 _LOOKS = 50
 
 
 class FileLog:
-    """An :class:`.event_log.EventLog` whose bytes are one file. Made by :meth:`open`, or over a
-    journal that is open already.
+    """An :class:`.event_log.EventLog` whose bytes are one file.
 
-    ``reads``: the thread that views are read in; a file that a compaction replaced is closed there,
-    after the reads that are under way.
+    It is made by :meth:`open`, or from a journal that is already open. ``reads``: the thread that
+    reads views. A file that a compaction replaced is closed there, after the reads that are under
+    way.
     """
 
     def __init__(self, journal: Journal, io: Worker, reads: Worker, poll_interval: float) -> None:
@@ -65,7 +65,7 @@ class FileLog:
         try:
             journal = await opening.wait()
         except asyncio.CancelledError:
-            # The thread goes on: what it opened is closed after it.
+            # The thread goes on; what it opens is closed by the next call.
             io.start(abandon)
             io.stop()
             raise
@@ -124,12 +124,12 @@ class FileLog:
         return self._journal.stage(command)
 
     def stage_all(self, commands: Sequence[Command]) -> Job[list[Any]]:
-        """The same in the thread."""
+        """Do :meth:`stage` for each command, in the thread."""
         return self._io.start(lambda: [self._journal.stage(command) for command in commands])
 
     @property
     def staged_bytes(self) -> int:
-        """How much of the log is in memory only."""
+        """How many bytes of the log are in memory only."""
         return self._journal.staged_bytes
 
     def flush(self) -> Job[Appended]:
@@ -139,17 +139,19 @@ class FileLog:
     # Taking in what others append.
 
     def follow(self) -> Job[Appended]:
-        """Read on from where the log ended."""
+        """Read what follows the end of the log as last seen."""
         self._asked.clear()
         return self._start(self._journal.follow)
 
     def has_news(self) -> Job[bool]:
-        """Look whether the file grew, or is another one."""
+        """Tell whether the file grew, or was replaced."""
         return self._io.start(lambda: self._journal.has_news)
 
     def wait_for_news(self) -> Job[None]:
-        """Look every ``poll_interval`` seconds. In the thread: waking the loop at every look would
-        cost several times as much."""
+        """Look every ``poll_interval`` seconds, in the thread.
+
+        Waking the loop at every look would cost several times as much.
+        """
         return self._io.start(self._look_out)
 
     def _look_out(self) -> None:
@@ -158,7 +160,7 @@ class FileLog:
                 return
 
     def wake(self) -> None:
-        """Have :meth:`wait_for_news` return."""
+        """Let :meth:`wait_for_news` return."""
         self._asked.set()
 
     # The whole.
@@ -175,13 +177,13 @@ class FileLog:
         return self._start(self._journal.save_memory, edition, base, through, page_count, pages)
 
     def compact(self, progress: Callable[[int, int], None]) -> Job[tuple[CompactReport, Appended]]:
-        """Write a new file and put it in the place of this one."""
+        """Write a new file that replaces this one."""
         return self._start(self._journal.compact, progress)
 
     async def verify(
         self, written: Callable[[], View], progress: Callable[[int, int], None] | None
     ) -> VerifyReport:
-        """Read the file in steps of about a mebibyte, in the thread that views are read in."""
+        """Read the file in steps of about 1 MiB, in the thread that reads views."""
         view = _of_a_file(written())
         verifier = Verifier(view.reader.storage, view)
         while not verifier.finished:
@@ -190,7 +192,7 @@ class FileLog:
             except StoreFailedError:
                 if view.edition is self.view.edition:
                     raise
-                # A compaction replaced the file meanwhile: the new one is checked, from its start.
+                # A compaction replaced the file meanwhile: check the new one, from its start.
                 view = _of_a_file(written())
                 verifier = Verifier(view.reader.storage, view)
             if progress is not None:
@@ -200,11 +202,11 @@ class FileLog:
     # Closing.
 
     def fail(self, error: MemvidAsyncError) -> None:
-        """Refuse everything from now on but reading."""
+        """Refuse everything except reading from now on."""
         self._journal.fail(error)
 
     def close(self) -> Job[None]:
-        """Save a TOC where that spares work, and give reserved space back."""
+        """Save a TOC where that saves work, and give reserved space back."""
         return self._start(self._journal.close)
 
     def release(self) -> None:

@@ -1,4 +1,4 @@
-"""What a read-only store has in the writer's place: a task that takes in what others append."""
+"""The task of a read-only store: it takes in what others append, as the writer does elsewhere."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from .tail import Tail
 
 
 class Follower:
-    """Catches up with the log when it has news, and whenever a reader asks for it.
+    """Catches up with the log when it has news, and when a reader asks for it.
 
-    Only its task takes events in, so that a cancelled reader cannot lose any.
+    Only its task takes events in, so that a cancelled reader cannot lose any. ``failure``: why the
+    log can no longer be followed; None while it can.
     """
 
     def __init__(self, log: EventLog, tail: Tail) -> None:
@@ -48,7 +49,7 @@ class Follower:
         del self._waiting[:answered]
 
     async def catch_up(self) -> None:
-        """Return once what others had appended by now is taken in.
+        """Return once everything that others have appended by now is taken in.
 
         :raises StoreFailedError, CorruptFileError: when the log cannot be followed any more.
         """
@@ -63,6 +64,6 @@ class Follower:
         return StoreClosedError("the store is closed") if self.failure is None else self.failure
 
     async def aclose(self) -> None:
-        """Stop looking."""
+        """Stop following."""
         self._task.cancel()
         await asyncio.wait([self._task])

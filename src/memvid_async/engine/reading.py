@@ -1,6 +1,6 @@
-"""Sessions, read from any log: whole, with the past that a fork shares, and an ask's messages.
+"""Reading sessions and an ask's messages from any log; a fork with the past that it shares.
 
-Blocking, as a :class:`View` is: called in the threads that read.
+All functions block, as a :class:`View` does, and are called in the threads that read.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .event_log import View
 
 
 def read_session(view: View, session_id: UUID) -> Session:
-    """One session, whole.
+    """Return one session, whole.
 
     :raises SessionNotFoundError: when there is none with this id.
     :raises CorruptFileError: when it cannot be read.
@@ -35,8 +35,11 @@ def read_session(view: View, session_id: UUID) -> Session:
 
 
 def session_history(view: View, number: int) -> list[Event]:
-    """The events of a session in order; of a fork, after the actions that it shares with its
-    parents (those that were deleted since are missing)."""
+    """Return the events of a session, in order.
+
+    A fork's events follow the actions that it shares with its parents. Actions of parents that
+    were deleted are missing.
+    """
     events, _ = view.session_events(number)
     found = view.state.sessions.get(number)
     fork = found.info.fork if found is not None else None
@@ -52,7 +55,7 @@ def session_history(view: View, number: int) -> list[Event]:
 
 
 def read_messages(view: View, action: Action) -> list[Any]:
-    """The messages of an ask, whole.
+    """Return the messages of an ask, whole.
 
     :raises InvalidValueError: when the action has none, or is in no session of this file.
     :raises ContentNotFoundError: when some of them are gone.
@@ -76,7 +79,7 @@ def read_messages(view: View, action: Action) -> list[Any]:
             action.index, asks.__getitem__, lambda sequence: view.data(view.content(sequence))
         )
     except KeyError:
-        # Only a recovery leaves a reference to what is gone.
+        # Only a recovery leaves a reference to an ask that is gone.
         raise ContentNotFoundError("an earlier ask that held some of them is gone") from None
     except (ValueError, TypeError) as error:
         raise view.damage(action.sequence, f"messages refer wrongly: {error}") from None

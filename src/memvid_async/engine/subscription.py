@@ -18,8 +18,8 @@ from .tail import Tail
 # At most this many events are taken from the in-memory log at a time.
 _TAKE = 256
 
-# Reads events above a sequence from the file, of one session (its number) or of all (None); gives
-# them, and the sequence up to which there are no others.
+# Reads events above a sequence from the file, of one session (its number) or of all (None).
+# Returns them, and the sequence up to which there are no others.
 ReadEvents = Callable[[int, int | None], Awaitable[tuple[list[Event], int]]]
 
 

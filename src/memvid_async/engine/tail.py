@@ -11,10 +11,14 @@ from ..events.event import Event
 
 
 class Tail:
-    """A bounded tail of the log. Older events are read from the file.
+    """A bounded tail of the log, in memory. Older events are read from the file.
 
-    It keeps events only while there are ``readers``: a hundred thousand objects that nobody asks
-    for would cost the garbage collector a quarter of the writer's speed.
+    ``last_sequence``: of the newest event. ``readers``: how many subscriptions are entered.
+    ``tail_bytes``: the size of the events held. ``on_end`` is called once after :meth:`close`, when
+    the last reader has left.
+
+    Events are kept only while there are readers: a hundred thousand objects that nobody reads would
+    cost the garbage collector a quarter of the writer's speed.
     """
 
     def __init__(
@@ -35,9 +39,9 @@ class Tail:
         return len(self._events)
 
     def publish(self, appended: Appended) -> None:
-        """Add events that became durable, and wake whoever waits for them."""
+        """Add events that became durable, and wake the readers that wait for them."""
         if appended.rewritten:
-            # The log says something else of the events in memory now.
+            # The rewritten log has other versions of the events in memory.
             self._forget()
         if not appended.events:
             return
@@ -56,7 +60,7 @@ class Tail:
         self._events, self._sizes, self.tail_bytes = [], [], 0
 
     def _trim(self) -> None:
-        """Drop a quarter more than needed, so that the lists are moved seldom."""
+        """Drop events down to three quarters of the bound, so that the lists are rarely moved."""
         keep, drop = self._most * 3 // 4, 0
         while self.tail_bytes > keep:
             self.tail_bytes -= self._sizes[drop]
@@ -65,23 +69,23 @@ class Tail:
         del self._sizes[:drop]
 
     def after(self, sequence: int, most: int) -> list[Event] | None:
-        """Up to ``most`` events above ``sequence``; None when they are no longer in memory."""
+        """Return at most ``most`` events above ``sequence``; None when they have left memory."""
         start = sequence + 1 - (self.last_sequence + 1 - len(self._events))
         if start < 0:
             return None
         return self._events[start : start + most]
 
     def enter(self) -> None:
-        """One reader more."""
+        """Count one more reader."""
         self.readers += 1
 
     def leave(self) -> None:
-        """One reader less; the last one out of a closed log ends it."""
+        """Count one reader less; the last one of a closed tail ends it."""
         self.readers -= 1
         self._end_if_last()
 
     def close(self) -> None:
-        """No more events will come. ``on_end`` is called once there are no readers."""
+        """Expect no more events, and call ``on_end`` once there are no readers."""
         self.closed = True
         self.wake()
         self._end_if_last()
@@ -92,7 +96,7 @@ class Tail:
             self._on_end()
 
     def wake(self) -> None:
-        """Have everybody who waits look again."""
+        """Let all waiting readers look again."""
         if self._news is not None:
             self._news.set()
             self._news = None

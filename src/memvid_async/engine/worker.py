@@ -1,4 +1,4 @@
-"""A thread of the store's own. Blocking calls go there, in order, so that the loop never waits."""
+"""A thread of the store's own: it makes blocking calls in order, so that the loop never waits."""
 
 from __future__ import annotations
 
@@ -28,22 +28,25 @@ os.register_at_fork(after_in_child=_note_fork)
 
 
 def fork_count() -> int:
-    """How many forks made this process; asking for its id would be a system call per command."""
+    """Return how many forks led to this process; its id would cost a system call per command."""
     return _forks
 
 
 def check_process(forks: int) -> None:
-    """Return in the process that opened the store, when ``forks`` made it.
+    """Return if this is the process that opened the store: the one that ``forks`` forks led to.
 
-    :raises StoreClosedError: in any other.
+    :raises StoreClosedError: in any other process.
     """
     if _forks != forks:
         raise StoreClosedError("the store was opened before a fork; open the file again")
 
 
 class Job(Generic[T]):
-    """A call that a worker makes. Cancelling who waits does not stop it: it can be awaited again,
-    as a thread goes on whatever happens on the loop."""
+    """A call that a worker makes.
+
+    Cancelling a task that waits for it does not stop it, because a thread cannot be stopped. It can
+    be awaited again.
+    """
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, call: Callable[..., T], args: tuple[Any, ...]
@@ -58,13 +61,16 @@ class Job(Generic[T]):
         self._receivers: list[Callable[[T], object]] = []
 
     def then(self, receive: Callable[[T], object]) -> Job[T]:
-        """Have the loop call ``receive`` with the result, a turn before whoever waits goes on, and
-        after those named before. What it raises is raised there."""
+        """Let the loop call ``receive`` with the result, one turn before the waiting tasks go on.
+
+        Receivers are called in the order in which they were added. An error that one raises is
+        raised in the tasks that wait.
+        """
         self._receivers.append(receive)
         return self
 
     async def wait(self) -> T:
-        """The call's result, or its error."""
+        """Wait for the call, and return its result or raise its error."""
         if not self._settled:
             waiter: asyncio.Future[None] = self.loop.create_future()
             self._waiters.append(waiter)
@@ -80,13 +86,13 @@ class Job(Generic[T]):
             self._result = self._call(*self._args)
         except BaseException as error:  # noqa: BLE001 - it is raised where the call is awaited
             self._error = error
-        # A closed loop refuses; nobody waits there any more.
+        # A closed loop raises; nobody waits there any more.
         with suppress(RuntimeError):
             self.loop.call_soon_threadsafe(self._settle)
 
     def _settle(self) -> None:
         self._settled = True
-        # Let go: the thread may keep the job for a while, and with it whoever receives.
+        # Released here, because the thread may keep the job, and so the receivers, for a while.
         receivers, self._receivers = self._receivers, []
         if self._error is None:
             try:
@@ -100,8 +106,11 @@ class Job(Generic[T]):
 
 
 class Worker:
-    """Runs one call at a time. ``asyncio.to_thread`` would share its few threads with the whole
-    program, and costs half as much again per call."""
+    """A thread that makes one call at a time.
+
+    ``asyncio.to_thread`` would share its few threads with the whole program, and costs half as much
+    again per call.
+    """
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -112,9 +121,9 @@ class Worker:
         self._loop = asyncio.get_running_loop()
 
     def start(self, call: Callable[..., T], *args: Any) -> Job[T]:
-        """Have ``call(*args)`` made in the thread, after those asked for before.
+        """Queue ``call(*args)`` for the thread.
 
-        :raises StoreClosedError: after :meth:`stop`, and in a forked child, where no thread is.
+        :raises StoreClosedError: after :meth:`stop`, and in a forked child, which has no thread.
         """
         if self._stopped:
             raise StoreClosedError("the store is closed")
@@ -122,26 +131,27 @@ class Worker:
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
-            # Called as a loop is torn down; nobody will wait.
+            # The loop has ended; nobody will wait.
             loop = self._loop
         job = Job(loop, call, args)
         if sys.is_finalizing():
-            # No thread runs any more, and starting one would wait for ever.
+            # No thread runs any more, and starting one would block for ever.
             job.make()
             return job
         if self._thread is None:
-            # A daemon: a loop that was dropped without aclose() must not keep the process alive.
+            # A daemon, because a store that was dropped without aclose() must not keep the process
+            # alive.
             self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
             self._thread.start()
         self._jobs.put(job)
         return job
 
     async def run(self, call: Callable[..., T], *args: Any) -> T:
-        """The result of ``call(*args)``, made in the thread; cancelled, the call goes on."""
+        """Return the result of ``call(*args)``, made in the thread. Cancelling does not stop it."""
         return await self.start(call, *args).wait()
 
     def stop(self) -> None:
-        """Let the thread end once it has done what was asked of it so far."""
+        """Let the thread end after the calls that are queued."""
         self._stopped = True
         self._jobs.put(None)
 

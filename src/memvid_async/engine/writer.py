@@ -1,5 +1,8 @@
-"""The one task that appends. It takes what waits, has the event log commit it as one batch,
-publishes what became durable, and acks."""
+"""The writer: the one task that appends.
+
+It takes the waiting commands, lets the event log commit them as one batch, publishes the durable
+events, and acks.
+"""
 
 from __future__ import annotations
 
@@ -25,23 +28,26 @@ from .worker import check_process, fork_count
 
 T = TypeVar("T")
 
-# A longer batch would keep the loop from the interpreter for more than a few milliseconds.
+# A batch has at most this many commands: a longer one would hold the interpreter, and so delay the
+# loop, for more than a few milliseconds.
 _BATCH_COMMANDS = 256
-# Buffered commands up to this size are decided on the loop; it costs less than a thread hop.
+# Buffered commands of at most this size are decided on the loop: that costs less than a change of
+# threads.
 _INLINE_BYTES = 8 * 1024
-# So many of them in a row are decided without a turn of the loop; then others have theirs.
+# At most this many of them in a row are decided without a turn of the loop, so that other tasks
+# get theirs.
 _SPARED_TURNS = 32
 
 
-# A call of the log that changes it: its answer, and what became durable.
+# A call that changes the log. It results in an answer, and in what became durable.
 LogCall = Callable[[EventLog], Pending[tuple[Any, Appended]]]
 
 
 class Request(NamedTuple):
-    """A command in the queue, with who waits for it.
+    """A command in the queue, and the future that waits for its answer.
 
-    ``command`` None is a barrier: what came before is durable when it is answered. ``call`` is then
-    made alone; it results in an answer and in what became durable.
+    A ``command`` of None is a barrier: everything queued before is durable when it is answered. A
+    barrier may have a ``call``, which is made alone.
     """
 
     command: Command | None
@@ -51,7 +57,10 @@ class Request(NamedTuple):
 
 
 class Writer:
-    """Owns the log from opening to closing. Every change of it is made by this task."""
+    """Owns the log from opening to closing: only its task changes the log.
+
+    ``queued_bytes``: the size of the waiting commands.
+    """
 
     def __init__(self, log: EventLog, tail: Tail, config: StoreConfig) -> None:
         self._log = log
@@ -82,16 +91,16 @@ class Writer:
 
     @property
     def view(self) -> View:
-        """What readers may see: what is durable; in a BUFFERED store also what is staged."""
+        """What readers may see: all that is durable; in a BUFFERED store also what is staged."""
         return self._log.view if self._buffered else self._view
 
     @property
     def written_view(self) -> View:
-        """As :attr:`view` but for what is only staged: all that it shows is durable."""
+        """:attr:`view` without events that are only staged: all of it is durable."""
         return self._view
 
     def watch(self) -> None:
-        """From now on, look every so often for what other processes append."""
+        """From now on, look regularly for what other processes append."""
         if not self._watches:
             self._watches = True
             self._notify()
@@ -107,7 +116,7 @@ class Writer:
         return self._staged > 0
 
     def submit(self, command: Command | None, size: int) -> asyncio.Future[Any]:
-        """Queue a command of about ``size`` bytes; None for a barrier. The future gets its answer.
+        """Queue a command of about ``size`` bytes, or a barrier (None); return its answer's future.
 
         :raises StoreClosedError, StoreFailedError: when nothing can be written any more.
         """
@@ -115,18 +124,17 @@ class Writer:
         if self._staged and command is not None and size <= _INLINE_BYTES and self._is_idle:
             self._stage_now(command, done)
         else:
-            # Made as a tuple, which takes a third of the time.
+            # Made as a plain tuple is, which takes a third of the time.
             self._enqueue(tuple.__new__(Request, (command, size, done, None)))
         return done
 
     @property
     def _is_idle(self) -> bool:
-        """Whether the task waits for work, holding the lock, and may be spared a turn."""
+        """Whether the task waits for work, with the lock held, and may be spared a turn."""
         return self._wake is not None and not self._closing and self._spared < _SPARED_TURNS
 
     def _stage_now(self, command: Command, done: asyncio.Future[Any]) -> None:
-        """Decide a buffered command in the task's place, while it has nothing else to do: waking it
-        takes as long as deciding."""
+        """Decide a buffered command in place of the idle task: waking it takes as long."""
         check_process(self._forks)
         self._spared += 1
         self._staged += 1
@@ -136,7 +144,7 @@ class Writer:
             self._due()
 
     def submit_call(self, call: LogCall) -> asyncio.Future[Any]:
-        """Queue a call of the log that runs alone. The future gets its answer.
+        """Queue a call of the log that is made alone; return its answer's future.
 
         :raises StoreClosedError, StoreFailedError: when nothing can be written any more.
         """
@@ -158,7 +166,7 @@ class Writer:
         return self.queued_bytes >= self._most_queued
 
     async def wait_for_room(self) -> None:
-        """Return once the queue has room; first come, first served."""
+        """Return once the queue has room. Tasks get room in the order in which they came."""
         while self.is_full and self._failure is None and not self._closing:
             room: asyncio.Future[None] = self._loop.create_future()
             self._room.append(room)
@@ -170,9 +178,9 @@ class Writer:
         return None if isinstance(self._failure, StoreClosedError) else self._failure
 
     async def aclose(self) -> None:
-        """Write what is queued, then stop. Called twice, the second waits for the first.
+        """Write what is queued, then stop. A second call waits for the first.
 
-        :raises StoreFailedError: when events that were acked as buffered could not be written.
+        :raises StoreFailedError: when events that a buffered store has acked could not be written.
         """
         self._closing = True
         self._notify()
@@ -216,7 +224,7 @@ class Writer:
             self._stop(closed)
 
     async def _serve(self) -> None:
-        """Batch after batch, until the store is closed or the task cancelled."""
+        """Commit batch after batch, until the store is closed or the task is cancelled."""
         while not self._cancelled:
             if self._staged and (self._flush_due or self._closing):
                 await self._flush()
@@ -230,7 +238,7 @@ class Writer:
             await self._flush()
 
     async def _wait_for_work(self) -> bool:
-        """Wait for a command; False when it is time to look what others appended."""
+        """Wait for a command; return False when it is time to look for what others appended."""
         self._spared = 0
         self._wake = self._loop.create_future()
         timer = None
@@ -252,7 +260,7 @@ class Writer:
                 self._publish(await self._settled(self._log.follow()))
 
     def _stop(self, error: MemvidAsyncError) -> None:
-        """Refuse everything from now on; fail whoever waits."""
+        """Refuse everything from now on, and fail the waiting commands."""
         self._failure = self._failure or error
         self._closing = True
         while self._queue:
@@ -263,8 +271,10 @@ class Writer:
         self._tail.close()
 
     async def _settled(self, pending: Pending[T]) -> T:
-        """The result of a call that runs to its end, cancelled or not: what it appends must be
-        known before anything else is."""
+        """Return the result of a call that runs to its end, even if this task is cancelled.
+
+        What it appended must be known before anything else happens.
+        """
         while True:
             try:
                 return await pending.wait()
@@ -298,7 +308,7 @@ class Writer:
             self._publish(appended)
             self._answer(batch, outcomes)
 
-        # Acked before this task's turn comes: in it, those who were have queued their next already.
+        # Acked before this task runs again: by then the acked tasks have queued their next command.
         await self._settled(self._log.commit(commands).then(acknowledge))
 
     async def _carry_out_barrier(self, barrier: Request) -> None:
@@ -311,7 +321,7 @@ class Writer:
         self._settle(barrier.done, answer)
 
     def _next_batch(self) -> list[Request]:
-        """What waits, in order, up to the first barrier and the bounds of a batch."""
+        """Take the waiting requests, in order, up to the first barrier and a batch's bounds."""
         batch: list[Request] = []
         size = 0
         queue = self._queue
@@ -334,7 +344,7 @@ class Writer:
                 room.set_result(None)
 
     async def _stage(self, commands: list[Command]) -> list[Any]:
-        """Decide commands whose flush comes later: on the loop where that is quick."""
+        """Decide commands that are flushed later; on the loop where that is quick."""
         log = self._log
         if not log.has_begun:
             await self._settled(log.begin())
@@ -354,7 +364,7 @@ class Writer:
         self._notify()
 
     async def _flush(self) -> None:
-        """Make durable what was staged."""
+        """Make the staged events durable."""
         appended = await self._settled(self._log.flush())
         self._staged, self._flush_due = 0, False
         self._publish(appended)

@@ -1,1 +1,1 @@
-"""Opening a store, and what it wires together."""
+"""Opening a store, and the wiring of its parts."""

@@ -1,4 +1,4 @@
-"""What actions hold, read back: contents, arguments, messages, retrieved contexts, replies."""
+"""The part of a store that reads what actions hold: contents, arguments, messages, contexts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..events.frames import Context
 from ..events.values import decode_value
 from ..memory.past import context_of
 
-# A stream of content comes in pieces of at most so many bytes, or in the parts that were put.
+# A stream of content comes in pieces of at most this many bytes, or in the parts that were put.
 _PIECE_BYTES = 1024 * 1024
 
 
@@ -28,7 +28,7 @@ class Contents:
         self._read = engine.read
 
     async def read_content(self, content: Content) -> bytes:
-        """The bytes of an action's input or output, or of a frame's body; text as UTF-8.
+        """Return the bytes of an action's input or output, or of a frame; text as UTF-8.
 
         :raises ContentNotFoundError: when the content is not in this file.
         :raises CorruptFileError: when it is damaged.
@@ -36,11 +36,12 @@ class Contents:
         return await self._read(_data, _content(content))
 
     async def stream_content(self, content: Content) -> AsyncIterator[bytes]:
-        """The bytes of a content, piece by piece: of one that was put as a stream, a mebibyte of
-        it is in memory at a time.
+        """Yield the bytes of a content piece by piece.
 
-        :raises ContentNotFoundError, CorruptFileError: as for :meth:`read_content`; when it does
-            not match its digest, behind the last piece.
+        Of a content that was put as a stream, only 1 MiB is in memory at a time.
+
+        :raises ContentNotFoundError, CorruptFileError: as for :meth:`read_content`. A content that
+            does not match its digest is noticed after the last piece.
         """
         stored = _content(content).stored
         if stored is None or not stored.parts:
@@ -63,7 +64,7 @@ class Contents:
             )
 
     async def read_arguments(self, action: Action) -> Any:
-        """The arguments of a tool call, decoded.
+        """Return the arguments of a tool call, decoded.
 
         :raises InvalidValueError: when the action is no tool call.
         :raises ContentNotFoundError, CorruptFileError: as for :meth:`read_content`.
@@ -73,7 +74,7 @@ class Contents:
         return decode_value(await self.read_content(action.input))
 
     async def read_messages(self, action: Action) -> list[Any]:
-        """The messages of an ask, whole, as they were given; empty when there were none.
+        """Return the messages of an ask, whole, as they were passed; empty when there were none.
 
         :raises ContentNotFoundError, CorruptFileError: as for :meth:`read_content`.
         """
@@ -82,8 +83,9 @@ class Contents:
         return await self._read(read_messages, action)
 
     async def read_context(self, action: Action) -> Context:
-        """What a find or an ask of the store's own retrieved, as it was then. The text of a frame
-        that was erased since is None.
+        """Return what a ``find`` or an ``ask`` of the store retrieved, as it was then.
+
+        The text of a frame that was erased since is None.
 
         :raises InvalidValueError: when the action retrieved nothing from this file's memory.
         :raises CorruptFileError: when it is damaged.
@@ -93,7 +95,7 @@ class Contents:
         return await self._read(context_of, action)
 
     async def read_chunks(self, action: Action) -> list[str]:
-        """The reply to an ask in the chunks in which it came; one that was recorded whole is one.
+        """Return the reply to an ask in its chunks; a reply that was recorded whole is one chunk.
 
         :raises InvalidValueError: when the action is no ask.
         :raises ContentNotFoundError, CorruptFileError: as for :meth:`read_content`.

@@ -64,17 +64,20 @@ def open_store(
     config: StoreConfig | None = None,
     read_only: bool = False,
 ) -> OpenStore:
-    """Open a file, in an ``async with`` block or by awaiting the call and ``aclose()``.
+    """Open a file, in an ``async with`` block or by awaiting the call and later ``aclose()``.
 
-    For writing, a file that is not there is created, and a torn tail is cut (see
+    Opening for writing creates a file that does not exist, and cuts a torn tail (see
     :attr:`Store.torn_tail`). ``read_only`` follows a file that others may be writing.
 
     Opening raises
 
-    - :class:`NotAStoreError`, :class:`StoreNotFoundError`, :class:`UnsupportedVersionError`: it
-      is no file of ours, or not yet;
-    - :class:`CorruptFileError`: what was known to be durable is damaged;
-    - :class:`StoreReadOnlyError`, :class:`StoreLockedError`, :class:`StoreFailedError`.
+    - :class:`StoreNotFoundError` when there is no file (read-only), or no directory for it;
+    - :class:`NotAStoreError` when the path names something else than a store;
+    - :class:`UnsupportedVersionError` when this release cannot read the file's format;
+    - :class:`CorruptFileError` when bytes that were known to be durable are damaged;
+    - :class:`StoreReadOnlyError` when the file may not be written;
+    - :class:`StoreLockedError` when another process kept the lock for too long;
+    - :class:`StoreFailedError` when the system refuses to read or write.
     """
     try:
         where = Path(os.fspath(path))

@@ -11,8 +11,11 @@ PartT = TypeVar("PartT")
 
 
 class PartMethod(Generic[PartT, P, R]):
-    """A method of a part, as a method of whoever holds the part: ``put = PartMethod("_frames",
-    Frames.put)``. On the class it is the part's own function, with its signature and docstring."""
+    """A part's method, offered as a method of the object that holds the part.
+
+    For example ``put = PartMethod("_frames", Frames.put)``. On the holder's class it is the part's
+    own function, with its signature and docstring.
+    """
 
     def __init__(self, part: str, method: Callable[Concatenate[PartT, P], R]) -> None:
         self._part = part

@@ -28,7 +28,7 @@ from ..recording.recorder import SessionRecorder
 
 
 class Sessions:
-    """The sessions of a store: its ambient one, and any number of the caller's own."""
+    """The sessions of a store: the ambient session, and any number of the caller's own."""
 
     def __init__(self, engine: Engine, intake: Intake, config: StoreConfig) -> None:
         self._engine = engine
@@ -39,7 +39,7 @@ class Sessions:
 
     @property
     def active_session_id(self) -> UUID | None:
-        """The id of the ambient session, None while there is none; as last folded."""
+        """The id of the ambient session, as last folded; None while there is none."""
         state = self._engine.view.state
         if state.ambient is None:
             return None
@@ -48,9 +48,9 @@ class Sessions:
     async def start_session(
         self, name: str | None = None, config: RecordingConfig | None = None
     ) -> UUID:
-        """Start the file's ambient session: it outlives the process, and is resumed by opening.
+        """Start the file's ambient session and return its id. It outlives the process.
 
-        :raises SessionActiveError: when one is active already.
+        :raises SessionActiveError: when there is an ambient session already.
         """
         command = self._start_command(name, config, None, ambient=True)
         await self._intake.submit(command)
@@ -96,9 +96,9 @@ class Sessions:
         config: RecordingConfig | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> SessionRecorder:
-        """A new session for an ``async with`` block; any number may be open at once.
+        """Return a new session for an ``async with`` block. Any number may be open at once.
 
-        ``config`` None takes ``StoreConfig.recording``. ``metadata``: a CBOR map.
+        ``config``: None for ``StoreConfig.recording``. ``metadata``: a CBOR map.
         """
         if rough_size(metadata) < LARGE:
             command = self._start_command(name, config, metadata, ambient=False)
@@ -107,20 +107,20 @@ class Sessions:
         return SessionRecorder(self._intake, command, metadata)
 
     def resume_session(self, session_id: UUID) -> SessionRecorder:
-        """Go on with a session that a crash left open, in an ``async with`` block.
+        """Continue a session that a crash left open, in an ``async with`` block.
 
         Entering raises :class:`SessionNotFoundError` or :class:`SessionEndedError`.
         """
         return SessionRecorder(self._intake, ResumeSession(prepare_session_id(session_id)))
 
     async def list_sessions(self, *, include_open: bool = False) -> list[SessionSummary]:
-        """The ended sessions, oldest first; the open ones too with ``include_open``."""
+        """List the ended sessions, oldest first; with ``include_open`` the open ones too."""
         view = await self._engine.fresh_view()
         sessions = sorted(view.state.sessions.items())
         return [s.summary() for _, s in sessions if include_open or s.ended_ns is not None]
 
     async def get_session(self, session_id: UUID) -> Session:
-        """A session, whole; of an open one, what is recorded so far.
+        """Return a session, whole; an open one as far as it is recorded.
 
         :raises SessionNotFoundError: when there is none with this id.
         :raises CorruptFileError: when it cannot be read.
@@ -136,15 +136,15 @@ class Sessions:
         name: str | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> UUID:
-        """Start a session that shares a session's past, up to and with a checkpoint or an action
-        (neither: all of it so far); its id, to be continued with :meth:`resume_session`.
+        """Start a session that shares another's past, and return its id for :meth:`resume_session`.
 
-        The parent stays as it is, and nothing is copied. In the fork the memory is what it was
-        then, and what it puts, updates or deletes nobody outside it sees. It records as its parent
-        did; ``name`` and ``metadata`` are its own.
+        It shares the past up to a checkpoint or an action, which is included, or all of it so far.
+        The parent does not change, and nothing is copied. The fork's memory is as it was at that
+        point, and nobody else sees what the fork puts, updates or deletes. It has its parent's
+        ``RecordingConfig``, and its own ``name`` and ``metadata``.
 
         :raises SessionNotFoundError, CheckpointNotFoundError: when there is no such one.
-        :raises InvalidValueError: when there is no such action, or both are given.
+        :raises InvalidValueError: when there is no such action, or both are passed.
         """
         if checkpoint_id is not None and action_index is not None:
             raise InvalidValueError("say where to fork: checkpoint_id or action_index, not both")
@@ -160,7 +160,7 @@ class Sessions:
         return command.session_id
 
     async def delete_session(self, session_id: UUID) -> None:
-        """Delete a session: hidden at once; its bytes stay in the file until it is compacted.
+        """Delete a session. It is hidden at once; its bytes stay in the file until ``compact``.
 
         :raises SessionNotFoundError: when there is none with this id.
         """

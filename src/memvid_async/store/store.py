@@ -35,35 +35,44 @@ from .views import StoreView
 
 @frozen
 class StoreStatistics:
-    """A store at a moment. Sizes are in bytes.
-
-    ``frame_count``: in the memory that all share. ``pending_commands`` / ``pending_bytes``: what
-    waits for the writer. ``tail_events`` / ``tail_bytes``: the newest events, held in memory for
-    subscribers. ``bytes_dropped``: the torn tail that opening found. ``generation``: how often the
-    file was compacted.
-    """
+    """Counts and sizes of a store at one moment."""
 
     path: Path
+    """The file."""
     file_bytes: int
+    """The length of the log, in bytes."""
     last_sequence: int
+    """The sequence of the newest event."""
     session_count: int
+    """Sessions that are not deleted."""
     open_session_count: int
+    """Those of them that have not ended."""
     content_count: int
+    """Distinct contents of 1 KiB or more."""
     frame_count: int
+    """Frames in the memory that all sessions share."""
     bytes_dropped: int
+    """The length of the torn tail that was found last, in bytes."""
     generation: int
+    """How often the file was compacted."""
     pending_commands: int
+    """Commands that wait for the writer."""
     pending_bytes: int
+    """Their size, in bytes."""
     tail_events: int
+    """Newest events, kept in memory for subscribers."""
     tail_bytes: int
+    """Their size, in bytes."""
     subscriber_count: int
+    """Open subscriptions."""
 
 
 class Store:
     """An open store of recorded sessions. Made by :func:`open_store`.
 
-    Its ``record_…`` methods record into the session whose block the calling task is in, else into
-    the file's ambient session, else nowhere: they then return None.
+    Its ``record_…`` methods record into the session in force: the open session whose block the
+    calling task is in, otherwise the file's ambient session. Without any they record nothing and
+    return None.
     """
 
     def __init__(
@@ -98,11 +107,11 @@ class Store:
 
         The ambient session, and sessions whose block was not left, stay open in the file.
 
-        :raises StoreFailedError: when events that were acked as buffered could not be written.
+        :raises StoreFailedError: when events that a buffered store has acked could not be written.
         """
         engine = self._engine
         if engine.is_foreign:
-            # A forked child has neither the task nor the threads; the file is the parent's.
+            # A forked child has neither the task nor the threads, and the file is the parent's.
             engine.closed = True
             return
         await engine.aclose(self._recall.finish)
@@ -116,7 +125,7 @@ class Store:
 
     @property
     def path(self) -> Path:
-        """The file."""
+        """The path of the file."""
         return self._path
 
     @property
@@ -126,24 +135,24 @@ class Store:
 
     @property
     def torn_tail(self) -> TornTail:
-        """The torn tail that was found, if one was: how many bytes, and where."""
+        """The torn tail that was found last: how many bytes were dropped, and where it began."""
         return self._engine.log.torn_tail
 
     @property
     def last_sequence(self) -> int:
-        """The sequence of the last event as folded; 0 in an empty store."""
+        """The sequence of the last event, as last folded; 0 in an empty store."""
         return self._engine.view.state.last_sequence
 
     # Sessions.
 
     @property
     def active_session_id(self) -> UUID | None:
-        """The id of the file's ambient session, None while there is none; as last folded."""
+        """The id of the file's ambient session, as last folded; None while there is none."""
         return self._sessions.active_session_id
 
     @property
     def is_recording(self) -> bool:
-        """Whether the file has an ambient session; as last folded."""
+        """Whether the file has an ambient session, as last folded."""
         return self._sessions.active_session_id is not None
 
     start_session = PartMethod("_sessions", Sessions.start_session)
@@ -186,12 +195,13 @@ class Store:
         session_id: UUID | None = None,
         checkpoint_id: int | None = None,
     ) -> StoreView:
-        """The store as it was after an event, at a time, at a session's checkpoint or at its end.
+        """Return a view of the store as it was at one moment.
 
-        ``sequence``: the last event that counts. ``time_ns``: nanoseconds since the Unix epoch.
-        ``session_id`` alone: the session's last event.
+        ``sequence``: the moment after this event. ``time_ns``: the moment after the last event
+        whose time is not later, in nanoseconds since the Unix epoch. ``session_id``: the session's
+        end, or with ``checkpoint_id`` its checkpoint.
 
-        :raises InvalidValueError: unless it says just one moment.
+        :raises InvalidValueError: unless the arguments say exactly one moment.
         :raises SessionNotFoundError, CheckpointNotFoundError: when there is no such one.
         """
         if [sequence, time_ns, session_id].count(None) != 2 or (
@@ -236,9 +246,9 @@ class Store:
     # The stream.
 
     def subscribe(self, after: int = 0, *, session_id: UUID | None = None) -> Subscription:
-        """Events with a sequence above ``after``, from the file and then live, in order.
+        """Subscribe to events with a sequence above ``after``: from the file, then live, in order.
 
-        ``session_id``: of this session only.
+        ``session_id``: only events of this session.
 
         :raises SessionNotFoundError: when there is no such session.
         """
@@ -261,23 +271,23 @@ class Store:
     async def verify(self, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
         """Read the whole file again and check it: checksums, chain, sequences, folds, contents.
 
-        ``progress`` is called on the loop with the bytes done and the bytes there are.
+        ``progress`` is called on the loop with the bytes done and the bytes in all.
         """
         _progress(progress)
         await self._engine.fresh_view()
         return await self._engine.log.verify(lambda: self._engine.written_view, progress)
 
     async def compact(self, progress: Callable[[int, int], None] | None = None) -> CompactReport:
-        """Write the file anew without what was deleted, and put it in the place of the old one.
+        """Write a new file without what was deleted, and replace the old one by it.
 
-        Deleted sessions, and content that no other event refers to, are gone from the bytes; their
-        events are delivered as :class:`Erased`, so sequences stay gapless. Everything else is
-        unchanged. Other processes that have the file open move to the new one; they wait for it as
-        for any writer. Killed, it leaves the old file, and at most ``NAME.compact`` beside it,
-        which the next opening removes. ``progress`` is called on the loop with the bytes done and
-        the bytes there are. A cancelled call may or may not have compacted.
+        The bytes of deleted sessions, and of content that no other event refers to, are gone. Their
+        events are delivered as :class:`Erased`, so sequences have no gaps. Nothing else changes.
+        Other processes that have the file open wait, as for any writer, and move to the new file.
+        If the process is killed, the old file is there, and at most ``NAME.compact`` beside it,
+        which the next opening for writing removes. ``progress`` is called on the loop with the
+        bytes done and the bytes in all. A cancelled call may or may not have compacted.
 
-        :raises CorruptFileError: when the file is damaged; it stays as it is.
+        :raises CorruptFileError: when the file is damaged; then it is not changed.
         """
         _progress(progress)
         loop = asyncio.get_running_loop()
@@ -290,7 +300,7 @@ class Store:
         return report
 
     def statistics(self) -> StoreStatistics:
-        """Counts and sizes as of now."""
+        """Return counts and sizes as of now."""
         engine, log = self._engine, self._engine.log
         engine.check_open()
         state, tail, writer = engine.view.state, engine.tail, engine.writer

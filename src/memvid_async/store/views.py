@@ -1,4 +1,4 @@
-"""A store as it was at some moment: its memory and its sessions."""
+"""A store as it was at one moment: its memory and its sessions."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from .parts import PartMethod
 
 
 class StoreView:
-    """What a store held at one moment, read-only: made by ``await store.at(…)``.
+    """A store as it was at one moment, read-only. Made by ``await store.at(…)``.
 
-    The memory of that moment is folded when it is first asked for, and kept for the next calls.
+    The memory of that moment is folded for the first call that needs it, and kept for later ones.
     Frames that a compaction erased since are missing, and a :class:`FindResult` counts them.
     """
 
@@ -39,7 +39,7 @@ class StoreView:
 
     @property
     def sequence(self) -> int:
-        """The last event that counts."""
+        """The sequence of the last event before this moment."""
         return self._sequence
 
     get = PartMethod("_frames", FrameReader.get)
@@ -55,8 +55,9 @@ class StoreView:
         embedding_model: str | None = None,
         **filters: Unpack[FrameFilters],
     ) -> FindResult:
-        """What :meth:`Store.find` gave at that moment: the same ids in the same order, the scores
-        within 1e-6. Nothing is recorded.
+        """Find what :meth:`Store.find` found at that moment: the same ids in the same order.
+
+        The scores are equal to 1e-6. Nothing is recorded.
 
         :raises InvalidValueError: as :meth:`Store.find` does.
         """
@@ -65,14 +66,17 @@ class StoreView:
         ).result
 
     async def list_sessions(self, *, include_open: bool = False) -> list[SessionSummary]:
-        """The sessions that had ended by then, oldest first; with ``include_open`` those that were
-        open too. Reads the log up to that moment. Sessions erased since are missing."""
+        """List the sessions that had ended by then, oldest first.
+
+        With ``include_open`` those that were open are listed too. Sessions that were erased since
+        are missing. This reads the log up to that moment.
+        """
         state = await self._engine.read(state_at, self._sequence)
         sessions = sorted(state.sessions.items())
         return [s.summary() for _, s in sessions if include_open or s.ended_ns is not None]
 
     async def get_session(self, session_id: UUID) -> Session:
-        """A session as far as it was recorded by then, whether it was deleted since or not.
+        """Return a session as far as it was recorded by then, also if it was deleted since.
 
         :raises SessionNotFoundError: when there was none with this id, or it was erased since.
         """
