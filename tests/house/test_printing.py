@@ -23,6 +23,7 @@ from memvid_async import (
     Session,
     StoreConfig,
     Verdict,
+    open_store,
 )
 from memvid_async.events.printing import ROWS, brief, html_table
 
@@ -147,3 +148,31 @@ def test_settings_print_what_is_set():
 )
 def test_a_brief_repr_is_brief(value):
     assert len(brief(value)) < 400
+
+
+async def test_what_is_open_says_how_it_is(tmp_path):
+    path = tmp_path / "s.mva"
+    opening = open_store(path)
+    assert repr(opening).startswith(f"<open_store({str(path)!r}): await it, or use it in")
+    store = await opening
+    await store.put("a frame")
+    recorder = store.session("one")
+    assert repr(recorder).endswith(": to be entered by async with>")
+    async with recorder:
+        assert repr(recorder) == f"<SessionRecorder of {recorder.session_id}: entered>"
+        await store.put("another")
+        shown = "5 events, 1 sessions (1 open), 2 frames>"
+        assert repr(store) == f"<Store {str(path)!r}: {shown}"
+    assert repr(recorder).endswith(": left>")
+    assert repr(await store.at(sequence=3)) == "<StoreView of the moment after event 3>"
+    replay = store.replay(recorder.session_id, checkpoint_id=2, before_index=5)
+    assert f"{recorder.session_id} from checkpoint 2 before action 5" in repr(replay)
+    async with store.subscribe() as events:
+        assert repr(events) == "<Subscription: behind, last delivered event 0>"
+        await anext(events)
+        assert repr(events).endswith("last delivered event 1>")
+    assert repr(events).startswith("<Subscription: closed")
+    async with open_store(path, read_only=True) as follower:
+        assert f"<Store {str(path)!r}: read-only, " in repr(follower)
+    await store.aclose()
+    assert repr(store) == f"<Store {str(path)!r}: closed>"

@@ -26,7 +26,9 @@ def callables():
     for name, kind in CLASSES.items():
         for member in dir(kind):
             found = inspect.getattr_static(kind, member)
-            found = getattr(found, "fget", getattr(found, "__func__", found))
+            # A property has its signature; what a store's part offers is that part's function.
+            found = found.fget if isinstance(found, property) else getattr(kind, member)
+            found = getattr(found, "__func__", found)
             # What is Python's own, of an enum or an exception, is not ours to describe.
             if inspect.isfunction(found) and (not member.startswith("_") or member == "__init__"):
                 yield f"{name}.{member}", found

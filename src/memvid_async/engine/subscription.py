@@ -56,6 +56,10 @@ class Subscription(AsyncIterator[Event]):
         self._filling = anyio.Lock()
         self._entered = self._closed = False
 
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "caught up" if self.caught_up else "behind"
+        return f"<Subscription: {state}, last delivered event {self.last_sequence:,}>"
+
     async def __aenter__(self) -> Self:
         if not self._entered:
             self._entered = True

@@ -14,20 +14,20 @@ from contextvars import ContextVar
 class Block:
     """An ``async with`` block of a session. ``session``: its number in the store."""
 
-    __slots__ = ("_is_left", "_store", "session")
+    __slots__ = ("_store", "is_left", "session")
 
     def __init__(self, store: SessionBlocks, session: int) -> None:
         self.session = session
         self._store = store
-        self._is_left = False
+        self.is_left = False
 
     def is_open_in(self, store: SessionBlocks) -> bool:
         """Whether it is a block of this store, and has not been left."""
-        return self._store is store and not self._is_left
+        return self._store is store and not self.is_left
 
     def leave(self) -> None:
         """Put it out of force, in every context and whichever context this is."""
-        self._is_left = True
+        self.is_left = True
         _ENTERED.set(_still_entered())
 
 
@@ -38,7 +38,7 @@ _ENTERED: ContextVar[tuple[Block, ...]] = ContextVar("memvid_async_blocks", defa
 
 def _still_entered() -> tuple[Block, ...]:
     """The context's blocks without those that were left, here or elsewhere."""
-    return tuple(block for block in _ENTERED.get() if not block._is_left)  # noqa: SLF001
+    return tuple(block for block in _ENTERED.get() if not block.is_left)
 
 
 class SessionBlocks:

@@ -284,6 +284,13 @@ class SessionRecorder(ActionRecorder[Action]):
         self._large_metadata = large_metadata
         self._block: Block | None = None
 
+    def __repr__(self) -> str:
+        if self._block is None:
+            state = "to be entered by async with"
+        else:
+            state = "left" if self._block.is_left else "entered"
+        return f"<SessionRecorder of {self.session_id}: {state}>"
+
     @property
     def session_id(self) -> UUID:
         """The session's id."""

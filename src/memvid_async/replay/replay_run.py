@@ -305,6 +305,11 @@ class Replay:
         self._checkpoint_id = checkpoint_id
         self._before_index = before_index
 
+    def __repr__(self) -> str:
+        first = "" if self._checkpoint_id is None else f" from checkpoint {self._checkpoint_id}"
+        end = "" if self._before_index is None else f" before action {self._before_index}"
+        return f"<Replay of {self._session_id}{first}{end}: async for, or await its report()>"
+
     async def __aiter__(self) -> AsyncIterator[ReplayStep]:
         span = await self._read(
             find_span, self._session_id, self._checkpoint_id, self._before_index

@@ -24,6 +24,11 @@ class OpenStore:
         self._read_only = read_only
         self._store: Store | None = None
 
+    def __repr__(self) -> str:
+        how = ", read_only=True" if self._read_only else ""
+        call = f"open_store({str(self._path)!r}{how})"
+        return f"<{call}: await it, or use it in an async with block>"
+
     def __await__(self) -> Generator[Any, None, Store]:
         return self._open().__await__()
 

@@ -123,6 +123,20 @@ class Store:
                 f"unclosed store {self._path}", ResourceWarning, stacklevel=1, source=self
             )
 
+    def __repr__(self) -> str:
+        engine = self._engine
+        if engine.closed:
+            return f"<Store {str(self._path)!r}: closed>"
+        state = engine.view.state
+        still_open = sum(session.ended_ns is None for session in state.sessions.values())
+        how = "read-only, " if self.read_only else ""
+        how += "" if engine.failure is None else "failed, "
+        return (
+            f"<Store {str(self._path)!r}: {how}{state.last_sequence:,} events, "
+            f"{len(state.sessions):,} sessions ({still_open:,} open), "
+            f"{state.memory.frame_count:,} frames>"
+        )
+
     @property
     def path(self) -> Path:
         """The path of the file."""

@@ -37,6 +37,9 @@ class StoreView:
     async def _place(self) -> tuple[View, Lineage]:
         return await self._engine.fresh_view(), self._lineage
 
+    def __repr__(self) -> str:
+        return f"<StoreView of the moment after event {self._sequence:,}>"
+
     @property
     def sequence(self) -> int:
         """The sequence of the last event before this moment."""
