@@ -27,6 +27,7 @@ from .errors import (
     StoreLockedError,
     StoreNotFoundError,
     StoreReadOnlyError,
+    UnrecordedWarning,
     UnsupportedVersionError,
 )
 from .events.content import Content
@@ -183,6 +184,7 @@ __all__ = [
     "ToolCallDetails",
     "TornTail",
     "Unknown",
+    "UnrecordedWarning",
     "UnsupportedVersionError",
     "UpdateDetails",
     "Verdict",

@@ -39,6 +39,15 @@ class SessionEndedError(MemvidAsyncError):
         self.session_id = session_id
 
 
+class UnrecordedWarning(UserWarning):
+    """A ``record_…`` call on the store found no session in force, so nothing was recorded.
+
+    Python shows it once for each line that made such a call, and ``warnings.filterwarnings`` makes
+    it an error or silences it. ``put``, ``find`` and ``ask`` do their work without a session, and
+    do not warn.
+    """
+
+
 class SessionNotFoundError(MemvidAsyncError):
     """No session has this id, or it was deleted."""
 

@@ -20,6 +20,7 @@ from memvid_async import (
     RecordingConfig,
     SessionEndedError,
     StoreConfig,
+    UnrecordedWarning,
     open_store,
 )
 
@@ -164,7 +165,9 @@ async def test_a_task_that_outlives_every_session_works_on_without_one(make_stor
         found = await store.find("frame")
         answer = await store.ask("frame", generate=lambda *_: "paid", provider="p", model="m")
         await store.delete(1)
-        return await store.record_put(1, "x"), len(found.hits), answer.text, answer.action
+        with pytest.warns(UnrecordedWarning):
+            recorded = await store.record_put(1, "x")
+        return recorded, len(found.hits), answer.text, answer.action
 
     async with store.session() as recorder:
         straggler = asyncio.create_task(late())
@@ -260,7 +263,8 @@ async def test_a_generator_is_finished_in_another_task(make_store, enter_in):
     with pytest.raises(StopAsyncIteration):
         await in_task(anext(given))
     assert await error_of(store, opened[0]) is None
-    assert await store.record_put(2, "x") is None
+    with pytest.warns(UnrecordedWarning):
+        assert await store.record_put(2, "x") is None
     assert await frames(store, opened[0]) == [1]
 
 
@@ -500,7 +504,9 @@ class Player:
     async def record(self, context, pick, most):
         wanted = self.oracle.in_force(context, pick % 2)
         frame_id = next(self.frame_ids)
-        action = await self.stores[pick % 2].record_put(frame_id, "x")
+        unrecorded = pytest.warns(UnrecordedWarning) if wanted is None else contextlib.nullcontext()
+        with unrecorded:
+            action = await self.stores[pick % 2].record_put(frame_id, "x")
         assert (action is None) == (wanted is None)
         if wanted is not None:
             self.expected.setdefault(wanted, (pick % 2, []))[1].append(frame_id)

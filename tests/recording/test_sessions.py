@@ -18,6 +18,7 @@ from memvid_async import (
     SessionNotFoundError,
     StateSnapshot,
     StoreConfig,
+    UnrecordedWarning,
 )
 
 DURABILITIES = pytest.mark.parametrize("durability", Durability, ids=lambda value: value.value)
@@ -46,7 +47,8 @@ async def test_the_ambient_session_from_start_to_end(make_store, durability):
     store = await make_store(config=StoreConfig(durability=durability))
     assert store.active_session_id is None
     assert not store.is_recording
-    assert await store.record_put(1, "nobody records") is None
+    with pytest.warns(UnrecordedWarning):
+        assert await store.record_put(1, "nobody records") is None
     with pytest.raises(NoActiveSessionError):
         await store.end_session()
     with pytest.raises(NoActiveSessionError):
@@ -69,7 +71,8 @@ async def test_the_ambient_session_from_start_to_end(make_store, durability):
     assert session.error is None
     assert [session.actions[0], session.actions[2]] == [first, second]
     assert await store.get_session(session_id) == session
-    assert await store.record_put(2, "after") is None
+    with pytest.warns(UnrecordedWarning):
+        assert await store.record_put(2, "after") is None
 
     again = await store.start_session()
     assert again != session_id
@@ -121,7 +124,8 @@ async def test_two_stores_of_one_file_never_both_start_the_ambient_session(make_
     assert one.active_session_id == two.active_session_id == started
     assert await two.record_put(1, "by the other") is not None
     session = await one.end_session()
-    assert await two.record_put(2, "too late") is None
+    with pytest.warns(UnrecordedWarning):
+        assert await two.record_put(2, "too late") is None
     assert [action.details.frame_id for action in session.actions] == [1]
 
 
@@ -200,9 +204,11 @@ async def test_max_actions_ends_the_session_in_the_same_step(make_store, ambient
         else:
             owner = await stack.enter_async_context(store.session("few", config))
             session_id = owner.session_id
-        results = await asyncio.gather(
-            *(owner.record_put(n, "x") for n in range(9)), return_exceptions=True
-        )
+        unrecorded = pytest.warns(UnrecordedWarning) if ambient else contextlib.nullcontext()
+        with unrecorded:
+            results = await asyncio.gather(
+                *(owner.record_put(n, "x") for n in range(9)), return_exceptions=True
+            )
         assert [action.index for action in results[:4]] == [0, 1, 3, 4]
         if ambient:
             assert results[4:] == [None] * 5

@@ -16,6 +16,7 @@ from .draft import ActionDraft, new_draft
 from .in_force import Block
 from .intake import Intake
 from .prepare import prepare_count, prepare_name
+from .unrecorded import warn_unrecorded
 
 AnyAction = TypeVar("AnyAction", Action, Action | None)
 
@@ -41,6 +42,10 @@ class ActionRecorder(ABC, Generic[AnyAction]):
     def _choice(self) -> SessionChoice:
         """The session to record into."""
 
+    @abstractmethod
+    def _answer(self, action: Any) -> AnyAction:
+        """What a call returns for the action that was recorded, None where none was."""
+
     async def record_ask(
         self,
         query: str | bytes,
@@ -62,26 +67,27 @@ class ActionRecorder(ABC, Generic[AnyAction]):
         an earlier ask of the session already holds is not stored again.
         """
         limits = self._intake.limits
-        action: AnyAction = await self._intake.record(
-            self._choice(),
-            new_draft(
-                ActionDraft,
-                kind=ActionKind.ASK,
-                detail=(
-                    prepare_name(provider, "provider", limits),
-                    prepare_name(model, "model", limits),
+        return self._answer(
+            await self._intake.record(
+                self._choice(),
+                new_draft(
+                    ActionDraft,
+                    kind=ActionKind.ASK,
+                    detail=(
+                        prepare_name(provider, "provider", limits),
+                        prepare_name(model, "model", limits),
+                    ),
+                    input=_needed(query, "query"),
+                    output=response,
+                    frames=retrieved_frames,
+                    duration_ms=duration_ms,
+                    task=task,
+                    error=error,
+                    metadata=metadata,
+                    messages=messages,
                 ),
-                input=_needed(query, "query"),
-                output=response,
-                frames=retrieved_frames,
-                duration_ms=duration_ms,
-                task=task,
-                error=error,
-                metadata=metadata,
-                messages=messages,
-            ),
+            )
         )
-        return action
 
     async def record_find(
         self,
@@ -96,24 +102,25 @@ class ActionRecorder(ABC, Generic[AnyAction]):
         metadata: Mapping[str, Any] | None = None,
     ) -> AnyAction:
         """Record a search: its mode, how many results it reported and the frames it named."""
-        action: AnyAction = await self._intake.record(
-            self._choice(),
-            new_draft(
-                ActionDraft,
-                kind=ActionKind.FIND,
-                detail=(
-                    prepare_name(mode, "mode", self._intake.limits),
-                    prepare_count(result_count, "result_count"),
+        return self._answer(
+            await self._intake.record(
+                self._choice(),
+                new_draft(
+                    ActionDraft,
+                    kind=ActionKind.FIND,
+                    detail=(
+                        prepare_name(mode, "mode", self._intake.limits),
+                        prepare_count(result_count, "result_count"),
+                    ),
+                    input=_needed(query, "query"),
+                    frames=result_frames,
+                    duration_ms=duration_ms,
+                    task=task,
+                    error=error,
+                    metadata=metadata,
                 ),
-                input=_needed(query, "query"),
-                frames=result_frames,
-                duration_ms=duration_ms,
-                task=task,
-                error=error,
-                metadata=metadata,
-            ),
+            )
         )
-        return action
 
     async def record_put(
         self,
@@ -126,20 +133,21 @@ class ActionRecorder(ABC, Generic[AnyAction]):
         metadata: Mapping[str, Any] | None = None,
     ) -> AnyAction:
         """Record that somebody put a frame; it creates none in this store."""
-        action: AnyAction = await self._intake.record(
-            self._choice(),
-            new_draft(
-                ActionDraft,
-                kind=ActionKind.PUT,
-                input=_needed(data, "data"),
-                frames=(frame_id,),
-                duration_ms=duration_ms,
-                task=task,
-                error=error,
-                metadata=metadata,
-            ),
+        return self._answer(
+            await self._intake.record(
+                self._choice(),
+                new_draft(
+                    ActionDraft,
+                    kind=ActionKind.PUT,
+                    input=_needed(data, "data"),
+                    frames=(frame_id,),
+                    duration_ms=duration_ms,
+                    task=task,
+                    error=error,
+                    metadata=metadata,
+                ),
+            )
         )
-        return action
 
     async def record_put_many(
         self,
@@ -151,19 +159,20 @@ class ActionRecorder(ABC, Generic[AnyAction]):
         metadata: Mapping[str, Any] | None = None,
     ) -> AnyAction:
         """Record that somebody put several frames at once."""
-        action: AnyAction = await self._intake.record(
-            self._choice(),
-            new_draft(
-                ActionDraft,
-                kind=ActionKind.PUT_MANY,
-                frames=frame_ids,
-                duration_ms=duration_ms,
-                task=task,
-                error=error,
-                metadata=metadata,
-            ),
+        return self._answer(
+            await self._intake.record(
+                self._choice(),
+                new_draft(
+                    ActionDraft,
+                    kind=ActionKind.PUT_MANY,
+                    frames=frame_ids,
+                    duration_ms=duration_ms,
+                    task=task,
+                    error=error,
+                    metadata=metadata,
+                ),
+            )
         )
-        return action
 
     async def record_update(
         self,
@@ -176,20 +185,21 @@ class ActionRecorder(ABC, Generic[AnyAction]):
         metadata: Mapping[str, Any] | None = None,
     ) -> AnyAction:
         """Record that somebody replaced a frame's content."""
-        action: AnyAction = await self._intake.record(
-            self._choice(),
-            new_draft(
-                ActionDraft,
-                kind=ActionKind.UPDATE,
-                input=_needed(data, "data"),
-                frames=(frame_id,),
-                duration_ms=duration_ms,
-                task=task,
-                error=error,
-                metadata=metadata,
-            ),
+        return self._answer(
+            await self._intake.record(
+                self._choice(),
+                new_draft(
+                    ActionDraft,
+                    kind=ActionKind.UPDATE,
+                    input=_needed(data, "data"),
+                    frames=(frame_id,),
+                    duration_ms=duration_ms,
+                    task=task,
+                    error=error,
+                    metadata=metadata,
+                ),
+            )
         )
-        return action
 
     async def record_delete(
         self,
@@ -201,19 +211,20 @@ class ActionRecorder(ABC, Generic[AnyAction]):
         metadata: Mapping[str, Any] | None = None,
     ) -> AnyAction:
         """Record that somebody deleted a frame."""
-        action: AnyAction = await self._intake.record(
-            self._choice(),
-            new_draft(
-                ActionDraft,
-                kind=ActionKind.DELETE,
-                frames=(frame_id,),
-                duration_ms=duration_ms,
-                task=task,
-                error=error,
-                metadata=metadata,
-            ),
+        return self._answer(
+            await self._intake.record(
+                self._choice(),
+                new_draft(
+                    ActionDraft,
+                    kind=ActionKind.DELETE,
+                    frames=(frame_id,),
+                    duration_ms=duration_ms,
+                    task=task,
+                    error=error,
+                    metadata=metadata,
+                ),
+            )
         )
-        return action
 
     async def record_tool_call(
         self,
@@ -228,21 +239,22 @@ class ActionRecorder(ABC, Generic[AnyAction]):
     ) -> AnyAction:
         """Record a tool call. ``arguments`` is any CBOR value, kept and hashed in its
         deterministic encoding; ``result`` is None where there was none."""
-        action: AnyAction = await self._intake.record(
-            self._choice(),
-            new_draft(
-                ActionDraft,
-                kind=ActionKind.TOOL_CALL,
-                detail=(prepare_name(name, "name", self._intake.limits),),
-                input=arguments,
-                output=result,
-                duration_ms=duration_ms,
-                task=task,
-                error=error,
-                metadata=metadata,
-            ),
+        return self._answer(
+            await self._intake.record(
+                self._choice(),
+                new_draft(
+                    ActionDraft,
+                    kind=ActionKind.TOOL_CALL,
+                    detail=(prepare_name(name, "name", self._intake.limits),),
+                    input=arguments,
+                    output=result,
+                    duration_ms=duration_ms,
+                    task=task,
+                    error=error,
+                    metadata=metadata,
+                ),
+            )
         )
-        return action
 
 
 def _needed(value: object, what: str) -> object:
@@ -252,10 +264,16 @@ def _needed(value: object, what: str) -> object:
 
 
 class AmbientRecorder(ActionRecorder[Action | None]):
-    """The ``record_…`` methods of a store: into the session in force, if there is one."""
+    """The ``record_…`` methods of a store: into the session in force. Where there is none they
+    return None, with an :class:`UnrecordedWarning`."""
 
     def _choice(self) -> SessionChoice:
         return self._intake.blocks.entered
+
+    def _answer(self, action: Action | None) -> Action | None:
+        if action is None:
+            warn_unrecorded()
+        return action
 
     async def create_checkpoint(self) -> int:
         """Mark a checkpoint in the session in force; its id, counted from 0 in the session.
@@ -320,6 +338,9 @@ class SessionRecorder(ActionRecorder[Action]):
 
     def _choice(self) -> int:
         return self._entered_block().session
+
+    def _answer(self, action: Action) -> Action:
+        return action
 
     async def create_checkpoint(self) -> int:
         """Mark a checkpoint in this session; its id, counted from 0 within the session.
