@@ -199,12 +199,15 @@ __all__ = [
 
 
 def _say_where_they_are_public() -> None:
-    """Have every public class and function name this package as its module, so that reprs,
-    tracebacks and pickles stay the same wherever the code moves."""
+    """Make this package the module of every public class and function.
+
+    So reprs, tracebacks and pickles stay the same when the code moves.
+    """
     for name in __all__:
         thing = globals()[name]
         if isinstance(thing, type):
-            # Annotations are looked up in the module that a class names: once, before it changes.
+            # Annotations are resolved in the module that a class names. So that is done here, once,
+            # before the name changes.
             hints = get_type_hints(thing, include_extras=True)
             thing.__annotations__ = {key: hints[key] for key in get_annotations(thing)}
         if isinstance(thing, (type, FunctionType)):

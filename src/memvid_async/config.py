@@ -87,7 +87,7 @@ Embedder = Callable[[list[str]], Any]
 
 @frozen(repr=False)
 class _Settings:
-    """Printed with the fields that are not as they are by default."""
+    """The base of settings; a repr shows the fields that differ from their defaults."""
 
     def __repr__(self) -> str:
         given = ((one.name, getattr(self, one.name), one.default) for one in fields(type(self)))
@@ -107,12 +107,12 @@ class RecordingConfig(_Settings):
     """Whether a store that has no ambient session starts one when it is opened for writing."""
 
 
-# Most sessions have it; recognised by identity, it spares them a look at its fields.
+# Most sessions have this one. It is recognised by identity, which saves comparing its fields.
 DEFAULT_RECORDING = RecordingConfig()
 
 
 def recording_config(interval: int, most: int | None) -> RecordingConfig:
-    """The configuration that a file keeps of a session; one object for the common one."""
+    """Return the configuration with these values; always the same object for the default."""
     if interval == 0 and most is None:
         return DEFAULT_RECORDING
     return RecordingConfig(auto_checkpoint_interval=interval, max_actions=most)
@@ -147,7 +147,7 @@ class Limits(_Settings):
     top_k: int = field(default=10_000, validator=_whole(1))
     """Hits of one search, counted."""
     open_memories: int = field(default=4, validator=_whole(1))
-    """Memories of past moments and of forks held at once, counted; others are folded anew."""
+    """Memories of past moments and of forks held at once, counted; others are folded again."""
     queue_bytes: int = field(default=64 * MIB, validator=_whole(1))
     """Commands waiting for the writer; callers beyond it wait for room."""
     batch_bytes: int = field(default=4 * MIB, validator=_whole(1))
@@ -204,11 +204,11 @@ class StoreConfig(_Settings):
     read-only, and one that has a subscriber or was searched."""
 
     def new_id(self) -> UUID:
-        """An id from ``id_factory``.
+        """Return an id from ``id_factory``.
 
-        :raises InvalidValueError: when it gives anything but a UUID.
+        :raises InvalidValueError: when it returns anything but a UUID.
         """
         made = self.id_factory()
         if not isinstance(made, UUID):
-            raise InvalidValueError(f"id_factory() gave {made!r:.80}, not a UUID")
+            raise InvalidValueError(f"id_factory() returned {made!r:.80}, not a UUID")
         return made

@@ -15,7 +15,7 @@ class MemvidAsyncError(Exception):
     """
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # The inherited one calls the class with the message, which is not what its __init__ takes.
+        # The inherited method calls the class with the message, but __init__ takes other arguments.
         return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
@@ -114,7 +114,7 @@ class LimitExceededError(MemvidAsyncError, ValueError):
     limit: str
     """The name of the field of :class:`Limits`."""
     value: int
-    """The size that was given, in the unit of that field."""
+    """The size of the argument, in the unit of that field."""
 
     def __init__(self, limit: str, value: int, allowed: int) -> None:
         super().__init__(

@@ -1,4 +1,4 @@
-"""What an event log gained: the outcome of an append, or of looking what others appended."""
+"""What a log gained: by appending, or by taking in what others appended."""
 
 from __future__ import annotations
 

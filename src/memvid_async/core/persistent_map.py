@@ -1,17 +1,17 @@
-"""A map that is never changed: setting a key makes the next one, at the cost of a plain dict.
+"""A map that never changes: setting a key makes a new map, at the cost of a plain dict.
 
-All maps that were made of one another share one dict, which the newest of them owns. Setting a key
-changes that dict and hands it on to the new map; the old one keeps what undoes the change, and who
-came next::
+Maps that were made from one another share one dict, which the newest of them owns. Setting a key
+changes that dict and passes it on to the new map. The old map keeps a link to the new one, and what
+undoes the change::
 
     old  ──({key: value before}, next)──▶  newer  ──(…)──▶  newest  ──▶  the dict
 
-An old map reads through what it has to undo. Nothing refers back to it, so it is freed as soon as
-nobody holds it, and what it kept with it.
+Reading an old map looks at what it must undo first, then at the dict. No newer map refers to an
+older one, so an old map is freed with its undo as soon as nobody holds it.
 
-Any thread may read any map while another one sets keys, without a lock. Two rules make that right:
-the old map gets its link before the dict changes, and whoever read the dict looks again whether it
-was still its owner's when it was read.
+Any thread may read any map while another thread sets keys, without a lock. Two rules make that
+correct: the old map gets its link before the dict changes, and after reading the dict a reader
+checks that the map still owned it.
 """
 
 # ruff: noqa: SLF001 - maps of one family look into each other
@@ -27,35 +27,36 @@ Key = TypeVar("Key")
 Value = TypeVar("Value")
 Other = TypeVar("Other")
 
-# Where a key is in no map, and so in no dict.
+# The value of a key that is in no map.
 _ABSENT: Any = object()
-# Changes before it is looked whether somebody holds an old map; at least one per key besides.
+# After this many changes, or as many as there are keys if those are more, a check looks whether
+# somebody still holds an old map.
 _LEAST_CHANGES = 1024
 _new = object.__new__
 
 
 class _Family:
-    """What the maps that share a dict have in common."""
+    """What the maps that share one dict have in common."""
 
     __slots__ = ("left", "lock", "mark")
 
     def __init__(self, first: PersistentMap[Any, Any], size: int) -> None:
-        # Held while the dict is changed and handed on.
+        # Held while the dict is changed and passed on.
         self.lock = Lock()
-        # Changes until ``mark``, an old map, is looked at.
+        # Changes until the check whether ``mark``, an old map, is still held.
         self.left = max(_LEAST_CHANGES, size)
         self.mark = ref(first)
 
 
 class PersistentMap(Mapping[Key, Value]):
-    """A map that stays as it is. Its items come in no particular order.
+    """A map that never changes. Its items come in no particular order.
 
-    A key is read or set in the time that a dict takes; an old map, when it is read again, first
-    takes in what was changed since. Iterating copies, and so does changing a map that was changed
-    before.
+    Reading or setting a key takes the time that a dict takes. Reading an old map first collects
+    what was changed since. Iterating copies the dict, and so does changing a map that is not the
+    newest.
     """
 
-    # ``_place``: the dict, or what must be undone in it and the next map. It is replaced as one.
+    # ``_place``: the dict; or what to undo in it, and the next map. Both are replaced together.
     __slots__ = ("__weakref__", "_family", "_place")
 
     _place: dict[Key, Value] | tuple[dict[Key, Value], PersistentMap[Key, Value]]
@@ -68,7 +69,7 @@ class PersistentMap(Mapping[Key, Value]):
     # Changing.
 
     def set(self, key: Key, value: Value) -> PersistentMap[Key, Value]:
-        """The map with this value. The hot path of every fold: :meth:`changed`, of one key."""
+        """Return the map with this value: :meth:`changed` for one key, on every fold's hot path."""
         family = self._family
         with family.lock:
             data = self._place
@@ -83,9 +84,9 @@ class PersistentMap(Mapping[Key, Value]):
         return self.changed({key: value})
 
     def delete(self, key: Key) -> PersistentMap[Key, Value]:
-        """The map without this key.
+        """Return the map without this key.
 
-        :raises KeyError: when it has none.
+        :raises KeyError: when the key is not there.
         """
         if key not in self:
             raise KeyError(key)
@@ -94,7 +95,7 @@ class PersistentMap(Mapping[Key, Value]):
     def changed(
         self, values: Mapping[Key, Value], gone: Iterable[Key] = ()
     ) -> PersistentMap[Key, Value]:
-        """The map with these values, and without the keys in ``gone``; one link for all of them."""
+        """Return the map with these values and without the keys in ``gone``, by a single link."""
         gone = tuple(gone)
         if not values and not gone:
             return self
@@ -111,7 +112,7 @@ class PersistentMap(Mapping[Key, Value]):
                 for key in gone:
                     data.pop(key, None)
                 return newer
-        # An empty map keeps its dict: one that is a default value would keep all that follow.
+        # An empty map keeps its dict: as a default value it would keep all later maps alive.
         own = self._copy()
         own.update(values)
         for key in gone:
@@ -119,8 +120,11 @@ class PersistentMap(Mapping[Key, Value]):
         return PersistentMap(own)
 
     def _may_share(self, changes: int) -> bool:
-        """Whether the next map may have the dict. Somebody who holds an old map for very long would
-        hold all that follow: they get a dict of their own."""
+        """Whether the next map may take over the dict.
+
+        A holder of a very old map would keep all later maps alive. Then the next map gets a dict of
+        its own.
+        """
         family = self._family
         if family.left:
             family.left = max(0, family.left - changes)
@@ -134,7 +138,7 @@ class PersistentMap(Mapping[Key, Value]):
     # Reading.
 
     def _find(self, key: Key) -> Value:
-        """The value, or ``_ABSENT``."""
+        """Return the value of a key, or ``_ABSENT``."""
         place = self._place
         if type(place) is dict:
             value = place.get(key, _ABSENT)
@@ -151,11 +155,10 @@ class PersistentMap(Mapping[Key, Value]):
                     return cast("Value", value)
 
     def _caught_up(self) -> tuple[dict[Key, Value], PersistentMap[Key, Value]]:
-        """What has to be undone of all changes so far, and the map that was the newest then. Only
-        for a map that was changed.
+        """Return what undoes all later changes, and the newest map. Only for a map that is older.
 
-        The first change of a key says what it was, so later ones add nothing: two threads may do
-        this at once, and another map's may be taken in while it grows.
+        The first change of a key says what its value was, so later ones add nothing. So two threads
+        may do this at the same time, and may use the undo of another map while that one grows.
         """
         place = self._place
         assert type(place) is tuple
@@ -169,7 +172,7 @@ class PersistentMap(Mapping[Key, Value]):
         return undo, newer
 
     def _copy(self) -> dict[Key, Value]:
-        """All of it as a dict of the caller's own."""
+        """Return all items as a new dict."""
         place = self._place
         if type(place) is dict:
             copy = place.copy()
@@ -183,7 +186,8 @@ class PersistentMap(Mapping[Key, Value]):
             copy = data.copy()
             if newest._place is not data:
                 continue
-            # What another thread took in meanwhile is undone for nothing: it is not in the copy.
+            # Changes that another thread collected meanwhile are not in the copy; undoing them does
+            # no harm.
             for key, value in undo.copy().items():
                 if value is _ABSENT:
                     copy.pop(key, None)
@@ -196,7 +200,7 @@ class PersistentMap(Mapping[Key, Value]):
     @overload
     def get(self, key: Key, /, default: Value | Other) -> Value | Other: ...
     def get(self, key: Key, /, default: Any = None) -> Any:
-        """The value of a key, or ``default``."""
+        """Return the value of a key, or ``default``."""
         value = self._find(key)
         return default if value is _ABSENT else value
 
@@ -221,15 +225,15 @@ class PersistentMap(Mapping[Key, Value]):
         return iter(self._copy())
 
     def keys(self) -> KeysView[Key]:
-        """The keys, of a copy."""
+        """Return the keys of a copy."""
         return self._copy().keys()
 
     def values(self) -> ValuesView[Value]:
-        """The values, of a copy."""
+        """Return the values of a copy."""
         return self._copy().values()
 
     def items(self) -> ItemsView[Key, Value]:
-        """The items, of a copy."""
+        """Return the items of a copy."""
         return self._copy().items()
 
     def __repr__(self) -> str:

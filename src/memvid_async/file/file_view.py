@@ -1,7 +1,7 @@
 """What readers see of one file: a folded state, and the events and contents that led to it.
 
-Blocking, and without state of its own: a :class:`FileView` is called in the threads that read, and
-what it shows is one consistent prefix of the log.
+A :class:`FileView` blocks and never changes. It is called in the threads that read, and shows one
+consistent prefix of the log.
 """
 
 from __future__ import annotations
@@ -27,21 +27,24 @@ from .catalog import MEMORY
 from .changes import TextPut, frame_changes, frame_events, in_range
 from .reader import Reader, held_content
 
-# How many bytes of the log are read at once where the caller does not say.
+# About how many bytes of the log are read at once, where the caller does not say.
 _RUN = 256 * 1024
 
 
 @frozen
 class FileView:
-    """A folded state, the end of the log it was folded from, and what reads that file."""
+    """A folded state, and access to the log from which it was folded."""
 
     state: State
+    """The state after the last event."""
     end: int
+    """The offset where the log ends."""
     reader: Reader
+    """Reads the file."""
 
     @property
     def edition(self) -> object:
-        """The same object for all views of one file; another one after a compaction."""
+        """An object that identifies the file; a compaction makes another one."""
         return self.reader
 
     @property
@@ -50,22 +53,23 @@ class FileView:
         return self.reader.version
 
     def damage(self, sequence: int, message: str) -> CorruptFileError:
-        """An error that names where the event with this sequence lies."""
+        """Return an error that names where the event with this sequence is."""
         return CorruptFileError(self.reader.segment_with(sequence, self.end).offset, message)
 
     # Events.
 
     def events_after(self, after: int, limit: int) -> list[Event]:
-        """Events with a sequence above ``after``, in order: about ``limit`` bytes of them, at
-        least one segment; none when there are none yet.
+        """Return events with a sequence above ``after``, in order.
 
-        :raises CorruptFileError: when the log below the view's end is damaged.
+        They are about ``limit`` bytes, at least one segment; none when there are none yet.
+
+        :raises CorruptFileError: when the log before the view's end is damaged.
         """
         commands = self.commands_after(after, limit)
         return [event for command in commands for event in command if event.sequence > after]
 
     def commands_after(self, after: int, limit: int) -> list[list[Event]]:
-        """As :meth:`events_after`, but the events of each command together, the first one whole."""
+        """Return events as :meth:`events_after` does, a list per command, the first one whole."""
         if after >= self.state.last_sequence:
             return []
         reader = self.reader
@@ -84,15 +88,16 @@ class FileView:
         return commands
 
     def decode(self, segment: Segment, state: State | None = None) -> list[Event]:
-        """The events of a segment, the sessions named as ``state`` knows them, by default the
-        view's.
+        """Return the events of a segment.
 
-        :raises CorruptFileError: when it is not what its kind says.
+        ``state`` knows the ids of their sessions; by default it is the view's.
+
+        :raises CorruptFileError: when the segment is not as its kind requires.
         """
         return self.reader.decode(segment, state or self.state, self.end)
 
     def history(self, until: int) -> Iterator[tuple[State, Event]]:
-        """Every event up to the sequence ``until``, each with the state after it.
+        """Iterate over all events up to the sequence ``until``, each with the state after it.
 
         :raises CorruptFileError: when the log is damaged.
         """
@@ -116,7 +121,7 @@ class FileView:
             raise CorruptFileError(position, "there is no valid segment")
 
     def time_of(self, sequence: int) -> int:
-        """When the event with this sequence happened, in nanoseconds since the Unix epoch."""
+        """Return the time of the event with this sequence, in nanoseconds since the Unix epoch."""
         segment = self.reader.segment_with(sequence, self.end)
         return self.decode(segment)[sequence - segment.sequence].time_ns
 
@@ -129,14 +134,15 @@ class FileView:
     def session_events(
         self, number: int, after: int = 0, limit: int | None = None
     ) -> tuple[list[Event], int]:
-        """The events of one session above ``after``, in order, and the sequence up to which there
-        are no others; about ``limit`` bytes of them, when it is given.
+        """Return events of one session above ``after``, in order; about ``limit`` bytes of them.
 
-        :raises CorruptFileError: when what the session's positions name is not there.
+        The second value is the sequence up to which the session has no others.
+
+        :raises CorruptFileError: when a segment that the session's positions name is not there.
         """
         offsets = self.reader.offsets(number, self.end)
         if offsets is None:
-            # Deleted: of its events, only the deletion is still told.
+            # The session was deleted. Of its events, only the deletion is still delivered.
             found = self.events_after(after, limit or _RUN)
             reached = found[-1].sequence if found else after
             return [event for event in found if event.session == number], reached
@@ -161,9 +167,9 @@ class FileView:
         return segments_at(self.reader.storage.read, offsets, self.end, self.reader.salt)
 
     def session_number(self, action: Action) -> int:
-        """The number of the session that an action is in.
+        """Return the number of the session that an action is in.
 
-        :raises InvalidValueError: when it is in no session of this file (any more).
+        :raises InvalidValueError: when it is in no session of this file, or in none any more.
         """
         number = 0
         if 0 < action.sequence <= self.state.last_sequence:
@@ -177,14 +183,14 @@ class FileView:
     # Contents.
 
     def content(self, sequence: int) -> Content:
-        """The content whose event has this sequence, without its data.
+        """Return the content whose event has this sequence, without its data.
 
         :raises CorruptFileError: when there is no such event.
         """
         return self.reader.content(sequence, self.end)
 
     def data(self, content: Content) -> bytes:
-        """The bytes of a content; text as UTF-8.
+        """Return the bytes of a content; text as UTF-8.
 
         :raises ContentNotFoundError: when it is not in this file.
         :raises CorruptFileError: when its bytes are damaged.
@@ -193,7 +199,7 @@ class FileView:
         return data.encode() if isinstance(data, str) else data
 
     def value(self, content: Content) -> str | bytes:
-        """A content as it was recorded, text or bytes; raises as :meth:`data` does."""
+        """Return a content as it was recorded, text or bytes; raises as :meth:`data` does."""
         return self._stored_data(content) if content.data is None else content.data
 
     def _stored_data(self, content: Content) -> str | bytes:
@@ -211,7 +217,7 @@ class FileView:
         raise _not_here(content)
 
     def part(self, content: Content, place: int) -> bytes:
-        """The bytes of one part of a content that is in parts; ``place``: which, from 0.
+        """Return the bytes of one part of a content in parts; ``place`` counts from 0.
 
         :raises ContentNotFoundError: when it is not in this file.
         """
@@ -261,7 +267,7 @@ class FileView:
             yield segment
 
     def frame_content(self, hint: int, sequence: int) -> Content:
-        """The content of the frame event with this sequence, which was read with this hint.
+        """Return the content of the frame event with this sequence, which came with ``hint``.
 
         :raises CorruptFileError: when it is not there.
         """
@@ -273,7 +279,7 @@ class FileView:
             raise CorruptFileError(hint, f"there is no frame: {error}") from None
 
     def frame_content_of(self, sequence: int) -> Content | None:
-        """The content of the frame event with this sequence; None when it was erased.
+        """Return the content of the frame event with this sequence; None when it was erased.
 
         :raises InvalidValueError: when there is no such event.
         """
@@ -288,8 +294,9 @@ class FileView:
     # Projections.
 
     def saved_memory(self, until: int) -> SavedProjection | None:
-        """The memory's search index as it was saved last, folded no further than the event
-        ``until``; None when it was never saved.
+        """Return the memory's search index as saved last; None when it was never saved.
+
+        It must not be folded further than the event ``until``.
 
         :raises CorruptFileError, ValueError: when it cannot be read.
         """

@@ -1,5 +1,7 @@
-"""What opening needs: the folded state as it is saved, and the rows of sessions that pages hold.
-All of it is derived from the events."""
+"""What opening needs: the folded state as saved in a TOC, and the rows of sessions in pages.
+
+All of it is derived from the events.
+"""
 
 from __future__ import annotations
 
@@ -20,42 +22,50 @@ from ..format.frame_rows import fork_row, read_fork_row
 from ..format.tables import CONTENT_ROW, MARK_ROW, MOST_ITEMS, check_rows, fields_of, ints_of
 
 _HELD_ROW = struct.Struct("<16sII")
-# An action's index has four bytes in what an open session holds: half of them are room to append.
+# An open session keeps an action's index in four bytes. Half of that range is left for appending.
 _MOST_ACTIONS = 2**31
 
 
 @frozen
 class Placed:
-    """A session's state, and where its segments are: in the chunk of positions at ``chunk`` (0:
-    none) and those before it, then at ``offsets``."""
+    """A session's state, and where its segments are."""
 
     session: SessionState
     chunk: int
+    """The offset of the session's last chunk of positions, which names the one before; 0: none."""
     offsets: tuple[int, ...] = ()
+    """The offsets of the segments after those."""
 
 
 @frozen
 class Toc:
-    """A folded state as saved. ``pages``: per table, the offset of its last page, 0 for none;
-    ``rows``: per table, the rows that are in no page yet; ``deleted``: numbers of sessions that
-    stand in pages and were deleted since; ``saved_index``: the offset of the last part of the last
-    saved search index (0: none), and the sequence it goes through."""
+    """A folded state as saved, with what is in no page yet."""
 
     state: State
     open_sessions: tuple[Placed, ...]
     ended: tuple[Placed, ...]
+    """Ended sessions that are in no page yet."""
     deleted: tuple[int, ...]
+    """Numbers of sessions that are in pages and were deleted since."""
     pages: tuple[int, int, int]
+    """Of each table, the offset of its last page; 0 for none."""
     contents: bytes
+    """Packed rows of stored contents that are in no page yet."""
     marks: bytes
+    """Packed rows of marks that are in no page yet."""
     content_count: int
+    """How many distinct contents are stored."""
     memory_chunk: int = 0
+    """The offset of the last chunk of the memory's positions; 0 for none."""
     memory_offsets: Sequence[int] = ()
+    """The offsets of the memory's segments after those."""
     saved_index: tuple[int, int] = (0, 0)
+    """The offset of the last part of the last saved search index (0: none), and the sequence of the
+    last event folded into it."""
 
 
 def session_row(placed: Placed) -> list[Any]:
-    """A session as a row: ended ones without the last two fields."""
+    """Return a session as a row; an ended one has two fields less."""
     session, info = placed.session, placed.session.info
     row = [
         info.number,
@@ -80,9 +90,9 @@ def session_row(placed: Placed) -> list[Any]:
 
 
 def read_session_row(row: Any) -> Placed:
-    """The session in a row.
+    """Read a session's row.
 
-    :raises ValueError: when it is none.
+    :raises ValueError: when it is no such row.
     """
     fields = fields_of(row, 14)
     number, session_id, name, created, ended, last, actions, checkpoints, unmarked = fields[:9]
@@ -129,7 +139,7 @@ def _unpacked(data: Any) -> PersistentMap[int, int]:
 
 
 def memory_row(memory: MemoryState) -> list[Any]:
-    """The memory's state as a list."""
+    """Return the memory's state as a row."""
     branches = [
         [number, *branch[:5], _packed(branch.gone)]
         for number, branch in sorted(memory.branches.items())
@@ -148,9 +158,9 @@ def memory_row(memory: MemoryState) -> list[Any]:
 
 
 def read_memory_row(row: Any) -> MemoryState:
-    """The memory's state in a list.
+    """Read the memory's row.
 
-    :raises ValueError: when it is none.
+    :raises ValueError: when it is no such row.
     """
     last, count, digest, analyser, model, dimension, gone, owners, rows = fields_of(row, 9)[:9]
     ints_of([last, count, dimension])
@@ -185,7 +195,7 @@ def _digest(value: Any) -> bytes:
 
 
 def encode_toc(toc: Toc) -> bytes:
-    """The payload of a TOC segment; the sequence it stands for is the segment's own."""
+    """Encode the payload of a TOC segment. The segment itself has the TOC's sequence."""
     state = toc.state
     data: bytes = cbor2.dumps(
         [
@@ -208,7 +218,7 @@ def encode_toc(toc: Toc) -> bytes:
 
 
 def decode_toc(payload: bytes, generation: int) -> Toc:
-    """The TOC in a payload; its state holds no sessions yet, as those of the pages are missing.
+    """Decode a TOC. Its state has no sessions yet, because those in pages are missing.
 
     :raises ValueError: when the payload is no TOC.
     """
@@ -246,7 +256,7 @@ def decode_toc(payload: bytes, generation: int) -> Toc:
 
 
 def with_sessions(state: State, sessions: Iterable[SessionState]) -> State:
-    """The state with these sessions and no others."""
+    """Return the state with exactly these sessions."""
     by_number = {session.info.number: session for session in sessions}
     return State(
         state.last_sequence,

@@ -1,5 +1,7 @@
-"""What reading uses: pages of tables, the positions of a session's segments, the pages of a saved
-search index. All of it is derived from the events."""
+"""What makes reading fast: pages of tables, positions of segments, pages of a saved search index.
+
+All of it is derived from the events.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +18,13 @@ from ..events.values import decode_value
 
 CONTENT_ROW = struct.Struct("<32sQ")
 MARK_ROW = struct.Struct("<QQ")
-# A TOC holds fifteen fields and up to a chunk of offsets for each open session.
+# The most CBOR items of a TOC or a page: a TOC has thirteen fields, and for each open session at
+# most a chunk of offsets.
 MOST_ITEMS = 2**22
 
 
 class Table(IntEnum):
-    """Rows that grow with the file: ended sessions, stored contents, places in the log."""
+    """The tables that grow with the file: ended sessions, stored contents, places in the log."""
 
     SESSIONS = 0
     CONTENTS = 1
@@ -32,14 +35,14 @@ PAGE_ROWS = {Table.SESSIONS: 128, Table.CONTENTS: 512, Table.MARKS: 512}
 
 
 def encode_positions(number: int, previous: int, offsets: Sequence[int]) -> bytes:
-    """``[session, previous chunk, first offset, distance, …]``."""
+    """Encode a chunk of positions as ``[session, previous chunk, first offset, distance, …]``."""
     distances = [later - earlier for earlier, later in pairwise(offsets)]
     data: bytes = cbor2.dumps([number, previous, offsets[0], *distances])
     return data
 
 
 def decode_positions(payload: bytes) -> tuple[int, int, list[int]]:
-    """The session's number, the offset of the chunk before (0: none), and the offsets.
+    """Return the session's number, the offset of the chunk before (0: none), and the offsets.
 
     :raises ValueError: when the payload is no chunk of positions.
     """
@@ -68,7 +71,7 @@ PAGE_NUMBER = struct.Struct("<I")
 
 
 def encode_projection_pages(part: ProjectionPages) -> bytes:
-    """``[previous, through, page count, is last, page numbers, pages]``; both packed."""
+    """Encode ``[previous, through, page count, is last, page numbers, pages]``, the last packed."""
     data: bytes = cbor2.dumps(
         [part.previous, part.through, part.page_count, part.is_last, part.numbers, part.pages]
     )
@@ -76,9 +79,9 @@ def encode_projection_pages(part: ProjectionPages) -> bytes:
 
 
 def decode_projection_pages(payload: bytes) -> ProjectionPages:
-    """The part in a payload.
+    """Decode a part of a saved search index.
 
-    :raises ValueError: when it is none.
+    :raises ValueError: when the payload is no such part.
     """
     previous, through, count, is_last, numbers, pages = fields_of(decode_value(payload), 6)[:6]
     ints_of([previous, through, count])
@@ -91,13 +94,13 @@ def decode_projection_pages(payload: bytes) -> ProjectionPages:
 
 
 def encode_page(table: Table, previous: int, rows: Any) -> bytes:
-    """``[table, previous page, rows]``; the rows are session rows or packed bytes."""
+    """Encode a page as ``[table, previous page, rows]``; rows are a list or packed bytes."""
     data: bytes = cbor2.dumps([int(table), previous, rows])
     return data
 
 
 def decode_page(payload: bytes) -> tuple[Table, int, Any]:
-    """The table, the offset of its page before (0: none), and the rows as they stand.
+    """Return the table, the offset of its page before (0: none), and the rows, still encoded.
 
     :raises ValueError: when the payload is no page.
     """
@@ -111,7 +114,7 @@ def decode_page(payload: bytes) -> tuple[Table, int, Any]:
 
 
 def fields_of(value: Any, least: int) -> list[Any]:
-    """The value itself, when it is a list of at least ``least`` items.
+    """Return the value if it is a list of at least ``least`` items.
 
     :raises ValueError: when it is anything else.
     """
@@ -121,7 +124,7 @@ def fields_of(value: Any, least: int) -> list[Any]:
 
 
 def check_rows(data: Any, row: struct.Struct) -> bytes:
-    """The data itself, when it is whole packed rows.
+    """Return the data if it is packed rows, all of them whole.
 
     :raises ValueError: when it is anything else.
     """
@@ -131,7 +134,7 @@ def check_rows(data: Any, row: struct.Struct) -> bytes:
 
 
 def ints_of(value: Any, least: int = 0) -> list[int]:
-    """The value itself, when it is a list of at least ``least`` ints, none negative.
+    """Return the value if it is a list of at least ``least`` ints from 0 to 2^63 - 1.
 
     :raises ValueError: when it is anything else.
     """

@@ -1,4 +1,4 @@
-"""The keyword arguments that several calls on a memory take, as types."""
+"""The types of keyword arguments that several calls on a memory share."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any, Final, Required, TypedDict
 
 
 class FrameFields(TypedDict, total=False):
-    """The fields of a frame but its content: what :meth:`Store.put` and :meth:`Store.update` take
-    by name. None stands for none."""
+    """The fields of a frame without its content, as keyword arguments.
+
+    :meth:`Store.put` and :meth:`Store.update` take them. None clears a field.
+    """
 
     title: str | None
     """Searched, and shown with a hit."""
@@ -20,7 +22,7 @@ class FrameFields(TypedDict, total=False):
     tags: Iterable[str]
     """Each is kept once."""
     media_type: str | None
-    """What its bytes are; bytes of text are searched as text is."""
+    """The type of its bytes; bytes of a text type are searched as text is."""
     embedding: Iterable[float] | None
     """Numbers, finite and not all zero; kept as float32."""
     embedding_model: str | None
@@ -35,34 +37,38 @@ class FrameItem(FrameFields):
 
 
 class AskFilters(TypedDict, total=False):
-    """The filters of :meth:`Store.ask` but ``frame_metadata``: its ``metadata`` is the action's."""
+    """The filters of :meth:`Store.ask`, except ``frame_metadata``.
+
+    Its argument ``metadata`` is the action's, not the frames'.
+    """
 
     tags: Iterable[str] | None
-    """All of them are on the frame."""
+    """The frame has all of these tags."""
     uri: str | None
-    """Its URI begins with this."""
+    """The frame's URI begins with this."""
     title: str | None
-    """Its title is this."""
+    """The frame's title equals this."""
     media_type: str | None
-    """Its media type is this."""
+    """The frame's media type equals this."""
     since_ns: int | None
-    """Put at this time or later, in nanoseconds since the Unix epoch."""
+    """The frame was put at this time or later, in nanoseconds since the Unix epoch."""
     until_ns: int | None
-    """Put before this time, in nanoseconds since the Unix epoch."""
+    """The frame was put before this time, in nanoseconds since the Unix epoch."""
 
 
 class FrameFilters(AskFilters, total=False):
-    """Which frames are asked for, by name: those that pass every filter given. None is no filter.
+    """Which frames are looked at: those that pass every filter. None is no filter.
 
-    :meth:`Store.find` and :meth:`Store.frames` take them, and :class:`WhatIf`.
+    :meth:`Store.find` and :meth:`Store.frames` take them by name, and :class:`WhatIf` as a map.
     """
 
     metadata: Mapping[str, Any] | None
-    """Each key is there at the top level, with this value, of the same type."""
+    """The frame's metadata has each of these keys at its top level, with an equal value of the
+    same type."""
 
 
 class Unchanged(Enum):
-    """The default of an argument that may be None; a signature shows its name."""
+    """The type of the default for arguments that may be None; a signature shows its name."""
 
     UNCHANGED = "UNCHANGED"
 

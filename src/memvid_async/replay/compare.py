@@ -1,4 +1,4 @@
-"""Two sessions side by side, aligned by what they did and not by where they did it."""
+"""Two sessions compared: aligned by what their actions are, not by where they are."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .verdicts import Difference
 
 @frozen
 class ChangedAction:
-    """An action of each session, of the same kind and in the same place, that differ."""
+    """An action of each session: of the same kind, in corresponding places, and different."""
 
     a: Action
     """The action in a."""
@@ -35,8 +35,10 @@ class ChangedAction:
 
 @frozen
 class Comparison:
-    """Two sessions, aligned by a longest common subsequence over what their actions are. All
-    actions are in order."""
+    """Two sessions, aligned by a longest common subsequence of equal actions.
+
+    All actions are in order.
+    """
 
     session_a: UUID
     """The id of a."""
@@ -49,8 +51,7 @@ class Comparison:
     only_in_b: tuple[Action, ...] = field(repr=counted("action"))
     """Actions of b that have no counterpart."""
     changed: tuple[ChangedAction, ...] = field(repr=counted("pair"))
-    """Pairs of the same kind (of tool calls, of the same tool), between two equal ones, that
-    differ."""
+    """Pairs that differ, of the same kind (tool calls: of the same tool), between equal pairs."""
     equal: tuple[tuple[Action, Action], ...] = field(repr=counted("pair"))
     """Pairs of equal actions."""
 
@@ -60,7 +61,7 @@ class Comparison:
         return self.first_divergence is None
 
     def _repr_html_(self) -> str:
-        """A notebook's table: what is not equal."""
+        """A table for notebooks: what is not equal."""
         rows = chain(
             ((c.a.index, c.b.index, c.a.kind, _names(c.differences)) for c in self.changed),
             ((a.index, None, a.kind, "only in a") for a in self.only_in_a),
@@ -77,7 +78,7 @@ def _names(differences: Sequence[Difference]) -> str:
 
 @frozen
 class Side:
-    """A recording with its facts, which is what is compared."""
+    """One of the two sessions, with what is compared of each action."""
 
     recording: RecordedSession
     facts: list[Facts]
@@ -85,7 +86,7 @@ class Side:
 
 
 def read_side(view: View, session_id: UUID) -> Side:
-    """Read a session and what of it is compared.
+    """Read a session, and the facts of its actions.
 
     :raises SessionNotFoundError, CorruptFileError: when it cannot be read.
     """
@@ -99,10 +100,10 @@ def read_side(view: View, session_id: UUID) -> Side:
 
 
 def match(a: Side, b: Side) -> tuple[Pairs, Pairs]:
-    """Which actions belong together, and which of those pairs are not equal.
+    """Return the pairs of corresponding actions, and those of them that are not equal.
 
-    Equal ones are found first, then in each gap those with the same kind and input, then with the
-    same output, then of the same kind.
+    Equal actions are paired first. Then, in each gap, those of the same kind with the same input,
+    then with the same output, then those of the same kind.
     """
     pairs = _fill(a, b, 0, (0, len(a.facts)), (0, len(b.facts)))
     return pairs, [(i, j) for i, j in pairs if not _is_equal(a, i, b, j)]
@@ -113,7 +114,7 @@ def _whole(_action: Action, facts: Facts) -> Hashable:
 
 
 def _asked(action: Action, facts: Facts) -> Hashable:
-    # What has no input is like nothing else here; nor, below, is what has no output.
+    # An action without an input equals no other here; below, one without an output.
     return (*_sort(action, facts), facts.get(INPUT_NAMES.get(action.kind, ""), action.sequence))
 
 
@@ -129,7 +130,7 @@ _KEYS: tuple[Callable[[Action, Facts], Hashable], ...] = (_whole, _asked, _answe
 
 
 def _fill(a: Side, b: Side, level: int, in_a: tuple[int, int], in_b: tuple[int, int]) -> Pairs:
-    """The pairs of a gap, by the first key and, between what it pairs, by those after it."""
+    """Return the pairs of a gap: by the key of this level, and between those by the next levels."""
     if level == len(_KEYS) or in_a[0] == in_a[1] or in_b[0] == in_b[1]:
         return []
     keys = [
@@ -148,14 +149,14 @@ def _fill(a: Side, b: Side, level: int, in_a: tuple[int, int], in_b: tuple[int, 
 
 
 def _is_equal(a: Side, i: int, b: Side, j: int) -> bool:
-    """Whether two actions have the same content."""
+    """Whether two actions have the same facts."""
     return a.facts[i] == b.facts[j] and a.messages[i] == b.messages[j]
 
 
 def build_comparison(
     a: Side, b: Side, pairs: Pairs, changed: Sequence[ChangedAction]
 ) -> Comparison:
-    """Put the answer together; ``changed`` has one item for each pair that is not equal."""
+    """Build the comparison. ``changed``: an item for each pair that is not equal."""
     equal = [(i, j) for i, j in pairs if _is_equal(a, i, b, j)]
     prefix = 0
     while prefix < len(equal) and equal[prefix] == (prefix, prefix):
@@ -175,7 +176,7 @@ def build_comparison(
 
 
 def find_differences(view: View, a: Side, i: int, b: Side, j: int) -> tuple[Difference, ...]:
-    """Every field in which two actions of the same kind differ."""
+    """Return every field in which two actions of the same kind differ."""
     facts_a, facts_b = a.facts[i], b.facts[j]
     found = []
     for name in {**facts_a, **facts_b}:
@@ -192,7 +193,7 @@ def find_differences(view: View, a: Side, i: int, b: Side, j: int) -> tuple[Diff
 
 
 def _value(view: View, side: Side, place: int, name: str) -> tuple[Any, Any]:
-    """A field of an action, and its text; of a response, what was recorded."""
+    """Return a field of an action, and its text; a response as it was recorded."""
     action = side.recording.actions[place]
     if name == INPUT_NAMES.get(action.kind, "input"):
         return action.input, _text(view, action, action.input, name)
@@ -219,7 +220,7 @@ def _text(view: View, action: Action, content: Content | None, name: str) -> str
 
 
 def _messages(view: View, side: Side, place: int) -> tuple[int, str]:
-    """How many messages an ask has, and all of them as text."""
+    """Return how many messages an ask has, and all of them as text."""
     action = side.recording.actions[place]
     stored = side.recording.messages.get(action.index)
     try:

@@ -1,4 +1,4 @@
-"""What to say of a call that is not recorded: which action is most like it, and how it differs."""
+"""The error for a call that is not recorded: which action is most like it, and how they differ."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from .textdiff import content_text, plain_text, text_diff
 from .verdicts import Difference
 
 LOOKED_AT = 1_000
-"""How many recorded calls are compared with one that is not recorded."""
+"""At most this many recorded calls are compared with one that is not recorded."""
 
 _SHOWN_CHARS = 120
 
 
 @frozen
 class Asked:
-    """A call as it was made. ``facts``: what else it gave by name, None for what it left open."""
+    """A live call. ``given``: its input. ``facts``: its other arguments, None if left out."""
 
     kind: ActionKind
     name: str | None
@@ -33,7 +33,7 @@ class Asked:
 
     @property
     def text(self) -> str:
-        """Its input, as text."""
+        """Its input as text."""
         if self.kind is ActionKind.TOOL_CALL:
             return plain_text(self.given)
         return content_text(self.given)
@@ -46,7 +46,10 @@ def describe_missing(
     others: Sequence[Action],
     asked: Asked,
 ) -> ReplayDivergenceError:
-    """The error for a call where ``due`` is the recorded one, and ``others`` are still unserved."""
+    """Return the error for a live call that the recording does not hold at this point.
+
+    ``due``: the recorded call that is expected here. ``others``: all that are not served yet.
+    """
     what = f"{_title(asked.kind, asked.name)} with {_shorten(asked.text)}"
     place = f" at this point of task {asked.task!r}" if asked.task else ""
     nearest = _choose(due, others, asked)
@@ -79,7 +82,7 @@ def _shorten(text: str) -> str:
 
 
 def _choose(due: Action | None, others: Sequence[Action], asked: Asked) -> Action | None:
-    """The recorded call that is due, if it is of the same sort, else what shares most words."""
+    """Return the due call if it is of the same sort, else the one that shares most words."""
     if due is not None and _sort(due) == (asked.kind, asked.name):
         return due
     words = set(asked.text[:2048].split())
