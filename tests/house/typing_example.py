@@ -1,29 +1,55 @@
-"""User code for the type checker (`nox -s types`): it is checked, never run."""
+"""User code that makes every public call. `test_typing.py` has it checked; it is never run."""
 
+from collections.abc import AsyncIterable
 from pathlib import Path
-from typing import assert_type
+from typing import Any, assert_type
 from uuid import UUID
 
 from memvid_async import (
     Action,
     ActionRecorded,
     AskDetails,
+    CheckpointNotFoundError,
+    CompactReport,
     Content,
+    ContentNotFoundError,
+    Context,
+    CorruptFileError,
     Durability,
     Event,
+    FindDetails,
+    FindResult,
+    Frame,
+    FrameFields,
+    FrameFilters,
+    FrameItem,
+    FrameNotFoundError,
     Generated,
+    LimitExceededError,
     Limits,
     RecordingConfig,
+    RecoverReport,
+    SearchMode,
     ServedSession,
     Session,
+    SessionNotFoundError,
     SessionRecorder,
     SessionSummary,
     Store,
     StoreConfig,
     StoreFailedError,
+    StoreLockedError,
+    StoreStatistics,
+    StoreView,
+    TornTail,
     Verdict,
     VerifyReport,
+    WhatIf,
+    check_recordable,
+    content_text,
     open_store,
+    recover,
+    spoken_text,
 )
 
 
@@ -62,8 +88,101 @@ async def recording(path: Path) -> None:
             assert_type(await recorder.create_checkpoint(), int)
         assert_type(await store.record_put(7, "a note"), Action | None)
         assert_type(await store.start_session("ambient"), UUID)
+        await store.start_session_if_none()
         assert_type(store.active_session_id, UUID | None)
+        assert_type(store.is_recording, bool)
+        assert_type(await store.create_checkpoint(), int)
         assert_type(await store.end_session(), Session)
+    assert_type(config.new_id(), UUID)
+
+
+async def recording_the_rest(store: Store, recorder: SessionRecorder) -> None:
+    found = await recorder.record_find(
+        "rain", mode="lexical", result_count=2, result_frames=[1, 2], task="a", metadata={"k": 1}
+    )
+    assert_type(found, Action)
+    assert_type(await recorder.record_put(7, b"data", duration_ms=1), Action)
+    assert_type(await recorder.record_put_many(range(3)), Action)
+    assert_type(await recorder.record_update(7, "data"), Action)
+    assert_type(await recorder.record_delete(7, error="TimeoutError: too late"), Action)
+    ambient = await store.record_find("q", mode="x", result_count=0, result_frames=())
+    assert_type(ambient, Action | None)
+    assert_type(await store.record_put_many([1]), Action | None)
+    assert_type(await store.record_update(7, "data"), Action | None)
+    assert_type(await store.record_delete(7), Action | None)
+    assert_type(await store.record_tool_call("t", arguments=[1, None]), Action | None)
+
+
+async def remembering(store: Store, chunks: AsyncIterable[bytes]) -> None:
+    assert_type(await store.put("text", title="T", tags={"a"}, metadata={"year": 2026}), int)
+    await store.put(b"bytes", media_type="text/plain", embedding=[0.5, 1], embedding_model="m")
+    await store.put(chunks, uri="file:///x")
+    fields: FrameFields = {"title": "T", "tags": ["a"]}
+    item: FrameItem = {"content": "text", **fields}
+    assert_type(
+        await store.put_many(["text", b"bytes", {"content": "x", "uri": "u"}, item]), list[int]
+    )
+    await store.update(1, "new text", title=None)
+    await store.update(1, tags=["a"], embedding=None)
+    await store.update(1, **fields)
+    await store.delete(1)
+    frame = await store.get(1)
+    assert_type(frame, Frame)
+    assert_type(frame.content.digest, bytes)
+    assert_type((frame.content.size, frame.content.preview), tuple[int, str])
+    filters: FrameFilters = {"tags": ["a"], "since_ns": 0}
+    mode: SearchMode = "hybrid"
+    result = await store.find("rain", top_k=3, mode=mode, embedding=(1, 2), task="a", **filters)
+    assert_type(result, FindResult)
+    assert_type(result.hits[0].score, float)
+    await store.find(None, mode="semantic", embedding=[1.0], metadata={"year": 2026}, until_ns=1)
+    async for one in store.frames(newest_first=True, after=7, uri="file:", media_type="text/plain"):
+        assert_type(one.title, str | None)
+
+
+async def looking_back(store: Store, session_id: UUID) -> None:
+    view = await store.at(session_id=session_id, checkpoint_id=0)
+    assert_type(view, StoreView)
+    await store.at(sequence=7)
+    await store.at(time_ns=0)
+    assert_type(view.sequence, int)
+    assert_type(await view.find("rain", tags=["a"]), FindResult)
+    assert_type(await view.get(1), Frame)
+    async for frame in view.frames(title="T"):
+        assert_type(frame, Frame)
+    assert_type(await view.list_sessions(), list[SessionSummary])
+    assert_type(await view.get_session(session_id), Session)
+    forked = await store.fork(session_id, action_index=3, name="another way", metadata={"k": 1})
+    assert_type(forked, UUID)
+    async with store.resume_session(forked) as recorder:
+        assert_type(recorder, SessionRecorder)
+
+
+async def keeping(store: Store, damaged: Path, session_id: UUID) -> None:
+    assert_type((store.path, store.read_only, store.torn_tail), tuple[Path, bool, TornTail])
+    await store.refresh()
+    statistics = store.statistics()
+    assert_type(statistics, StoreStatistics)
+    assert_type(statistics.frame_count, int)
+    await store.delete_session(session_id)
+    report = await store.compact(progress=lambda done, total: print(f"{done} of {total}"))
+    assert_type(report, CompactReport)
+    assert_type(await recover(damaged, "saved.mva"), RecoverReport)
+    check_recordable({"a": [1, None]}, Limits())
+
+
+async def reading_actions(store: Store, action: Action) -> None:
+    assert_type(await store.read_messages(action), list[Any])
+    assert_type(await store.read_context(action), Context)
+    assert_type((await store.read_context(action)).is_complete, bool)
+    arguments: dict[str, int] = await store.read_arguments(action)
+    assert_type(content_text(str(arguments)), str)
+    assert_type(spoken_text(b"{}"), str | None)
+    for chunk in await store.read_chunks(action):
+        print(chunk)
+    if action.output is not None:
+        async for piece in store.stream_content(action.output):
+            assert_type(piece, bytes)
 
 
 async def reading(store: Store, session_id: UUID) -> None:
@@ -75,6 +194,8 @@ async def reading(store: Store, session_id: UUID) -> None:
         if action.input is not None:
             assert_type(action.input, Content)
             assert_type(await store.read_content(action.input), bytes)
+    for checkpoint in session.checkpoints:
+        assert_type(checkpoint.state_hash, bytes)
     assert_type(await store.verify(), VerifyReport)
 
 
@@ -84,7 +205,11 @@ async def following(store: Store) -> int:
         async for event in events:
             assert_type(event, Event)
             if isinstance(event.payload, ActionRecorded):
+                if event.payload.messages is not None:
+                    assert_type(event.payload.messages.count, int)
                 return event.payload.action.index
+        assert_type((events.caught_up, events.last_sequence), tuple[bool, int])
+        await events.aclose()
     return 0
 
 
@@ -93,16 +218,44 @@ async def failing(store: Store) -> str:
         await store.sync()
     except StoreFailedError as error:
         return str(error)
+    except SessionNotFoundError as error:
+        assert_type(error.session_id, UUID)
+    except CheckpointNotFoundError as error:
+        assert_type((error.session_id, error.checkpoint_id), tuple[UUID, int])
+    except FrameNotFoundError as error:
+        assert_type(error.frame_id, int)
+    except ContentNotFoundError as error:
+        assert_type(error.digest, bytes | None)
+    except LimitExceededError as error:
+        assert_type((error.limit, error.value), tuple[str, int])
+    except StoreLockedError as error:
+        assert_type(error.pid, int | None)
+    except CorruptFileError as error:
+        assert_type(error.offset, int)
     return ""
+
+
+async def serving(store: Store, session_id: UUID) -> None:
+    async with store.serve(session_id) as recorded:
+        assert_type(recorded.session_id, UUID | None)
+        result: dict[str, int] = await recorded.call_tool("search", {"words": ["rain"]}, task="a")
+        assert_type(await recorded.find("rain", mode="lexical"), FindDetails)
+        async for chunk in recorded.stream("Why?"):
+            print(chunk, result)
+        assert_type(recorded.unserved, tuple[Action, ...])
+        assert_type(recorded.report().counts[Verdict.SERVED], int)
 
 
 async def replaying(store: Store, one: UUID, other: UUID) -> None:
     async for step in store.replay(one, checkpoint_id=0):
         assert_type(step.verdict, Verdict)
     assert_type((await store.replay(one).report()).match_rate, float)
-    assert_type((await store.compare(one, other)).first_divergence, int | None)
+    await store.replay(one, before_index=7, what_if=WhatIf(top_k=3, mode="lexical")).report()
+    comparison = await store.compare(one, other)
+    assert_type((comparison.first_divergence, comparison.is_equal), tuple[int | None, bool])
     async with store.serve(one, missing="run") as recorded:
         assert_type(recorded, ServedSession)
         assert_type(await recorded.ask("Why?", model="small"), str | bytes | None)
     report = await store.audit(one, {"loud": str.upper, "told": lambda q, _: Generated(q, 1, 2)})
     assert_type(report.models[0].input_tokens, int | None)
+    assert_type(report.is_equal, bool)
