@@ -241,9 +241,15 @@ async def test_what_cannot_be_recorded_is_refused(store, snapshot, method, argum
     assert await store.record_put(2, "after") is not None
 
 
+ONE = str(uuid.uuid4())
+NO_IDS = [
+    *("id", "", None, 5, b"\0" * 16, ONE.encode(), LONE, MILLION, ONE[:-1], f"{ONE}0", f" {ONE}"),
+    *(f"{{{ONE}}}", f"urn:uuid:{ONE}", f"{ONE[:8]}_{ONE[9:]}", "\N{ARABIC-INDIC DIGIT ONE}" * 32),
+]
 LOOKUPS = {
-    "get_session": ["id", None, 5, b"\0" * 16, str(uuid.uuid4())],
-    "delete_session": ["id", None, 5, b"\0" * 16, str(uuid.uuid4())],
+    "get_session": NO_IDS,
+    "delete_session": NO_IDS,
+    "fork": NO_IDS,
     "read_content": ["x", None, 5, b"x"],
     "read_arguments": ["x", None, 5],
     "read_messages": ["x", None, 5],
@@ -261,6 +267,24 @@ async def test_what_is_no_such_thing_is_refused(store, snapshot, method):
     assert snapshot()
 
 
+@pytest.mark.parametrize("value", NO_IDS)
+async def test_what_is_no_session_id_is_refused_everywhere(store, snapshot, value):
+    view = await store.at(sequence=store.last_sequence)
+    calls = [
+        lambda: view.get_session(value),
+        lambda: store.compare(value, uuid.uuid4()),
+        lambda: store.compare(store.active_session_id, value),
+        lambda: store.replay(value).report(),
+        lambda: store.audit(value, {}),
+    ]
+    if value is not None:
+        calls.append(lambda: store.at(session_id=value))
+    for call in calls:
+        with pytest.raises(InvalidValueError, match="a session id must be a UUID or the str of"):
+            await call()
+    assert snapshot()
+
+
 async def test_arguments_of_what_is_no_tool_call_are_refused(store):
     action = await store.record_put(1, "x")
     with pytest.raises(InvalidValueError):
@@ -273,9 +297,10 @@ async def test_arguments_of_what_is_no_tool_call_are_refused(store):
         *(("session", {"name": value}) for value in (5, b"x", LONE, MILLION)),
         *(("session", {"config": value}) for value in (5, {}, "x", StoreConfig())),
         *(("session", {"metadata": value}) for value in METADATA.values()),
-        *(("resume_session", {"session_id": value}) for value in ("id", None, 5)),
+        *(("resume_session", {"session_id": value}) for value in NO_IDS),
         *(("subscribe", {"after": value}) for value in (-1, "1", 1.0, None, True)),
-        *(("subscribe", {"session_id": value}) for value in ("id", 5, b"\0" * 16)),
+        *(("subscribe", {"session_id": value}) for value in NO_IDS if value is not None),
+        *(("serve", {"session_id": value}) for value in NO_IDS if value is not None),
     ],
 )
 async def test_what_begins_nothing_is_refused(store, snapshot, method, arguments):

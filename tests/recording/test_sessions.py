@@ -457,3 +457,39 @@ async def test_ids_that_repeat_are_refused(make_store):
         with pytest.raises(InvalidValueError):
             await store.start_session()
     assert len(await store.list_sessions(include_open=True)) == 1
+
+
+@pytest.mark.parametrize("form", [str, lambda i: str(i).upper(), lambda i: i.hex], ids=range(3))
+async def test_a_session_is_named_by_the_str_of_its_id_too(make_store, form):
+    store = await make_store()
+    opened = await store.session("left open").__aenter__()
+    await opened.record_put(1, "x")
+    known, wanted = opened.session_id, form(opened.session_id)
+    assert await store.get_session(wanted) == await store.get_session(known)
+    view = await store.at(session_id=wanted)
+    assert await view.get_session(wanted) == await store.get_session(known)
+    async with store.subscribe(session_id=wanted) as events:
+        assert (await anext(events)).session_id == known
+    async with store.resume_session(wanted) as resumed:
+        await resumed.record_put(2, "x")
+    assert resumed.session_id == known
+    forked = await store.fork(wanted, action_index=0)
+    async with store.resume_session(form(forked)):
+        pass
+    report = await store.replay(wanted).report()
+    assert report.session_id == known
+    assert (await store.compare(wanted, form(forked))).session_b == forked
+    assert (await store.audit(wanted, {})).session_id == known
+    async with store.serve(wanted) as served:
+        assert served.session_id is None
+    for call in (store.get_session, store.delete_session):
+        missing = uuid.uuid4()
+        with pytest.raises(SessionNotFoundError) as caught:
+            await call(form(missing))
+        assert caught.value.session_id == missing
+    with pytest.raises(SessionNotFoundError) as caught:
+        store.subscribe(session_id=form(missing))
+    assert caught.value.session_id == missing
+    await store.delete_session(wanted)
+    with pytest.raises(SessionNotFoundError):
+        await store.get_session(wanted)

@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
-from uuid import UUID
 
 import anyio
 from attrs import define, field
@@ -263,7 +262,7 @@ async def _ask_again(store: Store, asks: list[Ack], say: Say) -> bool:
     same = 0
     some = asks[:: max(1, len(asks) // _ASKED_AGAIN)][:_ASKED_AGAIN]
     for ack in some:
-        session = await store.get_session(UUID(ack["session"]))
+        session = await store.get_session(ack["session"])
         retrieval = session.actions[ack["index"]].retrieval
         assert retrieval is not None
         view = await store.at(sequence=retrieval.as_of)
@@ -294,7 +293,7 @@ async def _list_sessions(store: Store, say: Say) -> None:
 
 
 async def _show_session(store: Store, session_id: str, say: Say) -> None:
-    session = await store.get_session(UUID(session_id))
+    session = await store.get_session(session_id)
     say(f"6. ONE OF THEM: {shorten(session.name or '', 40)}, its first {_SHOWN_ACTIONS} actions")
     say("")
     for action in session.actions[:_SHOWN_ACTIONS]:

@@ -455,7 +455,7 @@ async def record_run(store: Store, plan: SessionPlan, *, provider: str = "") -> 
         return recorder.session_id
 
 
-async def restore_run(store: Store, session_id: UUID) -> Any:
+async def restore_run(store: Store, session_id: UUID | str) -> Any:
     """Return the run of a session as the JSON value that it was imported from.
 
     :raises InvalidValueError: when the session is not, or no longer, the whole of an imported run.

@@ -4,6 +4,7 @@ before all of it is known to be right."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Any
 from uuid import UUID
@@ -27,6 +28,7 @@ from ..events.values import (
 from .draft import ActionDraft
 
 _MOST_FRAME_ID = 2**63 - 1
+_UUID_CHARS = 36
 # Checking and encoding an item takes as long as hashing so many bytes.
 _ITEM_COST = 32
 _MOST_ITEMS = LARGE // _ITEM_COST
@@ -151,13 +153,22 @@ def prepare_count(value: object, what: str) -> int:
 
 
 def prepare_session_id(value: object) -> UUID:
-    """A session's id.
+    """A session's id, given as a UUID or as the str of one: with its hyphens or without.
 
-    :raises InvalidValueError: when it is no UUID.
+    :raises InvalidValueError: when it is neither.
     """
-    if not isinstance(value, UUID):
-        raise InvalidValueError(f"a session id must be a UUID, not {value!r:.80}")
-    return value
+    if isinstance(value, UUID):
+        return value
+    # UUID() would take braces, underscores and other scripts' digits, too.
+    if isinstance(value, str) and len(value) <= _UUID_CHARS:
+        with suppress(ValueError):
+            found = UUID(value)
+            if value.lower() in (str(found), found.hex):
+                return found
+    raise InvalidValueError(
+        f"a session id must be a UUID or the str of one, as list_sessions() has them, not "
+        f"{value!r:.80}"
+    )
 
 
 def prepare_action(

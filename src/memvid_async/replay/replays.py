@@ -32,7 +32,7 @@ class Replays:
         self._read = engine.read
         self._session = session
 
-    async def compare(self, session_a: UUID, session_b: UUID) -> Comparison:
+    async def compare(self, session_a: UUID | str, session_b: UUID | str) -> Comparison:
         """Align two sessions by what they did, and say where and how they differ.
 
         Compared are the kind, the details, input, output, messages, metadata, task, error and a
@@ -53,7 +53,7 @@ class Replays:
         return await to_thread.run_sync(build_comparison, a, b, pairs, changed)
 
     def serve(
-        self, session_id: UUID | None, *, missing: Literal["raise", "run"] = "raise"
+        self, session_id: UUID | str | None, *, missing: Literal["raise", "run"] = "raise"
     ) -> ServedSession:
         """Answer asks, tool calls and finds from a session, in an ``async with`` block.
 
@@ -62,15 +62,14 @@ class Replays:
         it; everything is then recorded in a new session too. ``session_id`` None stands for an
         empty recording. Entering raises :class:`SessionNotFoundError`.
         """
-        if session_id is not None:
-            prepare_session_id(session_id)
+        wanted = None if session_id is None else prepare_session_id(session_id)
         if missing not in ("raise", "run"):
             raise InvalidValueError(f"missing must be 'raise' or 'run', not {missing!r:.80}")
-        return ServedSession(self._read, self._session, session_id, run_missing=missing == "run")
+        return ServedSession(self._read, self._session, wanted, run_missing=missing == "run")
 
     def replay(
         self,
-        session_id: UUID,
+        session_id: UUID | str,
         *,
         checkpoint_id: int | None = None,
         before_index: int | None = None,
@@ -90,11 +89,12 @@ class Replays:
                 prepare_count(value, what)
         if what_if is not None:
             what_if = prepare_what_if(what_if)
-        session_id = prepare_session_id(session_id)
-        return Replay(self._read, session_id, checkpoint_id, before_index, what_if)
+        return Replay(
+            self._read, prepare_session_id(session_id), checkpoint_id, before_index, what_if
+        )
 
     async def audit(
-        self, session_id: UUID, generate: Mapping[str, Model], *, concurrency: int = 8
+        self, session_id: UUID | str, generate: Mapping[str, Model], *, concurrency: int = 8
     ) -> AuditReport:
         """Put a session's questions to other models, and compare their answers with the recorded.
 

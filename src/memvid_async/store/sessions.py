@@ -106,7 +106,7 @@ class Sessions:
         command = self._start_command(name, config, None, ambient=False)
         return SessionRecorder(self._intake, command, metadata)
 
-    def resume_session(self, session_id: UUID) -> SessionRecorder:
+    def resume_session(self, session_id: UUID | str) -> SessionRecorder:
         """Continue a session that a crash left open, in an ``async with`` block.
 
         Entering raises :class:`SessionNotFoundError` or :class:`SessionEndedError`.
@@ -119,7 +119,7 @@ class Sessions:
         sessions = sorted(view.state.sessions.items())
         return [s.summary() for _, s in sessions if include_open or s.ended_ns is not None]
 
-    async def get_session(self, session_id: UUID) -> Session:
+    async def get_session(self, session_id: UUID | str) -> Session:
         """Return a session, whole; an open one as far as it is recorded.
 
         :raises SessionNotFoundError: when there is none with this id.
@@ -129,7 +129,7 @@ class Sessions:
 
     async def fork(
         self,
-        session_id: UUID,
+        session_id: UUID | str,
         *,
         checkpoint_id: int | None = None,
         action_index: int | None = None,
@@ -159,7 +159,7 @@ class Sessions:
         await self._intake.submit(evolve(command, fork=point))
         return command.session_id
 
-    async def delete_session(self, session_id: UUID) -> None:
+    async def delete_session(self, session_id: UUID | str) -> None:
         """Delete a session. It is hidden at once; its bytes stay in the file until ``compact``.
 
         :raises SessionNotFoundError: when there is none with this id.

@@ -206,7 +206,7 @@ class Store:
         *,
         sequence: int | None = None,
         time_ns: int | None = None,
-        session_id: UUID | None = None,
+        session_id: UUID | str | None = None,
         checkpoint_id: int | None = None,
     ) -> StoreView:
         """Return a view of the store as it was at one moment.
@@ -259,7 +259,7 @@ class Store:
 
     # The stream.
 
-    def subscribe(self, after: int = 0, *, session_id: UUID | None = None) -> Subscription:
+    def subscribe(self, after: int = 0, *, session_id: UUID | str | None = None) -> Subscription:
         """Subscribe to events with a sequence above ``after``: from the file, then live, in order.
 
         ``session_id``: only events of this session.
@@ -271,9 +271,10 @@ class Store:
             raise InvalidValueError(f"after must be a sequence, an int from 0, not {after!r}")
         number = None
         if session_id is not None:
-            session = self._engine.view.state.find(prepare_session_id(session_id))
+            wanted = prepare_session_id(session_id)
+            session = self._engine.view.state.find(wanted)
             if session is None:
-                raise SessionNotFoundError(session_id)
+                raise SessionNotFoundError(wanted)
             number = session.info.number
         return self._engine.subscribe(after, number)
 

@@ -16,6 +16,7 @@ from ..memory.frame_store import FrameReader
 from ..memory.keywords import FrameFilters
 from ..memory.past import session_at, state_at
 from ..memory.recall import Recall
+from ..recording.prepare import prepare_session_id
 from .parts import PartMethod
 
 
@@ -78,9 +79,9 @@ class StoreView:
         sessions = sorted(state.sessions.items())
         return [s.summary() for _, s in sessions if include_open or s.ended_ns is not None]
 
-    async def get_session(self, session_id: UUID) -> Session:
+    async def get_session(self, session_id: UUID | str) -> Session:
         """Return a session as far as it was recorded by then, also if it was deleted since.
 
         :raises SessionNotFoundError: when there was none with this id, or it was erased since.
         """
-        return await self._engine.read(session_at, session_id, self._sequence)
+        return await self._engine.read(session_at, prepare_session_id(session_id), self._sequence)
