@@ -35,7 +35,7 @@ from tests.crash.oracle import (
     Truth,
     demand,
 )
-from tests.crash.simfs import Frozen, KilledError, SimDisk, SimFile, SimStorage, Write
+from tests.support.disk import Frozen, KilledError, SimDisk, SimFile, SimStorage, Write
 from tests.support.naive import FIRST_TIME, Op, command
 
 NAME = "store"
@@ -278,10 +278,10 @@ class Driver:
 
     def die_inside_a_write(self, process: Process, share: float) -> None:
         """The process dies when a share of what it flushes was given to the system."""
-        self.disk.tear = share
+        self.disk.tear = lambda size: 1 + int(share * (size - 1))
         with suppress(KilledError):
             process.journal.flush()
-        self.disk.tear = None
+        self.disk.tear = lambda _size: None
         self.kill(process)
 
 

@@ -39,10 +39,10 @@ from tests.crash.oracle import (
     demand,
     expect_open,
 )
-from tests.crash.simfs import Frozen, Image, SimDisk, UndisciplinedError
-from tests.crash.simos import file_opener, simulated_calls
 from tests.crash.workload import SAME, Workload
+from tests.support.calls import file_opener, simulated_calls
 from tests.support.depth import CRASH_EVERY
+from tests.support.disk import Frozen, Image, SimDisk, UndisciplinedError
 from tests.support.naive import FIRST_TIME, Op, Record, command
 
 # Commands after a crash come from another time than those that were lost, and are as long.

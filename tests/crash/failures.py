@@ -27,8 +27,8 @@ from tests.crash.oracle import (
     demand,
     expect_open,
 )
-from tests.crash.simfs import SimDisk
-from tests.crash.simos import CHANGING, FULL, SHORT, Fault, SimOs, file_opener, simulated_calls
+from tests.support.calls import CHANGING, FULL, SHORT, Fault, SimOs, file_opener, simulated_calls
+from tests.support.disk import SimDisk
 from tests.support.naive import FIRST_TIME, Op, Record
 
 BIG = "large content " * 80

@@ -25,7 +25,7 @@ from tests.crash.explore import Effort, Explorer
 from tests.crash.failures import Run, calls_of, faults
 from tests.crash.mutants import MUTANTS, Mutant
 from tests.crash.oracle import Values
-from tests.crash.simos import file_opener, simulated_calls
+from tests.support.calls import file_opener, simulated_calls
 
 QUICK = Effort(images=(40, 5, 4), nested=(1, 0, 0), every=(5, 1, 1))
 QUICK_SEEDS = 3

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 from random import Random
 
-from tests.crash.simfs import SECTOR, Frozen, FrozenFile, Image, SimFile, Write
+from tests.support.disk import SECTOR, Frozen, FrozenFile, Image, SimFile, Write
 
 # Of the sector borders between two sizes, so many are taken for sizes too.
 _BETWEEN_SIZES = 3

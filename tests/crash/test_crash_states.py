@@ -3,7 +3,7 @@
     CRASH_SEED=7 python -m pytest tests/crash/test_crash_states.py      see one seed again
     CRASH_STATES=10000000 CRASH_FIRST=31337 python -m pytest …          more, and other ones
 
-What the disk may do is told in ``simfs.py``, what must be found in ``oracle.py``.
+What the disk may do is told in ``tests/support/disk.py``, what must be found in ``oracle.py``.
 """
 
 import multiprocessing

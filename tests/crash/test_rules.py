@@ -19,9 +19,9 @@ from memvid_async.format.header import LOG_START
 from memvid_async.format.segment import SegmentKind, seal
 from tests.crash.driver import NAME, Driver, Time, fixed_config, sim_opener, small_bounds
 from tests.crash.oracle import HEADER_BYTES, History, newest_slot, parse_log
-from tests.crash.simfs import SimDisk, SimStorage
-from tests.crash.simos import Fault, SimFileStorage, file_opener, simulated_calls
 from tests.support.asking import answers
+from tests.support.calls import Fault, SimFileStorage, file_opener, simulated_calls
+from tests.support.disk import SimDisk, SimStorage
 from tests.support.naive import FIRST_TIME, ask, start
 
 CONFIG = fixed_config(Time(), 1)

@@ -11,7 +11,7 @@ from memvid_async.core import commands
 from memvid_async.file.journal import Journal
 from tests.crash.driver import Boundary, Driver, Opener, Process
 from tests.crash.oracle import History, demand
-from tests.crash.simfs import SimDisk
+from tests.support.disk import SimDisk
 from tests.support.naive import FIRST_TIME, Op, Record
 
 # Content that is stored once, however often it is put.

@@ -13,6 +13,7 @@ from memvid_async.format.header import LOG_START, newest_slot
 from memvid_async.format.segment import SegmentKind, read_segment
 from memvid_async.storage import RamStorage
 from tests.support.asking import answers, outcome_answer, verified, without_messages
+from tests.support.disk import SECTOR, KilledError, SimDisk, SimStorage
 from tests.support.naive import FIRST_TIME, Clock, Naive, ask, command, fixed_config, start
 from tests.support.plans import PLANS, SIMPLE_PLANS, examples, small_tables
 
@@ -24,62 +25,12 @@ def little_room(monkeypatch):
     monkeypatch.setattr(logfile, "_MOST_RESERVE", 1024)
 
 
-class Killed(BaseException):
-    """The process is gone."""
+NAME = "store"
 
 
-class Disk(RamStorage):
-    """Memory that dies after so many bytes or calls, keeping what a kill or a power cut would."""
-
-    def __init__(self, data=b""):
-        super().__init__(data)
-        self.durable = bytes(data)
-        self.waiting: list[tuple[int, bytes | None]] = []
-        self.bytes_left = self.calls_left = 2**60
-
-    def _call(self):
-        self.calls_left -= 1
-        if self.calls_left < 0:
-            raise Killed
-
-    def write(self, offset, data):
-        self._call()
-        whole, data = data, data[: max(0, self.bytes_left)]
-        self.bytes_left -= len(whole)
-        self.waiting.append((offset, bytes(data)))
-        super().write(offset, data)
-        if len(data) < len(whole):
-            raise Killed
-
-    def truncate(self, size):
-        self._call()
-        self.waiting.append((size, None))
-        super().truncate(size)
-
-    def sync(self):
-        self._call()
-        self.durable = bytes(self.data)
-        self.waiting.clear()
-
-    def after_power_cut(self, keep, sector):
-        """What is left: everything synced, and of the rest the sectors that ``keep()`` says.
-
-        Sectors of the log may be smaller than a disk's, so that a short one has many.
-        """
-        left = RamStorage(self.durable)
-        for offset, data in self.waiting:
-            if data is None:
-                if keep():
-                    left.truncate(offset)
-                continue
-            at = 0
-            while at < len(data):
-                size = sector if offset + at >= LOG_START else 512
-                end = at + size - (offset + at) % size
-                if keep():
-                    left.write(offset + at, data[at:end])
-                at = end
-        return bytes(left.data)
+def file_of(disk):
+    """The one file of a disk, as a process opens it."""
+    return SimStorage(disk, NAME)
 
 
 def resolved(plans, *first):
@@ -94,7 +45,7 @@ def resolved(plans, *first):
 
 
 def log_of(journal):
-    return bytes(journal.view.reader.storage.data[LOG_START : journal.view.end])
+    return journal.view.reader.storage.read(LOG_START, journal.view.end - LOG_START)
 
 
 HISTORIES = st.lists(SIMPLE_PLANS, min_size=5, max_size=50)
@@ -156,11 +107,11 @@ def test_a_log_is_the_same_after_any_number_of_kills_in_the_middle_of_writes(pla
     with small_tables():
         one = Journal.open(RamStorage(), fixed_config())
         one.commit([command(op) for op in ops])
-        clock, disk, done, kills = Clock(), Disk(), 0, 0
+        clock, disk, done, kills = Clock(), SimDisk(), 0, 0
         while True:
-            disk.bytes_left = data.draw(st.integers(0, 4000)) if kills < 6 else 2**60
+            disk.die_after(data.draw(st.integers(0, 4000)) if kills < 6 else 2**60)
             try:
-                journal = Journal.open(disk, fixed_config(clock))
+                journal = Journal.open(file_of(disk), fixed_config(clock))
                 survived = journal.view.state.last_sequence
                 assert survived in lengths
                 assert survived >= lengths[done]
@@ -171,9 +122,9 @@ def test_a_log_is_the_same_after_any_number_of_kills_in_the_middle_of_writes(pla
                     journal.commit([command(op) for op in ops[done : done + size]])
                     done = min(done + size, len(ops))
                 break
-            except Killed:
+            except KilledError:
                 kills += 1
-                disk = Disk(bytes(disk.data))
+                disk = SimDisk.thaw(disk.freeze())
         assert log_of(journal) == log_of(one)
         assert answers(journal) == naive.answers()
         assert verified(journal).ok
@@ -262,11 +213,11 @@ def test_a_compaction_changes_nothing_but_what_was_deleted(plans, data):
 def test_after_a_power_cut_every_acked_event_is_there_and_nothing_was_made_up(plans, data):
     naive, ops, _, lengths = resolved(plans, start(1))
     with small_tables():
-        disk, clock, acked, done = Disk(), Clock(), 0, 0
+        disk, clock, acked, done = SimDisk(), Clock(), 0, 0
         for _ in range(3):
-            disk.calls_left = data.draw(st.integers(0, 30))
+            disk.changes_left = data.draw(st.integers(0, 30))
             try:
-                journal = Journal.open(disk, fixed_config(clock))
+                journal = Journal.open(file_of(disk), fixed_config(clock))
                 survived = journal.view.state.last_sequence
                 done = bisect_right(lengths, survived) - 1
                 assert lengths[done] == survived
@@ -278,13 +229,18 @@ def test_after_a_power_cut_every_acked_event_is_there_and_nothing_was_made_up(pl
                     journal.commit([command(op) for op in ops[done : done + size]])
                     done = min(done + size, len(ops))
                     acked = lengths[done]
-            except Killed:
+            except KilledError:
                 pass
             keep = data.draw(st.sampled_from([0, 1, 2, 3]))
             coins = data.draw(st.randoms(use_true_random=False))
             sector = data.draw(st.sampled_from([16, 64, 512]))
-            disk = Disk(disk.after_power_cut(lambda k=keep, c=coins: c.randrange(4) < k, sector))
-        journal = Journal.open(disk, fixed_config(clock))
+            left = disk.names[NAME].cut_power(
+                lambda k=keep, c=coins: c.randrange(4) < k,
+                # Smaller than a disk's, so that a short log has many.
+                lambda at, size=sector: size if at >= LOG_START else SECTOR,
+            )
+            disk = SimDisk(((NAME, left),))
+        journal = Journal.open(file_of(disk), fixed_config(clock))
         survived = journal.view.state.last_sequence
         assert survived >= acked
         assert survived in lengths
@@ -296,39 +252,36 @@ def test_after_a_power_cut_every_acked_event_is_there_and_nothing_was_made_up(pl
 
 
 def test_the_death_of_the_creator_leaves_a_file_that_opens_as_new():
-    for left in range(LOG_START + 1):
-        disk = Disk()
-        disk.bytes_left = left
-        try:
-            Journal.open(disk, fixed_config())
-        except Killed:
-            assert left < LOG_START
-        if left < LOG_START:
-            with pytest.raises(NotAStoreError):
-                Journal.open(RamStorage(bytes(disk.data)), fixed_config(), read_only=True)
-        journal = Journal.open(RamStorage(bytes(disk.data)), fixed_config())
+    for left in range(LOG_START):
+        disk = SimDisk()
+        disk.die_after(left)
+        with pytest.raises(KilledError):
+            Journal.open(file_of(disk), fixed_config())
+        data = bytes(disk.names[NAME].cache)
+        with pytest.raises(NotAStoreError):
+            Journal.open(RamStorage(data), fixed_config(), read_only=True)
+        journal = Journal.open(RamStorage(data), fixed_config())
         assert journal.torn_tail.bytes_dropped == 0
         assert journal.view.state.last_sequence == 0
 
 
 def test_every_slot_points_at_a_toc_that_was_synced_before_it():
-    class Checking(Disk):
-        def write(self, offset, data):
-            super().write(offset, data)
-            if offset < LOG_START and len(self.data) > LOG_START:
-                found = newest_slot(bytes(self.data[:LOG_START]), journal._file.header.salt)
-                assert found is not None
-                synced = RamStorage(self.durable)
-                segment = read_segment(
-                    synced.read, found.offset, synced.size(), journal._file.header.salt
-                )
-                assert segment.kind == SegmentKind.TOC
-                assert found.sequence == segment.sequence - 1
-                slots.append(found)
+    slots, disk = [], SimDisk()
 
-    slots = []
+    def written(what, file):
+        if what == "write" and file.pending[-1].offset < LOG_START < len(file.cache):
+            salt = journal._file.header.salt
+            found = newest_slot(bytes(file.cache[:LOG_START]), salt)
+            assert found is not None
+            synced = RamStorage(file.durable)
+            segment = read_segment(synced.read, found.offset, synced.size(), salt)
+            assert segment.kind == SegmentKind.TOC
+            assert found.sequence == segment.sequence - 1
+            slots.append(found)
+
     with small_tables():
-        journal = Journal.open(Checking(), fixed_config())
+        journal = Journal.open(file_of(disk), fixed_config())
+        disk.watch = written
         journal.commit([start(1)])
         for _ in range(20):
             journal.commit([ask(1, "q" * 200).command()] * 3)

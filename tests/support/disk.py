@@ -1,4 +1,7 @@
-"""A disk that forgets: what a power cut may leave of what was written since the last sync.
+"""The simulated disk of all tests: it dies, fails or holds calls, and forgets what was not synced.
+
+:class:`SimStorage` is a file of it behind the storage protocol; ``calls.py`` answers the system
+calls of the real storage from it.
 
 Writes are at risk in sectors of 512 bytes: each pending sector may come out as it was, as it was to
 be, half-way, as zeros or as garbage, whatever became of the others. Bytes outside those being
@@ -10,13 +13,28 @@ and the next process builds on it, durable or not.
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import math
-from collections.abc import Callable
+import os
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
+import pytest
+
 from memvid_async import StoreFailedError, StoreLockedError, StoreNotFoundError
+from memvid_async.file import journal
 
 SECTOR = 512
+# Storage calls that change what is on the disk.
+CHANGES = {"write", "sync", "sync_directory", "truncate", "install", "discard_successor"}
+# How long a sync is held at most: a test that forgets it fails.
+HELD_SECONDS = 20
 
 
 class Write(NamedTuple):
@@ -101,6 +119,23 @@ class SimFile:
         self.dropped = False
         self.pending.clear()
 
+    def cut_power(self, is_kept: Callable[[], bool], sector_at: Callable[[int], int]) -> bytes:
+        """What a power cut leaves: all that is durable, and of each pending write, in their order,
+        the sectors for which ``is_kept`` says so. ``sector_at``: the sector's size at an offset."""
+        disk = SimFile(self.durable)
+        for op in self.pending:
+            if isinstance(op, Cut):
+                if is_kept():
+                    disk.cut(op.size)
+                continue
+            at = op.offset
+            while at < op.offset + len(op.data):
+                end = at + sector_at(at) - at % sector_at(at)
+                if is_kept():
+                    disk.write(at, op.data[at - op.offset : end - op.offset])
+                at = end
+        return bytes(disk.cache)
+
     def _touched(self) -> list[int]:
         """The sectors that are not clean."""
         found: set[int] = set()
@@ -149,27 +184,107 @@ Image = tuple[tuple[str, bytes], ...]
 
 
 class SimDisk:
-    """One directory. ``watch`` is called after every operation that changes what a cut may leave,
-    with the operation's name and the file."""
+    """One directory, and what becomes of the storage calls of the processes that use it.
+
+    ``counts``: how often each call was made, by its name in the storage protocol. ``watch`` is
+    called after every operation that changes what a cut may leave, with the operation's name and
+    the file. ``changes_left``: after so many calls that change something, the next caller dies.
+    ``tear`` says of a write of a size after how many bytes its caller dies; None: it does not.
+    """
 
     def __init__(self, image: Image = ()) -> None:
         self.names = {name: SimFile(data) for name, data in image}
         self._durable_names = [dict(self.names)]
         self._files = list(self.names.values())
         self.watch: Callable[[str, SimFile | None], None] = lambda *_: None
-        # Set: who writes next dies when this share of the bytes was given to the system.
-        self.tear: float | None = None
+        self.counts: Counter[str] = Counter()
+        self.changes_left: float = math.inf
+        self.tear: Callable[[int], int | None] = lambda _size: None
+        self._failing: dict[str, _Failing] = {}
+        self._is_open, self._is_waited_for = threading.Event(), threading.Event()
+        self._is_open.set()
+        self.unlocked = threading.Condition()
+
+    # What becomes of calls.
+
+    def enter(self, call: str, owner: Owner) -> None:
+        """Note a storage call, and let it wait, fail or die if it is its turn."""
+        if owner.dead:
+            raise KilledError
+        self.counts[call] += 1
+        if call in CHANGES:
+            self.changes_left -= 1
+            if self.changes_left < 0:
+                owner.dead = True
+                raise KilledError
+        failing = self._failing.get(call)
+        if failing is not None and self.counts[call] > failing.after and not failing.share:
+            raise failing.error(call)
+        if call == "sync" and not self._is_open.is_set():
+            self._is_waited_for.set()
+            self._is_open.wait(HELD_SECONDS)
+
+    def fail(
+        self, call: str, after: int = 0, number: int = errno.EIO, share: float | None = None
+    ) -> None:
+        """The call after ``after`` more fails, and all that follow, until :meth:`heal`.
+
+        ``share``: how much of a write is written first.
+        """
+        self._failing[call] = _Failing(self.counts[call] + after, number, share)
+
+    def heal(self) -> None:
+        """No call fails any more."""
+        self._failing.clear()
+
+    def die_after(self, size: int) -> None:
+        """Whoever writes dies when ``size`` bytes were written, in however many writes."""
+
+        def part(wanted: int) -> int | None:
+            nonlocal size
+            size -= wanted
+            return None if size >= 0 else max(0, wanted + size)
+
+        self.tear = part
+
+    def hold(self) -> None:
+        """Let no sync return, nor touch the disk, until :meth:`let_go`."""
+        self._is_waited_for.clear()
+        self._is_open.clear()
+
+    def let_go(self) -> None:
+        """Let syncs return again."""
+        self._is_open.set()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let no sync return within the block."""
+        self.hold()
+        try:
+            yield
+        finally:
+            self.let_go()
+
+    async def until_held(self) -> None:
+        """Return when a sync is being held."""
+        assert await asyncio.to_thread(self._is_waited_for.wait, HELD_SECONDS)
+
+    # What the processes do.
 
     def _renamed(self, what: str) -> None:
         self._durable_names.append(dict(self.names))
         self.watch(what, None)
 
     def write(self, file: SimFile, owner: Owner, offset: int, data: bytes) -> None:
-        if self.tear is not None:
-            file.write(offset, data[: 1 + int(self.tear * (len(data) - 1))])
-            self.tear, owner.dead = None, True
+        part, failing = self.tear(len(data)), self._failing.get("write")
+        if part is not None:
+            file.write(offset, data[:part])
+            owner.dead = True
             self.watch("write", file)
             raise KilledError
+        if failing is not None and failing.share and self.counts["write"] > failing.after:
+            file.write(offset, data[: int(failing.share * len(data))])
+            raise failing.error("write")
         file.write(offset, data)
         self.watch("write", file)
 
@@ -231,6 +346,17 @@ class SimDisk:
         return disk
 
 
+class _Failing(NamedTuple):
+    """From which call on one fails, with which error of the system, and after how much of it."""
+
+    after: int
+    number: int
+    share: float | None
+
+    def error(self, call: str) -> StoreFailedError:
+        return StoreFailedError(f"{call} failed: {os.strerror(self.number)}")
+
+
 class Owner:
     """A process, as far as its open files are concerned. ``dead`` ones do nothing any more."""
 
@@ -264,9 +390,8 @@ class SimStorage:
         self._file = disk.create(name)
         self._cut_unsynced = False
 
-    def _changes(self, what: str) -> None:
-        if self.owner.dead:
-            raise KilledError
+    def _changes(self, call: str, what: str) -> None:
+        self._disk.enter(call, self.owner)
         if self._read_only:
             raise UndisciplinedError(f"{what} of a file that was opened read-only")
         if self._file.holder is not self:
@@ -276,26 +401,27 @@ class SimStorage:
         return len(self._file.cache)
 
     def read(self, offset: int, length: int) -> bytes:
+        self._disk.enter("read", self.owner)
         return bytes(self._file.cache[offset : offset + length])
 
     def write(self, offset: int, data: bytes | bytearray) -> None:
-        self._changes("a write")
+        self._changes("write", "a write")
         if self._cut_unsynced:
             raise UndisciplinedError("a write after a cut that was not synced")
         self._disk.write(self._file, self.owner, offset, data)
 
     def sync(self) -> None:
-        self._changes("a sync")
+        self._changes("sync", "a sync")
         self._file.sync()
         self._cut_unsynced = False
         self._disk.watch("sync", self._file)
 
     def sync_directory(self) -> None:
-        self._changes("a sync of the directory")
+        self._changes("sync_directory", "a sync of the directory")
         self._disk.sync_names()
 
     def truncate(self, size: int) -> None:
-        self._changes("a cut")
+        self._changes("truncate", "a cut")
         self._cut_unsynced = size < len(self._file.cache)
         self._file.cut(size)
         self._disk.watch("cut", self._file)
@@ -303,13 +429,19 @@ class SimStorage:
     def lock(self, timeout: float) -> None:
         if self._read_only:
             raise UndisciplinedError("a lock by a reader")
-        if self._file.holder not in (None, self):
-            raise StoreLockedError(None, timeout)
-        self._file.holder = self
+        with self._disk.unlocked:
+            if not self._disk.unlocked.wait_for(self._is_free, timeout):
+                raise StoreLockedError(None, timeout)
+            self._file.holder = self
+
+    def _is_free(self) -> bool:
+        return self._file.holder in (None, self)
 
     def unlock(self) -> None:
-        if self._file.holder is self:
-            self._file.holder = None
+        with self._disk.unlocked:
+            if self._file.holder is self:
+                self._file.holder = None
+                self._disk.unlocked.notify_all()
 
     def is_current(self) -> bool:
         return self._disk.names.get(self._name) is self._file
@@ -327,16 +459,29 @@ class SimStorage:
         return SimStorage(self._disk, f"{self._name}.compact", owner=self.owner)
 
     def install(self) -> None:
-        self._changes("a renaming")
+        self._changes("install", "a renaming")
         target = self._name.removesuffix(".compact")
         self._disk.rename(self._name, target)
         self._name = target
         self.sync_directory()
 
     def discard_successor(self) -> None:
-        self._changes("an unlinking")
+        self._changes("discard_successor", "an unlinking")
         if f"{self._name}.compact" in self._disk.names:
             self._disk.unlink(f"{self._name}.compact")
 
     def close(self) -> None:
         self.unlock()
+
+
+@contextmanager
+def simulated_files(disk: SimDisk) -> Iterator[None]:
+    """Stores of this process open files of a simulated disk while this lasts: by the last part of
+    their path."""
+
+    def opened(path: Path, *, read_only: bool = False) -> SimStorage:
+        return SimStorage(disk, path.name, read_only=read_only)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(journal, "FileStorage", SimpleNamespace(open=opened))
+        yield

@@ -23,7 +23,7 @@ from attrs import define, frozen
 from memvid_async.storage import FileStorage
 from memvid_async.storage import disk as module
 from tests.crash.driver import NAME
-from tests.crash.simfs import KilledError, Owner, SimDisk, SimFile, UndisciplinedError
+from tests.support.disk import KilledError, Owner, SimDisk, SimFile, UndisciplinedError
 
 # Calls that change what is in the file. Whoever saw one fail must write no more.
 CHANGING = ("pwrite", "fdatasync", "ftruncate")

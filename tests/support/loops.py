@@ -1,0 +1,57 @@
+"""The event loop in tests: letting it run dry, and waiting for what a store delivers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from memvid_async import Event, Store, Subscription
+
+
+async def run_dry() -> None:
+    """Return when no task can go on without outside help: a thread, a timer, a file or a signal.
+
+    One task at a time may wait for this. A loop calls what is ready in the order in which it was
+    scheduled: when nothing but this task was scheduled in a whole turn, all the others wait.
+    """
+    loop, scheduled = asyncio.get_running_loop(), 0
+
+    def counting(schedule: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*args: Any, **options: Any) -> Any:
+            nonlocal scheduled
+            scheduled += 1
+            return schedule(*args, **options)
+
+        return counted
+
+    # Instance attributes stand before the methods: with asyncio's loop and with uvloop's.
+    for name in ("call_soon", "call_soon_threadsafe"):
+        setattr(loop, name, counting(getattr(loop, name)))
+    try:
+        before = -1
+        while scheduled != before + 1:
+            before = scheduled
+            await asyncio.sleep(0)
+    finally:
+        del loop.call_soon, loop.call_soon_threadsafe  # type: ignore[method-assign]
+
+
+async def turns(count: int) -> None:
+    """Let the loop go round ``count`` times, so that a test meets work half-way."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def read_until(events: Subscription, sequence: int) -> list[Event]:
+    """Return the next events of a subscription, the last one at ``sequence``."""
+    found: list[Event] = []
+    while not found or found[-1].sequence < sequence:
+        found.append(await anext(events))
+    return found
+
+
+async def until_recorded(store: Store, sequence: int) -> None:
+    """Return when the event at ``sequence`` is durable."""
+    async with store.subscribe() as events:
+        await read_until(events, sequence)
