@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import threading
 import uuid
 
 import anyio
@@ -23,7 +22,10 @@ from memvid_async import (
     StoreLockedError,
     open_store,
 )
-from memvid_async.storage import disk as file_storage
+from memvid_async.engine.writer import Writer
+from memvid_async.storage import FileStorage
+from tests.support.disk import SimStorage
+from tests.support.loops import run_dry, until_called
 
 NEVER = 1000.0
 LARGE = "x" * 100_000
@@ -38,26 +40,6 @@ async def limit(anyio_backend):
 
 
 limited = pytest.mark.usefixtures("limit")
-
-
-@pytest.fixture
-def disk(monkeypatch):
-    """``disk.clear()`` holds every sync until ``disk.set()``."""
-    gate, sync = threading.Event(), file_storage._sync
-    gate.set()
-
-    def held(descriptor):
-        gate.wait(20)
-        sync(descriptor)
-
-    monkeypatch.setattr(file_storage, "_sync", held)
-    yield gate
-    gate.set()
-
-
-async def turns(count=300):
-    for _ in range(count):
-        await asyncio.sleep(0)
 
 
 async def frames(path, session_id):
@@ -83,20 +65,23 @@ async def test_closing_writes_what_waits(tmp_path, durability):
 
 
 @limited
-async def test_what_comes_after_closing_began_is_refused_and_the_rest_is_written(tmp_path, disk):
+async def test_what_comes_after_closing_began_is_refused_and_the_rest_is_written(
+    tmp_path, disk, monkeypatch
+):
     path = tmp_path / "store.mva"
     store = await open_store(path)
     session_id = await store.start_session()
-    disk.clear()
+    disk.hold()
     before = [asyncio.create_task(store.record_put(n, "x")) for n in range(300)]
-    await turns()
+    await run_dry()
+    began = until_called(monkeypatch, Writer, "aclose")
     closing = [asyncio.create_task(store.aclose()) for _ in range(3)]
-    await turns()
+    await began.wait()
     for late in (store.record_put(999, "x"), store.sync(), store.start_session()):
         with pytest.raises(StoreClosedError):
             await late
     assert not any(task.done() for task in closing)
-    disk.set()
+    disk.let_go()
     await asyncio.gather(*closing, *before)
     assert await frames(path, session_id) == list(range(300))
 
@@ -204,17 +189,17 @@ async def test_a_writer_that_is_cancelled_fails_who_waits_and_acks_only_what_is_
     path = tmp_path / "store.mva"
     store = await open_store(path)
     session_id = await store.start_session()
-    disk.clear()
+    disk.hold()
     first = asyncio.create_task(store.record_put(0, "x"))
-    await turns(50)
+    await disk.until_held()
     waiting = [asyncio.create_task(store.record_put(n, "x")) for n in range(1, 600)]
     barrier = asyncio.create_task(store.sync())
-    await turns()
+    await run_dry()
     store._engine.writer._task.cancel()
-    await turns()
+    await run_dry()
     assert not first.done()
     store._engine.writer._task.cancel()
-    disk.set()
+    disk.let_go()
     results = await asyncio.gather(first, *waiting, barrier, return_exceptions=True)
     acked = [r.details.frame_id for r in results[:-1] if not isinstance(r, Exception)]
     refused = [result for result in results if isinstance(result, Exception)]
@@ -237,17 +222,17 @@ async def test_whoever_waits_for_something_else_is_told_too(tmp_path, disk, call
     await store.start_session()
     with contextlib.ExitStack() as stack:
         if call == "lock":
-            holder = stack.enter_context(path.open("rb"))
-            fcntl.flock(holder, fcntl.LOCK_EX)
+            holder = stack.enter_context(contextlib.closing(SimStorage(disk, path.name)))
+            holder.lock(0)
         else:
-            disk.clear()
+            disk.hold()
         tasks = [asyncio.create_task(store.record_put(n, "x")) for n in range(20)]
         if call == "enter":
             tasks += [asyncio.create_task(store.session().__aenter__()) for _ in range(5)]
-        await turns()
+        await run_dry()
         store._engine.writer._task.cancel()
-        await turns()
-        disk.set()
+        await run_dry()
+        disk.let_go()
         results = await asyncio.gather(*tasks, return_exceptions=True)
         expected = (StoreClosedError, StoreLockedError) if call == "lock" else StoreClosedError
         assert all(isinstance(result, expected) for result in results[2:])
@@ -501,16 +486,17 @@ def test_what_a_buffered_store_had_acked_is_written_as_the_loop_ends(tmp_path):
 
 
 @limited
-async def test_a_buffered_writer_that_is_cancelled_writes_what_it_staged(tmp_path):
+async def test_a_buffered_writer_that_is_cancelled_writes_what_it_staged(tmp_path, monkeypatch):
     path = tmp_path / "store.mva"
     config = StoreConfig(durability=Durability.BUFFERED, flush_interval=NEVER)
     store = await open_store(path, config=config)
     holder = os.open(path, os.O_RDONLY)
     fcntl.flock(holder, fcntl.LOCK_EX)
+    locking = until_called(monkeypatch, FileStorage, "lock")
     starting = asyncio.create_task(store.start_session())
-    await turns()
+    await locking.wait()
     store._engine.writer._task.cancel()
-    await turns()
+    await run_dry()
     assert not starting.done()
     os.close(holder)
     session_id = await starting

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable
 from typing import Any
+
+import pytest
 
 from memvid_async import Event, Store, Subscription
 
@@ -41,6 +44,19 @@ async def turns(count: int) -> None:
     """Let the loop go round ``count`` times, so that a test meets work half-way."""
     for _ in range(count):
         await asyncio.sleep(0)
+
+
+def until_called(patch: pytest.MonkeyPatch, owner: type, name: str) -> asyncio.Event:
+    """Return an event that is set when a method of a class is called next, by whichever thread."""
+    loop, called, method = asyncio.get_running_loop(), asyncio.Event(), getattr(owner, name)
+
+    @functools.wraps(method)
+    def calling(*args: Any, **options: Any) -> Any:
+        loop.call_soon_threadsafe(called.set)
+        return method(*args, **options)
+
+    patch.setattr(owner, name, calling)
+    return called
 
 
 async def read_until(events: Subscription, sequence: int) -> list[Event]:
