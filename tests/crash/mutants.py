@@ -227,34 +227,34 @@ WRITING = (
 
 # TornTail.
 
-_look_behind, _catch_up, _load_toc = LogFile._look_behind, LogFile.catch_up, LogFile._load_toc
+_look_after, _catch_up, _load_toc = LogFile._look_after, LogFile.catch_up, LogFile._load_toc
 _parse, _decode_slots = segment.parse, header.decode_slots
 
 
 def cut_nothing(self: LogFile, size: int) -> None:
     with call_replaced(self.storage, "truncate", nothing):
-        _look_behind(self, size)
+        _look_after(self, size)
 
 
 def cut_unsynced(self: LogFile, size: int) -> None:
     with call_replaced(self.storage, "sync", nothing):
-        _look_behind(self, size)
+        _look_after(self, size)
 
 
 def cut_too_much(self: LogFile, size: int) -> None:
     truncate = self.storage.truncate
     with call_replaced(self.storage, "truncate", lambda end: truncate(end // 512 * 512)):
-        _look_behind(self, size)
+        _look_after(self, size)
 
 
 def cut_zeros(self: LogFile, size: int) -> None:
-    _look_behind(self, size)
+    _look_after(self, size)
     if self._end < size and not self.torn_tail.offset:
         self.torn_tail = TornTail(size - self._end, self._end)
 
 
 def cut_silently(self: LogFile, size: int) -> None:
-    _look_behind(self, size)
+    _look_after(self, size)
     self.torn_tail = TornTail(0, 0)
 
 
@@ -344,17 +344,17 @@ def anything_is_new(start: bytes, size: int) -> bool:
 
 
 RECOVERY = (
-    Mutant("torn tail not cut", "states", replaces(LogFile, "_look_behind", cut_nothing)),
-    Mutant("cut not synced", "states", replaces(LogFile, "_look_behind", cut_unsynced)),
-    Mutant("cut too much", "states", replaces(LogFile, "_look_behind", cut_too_much)),
-    Mutant("cut without telling", "states", replaces(LogFile, "_look_behind", cut_silently)),
+    Mutant("torn tail not cut", "states", replaces(LogFile, "_look_after", cut_nothing)),
+    Mutant("cut not synced", "states", replaces(LogFile, "_look_after", cut_unsynced)),
+    Mutant("cut too much", "states", replaces(LogFile, "_look_after", cut_too_much)),
+    Mutant("cut without telling", "states", replaces(LogFile, "_look_after", cut_silently)),
     Mutant("log's end taken from the size", "states", replaces(LogFile, "catch_up", trust_size)),
     Mutant(
         "tail after the TOC not folded", "states", replaces(LogFile, "catch_up", toc_without_tail)
     ),
     Mutant("checksum not compared", "states", replaces(segment, "parse", unchecked)),
     Mutant("payload not in the checksum", "states", replaces(segment, "parse", head_only)),
-    Mutant("reserved zeros told as torn", "states", replaces(LogFile, "_look_behind", cut_zeros)),
+    Mutant("reserved zeros told as torn", "states", replaces(LogFile, "_look_after", cut_zeros)),
     Mutant("checksums not chained", "rules", replaces(logfile, "scan", unchained)),
     Mutant(
         "slot's checksum not compared", "states", replaces(header, "decode_slots", slots_unchecked)

@@ -1,4 +1,4 @@
-"""What an event log tells of itself: its torn tail, what verifying and compacting found."""
+"""Reports of an event log: its torn tail, and what verifying and compacting found."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from attrs import frozen
 
 @frozen
 class TornTail:
-    """What opening found after the last whole segment: bytes of a write that was cut short.
+    """What opening found after the last whole segment: bytes of an interrupted write.
 
-    A writer cut them off; a read-only store looks past them. Nothing of them was acked.
+    A writer has cut them off; a read-only store ignores them. Nothing of them was acked.
     """
 
     bytes_dropped: int
-    """How many bytes there were; 0 where there was none."""
+    """How many bytes there were; 0 for none."""
     offset: int
-    """The byte of the file at which they began."""
+    """The offset in the file at which they began."""
 
 
 @frozen
 class Problem:
-    """Something in a file that is not as it must be."""
+    """Something that is wrong in a file."""
 
     offset: int
-    """The byte of the file at which it was found."""
+    """The offset in the file at which it was found."""
     message: str
     """What is wrong there."""
 
@@ -39,13 +39,13 @@ class VerifyReport:
     problems: tuple[Problem, ...]
     """What is wrong, in the order of the file."""
     event_count: int
-    """Events that were folded again, erased ones included."""
+    """How many events were folded, including erased ones."""
     session_count: int
-    """Sessions that they fold to, deleted ones left out."""
+    """How many sessions there are, without deleted ones."""
     content_count: int
-    """Contents that were held against their digests."""
+    """How many contents were checked against their digests."""
     byte_count: int
-    """How many bytes of the file were read and found whole."""
+    """How many bytes of the file were read and are valid."""
 
 
 @frozen
@@ -57,7 +57,7 @@ class CompactReport:
     bytes_after: int
     """Its length now, in bytes."""
     erased_events: int
-    """How many events lost what they held that still had it before."""
+    """How many events this compaction erased."""
     generation: int
     """How often the file has been compacted by now."""
 
@@ -66,9 +66,9 @@ class SavedProjection(NamedTuple):
     """A projection as it was saved last."""
 
     at: int
-    """Where it was saved: the changes since are saved upon it. Only the log knows what it means."""
+    """Where it was saved, in a form that only the log knows. The next save names it."""
     through: int
-    """The sequence of the last event that is folded into it."""
+    """The sequence of the last event folded into it."""
     page_count: int
     """How many pages it has."""
     pages: dict[int, memoryview]

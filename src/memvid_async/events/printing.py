@@ -1,4 +1,4 @@
-"""How values are printed at a prompt: short, whatever they hold, and as tables in a notebook."""
+"""How values are shown at a prompt, always short, and as tables in a notebook."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from itertools import islice
 from typing import Any
 
-# A table has this many rows, a cell this many characters, however much there is.
+# A table has at most this many rows, and a cell at most _CELL_CHARS characters.
 ROWS = 20
 _CELL_CHARS = 120
 
@@ -18,20 +18,20 @@ _brief.maxstring = _brief.maxother = 120
 
 
 def brief(value: Any) -> str:
-    """The repr of a value, shortened: of a container its first items, of a text its two ends."""
+    """Return a shortened repr: a container's first items, a text's beginning and end."""
     return _brief.repr(dict(value) if isinstance(value, Mapping) else value)
 
 
 def counted(name: str) -> Callable[[Sized], str]:
-    """A repr for a field of many items that says how many there are, not which."""
+    """Return a repr for a field of many items: it says only how many there are."""
     return lambda items: f"<{len(items)} {name}{'' if len(items) == 1 else 's'}>"
 
 
 def html_table(caption: str, head: Sequence[str], rows: Iterable[Sequence[Any]], total: int) -> str:
-    """The first rows of ``total`` as an HTML table. Only those that are shown are taken.
+    """Return the first of ``total`` rows as an HTML table. Only the rows that are shown are taken.
 
-    No recorded text can become markup, span lines or hide anything: it is escaped, its white
-    space is made single, and what does not print is replaced.
+    Recorded text cannot become markup, span lines or hide anything: it is escaped, runs of white
+    space become one space, and characters that are not printable are replaced.
     """
     body = "".join(f"<tr>{_cells('td', row)}</tr>" for row in islice(rows, ROWS))
     more = f"<tfoot><tr><td colspan={len(head)}>… and {total - ROWS:,} more</td></tr></tfoot>"

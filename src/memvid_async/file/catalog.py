@@ -1,6 +1,6 @@
-"""Where things stand in the file. Derived from the events and their offsets; never in a fold.
+"""The catalog: where things are in a file. Derived from the events and their offsets.
 
-The journal tells the index of every segment, written or read, and asks it what is due to be
+No fold ever depends on it. It is told of every segment, written or read, and says what is due to be
 saved: a session's positions, a page of a table, a TOC.
 """
 
@@ -31,34 +31,35 @@ from ..format.tables import (
 )
 from .toc import Placed, Toc, encode_toc, read_session_row, session_row, with_sessions
 
-# A TOC is due after this many bytes, or after so many times the size of the last one.
+# A TOC is due after this many bytes of log, or after TOC_FACTOR times the size of the last TOC,
+# whichever is more.
 TOC_LEAST_BYTES = 256 * 1024
 TOC_FACTOR = 16
-# A chunk of positions is due when a session has this many segments since its last.
+# A chunk of positions is due when a session has this many segments since its last chunk.
 CHUNK = 64
-# The log is marked, sequence to offset, at about every so many bytes.
+# A mark says at which offset a sequence is. There is one about every this many bytes of log.
 MARK_BYTES = 64 * 1024
 
-# Where a session's segments are: its last chunk (0: none), and the offsets since; no list for an
-# ended one, whose chunks hold them all.
+# Where a session's segments are: the offset of its last chunk (0: none), and the offsets of the
+# segments since. An ended session has no list, because its chunks hold them all.
 Place = tuple[int, list[int] | tuple[()]]
 _NO_OFFSETS = ()
 
 
-# Where the events that change the memory stand, as if they were a session of this number.
+# The positions of the events that change the memory are kept as those of a session of this number.
 MEMORY = 0
 
 
 class Catalog:
-    """The index of one file. Changed by the journal's thread alone.
+    """Where things are in one file. Only the journal's thread changes it.
 
-    ``positions``: per session, the offset of its last chunk (0: none) and the offsets since. The
-    pair is replaced, never changed but by appending, so that another thread may read it.
+    ``positions``: of each session the place of its segments. The pair is replaced as a whole, or
+    its list is appended to, so that another thread may read it.
     """
 
     def __init__(self, log_start: int) -> None:
         self.positions: dict[int, Place] = {}
-        # Chunks of positions that are not in the file yet: what they hold, by offset.
+        # The chunks of positions that are not in the file yet: of each its place, by offset.
         self.unwritten: dict[int, Place] = {}
         self.mark_sequences = array("Q")
         self.mark_offsets = array("Q")
@@ -74,13 +75,17 @@ class Catalog:
         self._toc_end = log_start
         self._toc_interval = TOC_LEAST_BYTES
         self.content_count = 0
-        # The last part of the last saved search index (0: none), and how far it goes.
+        # The offset of the last part of the last saved search index (0: none), and the sequence of
+        # the last event folded into it.
         self.saved_index = (0, 0)
 
-    # What the journal tells.
+    # What is in the file.
 
     def note_events(self, events: Sequence[Event], number: int, offset: int) -> None:
-        """The segment at ``offset`` holds these events of the open session ``number`` (0: none)."""
+        """Note that the segment at ``offset`` has these events of the open session ``number``.
+
+        ``number``: 0 for no session, or for an ended one.
+        """
         marks = self.mark_offsets
         if not marks or offset - marks[-1] >= MARK_BYTES:
             self._mark(events[0].sequence, offset)
@@ -121,7 +126,7 @@ class Catalog:
     def _forget(self, number: int) -> None:
         place = self.positions.pop(number, None)
         if place is None:
-            # Its events were erased by a compaction; only its deletion is left.
+            # A compaction erased its events; only its deletion is left.
             return
         if number in self._ended:
             del self._ended[number]
@@ -129,15 +134,15 @@ class Catalog:
             self._deleted.append(number)
 
     def _mark(self, sequence: int, offset: int) -> None:
-        # Offsets first: a reader in another thread looks a sequence up, then its offset.
+        # The offset first: a reader in another thread looks up a sequence, then its offset.
         self.mark_offsets.append(offset)
         self.mark_sequences.append(sequence)
         self._new_marks += MARK_ROW.pack(sequence, offset)
 
     def note_derived(self, segment: Segment) -> None:
-        """A derived segment was read.
+        """Note a derived segment that was read.
 
-        :raises ValueError: when it is not what its kind says.
+        :raises ValueError: when it is not as its kind requires.
         """
         if segment.kind == SegmentKind.POSITIONS:
             number, _, _ = decode_positions(segment.payload)
@@ -154,7 +159,7 @@ class Catalog:
             self.toc_written(segment.end, len(segment.payload))
 
     def note_saved(self, part: ProjectionPages, offset: int) -> None:
-        """A part of a saved search index stands at ``offset``."""
+        """Note that a part of a saved search index is at ``offset``."""
         if part.is_last:
             self.saved_index = (offset, part.through)
 
@@ -171,7 +176,7 @@ class Catalog:
             self._new_marks.clear()
 
     def toc_written(self, end: int, size: int) -> None:
-        """A TOC of ``size`` bytes ends at ``end``."""
+        """Note that a TOC of ``size`` bytes ends at ``end``."""
         self._toc_end = end
         self._toc_interval = max(TOC_LEAST_BYTES, TOC_FACTOR * size)
 
@@ -182,7 +187,7 @@ class Catalog:
         return bool(self._full) or end - self._toc_end >= self._toc_interval
 
     def since_toc(self, end: int) -> int:
-        """How many bytes stand behind the last TOC, in a log that ends at ``end``."""
+        """How many bytes follow the last TOC, in a log that ends at ``end``."""
         return end - self._toc_end
 
     def toc_due(self, end: int) -> bool:
@@ -190,7 +195,7 @@ class Catalog:
         return end - self._toc_end >= self._toc_interval
 
     def save_positions(self, write: Callable[[SegmentKind, bytes], int]) -> None:
-        """Write the chunks that are due; ``write`` appends a segment and gives its offset."""
+        """Write the chunks that are due; ``write`` appends a segment and returns its offset."""
         for number in self._full:
             place = self.positions.get(number)
             if place is not None and place[1]:
@@ -200,12 +205,12 @@ class Catalog:
         self._full.clear()
 
     def all_written(self) -> None:
-        """Everything that was told is in the file now."""
+        """Note that everything noted so far is in the file."""
         if self.unwritten:
             self.unwritten = {}
 
     def encode_positions(self, number: int) -> bytes:
-        """The payload of the next chunk of positions of a session."""
+        """Return the payload of a session's next chunk of positions."""
         chunk, offsets = self.positions[number]
         return encode_positions(number, chunk, offsets)
 
@@ -222,18 +227,18 @@ class Catalog:
                 self._page_written(table, offset)
 
     def encode_page(self, table: Table, state: State) -> bytes:
-        """The payload of the next page of a table."""
+        """Return the payload of a table's next page."""
         rows: object = bytes(self._new_contents if table == Table.CONTENTS else self._new_marks)
         if table == Table.SESSIONS:
             rows = [session_row(placed) for placed in self._placed(state)]
         return encode_page(table, self._pages[table], rows)
 
     def _placed(self, state: State) -> list[Placed]:
-        """The ended sessions that are in no page yet."""
+        """Return the ended sessions that are in no page yet."""
         return [Placed(state.sessions[n], self.positions[n][0]) for n in self._ended]
 
     def encode_toc(self, state: State) -> bytes:
-        """The TOC's payload; after :meth:`save_positions` and :meth:`save_pages`."""
+        """Return the TOC's payload. Call :meth:`save_positions` and :meth:`save_pages` before."""
         opened = [
             Placed(session, self.positions[number][0], tuple(self.positions[number][1]))
             for number, session in sorted(state.sessions.items())
@@ -257,10 +262,10 @@ class Catalog:
     # Loading.
 
     def load(self, toc: Toc, segment: Segment, read: Read, salt: int) -> State:
-        """Take over a TOC that was read, with the pages it names; the state it stands for.
+        """Start from a TOC that was read, with the pages that it names; return its state.
 
         :raises CorruptFileError: when a page is damaged.
-        :raises ValueError: when rows are not what they should be.
+        :raises ValueError: when a row is not valid.
         """
         sessions: list[SessionState] = []
         deleted = set(toc.deleted)
@@ -301,19 +306,21 @@ class Catalog:
     # Looking up.
 
     def load_contents(self) -> None:
-        """Read which contents the file holds; only a writer needs it, so opening does not."""
+        """Read which contents the file holds. Only a writer needs that, so opening does not."""
         if self._load_contents is not None:
             pages, self._load_contents = self._load_contents(), None
             for packed in pages:
                 self._contents.update(CONTENT_ROW.iter_unpack(packed))
 
     def get(self, digest: bytes) -> int | None:
-        """The sequence of the event that stored the content with this digest; after
-        :meth:`load_contents`."""
+        """Return the sequence of the event that stored the content with this digest, or None.
+
+        Call :meth:`load_contents` before.
+        """
         return self._contents.get(digest)
 
     def mark_before(self, sequence: int) -> tuple[int, int] | None:
-        """The last mark at or before ``sequence``: the sequence there, and its offset."""
+        """Return the last mark at or before ``sequence``: its sequence and its offset."""
         at = bisect_right(self.mark_sequences, sequence) - 1
         return (self.mark_sequences[at], self.mark_offsets[at]) if at >= 0 else None
 
@@ -322,7 +329,7 @@ _SPECIAL = {SessionEnded, SessionDeleted, ContentStored}
 
 
 def _pages(read: Read, offset: int, table: Table, end: int, salt: int) -> Iterator[Any]:
-    """The rows of a table's pages, newest page first."""
+    """Iterate over the rows of a table's pages, newest page first."""
     while offset:
         segment = read_segment(read, offset, end, salt, guess=32 * 1024)
         if segment.kind != SegmentKind.PAGE:

@@ -1,8 +1,8 @@
-"""The one synchronous core under the writer: lock, catch up, decide, fold, append, sync.
+"""The journal: the synchronous core of a writer. Lock, catch up, decide, fold, append, sync.
 
-A journal is used by one thread at a time and knows neither loop nor task, so that a simulated
-disk can drive it as fast as it goes. A writer is a follower that holds the lock: both catch up
-through :meth:`Journal.refresh`.
+A journal is used by one thread at a time and knows neither loop nor task, so that a test with a
+simulated disk can drive it without asyncio. A writer is a follower that holds the lock: both catch
+up by the same code.
 """
 
 from __future__ import annotations
@@ -36,13 +36,15 @@ from .compact import compact_into
 from .file_view import FileView
 from .log_file import LogFile
 
-# Closing saves a TOC when this much stands behind the last one; less is quickly folded again.
+# Closing saves a TOC when at least this many bytes follow the last one; fewer are quickly folded.
 _CLOSING_TOC_BYTES = 64 * 1024
 
 
 class _Poisoning:
-    """Whatever fails in such a block fails the journal; a page that failed to sync must not be
-    tried again. A class, as it stands around every batch: a generator takes three times as long."""
+    """A block in which any error fails the journal: a page that failed to sync must not be retried.
+
+    A class, because it surrounds every batch: a generator takes three times as long.
+    """
 
     __slots__ = ("_journal",)
 
@@ -58,7 +60,10 @@ class _Poisoning:
 
 
 class Journal:
-    """The log of a store, in whichever file holds it now. Made by :meth:`open`."""
+    """The log of a store, in the file that holds it now. Made by :meth:`open`.
+
+    ``torn_tail``: the one found last.
+    """
 
     def __init__(self, file: LogFile, config: StoreConfig, *, read_only: bool) -> None:
         self._file = file
@@ -73,19 +78,19 @@ class Journal:
         self._sizes: list[int] = []
         self._holding = False
         self._failure: MemvidAsyncError | None = None
-        # Files that compactions have replaced, for the caller to close (:meth:`take_replaced`) once
+        # Files that compactions have replaced. The caller closes them (:meth:`take_replaced`) once
         # nobody reads them.
         self.replaced: list[Storage] = []
         self._rewritten = False
 
     @classmethod
     def open_path(cls, path: Path, config: StoreConfig, *, read_only: bool) -> Journal:
-        """:meth:`open` the file at a path."""
+        """Open the file at a path, as :meth:`open` does."""
         return cls.open(FileStorage.open(path, read_only=read_only), config, read_only=read_only)
 
     @classmethod
     def open(cls, storage: Storage, config: StoreConfig, *, read_only: bool = False) -> Journal:
-        """Read the file, or make it one for writing; cut a torn tail (writers only).
+        """Read the file. A writer also starts an empty one, and cuts a torn tail.
 
         The journal owns the storage from now on, and closes it when this fails.
 
@@ -115,17 +120,17 @@ class Journal:
 
     @property
     def view(self) -> FileView:
-        """What readers may see: the state as folded, and the log as far as it is written."""
+        """What readers may see: the folded state, and the log as far as it is written."""
         return self._file.view
 
     @property
     def holds_lock(self) -> bool:
-        """Whether events are staged that have yet to be flushed."""
+        """Whether a batch has begun and is not flushed yet."""
         return self._holding
 
     @property
     def staged_bytes(self) -> int:
-        """How much of the log is in memory only."""
+        """How many bytes of the log are in memory only."""
         return self._file.staged_bytes
 
     @property
@@ -136,21 +141,21 @@ class Journal:
     # Catching up.
 
     def refresh(self) -> list[Event]:
-        """Fold what others appended since, and give its events.
+        """Fold what others have appended, and return its events.
 
         :raises StoreFailedError: when the file was deleted, or replaced by another store's.
         :raises CorruptFileError: when it was cut short or damaged.
-        :raises StoreLockedError: a writer needs the lock for it.
+        :raises StoreLockedError: when a writer does not get the lock that it needs for this.
         """
         return list(self.follow().events)
 
     @property
     def has_news(self) -> bool:
-        """Whether others appended since, or put another file in the place of this one."""
+        """Whether others appended to the file, or replaced it."""
         return not self._file.storage.is_current() or self._file.has_news
 
     def follow(self) -> Appended:
-        """:meth:`refresh`, with the room that each event takes in the file, shared out evenly."""
+        """Do what :meth:`refresh` does, and give each event an equal share of the bytes read."""
         if not self._read_only:
             self.begin()
             return self.flush()
@@ -167,7 +172,7 @@ class Journal:
         return Appended(events, sizes, rewritten)
 
     def _shared_out(self, moved: list[Event]) -> Appended:
-        """The events that a move to another file brought, and those behind the log's end."""
+        """Return the events that a move to another file brought, and those after the log's end."""
         if not moved and not self._file.has_news:
             return Appended([], [])
         start = LOG_START if moved else self._file.view.end
@@ -182,7 +187,7 @@ class Journal:
         return events
 
     def _move(self, storage: Storage) -> list[Event]:
-        """Go on in the file that a compaction put in the place of ours."""
+        """Continue in the file by which a compaction replaced ours; return events that it adds."""
         mine, state = self._file.header, self._file.state
         try:
             file = LogFile.load(storage, read_only=self._read_only)
@@ -210,7 +215,7 @@ class Journal:
         before.unlock()
 
     def take_replaced(self) -> list[Storage]:
-        """Files that are no longer written, for the caller to close once nobody reads them."""
+        """Return the files that were replaced; the caller closes them once nobody reads them."""
         replaced, self.replaced = self.replaced, []
         return replaced
 
@@ -219,8 +224,8 @@ class Journal:
     def commit(self, commands: Sequence[Command]) -> tuple[list[Any], Appended]:
         """Decide the commands in order, append their events and make them durable.
 
-        Gives, per command, its answer or the error that refused it, and what became durable:
-        others' events first, where others wrote.
+        Returns for each command its answer or the error that refused it, and what became durable,
+        which begins with events that others wrote.
         """
         self.begin()
         outcomes = [self.stage(command) for command in commands]
@@ -229,7 +234,7 @@ class Journal:
     def begin(self) -> None:
         """Take the lock and catch up with what others wrote.
 
-        :raises StoreLockedError: when the lock is held for too long; nothing has changed.
+        :raises StoreLockedError: when another process held the lock too long; nothing has changed.
         :raises StoreFailedError, CorruptFileError, StoreReadOnlyError: see there.
         """
         self._check()
@@ -258,9 +263,9 @@ class Journal:
             raise StoreReadOnlyError(f"the store cannot be written: {why}")
 
     def stage(self, command: Command) -> Any:
-        """Decide a command, fold its events and put them in line to be written.
+        """Decide a command, fold its events and stage them; return its answer.
 
-        Gives the command's answer or the error that refused it.
+        An error that refuses the command is returned in place of the answer.
         """
         file = self._file
         try:
@@ -269,7 +274,7 @@ class Journal:
                 return answer
             payload = encode_events(events)
         except Exception as error:  # noqa: BLE001 - a user's clock may raise anything
-            # Nothing has changed yet: the command alone fails, whatever was wrong with it.
+            # Nothing has changed yet, so only the command fails, whatever the error is.
             return error
         try:
             size = file.append(SegmentKind.EVENTS, payload, events)
@@ -287,16 +292,16 @@ class Journal:
         return answer
 
     def _now(self) -> int:
-        """The clock, but never back: time in the log only grows."""
+        """Return the clock's time, but never an earlier one than the last event's."""
         now = self._config.clock()
         if type(now) is not int or not 0 <= now < 2**63:
-            raise InvalidValueError(f"clock() gave {now!r}, not an int of nanoseconds")
+            raise InvalidValueError(f"clock() returned {now!r}, not an int of nanoseconds")
         return max(now, self._file.state.last_time_ns)
 
     def flush(self) -> Appended:
-        """Write and sync what was staged, let the lock go, and give what became durable.
+        """Write and sync what is staged, release the lock, and return what became durable.
 
-        :raises StoreFailedError: the journal refuses everything from then on.
+        :raises StoreFailedError: when that failed; the journal refuses everything from then on.
         """
         self._check()
         with _Poisoning(self):
@@ -309,9 +314,9 @@ class Journal:
         return appended
 
     def compact(self, progress: Callable[[int, int], None]) -> tuple[CompactReport, Appended]:
-        """Write a new file without what was deleted, and put it in the place of this one.
+        """Write a new file without what was deleted, and replace this one by it.
 
-        ``progress`` is called with the bytes done and the bytes there are.
+        ``progress`` is called with the bytes done and the bytes in all.
         """
         self.begin()
         with _Poisoning(self):
@@ -335,8 +340,11 @@ class Journal:
         page_count: int,
         pages: Sequence[tuple[int, bytes]],
     ) -> tuple[int, Appended]:
-        """Keep the changed pages of a search index that was folded from views of ``edition`` since
-        the save at ``base``; where the new save is, 0 when the file or its last save is another."""
+        """Append the pages of a search index that changed since the save at ``base``.
+
+        The index was folded from views of ``edition``. Returns where the new save is; 0 when
+        nothing was saved, because the file or its last save is another one now.
+        """
         self.begin()
         with _Poisoning(self):
             at, catalog = 0, self._file.catalog
@@ -348,8 +356,10 @@ class Journal:
     # Failing and closing.
 
     def fail_half_way(self, error: BaseException) -> None:
-        """Let the lock go and refuse everything from now on: it is not known any more what the
-        file holds. A lock that was waited for in vain has changed nothing."""
+        """Release the lock and refuse everything from now on: what the file holds is unknown.
+
+        A lock that was not obtained has changed nothing, and does not fail the journal.
+        """
         if not isinstance(error, StoreLockedError):
             if not isinstance(error, MemvidAsyncError):
                 error = StoreFailedError(f"stopped half-way: {error!r}")
@@ -369,8 +379,10 @@ class Journal:
         self._failure = self._failure or error
 
     def close(self) -> None:
-        """Save a TOC where that spares the next opening work, and give reserved space back. The
-        file can still be read, until it is released."""
+        """Save a TOC where that saves the next opening work, and give reserved space back.
+
+        The file can still be read until it is released.
+        """
         with_toc = self._file.since_toc >= _CLOSING_TOC_BYTES
         idle = self._file.is_tidy and not with_toc
         if self._failure is None and not self._read_only and not idle:
@@ -380,7 +392,7 @@ class Journal:
         try:
             self.begin()
         except (StoreLockedError, StoreReadOnlyError):
-            # It only spares work and space; another writer is busy and will do it.
+            # This only saves work and space, and another writer is busy and will do it.
             return
         with _Poisoning(self):
             self._file.tidy(with_toc=with_toc)
@@ -388,15 +400,15 @@ class Journal:
             self._file.storage.unlock()
 
     def release(self) -> None:
-        """Release the file without touching it again."""
+        """Close the files, without writing anything."""
         for storage in (*self.take_replaced(), self._file.storage):
             storage.close()
 
 
 def _locked(storage: Storage, config: StoreConfig) -> Storage:
-    """Whatever file the path of ``storage`` names, with the lock held; on failure it is closed.
+    """Return the file that the path of ``storage`` names, with the lock held; close it on failure.
 
-    A compaction may put another file there while the lock is waited for.
+    A compaction may replace the file while this waits for the lock.
     """
     while True:
         try:
@@ -412,7 +424,7 @@ def _locked(storage: Storage, config: StoreConfig) -> Storage:
 
 
 def _without_data(event: Event) -> Event:
-    """The event as it is published: whoever wants a content's data reads it from the file."""
+    """Return the event as it is published: readers of a content's data read it from the file."""
     payload = event.payload
     if not isinstance(payload, ContentStored):
         return event

@@ -1,7 +1,7 @@
-"""One file as it is open: what was folded from it, where things stand in it, and its growing end.
+"""An open file: the state folded from it, the catalog of where things are, and its growing end.
 
-Synchronous; used by one thread at a time. What is appended waits in memory until
-:meth:`LogFile.write_out` makes it durable.
+It is synchronous and used by one thread at a time. Appended segments wait in memory until
+:meth:`LogFile.write_out` makes them durable.
 """
 
 from __future__ import annotations
@@ -36,12 +36,13 @@ from .file_view import FileView
 from .reader import Reader
 from .toc import decode_toc
 
-# Zeros written ahead of the log, about eight batches of them; cut off when the file is closed.
+# How many zeros are written ahead of the log: room for about eight batches, within these bounds.
+# Closing the file cuts them off.
 _RESERVE = 64 * 1024
 _MOST_RESERVE = 1024 * 1024
-# One write takes so many bytes, unless one segment has more.
+# One write has at most this many bytes, unless a single segment has more.
 _WRITE_BYTES = 1024 * 1024
-# So many pages of a search index are one segment.
+# A segment holds at most this many pages of a search index.
 _INDEX_PAGES = 1024
 
 
@@ -57,21 +58,22 @@ class LogFile:
         self.torn_tail = TornTail(0, 0)
         self._salt = header.salt
         self._read_only = read_only
-        # Behind ``_written`` the log is in ``_buffer`` only; up to ``_reserved`` there is room.
+        # The log from ``_written`` to ``_end`` is only in ``_buffer``. The file has room up to
+        # ``_reserved``.
         self._end = self._written = self._reserved = LOG_START
         self._checksum = self._salt
-        # Where that checksum stands: in the last segment, or in the header if there is none.
+        # The offset of that checksum: in the last segment, or in the header if there is none.
         self._checksum_at = SALT_OFFSET
         self._buffer: list[bytes | bytearray] = []
         self._toc: Slot | None = None
-        # What another process wrote and may not have synced stands below the log's end.
+        # Whether the log has bytes that another process wrote and may not have synced.
         self._unsynced = False
 
     # Opening.
 
     @classmethod
     def create(cls, storage: Storage, header: Header) -> LogFile:
-        """Make a file that has nothing in it yet; neither it nor its name is durable by that."""
+        """Write a file's header. Neither the file nor its name is durable after that."""
         storage.write(0, header.encode())
         return cls(storage, header, read_only=False)
 
@@ -88,18 +90,21 @@ class LogFile:
             file._load_toc(slot)
         file.catch_up(None)
         if read_only:
-            file._look_behind(storage.size())
+            file._look_after(storage.size())
             return file
-        # Whoever created the file, compacted it or appended to it may have been killed before its
-        # name and its last bytes were durable: nothing is built on them before they are.
+        # The process that created, compacted or appended to the file may have been killed before
+        # its name and its last bytes were durable. They must be before anything follows them.
         storage.sync_directory()
         file._unsynced = file._unsynced or slot is None
         file.write_out()
         return file
 
     def _load_toc(self, slot: Slot) -> None:
-        """Start from the TOC that a slot names. The slot was written after the TOC was synced, so
-        a TOC that is not there was damaged or cut off."""
+        """Start from the TOC that a slot names.
+
+        The slot was written after the TOC was synced. So a TOC that is not there was damaged or cut
+        off.
+        """
         read, size = self.storage.read, self.storage.size()
         if slot.offset >= size:
             raise CorruptFileError(size, f"the file is cut short: byte {slot.offset} was in it")
@@ -115,7 +120,7 @@ class LogFile:
         self._checksum, self._checksum_at = segment.checksum, segment.offset
 
     def require_end(self, offset: int) -> None:
-        """Check that whoever read the log got to its end.
+        """Check that reading the log reached its end.
 
         :raises CorruptFileError: when it stopped before, at ``offset``.
         """
@@ -126,14 +131,17 @@ class LogFile:
 
     @property
     def has_news(self) -> bool:
-        """Whether something stands behind the log's end. One byte back, as a file that was cut
-        short has none there."""
+        """Whether something follows the log's end, or the file was cut short.
+
+        It reads from one byte before the end, because a file that was cut short lacks that byte.
+        """
         data = self.storage.read(self._end - 1, 1 + HEAD_SIZE)
         return not data or data[1:].strip(b"\0") != b""
 
     def catch_up(self, content: Callable[[int], Content] | None) -> list[Event]:
-        """Fold what stands behind the log's end, and give its events as :meth:`decode` does: none
-        without ``content``.
+        """Fold what follows the log's end, and return its events as :meth:`decode` does.
+
+        Without ``content`` none are returned.
 
         :raises CorruptFileError: when the file was cut short, or holds what no writer wrote.
         """
@@ -152,17 +160,16 @@ class LogFile:
             self._check_last()
         self._reserved = size
         if not self._read_only:
-            self._look_behind(size)
+            self._look_after(size)
         return events
 
     def _check_last(self) -> None:
-        """Nothing fits behind the log's end: what a reader took it for may be gone, if the sync
-        behind it failed."""
+        """Check the last segment, when none follows it: it may be gone, if its sync failed."""
         if self.storage.read(self._checksum_at, 4) != self._checksum.to_bytes(4, "little"):
             raise CorruptFileError(self._checksum_at, "the last segment is another one now")
 
-    def _look_behind(self, size: int) -> None:
-        """Zeros behind the last segment are reserved space; anything else is a torn tail."""
+    def _look_after(self, size: int) -> None:
+        """Look for a torn tail after the last segment, and cut it; zeros are reserved space."""
         torn, offset = 0, self._end
         while offset < size:
             data = self.storage.read(offset, min(_RESERVE, size - offset))
@@ -179,7 +186,7 @@ class LogFile:
                 self._reserved = self._end
 
     def _fold(self, segment: Segment, content: Callable[[int], Content] | None) -> list[Event]:
-        """Fold a segment that is next in the log."""
+        """Fold the segment that comes next in the log."""
         if segment.sequence != self.state.last_sequence + 1:
             raise CorruptFileError(segment.offset, "the log's sequence has a gap")
         try:
@@ -197,12 +204,12 @@ class LogFile:
     def decode(
         self, segment: Segment, content: Callable[[int], Content] | None = None
     ) -> list[Event] | None:
-        """The events in a segment that is next in the log; None when it holds none.
+        """Return the events of the segment that comes next in the log; None when it has none.
 
-        ``content`` reads large content. Without it they are what a fold needs: large content is
-        :data:`UNREAD`, and of erased events the first and the last stand for all.
+        ``content`` reads large content. Without it, the events are only what a fold needs: large
+        content is :data:`UNREAD`, and the first and the last of erased events stand for all.
 
-        :raises ValueError: when it is not what its kind says.
+        :raises ValueError: when the segment is not as its kind requires.
         """
         if segment.kind == SegmentKind.STUBS:
             runs = decode_stubs(segment.payload)
@@ -235,7 +242,7 @@ class LogFile:
             number = events[-1].session or max(event.session for event in events)
         self.state = state
         session = before.sessions.get(number)
-        # What the fold passes over, behind a session's end or of no session, is nobody's.
+        # Events that the fold ignores, after a session's end or of no session, belong to nobody.
         takes = session.ended_ns is None if session is not None else number in state.sessions
         self.catalog.note_events(events, number if takes else 0, offset)
 
@@ -243,22 +250,24 @@ class LogFile:
 
     @property
     def view(self) -> FileView:
-        """What readers may see: the state as folded, and the log as far as it is written."""
+        """What readers may see: the folded state, and the log as far as it is written."""
         return FileView(self.state, self._written, self.reader)
 
     @property
     def staged_bytes(self) -> int:
-        """How much of the log is in memory only."""
+        """How many bytes of the log are in memory only."""
         return self._end - self._written
 
     @property
     def since_toc(self) -> int:
-        """How many bytes stand behind the last TOC."""
+        """How many bytes follow the last TOC."""
         return self.catalog.since_toc(self._end)
 
     def append(self, kind: SegmentKind, payload: bytes | bytearray, events: Sequence[Event]) -> int:
-        """Put the segment that holds these events in line, behind what is due to be saved before
-        it, and fold them; its size in bytes."""
+        """Stage a segment with these events and fold them; return its size in bytes.
+
+        What is due to be saved is staged before it.
+        """
         if self.catalog.is_due(self._end):
             self._save_due()
         offset = self._seal(kind, payload, events[0].sequence)
@@ -276,16 +285,17 @@ class LogFile:
         return self._seal(kind, payload, self.state.last_sequence + 1)
 
     def _save_due(self) -> None:
-        """Save what is due, before the next command: always at the same place in the log, however
-        the commands were batched."""
+        """Stage what is due before the next command.
+
+        So it is always at the same place in the log, however the commands were batched.
+        """
         if self.catalog.toc_due(self._end):
             self.save_toc()
         else:
             self.catalog.save_positions(self._seal_derived)
 
     def save_toc(self) -> None:
-        """Put a TOC in line. Its slot is written after the sync that makes it durable, and with it
-        everything below."""
+        """Stage a TOC. Its slot is written after the sync that makes it and the log durable."""
         self.catalog.save_positions(self._seal_derived)
         self.catalog.save_pages(self.state, self._seal_derived)
         payload = self.catalog.encode_toc(self.state)
@@ -294,8 +304,10 @@ class LogFile:
         self._toc = Slot(offset, self.state.last_sequence)
 
     def save_index(self, through: int, page_count: int, pages: Sequence[tuple[int, bytes]]) -> None:
-        """Put the changed pages of a search index in line, behind those of the save before (all of
-        them are new when that is all the pages there are)."""
+        """Stage the changed pages of a search index, linked to those of the save before.
+
+        When these are all of its pages, there is no link.
+        """
         previous = 0 if len(pages) == page_count else self.catalog.saved_index[0]
         for at in range(0, len(pages), _INDEX_PAGES):
             some = pages[at : at + _INDEX_PAGES]
@@ -311,7 +323,7 @@ class LogFile:
             self.catalog.note_saved(part, previous)
 
     def write_out(self) -> None:
-        """Write and sync what is in line; then point at the TOC that became durable with it."""
+        """Write and sync what is staged; then write the slot of a TOC that became durable."""
         if self._buffer:
             if self._end > self._reserved:
                 self._reserve()
@@ -331,19 +343,22 @@ class LogFile:
             self._toc = None
 
     def _reserve(self) -> None:
-        """Let the next batches find room that is on the disk already: syncing them then need not
-        wait for the file system to record a new length, which takes a third longer."""
+        """Stage zeros after the log, so that the disk already has room for the next batches.
+
+        Then syncing these need not wait for the file system to record a new length, which takes a
+        third longer.
+        """
         room = min(max(_RESERVE, 8 * (self._end - self._written)), _MOST_RESERVE)
         self._buffer.append(bytes(room))
         self._reserved = self._end + room
 
     @property
     def is_tidy(self) -> bool:
-        """Whether no reserved space stands behind the log."""
+        """Whether no reserved space follows the log."""
         return self._reserved == self._end
 
     def tidy(self, *, with_toc: bool) -> None:
-        """Leave the file as it should be closed: with a TOC if asked, and nothing behind it."""
+        """Write out everything, with a TOC if wanted, and cut the reserved space off."""
         if with_toc:
             self.save_toc()
         self.write_out()
@@ -353,7 +368,7 @@ class LogFile:
 
 
 def _runs(pieces: Iterable[bytes | bytearray]) -> Iterator[bytes | bytearray]:
-    """Pieces joined for as few writes as may be; large ones are not copied for that."""
+    """Join pieces for as few writes as possible; large pieces are not copied."""
     run: list[bytes | bytearray] = []
     size = 0
     for piece in pieces:
@@ -365,7 +380,7 @@ def _runs(pieces: Iterable[bytes | bytearray]) -> Iterator[bytes | bytearray]:
     yield b"".join(run) if len(run) > 1 else run[0]
 
 
-# Stands for large content where nobody looks at it.
+# Stands in for large content that a fold does not look at.
 UNREAD = Content(None, StoredContent(b"", 0, "", 0))
 
 

@@ -1,4 +1,4 @@
-"""Reading a whole file again: every checksum, every event, every fold, every derived segment."""
+"""Verifying a whole file: every checksum, every event, every fold, every derived segment."""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ from ..storage import Storage
 from .file_view import FileView
 from .log_file import LogFile
 
-# How much of the file is checked before others get their turn.
+# A step checks about this many bytes, so that other reads get their turn in between.
 _STEP_BYTES = 1024 * 1024
 
 
 class Verifier:
-    """One pass over the file, below the end of a view, in steps. Everything derived is derived
-    again and compared byte for byte."""
+    """One pass over the file up to the end of a view, in steps.
+
+    Everything derived is derived again and compared byte by byte.
+    """
 
     def __init__(self, storage: Storage, view: FileView) -> None:
         self._storage = storage
@@ -42,7 +44,7 @@ class Verifier:
         self.finished = False
 
     def step(self) -> None:
-        """Check about a mebibyte more."""
+        """Check about 1 MiB more."""
         file = self._file or self._begin()
         until = self.done_bytes + _STEP_BYTES
         while not self.finished and self.done_bytes < until:
@@ -59,7 +61,7 @@ class Verifier:
 
     def _begin(self) -> LogFile:
         header = decode_header(self._storage.read(0, LOG_START))
-        # Nothing is loaded into it: it is folded anew, from the first segment on.
+        # Nothing is loaded into it: everything is folded again, from the first segment on.
         self._file = LogFile(self._storage, header, read_only=True)
         read, salt = self._storage.read, header.salt
         self._segments = scan(read, LOG_START, self._view.end, salt, salt)
@@ -72,7 +74,7 @@ class Verifier:
     def _end(self, file: LogFile) -> None:
         self.finished = True
         if self.done_bytes < self._view.end:
-            self._report(self.done_bytes, "a segment is damaged; nothing behind it was checked")
+            self._report(self.done_bytes, "a segment is damaged; nothing after it was checked")
         elif file.state != self._view.state:
             self._report(self.done_bytes, "the events fold to another state than the store's")
 
@@ -99,7 +101,7 @@ class Verifier:
                     self._report(segment.offset, "content does not match its digest")
 
     def report(self) -> VerifyReport:
-        """What was found so far."""
+        """Return what was found so far."""
         state = self._file.state if self._file is not None else State()
         return VerifyReport(
             ok=not self._problems,
@@ -112,8 +114,10 @@ class Verifier:
 
 
 def _derive(file: LogFile, segment: Segment) -> bytes:
-    """What a derived segment must hold, from the events before it. A saved search index is not
-    made again: it is checked when it is loaded, and folded anew where it is not right."""
+    """Return what a derived segment must hold, from the events before it.
+
+    A saved search index is not made again: loading checks it, and folds it again where it is wrong.
+    """
     if segment.kind == SegmentKind.PROJECTION:
         return encode_projection_pages(decode_projection_pages(segment.payload))
     if segment.kind == SegmentKind.TOC:

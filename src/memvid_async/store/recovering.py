@@ -1,4 +1,4 @@
-"""Recovering a damaged file, off the loop."""
+"""Recovering a damaged file, in a thread."""
 
 from __future__ import annotations
 
