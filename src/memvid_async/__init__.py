@@ -30,7 +30,7 @@ from .errors import (
     UnrecordedWarning,
     UnsupportedVersionError,
 )
-from .events.content import Content
+from .events.content import Content, StoredContent
 from .events.event import (
     Action,
     ActionKind,
@@ -74,6 +74,7 @@ from .events.frames import (
     Retrieval,
     SearchMode,
 )
+from .events.frozen_dict import FrozenDict
 from .events.values import check_recordable
 from .file.recover import LostEvents, RecoverReport
 from .file.wreck import Damage
@@ -133,6 +134,7 @@ __all__ = [
     "FrameNotFoundError",
     "FramePut",
     "FrameUpdated",
+    "FrozenDict",
     "Generated",
     "Hit",
     "InvalidValueError",
@@ -179,6 +181,7 @@ __all__ = [
     "StoreReadOnlyError",
     "StoreStatistics",
     "StoreView",
+    "StoredContent",
     "StoredMessages",
     "Subscription",
     "ToolCallDetails",

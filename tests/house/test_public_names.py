@@ -1,7 +1,9 @@
 """Every public name says where it is public, and what it takes."""
 
 import ast
+import copy
 import inspect
+import io
 import pickle
 import subprocess
 import sys
@@ -97,3 +99,51 @@ def test_a_room_outside_uses_public_names_only(room):
                     assert alias.name.split(".")[0] != "memvid_async", (
                         f"{module.name}:{node.lineno}"
                     )
+
+
+class Naming(pickle.Unpickler):
+    """Unpickles, and keeps the names of the library's own that a pickle refers to."""
+
+    def __init__(self, data):
+        super().__init__(io.BytesIO(data))
+        self.names = set()
+
+    def find_class(self, module, name):
+        if module.startswith("memvid_async"):
+            self.names.add((module, name))
+        return super().find_class(module, name)
+
+
+async def test_what_a_store_returns_pickles_by_public_names(make_store):
+    store = await make_store()
+    async with store.session("one", metadata={"deep": {"list": [1]}}) as recorder:
+        frame_id = await store.put("rain " * 1_000, tags=["a"], metadata={"year": 2026})
+        result = await store.find("rain", metadata={"year": 2026})
+        await store.update(frame_id, "snow")
+        await recorder.record_tool_call("search", arguments={"a": 1}, result="x" * 2_000)
+        await recorder.record_ask(
+            "why", provider="p", model="m", response="so", duration_ms=1, messages=["a", "b"]
+        )
+        await recorder.create_checkpoint()
+    one = recorder.session_id
+    forked = await store.fork(one)
+    async with store.subscribe() as events:
+        log = [await anext(events) for _ in range(store.last_sequence)]
+    found = [
+        *(await store.get_session(one), await store.list_sessions(include_open=True)),
+        *(log, result, await store.get(frame_id), await store.read_context(log_action(log))),
+        *(await store.compare(one, forked), await store.replay(one).report()),
+        *(store.statistics(), await store.verify(), store.torn_tail),
+    ]
+    for value in found:
+        reading = Naming(pickle.dumps(value))
+        assert reading.load() == value
+        assert {module for module, _ in reading.names} == {"memvid_async"}
+        assert {name for _, name in reading.names} <= set(NAMES)
+        assert copy.deepcopy(value) == value
+
+
+def log_action(log):
+    """The find among the events."""
+    actions = (getattr(event.payload, "action", None) for event in log)
+    return next(action for action in actions if action is not None and action.kind == "find")

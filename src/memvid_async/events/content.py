@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 
-from attrs import frozen
+from attrs import field, frozen
 
 from .frozen_dict import FrozenDict
+from .printing import brief
 from .values import LARGE, encoded, preview
 
 EMPTY = FrozenDict()
@@ -25,17 +26,19 @@ def content_digest(data: str | bytes) -> bytes:
 
 @frozen
 class StoredContent:
-    """What is known of content that has an event of its own.
-
-    ``sequence``: of that event. ``parts``: the sequences of the events that hold a content which
-    is too long for one event, in order; else empty.
-    """
+    """What is known of content that has an event of its own."""
 
     digest: bytes
+    """BLAKE2b-256 of its bytes (32 bytes)."""
     size: int
+    """Its length in bytes."""
     preview: str
+    """How it begins: at most 512 characters, no control characters but newline and tab."""
     sequence: int
-    parts: tuple[int, ...] = ()
+    """The sequence of its event; of a content in parts, of the first one's."""
+    parts: tuple[int, ...] = field(default=(), repr=brief)
+    """The sequences of the events that hold a content which is too long for one event, in order;
+    else empty."""
 
 
 @frozen(eq=False, repr=False)
@@ -48,7 +51,9 @@ class Content:
     # Small content carries its data and computes the rest when asked, which keeps recording cheap.
     # Large content carries what was computed, and the sequence of the event that holds the data.
     data: str | bytes | None
+    """The content itself where it is small and kept with its event, else None."""
     stored: StoredContent | None = None
+    """What is known of large content, which has an event of its own; None for small content."""
 
     @property
     def digest(self) -> bytes:

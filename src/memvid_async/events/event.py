@@ -32,13 +32,21 @@ class ActionKind(StrEnum):
     """What an action did."""
 
     PUT = "put"
+    """A frame was put."""
     PUT_MANY = "put_many"
+    """Several frames were put at once."""
     FIND = "find"
+    """The memory was searched."""
     ASK = "ask"
+    """A model was asked."""
     CHECKPOINT = "checkpoint"
+    """A checkpoint was made."""
     UPDATE = "update"
+    """A frame was changed."""
     DELETE = "delete"
+    """A frame was deleted."""
     TOOL_CALL = "tool_call"
+    """A tool was called."""
 
 
 @frozen
@@ -46,13 +54,15 @@ class PutDetails:
     """A frame was put."""
 
     frame_id: int
+    """The frame."""
 
 
 @frozen
 class PutManyDetails:
     """Several frames were put at once."""
 
-    frame_ids: tuple[int, ...]
+    frame_ids: tuple[int, ...] = field(repr=brief)
+    """The frames, in the order in which they were put."""
 
 
 @frozen
@@ -60,6 +70,7 @@ class UpdateDetails:
     """A frame was updated."""
 
     frame_id: int
+    """The frame."""
 
 
 @frozen
@@ -67,15 +78,19 @@ class DeleteDetails:
     """A frame was deleted."""
 
     frame_id: int
+    """The frame."""
 
 
 @frozen
 class FindDetails:
-    """A search: ``result_count`` is what the search reported, ``result_frames`` what it named."""
+    """The memory was searched."""
 
     mode: str
+    """How: lexical, semantic or hybrid, or as somebody else's search names it."""
     result_count: int
-    result_frames: tuple[int, ...]
+    """How many results the search reported."""
+    result_frames: tuple[int, ...] = field(repr=brief)
+    """The frames that it named."""
 
 
 @frozen
@@ -90,9 +105,10 @@ class AskDetails:
 
 @frozen
 class ToolCallDetails:
-    """A tool call; its arguments are read with ``store.read_arguments``."""
+    """A tool was called; its arguments are read with ``store.read_arguments``."""
 
     name: str
+    """The tool."""
 
 
 @frozen
@@ -100,6 +116,7 @@ class CheckpointDetails:
     """A checkpoint was made."""
 
     checkpoint_id: int
+    """The checkpoint."""
 
 
 Details = (
@@ -139,59 +156,65 @@ _FRAME_DETAILS: dict[ActionKind, Callable[[int], Details]] = {
 # Without slots it is made in half the time, and one is made per record.
 @frozen(slots=False)
 class Action:
-    """One recorded step of a session.
-
-    ``index``: its place in the session, from 0. ``sequence``: its event's place in the log.
-    ``time_ns``: nanoseconds since the Unix epoch. ``duration_ms``: milliseconds, as given.
-    ``input`` / ``output``: an ask's query and response, a find's query, a put's or update's data,
-    a tool call's arguments (deterministic CBOR) and result; None where there is none.
-    ``affected_frames``: the ids of the frames it named. ``task``: which task of the agent did it.
-    ``error``: how it failed, or None. ``retrieval``: of the store's own finds and asks, how the
-    memory was searched. ``reply``: of its asks, how the reply came.
-    """
+    """One recorded step of a session."""
 
     index: int
+    """Its place in the session, from 0."""
     sequence: int
+    """Its event's place in the log."""
     time_ns: int
+    """When it was recorded, in nanoseconds since the Unix epoch."""
     kind: ActionKind
+    """What it did."""
     details: Details
+    """What is special to its kind."""
     input: Content | None
+    """An ask's or a find's query, a put's or an update's data, a tool call's arguments
+    (deterministic CBOR); None where there is none."""
     output: Content | None
-    affected_frames: tuple[int, ...]
+    """An ask's response, a tool call's result; None where there is none."""
+    affected_frames: tuple[int, ...] = field(repr=brief)
+    """The ids of the frames that it named."""
     duration_ms: float
+    """How long it took, in milliseconds, as it was given."""
     task: str | None = None
-    error: str | None = None
-    metadata: Mapping[str, Any] = EMPTY
+    """Which task of the agent did it."""
+    error: str | None = field(default=None, repr=brief)
+    """How it failed; None where it did not."""
+    metadata: Mapping[str, Any] = field(default=EMPTY, repr=brief)
+    """What the caller added."""
     retrieval: Retrieval | None = None
+    """How the memory was searched, where the store's own find or ask did it."""
     reply: Reply | None = None
+    """How the reply came, where the store's own ask got it."""
 
 
 @frozen
 class StateSnapshot:
-    """What a checkpoint pins: the memory at that point, and where in the log it was.
-
-    ``memory_hash``: a rolling digest over the frame events (32 bytes). ``generation``: how often
-    the file had been compacted.
-    """
+    """What a checkpoint pins: the memory at that point, and where in the log it was."""
 
     frame_count: int
+    """Frames in the memory."""
     memory_hash: bytes
+    """A rolling digest over the frame events (32 bytes)."""
     log_sequence: int
+    """The sequence of the last event before the checkpoint."""
     generation: int
+    """How often the file had been compacted."""
 
 
 @frozen
 class Checkpoint:
-    """A marked point of a session from which state can be rebuilt.
-
-    ``at_index``: the index of the checkpoint's own action; the state is that after every action
-    before it. ``state_hash`` covers the snapshot's frame_count and memory_hash.
-    """
+    """A marked point of a session from which state can be rebuilt."""
 
     checkpoint_id: int
+    """Its id, from 0 within the session."""
     at_index: int
+    """The index of its own action. The state is that after every action before it."""
     time_ns: int
+    """When it was made, in nanoseconds since the Unix epoch."""
     snapshot: StateSnapshot
+    """What it pins."""
 
     @property
     def state_hash(self) -> bytes:
@@ -202,23 +225,28 @@ class Checkpoint:
 
 @frozen
 class Session:
-    """A recorded session, whole but for the content, which ``store.read_content`` reads.
-
-    ``created_ns`` / ``ended_ns``: nanoseconds since the Unix epoch; ``ended_ns`` is None while it
-    is open. ``error``: the exception that left its block, if one did. ``version``: the file's
-    format version.
-    """
+    """A recorded session, whole but for the content, which ``store.read_content`` reads."""
 
     session_id: UUID
+    """Its id."""
     name: str | None
+    """Its name."""
     created_ns: int
+    """When it started, in nanoseconds since the Unix epoch."""
     ended_ns: int | None
-    error: str | None
+    """When it ended, likewise; None while it is open."""
+    error: str | None = field(repr=brief)
+    """The exception that left its block, if one did."""
     actions: tuple[Action, ...] = field(repr=counted("action"))
+    """Its actions, in order."""
     checkpoints: tuple[Checkpoint, ...] = field(repr=counted("checkpoint"))
+    """Its checkpoints, in order."""
     metadata: Mapping[str, Any] = field(repr=brief)
+    """What it was started with."""
     version: int
+    """The version of the file's format."""
     fork: ForkPoint | None = None
+    """Where a fork leaves its parent, with whose actions it begins."""
 
     def _repr_html_(self) -> str:
         """A notebook's table: the session's actions."""
@@ -239,34 +267,48 @@ def _table_row(action: Action) -> tuple[Any, ...]:
 
 @frozen
 class SessionSummary:
-    """A session as listed. ``duration_ns`` runs to its end, or to its latest event while open."""
+    """A session as listed."""
 
     session_id: UUID
+    """Its id."""
     name: str | None
+    """Its name."""
     created_ns: int
+    """When it started, in nanoseconds since the Unix epoch."""
     ended_ns: int | None
+    """When it ended, likewise; None while it is open."""
     action_count: int
+    """Its actions, checkpoints included."""
     checkpoint_count: int
+    """Its checkpoints."""
     duration_ns: int
+    """Nanoseconds to its end; to its latest event while it is open."""
     fork: ForkPoint | None = None
+    """Where a fork leaves its parent."""
 
 
 @frozen
 class SessionStarted:
-    """A session began; ``ambient`` when it is the file's own, ``fork`` when it goes on from one."""
+    """A session began."""
 
     name: str | None
+    """Its name."""
     ambient: bool
+    """Whether it is the file's own."""
     config: RecordingConfig
-    metadata: Mapping[str, Any] = EMPTY
+    """How it records."""
+    metadata: Mapping[str, Any] = field(default=EMPTY, repr=brief)
+    """What it was started with."""
     fork: ForkPoint | None = None
+    """Where a fork leaves its parent."""
 
 
 @frozen
 class SessionEnded:
-    """A session ended; ``error`` says how it failed, if it did."""
+    """A session ended."""
 
-    error: str | None = None
+    error: str | None = field(default=None, repr=brief)
+    """How it failed, if it did."""
 
 
 @frozen
@@ -276,14 +318,14 @@ class SessionDeleted:
 
 @frozen
 class ContentStored:
-    """Content of 1 KiB or more entered the file; actions refer to it by sequence.
-
-    ``data`` is there while it is being written; a subscription delivers digest and size alone.
-    """
+    """Content of 1 KiB or more entered the file; actions refer to it by sequence."""
 
     digest: bytes
+    """BLAKE2b-256 of its bytes (32 bytes)."""
     size: int
+    """Its length in bytes."""
     data: str | bytes | None = field(default=None, repr=False, eq=False)
+    """The content itself while it is being written; a subscription does not deliver it."""
 
 
 # CBOR tags, used nowhere but inside a stored message: [action index, place] and [sequence, text?].
@@ -292,17 +334,16 @@ TAG_PIECE, TAG_CONTENT = 59_001, 59_002
 
 @frozen
 class StoredMessages:
-    """An ask's messages as they are kept: what an earlier ask of the session holds, by reference.
-
-    The first ``shared_count`` messages are those of the action at ``shared_index`` (-1: none);
-    ``items`` are the others as CBOR, in which a string kept elsewhere is a tagged reference;
-    ``hashes``: per item, 16 bytes, BLAKE2b-128 over the prefix that ends with it.
-    """
+    """An ask's messages as they are kept: those that an earlier ask holds are not repeated."""
 
     shared_index: int
+    """The index of the earlier ask; -1 for none."""
     shared_count: int
-    hashes: bytes
-    items: tuple[bytes, ...]
+    """How many of its messages, from the first on, are the first of these."""
+    hashes: bytes = field(repr=False)
+    """Per item 16 bytes, BLAKE2b-128 over all messages up to and with it."""
+    items: tuple[bytes, ...] = field(repr=counted("message"))
+    """The other messages as CBOR, in which a text kept elsewhere is a tagged reference."""
 
     @property
     def count(self) -> int:
@@ -315,7 +356,9 @@ class ActionRecorded:
     """An action was recorded."""
 
     action: Action
+    """The action."""
     messages: StoredMessages | None = None
+    """An ask's messages, as they are kept."""
 
 
 @frozen
@@ -323,7 +366,9 @@ class CheckpointCreated:
     """A checkpoint was made, asked for or by the session's interval; also an action."""
 
     action: Action
+    """The action."""
     checkpoint: Checkpoint
+    """The checkpoint."""
 
 
 def make_checkpoint(
@@ -350,7 +395,9 @@ class Unknown:
     """An event of a kind that this release does not know, as it stands in the file."""
 
     kind: int
-    fields: tuple[Any, ...]
+    """The number of its kind."""
+    fields: tuple[Any, ...] = field(repr=brief)
+    """Its fields, as they stand in the file."""
 
 
 Payload = (
@@ -372,14 +419,15 @@ Payload = (
 
 @frozen
 class Event:
-    """An immutable fact: its place in the log, its time, the session it belongs to, its payload.
-
-    ``session_id`` is None for what belongs to no session. ``session`` is the session's number:
-    the sequence of its :class:`SessionStarted` event, or 0.
-    """
+    """An immutable fact. The log is all there is; everything else is folded from it."""
 
     sequence: int
+    """Its place in the log: 1, 2, 3 … without gaps."""
     time_ns: int
+    """When its command was decided, in nanoseconds since the Unix epoch."""
     session_id: UUID | None
+    """The session that it belongs to; None where it belongs to none."""
     payload: Payload
+    """What happened."""
     session: int = field(default=0, repr=False)
+    """The session's number: the sequence of its :class:`SessionStarted` event; 0 for none."""

@@ -12,6 +12,7 @@ class FrozenDict(dict[str, Any]):
     __slots__ = ()
 
     def _refuse(self, *_: object, **__: object) -> NoReturn:
+        """Refuse to change what is recorded."""
         raise TypeError("what is recorded cannot be changed; change a copy, dict(…)")
 
     __setitem__ = __delitem__ = __ior__ = _refuse

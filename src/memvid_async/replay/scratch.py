@@ -26,18 +26,18 @@ _TOLERANCE = 1.5e-6
 
 @frozen
 class WhatIf:
-    """How finds are done differently: what is not given stays as it was recorded.
-
-    ``as_of``: the memory of another moment, by the sequence of its last event, or ``"now"``.
-    ``embedding``: called with the query, it gives the embedding of a semantic or hybrid find.
-    ``filters``: as :meth:`Store.find` takes them.
-    """
+    """How a replay does the finds differently. What is not given stays as it was recorded."""
 
     top_k: int | None = None
+    """How many hits at most."""
     mode: SearchMode | None = None
+    """How to search."""
     filters: FrameFilters | None = None
+    """The filters; an empty map for none."""
     as_of: int | Literal["now"] | None = None
+    """The memory of another moment: the sequence of its last event, or ``"now"``."""
     embedding: Callable[[str], Sequence[float]] | None = field(default=None, repr=False)
+    """Called with the query of a semantic or hybrid find, it returns its embedding."""
 
 
 def prepare_what_if(value: Any) -> WhatIf:
