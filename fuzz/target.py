@@ -29,8 +29,7 @@ from memvid_async.file.verify import Verifier
 from memvid_async.format.tables import Table
 from memvid_async.memory.folded import FoldedMemory, lineage_of
 from memvid_async.memory.prepare_frames import prepare_fields, prepare_frames_many
-from memvid_async.recording.draft import ActionDraft
-from memvid_async.recording.prepare import prepare_action
+from memvid_async.recording.action_draft import ActionDraft, prepare_action
 from memvid_async.storage import RamStorage
 
 FIRST_TIME = 1_700_000_000_000_000_000

@@ -80,7 +80,7 @@ from .file.recover import LostEvents, RecoverReport
 from .file.wreck import Damage
 from .memory.frame_store import Answer
 from .memory.keywords import FrameFields, FrameFilters, FrameItem
-from .recording.recorder import SessionRecorder
+from .recording.session_recorder import SessionRecorder
 from .replay.audit import AuditAnswer, AuditReport, ModelAudit
 from .replay.compare import ChangedAction, Comparison
 from .replay.replay_run import Replay

@@ -28,8 +28,7 @@ from memvid_async import (
     StoreConfig,
 )
 from memvid_async.core import commands
-from memvid_async.recording.draft import ActionDraft
-from memvid_async.recording.prepare import prepare_action
+from memvid_async.recording.action_draft import ActionDraft, prepare_action
 
 NO_MEMORY = hashlib.blake2b(b"", digest_size=32).digest()
 FIRST_TIME = 1_700_000_000_000_000_000

@@ -17,7 +17,7 @@ from uuid import UUID
 from benchmarks import samples
 from memvid_async import Event, MemvidAsyncError, SessionEndedError, StoreConfig, open_store
 from memvid_async.file.journal import Journal
-from memvid_async.recording.recorder import ActionRecorder
+from memvid_async.recording.action_recorder import ActionRecorder
 from memvid_async.storage import FileStorage
 from tests.support.asking import answers, verified
 from tests.support.naive import command, start

@@ -22,9 +22,9 @@ from ..events.content import Content, StoredContent, content_digest
 from ..events.event import Action, ActionKind
 from ..events.frames import Context, FindResult, Frame, Generated, Hit, Reply, SearchMode
 from ..events.values import LARGE, preview
-from ..recording.draft import ActionDraft, new_draft
-from ..recording.intake import Intake
-from ..recording.prepare import (
+from ..recording.action_draft import ActionDraft, new_draft
+from ..recording.command_intake import CommandIntake
+from ..recording.prepare_values import (
     prepare_content,
     prepare_count,
     prepare_messages,
@@ -135,7 +135,9 @@ class FrameReader:
 class FrameStore(FrameReader):
     """The part of a store that changes its memory and asks it."""
 
-    def __init__(self, engine: Engine, intake: Intake, recall: Recall, config: StoreConfig) -> None:
+    def __init__(
+        self, engine: Engine, intake: CommandIntake, recall: Recall, config: StoreConfig
+    ) -> None:
         super().__init__(recall, config, self._place)
         self._engine = engine
         self._intake = intake

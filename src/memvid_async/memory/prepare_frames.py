@@ -15,7 +15,12 @@ from ..errors import InvalidValueError, LimitExceededError
 from ..events.content import Content
 from ..events.frames import SearchMode
 from ..events.pace import unhurried
-from ..recording.prepare import prepare_content, prepare_count, prepare_metadata, prepare_text
+from ..recording.prepare_values import (
+    prepare_content,
+    prepare_count,
+    prepare_metadata,
+    prepare_text,
+)
 from ..search import Filters
 from .keywords import FrameFields, FrameFilters
 

@@ -16,7 +16,7 @@ from ..engine.worker import Worker
 from ..engine.writer import Writer
 from ..errors import FrameNotFoundError, MemvidAsyncError
 from ..events.frames import Context, ContextItem, FindResult, Frame, Hit, Retrieval, SearchMode
-from ..recording.intake import Intake
+from ..recording.command_intake import CommandIntake
 from ..search import Filters, InterruptedFindError
 from .folded import SHARED, FoldedMemory, Lineage
 from .prepare_frames import make_filters
@@ -64,7 +64,7 @@ class Searched:
 class Recall:
     """Finds and reads frames for a store and its views."""
 
-    def __init__(self, intake: Intake, limits: Limits) -> None:
+    def __init__(self, intake: CommandIntake, limits: Limits) -> None:
         self._intake = intake
         self._most_open = limits.open_memories
         self._live = FoldedMemory()

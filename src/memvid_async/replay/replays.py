@@ -10,8 +10,8 @@ from anyio import to_thread
 
 from ..engine.engine import Engine
 from ..errors import InvalidValueError
-from ..recording.prepare import prepare_count, prepare_session_id
-from ..recording.recorder import SessionRecorder
+from ..recording.prepare_values import prepare_count, prepare_session_id
+from ..recording.session_recorder import SessionRecorder
 from .audit import AuditReport, run_audit
 from .calling import Model
 from .compare import ChangedAction, Comparison, build_comparison, find_differences, match, read_side

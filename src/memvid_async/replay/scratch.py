@@ -16,7 +16,7 @@ from ..events.frames import FrameDeleted, FrameErased, FramePut, FrameUpdated, R
 from ..memory.folded import FoldedMemory, Lineage
 from ..memory.keywords import FrameFilters
 from ..memory.prepare_frames import MODES, make_filters, prepare_embedding, prepare_filters
-from ..recording.prepare import prepare_count
+from ..recording.prepare_values import prepare_count
 from .textdiff import text_diff
 from .verdicts import Difference, ReplayStep, Rerun, Verdict
 

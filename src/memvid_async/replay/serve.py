@@ -28,7 +28,7 @@ from ..errors import InvalidValueError, NoActiveSessionError, RecordedCallError
 from ..events.content import content_digest
 from ..events.event import Action, ActionKind, AskDetails, FindDetails, ToolCallDetails
 from ..events.values import encode_value
-from ..recording.recorder import SessionRecorder
+from ..recording.session_recorder import SessionRecorder
 from .calling import Model, Tool, call_model, call_tool, cut, pack_result, unpack_result
 from .compare import Side, read_side
 from .facts import INPUT_NAMES, OUTPUT_NAMES, drop_call_ids, task_name, value_digest

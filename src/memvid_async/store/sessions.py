@@ -16,21 +16,21 @@ from ..errors import InvalidValueError
 from ..events.event import Session, SessionSummary
 from ..events.values import LARGE
 from ..memory.past import fork_point
-from ..recording.intake import Intake
-from ..recording.prepare import (
+from ..recording.command_intake import CommandIntake
+from ..recording.prepare_values import (
     prepare_count,
     prepare_metadata,
     prepare_session_id,
     prepare_text,
     rough_size,
 )
-from ..recording.recorder import SessionRecorder
+from ..recording.session_recorder import SessionRecorder
 
 
 class Sessions:
     """The sessions of a store: the ambient session, and any number of the caller's own."""
 
-    def __init__(self, engine: Engine, intake: Intake, config: StoreConfig) -> None:
+    def __init__(self, engine: Engine, intake: CommandIntake, config: StoreConfig) -> None:
         self._engine = engine
         self._intake = intake
         self._config = config

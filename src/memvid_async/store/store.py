@@ -23,9 +23,9 @@ from ..memory.folded import lineage_of
 from ..memory.frame_store import FrameStore
 from ..memory.past import sequence_at, session_moment
 from ..memory.recall import Recall
-from ..recording.intake import Intake
-from ..recording.prepare import prepare_count, prepare_session_id
-from ..recording.recorder import AmbientRecorder
+from ..recording.command_intake import CommandIntake
+from ..recording.prepare_values import prepare_count, prepare_session_id
+from ..recording.store_recorder import StoreRecorder
 from ..replay.replays import Replays
 from .contents import Contents
 from .parts import PartMethod
@@ -81,10 +81,10 @@ class Store:
         self._path = path
         self._engine = engine = Engine(log, reads, config, read_only=read_only)
         self._config = config
-        self._intake = intake = Intake(engine.writer, reads, config.limits)
+        self._intake = intake = CommandIntake(engine.writer, reads, config.limits)
         self._recall = recall = Recall(intake, config.limits)
         self._frames = FrameStore(engine, intake, recall, config)
-        self._recorder = AmbientRecorder(intake)
+        self._recorder = StoreRecorder(intake)
         self._sessions = Sessions(engine, intake, config)
         self._contents = Contents(engine)
         self._replays = Replays(engine, self._sessions.session)
@@ -181,14 +181,14 @@ class Store:
 
     # Recording.
 
-    record_ask = PartMethod("_recorder", AmbientRecorder.record_ask)
-    record_find = PartMethod("_recorder", AmbientRecorder.record_find)
-    record_put = PartMethod("_recorder", AmbientRecorder.record_put)
-    record_put_many = PartMethod("_recorder", AmbientRecorder.record_put_many)
-    record_update = PartMethod("_recorder", AmbientRecorder.record_update)
-    record_delete = PartMethod("_recorder", AmbientRecorder.record_delete)
-    record_tool_call = PartMethod("_recorder", AmbientRecorder.record_tool_call)
-    create_checkpoint = PartMethod("_recorder", AmbientRecorder.create_checkpoint)
+    record_ask = PartMethod("_recorder", StoreRecorder.record_ask)
+    record_find = PartMethod("_recorder", StoreRecorder.record_find)
+    record_put = PartMethod("_recorder", StoreRecorder.record_put)
+    record_put_many = PartMethod("_recorder", StoreRecorder.record_put_many)
+    record_update = PartMethod("_recorder", StoreRecorder.record_update)
+    record_delete = PartMethod("_recorder", StoreRecorder.record_delete)
+    record_tool_call = PartMethod("_recorder", StoreRecorder.record_tool_call)
+    create_checkpoint = PartMethod("_recorder", StoreRecorder.create_checkpoint)
 
     # The memory.
 

@@ -16,7 +16,7 @@ from ..memory.frame_store import FrameReader
 from ..memory.keywords import FrameFilters
 from ..memory.past import session_at, state_at
 from ..memory.recall import Recall
-from ..recording.prepare import prepare_session_id
+from ..recording.prepare_values import prepare_session_id
 from .parts import PartMethod
 
 

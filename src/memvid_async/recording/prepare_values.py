@@ -1,5 +1,5 @@
-"""From a caller's arguments to a command: checked, bounded, encoded and hashed. Nothing is queued
-before all of it is known to be right."""
+"""A caller's values, checked and bounded, and encoded and hashed where a command needs them so. No
+command is queued before all of its values are known to be right."""
 
 from __future__ import annotations
 
@@ -10,32 +10,29 @@ from typing import Any
 from uuid import UUID
 
 from ..config import Limits
-from ..core.commands import LargeContent, Prepared, RecordAction, SessionChoice
+from ..core.commands import LargeContent, Prepared
 from ..core.held_messages import CONTENT_BYTES, Messages, prefix_hashes
 from ..errors import InvalidValueError, LimitExceededError
 from ..events.content import EMPTY, content_digest
-from ..events.event import ActionKind
 from ..events.frozen_dict import FrozenDict
 from ..events.values import (
     LARGE,
-    check_duration,
     check_text,
     decode_value,
     encode_value,
     encoded,
     preview,
 )
-from .draft import ActionDraft
 
 _MOST_FRAME_ID = 2**63 - 1
 _UUID_CHARS = 36
-# Checking and encoding an item takes as long as hashing so many bytes.
+# Bytes: hashing as many takes as long as checking and encoding one item.
 _ITEM_COST = 32
 _MOST_ITEMS = LARGE // _ITEM_COST
 
 
 def prepare_text(value: object, what: str, limit: str, allowed: int) -> str:
-    """A str of at most ``allowed`` characters.
+    """Return a str of at most ``allowed`` characters; ``limit`` is that limit's name.
 
     :raises InvalidValueError, LimitExceededError: when it is anything else.
     """
@@ -48,7 +45,7 @@ def prepare_text(value: object, what: str, limit: str, allowed: int) -> str:
 
 
 def prepare_name(value: object, what: str, limits: Limits) -> str:
-    """A name: of a provider, a model, a tool, a task.
+    """Return a name: of a provider, a model, a tool, a task.
 
     :raises InvalidValueError, LimitExceededError: when it cannot be recorded.
     """
@@ -58,7 +55,7 @@ def prepare_name(value: object, what: str, limits: Limits) -> str:
 
 
 def prepare_content(value: object, what: str, limits: Limits) -> Prepared | None:
-    """An input or output: small as it is, large with its digest, size and preview.
+    """Return an input or output: small content as it is, large with digest, size and preview.
 
     :raises InvalidValueError, LimitExceededError: when it cannot be recorded.
     """
@@ -81,7 +78,7 @@ def prepare_content(value: object, what: str, limits: Limits) -> Prepared | None
 
 
 def prepare_arguments(value: object, limits: Limits) -> bytes:
-    """A tool call's arguments as deterministic CBOR.
+    """Return a tool call's arguments as deterministic CBOR.
 
     :raises InvalidValueError, LimitExceededError: when they cannot be recorded.
     """
@@ -89,7 +86,7 @@ def prepare_arguments(value: object, limits: Limits) -> bytes:
 
 
 def prepare_metadata(value: object, limits: Limits) -> Mapping[str, Any]:
-    """A copy of the map that nobody can change.
+    """Return a copy of the map that nobody can change; an empty one for None.
 
     :raises InvalidValueError, LimitExceededError: when it cannot be recorded.
     """
@@ -102,7 +99,7 @@ def prepare_metadata(value: object, limits: Limits) -> Mapping[str, Any]:
 
 
 def prepare_messages(values: Sequence[Any], limits: Limits) -> Messages | None:
-    """Messages, each as CBOR, with the hashes that tell which prefixes are known.
+    """Return messages, each as CBOR, with the hashes that tell which prefixes are known.
 
     :raises InvalidValueError, LimitExceededError: when they cannot be recorded.
     """
@@ -118,7 +115,7 @@ def prepare_messages(values: Sequence[Any], limits: Limits) -> Messages | None:
 
 
 def prepare_frames(values: Iterable[Any], limits: Limits) -> tuple[int, ...]:
-    """Frame ids.
+    """Return frame ids as a tuple.
 
     :raises InvalidValueError, LimitExceededError: when they cannot be recorded.
     """
@@ -128,7 +125,7 @@ def prepare_frames(values: Iterable[Any], limits: Limits) -> tuple[int, ...]:
         frames = values
     else:
         try:
-            # An iterable without an end must not be collected.
+            # An iterable may have no end; one id too many is enough to refuse it.
             frames = tuple(islice(values, limits.frames + 1))
         except TypeError:
             raise InvalidValueError(
@@ -143,7 +140,7 @@ def prepare_frames(values: Iterable[Any], limits: Limits) -> tuple[int, ...]:
 
 
 def prepare_count(value: object, what: str) -> int:
-    """An int from 0 to 2^63 - 1.
+    """Return an int from 0 to 2^63 - 1.
 
     :raises InvalidValueError: when it is anything else.
     """
@@ -153,13 +150,13 @@ def prepare_count(value: object, what: str) -> int:
 
 
 def prepare_session_id(value: object) -> UUID:
-    """A session's id, given as a UUID or as the str of one: with its hyphens or without.
+    """Return a session's id. It is given as a UUID or the str of one, with hyphens or without.
 
     :raises InvalidValueError: when it is neither.
     """
     if isinstance(value, UUID):
         return value
-    # UUID() would take braces, underscores and other scripts' digits, too.
+    # UUID() accepts braces, underscores and the digits of other scripts, too.
     if isinstance(value, str) and len(value) <= _UUID_CHARS:
         with suppress(ValueError):
             found = UUID(value)
@@ -171,40 +168,9 @@ def prepare_session_id(value: object) -> UUID:
     )
 
 
-def prepare_action(
-    session: SessionChoice, draft: ActionDraft, task: str | None, limits: Limits
-) -> RecordAction:
-    """The command that records an action. ``task``: checked, in the place of the draft's.
-
-    :raises InvalidValueError, LimitExceededError: when anything cannot be recorded.
-    """
-    given, error, metadata = draft.input, draft.error, draft.metadata
-    if draft.kind is ActionKind.TOOL_CALL:
-        given = prepare_arguments(given, limits)
-    if error is not None:
-        prepare_text(error, "error", "error_chars", limits.error_chars)
-    # As in new_draft().
-    return RecordAction.__new__(
-        RecordAction,
-        session=session,
-        kind=draft.kind,
-        detail=draft.detail,
-        input=prepare_content(given, "input", limits),
-        output=prepare_content(draft.output, "output", limits),
-        frames=prepare_frames(draft.frames, limits),
-        duration_ms=check_duration(draft.duration_ms),
-        task=task,
-        error=error,
-        metadata=prepare_metadata(metadata, limits) if metadata is not None else EMPTY,
-        messages=prepare_messages(draft.messages, limits) if draft.messages != () else None,
-        retrieval=draft.retrieval,
-        reply=draft.reply,
-    )
-
-
 def rough_size(value: object) -> int:
-    """About how many bytes a value holds, with what preparing its items costs. It may be of any
-    type and shape: counting stops at ``LARGE``."""
+    """Estimate how many bytes a value holds, with what preparing its items costs. The value may be
+    of any type and shape: counting stops at ``LARGE``."""
     if value is None:
         return 0
     if type(value) is str or isinstance(value, (str, bytes)):
@@ -219,12 +185,3 @@ def rough_size(value: object) -> int:
         elif isinstance(item, (list, tuple)):
             waiting += item[:_MOST_ITEMS]
     return total
-
-
-def prepared_size(command: RecordAction) -> int:
-    """About how many bytes a prepared command holds."""
-    size = LARGE
-    for content in (command.input, command.output):
-        if content is not None:
-            size += content.size if isinstance(content, LargeContent) else len(content)
-    return size + sum(map(len, command.messages.items if command.messages is not None else ()))

@@ -1,0 +1,87 @@
+"""An action as it was given to be recorded, and the command that is made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ..config import Limits
+from ..core.commands import LargeContent, RecordAction, SessionChoice
+from ..events.content import EMPTY
+from ..events.event import ActionKind
+from ..events.frames import Reply, Retrieval
+from ..events.values import LARGE, check_duration
+from .prepare_values import (
+    prepare_arguments,
+    prepare_content,
+    prepare_frames,
+    prepare_messages,
+    prepare_metadata,
+    prepare_text,
+)
+
+
+class ActionDraft(NamedTuple):
+    """What a ``record_…`` call was given. It is made once, by name, and nothing of it is checked
+    but ``detail``."""
+
+    kind: ActionKind
+    detail: tuple[Any, ...] = ()
+    """What the kind adds: see :class:`RecordAction`."""
+    input: Any = None
+    """Text or bytes; of a tool call its arguments, which may be any CBOR value."""
+    output: str | bytes | None = None
+    frames: Iterable[int] = ()
+    duration_ms: float = 0
+    task: str | None = None
+    """The agent's task; None stands for the asyncio task that records."""
+    error: str | None = None
+    metadata: Mapping[str, Any] | None = None
+    messages: Sequence[Any] = ()
+    retrieval: Retrieval | None = None
+    reply: Reply | None = None
+
+
+# Makes a draft of names: ``new_draft(ActionDraft, kind=…)``. Calling the class does the same and
+# takes three times as long, as it makes a dict of the names first.
+new_draft = ActionDraft.__new__
+
+
+def prepare_action(
+    session: SessionChoice, draft: ActionDraft, task: str | None, limits: Limits
+) -> RecordAction:
+    """Return the command that records an action. ``task`` replaces the draft's, and is checked.
+
+    :raises InvalidValueError, LimitExceededError: when anything cannot be recorded.
+    """
+    given, error, metadata = draft.input, draft.error, draft.metadata
+    if draft.kind is ActionKind.TOOL_CALL:
+        given = prepare_arguments(given, limits)
+    if error is not None:
+        prepare_text(error, "error", "error_chars", limits.error_chars)
+    # As new_draft() does it.
+    return RecordAction.__new__(
+        RecordAction,
+        session=session,
+        kind=draft.kind,
+        detail=draft.detail,
+        input=prepare_content(given, "input", limits),
+        output=prepare_content(draft.output, "output", limits),
+        frames=prepare_frames(draft.frames, limits),
+        duration_ms=check_duration(draft.duration_ms),
+        task=task,
+        error=error,
+        metadata=prepare_metadata(metadata, limits) if metadata is not None else EMPTY,
+        messages=prepare_messages(draft.messages, limits) if draft.messages != () else None,
+        retrieval=draft.retrieval,
+        reply=draft.reply,
+    )
+
+
+def prepared_size(command: RecordAction) -> int:
+    """Estimate how many bytes a prepared command holds."""
+    size = LARGE
+    for content in (command.input, command.output):
+        if content is not None:
+            size += content.size if isinstance(content, LargeContent) else len(content)
+    return size + sum(map(len, command.messages.items if command.messages is not None else ()))

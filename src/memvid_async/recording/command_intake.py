@@ -1,0 +1,136 @@
+"""The way in to the writer, for a store and its recorders."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any
+
+from ..config import Limits
+from ..core.commands import Command, CreateCheckpoint, SessionChoice
+from ..engine.worker import Worker
+from ..engine.writer import LogCall, Writer
+from ..errors import StoreReadOnlyError
+from ..events.values import LARGE
+from .action_draft import ActionDraft, prepare_action, prepared_size
+from .in_force import SessionBlocks
+from .prepare_values import prepare_name, rough_size
+
+_SMALL_COMMAND_BYTES = 256
+
+
+class CommandIntake:
+    """Takes commands in: small ones are prepared on the loop, large ones in a thread, and all wait
+    while the writer's queue is full.
+
+    ``writer`` is None in a store that was opened read-only. ``preparing`` is the thread for what is
+    large. ``blocks``: those of the store's sessions.
+    """
+
+    def __init__(self, writer: Writer | None, preparing: Worker, limits: Limits) -> None:
+        self.limits = limits
+        self.preparing = preparing
+        self.blocks = SessionBlocks()
+        self._writer = writer
+        self._loop = asyncio.get_running_loop()
+
+    def _need_writer(self) -> Writer:
+        if self._writer is None:
+            raise StoreReadOnlyError("the store was opened read-only")
+        return self._writer
+
+    # Commands that are prepared.
+
+    async def submit(self, command: Command | None, size: int = _SMALL_COMMAND_BYTES) -> Any:
+        """Queue a command of about ``size`` bytes once there is room, and return its answer.
+
+        None stands for a barrier, as in :meth:`Writer.submit`.
+
+        :raises StoreReadOnlyError, StoreClosedError, StoreFailedError, StoreLockedError: it was
+            not acked.
+        :raises MemvidAsyncError: what the decider refuses it with.
+        """
+        writer = self._need_writer()
+        if writer.is_full:
+            await writer.wait_for_room()
+        return await writer.submit(command, size)
+
+    def submit_at_once(self, command: Command) -> asyncio.Future[Any]:
+        """Queue a small command whether there is room or not; the future gets its answer.
+
+        :raises StoreReadOnlyError, StoreClosedError, StoreFailedError: it cannot be queued.
+        """
+        return self._need_writer().submit(command, _SMALL_COMMAND_BYTES)
+
+    async def run_alone(self, call: LogCall) -> Any:
+        """Make a call of the log while the writer does nothing else, and return its answer."""
+        return await self._need_writer().submit_call(call)
+
+    # Actions.
+
+    def record(self, session: SessionChoice, draft: ActionDraft) -> Awaitable[Any]:
+        """Record an action. The answer is the :class:`Action`; None where no session is in force.
+
+        :raises InvalidValueError, LimitExceededError: it cannot be recorded.
+        """
+        task = self.task_name() if draft.task is None else self.check_task(draft.task)
+        size = _SMALL_COMMAND_BYTES + rough_size(draft.input) + rough_size(draft.output)
+        if draft.metadata is not None or draft.messages != ():
+            size += rough_size(draft.metadata) + rough_size(draft.messages)
+        writer = self._need_writer()
+        if size >= LARGE or writer.is_full:
+            return self._record_slowly(writer, session, draft, task, size)
+        return writer.submit(prepare_action(session, draft, task, self.limits), size)
+
+    async def _record_slowly(
+        self,
+        writer: Writer,
+        session: SessionChoice,
+        draft: ActionDraft,
+        task: str | None,
+        size: int,
+    ) -> Any:
+        """Record an action that is large, or has to wait for room in the queue."""
+        writer.check()
+        if size >= LARGE:
+            command = await self.preparing.run(prepare_action, session, draft, task, self.limits)
+            size = prepared_size(command)
+        else:
+            command = prepare_action(session, draft, task, self.limits)
+        await writer.wait_for_room()
+        return await writer.submit(command, size)
+
+    async def checkpoint(self, session: SessionChoice) -> int:
+        """Mark a checkpoint in a session, and return its id."""
+        action = await self.submit(CreateCheckpoint(session, self.task_name()))
+        checkpoint_id: int = action.details.checkpoint_id
+        return checkpoint_id
+
+    # The agent's task.
+
+    def check_task(self, task: str) -> str:
+        """Return the name of a task that the caller gave.
+
+        :raises InvalidValueError, LimitExceededError: when it cannot be recorded.
+        """
+        return prepare_name(task, "task", self.limits)
+
+    def task_name(self) -> str | None:
+        """Return the name of the asyncio task that runs; None outside one."""
+        # Given the loop, it need not look for it, which is half the cost.
+        task = asyncio.current_task(self._loop)
+        name = task.get_name()[: self.limits.name_chars] if task is not None else None
+        # Nobody gave the name to be recorded, so one that UTF-8 cannot hold stops no recording.
+        return name if name is None or name.isascii() else name.encode(errors="replace").decode()
+
+    def describe(self, error: BaseException | None) -> str | None:
+        """Return an exception in words, as it is recorded; None for None."""
+        if error is None:
+            return None
+        try:
+            said = str(error)
+        except Exception:  # noqa: BLE001 - somebody's exception need not be printable
+            said = ""
+        text = f"{type(error).__name__}: {said}" if said else type(error).__name__
+        text = text.encode("utf-8", "replace").decode()
+        return text[: self.limits.error_chars]

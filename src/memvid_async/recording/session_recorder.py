@@ -1,0 +1,138 @@
+"""The handle of one open session, which is also its ``async with`` block."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+from uuid import UUID
+
+from attrs import evolve
+
+from ..core.commands import EndSession, ResumeSession, StartSession
+from ..errors import (
+    InvalidValueError,
+    MemvidAsyncError,
+    NoActiveSessionError,
+    SessionEndedError,
+    StoreClosedError,
+)
+from ..events.event import Action
+from .action_recorder import ActionRecorder
+from .command_intake import CommandIntake
+from .in_force import Block
+from .prepare_values import prepare_metadata
+
+
+class SessionRecorder(ActionRecorder[Action]):
+    """The handle of one open session: ``async with store.session(…) as recorder``.
+
+    Inside the block, ``store.record_…()`` records into this session, too: in the same task and in
+    tasks that it starts. Leaving the block ends the session, cancelled or not; leaving it by an
+    exception keeps the error in ``Session.error``. The block may be left in another task than the
+    one that entered it.
+    """
+
+    def __init__(
+        self,
+        intake: CommandIntake,
+        command: StartSession | ResumeSession,
+        large_metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(intake)
+        self._command = command
+        # Metadata that the command lacks until a thread has prepared it.
+        self._large_metadata = large_metadata
+        self._block: Block | None = None
+
+    def __repr__(self) -> str:
+        if self._block is None:
+            state = "to be entered by async with"
+        else:
+            state = "left" if self._block.is_left else "entered"
+        return f"<SessionRecorder of {self.session_id}: {state}>"
+
+    @property
+    def session_id(self) -> UUID:
+        """The session's id."""
+        return self._command.session_id
+
+    async def create_checkpoint(self) -> int:
+        """Mark a checkpoint in this session; its id, counted from 0 within the session.
+
+        :raises SessionEndedError: when the session takes no further actions.
+        """
+        return await self._intake.checkpoint(self._choice())
+
+    def _choice(self) -> int:
+        return self._entered_block().session
+
+    def _answer(self, action: Action) -> Action:
+        return action
+
+    def _entered_block(self) -> Block:
+        if self._block is None:
+            raise NoActiveSessionError("the session is not open; use it in an async with block")
+        return self._block
+
+    # The block.
+
+    async def __aenter__(self) -> Self:
+        if self._block is not None:
+            raise InvalidValueError("a session recorder is entered once; make another")
+        if isinstance(self._command, StartSession):
+            number = await self._start(self._command)
+        else:
+            number = await self._intake.submit(self._command)
+        self._block = self._intake.blocks.enter(number)
+        return self
+
+    async def _start(self, command: StartSession) -> int:
+        """Start the session and return its number. Cancelled, it ends what it may have started."""
+        intake = self._intake
+        if self._large_metadata is None:
+            starting = intake.submit(command)
+        else:
+            metadata = await intake.preparing.run(
+                prepare_metadata, self._large_metadata, intake.limits
+            )
+            command = evolve(command, metadata=metadata)
+            starting = intake.submit(command, intake.limits.value_bytes)
+        try:
+            number: int = await starting
+        except asyncio.CancelledError:
+            self._end_soon(EndSession(command.session_id, "CancelledError"))
+            raise
+        return number
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        block = self._entered_block()
+        block.leave()
+        ended = self._end_soon(EndSession(block.session, self._intake.describe(exc)))
+        try:
+            if ended is None:
+                raise StoreClosedError("the store was closed before the session's block was left")
+            await ended
+        except SessionEndedError:
+            # It was full, or was ended or deleted, while the block went on.
+            pass
+        except MemvidAsyncError:
+            # What the store cannot do any more must not hide the block's own error.
+            if exc is None:
+                raise
+
+    def _end_soon(self, command: EndSession) -> asyncio.Future[Any] | None:
+        """Queue the end of the session, whether there is room or not; None once it is too late."""
+        try:
+            future = self._intake.submit_at_once(command)
+        except MemvidAsyncError:
+            return None
+        # Nobody may be left to look at the answer.
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return future

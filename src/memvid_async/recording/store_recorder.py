@@ -1,0 +1,59 @@
+"""The ``record_…`` methods of a store, which record where a session is in force."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import warnings
+from pathlib import Path
+
+import anyio
+
+from ..core.commands import SessionChoice
+from ..errors import UnrecordedWarning
+from ..events.event import Action
+from .action_recorder import ActionRecorder
+
+# Files that hold no caller's code: this library, and those that await a coroutine for its maker.
+_PASSED_OVER = tuple(
+    f"{Path(file).parent}{os.sep}"
+    for file in (str(Path(__file__).parent), asyncio.__file__, anyio.__file__)
+)
+
+
+class StoreRecorder(ActionRecorder[Action | None]):
+    """The ``record_…`` methods of a store. They record into the session in force; without one they
+    warn (:class:`UnrecordedWarning`) and return None."""
+
+    def _choice(self) -> SessionChoice:
+        return self._intake.blocks.entered
+
+    def _answer(self, action: Action | None) -> Action | None:
+        if action is None:
+            _warn_unrecorded()
+        return action
+
+    async def create_checkpoint(self) -> int:
+        """Mark a checkpoint in the session in force; its id, counted from 0 in the session.
+
+        :raises NoActiveSessionError: when no session is in force.
+        """
+        return await self._intake.checkpoint(self._choice())
+
+
+def _warn_unrecorded() -> None:
+    """Warn that nothing was recorded, at the caller's line; Python shows it once for each line.
+
+    A coroutine knows who awaits it and not who made it. If it is a task of its own, the line is the
+    one that runs the event loop.
+    """
+    frame, level = sys._getframe(1), 2  # noqa: SLF001 - as `warnings` itself does
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PASSED_OVER):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(
+        "nothing was recorded, as no session is in force: use an `async with store.session()` "
+        "block, start_session(), or RecordingConfig(auto_record=True)",
+        UnrecordedWarning,
+        stacklevel=level,
+    )
