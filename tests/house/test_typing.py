@@ -75,7 +75,9 @@ def public_calls():
         if inspect.isfunction(thing):
             yield name
         elif inspect.isclass(thing):
-            for member in dir(thing):
+            # What a dict or an exception has is Python's own.
+            python = {base for base in thing.__mro__ if base.__module__ == "builtins"}
+            for member in set(dir(thing)) - set().union(*map(dir, python)):
                 static = inspect.getattr_static(thing, member)
                 is_ours = inspect.isfunction(getattr(thing, member)) or isinstance(static, property)
                 if is_ours and not member.startswith("_"):
