@@ -260,7 +260,7 @@ def get(
     at_time: int | None,
     as_json: bool,
 ) -> int:
-    """Print the content of the frame ID of FILE, byte by byte; with --json all of its fields.
+    """Print the content of the frame ID of FILE, byte for byte; with --json all of its fields.
 
     On a terminal, characters that could control it are escaped.
     """

@@ -29,7 +29,7 @@ _STEP_BYTES = 1024 * 1024
 class Verifier:
     """One pass over the file up to the end of a view, in steps.
 
-    Everything derived is derived again and compared byte by byte.
+    Everything derived is derived again and compared byte for byte.
     """
 
     def __init__(self, storage: Storage, view: FileView) -> None:
