@@ -1,6 +1,6 @@
 """The stores that are compared.
 
-Each gives an agent a function that records one ask and returns when it is durable.
+Each provides an agent with a function that records one ask and returns when it is durable.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ Record = Callable[[Ask], Awaitable[object]]
 
 
 class Contender(Protocol):
-    """One open store: `agent(name)` gives the recording function of one of its users."""
+    """One open store: `agent(name)` returns the recording function of one of its users."""
 
     def agent(self, name: str) -> AbstractAsyncContextManager[Record]:
         """Enter one user's session."""

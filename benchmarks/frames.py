@@ -189,7 +189,7 @@ async def timed(call: Callable[[], Awaitable[object]]) -> float:
 
 
 def finding(directory: Path, scale: Scale) -> Result:
-    """A find beside the bare query; a put beside the record of an ask, and a find behind it."""
+    """A find beside the bare query; a put beside the record of an ask, and a find after it."""
     closed = built(directory, scale, kill=False)
     table = bare_table(samples.documents(closed.count))
     path = directory / "finding"

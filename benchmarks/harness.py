@@ -82,8 +82,8 @@ QUICK = Scale(rounds=1, factor=0.02)
 def alternate(contenders: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
     """Run every contender once a round and return its samples, in the order of the rounds.
 
-    The order rotates, so no contender always follows the same one: what a disk or a processor
-    does to whoever comes later is spread over all.
+    The order rotates, so no contender always follows the same one: the effects of a disk or a
+    processor on later contenders are spread over all.
     """
     samples: dict[str, list[float]] = {name: [] for name in contenders}
     names = list(contenders)

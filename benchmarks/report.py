@@ -15,7 +15,7 @@ RATIOS = (
 def render(
     results: Mapping[str, Result], machine: Sequence[tuple[str, str]], date: str, rounds: int
 ) -> str:
-    """Write the report as Markdown; `date` is a day, `rounds` the samples behind each median."""
+    """Write the report as Markdown; `date` is a day, `rounds` the samples of each median."""
     figures = [figure for result in results.values() for figure in result.figures]
     missed = sum(figure.verdict is Verdict.MISS for figure in figures)
     judged = sum(figure.verdict is not Verdict.NONE for figure in figures)

@@ -1,4 +1,4 @@
-"""The fuzzer: `python -m fuzz.fuzz_open fuzz/corpus`, with libFuzzer's options behind it.
+"""The fuzzer: `python -m fuzz.fuzz_open fuzz/corpus`, followed by libFuzzer's options.
 
 A finding is written to a file; once it is mended, that file joins the corpus, and the tests replay
 it for ever.

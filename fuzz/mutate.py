@@ -1,4 +1,4 @@
-"""Changing a file so that its checksums stay right: what reads the values stands behind them."""
+"""Changing a file so that its checksums stay valid, to reach the code that reads the values."""
 
 from __future__ import annotations
 

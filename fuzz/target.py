@@ -33,7 +33,7 @@ from memvid_async.recording.action_draft import ActionDraft, prepare_action
 from memvid_async.storage import RamStorage
 
 FIRST_TIME = 1_700_000_000_000_000_000
-# Reading every session costs each its own segments; so many show what there is to see.
+# Reading every session costs each its own segments; this many show what there is to see.
 MOST_SESSIONS = 50
 MOST_ACTIONS = 200
 
@@ -111,7 +111,7 @@ def check(data: bytes) -> None:
 
 
 def _look(journal: Journal) -> VerifyReport:
-    """Read everything there is. What is damaged may be refused, each time anew."""
+    """Read everything there is. What is damaged may be refused, each time again."""
     view = journal.view
     contents: list[Content] = []
     for session_id, number in list(view.state.numbers.items())[:MOST_SESSIONS]:

@@ -1,8 +1,8 @@
 """Several processes at work on one file, and what is true at every boundary.
 
-A boundary lies behind every operation that changes what a power cut may leave, and behind every
-ack. A crash before or inside an operation leaves nothing that one of the two boundaries around it
-does not leave too.
+A boundary follows every operation that changes what a power cut may leave, and every ack. A crash
+before or inside an operation leaves nothing that one of the two boundaries around it does not leave
+too.
 """
 
 from __future__ import annotations
@@ -237,7 +237,7 @@ class Driver:
         self.note("closed")
 
     def kill(self, process: Process) -> None:
-        """The process is gone; what it gave to the system stays."""
+        """Kill the process; what it passed to the system stays."""
         self.bury(process)
         self.settle()
 
@@ -256,8 +256,7 @@ class Driver:
         self._deleting = False
 
     def die(self, process: Process, operation: int, call: Callable[[], object]) -> None:
-        """The process dies in a call, behind so many operations on the disk, or before that if
-        there are fewer."""
+        """Kill the process in a call, after this many operations on the disk or the last one."""
         left = [operation]
 
         def count_down() -> None:

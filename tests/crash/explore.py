@@ -146,8 +146,11 @@ class Explorer:
     def _examine(
         self, image: Image, boundary: Boundary, level: int
     ) -> tuple[int, int, bool] | None:
-        """Open it for writing, check, append. Where recovery ended, behind how many commands, and
-        whether it cut; None when it was refused, or met before."""
+        """Open it for writing, check, append.
+
+        Returns where recovery ended, after how many commands, and whether it cut; None when the
+        image was refused, or met before.
+        """
         before = dict(image).get(NAME)
         truth = boundary.truth(before or b"")
         seen, key = truth.history.seen, hash(image)

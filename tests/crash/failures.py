@@ -158,7 +158,7 @@ class Run:
         file.write(end, b"\x77" * 30)
 
     def die(self, number: int) -> None:
-        """The process dies behind a whole write: what it leaves is for another to sync."""
+        """Kill the process after a whole write: what it leaves is for another to sync."""
         process = self.process(number)
         self.driver.begin(process)
         self.driver.stage(process, ask(2, "k" * 90), self._time())
@@ -168,8 +168,7 @@ class Run:
     # Failing.
 
     def _after_failure(self) -> None:
-        """Whoever saw a change fail refuses everything; whoever comes next finds all that was
-        acked."""
+        """Who saw a change fail must refuse everything; the next process finds all acked events."""
         driver = self.driver
         changed = any(call in CHANGING for call in self.system.failed)
         if driver.acting in self._open.values() and changed:

@@ -9,7 +9,7 @@ from random import Random
 
 from tests.support.disk import SECTOR, Frozen, FrozenFile, Image, SimFile, Write
 
-# Of the sector borders between two sizes, so many are taken for sizes too.
+# At most this many of the sector borders between two sizes are taken as sizes too.
 _BETWEEN_SIZES = 3
 
 

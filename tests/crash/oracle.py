@@ -125,7 +125,7 @@ class History:
 
 @lru_cache(maxsize=16)
 def parse_log(data: bytes) -> tuple[list[int], list[int]]:
-    """Where the log may end: at its start or behind a segment; and how many events lie before."""
+    """Where the log may end: at its start or after a segment; and how many events are before."""
     ends, sequences = [LOG_START], []
     salt = zlib.crc32(data[: HEADER_BYTES - 4])
     previous, at, more = salt, LOG_START, 0

@@ -56,7 +56,7 @@ KINDS = (
 
 
 def pick_op(rng: Random, history: History, serial: int) -> Op:
-    """A command that fits the naive store as it is; now and then one that does not."""
+    """A command that fits the naive store as it is; sometimes one that does not."""
     naive = history.naive
     still_open = [n for n, s in naive.sessions.items() if s["ended"] is None]
     ended = [n for n, s in naive.sessions.items() if s["ended"] is not None]

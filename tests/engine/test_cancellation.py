@@ -302,7 +302,7 @@ async def test_reading_and_everything_else(store):
 
 
 async def test_opening(tmp_path):
-    """Cancelled, it leaves no lock, no descriptor and no half-made file behind."""
+    """Cancelled, it leaves no lock, no descriptor and no half-made file."""
     path = tmp_path / "store.mva"
     config = StoreConfig(recording=RecordingConfig(auto_record=True), lock_timeout=5)
 

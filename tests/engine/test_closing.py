@@ -398,7 +398,7 @@ def test_a_process_whose_loop_ends_with_work_pending(tmp_path, ending, loop):
     )
     said = child.stderr.decode()
     if ending in ("closed without cancelling", "kept until the interpreter ends"):
-        # Python says so of any task that its loop left behind; the store adds nothing.
+        # Python says so of any task that outlives its loop; the store adds nothing.
         assert said.startswith("Task was destroyed but it is pending!\ntask: <Task pending name=")
         assert said.count("\n") == 2
     else:

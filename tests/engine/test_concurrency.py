@@ -29,7 +29,7 @@ every_config = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 
 @pytest.fixture
 async def limit(anyio_backend):
-    """Whoever waits in vain is found soon."""
+    """A task that waits in vain is found soon."""
     async with asyncio.timeout(30):
         yield
 

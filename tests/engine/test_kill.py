@@ -183,7 +183,7 @@ async def test_what_was_acked_is_there_after_many_kills(tmp_path):
             try:
                 acks = server.run(seed, moment(rng))
                 unseen = not path.exists() or path.stat().st_size < 1536
-                # Left as it is now and then: the next process then finds what this one left.
+                # Sometimes not written to: the next process then finds what this one left.
                 read_only = rng.random() < 0.5 and not unseen
                 torn += await look(path, ledger, acks, read_only=read_only) > 0
             except Exception as error:

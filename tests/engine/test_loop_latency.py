@@ -15,8 +15,8 @@ pytestmark = [pytest.mark.one_loop, pytest.mark.usefixtures("own_garbage")]
 MIB = 1024 * 1024
 # What one callback may take of the processor. Processor time is the same on a busy machine.
 CALLBACK_MS = 8
-# How late this process may make a timer. A thread that holds the interpreter lets go when asked,
-# after 5 ms (sys.getswitchinterval) and the call into C that it is in.
+# How late this process may make a timer. A thread that holds the interpreter releases it when
+# asked, after 5 ms (sys.getswitchinterval) and the call into C that it is in.
 LATE_MS = 20
 # The same beside payloads of 16 MiB, each copy of which holds the interpreter for milliseconds.
 LATE_LARGE_MS = 45
@@ -93,7 +93,7 @@ ORDINARY = {
     "catching up": follow,
     "catching up from memory": follow_live,
 }
-# Encoding so many items is one call into C, which holds the interpreter for longer wherever it is
+# Encoding this many items is one call into C, which holds the interpreter for longer wherever it is
 # made; but it is not made on the loop.
 HUGE = {
     "huge metadata": lambda store: store.record_put(1, "x", metadata=LARGEST),

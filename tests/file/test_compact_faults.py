@@ -86,7 +86,7 @@ async def test_a_storage_call_that_fails_leaves_the_old_file_or_the_new_one(
                     pass
                 except BrokenError:
                     assert isinstance(error, BrokenError)
-            # Closing the file that was replaced lets its lock go, behind the reads: no more does.
+            # Only closing the file that was replaced, after the reads, releases its lock.
             if any("reads" not in thread for thread in burned):
                 with pytest.raises(StoreFailedError):
                     await store.record_put(1, "refused")

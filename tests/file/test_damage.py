@@ -92,7 +92,7 @@ def test_a_file_cut_at_any_byte_is_its_exact_prefix_or_a_named_error(sound):
         else:
             writing = opened(data, read_only=False)
             assert writing.view.state == journal.view.state
-            # Cut off; what is left behind the log, if anything, is zeros.
+            # Cut off; what is left after the log, if anything, is zeros.
             assert not any(writing.view.reader.storage.data[whole:])
 
 
@@ -248,7 +248,7 @@ def test_segments_swapped_doubled_or_left_out_are_noticed(sound):
 
 
 def alike(sound, derived):
-    """The bytes with a segment put in the place of another of its length, and with both swapped."""
+    """The bytes with a segment that replaces another of its length, and with both swapped."""
     found = False
     for one in sound.segments:
         for other in sound.segments:

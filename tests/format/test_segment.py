@@ -35,7 +35,7 @@ def log(payloads, salt=SALT, first=SALT):
 
 
 def reading(data, calls=None):
-    """A read over a file whose first START bytes are not the log's; it counts what it gave."""
+    """A read over a file whose first START bytes are not the log's; it counts what it returned."""
 
     def read(offset, length):
         assert length >= 0

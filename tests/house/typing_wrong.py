@@ -1,4 +1,4 @@
-"""Wrong calls, one a line: mypy and pyright must each refuse every one of them, and nothing else.
+"""Wrong calls, one per line: mypy and pyright must each refuse all of them, and nothing else.
 
 They are checked by `test_typing.py` and never run. A comment says what is wrong.
 """

@@ -15,7 +15,7 @@ function_models = pytest.importorskip("pydantic_ai.models.function")
 test_models = pytest.importorskip("pydantic_ai.models.test")
 
 Messages = messages_of.ModelMessagesTypeAdapter
-# What a run makes up anew: when, and by which id.
+# What every run makes up: when it was, and by which id.
 MADE_UP = {"timestamp", "run_id", "conversation_id", "tool_call_id", "usage"}
 
 
@@ -63,7 +63,7 @@ class World:
 
 
 def agent_of(recorded, world, model=None):
-    """The agent, with its model and its tools behind the recording."""
+    """The agent, whose model and tools are called through the recording."""
 
     async def respond(messages, info):
         async def generate(_question, _messages):

@@ -51,7 +51,7 @@ def plan_of(messages: list[Any], **fields: Any) -> Any:
 
 
 def stored(plan: Any) -> tuple[dict[str, Any], list[Any]]:
-    """A plan as a store gives it back: metadata in deterministic CBOR, sorted keys and all."""
+    """A plan as a store returns it: metadata in deterministic CBOR, so with sorted keys."""
 
     def through(value: Any) -> Any:
         return cbor2.loads(cbor2.dumps(value, canonical=True))

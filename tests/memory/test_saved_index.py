@@ -67,7 +67,7 @@ async def test_after_a_kill_opening_folds_a_part(tmp_path, folded):
     path = tmp_path / "killed.mva"
     with Child("put_documents", str(path), 4000) as child:
         assert child.hear() == 4000
-        # Saving goes on behind the puts; it is done when two saves are there.
+        # Saving follows the puts; it is done when two saves are there.
         while not (saves := through_of(path)) or saves[0] < 2000:
             os.sched_yield()
         child.kill()
@@ -182,7 +182,7 @@ def test_a_save_that_is_torn_anywhere_is_cut_and_folded_anew(file):
 
 
 def rebuilt(data, change):
-    """The file with every index segment's payload as ``change`` gives it (None: left out)."""
+    """The file with every index segment's payload as ``change`` returns it (None: left out)."""
     salt = decode_header(data[:LOG_START]).salt
     made, previous, moved = bytearray(data[:LOG_START]), salt, {}
     for segment in segments_of(data):
@@ -279,7 +279,7 @@ async def test_a_save_of_another_language_is_folded_anew(make_store):
 
 
 async def test_saves_do_not_pile_up(make_store):
-    """Pages that later saves replaced are left behind; a compaction drops them."""
+    """Pages that later saves replaced stay in the file; a compaction drops them."""
     store = await make_store()
     for n in range(60):
         await store.put_many([f"text {n} {k} " + "some words of it " * 15 for k in range(100)])

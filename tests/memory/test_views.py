@@ -1,4 +1,4 @@
-"""A view gives what the store gave at that moment; the live memory is what was told to it."""
+"""A view returns what the store returned at that moment; the live memory is what was put."""
 
 import asyncio
 import tempfile

@@ -52,7 +52,7 @@ def names(folder):
 
 
 class Odd:
-    """Fails whoever looks at it."""
+    """Raises an error when it is looked at."""
 
     def __repr__(self):
         raise ZeroDivisionError

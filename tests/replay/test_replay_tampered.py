@@ -1,4 +1,4 @@
-"""What replaying notices of a recording that was changed, in the file and behind its checksums."""
+"""What replaying notices of a recording that was changed in the file, with valid checksums."""
 
 import pytest
 

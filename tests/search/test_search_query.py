@@ -111,7 +111,7 @@ def test_what_was_shown_before_changes_no_snippet():
     used = Snippets("english")
     try:
         for _ in range(10):
-            # Some twice, and now and then more than is held.
+            # Some twice, and sometimes more than is held.
             shown = dict(enumerate(rng.choices(texts, k=rng.choice([1, 4, 10]))))
             asked = parse(rng.choice(["fox tree", "fox", "river", "title:fox", "zebra"]))
             fresh = Snippets("english")

@@ -118,7 +118,7 @@ def test_closing_lets_the_lock_go(file, path):
 
 
 def test_closing_another_descriptor_keeps_the_lock(file, path):
-    """Unlike with lockf, where any closing in the process lets it go."""
+    """Unlike with lockf, where any closing in the process releases it."""
     file.lock(0)
     FileStorage.open(path).close()
     os.close(os.open(path, os.O_RDONLY))
@@ -156,7 +156,7 @@ def test_a_child_that_lives_on_does_not_keep_the_lock(file, path, inherited):
     try:
         file.close()
         other = FileStorage.open(path)
-        # A child that is being started lets go a moment after its parent goes on.
+        # A child that is being started releases it a moment after its parent continues.
         other.lock(1)
         other.close()
     finally:

@@ -30,7 +30,7 @@ KIB = 1024
 
 
 async def fill(store, count, size=100):
-    """A session of so many puts; its id."""
+    """Record a session of ``count`` puts, and return its id."""
     async with store.session() as recorder:
         await asyncio.gather(*(recorder.record_put(n, "x" * size) for n in range(count)))
     return recorder.session_id

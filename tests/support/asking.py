@@ -155,8 +155,8 @@ def answers(journal: Journal) -> dict[tuple[Any, ...], Any]:
 
 
 def outcome_answer(journal: Journal, outcome: Any) -> Any:
-    """A command's outcome as the naive store gives it, but for an action's messages: its session
-    may have been deleted since."""
+    """A command's outcome as the naive store returns it, except for an action's messages: its
+    session may have been deleted since."""
     if isinstance(outcome, Exception):
         return type(outcome)
     if isinstance(outcome, Action):
@@ -167,7 +167,7 @@ def outcome_answer(journal: Journal, outcome: Any) -> Any:
 
 
 def without_messages(outcome: Any) -> Any:
-    """The naive store's outcome as :func:`outcome_answer` gives it."""
+    """The naive store's outcome as :func:`outcome_answer` returns it."""
     if isinstance(outcome, dict):
         return {key: value for key, value in outcome.items() if key != "messages"}
     return outcome

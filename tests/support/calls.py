@@ -25,7 +25,7 @@ from memvid_async.storage import disk as module
 from tests.crash.driver import NAME
 from tests.support.disk import KilledError, Owner, SimDisk, SimFile, UndisciplinedError
 
-# Calls that change what is in the file. Whoever saw one fail must write no more.
+# Calls that change what is in the file. A process that saw one fail must write no more.
 CHANGING = ("pwrite", "fdatasync", "ftruncate")
 
 
@@ -33,7 +33,7 @@ CHANGING = ("pwrite", "fdatasync", "ftruncate")
 class Fault:
     """Which call fails, counted from 0, and how. ``forever``: so do all that follow.
 
-    ``number`` SHORT: a pwrite that writes a part, or a pread that gives a part; FULL: the same, and
+    ``number`` SHORT: a pwrite that writes a part, or a pread that reads a part; FULL: the same, and
     the next pwrite finds no room. ``then``: what a failed sync did: "kept" the data for a later
     one, "dropped" it, "half" of it, or "wrote" it.
     """
@@ -119,7 +119,7 @@ class SimOs:
         return getattr(fcntl if name.startswith("LOCK_") else os, name)
 
     def arm(self, fault: Fault | None) -> None:
-        """From here on calls are counted anew, and fail as ``fault`` says."""
+        """Count calls from 0 again, and let them fail as ``fault`` says."""
         self.fault, self.calls, self.failed, self._full = fault, [], [], False
 
     def enter(self, call: str, owner: Owner) -> Fault | None:

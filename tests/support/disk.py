@@ -1,6 +1,6 @@
 """The simulated disk of all tests: it dies, fails or holds calls, and forgets what was not synced.
 
-:class:`SimStorage` is a file of it behind the storage protocol; ``calls.py`` answers the system
+:class:`SimStorage` is a file of it that keeps the storage protocol; ``calls.py`` answers the system
 calls of the real storage from it.
 
 Writes are at risk in sectors of 512 bytes: each pending sector may come out as it was, as it was to
@@ -188,7 +188,7 @@ class SimDisk:
 
     ``counts``: how often each call was made, by its name in the storage protocol. ``watch`` is
     called after every operation that changes what a cut may leave, with the operation's name and
-    the file. ``changes_left``: after so many calls that change something, the next caller dies.
+    the file. ``changes_left``: after this many calls that change something, the next caller dies.
     ``tear`` says of a write of a size after how many bytes its caller dies; None: it does not.
     """
 
@@ -238,7 +238,7 @@ class SimDisk:
         self._failing.clear()
 
     def die_after(self, size: int) -> None:
-        """Whoever writes dies when ``size`` bytes were written, in however many writes."""
+        """Kill the writer when ``size`` bytes are written, in any number of writes."""
 
         def part(wanted: int) -> int | None:
             nonlocal size
@@ -309,7 +309,7 @@ class SimDisk:
         self.watch("sync_directory", None)
 
     def release(self, owner: Owner) -> None:
-        """Let go the locks of a process that died."""
+        """Release the locks of a process that died."""
         for file in self._files:
             if getattr(file.holder, "owner", None) is owner:
                 file.holder = None
@@ -369,8 +369,8 @@ class KilledError(BaseException):
 
 
 class SimStorage:
-    """A file of a simulated disk behind the storage protocol, and the order of things that
-    docs/format.md demands of a writer."""
+    """A file of a simulated disk that keeps the storage protocol, and checks the order of writes
+    that docs/format.md demands of a writer."""
 
     def __init__(
         self,

@@ -19,7 +19,7 @@ BOMBS = [
     b"\x81" * MIB,
 ]
 
-# What decodes and could not have been recorded; whoever keeps a decoded value checks it.
+# What decodes and could not have been recorded; code that keeps a decoded value checks it.
 ODDITIES = [
     b"\xf7",
     b"\xe0",

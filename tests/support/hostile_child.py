@@ -1,7 +1,7 @@
 """Hostile files by the thousand: ``python -m tests.support.hostile_child GROUP EVERY``.
 
-Each may use so much processor time and so much time, and the process so much memory, and no more.
-What comes out of a file is an answer that was given once, or an error of the library's own.
+The processor time and the time of each, and the memory of the process, are bounded. What comes out
+of a file is an answer that was once recorded, or an error of the library's own.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def bits() -> Iterator[Callable[[], None]]:
 
 
 def truncations() -> Iterator[Callable[[], None]]:
-    """Every truncation, through everything; and with zeros behind it up to the old length."""
+    """Every truncation, through everything; and followed by zeros up to the old length."""
     for name, step in (("small", 1), ("rich", 11)):
         data = reference(name).data
         for size in range(0, len(data), step):
@@ -150,7 +150,7 @@ class Saved:
         assert self.toc.kind == SegmentKind.TOC
 
     def ending(self, *segments: tuple[SegmentKind, bytes]) -> bytes:
-        """The file with these segments in the place of its TOC; the slot names the last one."""
+        """The file with these segments instead of its TOC; the slot names the last one."""
         data, previous, offset = self.data[: self.toc.offset], self.toc.previous, 0
         for kind, payload in segments:
             offset = len(data)
@@ -159,7 +159,7 @@ class Saved:
         return bytes(with_slot(data, Slot(offset, self.toc.sequence - 1), self.salt))
 
     def places(self) -> list[int]:
-        """Offsets that are wrong for something: itself, the end, behind it, any, another's."""
+        """Offsets that are wrong for something: itself, the end, after it, any, another's."""
         end, at = len(self.data), self.toc.offset
         return [*OFFSETS, LOG_START, at, at + 1, end - 1, end, end + 1, end + 2**20]
 

@@ -65,7 +65,7 @@ class Torture:
     _followers: list[tuple[Life, int]] = field(factory=list)
 
     def run(self, kills: int) -> str:
-        """Kill so many writers; what came of it."""
+        """Kill this many writers, and say what came of it."""
         draw = random.Random(self.seed)
         Journal.open(FileStorage.open(self.path), StoreConfig()).release()
         ledger = Ledger(self.path)
@@ -155,7 +155,7 @@ class Torture:
         return Life(orders, process.pid, heard)
 
     def _hear(self, lives: list[Life]) -> None:
-        """Read the acks, killing whoever's time has come, until all are dead."""
+        """Read the acks, killing each writer when its time has come, until all are dead."""
         deadline = time.monotonic() + PATIENCE
         with selectors.DefaultSelector() as pipes:
             for life in lives:

@@ -116,8 +116,10 @@ async def resume(path: str, session: str, writer: int, count: int) -> None:
 
 
 async def die_writing(path: str, writer: int, count: int, share: float | None) -> None:
-    """Record ``count`` actions, then die in the next write: with so much of it in the file, or
-    (None) before any of it, holding the lock."""
+    """Record ``count`` actions, then die in the next write, holding the lock.
+
+    ``share`` of that write is in the file; None: nothing of it.
+    """
     async with (
         open_store(path, config=PATIENT) as store,
         store.session(f"writer {writer}", metadata={"writer": writer}) as recorder,
@@ -130,7 +132,7 @@ async def die_writing(path: str, writer: int, count: int, share: float | None) -
 
 
 async def put_documents(path: str, count: int) -> None:
-    """Put so many documents into the memory, say so, and wait to be killed."""
+    """Put ``count`` documents into the memory, say so, and wait to be killed."""
     documents = samples.documents(count)
     async with open_store(path) as store:
         for at in range(0, count, 100):
@@ -193,7 +195,7 @@ async def follow_and_check(path: str) -> None:
 
 
 async def idle(path: str, polls: int) -> None:
-    """Say the CPU seconds, and the seconds, that so many looks at a quiet file take."""
+    """Say the CPU seconds, and the seconds, that ``polls`` looks at a quiet file take."""
     counted = 0
     enough = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -234,7 +236,7 @@ async def hold_lock(path: str) -> None:
 
 
 async def compact(path: str, times: int) -> None:
-    """Compact so many times, when told; say each report's generation."""
+    """Compact ``times`` times, each when the parent says so; say each report's generation."""
     async with open_store(path, config=PATIENT) as store:
         say("ready")
         await told()

@@ -164,7 +164,7 @@ class PowerCuts:
 
     @staticmethod
     def _hear(lives: list[Life], until: float) -> None:
-        """Read acks up to a moment; those behind it were not heard before the cut."""
+        """Read acks up to a moment; later ones were not heard before the cut."""
         open_pipes = {life.pipe: life for life in lives}
         while open_pipes and (left := until - time.monotonic()) > 0:
             for pipe in select.select(list(open_pipes), [], [], left)[0]:

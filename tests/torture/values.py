@@ -1,5 +1,5 @@
-"""What a torture writer records: a function of who writes it and how many came before, so that
-whoever reads it back can say, by value, what it must be."""
+"""What a torture writer records: a function of who writes it and how many came before, so that a
+reader can tell, by value, what it must be."""
 
 from __future__ import annotations
 
