@@ -9,44 +9,45 @@ from uuid import UUID
 from attrs import field, frozen
 
 from .content import EMPTY, Content
-from .printing import counted, html_table
+from .printing import brief, counted, html_table
 
 SearchMode = Literal["lexical", "semantic", "hybrid"]
 
 
 @frozen
 class MemoryConfigured:
-    """How the memory is searched, from its first frame or embedding on.
-
-    ``analyser``: of its text, ``english`` or ``none``. ``embedding_model`` and ``dimension``: of
-    its embeddings; a dimension of 0 while it has none.
-    """
+    """How the memory is searched, from its first frame or embedding on."""
 
     analyser: str
+    """How its text is analysed: ``english`` or ``none``."""
     embedding_model: str | None = None
+    """The model of its embeddings, where one was named."""
     dimension: int = 0
+    """How many numbers an embedding has; 0 while there is none."""
 
 
 @frozen
 class ForkPoint:
-    """Where a forked session leaves its parent.
-
-    ``parent``: the parent's number; ``parent_id``: its id. ``sequence``: the last event that both
-    share. ``action_count``: how many actions of the parent (and of its own parents) they share.
-    ``checkpoint_count``: how many of them are checkpoints.
-    ``branch``: the memory that the parent had (0: the one that all share), which then held
-    ``frame_count`` frames and had the hash ``memory_hash``; ``last_frame``: the last id given out.
-    """
+    """Where a forked session leaves its parent."""
 
     parent: int
+    """The parent's number: the sequence of its start."""
     parent_id: UUID
+    """The parent's id."""
     sequence: int
+    """The last event that both share."""
     action_count: int
+    """How many actions of the parent, and of its own parents, they share."""
     checkpoint_count: int
+    """How many of those are checkpoints."""
     branch: int
+    """The memory that the parent had: 0 for the one that all share."""
     last_frame: int
+    """The last frame id given out by then."""
     frame_count: int
+    """How many frames that memory held."""
     memory_hash: bytes
+    """The hash of that memory (32 bytes)."""
 
 
 @frozen
@@ -84,11 +85,14 @@ FRAME_FIELDS = (
 
 @frozen
 class FrameUpdated:
-    """A frame changed: ``changes`` maps a field of :class:`FramePut` to its new value."""
+    """A frame changed."""
 
     frame_id: int
-    changes: Mapping[str, Any]
+    """The frame."""
+    changes: Mapping[str, Any] = field(repr=brief)
+    """A field of :class:`FramePut` to its new value, for each that changed."""
     branch: int = 0
+    """As for :class:`FramePut`."""
 
 
 @frozen
@@ -96,7 +100,9 @@ class FrameDeleted:
     """A frame was deleted: hidden from now on, its bytes erased by compaction."""
 
     frame_id: int
+    """The frame."""
     branch: int = 0
+    """As for :class:`FramePut`."""
 
 
 @frozen
@@ -139,32 +145,34 @@ class Frame:
 
 @frozen
 class Hit:
-    """A frame that a search found. ``score``: the higher the better, comparable within one search.
-
-    ``snippet``: the part of the text that matches best, the matches between ``[`` and ``]``.
-    """
+    """A frame that a search found."""
 
     frame_id: int
+    """The frame."""
     score: float
+    """The higher the better; comparable within one search."""
     snippet: str
+    """The part of its text that matches best, the matches between ``[`` and ``]``."""
     title: str | None = None
+    """Its title."""
     uri: str | None = None
+    """Its URI."""
 
 
 @frozen
 class FindResult:
-    """What a search found, best first; equal scores (to 1e-6) by id.
-
-    ``as_of``: the sequence of the last event in the memory that was searched. ``incomplete``: how
-    many frames of that memory could not be searched, as a compaction erased them since.
-    ``duration_ms``: milliseconds.
-    """
+    """What a search found."""
 
     hits: tuple[Hit, ...] = field(repr=counted("hit"))
+    """What was found, best first; equal scores (to 1e-6) by id."""
     mode: SearchMode
+    """How it was searched."""
     as_of: int
+    """The sequence of the last event in the memory that was searched."""
     duration_ms: float
+    """How long it took, in milliseconds."""
     incomplete: int = 0
+    """How many frames of that memory could not be searched, as a compaction erased them since."""
 
     def _repr_html_(self) -> str:
         """A notebook's table: the hits."""
@@ -195,18 +203,22 @@ class Retrieval:
 
 @frozen
 class ContextItem:
-    """A frame as it was given to a model. ``text`` is None when it was erased since."""
+    """A frame as it was given to a model."""
 
     frame_id: int
+    """The frame."""
     score: float
-    text: str | None
+    """Its score in the search."""
+    text: str | None = field(repr=brief)
+    """Its whole text; None when it was erased since."""
 
 
 @frozen
 class Context:
-    """What an ask retrieved, best first. As text it is one numbered passage per frame."""
+    """What an ask retrieved. As text it is one numbered passage per frame."""
 
-    items: tuple[ContextItem, ...]
+    items: tuple[ContextItem, ...] = field(repr=counted("item"))
+    """The frames, best first."""
 
     @property
     def is_complete(self) -> bool:
