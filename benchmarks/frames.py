@@ -222,7 +222,7 @@ def finding(directory: Path, scale: Scale) -> Result:
         puts: dict[str, Callable[[], float]] = {
             "ask record": lambda: runner.run(timed(lambda: samples.record(store, next(numbers)))),
             "put": lambda: runner.run(timed(lambda: store.put(next(numbers).response))),
-            "find behind a put": lambda: runner.run(_behind(store)),
+            "find after a put": lambda: runner.run(_find_after_put(store)),
         }
         put = alternate(puts, scale.rounds)
         runner.run(store.aclose())
@@ -279,7 +279,7 @@ async def _find(store: Store, query: str, late: list[float]) -> float:
     return seconds
 
 
-async def _behind(store: Store) -> float:
+async def _find_after_put(store: Store) -> float:
     taken = []
     for _ in range(REPEATS):
         word = f"newest{store.last_sequence}"
@@ -323,7 +323,7 @@ def views(directory: Path, scale: Scale) -> Result:
 
     asyncio.run(grow())
     taken = [asyncio.run(measure()) for _ in range(scale.rounds)]
-    indexing = [index_anew(closed.path, directory) for _ in range(scale.rounds)]
+    indexing = [index_again(closed.path, directory) for _ in range(scale.rounds)]
     path.unlink()
     firsts, nexts, lives = (list(column) for column in zip(*taken, strict=True))
     figures = [
@@ -348,7 +348,7 @@ def views(directory: Path, scale: Scale) -> Result:
         "first find in a view": firsts,
         "next finds in a view": nexts,
         "a live find": lives,
-        "indexing anew": indexing,
+        "indexing again": indexing,
     }
     rows = [
         [name, *spread([second * 1e3 for second in column], ".2f")]
@@ -358,7 +358,7 @@ def views(directory: Path, scale: Scale) -> Result:
     return Result(figures=figures, details=[Detail(title="Views", columns=columns, rows=rows)])
 
 
-def index_anew(path: Path, directory: Path) -> float:
+def index_again(path: Path, directory: Path) -> float:
     """The seconds from opening a file without a saved index to the end of its first find."""
     copy = directory / "anew"
     shutil.copyfile(path, copy)
@@ -396,7 +396,7 @@ def opening(directory: Path, scale: Scale) -> Result:
         {
             "after aclose()": lambda: opened(kill=False),
             "after a kill": lambda: opened(kill=True),
-            "indexing anew": lambda: index_anew(closed.path, directory),
+            "indexing again": lambda: index_again(closed.path, directory),
         },
         scale.rounds,
     )
@@ -404,7 +404,7 @@ def opening(directory: Path, scale: Scale) -> Result:
         Figure(
             case="opening, then a find",
             against=f"indexing {closed.count:,} documents; {name}",
-            value=paired_ratio(seconds[name], seconds["indexing anew"]),
+            value=paired_ratio(seconds[name], seconds["indexing again"]),
             unit="x",
             must=0.15,
             at_least=False,
