@@ -19,6 +19,7 @@ from memvid_async import (
     NoActiveSessionError,
     RecordingConfig,
     SessionEndedError,
+    StoreClosedError,
     StoreConfig,
     UnrecordedWarning,
     open_store,
@@ -330,6 +331,40 @@ async def test_a_block_is_left_by_whoever_holds_the_stack(make_store):
     await inside
     assert await frames(store, recorder.session_id) == [1, 2]
     assert await frames(store, ambient) == [3]
+
+
+def test_a_block_is_left_in_another_event_loop(tmp_path):
+    """Nothing there can wait for the store's loop; the block's own error comes out all the same."""
+    path, opened = tmp_path / "store.mva", []
+
+    async def enter():
+        store = await open_store(path)
+        given = [dependency(store, opened) for _ in range(2)]
+        for one in given:
+            await anext(one)
+        return store, given, await store.session().__aenter__()
+
+    async def leave(given):
+        with pytest.raises(StopAsyncIteration):
+            await anext(given[0])
+        with pytest.raises(ValueError, match="the caller's own"):
+            await given[1].athrow(ValueError("the caller's own"))
+
+    async def look(store):
+        await store.sync()
+        errors = [await error_of(store, session_id) for session_id in opened[:2]]
+        await store.aclose()
+        return errors
+
+    with asyncio.Runner() as runner:
+        store, given, late = runner.run(enter())
+        with asyncio.Runner() as other:
+            other.run(leave(given))
+        assert runner.run(look(store)) == [None, "ValueError: the caller's own"]
+    own = ValueError("the caller's own")
+    assert asyncio.run(late.__aexit__(ValueError, own, None)) is None
+    with pytest.raises(StoreClosedError):
+        asyncio.run(late.__aexit__(None, None, None))
 
 
 async def test_blocks_left_out_of_order_never_record_elsewhere(make_store):

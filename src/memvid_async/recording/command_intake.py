@@ -24,7 +24,7 @@ class CommandIntake:
     while the writer's queue is full.
 
     ``writer`` is None in a store that was opened read-only. ``preparing`` is the thread for what is
-    large. ``blocks``: those of the store's sessions.
+    large. ``blocks``: those of the store's sessions. ``loop``: the one that opened the store.
     """
 
     def __init__(self, writer: Writer | None, preparing: Worker, limits: Limits) -> None:
@@ -32,7 +32,7 @@ class CommandIntake:
         self.preparing = preparing
         self.blocks = SessionBlocks()
         self._writer = writer
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
 
     def _need_writer(self) -> Writer:
         if self._writer is None:
@@ -118,7 +118,7 @@ class CommandIntake:
     def task_name(self) -> str | None:
         """Return the name of the asyncio task that runs; None outside one."""
         # Given the loop, it need not look for it, which is half the cost.
-        task = asyncio.current_task(self._loop)
+        task = asyncio.current_task(self.loop)
         name = task.get_name()[: self.limits.name_chars] if task is not None else None
         # Nobody gave the name to be recorded, so one that UTF-8 cannot hold stops no recording.
         return name if name is None or name.isascii() else name.encode(errors="replace").decode()

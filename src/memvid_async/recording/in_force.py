@@ -13,18 +13,14 @@ from contextvars import ContextVar
 
 
 class Block:
-    """An ``async with`` block of a session. ``session``: its number in the store."""
+    """An ``async with`` block of a session. ``session``: its number in the ``store``."""
 
-    __slots__ = ("_store", "is_left", "session")
+    __slots__ = ("is_left", "session", "store")
 
     def __init__(self, store: SessionBlocks, session: int) -> None:
+        self.store = store
         self.session = session
-        self._store = store
         self.is_left = False
-
-    def is_open_in(self, store: SessionBlocks) -> bool:
-        """Whether it is a block of this store, and has not been left."""
-        return self._store is store and not self.is_left
 
     def leave(self) -> None:
         """Take it out of force in every context; may be called from any context."""
@@ -60,4 +56,4 @@ class SessionBlocks:
         blocks = _ENTERED.get()
         if not blocks:
             return ()
-        return tuple(block.session for block in reversed(blocks) if block.is_open_in(self))
+        return tuple([b.session for b in reversed(blocks) if b.store is self and not b.is_left])

@@ -114,11 +114,8 @@ class SessionRecorder(ActionRecorder[Action]):
     ) -> None:
         block = self._entered_block()
         block.leave()
-        ended = self._end_soon(EndSession(block.session, self._intake.describe(exc)))
         try:
-            if ended is None:
-                raise StoreClosedError("the store was closed before the session's block was left")
-            await ended
+            await self._end(EndSession(block.session, self._intake.describe(exc)))
         except SessionEndedError:
             # It was full, or was ended or deleted, while the block went on.
             pass
@@ -126,6 +123,25 @@ class SessionRecorder(ActionRecorder[Action]):
             # What the store cannot do any more must not hide the block's own error.
             if exc is None:
                 raise
+
+    async def _end(self, command: EndSession) -> None:
+        """End the session. Called on another event loop than the store's, it returns before that is
+        done, because the store's loop may be waiting for the other one.
+
+        :raises SessionEndedError: when the session has ended already.
+        :raises StoreClosedError, StoreFailedError, StoreLockedError: when it cannot be ended.
+        """
+        loop = self._intake.loop
+        if asyncio.get_running_loop() is not loop:
+            try:
+                loop.call_soon_threadsafe(self._end_soon, command)
+            except RuntimeError:
+                raise StoreClosedError("the store's event loop ended before the block") from None
+            return
+        ended = self._end_soon(command)
+        if ended is None:
+            raise StoreClosedError("the store was closed before the session's block was left")
+        await ended
 
     def _end_soon(self, command: EndSession) -> asyncio.Future[Any] | None:
         """Queue the end of the session, whether there is room or not; None once it is too late."""
