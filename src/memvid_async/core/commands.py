@@ -1,5 +1,8 @@
-"""Requests that may become events. A command is whole before it is queued: checked, encoded and
-hashed, so that deciding is cheap and cannot fail half-way."""
+"""Commands: requests that may become events.
+
+A command is checked, encoded and hashed before it is queued, so that deciding is cheap and cannot
+fail half-way.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from .held_messages import Messages
 
 @frozen
 class LargeContent:
-    """Content of 1 KiB or more, hashed: it becomes an event of its own, once per digest."""
+    """Content of 1 KiB or more, hashed. It becomes an event of its own, one for each digest."""
 
     data: str | bytes
     digest: bytes
@@ -28,18 +31,18 @@ class LargeContent:
 
 Prepared = str | bytes | LargeContent
 
-# The session that a command means. A number: this one, which must be open. A tuple: the first of
-# these that is open (the blocks that the caller is in, innermost first), else the ambient session,
-# else none.
+# The session that a command is for. A number: this one, which must be open. A tuple: the first of
+# these that is open (those of the blocks that the caller is in, innermost first), otherwise the
+# ambient session, otherwise none.
 SessionChoice = int | tuple[int, ...]
 
 
 @frozen
 class StartSession:
-    """Start a session; as the file's ambient one, or as one of the caller's own.
+    """Start a session: the file's ambient one, or one of the caller's own.
 
-    ``if_none``: do nothing when an ambient session is open already (``auto_record``). ``fork``: go
-    on from another session.
+    ``if_none``: do nothing when an ambient session is open already (``auto_record``). ``fork``:
+    continue another session.
     """
 
     session_id: UUID
@@ -53,7 +56,7 @@ class StartSession:
 
 @frozen
 class EndSession:
-    """End a session, named by number or id; None stands for the ambient one."""
+    """End a session, named by its number or id; None means the ambient one."""
 
     session: int | UUID | None
     error: str | None = None
@@ -117,7 +120,7 @@ class ChangeMemory(NamedTuple):
 
 @frozen
 class StoreParts:
-    """Store parts of a content that is too long for one event; nothing refers to them yet."""
+    """Store parts of a content that is too long for one event. Nothing refers to them yet."""
 
     parts: tuple[LargeContent, ...]
 

@@ -20,13 +20,14 @@ from .held_messages import hold_messages
 from .memory_state import Branch, MemoryState, fold_memory, fold_texts
 from .state import SessionInfo, SessionState, State
 
-# Unknown event kinds from here on may be skipped; those below must be understood to write.
+# A release that does not know an event kind may skip it from this number on. Below it, a release
+# that does not know the kind must not write.
 FIRST_OPTIONAL_KIND = 128
 _new = tuple.__new__
 
 
 def evolve(state: State, event: Event) -> State:
-    """The state after the event. An event that fits nothing only moves the sequence and time."""
+    """Return the state after the event. One that fits nothing changes only sequence and time."""
     payload = event.payload
     if isinstance(payload, ActionRecorded):
         return _act(state, event, payload)
@@ -80,7 +81,7 @@ def evolve_all(state: State, part: Sequence[Event]) -> State:
 
 
 def _act(state: State, event: Event, payload: ActionRecorded) -> State:
-    """The hot path: named tuples are made as tuples, which takes a third of the time."""
+    """Fold an action, the hot path: named tuples are made as tuples, in a third of the time."""
     _, _, sessions, numbers, ambient, generation, memory, beyond = state
     session = sessions.get(event.session)
     if session is not None and session.ended_ns is None:
@@ -94,7 +95,7 @@ def _act(state: State, event: Event, payload: ActionRecorded) -> State:
 
 
 def branched(memory: MemoryState, number: int, fork: ForkPoint) -> MemoryState:
-    """The memory with a branch for the forked session ``number``."""
+    """Return the memory with a branch for the forked session ``number``."""
     if fork.branch >= number or (fork.branch and fork.branch not in memory.branches):
         return memory
     branch = Branch(fork.branch, fork.sequence, fork.last_frame, fork.frame_count, fork.memory_hash)

@@ -1,4 +1,4 @@
-"""The facts a store keeps: values, the payload of every kind of event, and the event itself.
+"""What a store keeps: values, the payload of every kind of event, and the event itself.
 
 Everything here is immutable. An :class:`Event` is the only source of truth; sessions, checkpoints
 and the TOC are folded from events.
@@ -134,7 +134,7 @@ Details = (
 def make_details(
     kind: ActionKind, detail: tuple[Any, ...], frames: tuple[int, ...], messages: int
 ) -> Details:
-    """The details of an action, from what a command or the file keeps of them."""
+    """Return the details of an action, from what a command or the file keeps of them."""
     if kind is ActionKind.ASK:
         return AskDetails(detail[0], detail[1], frames, messages)
     if kind is ActionKind.TOOL_CALL:
@@ -153,7 +153,7 @@ _FRAME_DETAILS: dict[ActionKind, Callable[[int], Details]] = {
 }
 
 
-# Without slots it is made in half the time, and one is made per record.
+# Without slots it is made in half the time, and one is made for each record.
 @frozen(slots=False)
 class Action:
     """One recorded step of a session."""
@@ -176,7 +176,7 @@ class Action:
     affected_frames: tuple[int, ...] = field(repr=brief)
     """The ids of the frames that it named."""
     duration_ms: float
-    """How long it took, in milliseconds, as it was given."""
+    """How long it took, in milliseconds, as the caller said."""
     task: str | None = None
     """Which task of the agent did it."""
     error: str | None = field(default=None, repr=brief)
@@ -379,7 +379,7 @@ def make_checkpoint(
     snapshot: StateSnapshot,
     task: str | None,
 ) -> CheckpointCreated:
-    """A checkpoint and the action that it also is."""
+    """Return a checkpoint's event, with the action that it also is."""
     details = CheckpointDetails(checkpoint_id)
     action = Action(index, sequence, now, ActionKind.CHECKPOINT, details, None, None, (), 0, task)
     return CheckpointCreated(action, Checkpoint(checkpoint_id, index, now, snapshot))
@@ -392,12 +392,12 @@ class Erased:
 
 @frozen
 class Unknown:
-    """An event of a kind that this release does not know, as it stands in the file."""
+    """An event of a kind that this release does not know."""
 
     kind: int
     """The number of its kind."""
     fields: tuple[Any, ...] = field(repr=brief)
-    """Its fields, as they stand in the file."""
+    """Its fields, as they are in the file."""
 
 
 Payload = (
@@ -419,7 +419,7 @@ Payload = (
 
 @frozen
 class Event:
-    """An immutable fact. The log is all there is; everything else is folded from it."""
+    """An immutable fact. All state is folded from events."""
 
     sequence: int
     """Its place in the log: 1, 2, 3 … without gaps."""

@@ -1,4 +1,4 @@
-"""A dict that stays as it was recorded."""
+"""A dict that cannot be changed."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from typing import Any, NoReturn
 
 
 class FrozenDict(dict[str, Any]):
-    """A recorded map: it compares, prints, pickles and becomes JSON as any dict does, and nobody
-    can change it. Lists and maps within it are copies of the caller's."""
+    """A recorded map, which nobody can change.
+
+    It compares, prints, pickles and becomes JSON as any dict does. Lists and maps inside it are
+    copies of the caller's.
+    """
 
     __slots__ = ()
 

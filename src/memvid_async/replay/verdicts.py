@@ -1,4 +1,4 @@
-"""What is said of a recorded action, and of a session as a whole."""
+"""The verdicts of a replay: on each recorded action, and on the session as a whole."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ class Verdict(StrEnum):
     """What became of one recorded action."""
 
     MATCHED = "matched"
-    """It was compared, and is the same."""
+    """It was compared, and is equal."""
     DIVERGED = "diverged"
-    """It was compared, and is not the same."""
+    """It was compared, and is not equal."""
     SERVED = "served"
-    """Its recorded answer was given."""
+    """Its recorded answer was returned to a live call."""
     SKIPPED = "skipped"
-    """It was not looked at."""
+    """It was not compared."""
     UNVERIFIABLE = "unverifiable"
-    """It could not be looked at: something that is needed for it is gone."""
+    """It could not be compared, because something that is needed for it is gone."""
 
 
 @frozen
@@ -36,7 +36,7 @@ class Difference:
     field: str
     """Its name, as the ``record_…`` method has it."""
     a: Any = _field(repr=brief)
-    """The value in a: a :class:`Content` for an input or output, their number for messages."""
+    """The value in a: a :class:`Content` for an input or output, a count for messages."""
     b: Any = _field(repr=brief)
     """The value in b, likewise."""
     diff: str = _field(repr=brief)
@@ -46,17 +46,16 @@ class Difference:
 
 @frozen
 class Rerun:
-    """A find done differently, against the recorded one."""
+    """A find that was repeated with a change, compared with the recorded one."""
 
     hits: tuple[tuple[int, float], ...] = _field(repr=counted("hit"))
     """What it finds: frame ids with scores, best first."""
     new: tuple[tuple[int, float], ...] = _field(repr=counted("hit"))
-    """Hits that the recorded one had not."""
+    """Hits that the recorded find does not have."""
     lost: tuple[tuple[int, float], ...] = _field(repr=counted("hit"))
-    """Hits that the recorded one had, and this one has not."""
+    """Hits of the recorded find that this one does not have."""
     moved: tuple[tuple[int, int, int], ...] = _field(repr=counted("hit"))
-    """Of the others those that moved: the frame id, the place it had and the place it has, from
-    0."""
+    """Hits of both at different places: frame id, old place and new place, which count from 0."""
 
 
 @frozen
@@ -74,11 +73,11 @@ class ReplayStep:
     differences: tuple[Difference, ...] = ()
     """Every field that diverged."""
     rerun: Rerun | None = None
-    """Of a find that was done differently, what became of it."""
+    """What a find that was repeated with a change finds; None for other actions."""
 
 
 def count_verdicts(verdicts: Iterable[Verdict]) -> dict[Verdict, int]:
-    """How often each verdict was given; all five are named."""
+    """Count each verdict; all five are in the result."""
     counts = dict.fromkeys(Verdict, 0)
     for verdict in verdicts:
         counts[verdict] += 1
@@ -87,12 +86,12 @@ def count_verdicts(verdicts: Iterable[Verdict]) -> dict[Verdict, int]:
 
 @frozen
 class ReplayReport:
-    """What a replay, or a served session, came to."""
+    """The result of a replay, or of serving a session."""
 
     session_id: UUID
     """The session."""
     counts: Mapping[Verdict, int]
-    """How many actions got each verdict; all five are named."""
+    """How many actions have each verdict; all five are there."""
     steps: tuple[ReplayStep, ...] = _field(repr=counted("step"))
     """The verdict on each action, in order."""
     checkpoint_id: int | None = None
@@ -100,18 +99,18 @@ class ReplayReport:
 
     @property
     def match_rate(self) -> float:
-        """Matched among those that were compared, 0 to 1; 1 when nothing could be compared."""
+        """The matched share of the compared actions, 0 to 1; 1 when none could be compared."""
         matched = self.counts[Verdict.MATCHED]
         compared = matched + self.counts[Verdict.DIVERGED]
         return matched / compared if compared else 1.0
 
     @property
     def first_divergence(self) -> ReplayStep | None:
-        """The first step that diverged, None when none did."""
+        """The first step that diverged; None when none did."""
         return next((step for step in self.steps if step.verdict is Verdict.DIVERGED), None)
 
     def _repr_html_(self) -> str:
-        """A notebook's table: what diverged, then the rest."""
+        """A table for notebooks: what diverged, then the rest."""
         told = ", ".join(f"{count:,} {verdict}" for verdict, count in self.counts.items() if count)
         caption = f"Session {self.session_id}: match rate {self.match_rate:.3f}; {told}"
         steps = sorted(self.steps, key=lambda step: step.verdict is not Verdict.DIVERGED)
