@@ -95,6 +95,15 @@ async def test_what_decides_nothing_appends_nothing(log):
     assert log.view.state.last_sequence == 0
 
 
+async def test_a_batch_of_nothing_takes_in_what_others_appended(log, another):
+    for turn in range(1, 4):
+        await commit(another, start(turn))
+        answers, appended = await commit(log)
+        assert answers == []
+        assert sequences(appended.events) == [turn]
+        assert log.view.state == another.view.state
+
+
 async def test_a_batch_in_pieces_is_the_same_batch(log, another):
     await log.begin().wait()
     assert log.has_begun

@@ -210,7 +210,8 @@ class EventLog(Protocol):
         """Decide commands, append their events and make them durable.
 
         The result holds, for each command, its answer or the error that refused it; and what became
-        durable, which begins with events that others appended.
+        durable, which begins with events that others appended. With no commands it takes those in,
+        and appends nothing.
 
         :raises StoreLockedError: when another process kept this one waiting too long; nothing was
             appended.
