@@ -67,14 +67,13 @@ from .events.frames import (
     FrameErased,
     FramePut,
     FrameUpdated,
-    Generated,
     Hit,
     MemoryConfigured,
-    Reply,
     Retrieval,
     SearchMode,
 )
 from .events.frozen_dict import FrozenDict
+from .events.prompts import Generated, Prompt, Reply
 from .events.values import check_recordable
 from .file.recover import LostEvents, RecoverReport
 from .file.wreck import Damage
@@ -148,6 +147,7 @@ __all__ = [
     "NotAStoreError",
     "OpenStore",
     "Problem",
+    "Prompt",
     "PutDetails",
     "PutManyDetails",
     "RecordedCallError",

@@ -425,7 +425,7 @@ async def record_evil(path):
     async with open_store(path) as store, store.session("evil"):
         await store.put(EVIL, title=EVIL, tags=[EVIL], metadata={EVIL: EVIL}, media_type=EVIL)
         await store.update(1, title=EVIL)
-        await store.ask("evil", generate=lambda _q, _c: EVIL, provider=EVIL, model=EVIL, title=EVIL)
+        await store.ask("evil", generate=lambda _: EVIL, provider=EVIL, model=EVIL, title=EVIL)
 
 
 def test_recorded_text_is_printed_as_text(tmp_path, monkeypatch):

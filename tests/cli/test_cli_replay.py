@@ -166,9 +166,9 @@ async def ask_the_memory(path):
     said = "[1] IT RAINS IN OSLO.\n\nDOES IT RAIN?"
     async with open_store(path) as store, store.session("asks"):
         kept = await store.put("It rains in Oslo.")
-        await store.ask("Does it rain?", generate=lambda *_: said, **by)
+        await store.ask("Does it rain?", generate=lambda _: said, **by)
         await store.update(kept, "It snows in Oslo.")
-        await store.ask("Rain", generate=lambda *_: "RAIN", **by)
+        await store.ask("Rain", generate=lambda _: "RAIN", **by)
     return path
 
 
@@ -198,7 +198,7 @@ async def remember(path):
         await store.find("fox", tags=["t"])
         await store.delete(1)
         await store.put("fox fox fox")
-        await store.ask("which fox", generate=lambda *_: "it", provider="p", model="m")
+        await store.ask("which fox", generate=lambda _: "it", provider="p", model="m")
     return path
 
 

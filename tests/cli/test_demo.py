@@ -8,7 +8,7 @@ import sys
 import pytest
 from anyio import to_thread
 
-from memvid_async import Context, ContextItem, open_store
+from memvid_async import Context, ContextItem, Prompt, open_store
 from memvid_async.cli import demo, demo_agent
 
 pytestmark = pytest.mark.one_loop
@@ -127,8 +127,9 @@ def test_a_python_without_topics_says_so(monkeypatch):
 def test_the_model_picks_the_sentence_that_answers():
     texts = ["Nothing here. Cats sleep\nall day! Dogs bark.", None, "Where cats go."]
     context = Context(tuple(ContextItem(i, 1.0, text) for i, text in enumerate(texts, 1)))
-    assert demo_agent.extract("Do cats sleep?", context) == "Cats sleep all day!"
-    assert "Nothing is known" in demo_agent.extract("Rain?", context)
+    asked = Prompt("Do cats sleep?", context)
+    assert demo_agent.extract(asked) == "Cats sleep all day!"
+    assert "Nothing is known" in demo_agent.extract(Prompt("Rain?", context))
 
 
 async def test_every_question_is_answered_from_the_memory(tmp_path, topics):
@@ -139,4 +140,4 @@ async def test_every_question_is_answered_from_the_memory(tmp_path, topics):
                 question, generate=demo_agent.extract, provider="demo", model="extract"
             )
             assert len(answer.hits) == 5
-            assert "Nothing is known" not in answer.text, question
+            assert "Nothing is known" not in str(answer), question

@@ -79,7 +79,7 @@ async def test_nothing_of_a_deleted_frame_is_left(make_store, eager, in_session)
     ids = await put_secrets(store)
     for words in ("title", "body", "long", "changed", "again"):
         await store.find(words)
-        await store.ask(words, generate=lambda *_: "reply", provider="p", model="m")
+        await store.ask(words, generate=lambda _: "reply", provider="p", model="m")
     if recorder is not None:
         await recorder.__aexit__(None, None, None)
     await store.aclose()
@@ -133,7 +133,7 @@ async def test_a_recorded_context_says_what_was_erased_of_it(make_store):
     await store.put_many(["an otter here", "an otter there " * 100])
     async with store.session() as recorder:
         await store.put("an otter everywhere")
-        asked = await store.ask("otter", generate=lambda *_: "fine", provider="p", model="m")
+        asked = await store.ask("otter", generate=lambda _: "fine", provider="p", model="m")
     assert asked.context.is_complete
     assert len(asked.context.items) == 3
     await store.delete(3)

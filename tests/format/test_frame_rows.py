@@ -140,15 +140,17 @@ RETRIEVALS = st.builds(
     VECTORS,
     st.none() | TEXTS,
 )
+COUNTED = st.none() | COUNTS
+COSTS = st.none() | COUNTS | st.floats(0, allow_infinity=False)
 REPLIES = st.builds(
-    Reply, st.lists(COUNTS, max_size=3).map(tuple), st.none() | COUNTS, st.none() | COUNTS
+    Reply, st.lists(COUNTS, max_size=3).map(tuple), COUNTED, COUNTED, COUNTED, COSTS
 )
 
 
-@given(RETRIEVALS, st.none() | REPLIES)
+@given(RETRIEVALS, st.none() | REPLIES, st.none() | TEXTS, st.none() | TEXTS)
 @examples(2)
-def test_what_a_search_recorded_comes_back(retrieval, reply):
-    details = make_details(ActionKind.ASK, ("p", "m"), (1,), 0)
+def test_what_a_search_recorded_comes_back(retrieval, reply, provider, model):
+    details = make_details(ActionKind.ASK, (provider, model), (1,), 0)
     action = Action(
         0, 9, TIME, ActionKind.ASK, details, Content("q"), None, (1,), 1,
         retrieval=retrieval, reply=reply,
@@ -236,10 +238,14 @@ def test_what_a_search_recorded_may_have_newer_fields():
     search = ["lexical", 3, 8, [1.0], [2], None, None, None]
     ask = [13, 0, "q", None, 1, [1], None, "p", "m", None, None, None]
     now = cbor2.dumps([TIME, 5, *ask, search, [[1], None, 2]])
-    later = cbor2.dumps([TIME, 5, *ask, [*search, "new"], [[1], None, 2, "new"]])
-    plain, newer = (decode_events(data, 9, lambda _: ID, contents) for data in (now, later))
-    assert plain == newer
+    whole = cbor2.dumps([TIME, 5, *ask, search, [[1], None, 2, 1, 0.5]])
+    later = cbor2.dumps([TIME, 5, *ask, [*search, "new"], [[1], None, 2, 1, 0.5, "new"]])
+    plain, counted, newer = (
+        decode_events(data, 9, lambda _: ID, contents) for data in (now, whole, later)
+    )
+    assert counted == newer
     assert plain[0].payload.action.reply == Reply((1,), None, 2)
+    assert newer[0].payload.action.reply == Reply((1,), None, 2, 1, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -261,8 +267,14 @@ def test_a_search_that_nobody_recorded_is_a_value_error(search):
 
 
 @pytest.mark.parametrize(
-    "reply", [5, [], [1], [5, None, None], [["x"], None, None], [[1], -1, None]]
-)
+    "reply",
+    [
+        5, [], [1], [5, None, None], [["x"], None, None], [[1], -1, None], [[1], 1.0, None],
+        [[1], 1, 1, -1], [[1], 1, 1, "x"], [[1], 1, 1, 1, -0.5], [[1], 1, 1, 1, float("nan")],
+        [[1], 1, 1, 1, float("inf")], [[1], 1, 1, 1, True], [[1], 1, 1, 1, "free"],
+    ],
+    ids=repr,
+)  # fmt: skip
 def test_a_reply_that_nobody_recorded_is_a_value_error(reply):
     ask = [13, 0, "q", None, 1, [1], None, "p", "m", None, None, None, None, reply]
     with pytest.raises(ValueError, match="fields"):

@@ -27,8 +27,10 @@ from memvid_async import (
     Generated,
     LimitExceededError,
     Limits,
+    Prompt,
     RecordingConfig,
     RecoverReport,
+    Reply,
     SearchMode,
     ServedSession,
     Session,
@@ -190,7 +192,7 @@ async def reading(store: Store, session_id: UUID) -> None:
     session = await store.get_session(session_id)
     for action in session.actions:
         if isinstance(action.details, AskDetails):
-            assert_type(action.details.provider, str)
+            assert_type(action.details.provider, str | None)
         if action.input is not None:
             assert_type(action.input, Content)
             assert_type(await store.read_content(action.input), bytes)
@@ -256,6 +258,13 @@ async def replaying(store: Store, one: UUID, other: UUID) -> None:
     async with store.serve(one, missing="run") as recorded:
         assert_type(recorded, ServedSession)
         assert_type(await recorded.ask("Why?", model="small"), str | bytes | None)
-    report = await store.audit(one, {"loud": str.upper, "told": lambda q, _: Generated(q, 1, 2)})
+    report = await store.audit(
+        one, {"loud": shout, "told": lambda prompt: Generated(str(prompt), 1, 2)}
+    )
     assert_type(report.models[0].input_tokens, int | None)
     assert_type(report.is_equal, bool)
+    assert_type(Reply((1, 2)).split("abc"), list[str])
+
+
+def shout(prompt: Prompt) -> str:
+    return str(prompt.question).upper()

@@ -66,7 +66,7 @@ def agent_of(recorded, world, model=None):
     """The agent, whose model and tools are called through the recording."""
 
     async def respond(messages, info):
-        async def generate(_question, _messages):
+        async def generate(_prompt):
             response = world.think(messages)
             if model is not None:
                 response = await model.request(messages, None, info.model_request_parameters)

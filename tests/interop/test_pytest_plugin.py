@@ -23,10 +23,10 @@ async def weather(city):
         raise LookupError("no such city")
     return {"city": city, "sun": True}
 
-async def model(question, messages):
+async def model(prompt):
     with open("ran", "a") as log:
-        log.write(question + "\\n")
-    return question.upper()
+        log.write(prompt.question + "\\n")
+    return prompt.question.upper()
 
 async def agent(recorded, city):
     report = await recorded.call_tool("weather", {"city": city}, weather)

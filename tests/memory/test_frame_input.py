@@ -88,24 +88,24 @@ WRONG = {
     "after": (lambda s: all_ids(s, after="x"), InvalidValueError),
     "a filter of frames": (lambda s: all_ids(s, tag="x"), InvalidValueError),
     "a question of bytes": (
-        lambda s: s.ask(b"q", generate=lambda *_: "", provider="p", model="m"), InvalidValueError
+        lambda s: s.ask(b"q", generate=lambda _: "", provider="p", model="m"), InvalidValueError
     ),
     "a provider": (
-        lambda s: s.ask("q", generate=lambda *_: "", provider=1, model="m"), InvalidValueError
+        lambda s: s.ask("q", generate=lambda _: "", provider=1, model="m"), InvalidValueError
     ),
     "a long model": (
-        lambda s: s.ask("q", generate=lambda *_: "", provider="p", model="m" * 11),
+        lambda s: s.ask("q", generate=lambda _: "", provider="p", model="m" * 11),
         LimitExceededError,
     ),
     "what cannot generate": (
         lambda s: s.ask("q", generate="no", provider="p", model="m"), InvalidValueError
     ),
     "messages of an ask": (
-        lambda s: s.ask("q", generate=lambda *_: "", provider="p", model="m", messages="abc"),
+        lambda s: s.ask("q", generate=lambda _: "", provider="p", model="m", messages="abc"),
         InvalidValueError,
     ),
     "metadata of an ask": (
-        lambda s: s.ask("q", generate=lambda *_: "", provider="p", model="m", metadata=[1]),
+        lambda s: s.ask("q", generate=lambda _: "", provider="p", model="m", metadata=[1]),
         InvalidValueError,
     ),
     "a stream of text": (lambda s: s.put(stream("text")), InvalidValueError),
@@ -154,7 +154,7 @@ async def test_frames_given_to_an_ask_are_filtered_by_their_metadata(make_store)
     async with store.session():
         answer = await store.ask(
             "dry?",
-            generate=lambda *_: "",
+            generate=lambda _: "",
             provider="p",
             model="m",
             metadata={"n": 7},
@@ -172,7 +172,7 @@ async def test_a_wrong_provider_is_refused_before_the_model_is_asked(make_store)
     asked = []
     async with store.session():
         with pytest.raises(InvalidValueError):
-            await store.ask("q", generate=lambda *_: asked.append(1) or "", provider=1, model="m")
+            await store.ask("q", generate=lambda _: asked.append(1) or "", provider=1, model="m")
     assert asked == []
 
 

@@ -11,6 +11,7 @@ from memvid_async import (
     FindDetails,
     Generated,
     InvalidValueError,
+    Prompt,
     PutDetails,
     PutManyDetails,
     RecordingConfig,
@@ -27,7 +28,11 @@ async def test_each_call_records_itself_once(make_store):
         await store.update(one, "The otter wakes.")
         found = await store.find("otter", top_k=5, uri=None, tags=())
         asked = await store.ask(
-            "who wakes?", generate=lambda _q, c: f"saw: {c}", provider="acme", model="m-1", top_k=1
+            "who wakes?",
+            generate=lambda p: f"saw: {p.context}",
+            provider="acme",
+            model="m-1",
+            top_k=1,
         )
         await store.delete(many[1])
         await store.get(one)
@@ -116,7 +121,7 @@ async def test_a_session_that_is_full_takes_no_more_and_the_work_goes_on(make_st
         await store.update(1, "x")
         await store.delete(2)
         await store.find("three")
-        await store.ask("four", generate=lambda *_: "x", provider="p", model="m")
+        await store.ask("four", generate=lambda _: "x", provider="p", model="m")
     assert len(await actions_of(store, recorder)) == 2
     assert await all_ids(store) == [1, 3, 4]
     assert await body(store, 1) == b"x"
@@ -173,11 +178,11 @@ async def chunks_of(*given):
 
 
 REPLIES = {
-    "str": lambda *_: "whole",
-    "awaited": lambda *_: asyncio.sleep(0, "whole"),
-    "generated": lambda *_: Generated("whole", 3, 4),
-    "stream": lambda *_: chunks_of("wh", "", "ole"),
-    "counted stream": lambda *_: chunks_of(Generated("wh", 3), Generated("ole", None, 4)),
+    "str": lambda _: "whole",
+    "awaited": lambda _: asyncio.sleep(0, "whole"),
+    "generated": lambda _: Generated("whole", 3, 4),
+    "stream": lambda _: chunks_of("wh", "", "ole"),
+    "counted stream": lambda _: chunks_of(Generated("wh", 3), Generated("ole", None, 4)),
 }
 
 
@@ -204,8 +209,8 @@ async def test_the_model_gets_the_question_and_the_context(make_store):
     await store.put_many(["The first otter.", "The second otter.", "A fox."])
     got = []
 
-    def generate(question, context):
-        got.append((question, context))
+    def generate(prompt):
+        got.append(prompt)
         return "ok"
 
     async with store.session() as recorder:
@@ -213,9 +218,9 @@ async def test_the_model_gets_the_question_and_the_context(make_store):
             "otter?", generate=generate, provider="p", model="m", messages=[{"role": "user"}],
             metadata={"k": 1}, task="mine",
         )  # fmt: skip
-    ((question, context),) = got
-    assert question == "otter?"
-    assert context == answer.context
+    (prompt,) = got
+    assert prompt == Prompt("otter?", answer.context, [{"role": "user"}])
+    context = prompt.context
     assert context.is_complete
     assert [item.text for item in context.items] == ["The first otter.", "The second otter."]
     assert str(context) == "[1] The first otter.\n\n[2] The second otter."
@@ -229,12 +234,12 @@ async def test_an_error_of_the_model_is_recorded_with_the_chunks_before_it(make_
     store = await make_store()
     await store.put("something")
 
-    async def broken(*_):
+    async def broken(_):
         yield "so "
         yield "far"
         raise RuntimeError("the line went dead")
 
-    def refused(*_):
+    def refused(_):
         raise PermissionError("no key")
 
     async with store.session() as recorder:
@@ -242,7 +247,7 @@ async def test_an_error_of_the_model_is_recorded_with_the_chunks_before_it(make_
             with pytest.raises(kind):
                 await store.ask("something", generate=generate, provider="p", model="m")
         with pytest.raises(InvalidValueError):
-            await store.ask("something", generate=lambda *_: 7, provider="p", model="m")
+            await store.ask("something", generate=lambda _: 7, provider="p", model="m")
     first, second, third = await actions_of(store, recorder)
     assert await store.read_chunks(first) == ["so ", "far"]
     assert first.error == "RuntimeError: the line went dead"
@@ -256,7 +261,7 @@ async def test_a_cancelled_ask_is_recorded_as_far_as_it_came(make_store):
     await store.put("something")
     started = anyio.Event()
 
-    async def slow(*_):
+    async def slow(_):
         yield "begin"
         started.set()
         await anyio.sleep_forever()
@@ -279,10 +284,10 @@ async def test_the_context_of_an_ask_is_what_it_was_then(make_store):
     await store.put(b"bytes of an otter", media_type="text/plain")
     await store.put("otter of text " * 100)
     async with store.session() as recorder:
-        first = await store.ask("otter", generate=lambda *_: "1", provider="p", model="m")
+        first = await store.ask("otter", generate=lambda _: "1", provider="p", model="m")
         await store.update(1, media_type="image/png", title="otter")
         await store.update(2, "a newer otter")
-        second = await store.ask("otter", generate=lambda *_: "2", provider="p", model="m")
+        second = await store.ask("otter", generate=lambda _: "2", provider="p", model="m")
         find = await store.find("otter")
     asks = await actions_of(store, recorder)
     assert await store.read_context(asks[0]) == first.context

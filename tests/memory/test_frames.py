@@ -200,7 +200,7 @@ async def test_outside_a_session_nothing_is_recorded(make_store):
     await store.put("words")
     await store.update(1, title="t")
     await store.find("words")
-    answer = await store.ask("words", generate=lambda *_: "fine", provider="p", model="m")
+    answer = await store.ask("words", generate=lambda _: "fine", provider="p", model="m")
     await store.delete(1)
     assert (answer.text, answer.action) == ("fine", None)
     async with store.subscribe() as events:
@@ -262,7 +262,9 @@ async def test_a_follower_sees_the_frames_of_another(make_store):
     ):  # fmt: skip
         with pytest.raises(StoreReadOnlyError):
             await call
-    answer = await follower.ask("changed", generate=lambda _, c: str(c), provider="p", model="m")
+    answer = await follower.ask(
+        "changed", generate=lambda prompt: str(prompt.context), provider="p", model="m"
+    )
     assert (answer.text, answer.action) == ("[1] changed since", None)
 
 

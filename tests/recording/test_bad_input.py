@@ -178,8 +178,8 @@ GOOD = {
 BAD = {
     "record_ask": {
         "query": CONTENT,
-        "provider": NAME,
-        "model": NAME,
+        "provider": OPTIONAL_NAME,
+        "model": OPTIONAL_NAME,
         "response": RESULT,
         "retrieved_frames": FRAMES,
         "messages": MESSAGES,

@@ -131,7 +131,7 @@ async def test_a_task_that_outlives_a_session_goes_on_to_the_next_one_outwards(
         action = await store.record_put(1, "x")
         frame_id = await store.put("a frame")
         await store.find("frame")
-        answer = await store.ask("?", generate=lambda *_: "paid", provider="p", model="m")
+        answer = await store.ask("?", generate=lambda _: "paid", provider="p", model="m")
         return mark, action.kind, frame_id, answer.text, answer.action.kind
 
     async with contextlib.AsyncExitStack() as stack:
@@ -164,7 +164,7 @@ async def test_a_task_that_outlives_every_session_works_on_without_one(make_stor
         await store.put("a frame")
         await store.update(1, "another frame")
         found = await store.find("frame")
-        answer = await store.ask("frame", generate=lambda *_: "paid", provider="p", model="m")
+        answer = await store.ask("frame", generate=lambda _: "paid", provider="p", model="m")
         await store.delete(1)
         with pytest.warns(UnrecordedWarning):
             recorded = await store.record_put(1, "x")

@@ -34,11 +34,18 @@ async def session(store):
 
 
 async def test_each_model_answers_each_ask(store, session):
-    async def tells_tokens(question, context):
-        return Generated(question.upper(), input_tokens=len(context), output_tokens=10)
+    async def tells_tokens(prompt):
+        assert prompt.context is None
+        return Generated(
+            prompt.question.upper(),
+            input_tokens=len(prompt.messages),
+            output_tokens=10,
+            cached_tokens=3,
+            cost_usd=0.25,
+        )
 
-    def changes_a_line(question):
-        return question.upper().replace("LINES", "ROWS")
+    def changes_a_line(prompt):
+        return prompt.question.upper().replace("LINES", "ROWS")
 
     report = await store.audit(session, {"a": tells_tokens, "b": changes_a_line})
     assert [(x.index, x.model, x.verdict.value) for x in report.answers] == [
@@ -51,9 +58,10 @@ async def test_each_model_answers_each_ask(store, session):
     ]
     a, b = report.models
     assert (a.same, a.changed, a.failed, a.skipped) == (2, 0, 0, 1)
-    assert (a.input_tokens, a.output_tokens) == (1, 20)
+    assert (a.input_tokens, a.output_tokens, a.cached_tokens, a.cost_usd) == (1, 20, 6, 0.5)
+    assert (report.answers[0].cached_tokens, report.answers[0].cost_usd) == (3, 0.25)
     assert (b.same, b.changed, b.failed, b.skipped) == (1, 1, 0, 1)
-    assert (b.input_tokens, b.output_tokens) == (None, None)
+    assert (b.input_tokens, b.output_tokens, b.cached_tokens, b.cost_usd) == (None,) * 4
     assert a.duration_ms > 0
     assert report.answers[3].diff == "  TWO\n- LINES\n+ ROWS"
     assert report.answers[3].answer == "TWO\nROWS"
@@ -64,8 +72,8 @@ async def test_each_model_answers_each_ask(store, session):
 
 
 async def test_a_model_that_fails_is_told_per_ask(store, session):
-    def fails(question, context):
-        if context:
+    def fails(prompt):
+        if prompt.messages:
             raise RuntimeError("too long")
         return 7
 
@@ -73,7 +81,7 @@ async def test_a_model_that_fails_is_told_per_ask(store, session):
     first, second, _ = report.answers
     assert first.verdict is second.verdict is Verdict.UNVERIFIABLE
     assert first.reason == "the model failed: RuntimeError: too long"
-    assert "must give a str" in second.reason
+    assert "must return str, bytes" in second.reason
     assert report.models[0].failed == 2
     assert not report.is_equal
 
@@ -102,22 +110,34 @@ async def test_wrong_use_is_named(store, session):
     with pytest.raises(InvalidValueError):
         await store.audit(session, {"m": "model"})
     with pytest.raises(InvalidValueError):
+        await store.audit(session, ["model"])
+    asked = []
+    models = {"m": asked.append, "old": lambda question, context: context}
+    with pytest.raises(TypeError, match="generate"):
+        await store.audit(session, models)
+    assert asked == []
+    with pytest.raises(InvalidValueError):
         await store.audit(session, {}, concurrency=0)
     with pytest.raises(SessionNotFoundError):
         await store.audit(uuid.uuid4(), {})
 
 
 async def test_an_ask_of_the_stores_own_is_put_with_what_it_retrieved_then(store):
-    def model(question, context):
-        return f"{question}: {context}"
+    got = []
 
-    options = {"provider": "local", "model": "small"}
+    def model(prompt):
+        got.append(prompt)
+        return str(prompt)
+
+    options = {"provider": "local", "model": "small", "messages": [{"role": "system"}]}
     first = await store.put("The red ball lies under the bed.")
     async with store.session() as session:
         await store.ask("red ball", generate=model, **options)
     await store.put("Another red ball lies on the shelf.")
     await store.update(first, "The red ball was moved away.")
     assert (await store.audit(session.session_id, {"m": model})).is_equal
+    # What is asked again is what was asked.
+    assert got[0] == got[1]
     await store.delete(first)
     await store.compact()
     (answer,) = (await store.audit(session.session_id, {"m": model})).answers

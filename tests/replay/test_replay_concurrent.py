@@ -23,10 +23,10 @@ class Waiting:
     def __init__(self):
         self.asked, self.told = asyncio.Event(), asyncio.Event()
 
-    async def __call__(self, question, _context):
+    async def __call__(self, prompt):
         self.asked.set()
         await self.told.wait()
-        return question
+        return prompt.question
 
 
 async def record_backwards(store, count):
@@ -105,7 +105,7 @@ async def test_many_tasks_that_put_and_find_at_once_match(make_store, durability
             elif what == "find":
                 await store.find(text, top_k=4)
             else:
-                await store.ask(text, generate=lambda question, _: question, **BY)
+                await store.ask(text, generate=lambda prompt: prompt.question, **BY)
 
     async with store.session() as recorder, asyncio.TaskGroup() as group:
         for _ in range(32):

@@ -38,7 +38,7 @@ async def record(store):
         await store.update(one, "the slow brown fox")  # 5
         await store.find("fox", tags=["t"])  # 6
         await store.delete(outside)  # 7
-        await store.ask("who jumps", generate=lambda *_: "a fox", provider="p", model="m")  # 8
+        await store.ask("who jumps", generate=lambda _: "a fox", provider="p", model="m")  # 8
         await store.update(one, title="another title")  # 9
         await recorder.create_checkpoint()  # 10
     return recorder.session_id
@@ -274,7 +274,7 @@ async def act(store, recorder, what, text, choice):
     elif what == "find":
         await store.find(text, top_k=1 + choice)
     elif what == "ask":
-        await store.ask(text, generate=lambda *_: text, provider="p", model="m")
+        await store.ask(text, generate=lambda _: text, provider="p", model="m")
     elif what == "mark":
         await recorder.create_checkpoint()
     else:

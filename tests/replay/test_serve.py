@@ -295,12 +295,12 @@ async def test_what_is_missing_runs_when_told_so_and_all_is_recorded_anew(store)
         assert await recorded.ask("Why?", generate=never) == "Because."
         assert await recorded.call_tool("look", {"at": 2}, look) == {"seen": 2, "ok": True}
         assert (await recorded.find("cat", run=never)).result_frames == (4, 2)
-        assert (await recorded.find("dog", run=lambda q: [len(q)])).result_frames == (3,)
+        assert (await recorded.find("dog", run=lambda query: [len(query)])).result_frames == (3,)
         assert await recorded.ask("Sure?", generate=never) == "Yes."
         with pytest.raises(ZeroDivisionError):
-            await recorded.call_tool("divide", 0, lambda by: 1 / by)
+            await recorded.call_tool("divide", {"by": 0}, lambda by: 1 / by)
         with pytest.raises(ReplayDivergenceError):
-            await recorded.call_tool("divide", 0)
+            await recorded.call_tool("divide", {"by": 0})
         report = recorded.report()
     assert ran == [2]
     assert report.counts[Verdict.SERVED] == 3
@@ -324,12 +324,12 @@ async def test_what_is_missing_runs_when_told_so_and_all_is_recorded_anew(store)
 
 
 async def test_streams_come_back_in_their_chunks(store):
-    async def chunks(question, _context):
-        for word in (question, "", Generated(" and"), " on"):
+    async def chunks(prompt):
+        for word in (prompt.question, "", Generated(" and"), " on"):
             yield word
 
-    async def breaks(question, _context):
-        yield question
+    async def breaks(prompt):
+        yield prompt.question
         yield " so far"
         raise OSError("the line is dead")
 
@@ -352,13 +352,13 @@ async def test_streams_come_back_in_their_chunks(store):
 
 
 async def test_models_may_stream_or_tell_tokens(store):
-    async def chunks(question):
-        for word in question.split():
+    async def chunks(prompt):
+        for word in prompt.question.split():
             yield word
 
     async with store.serve(None, missing="run") as recorded:
         assert await recorded.ask("a b", generate=chunks) == "ab"
-        assert await recorded.ask("c", generate=lambda q, m: Generated(q + str(m), 1, 2)) == "c[]"
+        assert await recorded.ask("c", generate=lambda p: Generated(str(p), 1, 2)) == "c"
         with pytest.raises(InvalidValueError):
             await recorded.ask("d", generate=lambda _: 7)
         with pytest.raises(InvalidValueError):

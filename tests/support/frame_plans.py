@@ -171,7 +171,7 @@ class Life:
             await store.find(QUERIES[op.pick % len(QUERIES)], top_k=3)
         elif op.name == "ask":
             query = QUERIES[op.pick % len(QUERIES)]
-            await store.ask(query, generate=lambda *_: "reply", provider="p", model="m")
+            await store.ask(query, generate=lambda _: "reply", provider="p", model="m")
         elif op.name == "mark":
             await self._mark(store)
         elif op.name == "catch up":

@@ -13,7 +13,7 @@ from typing import IO, Any
 import click
 from attrs import frozen
 
-from .. import Answer, Context, Store, open_store
+from .. import Answer, Prompt, Store, open_store
 from ..view import documents
 from ..view.text import printable
 from . import render
@@ -30,7 +30,7 @@ from .arguments import (
     search_options,
 )
 from .exits import FINE, WRONG_USAGE, AnswerError, report
-from .programs import prompt_of, run_program, timeout_option
+from .programs import prompt_bytes, run_program, timeout_option
 
 
 @frozen
@@ -145,18 +145,24 @@ def _split(command: str) -> list[str]:
 
 async def _ask_context(file: str, search: _Wanted, as_json: bool) -> int:
     async with open_store(file, read_only=True) as store:
-        answer = await _ask(store, search, lambda _, context: str(context), "", "")
+        answer = await _ask(store, search, lambda prompt: str(prompt.context))
     if as_json:
         document = documents.answer_document(search.query, answer, with_reply=False)
         click.echo(documents.dump(document, indent=2))
     elif answer.hits:
-        click.echo(printable(answer.text))
+        click.echo(printable(str(answer)))
     if not answer.hits:
         raise AnswerError("nothing was found")
     return FINE
 
 
-async def _ask(store: Store, search: _Wanted, generate: Any, provider: str, model: str) -> Answer:
+async def _ask(
+    store: Store,
+    search: _Wanted,
+    generate: Any,
+    provider: str | None = None,
+    model: str | None = None,
+) -> Answer:
     how = dict(search.how)
     how["frame_metadata"] = how.pop("metadata", None)
     return await store.ask(
@@ -189,14 +195,14 @@ class _Asking:
             document = documents.answer_document(self.search.query, answer, with_reply=True)
             click.echo(documents.dump(document, indent=2))
         else:
-            click.echo(printable(answer.text))
+            click.echo(printable(str(answer)))
         return FINE
 
     async def _answer(self, store: Store) -> Answer:
         return await _ask(store, self.search, self._reply, self.provider, self.model)
 
-    async def _reply(self, question: str, context: Context) -> str:
-        return await run_program(self.words, prompt_of(question, context), self.patience)
+    async def _reply(self, prompt: Prompt) -> str:
+        return await run_program(self.words, prompt_bytes(prompt), self.patience)
 
 
 @click.command()

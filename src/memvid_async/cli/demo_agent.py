@@ -18,7 +18,7 @@ from typing import Any
 
 import anyio
 
-from .. import Answer, Context, FrameItem, Store, open_store
+from .. import Answer, FrameItem, Prompt, Store, open_store
 
 AGENT_COUNT = 6
 TOP_K = 3
@@ -62,11 +62,12 @@ def passages(topics: Mapping[str, str]) -> Iterator[FrameItem]:
                 yield {"content": text, "title": topic, "tags": [TAG]}
 
 
-def extract(question: str, context: Context) -> str:
+def extract(prompt: Prompt) -> str:
     """Return the sentence of the context that shares most words with the question: a demo model."""
-    words = _stems(question)
+    words = _stems(str(prompt.question))
+    assert prompt.context is not None
     best, most = "Nothing is known about that.", 0
-    for item in context.items:
+    for item in prompt.context.items:
         for sentence in re.split(r"(?<=[.:!?])\s+", item.text or ""):
             shared = len(words & _stems(sentence))
             if shared > most:
@@ -113,7 +114,7 @@ async def _answer_questions(store: Store, name: str, first: int) -> None:
                 tags=[TAG],
             )
             _acknowledge(kind="ask", session=session, **_values(question, answer))
-            note = f"{question} {answer.text}"
+            note = f"{question} {answer}"
             frame_id = await store.put(note, title=name, tags=["note"])
             _acknowledge(kind="frame", frame=frame_id, text=note)
 
@@ -123,7 +124,7 @@ def _values(question: str, answer: Answer) -> dict[str, Any]:
     return {
         "index": answer.action.index,
         "question": question,
-        "answer": answer.text,
+        "answer": str(answer),
         "frames": [hit.frame_id for hit in answer.hits],
     }
 

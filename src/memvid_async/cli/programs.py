@@ -7,7 +7,7 @@ import subprocess
 
 import click
 
-from .. import Context
+from .. import Prompt
 from ..view.text import shorten
 from .exits import AnswerError
 
@@ -20,9 +20,10 @@ timeout_option = click.option(
 )
 
 
-def prompt_of(question: str, context: Context) -> bytes:
-    """What a program is given: the passages found, numbered, an empty line, and the question."""
-    return ("\n\n".join(filter(None, [str(context), question])) + "\n").encode()
+def prompt_bytes(prompt: Prompt) -> bytes:
+    """What a program reads: the passages found, numbered, an empty line, and the question."""
+    alone = Prompt(prompt.question, prompt.context)
+    return f"{alone}\n".encode()
 
 
 async def run_program(words: list[str], prompt: bytes, patience: float) -> str:

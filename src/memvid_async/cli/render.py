@@ -213,8 +213,10 @@ def _describe_retrieval(action: Document) -> str:
     if reply is not None and len(reply["chunks"]) != 1:
         words.append(f"reply in {len(reply['chunks'])} chunks")
     if reply is not None:
-        counted = [(reply[name], name) for name in ("input_tokens", "output_tokens")]
-        words += [f"{n} {name.replace('_', ' ')}" for n, name in counted if n is not None]
+        names = ("input_tokens", "output_tokens", "cached_tokens")
+        words += [f"{reply[n]} {n.replace('_', ' ')}" for n in names if reply[n] is not None]
+        if reply["cost_usd"] is not None:
+            words.append(f"{reply['cost_usd']:.6g} US dollars")
     return shorten("; ".join(words), _SNIPPET)
 
 

@@ -20,7 +20,7 @@ from .. import (
     AskDetails,
     AuditReport,
     Comparison,
-    Context,
+    Prompt,
     ReplayReport,
     Session,
     ToolCallDetails,
@@ -34,7 +34,7 @@ from ..view.text import printable, shorten
 from . import render
 from .arguments import file_argument, find_session, json_option, run
 from .exits import BAD, FINE
-from .programs import prompt_of, run_program, timeout_option
+from .programs import prompt_bytes, run_program, timeout_option
 from .what_if import print_rerun, rerun_rows, what_if, what_if_options
 
 _LINE = 160
@@ -46,7 +46,7 @@ _STYLES = {
     Verdict.UNVERIFIABLE: "yellow",
 }
 
-Command = Callable[[Any, Any], Coroutine[Any, Any, str]]
+Command = Callable[[Prompt], Coroutine[Any, Any, str]]
 
 
 @click.command()
@@ -276,22 +276,21 @@ async def _ask_command(
     words: list[str],
     messages: bool,
     patience: float,
-    question: str | bytes,
-    context: Context | list[Any],
+    prompt: Prompt,
 ) -> str:
     """What a command answers; the newline at its end is not part of it."""
-    if messages:
-        shown = {"question": documents.plain(question), "messages": []}
-        if isinstance(context, Context):
-            shown["context"] = [documents.plain(attrs.asdict(item)) for item in context.items]
-        else:
-            shown["messages"] = documents.plain(context)
-        given = json.dumps(shown).encode()
-    elif isinstance(context, Context) and isinstance(question, str):
-        given = prompt_of(question, context)
-    else:
-        given = question.encode() if isinstance(question, str) else question
-    return await run_program(words, given, patience)
+    whole = json.dumps(_prompt_document(prompt)).encode() if messages else prompt_bytes(prompt)
+    return await run_program(words, whole, patience)
+
+
+def _prompt_document(prompt: Prompt) -> documents.Document:
+    document: documents.Document = {
+        "question": documents.plain(prompt.question),
+        "messages": documents.plain(prompt.messages),
+    }
+    if prompt.context is not None:
+        document["context"] = [documents.plain(attrs.asdict(i)) for i in prompt.context.items]
+    return document
 
 
 async def _audit(

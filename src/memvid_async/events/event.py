@@ -22,10 +22,10 @@ from .frames import (
     FramePut,
     FrameUpdated,
     MemoryConfigured,
-    Reply,
     Retrieval,
 )
 from .printing import brief, counted, html_table
+from .prompts import Reply
 
 
 class ActionKind(StrEnum):
@@ -97,8 +97,8 @@ class FindDetails:
 class AskDetails:
     """A question to a model; ``message_count`` messages are read with ``store.read_messages``."""
 
-    provider: str
-    model: str
+    provider: str | None
+    model: str | None
     retrieved_frames: tuple[int, ...]
     message_count: int
 

@@ -228,22 +228,3 @@ class Context:
     def __str__(self) -> str:
         texts = ((i, item.text) for i, item in enumerate(self.items, 1) if item.text is not None)
         return "\n\n".join(f"[{i}] {text}" for i, text in texts)
-
-
-@frozen
-class Generated:
-    """What a model gave, with the tokens that it counted; ``text`` may be a chunk of it."""
-
-    text: str | bytes
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-
-
-@frozen
-class Reply:
-    """How a reply came: the length of each chunk, in characters (one for a reply that came whole),
-    and the tokens that the model counted, where it said."""
-
-    chunks: tuple[int, ...]
-    input_tokens: int | None = None
-    output_tokens: int | None = None

@@ -9,7 +9,7 @@ small, else as the sequence of its event.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -37,8 +37,9 @@ from ..events.event import (
     make_checkpoint,
     make_details,
 )
-from ..events.frames import FRAME_EVENTS, Reply, Retrieval
+from ..events.frames import FRAME_EVENTS, Retrieval
 from ..events.pace import unhurried
+from ..events.prompts import Reply, is_cost
 from ..events.puts import LazyEvents, TextPuts, parts_of
 from ..events.values import MAX_ITEMS, check_duration, decode_value, is_count, preview
 from .frame_rows import (
@@ -70,10 +71,13 @@ ACTION_KINDS = {
 }
 _NUMBERS = {kind: number for number, kind in ACTION_KINDS.items()}
 # The fields of its own that a kind has, between the common ones and the optional ones.
-_DETAIL_TYPES: dict[ActionKind, tuple[type, ...]] = dict.fromkeys(ActionKind, ()) | {
-    ActionKind.ASK: (str, str),
-    ActionKind.FIND: (str, int),
-    ActionKind.TOOL_CALL: (str,),
+_DetailTypes = tuple[Collection[type], ...]
+_NO_DETAILS: _DetailTypes = ()
+_NAME = (str, type(None))
+_DETAIL_TYPES: dict[ActionKind, _DetailTypes] = dict.fromkeys(ActionKind, _NO_DETAILS) | {
+    ActionKind.ASK: (_NAME, _NAME),
+    ActionKind.FIND: ((str,), (int,)),
+    ActionKind.TOOL_CALL: ((str,),),
 }
 
 # Gives the content whose event has this sequence.
@@ -170,7 +174,10 @@ def _retrieval_row(retrieval: Retrieval | None) -> list[Any] | None:
 def _reply_row(reply: Reply | None) -> list[Any] | None:
     if reply is None:
         return None
-    return [list(reply.chunks), reply.input_tokens, reply.output_tokens]
+    row: list[Any] = [list(reply.chunks), reply.input_tokens, reply.output_tokens]
+    if reply.cached_tokens is not None or reply.cost_usd is not None:
+        row += (reply.cached_tokens, reply.cost_usd)
+    return row
 
 
 def _messages_row(messages: StoredMessages | None) -> list[Any] | None:
@@ -336,9 +343,10 @@ def _read_action(
     if not (is_count(index) and index < 2**32 and type(frames) in _LIST):
         raise TypeError("an action's index or frames")
     check_duration(duration)
-    detail_count = len(_DETAIL_TYPES[kind])
+    types = _DETAIL_TYPES[kind]
+    detail_count = len(types)
     detail = tuple(rest[:detail_count])
-    if tuple(map(type, detail)) != _DETAIL_TYPES[kind]:
+    if len(detail) < detail_count or not all(map(_is_of, detail, types)):
         raise TypeError(f"an action's own fields {detail!r:.80}")
     if len(rest) > detail_count:
         tail = (*rest[detail_count:], None, None, None, None, None)
@@ -365,6 +373,10 @@ def _read_action(
         reply,
     )
     return ActionRecorded(action, stored)
+
+
+def _is_of(value: object, types: Collection[type]) -> bool:
+    return type(value) in types
 
 
 def content_references(row: list[Any]) -> Iterator[int]:
@@ -421,10 +433,13 @@ def _read_reply(row: list[Any] | None) -> Reply | None:
     if row is None:
         return None
     chunks, given, made = _first(row, 3)
-    for tokens in (given, made):
+    cached, cost = (*row[3:5], None, None)[:2]
+    for tokens in (given, made, cached):
         if tokens is not None and not is_count(tokens):
             raise TypeError("a count of tokens is not an int of at least 0")
-    return Reply(_counts(chunks), given, made)
+    if cost is not None and not is_cost(cost):
+        raise TypeError("a cost is not a finite number of at least 0")
+    return Reply(_counts(chunks), given, made, cached, cost)
 
 
 def _first(row: Any, count: int) -> list[Any]:

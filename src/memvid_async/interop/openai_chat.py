@@ -469,9 +469,8 @@ async def restore_run(store: Store, session_id: UUID | str) -> Any:
         output = await _read_text(store, action.output)
         if isinstance(action.details, AskDetails):
             query = await _read_text(store, action.input) or ""
-            actions.append(
-                PlannedAsk(query, output or "", action.details.model, "", action.metadata)
-            )
+            model = action.details.model or ""
+            actions.append(PlannedAsk(query, output or "", model, "", action.metadata))
         elif isinstance(action.details, ToolCallDetails):
             actions.append(PlannedToolCall(action.details.name, None, output, "", action.metadata))
     return await to_thread.run_sync(rebuild_run, session.metadata, actions)

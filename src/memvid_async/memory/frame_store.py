@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from itertools import islice
 from typing import Any, Unpack
 
@@ -20,7 +20,8 @@ from ..engine.event_log import View
 from ..errors import InvalidValueError, LimitExceededError
 from ..events.content import Content, StoredContent, content_digest
 from ..events.event import Action, ActionKind
-from ..events.frames import Context, FindResult, Frame, Generated, Hit, Reply, SearchMode
+from ..events.frames import Context, FindResult, Hit, SearchMode
+from ..events.prompts import Prompt, Reply, as_text
 from ..events.values import LARGE, preview
 from ..recording.action_draft import ActionDraft, new_draft
 from ..recording.command_intake import CommandIntake
@@ -32,104 +33,43 @@ from ..recording.prepare_values import (
     prepare_text,
     rough_size,
 )
-from .callables import collect_reply, embed, total_tokens
+from ..recording.replies import GrowingReply, Model, check_model
+from .embedder import embed
 from .folded import Lineage, lineage_of, text_of
+from .frame_reader import FrameReader
 from .keywords import UNCHANGED, AskFilters, FrameFields, FrameFilters, FrameItem, Unchanged
-from .prepare_frames import (
-    prepare_embedding,
-    prepare_fields,
-    prepare_filters,
-    prepare_frames_many,
-    prepare_search,
-)
-from .recall import Recall, Search, Searched
+from .prepare_frames import prepare_embedding, prepare_fields, prepare_frames_many
+from .recall import Recall, Searched
 
 _PART_BYTES = 1024 * 1024
 
 
 @frozen
 class Answer:
-    """What :meth:`Store.ask` gives: the model's reply, and the frames it was given.
+    """What :meth:`Store.ask` returns: the model's reply, and the frames that it was given.
+    ``str(answer)`` is the reply's text."""
 
-    ``action``: what was recorded, None outside a session. ``duration_ms``: milliseconds, the
-    search included. Tokens are None where the model did not count them.
-    """
-
-    text: str
+    text: str | bytes
+    """The reply; bytes where the model replied in bytes."""
     hits: tuple[Hit, ...]
+    """What was found, best first."""
     context: Context
+    """What the model was given of it."""
     action: Action | None
+    """What was recorded; None outside a session."""
     duration_ms: float
+    """Milliseconds, the search included."""
     input_tokens: int | None = None
+    """Tokens that the model read; None where it did not count."""
     output_tokens: int | None = None
+    """Tokens that it wrote."""
+    cached_tokens: int | None = None
+    """Tokens that it read from a cache: a part of ``input_tokens``."""
+    cost_usd: float | None = None
+    """What the reply cost, in US dollars."""
 
-
-# Returns what is readable now, and the memories that it is read from.
-FindPlace = Callable[[], Awaitable[tuple[View, Lineage]]]
-
-
-class FrameReader:
-    """What a store and a view of it share: get, frames and find."""
-
-    def __init__(self, recall: Recall, config: StoreConfig, place: FindPlace) -> None:
-        self._recall = recall
-        self._config = config
-        self._memory_view = place
-
-    async def get(self, frame_id: int) -> Frame:
-        """A frame.
-
-        :raises FrameNotFoundError: when there is none with this id.
-        """
-        prepare_count(frame_id, "a frame id")
-        return await self._recall.get(*await self._memory_view(), frame_id)
-
-    async def frames(
-        self,
-        *,
-        newest_first: bool = False,
-        after: int | None = None,
-        **filters: Unpack[FrameFilters],
-    ) -> AsyncIterator[Frame]:
-        """All frames, in the order of their ids, oldest or newest first.
-
-        ``after``: only those that come behind this id in that order. Filters as for :meth:`find`.
-        """
-        wanted, _ = prepare_filters(filters, self._config.limits)
-        if after is not None:
-            prepare_count(after, "after")
-        place = await self._memory_view()
-        while page := await self._recall.scan(*place, after, wanted, newest=newest_first):
-            for frame in page:
-                yield frame
-            after = page[-1].frame_id
-
-    async def searched(
-        self,
-        query: Any,
-        top_k: int,
-        mode: SearchMode,
-        embedding: Any,
-        embedding_model: str | None,
-        filters: FrameFilters,
-        *,
-        texts: bool = False,
-    ) -> Searched:
-        """Search the memory, and keep what an action records of it; with the bodies of what was
-        found, when ``texts`` is true."""
-        limits = self._config.limits
-        text = prepare_search(query, mode, top_k, limits)
-        vector = prepare_embedding(embedding, limits)
-        if vector is None and mode != "lexical" and self._config.embedder is not None:
-            vector = prepare_embedding((await embed(self._config, [text]))[0], limits)
-            embedding_model = embedding_model or self._config.embedding_model
-        if vector is None and mode != "lexical":
-            raise InvalidValueError(
-                f"a {mode} search needs an embedding, or StoreConfig(embedder=...)"
-            )
-        _, parameters = prepare_filters(filters, limits)
-        search = Search(text, mode, top_k, parameters, vector, embedding_model)
-        return await self._recall.find(*await self._memory_view(), search, texts=texts)
+    def __str__(self) -> str:
+        return as_text(self.text)
 
 
 class FrameStore(FrameReader):
@@ -392,7 +332,7 @@ class FrameStore(FrameReader):
         kind: ActionKind,
         detail: tuple[Any, ...],
         query: str,
-        output: str | None,
+        output: str | bytes | None,
         searched: Searched,
         task: str | None,
         *,
@@ -430,9 +370,9 @@ class FrameStore(FrameReader):
         self,
         question: str,
         *,
-        generate: Callable[[str, Context], Any],
-        provider: str,
-        model: str,
+        generate: Model,
+        provider: str | None = None,
+        model: str | None = None,
         top_k: int = 5,
         mode: SearchMode = "lexical",
         embedding: Iterable[float] | None = None,
@@ -445,55 +385,58 @@ class FrameStore(FrameReader):
     ) -> Answer:
         """Search the memory, have a model answer from what was found, and record both.
 
-        ``generate(question, context)`` gives the reply: a str or a :class:`Generated`, directly or
-        awaited, or an async iterator of them, chunk by chunk. What it raises is recorded as the
-        action's error, with the chunks so far, and raised. Filters as for :meth:`find`, but that
-        ``metadata`` is the action's and ``frame_metadata`` that of the frames.
+        ``generate(prompt)`` is called with a :class:`Prompt` and returns the reply: str, bytes, a
+        :class:`Generated`, or an async iterator of them, chunk by chunk. It may be async; if it is
+        not, it runs in a thread. What it raises is recorded as the action's error, with the chunks
+        so far, and raised. ``provider`` and ``model``: their names, where there are any. Filters as
+        for :meth:`find`, but that ``metadata`` is the action's and ``frame_metadata`` that of the
+        frames.
+
+        :raises TypeError: when ``generate`` does not take one argument; nothing was searched.
+        :raises InvalidValueError, LimitExceededError: nothing was searched; or what it returned
+            is no reply or too long a one, which is recorded.
         """
         started = time.perf_counter()
-        if not callable(generate):
-            raise InvalidValueError(f"generate must be callable, not {type(generate).__name__}")
-        await self._check_ask(provider, model, task, metadata, messages)
+        await self._check_ask(generate, provider, model, task, metadata, messages)
+        # The caller may go on with the list while the model answers.
+        messages = list(messages)
         wanted = FrameFilters(**filters, metadata=frame_metadata)
         searched = await self.searched(
             question, top_k, mode, embedding, embedding_model, wanted, texts=True
         )
-        context = searched.context
-        chunks: list[Generated] = []
-        error: BaseException | None = None
-        try:
-            await collect_reply(generate(question, context), chunks)
-        except (Exception, asyncio.CancelledError) as failed:  # noqa: BLE001 - recorded, raised
-            error = failed
-        text = "".join(chunk.text for chunk in chunks if isinstance(chunk.text, str))
-        tokens = [total_tokens(chunks, name) for name in ("input_tokens", "output_tokens")]
-        duration = (time.perf_counter() - started) * 1000
+        growing = GrowingReply(self._config.limits.content_bytes)
+        error = await growing.try_to_read(generate, Prompt(question, searched.context, messages))
+        duration_ms = (time.perf_counter() - started) * 1000
         # What a cancelled one got so far is recorded all the same.
         with anyio.CancelScope(shield=isinstance(error, asyncio.CancelledError)):
             action = await self._record_search(
-                ActionKind.ASK,
-                (provider, model),
-                question,
-                text if error is None or chunks else None,
-                searched,
-                task,
-                duration_ms=duration,
-                error=None if error is None else self._intake.describe(error),
-                reply=Reply(tuple(len(chunk.text) for chunk in chunks), *tokens),
+                *(ActionKind.ASK, (provider, model), question, growing.output, searched, task),
+                duration_ms=duration_ms,
+                error=self._intake.describe(error),
+                reply=growing.reply,
                 messages=messages,
                 metadata=metadata,
             )
         if error is not None:
             raise error
-        return Answer(text, searched.result.hits, context, action, duration, *tokens)
+        found = searched.result.hits, searched.context
+        return Answer(growing.text, *found, action, duration_ms, **growing.counts)
 
     async def _check_ask(
-        self, provider: str, model: str, task: str | None, metadata: Any, messages: Any
+        self,
+        generate: Model,
+        provider: str | None,
+        model: str | None,
+        task: str | None,
+        metadata: Any,
+        messages: Any,
     ) -> None:
-        """Refuse what cannot be recorded before a model is asked."""
+        """Refuse what cannot be called or recorded before a model is asked."""
+        check_model(generate)
         limits = self._config.limits
         for value, what in ((provider, "provider"), (model, "model")):
-            prepare_text(value, what, "name_chars", limits.name_chars)
+            if value is not None:
+                prepare_text(value, what, "name_chars", limits.name_chars)
         if task is not None:
             self._intake.check_task(task)
         prepare_metadata(metadata, limits)

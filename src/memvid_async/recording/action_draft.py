@@ -9,7 +9,8 @@ from ..config import Limits
 from ..core.commands import LargeContent, RecordAction, SessionChoice
 from ..events.content import EMPTY
 from ..events.event import ActionKind
-from ..events.frames import Reply, Retrieval
+from ..events.frames import Retrieval
+from ..events.prompts import Reply
 from ..events.values import LARGE, check_duration
 from .prepare_values import (
     prepare_arguments,

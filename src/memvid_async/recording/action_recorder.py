@@ -45,8 +45,8 @@ class ActionRecorder(ABC, Generic[AnyAction]):
         self,
         query: str | bytes,
         *,
-        provider: str,
-        model: str,
+        provider: str | None = None,
+        model: str | None = None,
         response: str | bytes | None,
         duration_ms: float,
         retrieved_frames: Iterable[int] = (),
@@ -57,9 +57,10 @@ class ActionRecorder(ABC, Generic[AnyAction]):
     ) -> AnyAction:
         """Record a question to a model and its answer.
 
-        ``duration_ms``: milliseconds. ``retrieved_frames``: the ids of the frames given to the
-        model. ``messages``: the prompt as it went to the model, one item a message; a prefix that
-        an earlier ask of the session already holds is not stored again.
+        ``provider`` and ``model``: their names, where there are any. ``duration_ms``: milliseconds.
+        ``retrieved_frames``: the ids of the frames given to the model. ``messages``: the prompt as
+        it went to the model, one item a message; a prefix that an earlier ask of the session
+        already holds is not stored again.
         """
         limits = self._intake.limits
         return self._answer(
@@ -69,8 +70,8 @@ class ActionRecorder(ABC, Generic[AnyAction]):
                     ActionDraft,
                     kind=ActionKind.ASK,
                     detail=(
-                        prepare_name(provider, "provider", limits),
-                        prepare_name(model, "model", limits),
+                        None if provider is None else prepare_name(provider, "provider", limits),
+                        None if model is None else prepare_name(model, "model", limits),
                     ),
                     input=_needed(query, "query"),
                     output=response,

@@ -14,7 +14,7 @@ from ..errors import StoreReadOnlyError
 from ..events.values import LARGE
 from .action_draft import ActionDraft, prepare_action, prepared_size
 from .in_force import SessionBlocks
-from .prepare_values import prepare_name, rough_size
+from .prepare_values import describe_error, prepare_name, rough_size
 
 _SMALL_COMMAND_BYTES = 256
 
@@ -125,12 +125,4 @@ class CommandIntake:
 
     def describe(self, error: BaseException | None) -> str | None:
         """Return an exception in words, as it is recorded; None for None."""
-        if error is None:
-            return None
-        try:
-            said = str(error)
-        except Exception:  # noqa: BLE001 - somebody's exception need not be printable
-            said = ""
-        text = f"{type(error).__name__}: {said}" if said else type(error).__name__
-        text = text.encode("utf-8", "replace").decode()
-        return text[: self.limits.error_chars]
+        return None if error is None else describe_error(error, self.limits.error_chars)

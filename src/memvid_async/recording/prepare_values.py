@@ -168,6 +168,16 @@ def prepare_session_id(value: object) -> UUID:
     )
 
 
+def describe_error(error: BaseException, most_chars: int) -> str:
+    """Return an exception in words, as it is recorded."""
+    try:
+        said = str(error)
+    except Exception:  # noqa: BLE001 - somebody's exception need not be printable
+        said = ""
+    text = f"{type(error).__name__}: {said}" if said else type(error).__name__
+    return text.encode("utf-8", "replace").decode()[:most_chars]
+
+
 def rough_size(value: object) -> int:
     """Estimate how many bytes a value holds, with what preparing its items costs. The value may be
     of any type and shape: counting stops at ``LARGE``."""

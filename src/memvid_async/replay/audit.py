@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 from anyio import to_thread
 from attrs import field, frozen
 
+from ..config import Limits
 from ..engine.event_log import View
 from ..errors import ContentNotFoundError
 from ..events.event import Action, ActionKind
 from ..events.frames import Context
+from ..events.prompts import Generated, Prompt
 from ..memory.past import context_of
-from .calling import Model, call_model
+from ..recording.replies import GrowingReply, Model, total
 from .facts import without_call_ids
 from .recorded import RecordedSession, load_recording, read_text
 from .textdiff import content_text, response_diff
@@ -27,38 +30,60 @@ Read = Callable[..., Awaitable[Any]]
 
 @frozen
 class AuditAnswer:
-    """What one model answered to one recorded ask.
-
-    ``verdict``: matched or diverged; skipped where the recorded ask had no response;
-    unverifiable where the model failed or what it needs is gone. ``reason`` says why. ``diff``:
-    the recorded response (``-``) and the answer (``+``) in lines. ``duration_ms``: milliseconds.
-    """
+    """What one model answered to one recorded ask."""
 
     index: int
+    """The ask's place in its session, from 0."""
     action: Action = field(repr=False)
+    """The recorded ask."""
     model: str
+    """The model's name, as it was passed to ``audit``."""
     verdict: Verdict
+    """Matched or diverged; skipped where the recorded ask had no response; unverifiable where the
+    model failed, or what it needs is gone."""
     answer: str | bytes | None = field(default=None, repr=False)
+    """What the model replied; None where there is no reply."""
     diff: str = field(default="", repr=False)
+    """The recorded response (``-``) and the answer (``+``), in lines."""
     reason: str | None = None
+    """Why the ask was skipped or is unverifiable."""
     duration_ms: float = 0
+    """How long the model took, in milliseconds."""
     input_tokens: int | None = None
+    """Tokens that the model read; None where it did not count."""
     output_tokens: int | None = None
+    """Tokens that it wrote."""
+    cached_tokens: int | None = None
+    """Tokens that it read from a cache: a part of ``input_tokens``."""
+    cost_usd: float | None = None
+    """What the reply cost, in US dollars."""
 
 
 @frozen
 class ModelAudit:
-    """How one model compares. Tokens are summed over the replies that tell them, None if none
-    does; ``duration_ms`` is the sum over its calls."""
+    """How one model compares. Tokens and costs are summed over the replies that count them, and
+    None where none does."""
 
     model: str
+    """Its name, as it was passed to ``audit``."""
     same: int
+    """Answers that were the recorded ones."""
     changed: int
+    """Answers that were not."""
     failed: int
+    """Asks that it failed, or of which something is gone."""
     skipped: int
+    """Asks that have no recorded response."""
     duration_ms: float
+    """The time of its calls, summed, in milliseconds."""
     input_tokens: int | None
+    """Tokens that it read."""
     output_tokens: int | None
+    """Tokens that it wrote."""
+    cached_tokens: int | None
+    """Tokens that it read from a cache: a part of ``input_tokens``."""
+    cost_usd: float | None
+    """What its replies cost, in US dollars."""
 
 
 @frozen
@@ -77,26 +102,26 @@ class AuditReport:
 
 @frozen
 class _Question:
-    """What a recorded ask gave its model, and what it got."""
+    """The prompt of a recorded ask, and its response."""
 
-    query: str | bytes
-    context: Context | list[Any]
+    prompt: Prompt
     response: str | bytes | None
 
 
 def _read_question(view: View, recording: RecordedSession, action: Action) -> _Question:
     query = read_text(view, action.input)
-    return _Question(
+    prompt = Prompt(
         "" if query is None else query,
-        _read_context(view, recording, action),
-        read_text(view, action.output),
+        _read_context(view, action),
+        recording.read_messages(view, action),
     )
+    return _Question(prompt, read_text(view, action.output))
 
 
-def _read_context(view: View, recording: RecordedSession, action: Action) -> Context | list[Any]:
-    """What an ask of the store's own retrieved, as it was then; the messages of any other."""
+def _read_context(view: View, action: Action) -> Context | None:
+    """What an ask of the store's own retrieved, as it was then; None of any other."""
     if action.retrieval is None:
-        return recording.read_messages(view, action)
+        return None
     context = context_of(view, action)
     if not context.is_complete:
         raise ContentNotFoundError("a frame that was retrieved was erased")
@@ -105,6 +130,7 @@ def _read_context(view: View, recording: RecordedSession, action: Action) -> Con
 
 async def run_audit(
     read: Read,
+    limits: Limits,
     session_id: UUID,
     generate: Mapping[str, Model],
     concurrency: int,
@@ -118,7 +144,10 @@ async def run_audit(
 
     async def work() -> None:
         for place, (action, model) in waiting:
-            answers[place] = await _audit(read, recording, action, model, generate[model])
+            growing = GrowingReply(limits.content_bytes)
+            answers[place] = await _audit(
+                read, recording, action, model, partial(growing.read, generate[model])
+            )
 
     async with asyncio.TaskGroup() as group:
         for number in range(min(concurrency, len(jobs))):
@@ -129,7 +158,11 @@ async def run_audit(
 
 
 async def _audit(
-    read: Read, recording: RecordedSession, action: Action, model: str, generate: Model
+    read: Read,
+    recording: RecordedSession,
+    action: Action,
+    model: str,
+    ask: Callable[[Prompt], Awaitable[Generated]],
 ) -> AuditAnswer:
     def told(verdict: Verdict, **rest: Any) -> AuditAnswer:
         return AuditAnswer(action.index, action, model, verdict, **rest)
@@ -143,7 +176,7 @@ async def _audit(
         return told(Verdict.SKIPPED, reason=f"the recorded ask failed: {why}")
     start = time.perf_counter()
     try:
-        reply, _ = await call_model(generate, question.query, question.context)
+        reply = await ask(question.prompt)
     except Exception as error:  # noqa: BLE001 - what a caller's model raises is part of the answer
         reason = f"the model failed: {type(error).__name__}: {error}"
         spent = (time.perf_counter() - start) * 1000
@@ -157,6 +190,8 @@ async def _audit(
         duration_ms=spent,
         input_tokens=reply.input_tokens,
         output_tokens=reply.output_tokens,
+        cached_tokens=reply.cached_tokens,
+        cost_usd=reply.cost_usd,
     )
 
 
@@ -175,11 +210,8 @@ def _sum_up(model: str, answers: list[AuditAnswer]) -> ModelAudit:
         failed=verdicts.count(Verdict.UNVERIFIABLE),
         skipped=verdicts.count(Verdict.SKIPPED),
         duration_ms=sum(answer.duration_ms for answer in answers),
-        input_tokens=_total(answer.input_tokens for answer in answers),
-        output_tokens=_total(answer.output_tokens for answer in answers),
+        input_tokens=total(answer.input_tokens for answer in answers),
+        output_tokens=total(answer.output_tokens for answer in answers),
+        cached_tokens=total(answer.cached_tokens for answer in answers),
+        cost_usd=total(answer.cost_usd for answer in answers),
     )
-
-
-def _total(counts: Iterator[int | None]) -> int | None:
-    told = [count for count in counts if count is not None]
-    return sum(told) if told else None

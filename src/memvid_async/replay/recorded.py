@@ -161,19 +161,11 @@ def load_recording(view: View, session_id: UUID) -> RecordedSession:
 
 
 def read_text(view: View, content: Content | None) -> str | bytes | None:
-    """An input or output: text as str where it is UTF-8, else bytes; None where there is none.
+    """An input or output, text or bytes as it was recorded; None where there is none.
 
     :raises ContentNotFoundError: when it is gone.
     """
-    if content is None:
-        return None
-    if content.data is not None:
-        return content.data
-    data = view.data(content)
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return data
+    return None if content is None else view.value(content)
 
 
 def read_arguments(view: View, action: Action) -> Any:

@@ -8,12 +8,13 @@ from uuid import UUID
 
 from anyio import to_thread
 
+from ..config import Limits
 from ..engine.engine import Engine
 from ..errors import InvalidValueError
 from ..recording.prepare_values import prepare_count, prepare_session_id
+from ..recording.replies import Model, check_model
 from ..recording.session_recorder import SessionRecorder
 from .audit import AuditReport, run_audit
-from .calling import Model
 from .compare import ChangedAction, Comparison, build_comparison, find_differences, match, read_side
 from .replay_run import Replay
 from .scratch import WhatIf, prepare_what_if
@@ -28,8 +29,11 @@ class Replays:
     ``session`` makes a new session, as :meth:`Store.session` does.
     """
 
-    def __init__(self, engine: Engine, session: Callable[[], SessionRecorder]) -> None:
+    def __init__(
+        self, engine: Engine, session: Callable[[], SessionRecorder], limits: Limits
+    ) -> None:
         self._read = engine.read
+        self._limits = limits
         self._session = session
 
     async def compare(self, session_a: UUID | str, session_b: UUID | str) -> Comparison:
@@ -65,7 +69,9 @@ class Replays:
         wanted = None if session_id is None else prepare_session_id(session_id)
         if missing not in ("raise", "run"):
             raise InvalidValueError(f"missing must be 'raise' or 'run', not {missing!r:.80}")
-        return ServedSession(self._read, self._session, wanted, run_missing=missing == "run")
+        return ServedSession(
+            self._read, self._session, self._limits, wanted, run_missing=missing == "run"
+        )
 
     def replay(
         self,
@@ -98,20 +104,23 @@ class Replays:
     ) -> AuditReport:
         """Put a session's questions to other models, and compare their answers with the recorded.
 
-        ``generate``: callables by the names that the report gives them; each gets the question and
-        the recorded messages (see :class:`Generated` for what it gives). ``concurrency``: how many
-        are under way at a time. What a callable raises is kept with its answer.
+        ``generate``: callables by the names that the report has for them. Each is called with the
+        :class:`Prompt` of every ask: its question, what the store's own ask retrieved then, and its
+        messages; it returns what :meth:`ask` takes. ``concurrency``: how many are under way at a
+        time. What a callable raises is kept with its answer.
 
+        :raises TypeError: when a callable does not take one argument; none was called.
         :raises SessionNotFoundError: when there is no such session.
         """
         if type(concurrency) is not int or concurrency < 1:
             raise InvalidValueError(f"concurrency must be an int from 1, not {concurrency!r:.80}")
-        return await run_audit(
-            self._read, prepare_session_id(session_id), _models(generate), concurrency
-        )
+        session_id, models = prepare_session_id(session_id), _models(generate)
+        return await run_audit(self._read, self._limits, session_id, models, concurrency)
 
 
 def _models(value: object) -> dict[str, Model]:
-    if isinstance(value, Mapping) and all(map(callable, value.values())):
-        return dict(value)
-    raise InvalidValueError("generate must be a dict of callables by name")
+    if not isinstance(value, Mapping):
+        raise InvalidValueError("generate must be a dict of callables by name")
+    for model in value.values():
+        check_model(model)
+    return dict(value)

@@ -20,41 +20,43 @@ from typing import Any, Self
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
+import anyio
 from anyio import to_thread
-from attrs import frozen
 
-from ..engine.event_log import View
+from ..config import Limits
 from ..errors import InvalidValueError, NoActiveSessionError, RecordedCallError
 from ..events.content import content_digest
 from ..events.event import Action, ActionKind, AskDetails, FindDetails, ToolCallDetails
-from ..events.values import encode_value
+from ..events.prompts import Prompt
+from ..events.values import LARGE, decode_value, encode_value
+from ..recording.callables import call, check_fits
+from ..recording.prepare_values import describe_error, prepare_frames, rough_size
+from ..recording.replies import GrowingReply, Model, check_model
 from ..recording.session_recorder import SessionRecorder
-from .calling import Model, Tool, call_model, call_tool, cut, pack_result, unpack_result
 from .compare import Side, read_side
-from .facts import INPUT_NAMES, OUTPUT_NAMES, drop_call_ids, task_name, value_digest
+from .facts import task_name
 from .lanes import Call, Entry, Lanes
 from .nearest import LOOKED_AT, Asked, describe_missing
-from .recorded import RecordedSession, read_arguments, read_text
+from .recorded import read_arguments, read_text
+from .served_calls import (
+    CALLS,
+    MOST_ARGUMENTS,
+    NOTE,
+    Given,
+    check_recordable,
+    chunk_lengths,
+    chunks,
+    make_lanes,
+    messages_digest,
+    read_messages,
+)
+from .tool_calls import Tool, call_tool, check_tool, pack_result, unpack_result
 from .verdicts import ReplayReport, ReplayStep, Verdict, count_verdicts
-
-NOTE = "memvid_async"
-"""The metadata key under which a served session says where an action came from."""
 
 Read = Callable[..., Awaitable[Any]]
 Start = Callable[..., SessionRecorder]
 
-_CALLS = (ActionKind.ASK, ActionKind.FIND, ActionKind.TOOL_CALL)
 _NOT_ASKED_FOR = "nobody asked for it"
-_MOST_ARGUMENTS = 1 << 30
-
-
-@frozen
-class _Given:
-    """A call: what it is matched by, what is said of it, and the name that it is recorded under."""
-
-    call: Call
-    asked: Asked
-    label: str
 
 
 class ServedSession:
@@ -67,10 +69,17 @@ class ServedSession:
     """
 
     def __init__(
-        self, read: Read, start: Start, session_id: UUID | None, *, run_missing: bool
+        self,
+        read: Read,
+        start: Start,
+        limits: Limits,
+        session_id: UUID | None,
+        *,
+        run_missing: bool,
     ) -> None:
         self._read = read
         self._start = start
+        self._limits = limits
         self._source_id = session_id
         self._run_missing = run_missing
         self._exits = AsyncExitStack()
@@ -86,7 +95,7 @@ class ServedSession:
     async def __aenter__(self) -> Self:
         if self._source_id is not None:
             side: Side = await self._read(read_side, self._source_id)
-            self._lanes = await to_thread.run_sync(_make_lanes, side, self._run_missing)
+            self._lanes = await to_thread.run_sync(make_lanes, side, self._run_missing)
             self._side = side
         if self._run_missing:
             note = {} if self._source_id is None else {"served_from": str(self._source_id)}
@@ -122,9 +131,11 @@ class ServedSession:
     ) -> str | bytes | None:
         """The recorded response to a question. What is None is not compared.
 
-        ``generate``: called with the question and the messages where the recording has no answer
-        and ``serve`` was told to run what is missing; see :class:`Generated`.
+        ``generate``: called with a :class:`Prompt` of the question and the messages where the
+        recording has no answer and ``serve`` was told to run what is missing. It returns what
+        :meth:`Store.ask` takes.
 
+        :raises TypeError: when ``generate`` does not take one argument.
         :raises ReplayDivergenceError, RecordedCallError: see the class.
         """
         response, _ = await self._ask(
@@ -153,10 +164,11 @@ class ServedSession:
                 query, generate, provider, model, messages, retrieved_frames, task
             )
         except RecordedCallError as error:
-            for chunk in cut(await self._output(error.action), _chunk_lengths(error.action)):
+            output = await self._output(error.action)
+            for chunk in chunks(output, chunk_lengths(error.action)):
                 yield chunk
             raise
-        for chunk in cut(response, lengths):
+        for chunk in chunks(response, lengths):
             yield chunk
 
     async def _ask(
@@ -170,47 +182,52 @@ class ServedSession:
         task: str | None,
     ) -> tuple[str | bytes | None, Sequence[int]]:
         """A response, and the lengths of the chunks in which it came."""
+        if generate is not None:
+            check_model(generate)
         frames = None if retrieved_frames is None else tuple(retrieved_frames)
         facts = {"provider": provider, "model": model, "retrieved_frames": frames}
         given = self._given(ActionKind.ASK, None, query, {**facts, "messages": messages}, task)
         entry = await self._take(given, runs=generate is not None)
         if entry is not None:
-            return await self._answer(entry), _chunk_lengths(entry.action)
-        prompt = list(messages or ())
+            return await self._answer(entry), chunk_lengths(entry.action)
+        said = [] if messages is None else list(messages)
+        growing = GrowingReply(self._limits.content_bytes)
 
-        async def run() -> tuple[str | bytes, list[int]]:
+        async def run() -> None:
             assert generate is not None
-            reply, lengths = await call_model(generate, query, prompt)
-            return reply.text, lengths
+            await growing.read(generate, Prompt(query, None, said))
 
-        async def record(answer: Any, **options: Any) -> Action:
-            response, lengths = (None, []) if answer is None else answer
+        async def record(_: None, **options: Any) -> Action:
+            lengths = growing.reply.chunks
             if len(lengths) > 1:
-                options["metadata"] = {NOTE: {"chunks": lengths}}
+                options["metadata"] = {NOTE: {"chunks": list(lengths)}}
             return await self._new.record_ask(
                 query,
-                provider=provider or "",
-                model=model or "",
-                response=response,
+                provider=provider,
+                model=model,
+                response=growing.output,
                 retrieved_frames=frames or (),
-                messages=prompt,
+                messages=said,
                 **options,
             )
 
-        answer: tuple[str | bytes, list[int]] = await self._run(given, run, record)
-        return answer
+        await self._run(given, run, record)
+        return growing.text, growing.reply.chunks
 
     async def call_tool(
         self, name: str, arguments: Any, run: Tool | None = None, *, task: str | None = None
     ) -> Any:
         """The recorded result of a tool call. The tool is not run.
 
-        ``run``: called where the recording has no answer and ``serve`` was told to run what is
-        missing; with the arguments by name, as one value, or with none, whichever it takes. It may
-        be async. A result other than str, bytes and None is recorded as JSON.
+        ``run``: called as ``run(**arguments)`` where the recording has no answer and ``serve`` was
+        told to run what is missing. It may be async; if it is not, it runs in a thread. A result
+        other than str, bytes and None is recorded as JSON.
 
+        :raises TypeError: when ``run`` does not take these arguments, or they are no dict.
         :raises ReplayDivergenceError, RecordedCallError: see the class.
         """
+        if run is not None:
+            check_tool(run, name, arguments)
         tool, given = run, self._given(ActionKind.TOOL_CALL, name, arguments, {}, task)
         entry = await self._take(given, runs=tool is not None)
         if entry is not None:
@@ -218,21 +235,19 @@ class ServedSession:
             as_json = isinstance(note, Mapping) and note.get("result") == "json"
             return unpack_result(await self._answer(entry), as_json=as_json)
 
-        async def call() -> Any:
+        async def make_call() -> Any:
             assert tool is not None
-            result = await call_tool(tool, arguments)
-            pack_result(result)
-            return result
+            return await call_tool(tool, arguments)
 
         async def record(answer: Any, **options: Any) -> Action:
             result, as_json = pack_result(answer)
             if as_json:
                 options["metadata"] = {NOTE: {"result": "json"}}
             return await self._new.record_tool_call(
-                name, arguments=arguments, result=result, **options
+                name, arguments=given.arguments, result=result, **options
             )
 
-        return await self._run(given, call, record)
+        return await self._run(given, make_call, record)
 
     async def find(
         self,
@@ -244,11 +259,14 @@ class ServedSession:
     ) -> FindDetails:
         """What a recorded search found. ``mode`` None is not compared.
 
-        ``run``: called with the query where the recording has no answer and ``serve`` was told to
-        run what is missing; it gives the ids of the frames that it found.
+        ``run``: called as ``run(query)`` where the recording has no answer and ``serve`` was told
+        to run what is missing; it returns the ids of the frames that it found.
 
+        :raises TypeError: when ``run`` does not take one argument.
         :raises ReplayDivergenceError, RecordedCallError: see the class.
         """
+        if run is not None:
+            check_fits(run, "run is called with the query, run(query)", (query,))
         search, given = run, self._given(ActionKind.FIND, None, query, {"mode": mode}, task)
         entry = await self._take(given, runs=search is not None)
         if entry is not None:
@@ -257,9 +275,9 @@ class ServedSession:
             assert isinstance(details, FindDetails)
             return details
 
-        async def call() -> FindDetails:
+        async def make_call() -> FindDetails:
             assert search is not None
-            frames = tuple(await call_tool(search, query))
+            frames = prepare_frames(await call(search, (query,)), self._limits)
             return FindDetails(mode or "", len(frames), frames)
 
         async def record(answer: FindDetails | None, **options: Any) -> Action:
@@ -268,7 +286,7 @@ class ServedSession:
                 query, mode=mode or "", result_count=len(frames), result_frames=frames, **options
             )
 
-        found: FindDetails = await self._run(given, call, record)
+        found: FindDetails = await self._run(given, make_call, record)
         return found
 
     # What came of it.
@@ -299,7 +317,7 @@ class ServedSession:
             elif index in self._diverged:
                 steps.append(self._diverged[index])
             else:
-                why = _NOT_ASKED_FOR if action.kind in _CALLS else f"a {action.kind} is no call"
+                why = _NOT_ASKED_FOR if action.kind in CALLS else f"a {action.kind} is no call"
                 steps.append(ReplayStep(index, action, Verdict.SKIPPED, why))
         return steps
 
@@ -312,19 +330,21 @@ class ServedSession:
         given: Any,
         facts: dict[str, Any],
         task: str | None,
-    ) -> _Given:
+    ) -> Given:
+        arguments = None
         if kind is ActionKind.TOOL_CALL:
-            data = encode_value(given, "arguments", "value_bytes", _MOST_ARGUMENTS)
+            data = encode_value(given, "arguments", "value_bytes", MOST_ARGUMENTS)
+            arguments = decode_value(data)
         elif isinstance(given, (str, bytes)):
             data = given.encode() if isinstance(given, str) else given
         else:
             raise InvalidValueError(f"query must be str or bytes, not {type(given).__name__}")
         known = {key: value for key, value in facts.items() if value is not None}
         if "messages" in known:
-            known["messages"] = _messages_digest(known["messages"])
+            known["messages"] = messages_digest(known["messages"])
         live, own, label = self._task(task)
-        call = Call(live, own, (kind, name, content_digest(data)), known)
-        return _Given(call, Asked(kind, name, given, facts, task_name(own)), label)
+        made = Call(live, own, (kind, name, content_digest(data)), known)
+        return Given(made, Asked(kind, name, given, facts, task_name(own)), label, arguments)
 
     def _task(self, task: str | None) -> tuple[Hashable, str, str]:
         """Who calls: an identity, its name, and a name that no other task here has."""
@@ -339,7 +359,7 @@ class ServedSession:
             self._tasks[current] = known
         return known[0], name, known[1]
 
-    async def _take(self, given: _Given, *, runs: bool) -> Entry | None:
+    async def _take(self, given: Given, *, runs: bool) -> Entry | None:
         """The recorded counterpart; None when the real callable is to run.
 
         :raises ReplayDivergenceError: when there is neither.
@@ -389,17 +409,25 @@ class ServedSession:
         return self._recorder
 
     async def _run(
-        self, given: _Given, run: Callable[[], Awaitable[Any]], record: Callable[..., Any]
+        self, given: Given, run: Callable[[], Awaitable[Any]], record: Callable[..., Any]
     ) -> Any:
         """Run the real thing, record what came of it, an error too, and hand it on."""
+        if rough_size(given.asked.given) + rough_size(given.asked.facts) < LARGE:
+            check_recordable(given, self._limits)
+        else:
+            await to_thread.run_sync(check_recordable, given, self._limits)
         start = time.perf_counter()
         try:
             answer = await run()
-        except Exception as error:
-            said = f"{type(error).__name__}: {error}"
-            failed = await record(
-                None, task=given.label, duration_ms=_milliseconds(start), error=said[:4096]
-            )
+        except (Exception, asyncio.CancelledError) as error:
+            # What a cancelled one got so far is recorded all the same.
+            with anyio.CancelScope(shield=isinstance(error, asyncio.CancelledError)):
+                failed = await record(
+                    None,
+                    task=given.label,
+                    duration_ms=_milliseconds(start),
+                    error=describe_error(error, self._limits.error_chars),
+                )
             self._note_run(failed)
             raise
         action = await record(answer, task=given.label, duration_ms=_milliseconds(start))
@@ -446,44 +474,9 @@ class ServedSession:
                 model=details.model,
                 response=output,
                 retrieved_frames=details.retrieved_frames,
-                messages=await self._read(_read_messages, recording, action),
+                messages=await self._read(read_messages, recording, action),
                 **options,
             )
-
-
-def _make_lanes(side: Side, ahead: bool) -> Lanes:  # noqa: FBT001 - called in a thread
-    entries = map(_entry, side.recording.actions, side.facts, side.messages)
-    return Lanes(filter(None, entries), ahead=ahead)
-
-
-def _entry(action: Action, facts: Mapping[str, Hashable], messages: bytes | None) -> Entry | None:
-    """A recorded action as something that answers, None when it is none."""
-    if action.kind not in _CALLS:
-        return None
-    key = (action.kind, facts.get("name"), facts[INPUT_NAMES[action.kind]])
-    answer = (facts.get(OUTPUT_NAMES.get(action.kind, "result_frames")), action.error)
-    return Entry(action, key, {**facts, "messages": messages}, answer)
-
-
-def _read_messages(view: View, recording: RecordedSession, action: Action) -> list[Any]:
-    return recording.read_messages(view, action)
-
-
-def _messages_digest(messages: Sequence[Any]) -> bytes:
-    """As :meth:`RecordedSession.messages_digest` has it."""
-    last = b""
-    for message in messages:
-        last = content_digest(last + value_digest(drop_call_ids(message)))[:16]
-    return last
-
-
-def _chunk_lengths(action: Action) -> Sequence[int]:
-    """In which chunks a response came: as the store's own ask or a served session noted it."""
-    if action.reply is not None:
-        return action.reply.chunks
-    note = action.metadata.get(NOTE)
-    lengths = note.get("chunks") if isinstance(note, Mapping) else None
-    return lengths if isinstance(lengths, list) else ()
 
 
 def _milliseconds(start: float) -> float:

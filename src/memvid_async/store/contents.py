@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator
-from itertools import accumulate, pairwise
 from typing import Any
 
 from ..engine.engine import Engine
@@ -14,6 +13,7 @@ from ..errors import ContentNotFoundError, InvalidValueError
 from ..events.content import Content
 from ..events.event import Action, ActionKind
 from ..events.frames import Context
+from ..events.prompts import split_text
 from ..events.values import decode_value
 from ..memory.past import context_of
 
@@ -94,8 +94,9 @@ class Contents:
             raise InvalidValueError(f"the {action.kind} did not search the store's memory")
         return await self._read(context_of, action)
 
-    async def read_chunks(self, action: Action) -> list[str]:
+    async def read_chunks(self, action: Action) -> list[str] | list[bytes]:
         """Return the reply to an ask in its chunks; a reply that was recorded whole is one chunk.
+        A reply in bytes comes back in bytes.
 
         :raises InvalidValueError: when the action is no ask.
         :raises ContentNotFoundError, CorruptFileError: as for :meth:`read_content`.
@@ -104,15 +105,17 @@ class Contents:
             raise InvalidValueError(f"a {action.kind} has no reply")
         if action.output is None:
             return []
-        text = (await self.read_content(action.output)).decode("utf-8", "replace")
-        if action.reply is None:
-            return [text]
-        places = accumulate(action.reply.chunks, initial=0)
-        return [text[start:end] for start, end in pairwise(places)]
+        text = await self._read(_value, _content(action.output))
+        lengths = () if action.reply is None else action.reply.chunks
+        return split_text(text, lengths)
 
 
 def _data(view: View, content: Content) -> bytes:
     return view.data(content)
+
+
+def _value(view: View, content: Content) -> str | bytes:
+    return view.value(content)
 
 
 def _content(value: object) -> Content:

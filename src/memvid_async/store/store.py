@@ -87,7 +87,7 @@ class Store:
         self._recorder = StoreRecorder(intake)
         self._sessions = Sessions(engine, intake, config)
         self._contents = Contents(engine)
-        self._replays = Replays(engine, self._sessions.session)
+        self._replays = Replays(engine, self._sessions.session, config.limits)
 
     # Opening and closing.
 

@@ -12,7 +12,7 @@ from ..engine.event_log import View
 from ..events.event import Session, SessionSummary
 from ..events.frames import FindResult, SearchMode
 from ..memory.folded import Lineage
-from ..memory.frame_store import FrameReader
+from ..memory.frame_reader import FrameReader
 from ..memory.keywords import FrameFilters
 from ..memory.past import session_at, state_at
 from ..memory.recall import Recall

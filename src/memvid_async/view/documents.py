@@ -229,7 +229,7 @@ def answer_document(question: str, answer: Answer, *, with_reply: bool) -> Docum
         "context": [plain(attrs.asdict(item)) for item in answer.context.items],
     }
     if with_reply:
-        document |= {"reply": answer.text, "duration_ms": answer.duration_ms}
+        document |= {"reply": str(answer), "duration_ms": answer.duration_ms}
     return document
 
 
@@ -353,6 +353,8 @@ def audit_document(report: AuditReport) -> Document:
                 "duration_ms": answer.duration_ms,
                 "input_tokens": answer.input_tokens,
                 "output_tokens": answer.output_tokens,
+                "cached_tokens": answer.cached_tokens,
+                "cost_usd": answer.cost_usd,
             }
             for answer in report.answers
         ],

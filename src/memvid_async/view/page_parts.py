@@ -223,8 +223,10 @@ def _reply(action: Document) -> str:
     reply, text = action["reply"], action["output"].get("text", "")
     if reply is None:
         return ""
-    names = ("input_tokens", "output_tokens")
+    names = ("input_tokens", "output_tokens", "cached_tokens")
     tokens = [f"{reply[n]} {n.replace('_', ' ')}" for n in names if reply[n] is not None]
+    if reply["cost_usd"] is not None:
+        tokens.append(f"{reply['cost_usd']:.6g} US dollars")
     told = f'<p class="note">{", ".join(tokens)}</p>' if tokens else ""
     if len(reply["chunks"]) > 1 and sum(reply["chunks"]) == len(text) <= SHOWN_CHARS:
         places = pairwise(accumulate(reply["chunks"], initial=0))

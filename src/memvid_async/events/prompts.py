@@ -1,0 +1,147 @@
+"""What a model is asked, and what it replies."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from itertools import accumulate, pairwise
+from typing import Any, AnyStr
+
+from attrs import field, frozen
+
+from ..errors import InvalidValueError
+from .frames import Context
+
+MOST_TOKENS = 2**63 - 1
+
+
+@frozen
+class Prompt:
+    """What a model is asked: the one argument of a ``generate``.
+
+    ``str(prompt)`` is ready to be sent: the passages of the context, the messages, and the
+    question (unless the last message is the question itself), with an empty line between them.
+    """
+
+    question: str | bytes
+    """The question; bytes only where it was recorded as bytes."""
+    context: Context | None = None
+    """What was retrieved for the question; None where nothing was searched."""
+    messages: Sequence[Any] = field(default=(), converter=list)
+    """The messages that go with it, one item a message. The list is the model's own: changing it
+    changes nothing that is recorded."""
+
+    def __str__(self) -> str:
+        question = as_text(self.question)
+        parts = ["" if self.context is None else str(self.context)]
+        parts += map(_message_text, self.messages)
+        if not (self.messages and _content_of(self.messages[-1]) == question):
+            parts.append(question)
+        return "\n\n".join(filter(None, parts))
+
+
+def as_text(value: str | bytes) -> str:
+    """A text itself; bytes as UTF-8, with U+FFFD for what is not."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+def _content_of(message: Any) -> str | None:
+    """The text of a message that holds nothing else but its role; None for any other."""
+    if isinstance(message, (str, bytes)):
+        return as_text(message)
+    if isinstance(message, Mapping) and message.keys() <= {"role", "content"}:
+        content = message.get("content")
+        return content if isinstance(content, str) else None
+    return None
+
+
+def _message_text(message: Any) -> str:
+    content = _content_of(message)
+    if content is None:
+        return _as_json(message)
+    role = message.get("role") if isinstance(message, Mapping) else None
+    return content if role is None else f"{role}: {content}"
+
+
+def _as_json(message: Any) -> str:
+    """A message with more than a text in it; one that JSON cannot hold as Python shows it."""
+    try:
+        return json.dumps(message, ensure_ascii=False)
+    except (TypeError, ValueError):
+        return repr(message)
+
+
+def _text_or_bytes(_instance: object, attribute: Any, value: Any) -> None:
+    if not isinstance(value, (str, bytes)):
+        raise InvalidValueError(
+            f"{attribute.name} must be str or bytes, not {type(value).__name__}"
+        )
+
+
+def _tokens(_instance: object, attribute: Any, value: object) -> None:
+    if value is not None and not (type(value) is int and 0 <= value <= MOST_TOKENS):
+        raise InvalidValueError(f"{attribute.name} must be an int from 0, not {value!r:.80}")
+
+
+def _dollars(_instance: object, attribute: Any, value: object) -> None:
+    if value is not None and not is_cost(value):
+        raise InvalidValueError(
+            f"{attribute.name} must be a finite number from 0, not {value!r:.80}"
+        )
+
+
+def is_cost(value: Any) -> bool:
+    """Whether a value is a finite number that is not below 0."""
+    return type(value) in (int, float) and 0 <= value < math.inf
+
+
+@frozen
+class Generated:
+    """A model's reply, or one chunk of it, with what the model counted. ``str(reply)`` is its text.
+
+    A reply that comes in chunks has the sum of what its chunks count.
+    """
+
+    text: str | bytes = field(validator=_text_or_bytes)
+    """The reply; bytes stay bytes."""
+    input_tokens: int | None = field(default=None, validator=_tokens)
+    """Tokens that the model read; None where it did not count."""
+    output_tokens: int | None = field(default=None, validator=_tokens)
+    """Tokens that it wrote."""
+    cached_tokens: int | None = field(default=None, validator=_tokens)
+    """Tokens that it read from a cache: a part of ``input_tokens``."""
+    cost_usd: float | None = field(default=None, validator=_dollars)
+    """What it cost, in US dollars."""
+
+    def __str__(self) -> str:
+        return as_text(self.text)
+
+
+@frozen
+class Reply:
+    """How a reply came, as it is recorded: in which chunks, and what the model counted."""
+
+    chunks: tuple[int, ...]
+    """The length of each chunk, in characters (of a reply in bytes: in bytes); one for a reply
+    that came whole."""
+    input_tokens: int | None = None
+    """Tokens that the model read; None where it did not count."""
+    output_tokens: int | None = None
+    """Tokens that it wrote."""
+    cached_tokens: int | None = None
+    """Tokens that it read from a cache: a part of ``input_tokens``."""
+    cost_usd: float | None = None
+    """What it cost, in US dollars."""
+
+    def split(self, text: AnyStr) -> list[AnyStr]:
+        """A reply's text in the chunks in which it came; whole where they are not of this text."""
+        return split_text(text, self.chunks)
+
+
+def split_text(text: str | bytes, lengths: Sequence[int]) -> list[Any]:
+    """A text in pieces of these lengths; whole where they do not add up to it."""
+    if not lengths or sum(lengths) != len(text):
+        return [text]
+    places = accumulate(lengths, initial=0)
+    return [text[start:end] for start, end in pairwise(places)]

@@ -1,0 +1,84 @@
+"""Reading the store's own memory: what a store and a view of it share."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Unpack
+
+from ..config import StoreConfig
+from ..engine.event_log import View
+from ..errors import InvalidValueError
+from ..events.frames import Frame, SearchMode
+from ..recording.prepare_values import prepare_count
+from .embedder import embed
+from .folded import Lineage
+from .keywords import FrameFilters
+from .prepare_frames import prepare_embedding, prepare_filters, prepare_search
+from .recall import Recall, Search, Searched
+
+# Returns what is readable now, and the memories that it is read from.
+FindPlace = Callable[[], Awaitable[tuple[View, Lineage]]]
+
+
+class FrameReader:
+    """What a store and a view of it share: get, frames and find."""
+
+    def __init__(self, recall: Recall, config: StoreConfig, place: FindPlace) -> None:
+        self._recall = recall
+        self._config = config
+        self._memory_view = place
+
+    async def get(self, frame_id: int) -> Frame:
+        """A frame.
+
+        :raises FrameNotFoundError: when there is none with this id.
+        """
+        prepare_count(frame_id, "a frame id")
+        return await self._recall.get(*await self._memory_view(), frame_id)
+
+    async def frames(
+        self,
+        *,
+        newest_first: bool = False,
+        after: int | None = None,
+        **filters: Unpack[FrameFilters],
+    ) -> AsyncIterator[Frame]:
+        """All frames, in the order of their ids, oldest or newest first.
+
+        ``after``: only those that come behind this id in that order. Filters as for :meth:`find`.
+        """
+        wanted, _ = prepare_filters(filters, self._config.limits)
+        if after is not None:
+            prepare_count(after, "after")
+        place = await self._memory_view()
+        while page := await self._recall.scan(*place, after, wanted, newest=newest_first):
+            for frame in page:
+                yield frame
+            after = page[-1].frame_id
+
+    async def searched(
+        self,
+        query: Any,
+        top_k: int,
+        mode: SearchMode,
+        embedding: Any,
+        embedding_model: str | None,
+        filters: FrameFilters,
+        *,
+        texts: bool = False,
+    ) -> Searched:
+        """Search the memory, and keep what an action records of it; with the bodies of what was
+        found, when ``texts`` is true."""
+        limits = self._config.limits
+        text = prepare_search(query, mode, top_k, limits)
+        _, parameters = prepare_filters(filters, limits)
+        vector = prepare_embedding(embedding, limits)
+        if vector is None and mode != "lexical" and self._config.embedder is not None:
+            vector = prepare_embedding((await embed(self._config, [text]))[0], limits)
+            embedding_model = embedding_model or self._config.embedding_model
+        if vector is None and mode != "lexical":
+            raise InvalidValueError(
+                f"a {mode} search needs an embedding, or StoreConfig(embedder=...)"
+            )
+        search = Search(text, mode, top_k, parameters, vector, embedding_model)
+        return await self._recall.find(*await self._memory_view(), search, texts=texts)

@@ -1,0 +1,96 @@
+"""Calls of what the library's user passes in: models, tools, embedders.
+
+Such a callable may be async or not. An async one runs on the loop. Any other runs in a thread, so
+that it cannot hold the loop up; at most as many at once as anyio's default limiter has tokens (40
+unless somebody changed it).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+from anyio import to_thread
+
+from ..events.content import EMPTY
+
+# anyio imports this when it is first used: 30 ms of the loop, in the middle of a first ask.
+with suppress(ImportError):
+    import_module("anyio._backends._asyncio")
+
+
+def check_fits(
+    function: Callable[..., Any],
+    what: str,
+    arguments: Sequence[Any] = (),
+    named: Mapping[str, Any] = EMPTY,
+) -> None:
+    """Refuse a callable that does not take these arguments, before anything is done.
+
+    ``what``: the call as a message names it. The signature is that of the callable itself, not of
+    one that it wraps, as a decorator may pass other arguments on. A callable without a known
+    signature (some of those written in C) is not checked.
+
+    :raises TypeError: when the arguments do not fit.
+    """
+    try:
+        signature = inspect.signature(function, follow_wrapped=False)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(*arguments, **named)
+    except TypeError as error:
+        raise TypeError(f"{what}: {error}") from None
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Whether a call makes a coroutine or an async generator: whether it belongs on the loop."""
+    while isinstance(function, partial):
+        function = function.func
+    # Of an object that can be called, its method says so.
+    method = getattr(type(function), "__call__", None)  # noqa: B004 - to look at, not to call
+    return any(
+        inspect.iscoroutinefunction(one) or inspect.isasyncgenfunction(one)
+        for one in (function, method)
+    )
+
+
+async def call(
+    function: Callable[..., Any],
+    arguments: Sequence[Any] = (),
+    named: Mapping[str, Any] = EMPTY,
+) -> Any:
+    """The result of a call, awaited where it can be awaited.
+
+    What a thread returns may be a coroutine, too (of a lambda, say): that runs on the loop. In a
+    thread the call sees the caller's context variables. Cancelled, this returns at once; the thread
+    goes on, and what it returns or raises in the end is dropped.
+    """
+    if is_async(function):
+        result = function(*arguments, **named)
+    else:
+        result = await _call_in_thread(function, arguments, named)
+    return await result if inspect.isawaitable(result) else result
+
+
+async def _call_in_thread(
+    function: Callable[..., Any], arguments: Sequence[Any], named: Mapping[str, Any]
+) -> Any:
+    is_abandoned = False
+
+    def run() -> Any:
+        result = function(*arguments, **named)
+        if is_abandoned and inspect.iscoroutine(result):
+            # Nobody will await it, which Python would warn of.
+            result.close()
+        return result
+
+    try:
+        return await to_thread.run_sync(run, abandon_on_cancel=True)
+    except BaseException:
+        is_abandoned = True
+        raise

@@ -1,0 +1,105 @@
+"""The calls of a served session: those that the recording can answer, and those that are made."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+from attrs import frozen
+
+from ..config import Limits
+from ..engine.event_log import View
+from ..events.content import content_digest
+from ..events.event import Action, ActionKind
+from ..events.prompts import split_text
+from ..recording.prepare_values import (
+    prepare_arguments,
+    prepare_content,
+    prepare_frames,
+    prepare_messages,
+    prepare_name,
+)
+from .compare import Side
+from .facts import INPUT_NAMES, OUTPUT_NAMES, drop_call_ids, value_digest
+from .lanes import Call, Entry, Lanes
+from .nearest import Asked
+from .recorded import RecordedSession
+
+NOTE = "memvid_async"
+"""The metadata key under which a served session says where an action came from."""
+
+CALLS = (ActionKind.ASK, ActionKind.FIND, ActionKind.TOOL_CALL)
+MOST_ARGUMENTS = 1 << 30
+"""The most bytes that the arguments of a served tool call have as CBOR."""
+
+
+@frozen
+class Given:
+    """A call: what it is matched by, what is said of it, the task's name that it is recorded under,
+    and a tool call's arguments as they were before the tool had them."""
+
+    call: Call
+    asked: Asked
+    label: str
+    arguments: Any
+
+
+def check_recordable(given: Given, limits: Limits) -> None:
+    """Refuse what cannot be recorded before anything runs.
+
+    :raises InvalidValueError, LimitExceededError: when it cannot.
+    """
+    asked = given.asked
+    names = {"name": asked.name, "task": given.label}
+    names |= {what: asked.facts.get(what) for what in ("provider", "model", "mode")}
+    for what, name in names.items():
+        if name is not None:
+            prepare_name(name, what, limits)
+    if asked.kind is ActionKind.TOOL_CALL:
+        prepare_arguments(given.arguments, limits)
+    else:
+        prepare_content(asked.given, "query", limits)
+    prepare_frames(asked.facts.get("retrieved_frames") or (), limits)
+    prepare_messages(asked.facts.get("messages") or (), limits)
+
+
+def make_lanes(side: Side, ahead: bool) -> Lanes:  # noqa: FBT001 - called in a thread
+    """The calls that a recording can answer, by task; ``ahead``: some may be passed over."""
+    entries = map(_entry, side.recording.actions, side.facts, side.messages)
+    return Lanes(filter(None, entries), ahead=ahead)
+
+
+def _entry(action: Action, facts: Mapping[str, Hashable], messages: bytes | None) -> Entry | None:
+    """A recorded action as something that answers, None when it is none."""
+    if action.kind not in CALLS:
+        return None
+    key = (action.kind, facts.get("name"), facts[INPUT_NAMES[action.kind]])
+    answer = (facts.get(OUTPUT_NAMES.get(action.kind, "result_frames")), action.error)
+    return Entry(action, key, {**facts, "messages": messages}, answer)
+
+
+def read_messages(view: View, recording: RecordedSession, action: Action) -> list[Any]:
+    """The messages of a recorded ask."""
+    return recording.read_messages(view, action)
+
+
+def messages_digest(messages: Sequence[Any]) -> bytes:
+    """As :meth:`RecordedSession.messages_digest` has it."""
+    last = b""
+    for message in messages:
+        last = content_digest(last + value_digest(drop_call_ids(message)))[:16]
+    return last
+
+
+def chunks(text: str | bytes | None, lengths: Sequence[int]) -> list[Any]:
+    """A response in pieces of these lengths; none where there is no response."""
+    return [] if text is None else split_text(text, lengths)
+
+
+def chunk_lengths(action: Action) -> Sequence[int]:
+    """In which chunks a response came: as the store's own ask or a served session noted it."""
+    if action.reply is not None:
+        return action.reply.chunks
+    note = action.metadata.get(NOTE)
+    lengths = note.get("chunks") if isinstance(note, Mapping) else None
+    return lengths if isinstance(lengths, list) else ()
