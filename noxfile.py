@@ -1,11 +1,14 @@
 """The development sessions: `nox` runs the checks, `nox -s bench` and `nox -s demo` the rest."""
 
+import re
+import shutil
 from pathlib import Path
 
 import nox
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PROJECT)
+BLOCK = re.MULTILINE | re.DOTALL
 
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "venv"
@@ -20,6 +23,40 @@ def tests(session: nox.Session) -> None:
     session.run("pytest", *session.posargs)
 
 
+def lowest_versions(*extras: str) -> list[str]:
+    """Return the lowest version that each direct dependency allows, as pip's constraints."""
+    optional = PROJECT["project"]["optional-dependencies"]
+    wanted = [*PROJECT["project"]["dependencies"], *(line for e in extras for line in optional[e])]
+    bounds = [re.match(r"([\w-]+)(?:\[\w+\])?>=([\d.]+)", line) for line in wanted]
+    return [f"{bound[1]}=={bound[2]}" for bound in bounds if bound]
+
+
+@nox.session(python=PYTHONS[0])
+def lowest(session: nox.Session) -> None:
+    """Run the tests on the lowest versions that the dependencies allow."""
+    constraints = Path(session.create_tmp()) / "lowest.txt"
+    constraints.write_text("\n".join(lowest_versions("cli", "test")), encoding="utf-8")
+    session.install("-e", ".[cli,test]", "--constraint", str(constraints))
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """Build the wheel and the sdist; each runs the README's example in a clean environment."""
+    session.install("build")
+    built = Path(session.create_tmp()).resolve() / "built"
+    shutil.rmtree(built, ignore_errors=True)
+    session.run("python", "-m", "build", "--outdir", str(built / "dist"))
+    blocks = re.findall(r"^```python\n(.*?)^```$", Path("README.md").read_text("utf-8"), BLOCK)
+    for package in sorted((built / "dist").iterdir()):
+        python = str(built / "venv" / "bin" / "python")
+        session.run("python", "-m", "venv", "--clear", str(built / "venv"))
+        session.run(python, "-m", "pip", "install", "--quiet", str(package), external=True)
+        with session.chdir(built):
+            Path("agents.mva").unlink(missing_ok=True)
+            session.run(python, "-W", "error", "-c", blocks[0], external=True, log=False)
+
+
 @nox.session
 def coverage(session: nox.Session) -> None:
     """Run the tests once under coverage and print what they leave out.
@@ -29,7 +66,7 @@ def coverage(session: nox.Session) -> None:
     session.install("-e", ".[cli,test]")
     session.run("coverage", "erase")
     # Under coverage a crash state takes five times as long, and shows no other line.
-    few = {"CRASH_STATES": "20000"}
+    few = {"CI": "1", "CRASH_STATES": "20000"}
     # And how late a timer is says nothing there.
     timed = (
         "--ignore=tests/engine/test_loop_latency.py",

@@ -3,7 +3,6 @@
 import ast
 import asyncio
 import re
-import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -247,21 +246,6 @@ def test_the_version_is_stated_once():
     )
     assert project["dynamic"] == ["version"]
     assert headings[0] == memvid_async.__version__
-
-
-def test_ci_runs_the_readme_test_command(tmp_path):
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (command,) = section_commands(readme, "Test it")
-    (tmp_path / ".ci").mkdir()
-    (tmp_path / ".ci" / "run").write_bytes((ROOT / ".ci" / "run").read_bytes())
-    stand_in = "echo 'it is' run && pwd"
-    (tmp_path / "README.md").write_text(readme.replace(command, stand_in), encoding="utf-8")
-    done = subprocess.run(["sh", f"{tmp_path}/.ci/run"], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == [f"+ {stand_in}", "it is run", str(tmp_path)]
-
-
-def test_ci_can_be_executed():
-    assert (ROOT / ".ci" / "run").stat().st_mode & 0o111 == 0o111
 
 
 @pytest.mark.parametrize("heading", ["Run it", "Test it"])
