@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
 from enum import Enum
 from typing import Any, Literal
 from uuid import UUID
@@ -82,7 +82,8 @@ def _one_of(*allowed: str) -> Callable[[object, Any, object], None]:
     return check
 
 
-Embedder = Callable[[list[str]], Any]
+_Embeddings = Iterable[Iterable[float]]
+Embedder = Callable[[list[str]], _Embeddings | Awaitable[_Embeddings]]
 
 
 @frozen(repr=False)

@@ -10,6 +10,8 @@ from memvid_async import (
     Action,
     ActionKind,
     AskDetails,
+    AuditAnswer,
+    AuditReport,
     ChangedAction,
     Comparison,
     Content,
@@ -17,6 +19,7 @@ from memvid_async import (
     FindResult,
     Hit,
     Limits,
+    ModelAudit,
     RecordingConfig,
     ReplayReport,
     ReplayStep,
@@ -64,7 +67,21 @@ def report(count, text="it was erased"):
     return ReplayReport(ONE, verdicts, tuple(steps))
 
 
-TABLES = {"session": session, "hits": found, "comparison": compared, "replay": report}
+def audited(count, text="small"):
+    audits = tuple(ModelAudit(text[:256], 1, 2, 3, 4, 5.0, 6, 7, 8, 0.5) for _ in range(count))
+    answers = tuple(
+        AuditAnswer(i, action(i, text), text, Verdict.DIVERGED, text, text) for i in range(count)
+    )
+    return AuditReport(ONE, audits, answers)
+
+
+TABLES = {
+    "session": session,
+    "audit": audited,
+    "hits": found,
+    "comparison": compared,
+    "replay": report,
+}
 
 
 class Table(HTMLParser):
@@ -167,6 +184,8 @@ async def test_what_is_open_says_how_it_is(tmp_path):
     assert repr(await store.at(sequence=3)) == "<StoreView of the moment after event 3>"
     replay = store.replay(recorder.session_id, checkpoint_id=2, before_index=5)
     assert f"{recorder.session_id} from checkpoint 2 before action 5" in repr(replay)
+    async with store.serve(recorder.session_id, missing="run") as served:
+        assert f"of {recorder.session_id}: 0 calls left, recording into " in repr(served)
     async with store.subscribe() as events:
         assert repr(events) == "<Subscription: behind, last delivered event 0>"
         await anext(events)

@@ -1,6 +1,7 @@
+# pyright: strict
 """User code that makes every public call. `test_typing.py` has it checked; it is never run."""
 
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, AsyncIterator
 from pathlib import Path
 from typing import Any, assert_type
 from uuid import UUID
@@ -8,6 +9,7 @@ from uuid import UUID
 from memvid_async import (
     Action,
     ActionRecorded,
+    Answer,
     AskDetails,
     CheckpointNotFoundError,
     CompactReport,
@@ -140,6 +142,22 @@ async def remembering(store: Store, chunks: AsyncIterable[bytes]) -> None:
     await store.find(None, mode="semantic", embedding=[1.0], metadata={"year": 2026}, until_ns=1)
     async for one in store.frames(newest_first=True, after=7, uri="file:", media_type="text/plain"):
         assert_type(one.title, str | None)
+
+
+async def asking(store: Store) -> None:
+    async def awaited(prompt: Prompt) -> Generated:
+        assert_type(prompt.context, Context | None)
+        return Generated(str(prompt), input_tokens=1, cost_usd=0.5)
+
+    async def streamed(prompt: Prompt) -> AsyncIterator[str]:
+        yield str(prompt.question)
+
+    answer = await store.ask("Why?", generate=lambda prompt: f"A. {prompt}", provider="local")
+    assert_type(answer, Answer)
+    assert_type((answer.text, str(answer)), tuple[str | bytes, str])
+    assert_type((answer.action, answer.cost_usd), tuple[Action | None, float | None])
+    await store.ask("Why?", generate=awaited, model="small", messages=[{"role": "user"}], top_k=3)
+    await store.ask("Why?", generate=streamed, tags=["a"], frame_metadata={"k": 1}, metadata={})
 
 
 async def looking_back(store: Store, session_id: UUID) -> None:

@@ -29,6 +29,7 @@ def opening(path: Path) -> None:
     StoreConfig(durability="sync")  # wrong: a Durability
     StoreConfig(language="german")  # wrong: english or none
     StoreConfig(limits=Limits(bytes=5))  # wrong: there is no such limit
+    StoreConfig(embedder=lambda texts: [len(text) for text in texts])  # wrong: each several numbers
     StoreConfig(clock=lambda: "now")  # wrong: nanoseconds
     RecordingConfig(max_actions="many")  # wrong: an int
     with open_store(path):  # wrong: async with
@@ -57,6 +58,10 @@ async def remembering(store: Store, any_filters: FrameFilters) -> None:
     await store.find("x", mode="magic")  # wrong: no such mode
     await store.find("x", since_ns="today")  # wrong: nanoseconds
     await store.find("x", top_k="ten")  # wrong: an int
+    await store.ask("q")  # wrong: generate
+    await store.ask("q", generate=lambda prompt: 5)  # wrong: str, bytes or a Generated
+    await store.ask("q", generate=lambda question, context: "a")  # wrong: it takes a Prompt
+    await store.ask("q", generate=str.upper)  # wrong: a Prompt is no str
     store.frames(tag="t")  # wrong: tags
     frame: Frame | None = await store.find("x")  # wrong: a FindResult
     any_filters["titles"] = "t"  # wrong: title
@@ -68,6 +73,7 @@ async def replaying(store: Store, one: UUID, write: Callable[[str], None]) -> No
     store.replay(one, until=1)  # wrong: before_index
     store.replay(one, what_if=WhatIf(mode="magic"))  # wrong: no such mode
     store.replay(one, what_if=WhatIf(filters={"tag": "t"}))  # wrong: tags
+    await store.audit(one, str)  # wrong: models by name
     store.serve(one, missing="ignore")  # wrong: raise or run
     await store.at(checkpoint="first")  # wrong: checkpoint_id
     await store.read_content(one)  # wrong: a Content

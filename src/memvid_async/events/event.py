@@ -95,12 +95,16 @@ class FindDetails:
 
 @frozen
 class AskDetails:
-    """A question to a model; ``message_count`` messages are read with ``store.read_messages``."""
+    """A model was asked."""
 
     provider: str | None
+    """Who served the model; None where nobody was named."""
     model: str | None
-    retrieved_frames: tuple[int, ...]
+    """The model; None where none was named."""
+    retrieved_frames: tuple[int, ...] = field(repr=brief)
+    """The frames that it was given."""
     message_count: int
+    """How many messages the prompt had; ``store.read_messages`` reads them."""
 
 
 @frozen

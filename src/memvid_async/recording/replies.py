@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+)
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -16,8 +23,12 @@ from ..events.prompts import Generated, Prompt, Reply
 from ..events.values import LARGE, encoded
 from .callables import call, check_fits
 
-Model = Callable[[Prompt], Any]
-"""Returns a str, bytes, a :class:`Generated`, or an async iterator of them; directly or awaited."""
+_Piece = str | bytes | Generated
+_Replied = _Piece | AsyncIterable[_Piece]
+
+Model = Callable[[Prompt], _Replied | Awaitable[_Replied]]
+"""A model: it returns its reply or an async iterator over the reply's chunks, directly or awaited.
+"""
 
 MOST_CHUNKS = 64 * 1024
 """Chunks of a reply that are kept apart; what comes after is one with the last of them."""

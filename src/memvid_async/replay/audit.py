@@ -10,13 +10,14 @@ from typing import Any
 from uuid import UUID
 
 from anyio import to_thread
-from attrs import field, frozen
+from attrs import astuple, field, fields, frozen
 
 from ..config import Limits
 from ..engine.event_log import View
 from ..errors import ContentNotFoundError
 from ..events.event import Action, ActionKind
 from ..events.frames import Context
+from ..events.printing import counted, html_table
 from ..events.prompts import Generated, Prompt
 from ..memory.past import context_of
 from ..recording.replies import GrowingReply, Model, total
@@ -88,16 +89,25 @@ class ModelAudit:
 
 @frozen
 class AuditReport:
-    """What an audit came to. ``answers`` are in the order of the asks, then of the models."""
+    """What an audit came to."""
 
     session_id: UUID
-    models: tuple[ModelAudit, ...]
-    answers: tuple[AuditAnswer, ...] = field(repr=False)
+    """The session."""
+    models: tuple[ModelAudit, ...] = field(repr=counted("model"))
+    """How each model compares."""
+    answers: tuple[AuditAnswer, ...] = field(repr=counted("answer"))
+    """Every answer, in the order of the asks, then of the models."""
 
     @property
     def is_equal(self) -> bool:
         """Whether every answer that could be compared was the recorded one, and none failed."""
         return all(model.changed == model.failed == 0 for model in self.models)
+
+    def _repr_html_(self) -> str:
+        """A notebook's table: one row a model."""
+        rows = map(astuple, self.models)
+        head = [one.name.replace("_", " ") for one in fields(ModelAudit)]
+        return html_table(f"Audit of session {self.session_id}", head, rows, len(self.models))
 
 
 @frozen

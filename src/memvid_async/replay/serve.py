@@ -111,6 +111,10 @@ class ServedSession:
     ) -> None:
         await self._exits.__aexit__(exc_type, exc, traceback)
 
+    def __repr__(self) -> str:
+        into = "" if self.session_id is None else f", recording into {self.session_id}"
+        return f"<ServedSession of {self._source_id}: {len(self.unserved):,} calls left{into}>"
+
     @property
     def session_id(self) -> UUID | None:
         """The new session, with what was served and what ran; None when nothing may run."""
