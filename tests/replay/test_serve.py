@@ -381,3 +381,107 @@ async def test_wrong_use_is_named(make_store, store):
             await recorded.ask(7)
     with pytest.raises(StoreReadOnlyError):
         await reading.serve(session, missing="run").__aenter__()
+
+
+# --- how the callables are called -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", ["call", "count", "self", "name", "arguments", "run", "task", "kind", "given", "tool"]
+)
+async def test_arguments_are_passed_by_name_whatever_they_are_called(store, name):
+    namespace = {}
+    exec(f"def one({name}): return [{name}]", namespace)
+    tools = {"one": namespace["one"], "any": lambda **given: [given[name]]}
+    async with store.serve(None, missing="run") as recorded:
+        for tool, run in tools.items():
+            assert await recorded.call_tool(tool, {name: 3}, run) == [3]
+    async with store.serve(recorded.session_id) as again:
+        for tool, run in tools.items():
+            assert await again.call_tool(tool, {name: 3}, run) == [3]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "run"),
+    [
+        ({"city": "Rome"}, lambda: "sun"),
+        ({"city": "Rome"}, lambda town: "sun"),
+        ({}, lambda city: "sun"),
+        ({1: "Rome"}, lambda **given: "sun"),
+        ("Rome", lambda city: "sun"),
+        (None, lambda: "sun"),
+    ],
+)
+async def test_arguments_that_do_not_fit_are_refused_before_anything_is_recorded(
+    store, arguments, run
+):
+    async with store.serve(None, missing="run") as recorded:
+        with pytest.raises(TypeError):
+            await recorded.call_tool("weather", arguments, run)
+        with pytest.raises(TypeError):
+            await recorded.ask("Why?", generate=lambda question, messages: question)
+        with pytest.raises(TypeError):
+            await recorded.find("Why?", run=lambda *, query: query)
+    assert (await store.get_session(recorded.session_id)).actions == ()
+
+
+async def test_what_cannot_be_recorded_is_refused_before_it_runs(store):
+    long, ran = "x" * 1000, []
+
+    def look(at):
+        ran.append(at)
+
+    async with store.serve(None, missing="run") as recorded:
+        for refused in (
+            recorded.ask("Why?", generate=ran.append, model=long),
+            recorded.ask("Why?", generate=ran.append, provider=7),
+            recorded.ask("Why?", generate=ran.append, task=long),
+            recorded.ask("Why?", generate=ran.append, retrieved_frames=[-1]),
+            recorded.find("Why?", run=ran.append, mode=long),
+            recorded.call_tool(long, {"at": 1}, look),
+            recorded.call_tool("t", {"at": "x" * 2**21}, look),
+        ):
+            with pytest.raises(ValueError, match=r"name_chars|value_bytes|must be"):
+                await refused
+    assert ran == []
+    assert (await store.get_session(recorded.session_id)).actions == ()
+
+
+async def test_arguments_are_recorded_as_they_were_when_the_tool_was_called(store):
+    def greedy(items):
+        items.append("more")
+        return len(items)
+
+    async with store.serve(None, missing="run") as recorded:
+        assert await recorded.call_tool("greedy", {"items": ["one"]}, greedy) == 2
+    async with store.serve(recorded.session_id) as again:
+        assert await again.call_tool("greedy", {"items": ["one"]}) == 2
+
+
+async def test_a_reply_that_breaks_off_is_recorded_as_far_as_it_came(store):
+    begun = asyncio.Event()
+
+    async def breaks(_):
+        yield "so "
+        yield "far"
+        raise OSError("the line is dead")
+
+    async def hangs(_):
+        yield "only this"
+        begun.set()
+        await asyncio.Event().wait()
+
+    async with store.serve(None, missing="run") as recorded:
+        with pytest.raises(OSError, match="dead"):
+            await recorded.ask("one", generate=breaks, task="t")
+        asking = asyncio.create_task(recorded.ask("two", generate=hangs, task="t"))
+        await begun.wait()
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+    async with store.serve(recorded.session_id) as again:
+        for question, chunks in (("one", ["so ", "far"]), ("two", ["only this"])):
+            stream = again.stream(question, task="t")
+            assert [await anext(stream) for _ in chunks] == chunks
+            with pytest.raises(RecordedCallError):
+                await anext(stream)

@@ -1,0 +1,155 @@
+"""Replies as they are read: whole or in chunks, to their end or as far as they come."""
+
+import asyncio
+
+import pytest
+
+from memvid_async import Generated, InvalidValueError, LimitExceededError, Prompt
+from memvid_async.recording import replies
+from memvid_async.recording.replies import GrowingReply, check_model
+
+PROMPT = Prompt("why?")
+MOST = 100
+
+
+def streamed(*given):
+    async def generate(_):
+        for chunk in given:
+            yield chunk
+
+    return generate
+
+
+WHOLE = {
+    "str": (lambda _: "why", "why", (3,)),
+    "bytes": (lambda _: b"\xff\x00", b"\xff\x00", (2,)),
+    "nothing": (lambda _: "", "", (0,)),
+    "generated": (lambda _: Generated("why"), "why", (3,)),
+    "chunks": (streamed("a", "", Generated("bc")), "abc", (1, 0, 2)),
+    "chunks of bytes": (streamed(b"a", Generated(b"\xff")), b"a\xff", (1, 1)),
+    "no chunks": (streamed(), "", ()),
+    "half a pair": (lambda _: "here \ud83d", "here \ufffd", (6,)),
+    "halves in chunks": (streamed("\ud83d", "\ude00!"), "\ufffd\ufffd!", (1, 2)),
+    "a whole pair": (lambda _: "\U0001f600", "\U0001f600", (1,)),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+async def test_a_reply_is_read_to_its_end(name):
+    generate, text, lengths = WHOLE[name]
+    growing = GrowingReply(MOST)
+    assert await growing.read(generate, PROMPT) == Generated(text)
+    assert growing.text == growing.output == text
+    assert type(growing.text) is type(text)
+    assert growing.reply.chunks == lengths
+    assert "".join(growing.reply.split("x" * len(text))) == "x" * len(text)
+
+
+async def test_counts_are_summed_over_the_chunks_that_have_them():
+    growing = GrowingReply(MOST)
+    chunks = (
+        Generated("a", 1),
+        "b",
+        Generated("c", 2, output_tokens=4, cached_tokens=0, cost_usd=0.5),
+        Generated("", cost_usd=1),
+    )
+    whole = await growing.read(streamed(*chunks), PROMPT)
+    assert whole == Generated("abc", 3, 4, 0, 1.5)
+    assert growing.counts == {
+        "input_tokens": 3, "output_tokens": 4, "cached_tokens": 0, "cost_usd": 1.5,
+    }  # fmt: skip
+    assert growing.reply.cost_usd == 1.5
+
+
+WRONG = {
+    "a number": (lambda _: 7, InvalidValueError, None),
+    "nothing at all": (lambda _: None, InvalidValueError, None),
+    "a generator that is not async": (lambda _: iter("ab"), InvalidValueError, None),
+    "a chunk that is a number": (streamed("a", 7), InvalidValueError, "a"),
+    "text and bytes": (streamed("a", b"b"), InvalidValueError, "a"),
+    "bytes and text": (streamed(b"a", "b"), InvalidValueError, b"a"),
+    "too long": (lambda _: "x" * 101, LimitExceededError, None),
+    "too long as UTF-8": (lambda _: "\u20ac" * 34, LimitExceededError, None),
+    "too long in chunks": (streamed("x" * 60, "y" * 41), LimitExceededError, "x" * 60),
+    "without end": (streamed(*["x" * 60] * 1000), LimitExceededError, "x" * 60),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+async def test_what_is_no_reply_is_refused_and_what_came_before_stays(name):
+    generate, kind, so_far = WRONG[name]
+    growing = GrowingReply(MOST)
+    with pytest.raises(kind):
+        await growing.read(generate, PROMPT)
+    assert growing.output == so_far
+    assert isinstance(await GrowingReply(MOST).try_to_read(generate, PROMPT), kind)
+
+
+async def test_a_cancelled_one_is_told_as_far_as_it_came():
+    begun = asyncio.Event()
+
+    async def generate(_):
+        yield "so far"
+        begun.set()
+        await asyncio.Event().wait()
+
+    growing = GrowingReply(MOST)
+    task = asyncio.create_task(growing.try_to_read(generate, PROMPT))
+    await begun.wait()
+    task.cancel()
+    assert isinstance(await task, asyncio.CancelledError)
+    assert growing.output == "so far"
+
+
+async def test_a_generator_left_half_way_is_closed_at_once():
+    closed = []
+
+    async def generate(_):
+        try:
+            yield "x"
+            yield 7
+        finally:
+            closed.append(True)
+
+    with pytest.raises(InvalidValueError):
+        await GrowingReply(MOST).read(generate, PROMPT)
+    assert closed == [True]
+
+
+async def test_more_chunks_than_are_kept_apart_are_one_at_the_end(monkeypatch):
+    monkeypatch.setattr(replies, "MOST_CHUNKS", 3)
+    growing = GrowingReply(MOST)
+    await growing.read(streamed("a", "b", "c", "", "de", "f"), PROMPT)
+    assert growing.text == "abcdef"
+    assert growing.reply.split(growing.text) == ["a", "b", "cdef"]
+
+
+async def test_a_long_reply_is_measured_off_the_loop():
+    text = "\u20ac" * 100_000
+    growing = GrowingReply(300_000)
+    assert (await growing.read(lambda _: text, PROMPT)).text == text
+    with pytest.raises(LimitExceededError):
+        await GrowingReply(299_999).read(lambda _: text, PROMPT)
+
+
+def test_a_model_takes_one_prompt():
+    check_model(lambda prompt: prompt)
+    with pytest.raises(TypeError, match=r"generate\(prompt\)"):
+        check_model(lambda question, context: question)
+    with pytest.raises(InvalidValueError):
+        check_model("a name")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"text": 7}, {"text": None}, {"input_tokens": -1}, {"input_tokens": 1.0},
+        {"output_tokens": True}, {"cached_tokens": "3"}, {"input_tokens": 2**63},
+        {"cost_usd": -0.1}, {"cost_usd": float("nan")}, {"cost_usd": float("inf")},
+        {"cost_usd": "free"}, {"cost_usd": True},
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_a_count_that_cannot_be_recorded_is_refused_where_it_is_made(wrong):
+    with pytest.raises(InvalidValueError, match=next(iter(wrong))):
+        Generated(**{"text": "x", **wrong})
