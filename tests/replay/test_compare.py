@@ -236,7 +236,7 @@ async def erased(store):
         raise ContentNotFoundError("gone")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(FileView, "data", gone)
+        patch.setattr(FileView, "value", gone)
         yield
 
 
