@@ -129,11 +129,11 @@ def make() -> tuple[dict[str, bytes], dict[str, Naive]]:
         small.compact()
         successor = journal.view.reader.storage.reopen()
         files = {
-            "v1.mva": data,
-            "v1-torn.mva": torn,
-            "v1-compacted.mva": successor.read(0, journal.view.end),
+            "v2.mva": data,
+            "v2-torn.mva": torn,
+            "v2-compacted.mva": successor.read(0, journal.view.end),
         }
-        return files, {"v1.mva": naive, "v1-torn.mva": naive, "v1-compacted.mva": small}
+        return files, {"v2.mva": naive, "v2-torn.mva": naive, "v2-compacted.mva": small}
 
 
 def frame_commands() -> Iterator[commands.Command]:
@@ -168,6 +168,7 @@ def frame_commands() -> Iterator[commands.Command]:
     yield change("delete", frame_id=5)
     yield commands.CreateCheckpoint((), None)
     yield change("put", "gone soon, with a wolf")
+    yield change("update", frame_id=6, title="a title that goes with it")
     yield change("delete", frame_id=6)
     parts = [b"first part of an otter, " * 50, b"and the second part"]
     yield commands.StoreParts(tuple(map(large, parts)))
@@ -176,11 +177,18 @@ def frame_commands() -> Iterator[commands.Command]:
     kept = {"content": Content(None, stored), "media_type": "text/plain"}
     yield change("put", kept)
     searched = Retrieval(
-        "hybrid", 3, 26, (1.5, 0.25), (2, 5), {"tags": ["animal"]}, b"\0\0\x80?\0\0\0?", "toy"
+        "hybrid",
+        3,
+        26,
+        (1.5, 0.25),
+        ((2, 0), (8, 1)),
+        {"tags": ["animal"]},
+        b"\0\0\x80?\0\0\0?",
+        "toy",
     )
-    found = Record((), "find", "otter", frames=(1, 2), detail=("hybrid", 2))
+    found = Record((), "find", "otter", frames=(1, 4), detail=("hybrid", 2))
     yield found.command()._replace(retrieval=searched)
-    asked = Record((), "ask", "who sleeps?", "the otter", frames=(1, 2), detail=("acme", "m-1"))
+    asked = Record((), "ask", "who sleeps?", "the otter", frames=(1, 4), detail=("acme", "m-1"))
     yield asked.command()._replace(retrieval=searched, reply=Reply((4, 0, 5), 12, None))
 
 
@@ -203,7 +211,7 @@ def make_frames() -> dict[str, bytes]:
         journal.compact(lambda _done, _total: None)
         small = journal.view.reader.storage.reopen()
         compacted = small.read(0, journal.view.end)
-    return {"v1-frames.mva": data, "v1-frames-compacted.mva": compacted}
+    return {"v2-frames.mva": data, "v2-frames-compacted.mva": compacted}
 
 
 QUERIES = ("otter", "sleeping foxes", '"a wolf"', "title:otters", "lar*", "otter -river")
@@ -274,7 +282,7 @@ def main() -> None:
     for name, data in files.items():
         (FOLDER / name).write_bytes(data)
         print(f"{name}: {len(data)} bytes")
-    for name in ("v1.mva", "v1-compacted.mva"):
+    for name in ("v2.mva", "v2-compacted.mva"):
         path = (FOLDER / name).with_suffix(".json")
         path.write_text(lines(stores[name].answers()), encoding="utf-8")
     for name, data in make_frames().items():

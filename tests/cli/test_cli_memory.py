@@ -204,7 +204,7 @@ def test_filters(filled, options, ids):
 
 def test_a_memory_as_it_was(filled):
     assert read("find", filled, "rains", status=1)["hits"] == []
-    put_at = next(e for e in rows("tail", filled, "-n", 99) if e["type"] == "frame_put")
+    put_at = next(e for e in rows("tail", filled, "-n", 99) if e["type"] == "frames_put")
     then = ["--at-sequence", put_at["sequence"]]
     assert [hit["frame_id"] for hit in read("find", filled, "rains", *then)["hits"]] == [1]
     assert [frame["frame_id"] for frame in rows("frames", filled, *then)] == [1]
@@ -391,18 +391,18 @@ def test_tail_shows_what_happened_to_the_memory(filled):
     output = run("tail", filled, "-n", 99).stdout
     for line in (
         "memory_configured  analyser english",
-        "frame_put  frame_id 1, title North, tags ['city', 'wet'], metadata {'n': 1}, content It r",
+        "frames_put  frame_id 1, title North, tags ['city', 'wet'], metadata {'n': 1}, content It ",
         "frame_updated  frame_id 1, changes {'content': ",
-        "frame_put  frame_id 4, dimension 2, embedding_model m, content later",
+        "frames_put  frame_id 4, dimension 2, embedding_model m, content later",
         "frame_deleted  frame_id 2",
-        "frame_erased  frame_id 2, is_new True",
     ):
         assert line in output
     events = [
         json.loads(line) for line in run("tail", filled, "-n", 99, "--json").stdout.split("\n")[:-1]
     ]
-    erased = next(event["payload"] for event in events if event["type"] == "frame_erased")
-    assert len(erased["digest"]) == 64
+    puts = [event["payload"]["frames"] for event in events if event["type"] == "frames_put"]
+    (erased,) = [frame for frames in puts for frame in frames if "digest" in frame]
+    assert (erased["frame_id"], len(erased["digest"])) == (2, 64)
     assert read("info", filled)["frame_count"] == 3
 
 

@@ -331,15 +331,16 @@ def test_jsonl_has_the_frames_that_a_session_changed(remembered):
     events = events_of(remembered, "mine")
     assert [event["type"] for event in events] == [
         "session_started",
-        *["frame_put", "action_recorded"] * 2,
+        *["frames_put", "action_recorded"] * 2,
         "checkpoint_created",
         *["action_recorded"] * 2,
         *["frame_deleted", "action_recorded"],
-        *["frame_put", "action_recorded"],
+        *["frames_put", "action_recorded"],
         "action_recorded",
         "session_ended",
     ]
-    assert events[1]["payload"]["content"]["text"] == "the quick fox"
+    (frame,) = events[1]["payload"]["frames"]
+    assert frame["content"]["text"] == "the quick fox"
     found, asked = events[6]["payload"]["action"], events[-2]["payload"]["action"]
     assert found["retrieval"]["mode"] == "lexical"
     assert [(item["frame_id"], item["text"]) for item in found["context"]] == [(1, "the quick fox")]
@@ -360,17 +361,19 @@ async def put_large(path):
 
 def test_jsonl_survives_what_was_erased(tmp_path):
     path = anyio.run(put_large, tmp_path / "large.mva")
-    frames = [event for event in events_of(path, "large") if event["type"] == "frame_put"]
-    assert [frame["payload"]["content"]["size"] for frame in frames] == [3_000, 3_000, 5]
-    assert frames[1]["payload"]["content"]["text"] == "y" * 3_000
+    (put,) = [event for event in events_of(path, "large") if event["type"] == "frames_put"]
+    frames = put["payload"]["frames"]
+    assert [frame["content"]["size"] for frame in frames] == [3_000, 3_000, 5]
+    assert frames[1]["content"]["text"] == "y" * 3_000
     run("compact", path)
     events = events_of(path, "large")
     assert [event["type"] for event in events if event["type"].startswith("frame")] == [
-        "frame_erased",
-        "frame_put",
-        "frame_put",
+        "frames_put",
         "frame_deleted",
     ]
+    erased, *left = next(e["payload"]["frames"] for e in events if e["type"] == "frames_put")
+    assert left == frames[1:]
+    assert (erased["frame_id"], len(erased["digest"])) == (1, 64)
     assert "(erased)" not in run("show", path, "large", "--full").stdout
 
 
@@ -385,7 +388,7 @@ def test_show_tells_what_was_erased(remembered):
 def test_jsonl_of_a_fork_begins_with_the_past_that_it_shares(remembered):
     run("fork", remembered, "mine", "--checkpoint", 0, "--name", "fork")
     run("fork", remembered, "fork", "--action", 1, "--name", "below")
-    shared = ["session_started", *["frame_put", "action_recorded"] * 2]
+    shared = ["session_started", *["frames_put", "action_recorded"] * 2]
     events = events_of(remembered, "fork")
     assert [event["type"] for event in events] == [*shared, "checkpoint_created", "session_started"]
     assert events[-1]["payload"]["fork"]["parent_id"] == events[0]["session_id"]

@@ -4,10 +4,7 @@ import pytest
 from attrs import evolve
 
 from memvid_async import CorruptFileError
-from memvid_async.events.content import Content
-from memvid_async.events.event import Event
-from memvid_async.events.frames import FramePut
-from memvid_async.file.changes import TextPut
+from memvid_async.events.frames import FRAME_EVENTS, FramePut, FramesPut
 from memvid_async.file.journal import Journal
 from memvid_async.storage import FileStorage
 from tests.support.naive import fixed_config
@@ -34,28 +31,33 @@ async def view(make_store, tmp_path):
     journal.release()
 
 
-def as_event(change):
-    if isinstance(change, Event):
-        return change
-    assert isinstance(change, TextPut)
-    payload = FramePut(change.frame_id, Content(change.text), branch=change.branch)
-    return Event(change.sequence, change.time_ns, None, payload)
-
-
 @pytest.mark.parametrize("limit", [1, 2000, 2**40])
-async def test_changes_are_the_events(view, limit):
+async def test_they_are_the_events_of_the_log(view, limit):
     last = view.state.last_sequence
-    for after, until in [(0, last), (17, last), (50, 160), (last - 2, last), (last, last)]:
-        changes = list(view.memory_changes(after, limit, until))
-        events = list(view.memory_events(after, limit, until))
-        assert [(as_event(change), offset) for change, offset in changes] == events
+    told = [e for e in view.events_after(0, 2**40) if type(e.payload) in FRAME_EVENTS]
+    assert len(told) == 7
+    for after, until in [(0, last), (1, last), (2, 4), (last - 2, last), (last, last)]:
+        found, reached = [], after
+        while some := [event for event, _ in view.memory_events(reached, limit, until)]:
+            found += some
+            reached = some[-1].sequence
+        assert found == [event for event in told if after < event.sequence <= until]
 
 
-async def test_most_changes_are_plain(view):
-    changes = [change for change, _ in view.memory_changes(0, 2**40, 2**40)]
-    plain = sum(isinstance(change, TextPut) for change in changes)
-    assert plain >= 2 * len(BODIES)
-    assert plain < len(changes)
+async def test_content_beside_a_frame_is_in_hand(view):
+    puts = [e.payload for e, _ in view.memory_events(0, 2**40, 2**40)]
+    mixed = next(put for put in puts if isinstance(put, FramesPut) and len(put) == len(MIXED))
+    (large,) = [frame.content for frame in mixed if frame.content.size > 1024]
+    assert large.data == "é" * 2000
+    assert large.stored is not None
+    assert view.value(large) == large.data
+
+
+async def test_a_text_and_nothing_else_costs_no_object(view):
+    puts = [e.payload for e, _ in view.memory_events(0, 2**40, 2**40)]
+    kept = [kept for put in puts if isinstance(put, FramesPut) for kept in put.kept]
+    assert [type(one) for one in kept].count(str) == 4 * 40 + 3
+    assert [type(one) for one in kept].count(FramePut) == 2
 
 
 async def test_a_damaged_payload_is_said(view, monkeypatch):
@@ -67,4 +69,4 @@ async def test_a_damaged_payload_is_said(view, monkeypatch):
 
     monkeypatch.setattr(type(view), "memory_segments", lambda _, *given: damaged(*given))
     with pytest.raises(CorruptFileError):
-        list(view.memory_changes(0, 2**40, 2**40))
+        list(view.memory_events(0, 2**40, 2**40))

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from memvid_async import ActionKind
+from memvid_async import ActionKind, UnsupportedVersionError
 from memvid_async.file.journal import Journal
+from memvid_async.file.recover import recover_into
 from memvid_async.format.frame_rows import FRAME_KINDS
 from memvid_async.format.header import LOG_START, decode_header, newest_slot
 from memvid_async.format.rows import decode_rows
@@ -16,10 +17,10 @@ from scripts.make_golden import FOLDER, frame_answers, make, make_frames, plain
 from tests.support.asking import answers, verified
 from tests.support.naive import fixed_config, start
 
-NAMES = ["v1.mva", "v1-torn.mva", "v1-compacted.mva"]
+NAMES = ["v2.mva", "v2-torn.mva", "v2-compacted.mva"]
 
 
-FRAMES = ["v1-frames.mva", "v1-frames-compacted.mva"]
+FRAMES = ["v2-frames.mva", "v2-frames-compacted.mva"]
 
 
 def told(name):
@@ -37,6 +38,18 @@ def test_a_golden_file_opens_and_every_answer_is_the_one_it_was(name):
         assert verified(journal).ok
     finally:
         journal.close()
+
+
+@pytest.mark.parametrize("read_only", [True, False])
+def test_a_file_of_the_version_before_is_refused_by_name(read_only):
+    """It was never released but in development; nothing of it is kept but this file."""
+    data = (FOLDER / "v1.mva").read_bytes()
+    storage = RamStorage(data)
+    with pytest.raises(UnsupportedVersionError, match=r"version 1 .* reads version 2"):
+        Journal.open(storage, fixed_config(), read_only=read_only)
+    with pytest.raises(UnsupportedVersionError, match=r"version 1 .* reads version 2"):
+        recover_into(RamStorage(data), RamStorage(), lambda *_: None)
+    assert storage.data == data
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -74,14 +87,14 @@ def test_the_golden_files_hold_every_kind_there_is():
     assert found == {*SegmentKind}
     rows = [row for name in FRAMES for s in segments(name) for row in rows_of(s)]
     assert {row[0] for row in rows} >= FRAME_KINDS
-    tables = {s.payload[1] for s in segments("v1.mva") if s.kind == SegmentKind.PAGE}
+    tables = {s.payload[1] for s in segments("v2.mva") if s.kind == SegmentKind.PAGE}
     assert tables == {0, 1, 2}
-    events = told("v1.mva")["events"] + told("v1-compacted.mva")["events"]
+    events = told("v2.mva")["events"] + told("v2-compacted.mva")["events"]
     kinds = {event[4][0] for event in events}
     assert kinds == {
         "started", "ended", "deleted", "content", "action", "checkpoint", "erased", "unknown",
     }  # fmt: skip
-    sessions = [answer for key, answer in told("v1.mva").items() if key.startswith("session")]
+    sessions = [answer for key, answer in told("v2.mva").items() if key.startswith("session")]
     actions = {action["kind"] for session in sessions for action in session["actions"]}
     assert actions == {*map(str, ActionKind)}
 

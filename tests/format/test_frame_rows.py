@@ -1,10 +1,12 @@
 """Events of the memory to bytes and back; rows that no writer wrote are a ValueError."""
 
 import contextlib
+import hashlib
 from uuid import UUID
 
 import cbor2
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,7 +24,7 @@ from memvid_async import (
 from memvid_async.config import DEFAULT_RECORDING
 from memvid_async.core.memory_state import MemoryState, fold_memory
 from memvid_async.events.content import StoredContent, content_digest
-from memvid_async.events.digests import frame_digest
+from memvid_async.events.digests import frame_digest, memory_digest
 from memvid_async.events.event import make_details
 from memvid_async.events.frames import (
     FRAME_EVENTS,
@@ -30,14 +32,14 @@ from memvid_async.events.frames import (
     FrameDeleted,
     FrameErased,
     FramePut,
+    FramesPut,
     FrameUpdated,
     MemoryConfigured,
 )
 from memvid_async.events.frozen_dict import FrozenDict
 from memvid_async.file.log_file import UNREAD
 from memvid_async.format.codec import decode_events, encode_events
-from memvid_async.format.frame_rows import FRAME_KINDS, erased_row, frame_row
-from memvid_async.format.rows import PACKED_ROWS, decode_row, decode_rows, encode_rows
+from memvid_async.format.frame_rows import FRAME_KINDS, frame_row, without_frames
 from tests.support.hostile import ODDITIES
 from tests.support.plans import CONTENTS, COUNTS, METADATA, TEXTS, examples
 
@@ -76,16 +78,38 @@ FIELDS = {
     "embedding": VECTORS,
     "embedding_model": st.none() | TEXTS,
 }
-PUTS = st.builds(FramePut, IDS, branch=COUNTS, **FIELDS)
+ERASED = st.builds(FrameErased, st.just(0), st.just(DIGEST))
+KEPT = st.one_of(CONTENTS, CONTENTS, st.builds(FramePut, st.just(0), **FIELDS), ERASED)
+
+
+def numbered(frame_id, kept, branch):
+    """A put of these frames, each with the id that it must have."""
+    whole = [
+        one if isinstance(one, (str, bytes)) else evolve(one, frame_id=at, branch=branch)
+        for at, one in enumerate(kept, frame_id)
+    ]
+    return FramesPut(frame_id, tuple(whole), branch)
+
+
+PUTS = st.builds(
+    numbered, st.integers(1, 2**63 - 20), st.lists(KEPT, min_size=1, max_size=20), COUNTS
+)
 CHANGES = st.sets(st.sampled_from(list(FIELDS))).flatmap(
     lambda names: st.fixed_dictionaries({n: f for n, f in FIELDS.items() if n in names})
 )
 UPDATES = st.builds(FrameUpdated, IDS, CHANGES.map(FrozenDict), COUNTS)
 OTHERS = st.one_of(
     st.builds(FrameDeleted, IDS, COUNTS),
-    st.builds(FrameErased, IDS, st.booleans(), st.just(DIGEST), COUNTS),
+    st.builds(FrameErased, IDS, st.just(DIGEST), COUNTS),
     st.builds(MemoryConfigured, TEXTS, st.none() | TEXTS, COUNTS),
 )
+
+
+def contents_of(payload):
+    if isinstance(payload, FramesPut):
+        return [frame.content for frame in payload if isinstance(frame, FramePut)]
+    changes = getattr(payload, "changes", {})
+    return [changes["content"]] if "content" in changes else []
 
 
 @given(st.one_of(PUTS, UPDATES, OTHERS))
@@ -93,13 +117,7 @@ OTHERS = st.one_of(
 def test_every_event_of_the_memory_comes_back(payload):
     (back,) = decoded(encode_events([event(payload)]))
     assert back == event(payload)
-    given_values = getattr(payload, "changes", None)
-    if isinstance(payload, FramePut):
-        given_values = {"content": payload.content}
-    if given_values and "content" in given_values:
-        gave = given_values["content"]
-        changes = getattr(back.payload, "changes", None)
-        got = back.payload.content if changes is None else changes["content"]
+    for got, gave in zip(contents_of(back.payload), contents_of(payload), strict=True):
         assert (type(got.data), got.stored) == (type(gave.data), gave.stored)
 
 
@@ -109,24 +127,30 @@ def test_a_fold_needs_nothing_that_a_row_refers_to(payload):
     """The hash of a memory is the same, whether the contents were looked up or not."""
     data = encode_events([event(payload)])
     (read,), (unread,) = decoded(data), decoded(data, lambda _: UNREAD)
-    assert frame_digest(read.payload) == frame_digest(unread.payload) == frame_digest(payload)
+    digests = [memory_digest(one) for one in (read.payload, unread.payload, payload)]
+    assert digests == digests[:1] * 3
     assert fold_memory(MemoryState(), read) == fold_memory(MemoryState(), unread)
 
 
-@given(st.one_of(PUTS, UPDATES))
+@given(st.one_of(PUTS, UPDATES), st.sets(st.integers(0, 19)))
 @examples(2)
-def test_what_is_left_of_an_erased_frame_folds_to_the_same_memory(payload):
+def test_what_is_left_of_erased_frames_folds_to_the_same_memory(payload, places):
     row = cbor2.loads(cbor2.dumps(frame_row(payload)))
-    left = erased_row(row, contents)
+    gone = {payload.frame_id + place for place in places}
+    left = without_frames(row, gone.__contains__, contents)
     (erased,) = decoded(cbor2.dumps([TIME, 0, left]))
-    assert isinstance(erased.payload, FrameErased)
-    before = fold_memory(MemoryState(), event(payload))
-    after = fold_memory(MemoryState(), erased)
-    assert after == before
-    if payload.content.size > 3 if isinstance(payload, FramePut) else False:
-        raw = payload.content.data
-        raw = raw.encode() if isinstance(raw, str) else raw
-        assert raw is None or raw not in cbor2.dumps(left)
+    assert fold_memory(MemoryState(), erased) == fold_memory(MemoryState(), event(payload))
+    if not isinstance(payload, FramesPut):
+        assert isinstance(erased.payload, FrameErased if 0 in places else FrameUpdated)
+        assert (left == row) == (0 not in places)
+        return
+    for place, (before, after) in enumerate(zip(payload, erased.payload, strict=True)):
+        if place in places:
+            assert isinstance(after, FrameErased)
+            assert left[4 + place] == [None, frame_digest(payload.kept[place])]
+        else:
+            assert after == before
+            assert left[4 + place] == row[4 + place]
 
 
 RETRIEVALS = st.builds(
@@ -135,7 +159,7 @@ RETRIEVALS = st.builds(
     COUNTS,
     COUNTS,
     st.lists(st.floats(-1e6, 1e6), max_size=3).map(tuple),
-    st.lists(COUNTS, max_size=3).map(tuple),
+    st.lists(st.tuples(COUNTS, COUNTS), max_size=3).map(tuple),
     METADATA.map(lambda value: value or {}),
     VECTORS,
     st.none() | TEXTS,
@@ -168,15 +192,14 @@ def test_a_fork_comes_back():
 
 # Rows that no writer wrote.
 
-PUT = [20, 1, 0, 0, "text", "t", "u", "text/plain", ["a"], b"\xa0", b"\0" * 8, "m"]
-UPDATED = [21, 1, 0, 255, *PUT[4:]]
+FRAME = ["text", "t", "u", "text/plain", ["a"], b"\xa0", b"\0" * 8, "m"]
 ROWS = [
-    PUT,
-    [20, 1, 0, 0, [DIGEST, 5, 3]],
-    UPDATED,
+    [20, 1, 0, None, FRAME],
+    [20, 7, 0, None, "one", b"two", FRAME, [[DIGEST, 5, 3]], [None, DIGEST], "six"],
+    [21, 1, 0, 255, *FRAME],
     [21, 1, 0, 1, [DIGEST, 5, 3, 3]],
     [22, 1, 0],
-    [23, 1, True, 0, DIGEST],
+    [23, 1, 0, DIGEST],
     [24, "english", "m", 2],
 ]
 WRONG = [
@@ -193,19 +216,32 @@ def test_the_rows_are_of_every_kind():
         assert isinstance(back.payload, FRAME_EVENTS)
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: str(row[0]))
-def test_a_wrong_field_is_a_value_error_or_a_value_that_encodes_again(row):
+def changed(row):
+    """The row with each field wrong in every way, left out, and the last one."""
     for at in range(1, len(row)):
         for wrong in WRONG:
-            for changed in ([*row[:at], wrong, *row[at + 1 :]], [*row[:at], wrong], row[:at]):
-                try:
-                    (back,) = decoded(cbor2.dumps([TIME, 0, changed]))
-                except (ValueError, MemvidAsyncError):
-                    continue
-                check(back.payload)
-                (again,) = decoded(encode_events([back]))
-                assert again == back
-                fold_memory(MemoryState(), back)
+            yield [*row[:at], wrong, *row[at + 1 :]]
+            yield [*row[:at], wrong]
+        yield row[:at]
+    if row[0] == 20:
+        for at in range(4, len(row)):
+            if isinstance(row[at], list):
+                for item in changed([None, *row[at]]):
+                    yield [*row[:at], item[1:], *row[at + 1 :]]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: str(row[0]))
+def test_a_wrong_field_is_a_value_error_or_a_value_that_encodes_again(row):
+    for wrong in changed(row):
+        try:
+            (back,) = decoded(cbor2.dumps([TIME, 0, wrong]))
+        except (ValueError, MemvidAsyncError):
+            continue
+        for one in back.payload if isinstance(back.payload, FramesPut) else [back.payload]:
+            check(one)
+        (again,) = decoded(encode_events([back]))
+        assert again == back
+        fold_memory(MemoryState(), back)
 
 
 def check(payload):
@@ -222,20 +258,26 @@ def check(payload):
 @pytest.mark.parametrize("odd", ODDITIES)
 def test_metadata_that_could_not_have_been_put_is_refused(odd):
     for metadata in (b"\xa1\x61a" + odd, b"\xa1\x61a\x81" + odd):
-        row = [*PUT[:9], metadata]
+        row = [20, 1, 0, None, [*FRAME[:5], metadata]]
         with pytest.raises(ValueError, match=r"metadata|fields|CBOR"):
             decoded(cbor2.dumps([TIME, 0, row]))
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: str(row[0]))
 def test_a_field_that_a_newer_release_adds_is_not_looked_at(row):
-    full = {20: 12, 21: 12, 22: 3, 23: 5, 24: 4}[row[0]]
+    full = {20: 0, 21: 12, 22: 3, 23: 4, 24: 4}[row[0]]
     later = [*row, *[None] * (full - len(row)), "new", 1]
+    if row[0] == 20:
+        # Behind a put's frames there can be no field: there is a place before them, and behind the
+        # fields of each.
+        later = [*row[:3], ["new", 1], *row[4:]]
+        if isinstance(row[4], list):
+            later[4] = [*row[4], *[None] * (8 - len(row[4])), "new", 1]
     assert decoded(cbor2.dumps([TIME, 0, later])) == decoded(cbor2.dumps([TIME, 0, row]))
 
 
 def test_what_a_search_recorded_may_have_newer_fields():
-    search = ["lexical", 3, 8, [1.0], [2], None, None, None]
+    search = ["lexical", 3, 8, [1.0], [2, 0], None, None, None]
     ask = [13, 0, "q", None, 1, [1], None, "p", "m", None, None, None]
     now = cbor2.dumps([TIME, 5, *ask, search, [[1], None, 2]])
     whole = cbor2.dumps([TIME, 5, *ask, search, [[1], None, 2, 1, 0.5]])
@@ -254,7 +296,8 @@ def test_what_a_search_recorded_may_have_newer_fields():
         [], 5, "x", [1] * 8, ["m", -1, 8, [], [], None, None, None],
         ["m", 1, 8, [float("nan")], [], None, None, None], ["m", 1, 8, ["1"], [], None, None, None],
         ["m", 1, 8, 5, [], None, None, None], ["m", 1, 8, [], [None], None, None, None],
-        ["m", 1, 8, [], 3, None, None, None], ["m", 1, 8, [], [], b"\x01", None, None],
+        ["m", 1, 8, [], 3, None, None, None], ["m", 1, 8, [], [2], None, None, None],
+        ["m", 1, 8, [], [[2, 0]], None, None, None], ["m", 1, 8, [], [], b"\x01", None, None],
         ["m", 1, 8, [], [], None, "text", None], ["m", 1, 8, [], [], None, None, 5],
         ["m", True, 8, [], [], None, None, None], {"a": 1},
     ],
@@ -289,65 +332,46 @@ def test_any_bytes_behind_a_kind_decode_or_are_a_value_error(kind, data):
             decoded(head + bytes([kind]) + data)
 
 
-# Many events in one segment: each row travels as bytes.
+# Very many frames in one row.
 
 
-def many(count):
-    return [Event(9 + n, TIME, None, FramePut(n + 1, Content(f"text {n}"))) for n in range(count)]
+@pytest.mark.parametrize("count", [1, 2, 16, 17, 300, 3000])
+def test_any_number_of_frames_comes_back(count):
+    put_them = FramesPut(9, tuple(f"text {n}" for n in range(count)))
+    assert decoded(encode_events([event(put_them)])) == [event(put_them)]
 
 
-@pytest.mark.parametrize("count", [1, 2, PACKED_ROWS, PACKED_ROWS + 1, 3000])
-def test_any_number_of_events_comes_back_together_and_one_by_one(count):
-    events = many(count)
-    data = encode_events(events)
-    assert decoded(data) == events
-    rows = decode_rows(data)[2]
-    for place in {0, count // 2, count - 1}:
-        assert decode_row(data, place) == rows[place]
-    with pytest.raises(IndexError):
-        decode_row(data, count)
-    assert encode_rows(TIME, 0, rows) == data
+def test_no_frame_has_an_id_beyond_what_a_table_holds():
+    row = [20, 2**63 - 2, 0, None, "one", "two"]
+    (last,) = decoded(cbor2.dumps([TIME, 0, row]))
+    assert fold_memory(MemoryState(), last).last_frame == 2**63 - 1
+    with pytest.raises(ValueError, match="too many"):
+        decoded(cbor2.dumps([TIME, 0, [*row, "three"]]))
 
 
-@pytest.mark.parametrize(
-    "rows",
-    [
-        [b"", b""],
-        [b"\x80", b"\x80"],
-        [cbor2.dumps(PUT), PUT],
-        [cbor2.dumps(PUT), 5],
-        [cbor2.dumps(PUT), cbor2.dumps(PUT)[:-1]],
-        [cbor2.dumps(PUT), cbor2.dumps(PUT) + b"\x00"],
-        [cbor2.dumps(PUT), cbor2.dumps({"a": 1})],
-        [cbor2.dumps([b"\x01"]), cbor2.dumps(PUT)],
-        [cbor2.dumps(cbor2.dumps(PUT)), cbor2.dumps(PUT)],
-        [b"\xc1" + cbor2.dumps(PUT), cbor2.dumps(PUT)],
-    ],
-    ids=lambda rows: repr(rows)[:40],
-)
-def test_packed_rows_that_no_writer_wrote_are_a_value_error(rows):
-    data = cbor2.dumps([TIME, 0, *rows])
-    with pytest.raises(ValueError, match=r"segment|CBOR|tag"):
-        decoded(data)
-    for place in range(len(rows)):
-        with contextlib.suppress(ValueError):
-            decode_row(data, place)
+# Digests.
 
 
-def test_packed_rows_hold_no_more_items_than_others(monkeypatch):
-    monkeypatch.setattr("memvid_async.format.rows.MAX_EVENT_ITEMS", 200)
-    data = encode_rows(TIME, 0, [[22, 1, 0, *[None] * 10]] * 30)
-    with pytest.raises(ValueError, match="more than 200 items"):
-        decoded(data)
-    cut_off = cbor2.dumps([TIME, 0, b"\x98\xff" + b"\x00" * 100, b"\x9a\x00\x00" + b"x" * 200])
-    with pytest.raises(ValueError, match=r"CBOR|items"):
-        decoded(cut_off)
+def blake(data, person=b""):
+    return hashlib.blake2b(data, digest_size=32, person=person).digest()
 
 
-@examples(200)
-@given(st.integers(1, 2**63 - 1), st.integers(0, 2**63 - 1), TEXTS)
-def test_the_digest_of_a_text_is_that_of_its_cbor(frame_id, branch, text):
-    fields = [None, None, None, [], None, None, None]
-    whole = ["FramePut", frame_id, branch, content_digest(text), *fields]
-    put = FramePut(frame_id, Content(text), branch=branch)
-    assert frame_digest(put) == content_digest(cbor2.dumps(whole))
+@given(PUTS)
+@examples(2)
+def test_the_digest_of_a_put_is_made_of_those_of_its_frames(put_them):
+    digests = b"".join(map(frame_digest, put_them.kept))
+    whole = ["FramesPut", put_them.frame_id, put_them.branch, digests]
+    assert memory_digest(put_them) == blake(cbor2.dumps(whole))
+
+
+def test_the_digest_of_a_frame_is_its_contents_where_that_is_all():
+    assert frame_digest("text") == content_digest("text")
+    assert frame_digest(FramePut(3, LARGE, branch=7)) == LARGE.digest
+    assert frame_digest(FramePut(3, Content(b"bytes"), metadata={}, tags=())) == blake(b"bytes")
+    whole = [content_digest("text"), "t", None, None, ["a"], {"k": 1}, b"\0" * 4, "m"]
+    full = FramePut(
+        3, Content("text"), "t", tags=("a",), metadata={"k": 1}, embedding=bytes(4),
+        embedding_model="m",
+    )  # fmt: skip
+    assert frame_digest(full) == blake(cbor2.dumps(whole), b"frame fields")
+    assert frame_digest(full) != frame_digest(cbor2.dumps(whole))

@@ -16,10 +16,11 @@ from memvid_async import (
     PutManyDetails,
 )
 from memvid_async.events.content import StoredContent
-from memvid_async.events.frames import FrameErased, FramePut, FrameUpdated
+from memvid_async.events.frames import FrameErased, FramePut, FramesPut, FrameUpdated
 from memvid_async.file.toc import read_memory_row
 from memvid_async.format.codec import decode_events, encode_events
 from memvid_async.format.frame_rows import FRAME_KINDS, frame_row, read_frame_row
+from memvid_async.format.places import FRAMES_PUT
 from memvid_async.format.tables import (
     ProjectionPages,
     decode_projection_pages,
@@ -34,7 +35,7 @@ REFUSED = (TypeError, ValueError, IndexError)
 def put(**fields):
     given = {"content": Content("body"), "title": "t", "tags": ("a",), "metadata": {"k": 1}}
     given |= {"embedding": bytes(8), "embedding_model": "m", "uri": "u", "media_type": "text/x"}
-    return frame_row(FramePut(3, branch=0, **(given | fields)))
+    return frame_row(FramesPut(3, (FramePut(3, **(given | fields)),)))
 
 
 def read(row):
@@ -44,38 +45,61 @@ def read(row):
 def test_any_field_of_a_frames_row_may_be_wrong():
     rows = [put(), put(content=Content(None, StoredContent(bytes(32), 5, "", 9, (9, 10))))]
     rows.append(frame_row(FrameUpdated(3, {"title": None, "tags": ("b",)}, 0)))
-    rows.append(frame_row(FrameErased(3, True, bytes(32), 0)))
+    rows.append(frame_row(FrameErased(3, bytes(32), 0)))
     for row in rows:
         assert row[0] in FRAME_KINDS
         read(row)
-        for at in range(1, len(row)):
-            for wrong in WRONG:
-                try:
-                    found = read([*row[:at], wrong, *row[at + 1 :]])
-                except REFUSED:
-                    continue
-                assert read(frame_row(found)) == found
+        wrong_rows = [
+            [*row[:at], wrong, *row[at + 1 :]] for at in range(1, len(row)) for wrong in WRONG
+        ]
+        if row[0] == FRAMES_PUT:
+            item = row[4]
+            wrong_rows += [
+                [*row[:4], [*item[:at], wrong, *item[at + 1 :]]]
+                for at in range(len(item))
+                for wrong in WRONG
+            ]
+        for wrong_row in wrong_rows:
+            try:
+                found = read(wrong_row)
+            except REFUSED:
+                continue
+            assert read(frame_row(found)) == found
 
 
 @pytest.mark.parametrize(
     ("place", "wrong", "why"),
     [
-        (1, 0, "a frame id"),
-        (2, -1, "a count or an id"),
-        (4, 5, "no digest"),
-        (4, [bytes(32), -1, 2, 3], "bad size or part"),
-        (4, [bytes(32), 1, 2, True], "bad size or part"),
-        (8, "text", "not list"),
-        (10, bytes(7), "float32"),
+        (0, 5, "no digest"),
+        (0, [bytes(32), -1, 2, 3], "bad size or part"),
+        (0, [bytes(32), 1, 2, True], "bad size or part"),
+        (4, "text", "not list"),
+        (6, bytes(7), "float32"),
     ],
 )
-def test_what_a_frames_row_may_not_hold_is_named(place, wrong, why):
-    row = put()
+def test_what_a_frame_may_not_hold_is_named(place, wrong, why):
+    *row, item = put()
     with pytest.raises(TypeError, match=why):
-        read([*row[:place], wrong, *row[place + 1 :]])
+        read([*row, [*item[:place], wrong, *item[place + 1 :]]])
 
 
-RETRIEVAL = ["lexical", 5, 9, [0.5, 1], [2, 3], None, None, None]
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        ([20, 0, 0, None, "text"], "a frame id"),
+        ([20, 1, -1, None, "text"], "or a branch"),
+        ([20, 1, 0, None], "no frame"),
+        ([20, 1, 0, None, 5], "not list"),
+        ([20, 1, 0, None, {}], "not list"),
+        ([20, 1, 0, None, [None, bytes(31)]], "bytes"),
+    ],
+)
+def test_what_a_put_may_not_hold_is_named(row, why):
+    with pytest.raises(TypeError, match=why):
+        read(row)
+
+
+RETRIEVAL = ["lexical", 5, 9, [0.5, 1], [2, 0, 3, 9], None, None, None]
 
 
 def decoded(row):

@@ -22,10 +22,13 @@ from memvid_async import (
     FindDetails,
     FindResult,
     Frame,
+    FrameErased,
     FrameFields,
     FrameFilters,
     FrameItem,
     FrameNotFoundError,
+    FramePut,
+    FramesPut,
     Generated,
     LimitExceededError,
     Limits,
@@ -224,6 +227,9 @@ async def following(store: Store) -> int:
         await events.wait_caught_up()
         async for event in events:
             assert_type(event, Event)
+            if isinstance(event.payload, FramesPut):
+                assert_type(event.payload.frame_ids, range)
+                assert_type(event.payload[0], FramePut | FrameErased)
             if isinstance(event.payload, ActionRecorded):
                 if event.payload.messages is not None:
                     assert_type(event.payload.messages.count, int)

@@ -209,7 +209,7 @@ async def test_outside_a_session_nothing_is_recorded(make_store):
             names.append(type(event.payload).__name__)
             if event.sequence == store.last_sequence:
                 break
-    assert names == ["MemoryConfigured", "FramePut", "FrameUpdated", "FrameDeleted"]
+    assert names == ["MemoryConfigured", "FramesPut", "FrameUpdated", "FrameDeleted"]
     assert await store.list_sessions(include_open=True) == []
 
 
@@ -341,7 +341,7 @@ async def test_a_subscriber_gets_frames_without_the_data_of_large_ones(make_stor
             found.append(event)
             if isinstance(event.payload, ActionRecorded):
                 break
-    put = next(e.payload for e in found if type(e.payload).__name__ == "FramePut")
+    (put,) = next(e.payload for e in found if type(e.payload).__name__ == "FramesPut")
     assert (put.frame_id, put.title, put.content.size) == (1, "T", 5000)
     assert put.content.data is None
     assert found[-1].payload.action.kind is ActionKind.PUT

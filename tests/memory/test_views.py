@@ -323,7 +323,7 @@ async def test_a_view_embeds_the_query_as_the_store_does(make_store):
 
 @pytest.mark.parametrize("saved", [False, True])
 async def test_a_memory_may_be_folded_event_by_event(make_store, saved):
-    """As a replay does: many events of one command lie in one segment."""
+    """As a replay does."""
     store = await make_store()
     with eager_saving() if saved else pytest.MonkeyPatch.context():
         for n in range(4):
@@ -337,6 +337,7 @@ async def test_a_memory_may_be_folded_event_by_event(make_store, saved):
     for until in range(1, view.state.last_sequence + 1):
         rows = folded.catch_up(view, until).scan()
         # The memory's configuration comes before its frames.
-        assert [row.sequence for row in rows] == list(range(2, until + 1))
-        assert [row.frame_id for row in rows] == list(range(1, until))
+        versions = [(sequence, place) for sequence in range(2, until + 1) for place in range(5)]
+        assert [row.version for row in rows] == versions
+        assert [row.frame_id for row in rows] == list(range(1, len(versions) + 1))
     folded.close()

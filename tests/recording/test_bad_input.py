@@ -30,6 +30,7 @@ from memvid_async import (
     UnsupportedVersionError,
     open_store,
 )
+from memvid_async.format.header import VERSION
 
 MILLION = "x" * 1_000_000
 LONE = "lone \ud800 surrogate"
@@ -389,8 +390,8 @@ async def test_opening_with_the_wrong_arguments(tmp_path, monkeypatch, arguments
 # Files.
 
 
-def newer_version(whole):
-    fields = whole[:8] + struct.pack("<H", 2) + whole[10:32]
+def of_version(whole, version):
+    fields = whole[:8] + struct.pack("<H", version) + whole[10:32]
     return fields + struct.pack("<I", zlib.crc32(fields)) + whole[36:]
 
 
@@ -402,7 +403,8 @@ FILES = {
     "sqlite": (NotAStoreError, lambda _: b"SQLite format 3\0" + bytes(4096)),
     "zeros": (NotAStoreError, lambda _: bytes(65536)),
     "random": (NotAStoreError, lambda _: b"\x8f" + os.urandom(8191)),
-    "newer version": (UnsupportedVersionError, newer_version),
+    "newer version": (UnsupportedVersionError, lambda w: of_version(w, VERSION + 1)),
+    "older version": (UnsupportedVersionError, lambda w: of_version(w, VERSION - 1)),
     "unknown flag": (UnsupportedVersionError, lambda w: w[:10] + b"\1\0" + w[12:]),
     "damaged header": (CorruptFileError, lambda w: w[:20] + bytes([w[20] ^ 1]) + w[21:]),
 }

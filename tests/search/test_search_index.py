@@ -705,7 +705,7 @@ def test_a_text_is_as_a_row_that_is_nothing_else():
         size = len(text.encode())
         rows.put(frame_id, text, size=size)
         plain.texts[frame_id] = text
-        batch.add_text(frame_id, frame_id, frame_id, frame_id * 10, text)
+        batch.add_text(frame_id, (frame_id, 0), frame_id, frame_id * 10, text)
     plain.index.put_many(batch)
     assert answers(plain.index) == answers(rows.index)
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import ExitStack, aclosing
-from typing import IO
+from typing import IO, Any
 from uuid import UUID
 
 import click
@@ -18,9 +17,8 @@ from .. import (
     Event,
     FrameDeleted,
     FrameErased,
-    FramePut,
+    FramesPut,
     FrameUpdated,
-    Limits,
     Session,
     SessionEnded,
     Store,
@@ -81,7 +79,7 @@ async def _export(file: str, wanted: str | None, other: str | None, form: str, o
     return FINE
 
 
-_FRAME_EVENTS = (FramePut, FrameUpdated, FrameDeleted, FrameErased)
+_FRAME_EVENTS = (FramesPut, FrameUpdated, FrameDeleted, FrameErased)
 
 
 async def _json_lines(store: Store, session: Session) -> AsyncGenerator[str]:
@@ -91,19 +89,19 @@ async def _json_lines(store: Store, session: Session) -> AsyncGenerator[str]:
     """
     members, first = await _members(store, session)
     last = session.actions[-1].sequence if session.actions else 0
-    # The frames of a command come directly before its action; only contents may come between.
-    frames: deque[Event] = deque(maxlen=Limits().frames)
+    # What a command did to frames comes directly before its action.
+    change: Event | None = None
     async with store.subscribe(after=first - 1) as events:
         async for event in events:
             if isinstance(event.payload, _FRAME_EVENTS):
-                frames.append(event)
+                change = event
             elif not isinstance(event.payload, ContentStored):
                 if event.session_id and event.sequence <= members.get(event.session_id, 0):
-                    for one in [*_changed(event.payload, frames), event]:
+                    for one in [*_changed(event.payload, change), event]:
                         document = await documents.read_event(store, one, full=True)
                         yield documents.dump(document) + "\n"
                 if not isinstance(event.payload, Erased):
-                    frames.clear()
+                    change = None
             if event.session_id == session.session_id and (
                 isinstance(event.payload, SessionEnded)
                 # An open session has no end, so its last action ends the lines.
@@ -131,10 +129,10 @@ async def _members(store: Store, session: Session) -> tuple[dict[UUID, int], int
     return members, first
 
 
-def _changed(payload: object, frames: deque[Event]) -> list[Event]:
-    """Return the frame events that belong to an action, of those that came before it."""
-    if not isinstance(payload, ActionRecorded):
+def _changed(payload: object, change: Event | None) -> list[Event]:
+    """Return the event of the frames that an action changed, if it came before the action."""
+    if change is None or not isinstance(payload, ActionRecorded):
         return []
-    ids = payload.action.affected_frames
-    found = list(frames)[max(0, len(frames) - len(ids)) :]
-    return found if ids == tuple(event.payload.frame_id for event in found) else []  # type: ignore[union-attr]
+    changed: Any = change.payload
+    ids = changed.frame_ids if isinstance(changed, FramesPut) else [changed.frame_id]
+    return [change] if payload.action.affected_frames == tuple(ids) else []

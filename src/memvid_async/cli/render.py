@@ -225,6 +225,11 @@ def _preview(action: Document) -> str:
 
 
 def _describe_payload(payload: Document) -> str:
+    frames = payload.get("frames", ())
+    if len(frames) == 1:
+        payload = frames[0]
+    elif frames:
+        payload = {**payload, "frames": len(frames)}
     shown = {name: value for name, value in payload.items() if value not in (None, "", 0, {}, [])}
     return ", ".join(
         f"{name} {value['preview'] if name == 'content' else value}"

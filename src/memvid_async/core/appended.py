@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from attrs import frozen
 
 from ..events.event import Event
@@ -13,7 +11,7 @@ from ..events.event import Event
 class Appended:
     """Events that became durable, in order."""
 
-    events: Sequence[Event]
+    events: list[Event]
     sizes: list[int]
     """Per event, the bytes that it takes in the log."""
     rewritten: bool = False

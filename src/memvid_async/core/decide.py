@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -34,9 +34,16 @@ from ..events.event import (
     make_checkpoint,
     make_details,
 )
-from ..events.frames import FRAME_FIELDS, FrameDeleted, FramePut, FrameUpdated, MemoryConfigured
+from ..events.frames import (
+    FRAME_FIELDS,
+    FrameDeleted,
+    FramePut,
+    FramesPut,
+    FrameUpdated,
+    KeptFrame,
+    MemoryConfigured,
+)
 from ..events.frozen_dict import FrozenDict
-from ..events.puts import TextPuts, joined
 from .commands import (
     ChangeMemory,
     Command,
@@ -44,6 +51,7 @@ from .commands import (
     DeleteSession,
     EndSession,
     LargeContent,
+    NewFrame,
     Prepared,
     RecordAction,
     ResumeSession,
@@ -52,7 +60,7 @@ from .commands import (
     StoreParts,
 )
 from .held_messages import keep_messages
-from .memory_state import NO_FRAMES, MemoryState, fold_memory, fold_texts
+from .memory_state import NO_FRAMES, MemoryState, fold_memory
 from .persistent_map import PersistentMap
 from .state import SessionState, State
 
@@ -64,9 +72,7 @@ class Known(Protocol):
         """The sequence of the event that stored the content with this digest."""
 
 
-Decision = tuple[Sequence[Event], Any]
-# So many frames of text at least, and in one go at most, have their events made when asked for.
-_LEAST_TEXTS, _MOST_TEXTS = 32, 256
+Decision = tuple[list[Event], Any]
 
 
 def decide(state: State, command: Command, now: int, known: Known) -> Decision:
@@ -161,68 +167,79 @@ def _change(state: State, command: ChangeMemory, now: int, known: Known) -> Deci
     """The answer: the ids of the frames, and the action recorded (None: nowhere)."""
     session = _chosen_session(state, command.session)
     number = session.info.number if session is not None else 0
-    made: list[Event] = []
-    contents = _Contents(state.last_sequence, now, known, made)
-    ids, given, texts = _frame_events(state, command, number, contents)
+    events: list[Event] = []
+    contents = _Contents(state.last_sequence, now, known, events)
+    ids, given = _change_frames(state.memory, command, number, contents)
     if session is None:
-        return joined([made, *texts]), (ids, None)
-    sequence = (texts[-1].last_sequence if texts else state.last_sequence + len(made)) + 1
+        return events, (list(ids), None)
+    sequence = state.last_sequence + len(events) + 1
     action = Action(
         session.action_count,
         sequence,
         now,
         command.kind,
-        make_details(command.kind, (), tuple(ids), 0),
+        make_details(command.kind, (), ids, 0),
         given,
         None,
-        tuple(ids),
+        ids,
         command.duration_ms,
         command.task,
         None,
         command.metadata,
     )
-    events = [Event(sequence, now, session.info.session_id, ActionRecorded(action), number)]
+    folded = state
     if session.info.config is not DEFAULT_RECORDING:
-        _follow_up(_folded(state, number, [made, *texts]), session, events)
-    return joined([made, *texts, events]), (ids, action)
+        folded = _folded(state, number, events)
+    events.append(Event(sequence, now, session.info.session_id, ActionRecorded(action), number))
+    if session.info.config is not DEFAULT_RECORDING:
+        _follow_up(folded, session, events)
+    return events, (list(ids), action)
 
 
-def _frame_events(
-    state: State, command: ChangeMemory, number: int, contents: _Contents
-) -> tuple[list[int], Content | None, list[TextPuts]]:
-    """Add the events that change the memory; the frames' ids, the last content, and those events
-    that are made when asked for, which come last."""
-    memory = state.memory
+def _change_frames(
+    memory: MemoryState, command: ChangeMemory, number: int, contents: _Contents
+) -> tuple[tuple[int, ...], Content | None]:
+    """Add the events that change the memory; the frames' ids, and the content of the one frame."""
     branch = number if number in memory.branches else 0
-    given: Content | None = None
     if not command.frames and not memory.holds(command.frame_id, branch):
         raise FrameNotFoundError(command.frame_id)
     configured = _configuration(memory, command)
     if configured is not None:
         contents.add(configured)
+    given: Content | None = None
     if command.frames:
-        ids = list(range(memory.last_frame + 1, memory.last_frame + 1 + len(command.frames)))
-        if not branch and len(ids) >= _LEAST_TEXTS and set(map(type, command.frames)) == {str}:
-            return ids, None, contents.text_puts(ids[0], command.frames)  # type: ignore[arg-type]
-        sequence = 0
-        for frame_id, new in zip(ids, command.frames, strict=True):
-            if isinstance(new, str):
-                given = Content(new)
-                payload = FramePut(frame_id, given, branch=branch)
-            else:
-                given = contents.content(new.content)
-                values = {name: getattr(new, name) for name in FRAME_FIELDS[1:]}
-                payload = FramePut(frame_id, given, branch=branch, **values)
-            sequence = contents.add(payload)
-        return ids, _kept_by(given, sequence) if command.kind is ActionKind.PUT else None, []
+        first, new = memory.last_frame + 1, command.frames
+        kept = (
+            one if type(one) is str else _kept(one, contents, first + at, branch)  # type: ignore[arg-type]
+            for at, one in enumerate(new)
+        )
+        put = FramesPut(first, tuple(kept), branch)
+        sequence = contents.add(put)
+        if command.kind is ActionKind.PUT:
+            given = _kept_by(put[0].content, sequence)  # type: ignore[union-attr]
+        return tuple(range(first, first + len(new))), given
     if command.kind is ActionKind.DELETE:
         contents.add(FrameDeleted(command.frame_id, branch))
-        return [command.frame_id], None, []
+        return (command.frame_id,), None
     changes = dict(command.changes)
     if "content" in changes:
         given = changes["content"] = contents.content(changes["content"])
     sequence = contents.add(FrameUpdated(command.frame_id, FrozenDict(changes), branch))
-    return [command.frame_id], _kept_by(given, sequence), []
+    return (command.frame_id,), _kept_by(given, sequence)
+
+
+def _kept(new: NewFrame, contents: _Contents, frame_id: int, branch: int) -> KeptFrame:
+    """A new frame as the event keeps it."""
+    content = contents.content(new.content)
+    values = {name: getattr(new, name) for name in FRAME_FIELDS[1:]}
+    if content.data is not None and not any(map(_is_given, values.values())):
+        return content.data
+    return FramePut(frame_id, content, branch=branch, **values)
+
+
+def _is_given(value: Any) -> bool:
+    # No tags and no metadata are empty; an empty title is a title.
+    return value is not None and (bool(value) or not isinstance(value, (tuple, Mapping)))
 
 
 def _configuration(memory: MemoryState, command: ChangeMemory) -> MemoryConfigured | None:
@@ -260,7 +277,7 @@ def _kept_by(content: Content | None, sequence: int) -> Content | None:
     return Content(None, StoredContent(content.digest, content.size, content.preview, sequence))
 
 
-def _folded(state: State, number: int, parts: Sequence[Sequence[Event]]) -> State:
+def _folded(state: State, number: int, events: Sequence[Event]) -> State:
     """The state with what the events did to the memory: a checkpoint that follows pins that.
 
     Its maps hold only what a summary reads: the fold will change the real ones, and a map is
@@ -270,13 +287,9 @@ def _folded(state: State, number: int, parts: Sequence[Sequence[Event]]) -> Stat
     own = memory.branches.get(number)
     branches = {} if own is None else {number: own._replace(gone=NO_FRAMES)}
     memory = memory._replace(gone=NO_FRAMES, owners=NO_FRAMES, branches=PersistentMap(branches))
-    for part in parts:
-        if isinstance(part, TextPuts):
-            memory = fold_texts(memory, part)
-            continue
-        for event in part:
-            if not isinstance(event.payload, ContentStored):
-                memory = fold_memory(memory, event)
+    for event in events:
+        if not isinstance(event.payload, ContentStored):
+            memory = fold_memory(memory, event)
     return state._replace(memory=memory)
 
 
@@ -313,14 +326,6 @@ class _Contents:
             # No session's: others may come to refer to it.
             sequence = self._new[digest] = self.add(ContentStored(digest, size, data))
         return sequence
-
-    def text_puts(self, frame_id: int, texts: Sequence[str]) -> list[TextPuts]:
-        """The events, behind those that were added, of frames from this id on."""
-        first = self._last + len(self._events) + 1
-        return [
-            TextPuts(first + at, self._now, frame_id + at, texts[at : at + _MOST_TEXTS])
-            for at in range(0, len(texts), _MOST_TEXTS)
-        ]
 
     def add(self, payload: Payload) -> int:
         """Add an event that belongs to no session; its sequence."""

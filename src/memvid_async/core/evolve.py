@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from uuid import UUID
 
 from ..events.event import (
@@ -15,9 +14,8 @@ from ..events.event import (
     Unknown,
 )
 from ..events.frames import FRAME_EVENTS, ForkPoint
-from ..events.puts import TextPuts
 from .held_messages import hold_messages
-from .memory_state import Branch, MemoryState, fold_memory, fold_texts
+from .memory_state import Branch, MemoryState, fold_memory
 from .state import SessionInfo, SessionState, State
 
 # A release that does not know an event kind may skip it from this number on. Below it, a release
@@ -68,16 +66,6 @@ def evolve(state: State, event: Event) -> State:
         memory,
         beyond,
     )
-
-
-def evolve_all(state: State, part: Sequence[Event]) -> State:
-    """The state after all of these events."""
-    if isinstance(part, TextPuts):
-        memory = fold_texts(state.memory, part)
-        return State(part.last_sequence, part.time_ns, *state[2:6], memory, state.beyond)
-    for event in part:
-        state = evolve(state, event)
-    return state
 
 
 def _act(state: State, event: Event, payload: ActionRecorded) -> State:

@@ -6,14 +6,13 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from ..events.content import content_digest
-from ..events.digests import frame_digest, text_digest
+from ..events.digests import memory_digest
 from ..events.event import Event
 from ..events.frames import (
     FrameDeleted,
-    FramePut,
+    FramesPut,
     MemoryConfigured,
 )
-from ..events.puts import TextPuts
 from .persistent_map import PersistentMap
 
 EMPTY_MEMORY_HASH = content_digest(b"")
@@ -81,28 +80,12 @@ class MemoryState(NamedTuple):
         return held
 
 
-def fold_texts(memory: MemoryState, puts: TextPuts) -> MemoryState:
-    """The memory after all of these events."""
-    hashed = memory.memory_hash
-    for frame_id, text in enumerate(puts.texts, puts.frame_id):
-        digest = text_digest(frame_id, 0, content_digest(text))
-        hashed = content_digest(hashed + digest)
-    last, count = puts.frame_id + len(puts) - 1, memory.frame_count + len(puts)
-    return MemoryState(max(memory.last_frame, last), count, hashed, *memory[3:])
-
-
 def fold_memory(memory: MemoryState, event: Event) -> MemoryState:
     """The memory after an event that changes it; of a branch that is not there, only the ids."""
     payload: Any = event.payload
-    digest = frame_digest(payload)
-    if isinstance(payload, FramePut) and not payload.branch:
-        # The hot path: built by hand, as ``_replace`` takes three times as long.
-        return MemoryState(
-            max(memory.last_frame, payload.frame_id),
-            memory.frame_count + 1,
-            content_digest(memory.memory_hash + digest),
-            *memory[3:],
-        )
+    digest = memory_digest(payload)
+    if isinstance(payload, FramesPut):
+        return _put(memory, payload, digest)
     if isinstance(payload, MemoryConfigured):
         memory = memory._replace(memory_hash=content_digest(memory.memory_hash + digest))
         if memory.analyser is None:
@@ -112,14 +95,10 @@ def fold_memory(memory: MemoryState, event: Event) -> MemoryState:
             memory = memory._replace(embedding_model=model, dimension=dimension)
         return memory
     frame_id, number = payload.frame_id, payload.branch
-    is_new = isinstance(payload, FramePut) or getattr(payload, "is_new", False)
-    if is_new:
-        owners = memory.owners.set(frame_id, number) if number else memory.owners
-        memory = memory._replace(last_frame=max(memory.last_frame, frame_id), owners=owners)
     part = memory.branches.get(number) if number else memory
     if part is None:
         return memory
-    gone, count = part.gone, part.frame_count + is_new
+    gone, count = part.gone, part.frame_count
     if isinstance(payload, FrameDeleted):
         gone, count = gone.set(frame_id, event.sequence), max(0, count - 1)
     hashed = content_digest(part.memory_hash + digest)
@@ -127,3 +106,20 @@ def fold_memory(memory: MemoryState, event: Event) -> MemoryState:
         part = part._replace(frame_count=count, memory_hash=hashed, gone=gone)
         return memory._replace(branches=memory.branches.set(number, part))
     return memory._replace(frame_count=count, memory_hash=hashed, gone=gone)
+
+
+def _put(memory: MemoryState, put: FramesPut, digest: bytes) -> MemoryState:
+    number, added = put.branch, len(put.kept)
+    last = max(memory.last_frame, put.frame_id + added - 1)
+    if not number:
+        # The hot path: built by hand, as ``_replace`` takes three times as long.
+        hashed = content_digest(memory.memory_hash + digest)
+        return MemoryState(last, memory.frame_count + added, hashed, *memory[3:])
+    owners = memory.owners.changed(dict.fromkeys(put.frame_ids, number))
+    memory = memory._replace(last_frame=last, owners=owners)
+    branch = memory.branches.get(number)
+    if branch is None:
+        return memory
+    hashed = content_digest(branch.memory_hash + digest)
+    branch = branch._replace(frame_count=branch.frame_count + added, memory_hash=hashed)
+    return memory._replace(branches=memory.branches.set(number, branch))

@@ -16,7 +16,7 @@ from ..core.state import State
 from ..errors import MemvidAsyncError
 from ..events.content import Content
 from ..events.event import Action, Event
-from ..file.changes import TextPut
+from ..events.frames import Version
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -38,7 +38,7 @@ class View(Protocol):
     def edition(self) -> object:
         """An object that identifies the log between two compactions.
 
-        Hints of :meth:`memory_changes` and saved projections are valid only within one edition.
+        Hints of :meth:`memory_events` and saved projections are valid only within one edition.
         """
         ...
 
@@ -120,26 +120,25 @@ class View(Protocol):
 
     # The memory.
 
-    def memory_events(self, after: int, limit: int, until: int) -> Iterator[tuple[Event, int]]:
-        """The events above ``after``, up to ``until``, that change the memory, in order, each with
-        a hint by which the log finds it again faster; about ``limit`` bytes, at least one."""
-        ...
-
-    def memory_changes(
+    def memory_events(
         self, after: int, limit: int, until: int, hint: int = 0
-    ) -> Iterator[tuple[Event | TextPut, int]]:
-        """:meth:`memory_events`, the plain ones as :class:`TextPut`. ``hint``: of an event at or
-        before all of them, if one is known; 0 if not."""
+    ) -> Iterator[tuple[Event, int]]:
+        """Iterate over the events that change the memory, above ``after`` and up to ``until``.
+
+        Each comes with a hint by which the log finds it again faster. They have about ``limit``
+        bytes together; there is at least one, unless none is left. ``hint``: of an event at or
+        before all of them, if one is known; 0 if not.
+        """
         ...
 
-    def frame_content(self, hint: int, sequence: int) -> Content:
-        """Return the content of the frame event with this sequence, which came with ``hint``."""
+    def frame_content(self, hint: int, version: Version) -> Content:
+        """Return the content of a version of a frame, whose event came with ``hint``."""
         ...
 
-    def frame_content_of(self, sequence: int) -> Content | None:
-        """Return the content of the frame event with this sequence; None when it was erased.
+    def frame_content_of(self, version: Version) -> Content | None:
+        """Return the content of a version of a frame; None when it was erased.
 
-        :raises InvalidValueError: when there is no such event.
+        :raises InvalidValueError: when there is no such version.
         """
         ...
 

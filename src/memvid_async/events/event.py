@@ -19,7 +19,7 @@ from .frames import (
     ForkPoint,
     FrameDeleted,
     FrameErased,
-    FramePut,
+    FramesPut,
     FrameUpdated,
     MemoryConfigured,
     Retrieval,
@@ -412,7 +412,7 @@ Payload = (
     | ActionRecorded
     | CheckpointCreated
     | MemoryConfigured
-    | FramePut
+    | FramesPut
     | FrameUpdated
     | FrameDeleted
     | FrameErased

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, overload
 from uuid import UUID
 
 from attrs import field, frozen
@@ -52,7 +52,7 @@ class ForkPoint:
 
 @frozen
 class FramePut:
-    """A frame entered the memory.
+    """A frame as it entered the memory: one of those that a :class:`FramesPut` holds.
 
     ``embedding``: float32 numbers, little-endian, one after another. ``branch``: the number of the
     forked session in whose memory alone it is; 0 for the memory that all share.
@@ -107,19 +107,66 @@ class FrameDeleted:
 
 @frozen
 class FrameErased:
-    """What is left of a deleted frame's put (``is_new``) or update after a compaction.
+    """What is left after a compaction: of a deleted frame's update; or, in a :class:`FramesPut`,
+    of the frame as it was put.
 
     ``digest``: of what was there (32 bytes), so that the memory's hash stays what it was.
     """
 
     frame_id: int
-    is_new: bool
     digest: bytes
     branch: int = 0
 
 
+# A frame as a put keeps it: its content alone, where that is small and nothing else was given.
+KeptFrame = str | bytes | FramePut | FrameErased
+
+
+@frozen(repr=False)
+class FramesPut(Sequence[FramePut | FrameErased]):
+    """Frames entered the memory together: one, or thousands. It is the sequence of them.
+
+    Most are a text and nothing else. Of those the text alone is kept, and a :class:`FramePut` is
+    made when it is asked for: Python's garbage collector looks at every object that lives for a
+    while, and three for each of thousands would hold up everything else.
+    """
+
+    frame_id: int
+    """The id of the first frame; those of the others follow in order."""
+    kept: Sequence[KeptFrame]
+    """Each frame as it is kept."""
+    branch: int = 0
+    """The number of the forked session in whose memory alone they are; 0 for the memory that all
+    share."""
+
+    @property
+    def frame_ids(self) -> range:
+        """The ids of the frames."""
+        return range(self.frame_id, self.frame_id + len(self.kept))
+
+    def __len__(self) -> int:
+        return len(self.kept)
+
+    @overload
+    def __getitem__(self, place: int) -> FramePut | FrameErased: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[FramePut | FrameErased]: ...
+    def __getitem__(
+        self, place: int | slice
+    ) -> FramePut | FrameErased | list[FramePut | FrameErased]:
+        if isinstance(place, slice):
+            return [self[one] for one in range(*place.indices(len(self)))]
+        frame_id, kept = self.frame_ids[place], self.kept[place]
+        if isinstance(kept, (str, bytes)):
+            return FramePut(frame_id, Content(kept), branch=self.branch)
+        return kept
+
+    def __repr__(self) -> str:
+        return f"FramesPut(frame_id={self.frame_id}, frames={len(self)}, branch={self.branch})"
+
+
 # The payloads of the events that change the memory.
-FRAME_EVENTS = (FramePut, FrameUpdated, FrameDeleted, FrameErased, MemoryConfigured)
+FRAME_EVENTS = (FramesPut, FrameUpdated, FrameDeleted, FrameErased, MemoryConfigured)
 
 
 @frozen
@@ -127,7 +174,8 @@ class Frame:
     """A frame as it is, or was at the moment of a view.
 
     ``created_ns`` / ``updated_ns``: nanoseconds since the Unix epoch. ``sequence``: of the event
-    that holds its present content. Read its body with ``await store.read_content(frame.content)``.
+    that holds its present content; ``place``: which of that event's frames it is, from 0. Read its
+    body with ``await store.read_content(frame.content)``.
     """
 
     frame_id: int
@@ -141,6 +189,7 @@ class Frame:
     created_ns: int
     updated_ns: int
     sequence: int
+    place: int = 0
 
 
 @frozen
@@ -182,20 +231,24 @@ class FindResult:
         return html_table(caption, ("frame", "score", "title", "snippet"), rows, len(self.hits))
 
 
+# The sequence of the event that holds a frame's content, and the frame's place in that event.
+Version = tuple[int, int]
+
+
 @frozen
 class Retrieval:
     """How an action searched the memory: enough to do it again.
 
     ``as_of``: the sequence of the last event in the memory that was searched. ``parameters``: the
     filters. ``embedding``: of the query (float32, little-endian). ``scores``: one per frame named;
-    ``versions``: the sequence of the event that held each frame's body then.
+    ``versions``: of each, the sequence of the event that held its body then, and its place there.
     """
 
     mode: str
     top_k: int
     as_of: int
     scores: tuple[float, ...]
-    versions: tuple[int, ...] = ()
+    versions: tuple[Version, ...] = ()
     parameters: Mapping[str, Any] = EMPTY
     embedding: bytes | None = field(default=None, repr=False)
     embedding_model: str | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO
 from typing import Any
 
@@ -61,6 +61,11 @@ def check_duration(value: object) -> float:
     if type(value) in (int, float) and 0 <= value <= 2**63:  # type: ignore[operator]
         return value  # type: ignore[return-value]
     raise InvalidValueError(f"duration_ms must be a finite number of at least 0, not {value!r:.80}")
+
+
+def are_counts(values: Iterable[Any]) -> bool:
+    """Whether each is an int of at least 0, and below 2^63."""
+    return all(type(value) is int and 0 <= value < 2**63 for value in values)
 
 
 def is_count(value: Any) -> bool:
@@ -152,7 +157,7 @@ def check_items(data: bytes, what: str) -> None:
 
     :raises InvalidValueError: when there are more than ``MAX_ITEMS``.
     """
-    if len(data) > MAX_ITEMS and count_items(data, MAX_ITEMS) > MAX_ITEMS:
+    if len(data) > MAX_ITEMS and count_items(data, MAX_ITEMS)[0] > MAX_ITEMS:
         raise InvalidValueError(f"{what} holds more than {MAX_ITEMS} items")
 
 
@@ -169,7 +174,7 @@ def decode_value(
     """
     try:
         # An item takes a byte at least.
-        if len(data) > most and count_items(data, most) > most:
+        if len(data) > most and count_items(data, most)[0] > most:
             raise ValueError(f"more than {most} items")
         hook = tag_hook or _refuse_tag
         if len(data) > LARGE:
@@ -215,24 +220,25 @@ _NO_TAGS = dict.fromkeys((*_BUILT_IN_TAGS, 1004, 43000, 55799), _refuse_tag)
 _DEPTH = MAX_DEPTH + 4
 
 
-def count_items(data: bytes, most: int) -> int:
-    """How many CBOR items ``data`` claims to hold, stopping past ``most``; allocates none.
+def count_items(data: bytes, most: int, at: int = 0) -> tuple[int, int]:
+    """How many CBOR items the one that begins at ``at`` claims to hold, itself included, stopping
+    past ``most``; and where it ends. Allocates none of them.
 
     :raises IndexError: when the data ends too soon, or has a length that is indefinite.
     """
-    position, open_items = 0, 1
+    open_items = 1
     for items in unhurried(range(1, most + 2)):
-        major, argument, position = read_head(data, position)
+        major, argument, at = read_head(data, at)
         open_items -= 1
         if major in (2, 3):
-            position += argument
+            at += argument
         elif major in (4, 5):
             open_items += argument * (major - 3)
         elif major == 6:
             open_items += 1
         if not open_items:
-            return items
-    return most + 1
+            return items, at
+    return most + 1, at
 
 
 def read_head(data: bytes, at: int) -> tuple[int, int, int]:

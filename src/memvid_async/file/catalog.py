@@ -15,7 +15,6 @@ from ..core.state import SessionState, State
 from ..errors import CorruptFileError
 from ..events.event import ContentStored, Event, SessionDeleted, SessionEnded
 from ..events.frames import FRAME_EVENTS
-from ..events.puts import LazyEvents, kept_events
 from ..format.segment import Read, Segment, SegmentKind, read_segment
 from ..format.tables import (
     CONTENT_ROW,
@@ -96,9 +95,6 @@ class Catalog:
 
     def _note_special(self, events: Sequence[Event], number: int, offset: int) -> None:
         changes_memory = False
-        if len(events) > 1 and isinstance(events, LazyEvents):
-            changes_memory = True
-            events = kept_events(events)
         for event in events:
             payload = event.payload
             if isinstance(payload, FRAME_EVENTS):

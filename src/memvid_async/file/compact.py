@@ -24,7 +24,13 @@ from ..format.codec import (
     content_references,
     started_row_without_names,
 )
-from ..format.frame_rows import CONTENT_PLACE, FRAME_KINDS, HOLDERS, content_sequences, erased_row
+from ..format.frame_rows import (
+    FRAME_KINDS,
+    HOLDERS,
+    content_fields,
+    content_sequences,
+    without_frames,
+)
 from ..format.header import LOG_START, MOST_GENERATIONS
 from ..format.rows import decode_rows, encode_rows
 from ..format.segment import Segment, SegmentKind, scan
@@ -69,21 +75,26 @@ class _Compactor:
         """The contents that an event keeps: an action's, but for one that names the frame which
         stands beside it, and a frame's."""
         if row[0] in HOLDERS:
-            field = row[CONTENT_PLACE] if len(row) > CONTENT_PLACE else None
-            return content_sequences(field) if self._is_frame_alive(row) else ()
+            is_alive = self._living_in(row[2])
+            fields = (field for frame_id, field in content_fields(row) if is_alive(frame_id))
+            return [sequence for field in fields for sequence in content_sequences(field)]
         if row[0] not in ACTION_KINDS or session not in self._source.state.sessions:
             return ()
         return () if any(row[0] in HOLDERS for row in rows) else content_references(row)
 
-    def _is_frame_alive(self, row: list[Any]) -> bool:
-        """Whether a put or an update is of a frame that was not deleted, in a memory that someone
-        still has."""
-        memory, (frame_id, branch) = self._source.state.memory, row[1:3]
-        for number in {branch, memory.owners.get(frame_id, 0)}:
-            part = memory.branches.get(number) if number else memory
-            if part is None or frame_id in part.gone or number not in self._branches:
-                return False
-        return True
+    def _living_in(self, branch: int) -> Callable[[int], bool]:
+        """What tells of a frame that is put or updated in the memory of a branch whether it was not
+        deleted, in a memory that someone still has."""
+        memory, left = self._source.state.memory, self._branches
+
+        def is_alive(frame_id: int) -> bool:
+            for number in {branch, memory.owners.get(frame_id, 0)}:
+                part = memory.branches.get(number) if number else memory
+                if part is None or frame_id in part.gone or number not in left:
+                    return False
+            return True
+
+        return is_alive
 
     def carry(self, segment: Segment) -> None:
         """Carry one segment over, or what is left of it.
@@ -119,9 +130,11 @@ class _Compactor:
         kind = row[0]
         if kind == STORED:
             return row if sequence in self._kept else [ERASED]
+        if kind in HOLDERS:
+            is_alive = self._living_in(row[2])
+            return without_frames(row, lambda frame_id: not is_alive(frame_id), self._content)
         if kind in FRAME_KINDS:
-            gone = kind in HOLDERS and not self._is_frame_alive(row)
-            return erased_row(row, self._content) if gone else row
+            return row
         # A session's deletion stays: it says which session is gone, and nothing of it.
         if session in self._source.state.sessions or session == 0 or kind == DELETED:
             return row

@@ -16,16 +16,23 @@ from ..core.state import State
 from ..errors import ContentNotFoundError, CorruptFileError, InvalidValueError
 from ..events.content import Content
 from ..events.event import Action, Event
-from ..format.codec import ERASED, STORED
-from ..format.frame_rows import CONTENT_PLACE, FRAME_ERASED, HOLDERS, read_content_field
+from ..events.frames import Version
+from ..format.codec import ERASED
+from ..format.frame_rows import (
+    CONTENT_PLACE,
+    FRAME_ERASED,
+    HOLDERS,
+    item_content,
+    read_content_field,
+)
 from ..format.header import LOG_START
-from ..format.rows import decode_rows
+from ..format.places import FRAMES_PUT
 from ..format.segment import EVENT_KINDS, Segment, SegmentKind, segments_at
 from ..format.stubs import MOST_EVENTS
 from ..format.tables import PAGE_NUMBER
 from .catalog import MEMORY
-from .changes import TextPut, frame_changes, frame_events, in_range
-from .reader import Reader, held_content
+from .changes import in_range
+from .reader import Reader, start_of
 
 # About how many bytes of the log are read at once, where the caller does not say.
 _RUN = 256 * 1024
@@ -123,6 +130,8 @@ class FileView:
     def time_of(self, sequence: int) -> int:
         """Return the time of the event with this sequence, in nanoseconds since the Unix epoch."""
         segment = self.reader.segment_with(sequence, self.end)
+        if segment.kind == SegmentKind.EVENTS:
+            return start_of(segment)[0]
         return self.decode(segment)[sequence - segment.sequence].time_ns
 
     # Sessions.
@@ -175,7 +184,7 @@ class FileView:
         if 0 < action.sequence <= self.state.last_sequence:
             segment = self.reader.segment_with(action.sequence, self.end)
             if segment.kind == SegmentKind.EVENTS:
-                number = decode_rows(segment.payload)[1]
+                _, number = start_of(segment)
         if number not in self.state.sessions:
             raise InvalidValueError("the action is in no session of this file (any more)")
         return number
@@ -209,11 +218,9 @@ class FileView:
             if Content(whole) == content:
                 return whole
         elif stored is not None and stored.sequence <= self.state.last_sequence:
-            segment, row = self.reader.row(stored.sequence, self.end)
-            if row[0] in HOLDERS or row[0] == STORED:
-                found, data = held_content(segment, row, stored.sequence)
-                if found == content:
-                    return _sound(segment, data, content)
+            data = self.reader.held(stored.sequence, self.end)
+            if data is not None and Content(data) == content:
+                return data
         raise _not_here(content)
 
     def part(self, content: Content, place: int) -> bytes:
@@ -224,34 +231,26 @@ class FileView:
         assert content.stored is not None
         at = content.stored.parts[place]
         if at <= self.state.last_sequence:
-            segment, row = self.reader.row(at, self.end)
-            if row[0] == STORED:
-                held, data = held_content(segment, row, at)
-                data = _sound(segment, data, held)
+            data = self.reader.held(at, self.end)
+            if data is not None:
                 return data.encode() if isinstance(data, str) else data
         raise _not_here(content)
 
     # The memory.
 
-    def memory_events(self, after: int, limit: int, until: int) -> Iterator[tuple[Event, int]]:
+    def memory_events(
+        self, after: int, limit: int, until: int, hint: int = 0
+    ) -> Iterator[tuple[Event, int]]:
         """The events above ``after``, up to ``until``, that change the memory, in order, each with
         the hint that finds it again: of about ``limit`` bytes of segments, at least one.
 
-        :raises CorruptFileError: when what the memory's positions name is not there.
-        """
-        segments = self.memory_segments(after, until, 0)
-        return in_range(segments, lambda s: frame_events(self.decode(s)), after, limit, until)
-
-    def memory_changes(
-        self, after: int, limit: int, until: int, hint: int = 0
-    ) -> Iterator[tuple[Event | TextPut, int]]:
-        """:meth:`memory_events`, the plain ones as :class:`TextPut`. ``hint``: one below which
-        none of them is, if one is known.
+        Content that stands beside them has its data in hand. ``hint``: one below which none of
+        them is, if one is known.
 
         :raises CorruptFileError: when what the memory's positions name is not there.
         """
         segments = self.memory_segments(after, until, hint)
-        return in_range(segments, lambda s: frame_changes(s, self.content), after, limit, until)
+        return in_range(segments, self.content, after, limit, until)
 
     def memory_segments(self, after: int, until: int, above: int) -> Iterator[Segment]:
         """The segments of the events above ``after``, up to ``until``, that change the memory, in
@@ -266,30 +265,39 @@ class FileView:
                 return
             yield segment
 
-    def frame_content(self, hint: int, sequence: int) -> Content:
-        """Return the content of the frame event with this sequence, which came with ``hint``.
+    def frame_content(self, hint: int, version: Version) -> Content:
+        """Return the content of a version of a frame, whose event came with ``hint``.
 
         :raises CorruptFileError: when it is not there.
         """
         try:
-            row = self.reader.frame_row(hint, sequence, self.end)
-            field = row[CONTENT_PLACE] if row[0] in HOLDERS else None
-            return read_content_field(field, self.content)
-        except (ValueError, TypeError, IndexError) as error:
-            raise CorruptFileError(hint, f"there is no frame: {error}") from None
+            content = self._frame_content(hint, version)
+        except InvalidValueError as error:
+            raise CorruptFileError(hint, str(error)) from None
+        if content is None:
+            raise CorruptFileError(hint, "there is no frame")
+        return content
 
-    def frame_content_of(self, sequence: int) -> Content | None:
-        """Return the content of the frame event with this sequence; None when it was erased.
+    def frame_content_of(self, version: Version) -> Content | None:
+        """Return the content of a version of a frame; None when it was erased.
 
-        :raises InvalidValueError: when there is no such event.
+        :raises InvalidValueError: when there is no such version.
         """
-        if 0 < sequence <= self.state.last_sequence:
-            segment, row = self.reader.row(sequence, self.end)
-            if row[0] in (ERASED, FRAME_ERASED):
-                return None
-            if row[0] in HOLDERS:
-                return self.frame_content(segment.offset, sequence)
-        raise InvalidValueError(f"event {sequence} holds no frame of this file")
+        if not 0 < version[0] <= self.state.last_sequence:
+            raise InvalidValueError(f"event {version[0]} holds no frame of this file")
+        return self._frame_content(0, version)
+
+    def _frame_content(self, hint: int, version: Version) -> Content | None:
+        offset, kind, found = self.reader.part(*version, self.end, hint)
+        if kind in (ERASED, FRAME_ERASED):
+            return None
+        if kind not in HOLDERS:
+            raise InvalidValueError(f"event {version[0]} holds no frame of this file")
+        try:
+            field = item_content(found) if kind == FRAMES_PUT else found[CONTENT_PLACE]
+            return None if field is None else read_content_field(field, self.content)
+        except (ValueError, TypeError, IndexError) as error:
+            raise CorruptFileError(offset, f"there is no frame: {error}") from None
 
     # Projections.
 
@@ -316,12 +324,6 @@ class FileView:
             if len(pages) >= count:
                 break
         return SavedProjection(offset, through, count, pages) if offset else None
-
-
-def _sound(segment: Segment, data: str | bytes, content: Content) -> str | bytes:
-    if Content(data) != content:
-        raise CorruptFileError(segment.offset, "content does not match its digest")
-    return data
 
 
 def _not_here(content: Content) -> ContentNotFoundError:

@@ -27,7 +27,6 @@ from ..errors import (
     StoreReadOnlyError,
 )
 from ..events.event import ContentStored, Event
-from ..events.puts import LazyEvents, joined, parts_of
 from ..format.codec import encode_events
 from ..format.header import LOG_START, Header, is_unfinished
 from ..format.segment import SegmentKind
@@ -71,9 +70,6 @@ class Journal:
         self._read_only = read_only
         self._pid = os.getpid()
         self.torn_tail: TornTail = file.torn_tail
-        # Of a command that puts very many frames, the events that are made when asked for; and
-        # before them what was staged so far.
-        self._lazy: list[Sequence[Event]] = []
         self._staged: list[Event] = []
         self._sizes: list[int] = []
         self._holding = False
@@ -147,7 +143,7 @@ class Journal:
         :raises CorruptFileError: when it was cut short or damaged.
         :raises StoreLockedError: when a writer does not get the lock that it needs for this.
         """
-        return list(self.follow().events)
+        return self.follow().events
 
     @property
     def has_news(self) -> bool:
@@ -167,7 +163,7 @@ class Journal:
             found = self._shared_out(moved)
             return self._appended(found.events, found.sizes)
 
-    def _appended(self, events: Sequence[Event], sizes: list[int]) -> Appended:
+    def _appended(self, events: list[Event], sizes: list[int]) -> Appended:
         rewritten, self._rewritten = self._rewritten, False
         return Appended(events, sizes, rewritten)
 
@@ -283,9 +279,6 @@ class Journal:
             raise
         if len(events) > 1:
             self._sizes += [0] * (len(events) - 1)
-            if isinstance(events, LazyEvents):
-                self._lazy += (self._staged, *parts_of(events))
-                self._staged, events = [], ()
             events = [_without_data(event) for event in events]
         self._staged += events
         self._sizes.append(size)
@@ -308,9 +301,8 @@ class Journal:
             self._file.write_out()
             self._holding = False
             self._file.storage.unlock()
-        events = joined([*self._lazy, self._staged]) if self._lazy else self._staged
-        appended = self._appended(events, self._sizes)
-        self._lazy, self._staged, self._sizes = [], [], []
+        appended = self._appended(self._staged, self._sizes)
+        self._staged, self._sizes = [], []
         return appended
 
     def compact(self, progress: Callable[[int, int], None]) -> tuple[CompactReport, Appended]:

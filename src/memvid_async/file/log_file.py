@@ -9,14 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from uuid import UUID
 
-from ..core.evolve import evolve, evolve_all
+from ..core.evolve import evolve
 from ..core.reports import TornTail
 from ..core.state import State
 from ..errors import CorruptFileError
 from ..events.content import Content, StoredContent
 from ..events.event import Erased, Event
-from ..events.pace import unhurried
-from ..events.puts import LazyEvents, parts_of
 from ..format.codec import decode_events
 from ..format.header import (
     LOG_START,
@@ -231,15 +229,9 @@ class LogFile:
     def take_in(self, events: Sequence[Event], offset: int) -> None:
         """Fold the events of the segment at ``offset``."""
         before = state = self.state
-        if len(events) > 1 and isinstance(events, LazyEvents):
-            # Those of no session come first.
-            number = events[-1].session
-            for part in unhurried(parts_of(events), look=1):
-                state = evolve_all(state, part)
-        else:
-            for event in events:
-                state = evolve(state, event)
-            number = events[-1].session or max(event.session for event in events)
+        for event in events:
+            state = evolve(state, event)
+        number = events[-1].session or max(event.session for event in events)
         self.state = state
         session = before.sessions.get(number)
         # Events that the fold ignores, after a session's end or of no session, belong to nobody.

@@ -12,26 +12,27 @@ from uuid import UUID
 
 from ..core.state import State
 from ..errors import CorruptFileError
-from ..events.content import Content, StoredContent
+from ..events.content import Content, StoredContent, content_digest
 from ..events.event import Event
-from ..format.codec import ERASED, STORED, decode_events, read_stored
+from ..format.codec import ERASED, STORED, decode_events
 from ..format.frame_rows import (
     CONTENT_PLACE,
     FRAME_ERASED,
     HOLDERS,
+    item_content,
     stored_content,
 )
-from ..format.rows import PackedRows, decode_row, split_rows, whole_row
+from ..format.places import FIRST_FRAME, FRAMES_PUT
+from ..format.rows import decode_rows, segment_start
 from ..format.segment import EVENT_KINDS, Segment, SegmentKind, read_segment
 from ..format.segment import scan as scan_segments
 from ..format.stubs import decode_stubs, stub_events
 from ..format.tables import ProjectionPages, decode_positions, decode_projection_pages
 from ..storage import Storage
 from .catalog import Catalog
+from .known_places import KnownPlaces
 
 _CACHED_CONTENTS = 4096
-# Of so many rows in all the places are kept, at 12 bytes a row.
-_PLACED_ROWS = 2**20
 
 
 class Reader:
@@ -43,9 +44,7 @@ class Reader:
         self.salt = salt
         self.version = version
         self._contents: dict[int, Content] = {}
-        # Per offset of a segment that holds many frames, once it was read: where they are in it.
-        self._packed: dict[int, PackedRows] = {}
-        self._placed = 0
+        self._places = KnownPlaces()
 
     # Contents.
 
@@ -56,29 +55,68 @@ class Reader:
         """
         content = self._contents.get(sequence)
         if content is None:
-            segment, row = self.row(sequence, end)
-            if row[0] in (ERASED, FRAME_ERASED):
+            data = self.held(sequence, end)
+            if data is None:
                 # A deleted frame, or a recovery, leaves a reference to what is gone; reading it
                 # says so.
                 content = Content(None, StoredContent(bytes(32), 0, "", sequence))
             else:
-                content = held_content(segment, row, sequence)[0]
+                content = Content(None, stored_content(data, sequence))
             if len(self._contents) >= _CACHED_CONTENTS:
                 self._contents.clear()
             self._contents[sequence] = content
         return content
 
+    def held(self, sequence: int, end: int) -> str | bytes | None:
+        """What the content event with this sequence holds, or the frame event (of several frames
+        the first); None when it was erased.
+
+        :raises CorruptFileError: when it holds no content, or another than its digest says.
+        """
+        offset, kind, found = self.part(sequence, 0, end)
+        if kind in (ERASED, FRAME_ERASED):
+            return None
+        data: Any = None
+        if kind == STORED:
+            data = found[2] if len(found) > 2 else None
+            if not isinstance(data, (str, bytes)) or content_digest(data) != found[1]:
+                raise CorruptFileError(offset, "content does not match its digest")
+        elif kind == FRAMES_PUT:
+            data = item_content(found)
+            if data is None:
+                return None
+        elif kind in HOLDERS and len(found) > CONTENT_PLACE:
+            data = found[CONTENT_PLACE]
+        if not isinstance(data, (str, bytes)):
+            raise CorruptFileError(offset, f"event {sequence} is no content")
+        return data
+
     # Segments.
 
-    def row(self, sequence: int, end: int) -> tuple[Segment, list[Any]]:
-        """The event with this sequence, undecoded, and its segment."""
-        segment = self.segment_with(sequence, end)
-        if segment.kind == SegmentKind.STUBS:
-            return segment, [ERASED]
+    def part(self, sequence: int, place: int, end: int, offset: int = 0) -> tuple[int, int, Any]:
+        """The offset of the segment of an event, the event's kind, and its row; or of one that puts
+        frames, the frame at a place, as it travels. ``offset``: where the segment is, if known.
+
+        :raises CorruptFileError: when it is not there.
+        """
+        places = self._places.find(sequence)
         try:
-            return segment, decode_row(segment.payload, sequence - segment.sequence)
+            if places is None:
+                if offset:
+                    segment = read_segment(self.storage.read, offset, end, self.salt)
+                else:
+                    segment = self.segment_with(sequence, end)
+                offset = segment.offset
+                if segment.kind == SegmentKind.STUBS:
+                    return offset, ERASED, [ERASED]
+                places = self._places.note(segment)
+                if places is None:
+                    row = decode_rows(segment.payload)[2][sequence - segment.sequence]
+                    return offset, row[0], row[FIRST_FRAME + place] if row[0] == FRAMES_PUT else row
+            offset = places.offset
+            return offset, *places.read(self.storage.read, sequence, place)
         except (ValueError, IndexError) as error:
-            raise CorruptFileError(segment.offset, str(error)) from None
+            raise CorruptFileError(offset, str(error)) from None
 
     def segment_with(self, sequence: int, end: int) -> Segment:
         """The events segment that holds the event with this sequence."""
@@ -117,22 +155,6 @@ class Reader:
             )
         except ValueError as error:
             raise CorruptFileError(segment.offset, str(error)) from None
-
-    def frame_row(self, offset: int, sequence: int, end: int) -> list[Any]:
-        """The row of the frame event with this sequence, in the segment at ``offset``."""
-        packed = self._packed.get(offset)
-        if packed is None:
-            segment = read_segment(self.storage.read, offset, end, self.salt)
-            rows = split_rows(segment.payload)
-            packed = PackedRows.of(segment, rows)
-            if packed is not None:
-                # Frames that were put together: reading one again need not read the others.
-                self._placed += len(packed)
-                if self._placed > _PLACED_ROWS:
-                    self._packed, self._placed = {}, len(packed)
-                self._packed[offset] = packed
-            return whole_row(rows[sequence - segment.sequence])
-        return whole_row(packed.read(self.storage.read, sequence))
 
     def projection_pages(self) -> Iterator[tuple[int, ProjectionPages]]:
         """The parts of the saved search indexes with their offsets, the newest first.
@@ -199,14 +221,12 @@ class Reader:
         return previous, offsets
 
 
-def held_content(segment: Segment, row: list[Any], sequence: int) -> tuple[Content, str | bytes]:
-    """The content that the row of an event holds, and its data."""
+def start_of(segment: Segment) -> tuple[int, int]:
+    """The time and the session's number of an events segment.
+
+    :raises CorruptFileError: when it is none.
+    """
     try:
-        if row[0] == STORED:
-            return read_stored(row, sequence), row[2]
-        held = stored_content(row, sequence) if row[0] in HOLDERS else None
-    except (TypeError, IndexError) as error:
+        return segment_start(segment.payload)
+    except ValueError as error:
         raise CorruptFileError(segment.offset, str(error)) from None
-    if held is None:
-        raise CorruptFileError(segment.offset, f"event {sequence} is no content")
-    return held, row[CONTENT_PLACE]

@@ -10,7 +10,7 @@ from ..events.content import Content
 from ..events.pace import unhurried
 from ..format.codec import STORED
 from ..format.header import LOG_START, decode_header
-from ..format.rows import split_rows, whole_row
+from ..format.rows import decode_rows
 from ..format.segment import Segment, SegmentKind, scan
 from ..format.tables import (
     decode_page,
@@ -94,7 +94,7 @@ class Verifier:
             file.catalog.note_derived(segment)
 
     def _check_contents(self, segment: Segment) -> None:
-        for row in map(whole_row, unhurried(split_rows(segment.payload))):
+        for row in unhurried(decode_rows(segment.payload)[2]):
             if row[0] == STORED:
                 self._contents += 1
                 if Content(row[2]).digest != row[1]:

@@ -2,14 +2,13 @@
 
 A segment's payload is ``[time, session, [kind, field, …], …]``, or ``[time, session, kind, field,
 …]`` when there is one event, as there mostly is: a nested array costs the encoder as much as four
-fields. Where there are many, each travels as the bytes of its CBOR. Content travels as itself when
-small, else as the sequence of its event.
+fields. Content travels as itself when small, else as the sequence of its event.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -40,23 +39,23 @@ from ..events.event import (
 from ..events.frames import FRAME_EVENTS, Retrieval
 from ..events.pace import unhurried
 from ..events.prompts import Reply, is_cost
-from ..events.puts import LazyEvents, TextPuts, parts_of
-from ..events.values import MAX_ITEMS, check_duration, decode_value, is_count, preview
+from ..events.values import MAX_ITEMS, are_counts, check_duration, decode_value, is_count, preview
 from .frame_rows import (
     FRAME_KINDS,
     content_field,
     content_sequences,
     fork_row,
     frame_row,
+    held_data,
     read_bytes,
     read_content_field,
     read_fork_row,
     read_frame_row,
     read_map,
     stored_content,
-    text_rows,
 )
-from .rows import MAX_EVENT_ITEMS, decode_rows, encode_rows, item_count, pack_rows
+from .places import MAX_EVENT_ITEMS
+from .rows import decode_rows, encode_rows, item_count
 from .segment import MAX_PAYLOAD
 
 ERASED, STARTED, ENDED, DELETED, STORED, CHECKPOINT = range(6)
@@ -80,6 +79,9 @@ _DETAIL_TYPES: dict[ActionKind, _DetailTypes] = dict.fromkeys(ActionKind, _NO_DE
     ActionKind.TOOL_CALL: ((str,),),
 }
 
+# So many events are encoded without a pause.
+_MANY = 16
+
 # Gives the content whose event has this sequence.
 ReadContent = Callable[[int], Content]
 
@@ -90,30 +92,15 @@ def encode_events(events: Sequence[Event]) -> bytes | bytearray:
     :raises InvalidValueError: when no segment can hold them.
     """
     last = events[-1]
-    rows: Iterable[list[Any]]
-    if len(events) > 1 and isinstance(events, LazyEvents):
-        data = pack_rows(last.time_ns, last.session, _lazy_rows(events), len(events))
-        rows = _lazy_rows(events)
-    else:
-        rows = [_row(last)] if len(events) == 1 else list(map(_row, unhurried(events)))
-        data = encode_rows(last.time_ns, last.session, rows)
-    if len(data) > MAX_EVENT_ITEMS:
-        _check_bounds(data, rows)
-    return data
-
-
-def _check_bounds(data: bytes | bytearray, rows: Iterable[list[Any]]) -> None:
+    rows = [_row(event) for event in (events if len(events) < _MANY else unhurried(events))]
+    data = encode_rows(last.time_ns, last.session, rows)
     if len(data) > MAX_PAYLOAD:
         raise InvalidValueError(f"{len(data)} bytes are more than one segment holds, {MAX_PAYLOAD}")
-    if item_count(rows) > MAX_EVENT_ITEMS:
+    if len(data) > MAX_EVENT_ITEMS and item_count(rows) > MAX_EVENT_ITEMS:
         raise InvalidValueError(
             f"what is to be recorded holds more than {MAX_EVENT_ITEMS} items; record it in parts"
         )
-
-
-def _lazy_rows(events: LazyEvents) -> Iterator[list[Any]]:
-    for part in unhurried(parts_of(events), look=1):
-        yield from text_rows(part) if isinstance(part, TextPuts) else map(_row, part)
+    return data
 
 
 def _row(event: Event) -> list[Any]:
@@ -164,7 +151,7 @@ def _retrieval_row(retrieval: Retrieval | None) -> list[Any] | None:
         retrieval.top_k,
         retrieval.as_of,
         list(retrieval.scores),
-        list(retrieval.versions),
+        [number for version in retrieval.versions for number in version],
         parameters,
         retrieval.embedding,
         retrieval.embedding_model,
@@ -258,7 +245,8 @@ def decode_events(
         found = stored.get(wanted)
         if found is None and first <= wanted < sequence:
             # A frame's body beside the action that put it; digested only where one looks at it.
-            found = stored_content(rows[wanted - first], wanted)
+            data = held_data(rows[wanted - first])
+            found = None if data is None else Content(None, stored_content(data, wanted))
         return found or content(wanted)
 
     for row in unhurried(rows):
@@ -268,7 +256,8 @@ def decode_events(
                 decoded: Payload = _read_action(row, sequence, time_ns, find)
                 event = Event(sequence, time_ns, session_id, decoded, session)
             elif kind == STORED:
-                found = stored[sequence] = read_stored(row, sequence)
+                found = read_stored(row, sequence)
+                stored[sequence] = Content(None, found)
                 kept = ContentStored(found.digest, found.size)
                 event = Event(sequence, time_ns, None, kept)
             elif kind in FRAME_KINDS:
@@ -282,8 +271,8 @@ def decode_events(
     return events
 
 
-def read_stored(row: list[Any], sequence: int) -> Content:
-    """The content that the row of a content event holds, without its data.
+def read_stored(row: list[Any], sequence: int) -> StoredContent:
+    """What is known of the content that the row of a content event holds.
 
     :raises TypeError, IndexError: when the row is no content event.
     """
@@ -291,7 +280,7 @@ def read_stored(row: list[Any], sequence: int) -> Content:
     if not isinstance(data, (str, bytes)):
         raise TypeError("content is neither text nor bytes")
     size = len(data.encode()) if isinstance(data, str) else len(data)
-    return Content(None, StoredContent(digest, size, preview(data), sequence))
+    return StoredContent(digest, size, preview(data), sequence)
 
 
 def _read_other(
@@ -416,13 +405,16 @@ def _read_retrieval(row: list[Any] | None) -> Retrieval | None:
     mode, top_k, as_of, scores, versions, parameters, embedding, model = _first(row, 8)
     if not all(type(score) in (float, int) and math.isfinite(score) for score in scores):
         raise TypeError("a score is not a finite number")
-    _counts((top_k, as_of))
+    _counts((top_k, as_of, *versions))
+    numbers = iter(versions)
+    if len(versions) % 2:
+        raise TypeError("versions are not pairs of a sequence and a place")
     return Retrieval(
         _optional(mode, str) or "",
         top_k,
         as_of,
         tuple(map(float, scores)),
-        _counts(versions),
+        tuple(zip(numbers, numbers, strict=True)),
         read_map(parameters),
         None if embedding is None else read_bytes(embedding),
         _optional(model, str),
@@ -461,7 +453,7 @@ def _read_messages(row: list[Any] | None) -> StoredMessages | None:
 
 
 def _counts(values: Sequence[Any]) -> tuple[int, ...]:
-    if not all(map(is_count, values)):
+    if not are_counts(values):
         raise TypeError("a count or an id is not an int of at least 0")
     return tuple(values)
 

@@ -3,35 +3,39 @@ segments."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 import cbor2
 
 from ..events.content import EMPTY, Content, StoredContent
-from ..events.digests import frame_digest
+from ..events.digests import frame_digest, memory_digest
 from ..events.frames import (
     FRAME_FIELDS,
     ForkPoint,
     FrameDeleted,
     FrameErased,
     FramePut,
+    FramesPut,
     FrameUpdated,
+    KeptFrame,
     MemoryConfigured,
 )
 from ..events.frozen_dict import FrozenDict
-from ..events.puts import TextPuts
-from ..events.values import check_value, decode_value, is_count, preview
+from ..events.pace import unhurried
+from ..events.values import are_counts, check_value, decode_value, is_count, preview
+from .places import FIRST_FRAME, FRAMES_PUT
 
-PUT, UPDATED, FRAME_DELETED, FRAME_ERASED, CONFIGURED = range(20, 25)
-FRAME_KINDS = frozenset(range(20, 25))
-# Kinds whose row holds content at :data:`CONTENT_PLACE`.
-HOLDERS = frozenset({PUT, UPDATED})
+UPDATED, FRAME_DELETED, FRAME_ERASED, CONFIGURED = range(21, 25)
+FRAME_KINDS = frozenset((FRAMES_PUT, UPDATED, FRAME_DELETED, FRAME_ERASED, CONFIGURED))
+# Kinds whose row holds frames or their content.
+HOLDERS = frozenset({FRAMES_PUT, UPDATED})
+# Where the content stands in the row of an update.
 CONTENT_PLACE = 4
 
 ReadContent = Callable[[int], Content]
-FrameEvent = FramePut | FrameUpdated | FrameDeleted | FrameErased | MemoryConfigured
+FrameEvent = FramesPut | FrameUpdated | FrameDeleted | FrameErased | MemoryConfigured
 
 
 def content_field(content: Content) -> str | bytes | int | list[Any]:
@@ -63,11 +67,11 @@ def read_content_field(value: Any, content: ReadContent) -> Content:
         return Content(value)
     if isinstance(value, list) and len(value) > 2:
         digest, size, *parts = value
-        if not all(map(is_count, (size, *parts))):
+        if not are_counts((size, *parts)):
             raise TypeError("content in parts has a bad size or part")
         first, several = content(parts[0]), tuple(parts) if len(parts) > 1 else ()
         stored = StoredContent(read_bytes(digest, 32), size, first.preview, parts[0], several)
-        return Content(None, stored)
+        return Content(None if several else first.data, stored)
     if not is_count(value):
         raise TypeError("content is neither data nor a sequence")
     return content(value)
@@ -82,42 +86,46 @@ def content_sequences(value: Any) -> list[int]:
 
 def frame_row(payload: FrameEvent) -> list[Any]:
     """The row of an event that changes the memory."""
+    if isinstance(payload, FramesPut):
+        items: Iterable[Any] = payload.kept
+        if not _is_plain(payload.kept):
+            items = map(_item, unhurried(payload.kept))
+        return [FRAMES_PUT, payload.frame_id, payload.branch, None, *items]
     if isinstance(payload, MemoryConfigured):
         return [CONFIGURED, payload.analyser, payload.embedding_model, payload.dimension]
     if isinstance(payload, FrameErased):
-        return [FRAME_ERASED, payload.frame_id, payload.is_new, payload.branch, payload.digest]
+        return [FRAME_ERASED, payload.frame_id, payload.branch, payload.digest]
     if isinstance(payload, FrameDeleted):
         return [FRAME_DELETED, payload.frame_id, payload.branch]
-    if isinstance(payload, FramePut):
-        # Every put is encoded: spelled out, it takes a third of the time.
-        row: list[Any] = [
-            PUT,
-            payload.frame_id,
-            payload.branch,
-            0,
-            _frame_content_field(payload.content),
-            payload.title,
-            payload.uri,
-            payload.media_type,
-            list(payload.tags) or None,
-            cbor2.dumps(dict(payload.metadata)) if payload.metadata else None,
-            payload.embedding,
-            payload.embedding_model,
-        ]
-    else:
-        values = payload.changes
-        mask = sum(1 << i for i, name in enumerate(FRAME_FIELDS) if name in values)
-        row = [UPDATED, payload.frame_id, payload.branch, mask]
-        row += [_field(name, values.get(name)) for name in FRAME_FIELDS]
+    values = payload.changes
+    mask = sum(1 << i for i, name in enumerate(FRAME_FIELDS) if name in values)
+    row: list[Any] = [UPDATED, payload.frame_id, payload.branch, mask]
+    row += [_field(name, values.get(name)) for name in FRAME_FIELDS]
     while row[-1] is None:
         row.pop()
     return row
 
 
-def text_rows(puts: TextPuts) -> Iterator[list[Any]]:
-    """:func:`frame_row` of each of these events."""
-    for frame_id, text in enumerate(puts.texts, puts.frame_id):
-        yield [PUT, frame_id, 0, 0, text]
+def _item(kept: KeptFrame) -> str | bytes | list[Any]:
+    """A frame as the row of a put holds it."""
+    if isinstance(kept, (str, bytes)):
+        return kept
+    if isinstance(kept, FrameErased):
+        return [None, kept.digest]
+    # Many have fields: spelled out, they take a third of the time.
+    item: list[Any] = [
+        _frame_content_field(kept.content),
+        kept.title,
+        kept.uri,
+        kept.media_type,
+        list(kept.tags) or None,
+        cbor2.dumps(dict(kept.metadata)) if kept.metadata else None,
+        kept.embedding,
+        kept.embedding_model,
+    ]
+    while item[-1] is None:
+        item.pop()
+    return item
 
 
 def _field(name: str, value: Any) -> Any:
@@ -139,37 +147,57 @@ def read_frame_row(row: list[Any], content: ReadContent) -> FrameEvent:
     if kind == CONFIGURED:
         model = None if row[2] is None else _typed(row[2], str)
         return MemoryConfigured(_typed(row[1], str), model, _count(row[3]))
-    if not is_count(row[1]) or not row[1]:
-        raise TypeError("a frame id is not an int of at least 1")
+    frame_id, branch = row[1:3]
+    if not are_counts((frame_id, branch)) or not frame_id:
+        raise TypeError("a frame id is not an int of at least 1, or a branch not one of at least 0")
+    if kind == FRAMES_PUT:
+        return _read_frames(frame_id, branch, row[FIRST_FRAME:], content)
     if kind == FRAME_DELETED:
-        return FrameDeleted(row[1], _count(row[2]))
+        return FrameDeleted(frame_id, branch)
     if kind == FRAME_ERASED:
-        return FrameErased(row[1], row[2] is True, read_bytes(row[4], 32), _count(row[3]))
-    _, frame_id, branch, mask, *fields = row
-    if is_text_put(row):
-        return FramePut(frame_id, Content(fields[0]), branch=branch)
-    fields += [None] * (len(FRAME_FIELDS) - len(fields))
-    names = FRAME_FIELDS if kind == PUT else _named(_count(mask))
-    values = {
+        return FrameErased(frame_id, read_bytes(row[3], 32), branch)
+    names = _named(_count(row[3]))
+    values = _read_fields(row[CONTENT_PLACE:], names, content)
+    return FrameUpdated(frame_id, FrozenDict(values), branch)
+
+
+def _read_frames(frame_id: int, branch: int, items: list[Any], content: ReadContent) -> FramesPut:
+    if not items or frame_id + len(items) > 2**63:
+        raise TypeError("a put of no frame, or of too many")
+    kept: Iterable[KeptFrame] = items
+    if not _is_plain(items):
+        kept = (
+            item if type(item) in _PLAIN else _read_item(frame_id + at, branch, item, content)
+            for at, item in enumerate(unhurried(items))
+        )
+    return FramesPut(frame_id, tuple(kept), branch)
+
+
+_PLAIN = {str, bytes}
+
+
+def _is_plain(frames: Sequence[Any]) -> bool:
+    """Whether each of the frames is its content and nothing else."""
+    return set(map(type, frames)) <= _PLAIN
+
+
+def _read_item(frame_id: int, branch: int, item: Any, content: ReadContent) -> KeptFrame:
+    """A frame from how the row of a put holds it."""
+    item = _typed(item, list)
+    if item[0] is None:
+        return FrameErased(frame_id, read_bytes(item[1], 32), branch)
+    values = _read_fields(item, FRAME_FIELDS, content)
+    return FramePut(frame_id, branch=branch, **values)
+
+
+def _read_fields(fields: list[Any], names: Sequence[str], content: ReadContent) -> dict[str, Any]:
+    """Of the fields of a frame, those that are named."""
+    filled = fields + [None] * (len(FRAME_FIELDS) - len(fields))
+    return {
         name: _read_field(name, value, content)
-        for name, value in zip(FRAME_FIELDS, fields, strict=False)
+        for name, value in zip(FRAME_FIELDS, filled, strict=False)
         if name in names
     }
-    if kind == PUT:
-        return FramePut(frame_id, branch=_count(branch), **values)
-    return FrameUpdated(frame_id, FrozenDict(values), _count(branch))
-
-
-def is_text_put(row: Sequence[Any]) -> bool:
-    """Whether it is the row of a put of text and nothing else, as most are."""
-    return (
-        row[0] == PUT
-        and len(row) == CONTENT_PLACE + 1
-        and type(row[CONTENT_PLACE]) is str
-        and is_count(row[1])
-        and row[1] > 0
-        and is_count(row[2])
-    )
 
 
 def _named(mask: int) -> list[str]:
@@ -195,12 +223,39 @@ def _read_field(name: str, value: Any, content: ReadContent) -> Any:
     return _typed(value, str)
 
 
-def erased_row(row: list[Any], content: ReadContent) -> list[Any]:
-    """What compaction leaves of the row of a put or an update."""
-    payload = read_frame_row(row, content)
-    assert isinstance(payload, (FramePut, FrameUpdated))
-    is_new = isinstance(payload, FramePut)
-    return frame_row(FrameErased(payload.frame_id, is_new, frame_digest(payload), payload.branch))
+def without_frames(
+    row: list[Any], is_gone: Callable[[int], bool], content: ReadContent
+) -> list[Any]:
+    """What compaction leaves of the row of a put or an update; ``is_gone`` tells of a frame by its
+    id."""
+    kind, frame_id, branch = row[:3]
+    if kind == UPDATED:
+        if not is_gone(frame_id):
+            return row
+        payload = read_frame_row(row, content)
+        return frame_row(FrameErased(frame_id, memory_digest(payload), branch))
+    left = row[:FIRST_FRAME]
+    for at, item in enumerate(unhurried(row[FIRST_FRAME:]), frame_id):
+        if is_gone(at):
+            plain = type(item) in _PLAIN
+            kept = item if plain else _read_item(at, branch, item, content)
+            item = [None, frame_digest(kept)]  # noqa: PLW2901 - as it is from now on
+        left.append(item)
+    return left
+
+
+def content_fields(row: list[Any]) -> Iterator[tuple[int, Any]]:
+    """Of a put or an update, the ids of the frames with their contents as the row holds them; None
+    where there is none."""
+    if row[0] == UPDATED:
+        yield row[1], row[CONTENT_PLACE] if len(row) > CONTENT_PLACE else None
+    else:
+        yield from enumerate(map(item_content, row[FIRST_FRAME:]), row[1])
+
+
+def item_content(item: Any) -> Any:
+    """The content of a frame as the row of a put holds it; None where it was erased."""
+    return item[0] if isinstance(item, list) and item else item
 
 
 def fork_row(fork: ForkPoint | None) -> list[Any] | None:
@@ -275,11 +330,17 @@ def _typed(value: Any, kind: type) -> Any:
     return value
 
 
-def stored_content(row: Sequence[Any], sequence: int) -> Content | None:
-    """The small content that the row of a frame holds itself, as content of that event; None where
-    it holds none."""
-    data = row[CONTENT_PLACE] if row[0] in HOLDERS and len(row) > CONTENT_PLACE else None
-    if not isinstance(data, (str, bytes)):
-        return None
+def held_data(row: Sequence[Any]) -> str | bytes | None:
+    """The small content that the row of a put (of its first frame) or an update holds itself; None
+    where it holds none."""
+    data = None
+    if row[0] in HOLDERS and len(row) > CONTENT_PLACE:
+        # An update's content stands where a put's first frame does.
+        data = item_content(row[CONTENT_PLACE]) if row[0] == FRAMES_PUT else row[CONTENT_PLACE]
+    return data if isinstance(data, (str, bytes)) else None
+
+
+def stored_content(data: str | bytes, sequence: int) -> StoredContent:
+    """What is known of content that the event with this sequence holds."""
     whole = Content(data)
-    return Content(None, StoredContent(whole.digest, whole.size, preview(data), sequence))
+    return StoredContent(whole.digest, whole.size, preview(data), sequence)

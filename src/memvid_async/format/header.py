@@ -11,7 +11,7 @@ from attrs import frozen
 from ..errors import CorruptFileError, NotAStoreError, UnsupportedVersionError
 
 MAGIC = b"\x8fMVA\r\n\x1a\n"
-VERSION = 1
+VERSION = 2
 SLOT_OFFSETS = (512, 1024)
 LOG_START = 1536
 
@@ -78,7 +78,7 @@ def decode_header(data: bytes) -> Header:
     """The header in ``data``, the first ``LOG_START`` bytes of the file.
 
     :raises NotAStoreError: when it is another kind of file.
-    :raises UnsupportedVersionError: when a newer release wrote it.
+    :raises UnsupportedVersionError: when it has another format version.
     :raises CorruptFileError: when it was a header.
     """
     if not data.startswith(MAGIC):
@@ -88,9 +88,10 @@ def decode_header(data: bytes) -> Header:
         raise CorruptFileError(len(data), "the header is cut short")
     _, version, flags, generation, file_id = _HEADER.unpack_from(data)
     if version != VERSION or flags:
+        newer = version > VERSION or flags
         raise UnsupportedVersionError(
-            f"the file has format version {version} (flags {flags:#x}); "
-            f"this release reads version {VERSION}: upgrade memvid_async"
+            f"the file has format version {version} (flags {flags:#x}); this release reads version "
+            f"{VERSION}: " + ("upgrade memvid_async" if newer else "an older release reads it")
         )
     header = Header(UUID(bytes=file_id), generation, version)
     if data[: _HEADER.size + _CRC.size] != header.encode()[: _HEADER.size + _CRC.size]:

@@ -16,10 +16,17 @@ from ..engine.event_log import View
 from ..errors import ContentNotFoundError, CorruptFileError, UnsupportedVersionError
 from ..events.content import Content
 from ..events.event import Event
-from ..events.frames import Frame, FrameDeleted, FrameErased, FramePut, FrameUpdated
+from ..events.frames import (
+    Frame,
+    FrameDeleted,
+    FrameErased,
+    FramePut,
+    FramesPut,
+    FrameUpdated,
+    Version,
+)
 from ..events.pace import unhurried
-from ..file.changes import TextPut
-from ..search import Batch, DamagedSearchIndexError, IndexedFrame, Place, SearchIndex
+from ..search import Batch, DamagedSearchIndexError, FramePlace, IndexedFrame, SearchIndex
 from ..search.schema import TOKENIZERS
 
 # Events are read from the file in pieces of about so many bytes.
@@ -84,7 +91,7 @@ class FoldedMemory:
         # Frames that a compaction erased, or damage, and that nobody had deleted yet.
         self.missing: set[int] = set()
         # The texts that snippets were made of, by sequence; what is found is often found again.
-        self._texts: dict[tuple[int, str | None], str] = {}
+        self._texts: dict[tuple[Version, str | None], str] = {}
         self._text_room = _CACHED_CHARS
         self._unsaved = self._text_bytes = 0
         self._saved_at = self._saved_pages = 0
@@ -133,7 +140,9 @@ class FoldedMemory:
         if self._index.language != analyser:
             # It was made before the file had a frame.
             self._restart(view, analyser, until)
-        self._view = view
+        if self._view is None or self._view.state.last_sequence <= view.state.last_sequence:
+            # A save may have folded a later view than the one that a find was given.
+            self._view = view
         index = self._index
         if self._saved_at:
             with suppress(DamagedSearchIndexError, KeyError, ValueError):
@@ -186,49 +195,50 @@ class FoldedMemory:
         while self._through < last:
             reached = self._through
             waiting = _Waiting(index)
-            found = view.memory_changes(reached, _READ_BYTES, last, behind)
-            for change, offset in unhurried(found):
-                if isinstance(change, TextPut):
-                    self._put_text(waiting, change, offset)
-                else:
-                    self._take_in(view, waiting, change, offset)
-                reached, behind = change.sequence, offset + 1
+            found = view.memory_events(reached, _READ_BYTES, last, behind)
+            for event, offset in unhurried(found):
+                self._take_in(view, waiting, event, offset)
+                reached, behind = event.sequence, offset + 1
                 self._behind = behind if whole else offset
             waiting.put()
             self._through = reached if reached > self._through else last
             index.through = self._through
-
-    def _put_text(self, waiting: _Waiting, put: TextPut, offset: int) -> None:
-        """The quick way for what most events are."""
-        sequence, time_ns, frame_id, branch, text = put
-        if sequence <= self._until.get(branch, 0):
-            waiting.batch.add_text(frame_id, sequence, offset, time_ns, text)
-            self._note_text(waiting, text)
-
-    def _note_text(self, waiting: _Waiting, text: str) -> None:
-        self._unsaved += len(text)
-        self._text_bytes += len(text)
-        if waiting.batch.is_full:
-            waiting.put()
 
     def _take_in(self, view: View, waiting: _Waiting, event: Event, offset: int) -> None:
         payload: Any = event.payload
         branch = getattr(payload, "branch", None)
         if branch is None or event.sequence > self._until.get(branch, 0):
             return
-        if isinstance(payload, FramePut):
-            text = self._text(view, payload.content, payload.media_type)
-            waiting.batch.add(_new_row(payload, event, offset), text)
-            self._note_text(waiting, text)
-        elif isinstance(payload, FrameErased):
-            if payload.is_new:
-                self.missing.add(payload.frame_id)
+        if isinstance(payload, FramesPut):
+            self._put(view, waiting, event, payload, offset)
         elif payload.frame_id in self.missing:
             if isinstance(payload, FrameDeleted):
                 self.missing.discard(payload.frame_id)
-        else:
+        elif not isinstance(payload, FrameErased):
             waiting.put()
             self._change(view, waiting.index, event, offset)
+
+    def _put(
+        self, view: View, waiting: _Waiting, event: Event, put: FramesPut, offset: int
+    ) -> None:
+        sequence, time_ns = event.sequence, event.time_ns
+        for place, kept in enumerate(unhurried(put.kept)):
+            frame_id = put.frame_id + place
+            if isinstance(kept, str):
+                # The quick way for what most frames are.
+                text = kept
+                waiting.batch.add_text(frame_id, (sequence, place), offset, time_ns, text)
+            else:
+                frame = put[place]
+                if isinstance(frame, FrameErased):
+                    self.missing.add(frame_id)
+                    continue
+                text = self._text(view, frame.content, frame.media_type)
+                waiting.batch.add(_new_row(frame, event, place, offset), text)
+            self._unsaved += len(text)
+            self._text_bytes += len(text)
+            if waiting.batch.is_full:
+                waiting.put()
 
     def _change(self, view: View, index: SearchIndex, event: Event, offset: int) -> None:
         payload: Any = event.payload
@@ -240,7 +250,7 @@ class FoldedMemory:
             if not isinstance(payload, FrameDeleted):
                 self.missing.add(payload.frame_id)
             return
-        old_text = self._read_text(old.offset, old.sequence, old.media_type)
+        old_text = self._read_text(old.offset, old.version, old.media_type)
         if isinstance(payload, FrameDeleted):
             index.delete(payload.frame_id, old_text)
             return
@@ -250,10 +260,10 @@ class FoldedMemory:
         row = evolve(old, updated_ns=event.time_ns, **changes)
         text = old_text
         if content is not None:
-            row = evolve(row, sequence=event.sequence, offset=offset, size=content.size)
+            row = evolve(row, sequence=event.sequence, place=0, offset=offset, size=content.size)
             text = self._text(view, content, row.media_type)
         elif row.media_type != old.media_type:
-            text = self._read_text(row.offset, row.sequence, row.media_type)
+            text = self._read_text(row.offset, row.version, row.media_type)
         index.update(row, text, old_text)
         self._unsaved += len(text)
 
@@ -271,12 +281,12 @@ class FoldedMemory:
             # What a recovery could not save.
             return ""
 
-    def _read_text(self, offset: int, sequence: int, media_type: str | None) -> str:
-        key = (sequence, media_type)
+    def _read_text(self, offset: int, version: Version, media_type: str | None) -> str:
+        key = (version, media_type)
         text = self._texts.get(key)
         if text is None:
             assert self._view is not None
-            content = self._view.frame_content(offset, sequence)
+            content = self._view.frame_content(offset, version)
             text = self._text(self._view, content, media_type)
             self._text_room -= len(text)
             if self._text_room < 0:
@@ -292,7 +302,7 @@ class FoldedMemory:
         assert self._view is not None
         return Frame(
             frame_id=row.frame_id,
-            content=self._view.frame_content(row.offset, row.sequence),
+            content=self._view.frame_content(row.offset, row.version),
             title=row.title,
             uri=row.uri,
             media_type=row.media_type,
@@ -302,11 +312,12 @@ class FoldedMemory:
             created_ns=row.time_ns,
             updated_ns=row.updated_ns,
             sequence=row.sequence,
+            place=row.place,
         )
 
-    def text(self, place: Place) -> str:
+    def text(self, place: FramePlace) -> str:
         """The body of a frame, as it is searched."""
-        return self._read_text(place.offset, place.sequence, place.media_type)
+        return self._read_text(place.offset, place.version, place.media_type)
 
     # Saving.
 
@@ -358,7 +369,7 @@ class _Waiting:
             self.index.put_many(batch)
 
 
-def _new_row(payload: FramePut, event: Event, offset: int) -> IndexedFrame:
+def _new_row(payload: FramePut, event: Event, place: int, offset: int) -> IndexedFrame:
     return IndexedFrame(
         payload.frame_id,
         event.sequence,
@@ -373,4 +384,5 @@ def _new_row(payload: FramePut, event: Event, offset: int) -> IndexedFrame:
         payload.content.size,
         payload.embedding,
         payload.embedding_model,
+        place,
     )

@@ -18,7 +18,7 @@ from ..errors import (
     SessionNotFoundError,
 )
 from ..events.event import Action, ActionRecorded, CheckpointCreated, Session
-from ..events.frames import Context, ContextItem, ForkPoint
+from ..events.frames import Context, ContextItem, ForkPoint, FramesPut, Version
 from .folded import lineage_of, text_of
 
 _READ_BYTES = 1024 * 1024
@@ -165,8 +165,8 @@ def context_of(view: View, action: Action) -> Context:
     )
 
 
-def _body(view: View, sequence: int) -> str | bytes | None:
-    content = view.frame_content_of(sequence)
+def _body(view: View, version: Version) -> str | bytes | None:
+    content = view.frame_content_of(version)
     try:
         return None if content is None else view.value(content)
     except ContentNotFoundError:
@@ -188,10 +188,10 @@ def _media_types(view: View, action: Action) -> dict[int, str | None]:
             payload: Any = event.payload
             if event.sequence > until.get(getattr(payload, "branch", -1), 0):
                 continue
-            if getattr(payload, "frame_id", 0) in wanted:
-                changes = getattr(payload, "changes", None)
-                if changes is None:
-                    types[payload.frame_id] = getattr(payload, "media_type", None)
-                elif "media_type" in changes:
-                    types[payload.frame_id] = changes["media_type"]
+            if isinstance(payload, FramesPut):
+                for frame_id in wanted.intersection(payload.frame_ids):
+                    frame = payload[frame_id - payload.frame_id]
+                    types[frame_id] = getattr(frame, "media_type", None)
+            elif payload.frame_id in wanted and "media_type" in getattr(payload, "changes", {}):
+                types[payload.frame_id] = payload.changes["media_type"]
     return types

@@ -114,7 +114,7 @@ class Recall:
             search.top_k,
             as_of,
             tuple(hit.score for hit in hits),
-            tuple(place.sequence for _, place in shown),
+            tuple(place.version for _, place in shown),
             search.parameters,
             search.embedding,
             search.embedding_model,

@@ -12,7 +12,15 @@ from ..core.state import State
 from ..engine.event_log import View
 from ..errors import InvalidValueError
 from ..events.event import Action, ActionKind, FindDetails
-from ..events.frames import FrameDeleted, FrameErased, FramePut, FrameUpdated, Retrieval, SearchMode
+from ..events.frames import (
+    FrameDeleted,
+    FrameErased,
+    FramePut,
+    FramesPut,
+    FrameUpdated,
+    Retrieval,
+    SearchMode,
+)
 from ..memory.folded import FoldedMemory, Lineage
 from ..memory.keywords import FrameFilters
 from ..memory.prepare_frames import MODES, make_filters, prepare_embedding, prepare_filters
@@ -134,7 +142,7 @@ class Scratch:
         if not (same and all(map(_is_same_hit, before, again))):
             return _diverged(action, "result_frames", before, again)
         rows = [index.get(frame_id) for frame_id, _ in again]
-        versions = tuple(row.sequence for row in rows if row is not None)
+        versions = tuple(row.version for row in rows if row is not None)
         if versions != retrieval.versions:
             return _diverged(action, "versions", retrieval.versions, versions)
         return ReplayStep(action.index, action, Verdict.MATCHED)
@@ -165,11 +173,7 @@ class Scratch:
 def judge_change(before: State, branch: int, changes: Sequence[Any], action: Action) -> ReplayStep:
     """Whether a put, an update or a delete did what it says: the frames that the command made, from
     the state ``before`` it, in the order of the log."""
-    mine = [
-        payload
-        for payload in changes
-        if isinstance(payload, (FramePut, FrameUpdated, FrameDeleted, FrameErased))
-    ]
+    mine = [one for payload in changes for one in _frames_of(payload)]
     if not mine:
         return ReplayStep(action.index, action, Verdict.UNVERIFIABLE, NOT_OURS)
     ids = tuple(payload.frame_id for payload in mine)
@@ -196,6 +200,13 @@ def judge_change(before: State, branch: int, changes: Sequence[Any], action: Act
         digests = [None if one is None else one.digest.hex() for one in (action.input, held)]
         return _diverged(action, "input", *digests)
     return ReplayStep(action.index, action, Verdict.MATCHED)
+
+
+def _frames_of(payload: Any) -> Sequence[Any]:
+    """The changes of single frames that a payload is."""
+    if isinstance(payload, FramesPut):
+        return payload
+    return [payload] if isinstance(payload, (FrameUpdated, FrameDeleted, FrameErased)) else []
 
 
 _PAYLOADS: dict[ActionKind, type] = {

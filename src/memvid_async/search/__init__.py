@@ -2,7 +2,7 @@
 
 from .filters import Filters
 from .inserts import Batch
-from .results import Found, IndexedFrame, Place
+from .results import Found, FramePlace, IndexedFrame
 from .saved_pages import Dump
 from .search_index import DamagedSearchIndexError, InterruptedFindError, SearchIndex
 
@@ -12,8 +12,8 @@ __all__ = [
     "Dump",
     "Filters",
     "Found",
+    "FramePlace",
     "IndexedFrame",
     "InterruptedFindError",
-    "Place",
     "SearchIndex",
 ]

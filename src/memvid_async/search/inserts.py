@@ -6,6 +6,7 @@ import json
 import sqlite3
 from typing import Any
 
+from ..events.frames import Version
 from .filters import NO_METADATA, encode_metadata
 from .query import spaced
 from .results import IndexedFrame
@@ -20,7 +21,7 @@ _MANY_CHARS = 96 * 1024
 # Rows of a plain table that one statement takes: binding its parameters holds the interpreter.
 _ROWS_AT_ONCE = 100
 _FRAMES = "INSERT INTO frames VALUES "
-_FRAME_COLUMNS = 12
+_FRAME_COLUMNS = 13
 _WORDS = "INSERT INTO words (rowid, body, title, tags, uri) VALUES "
 _WORD_COLUMNS = 5
 
@@ -64,6 +65,7 @@ class Batch:
             encode_metadata(frame.metadata),
             frame.size,
             frame.embedding_model,
+            frame.place,
         )
         self._words += (frame_id, *searchable(frame, text))
         self._tags += [(tag, frame_id) for tag in dict.fromkeys(frame.tags)]
@@ -73,8 +75,11 @@ class Batch:
         self.count += 1
         self._chars += len(text)
 
-    def add_text(self, frame_id: int, sequence: int, offset: int, time_ns: int, text: str) -> None:
+    def add_text(
+        self, frame_id: int, version: Version, offset: int, time_ns: int, text: str
+    ) -> None:
         """Add a frame that has a text and no other field."""
+        sequence, place = version
         size, words = len(text), text
         if not text.isascii():
             size, words = len(text.encode()), spaced(text)
@@ -91,6 +96,7 @@ class Batch:
             NO_METADATA,
             size,
             None,
+            place,
         )
         self._words += (frame_id, words, None, None, None)
         self.count += 1

@@ -7,13 +7,16 @@ from typing import Any, NamedTuple
 
 from attrs import field, frozen
 
+from ..events.frames import Version
+
 
 @frozen
 class IndexedFrame:
     """A frame as the search index keeps it: everything but its text.
 
     ``sequence`` and ``offset``: where the event with the frame's newest content is, for the reader
-    of the text. ``embedding``: float32, little-endian; its length is four times the dimension.
+    of the text; ``place``: which of that event's frames it is, from 0. ``embedding``: float32,
+    little-endian; its length is four times the dimension.
     """
 
     frame_id: int
@@ -29,6 +32,12 @@ class IndexedFrame:
     size: int = 0
     embedding: bytes | None = None
     embedding_model: str | None = None
+    place: int = 0
+
+    @property
+    def version(self) -> Version:
+        """The sequence of the event with the frame's newest content, and its place there."""
+        return self.sequence, self.place
 
 
 class Found(NamedTuple):
@@ -38,11 +47,17 @@ class Found(NamedTuple):
     score: float
 
 
-class Place(NamedTuple):
+class FramePlace(NamedTuple):
     """Where the text of a frame is, and what a hit shows with it."""
 
     offset: int
     sequence: int
+    place: int
     media_type: str | None
     title: str | None
     uri: str | None
+
+    @property
+    def version(self) -> Version:
+        """The sequence of the event that holds the text, and the frame's place there."""
+        return self.sequence, self.place

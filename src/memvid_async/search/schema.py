@@ -9,7 +9,7 @@ from typing import TypeVar
 # "mva" and a letter.
 APPLICATION_ID = 0x6D766169
 # Changes when a table, a column or the text that is indexed changes.
-VERSION = 1
+VERSION = 2
 PAGE_SIZE = 4096
 # The most parameters of one statement: every build of SQLite takes this many.
 _PARAMETERS = 900
@@ -23,7 +23,7 @@ _TABLES = """
 CREATE TABLE frames (
   id INTEGER PRIMARY KEY, sequence INTEGER NOT NULL, offset INTEGER NOT NULL,
   time_ns INTEGER NOT NULL, updated_ns INTEGER NOT NULL, title TEXT, uri TEXT, media_type TEXT,
-  tags TEXT, metadata BLOB, size INTEGER NOT NULL, embedding_model TEXT
+  tags TEXT, metadata BLOB, size INTEGER NOT NULL, embedding_model TEXT, place INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX frames_uri ON frames (uri) WHERE uri IS NOT NULL;
 CREATE TABLE tags (tag TEXT NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (tag, id))

@@ -6,7 +6,7 @@ Rules for its caller:
   :class:`Batch` to :meth:`~SearchIndex.put_many`), :meth:`~SearchIndex.update` and
   :meth:`~SearchIndex.delete`. Then set :attr:`~SearchIndex.through` to the event's sequence. The
   next find sees the change; there is nothing to commit.
-- The index keeps no text. It calls ``read_text(offset, sequence, media_type)`` for snippets, and
+- The index keeps no text. It calls ``read_text(offset, version, media_type)`` for snippets, and
   the caller passes the old text when a frame changes or goes. That must be exactly the text that
   was indexed. Bytes without a text media type have the text "".
 - :meth:`~SearchIndex.dump` returns the pages that changed, and :meth:`~SearchIndex.load` takes
@@ -32,14 +32,14 @@ from operator import itemgetter
 from typing import Any
 
 from ..errors import InvalidValueError
-from ..events.frames import SearchMode
+from ..events.frames import SearchMode, Version
 from ..events.values import decode_value
 from .approximate import ApproximateVectors, is_installed
 from .filters import HAS_METADATA, Conditions, Filters, conditions, has_metadata
 from .fusion import fuse, in_order
 from .inserts import Batch, searchable
 from .query import Query, parse
-from .results import Found, IndexedFrame, Place
+from .results import Found, FramePlace, IndexedFrame
 from .saved_pages import Dump, Image, SavedPages, complete
 from .schema import check, connect, create, parts
 from .snippets import Snippets
@@ -58,11 +58,11 @@ _CANDIDATES = 100
 
 _COLUMNS = (
     "frames.id, sequence, offset, time_ns, updated_ns, title, uri, media_type, tags, metadata, "
-    "size, embedding, embedding_model"
+    "size, embedding, embedding_model, place"
 )
 
 
-ReadText = Callable[[int, int, str | None], str]
+ReadText = Callable[[int, Version, str | None], str]
 
 
 class DamagedSearchIndexError(Exception):
@@ -76,9 +76,10 @@ class InterruptedFindError(Exception):
 class SearchIndex:
     """The frames up to one sequence, searchable, in memory.
 
-    ``read_text(offset, sequence, media_type)`` returns the text of the frame whose content that
-    event holds. ``language``: "english" (stemmed) or "none". ``count``: how many frames there are.
-    ``through``: the sequence of the last event folded; the caller sets it, and a dump saves it.
+    ``read_text(offset, version, media_type)`` returns the text of the frame whose content that
+    event holds at that place. ``language``: "english" (stemmed) or "none". ``count``: how many
+    frames there are. ``through``: the sequence of the last event folded; the caller sets it, and a
+    dump saves it.
     """
 
     def __init__(self, read_text: ReadText, *, language: str = "english") -> None:
@@ -291,7 +292,7 @@ class SearchIndex:
                 cosines |= self._vectors.cosines(vector or b"", matched.keys() - cosines.keys())
             return fuse(matched, cosines, top_k)
 
-    def places(self, frame_ids: Sequence[int]) -> dict[int, Place]:
+    def places(self, frame_ids: Sequence[int]) -> dict[int, FramePlace]:
         """Return where the texts of these frames are, by id, in the order of the log.
 
         Frames that do not exist are left out.
@@ -301,13 +302,13 @@ class SearchIndex:
         found: list[Any] = []
         for part in parts(frame_ids):
             found += self._run(
-                "SELECT offset, sequence, media_type, title, uri, id FROM frames "  # noqa: S608 - as above
+                "SELECT offset, sequence, place, media_type, title, uri, id FROM frames "  # noqa: S608 - as above
                 f"WHERE id IN ({','.join('?' * len(part))})",
                 part,
             )
-        return {row[-1]: Place(*row[:-1]) for row in sorted(found, key=itemgetter(0, 1))}
+        return {row[-1]: FramePlace(*row[:-1]) for row in sorted(found, key=itemgetter(0, 1, 2))}
 
-    def snippets(self, query: str | None, places: Mapping[int, Place]) -> dict[int, str]:
+    def snippets(self, query: str | None, places: Mapping[int, FramePlace]) -> dict[int, str]:
         """Return a snippet of each of these frames, with the words of the query in brackets.
 
         A frame without such words is shown by its beginning.
@@ -315,7 +316,7 @@ class SearchIndex:
         parsed = self._parse(query) if query is not None else None
         read = self._read_text
         texts = {
-            frame_id: read(place.offset, place.sequence, place.media_type)
+            frame_id: read(place.offset, place.version, place.media_type)
             for frame_id, place in places.items()
         }
         return self._snippets.of_all(parsed, texts)

@@ -31,6 +31,7 @@ from .. import (
     FrameDeleted,
     FrameErased,
     FramePut,
+    FramesPut,
     FrameUpdated,
     MemoryConfigured,
     RecoverReport,
@@ -265,6 +266,14 @@ def event_type(event: Event) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", type(event.payload).__name__).lower()
 
 
+async def _read_frame(store: Store, frame: FramePut | FrameErased, *, full: bool) -> Document:
+    """A frame as it was put; of one that was erased since, what is left."""
+    if isinstance(frame, FrameErased):
+        return {"frame_id": frame.frame_id, "digest": frame.digest.hex()}
+    values = {name: getattr(frame, name) for name in _FIELDS}
+    return await _read_changes(store, values, full=full)
+
+
 async def _read_payload(store: Store, payload: object, *, full: bool) -> Document:
     match payload:
         case SessionStarted():
@@ -286,10 +295,9 @@ async def _read_payload(store: Store, payload: object, *, full: bool) -> Documen
                 "action": await read_action(store, payload.action, full=full),
                 "checkpoint": checkpoint_document(payload.checkpoint),
             }
-        case FramePut():
-            values = {name: getattr(payload, name) for name in _FIELDS}
-            changes = await _read_changes(store, values, full=full)
-            return {**changes, "branch": payload.branch}
+        case FramesPut():
+            frames = [await _read_frame(store, frame, full=full) for frame in payload]
+            return {"frame_id": payload.frame_id, "branch": payload.branch, "frames": frames}
         case FrameUpdated():
             return {
                 "frame_id": payload.frame_id,

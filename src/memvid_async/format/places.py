@@ -1,0 +1,217 @@
+"""Where the parts of a large events segment are, so that one is read without the others."""
+
+from __future__ import annotations
+
+import zlib
+from array import array
+from typing import Any, NamedTuple
+
+from ..events.pace import unhurried
+from ..events.values import are_counts, count_items, decode_value, read_head
+from .segment import Read, Segment
+
+# The kind of a row that puts frames, and how many of its fields stand before the first frame.
+FRAMES_PUT = 20
+FIRST_FRAME = 4
+# The most CBOR items of one segment: fifty thousand frames with metadata. Decoded, the smallest of
+# items take eighty megabytes.
+MAX_EVENT_ITEMS = 2**20
+# Of a segment with more rows and frames than this, each is read without the others.
+_MANY = 16
+# How CBOR says what follows (RFC 8949, 3.1).
+BYTES, TEXT, ARRAY = 2, 3, 4
+
+
+class RowPlace(NamedTuple):
+    """Where a row is in a payload. ``fields``: of a row that puts frames, where each field behind
+    its kind begins, and where the last one ends; None for other kinds."""
+
+    kind: int
+    start: int
+    end: int
+    fields: array[int] | None
+
+
+def locate(payload: bytes) -> tuple[int, int, list[RowPlace]] | None:
+    """The time, the session's number and where the rows are; None for a lone row that puts no
+    frames. No call holds the interpreter for long, whatever the payload's size.
+
+    :raises ValueError: when the payload is no events segment.
+    """
+    try:
+        return _locate(payload)
+    except IndexError:
+        raise ValueError("not strict CBOR: the bytes end too soon") from None
+
+
+def _locate(payload: bytes) -> tuple[int, int, list[RowPlace]] | None:
+    time_ns, session, count, at = decode_start(payload)
+    rows: list[RowPlace] = []
+    room = MAX_EVENT_ITEMS
+    if count and payload[at] >> 5 == 0:
+        _, kind, behind = read_head(payload, at)
+        if kind != FRAMES_PUT:
+            return None
+        fields, _ = _locate_fields(payload, behind, count - 1, room)
+        rows.append(RowPlace(kind, at, fields[-1], fields))
+    else:
+        for _ in unhurried(range(count)):
+            row, room = _locate_row(payload, at, room)
+            rows.append(row)
+            at = row.end
+    if not rows or rows[-1].end != len(payload):
+        raise ValueError("not an events segment")
+    return time_ns, session, rows
+
+
+def decode_start(payload: bytes) -> tuple[int, int, int, int]:
+    """The time and the session's number of an events segment; how many items follow them, and
+    where these begin.
+
+    :raises ValueError: when the payload is no events segment.
+    :raises IndexError: when it ends too soon.
+    """
+    kind, count, at = read_head(payload, 0)
+    if kind != ARRAY or count < 2:
+        raise ValueError("not an events segment")
+    start, numbers = at, []
+    for _ in range(2):
+        _, at = count_items(payload, MAX_EVENT_ITEMS, at)
+        numbers.append(decode_value(payload[start:at]))
+        start = at
+    time_ns, session = time_of(numbers[0]), numbers[1]
+    if not are_counts((time_ns, session)):
+        raise ValueError("an events segment has a bad time or session")
+    return time_ns, session, count - 2, at
+
+
+def time_of(value: Any) -> Any:
+    """The time at the start of an events segment, alone or before what later releases add."""
+    return value[0] if isinstance(value, list) and value else value
+
+
+def _locate_row(payload: bytes, start: int, room: int) -> tuple[RowPlace, int]:
+    """The row that begins at ``start``, and how many items there is still room for behind it."""
+    major, count, at = read_head(payload, start)
+    if major != ARRAY or not count or payload[at] >> 5 != 0:
+        raise ValueError("an events segment holds what is no event")
+    _, kind, at = read_head(payload, at)
+    if kind == FRAMES_PUT:
+        fields, room = _locate_fields(payload, at, count - 1, room)
+        return RowPlace(kind, start, fields[-1], fields), room
+    items, end = count_items(payload, room, start)
+    return RowPlace(kind, start, end, None), _left(room - items)
+
+
+def _locate_fields(payload: bytes, at: int, count: int, room: int) -> tuple[array[int], int]:
+    fields = array("I", [at])
+    for _ in unhurried(range(count)):
+        major, length, behind = read_head(payload, at)
+        if major in (BYTES, TEXT):
+            at, items = behind + length, 1
+        else:
+            items, at = count_items(payload, room, at)
+        room = _left(room - items)
+        if at > len(payload):
+            raise ValueError("not strict CBOR: the bytes end too soon")
+        fields.append(at)
+    return fields, room
+
+
+def _left(room: int) -> int:
+    if room < 0:
+        raise ValueError(f"more than {MAX_EVENT_ITEMS} items")
+    return room
+
+
+def decode_row(payload: bytes, row: RowPlace) -> list[Any]:
+    """The row at a place.
+
+    :raises ValueError: when it is none.
+    """
+    if row.fields is None:
+        value: list[Any] = decode_value(payload[row.start : row.end], most=MAX_EVENT_ITEMS)
+        return value
+    fields = row.fields
+    ends = iter(unhurried(fields))
+    start, decoded = next(ends), [row.kind]
+    for end in ends:
+        decoded.append(decode_field(payload[start:end]))
+        start = end
+    return decoded
+
+
+def decode_field(data: bytes) -> Any:
+    """One field of a row, from its CBOR.
+
+    :raises ValueError: when it is not strict CBOR.
+    """
+    if data[0] >> 5 == TEXT:
+        # The most of many are: a third of the time.
+        return data[read_head(data, 0)[2] :].decode()
+    return decode_value(data)
+
+
+class Places:
+    """Where the rows and the frames of a segment are in the file, if it has many.
+
+    Each has a CRC-32 of its own, made when the segment was read whole and found good: it tells
+    whether the bytes have changed since.
+    """
+
+    __slots__ = ("_checksums", "_firsts", "_kinds", "_lengths", "_starts", "offset", "sequence")
+
+    def __init__(self, segment: Segment, rows: list[RowPlace]) -> None:
+        self.sequence, self.offset = segment.sequence, segment.offset
+        self._kinds = array("Q")
+        # Per row, where its parts begin among all parts.
+        self._firsts, self._starts, self._lengths = array("I"), array("Q"), array("I")
+        self._checksums = array("I")
+        offset, payload = segment.end - len(segment.payload), memoryview(segment.payload)
+        for row in rows:
+            self._kinds.append(row.kind)
+            self._firsts.append(len(self._starts))
+            parts = array("I", [row.start, row.end])
+            if row.fields is not None:
+                parts = row.fields[FIRST_FRAME - 1 :]
+            for at in unhurried(range(len(parts) - 1)):
+                start, end = parts[at], parts[at + 1]
+                self._starts.append(offset + start)
+                self._lengths.append(end - start)
+                self._checksums.append(zlib.crc32(payload[start:end]))
+        self._firsts.append(len(self._starts))
+
+    @classmethod
+    def of(cls, segment: Segment) -> Places | None:
+        """The places in a segment; None where it has few.
+
+        :raises ValueError: when it is no events segment.
+        """
+        rows = locate(segment.payload)
+        if rows is None:
+            return None
+        count = sum(1 if row.fields is None else len(row.fields) for row in rows[2])
+        return cls(segment, rows[2]) if count > _MANY else None
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def holds(self, sequence: int) -> bool:
+        """Whether the event with this sequence is in the segment."""
+        return 0 <= sequence - self.sequence < len(self._kinds)
+
+    def read(self, read: Read, sequence: int, place: int) -> tuple[int, Any]:
+        """The kind of an event that the segment holds, and its row; or of an event that puts
+        frames, the frame at a place.
+
+        :raises ValueError: when the bytes are not those that were there.
+        :raises IndexError: when the event has no such frame.
+        """
+        row = sequence - self.sequence
+        at = self._firsts[row] + place
+        if at >= self._firsts[row + 1]:
+            raise IndexError(f"event {sequence} has no frame at place {place}")
+        data = read(self._starts[at], self._lengths[at])
+        if zlib.crc32(data) != self._checksums[at]:
+            raise ValueError("its bytes have changed since they were read first")
+        return self._kinds[row], decode_field(data)
