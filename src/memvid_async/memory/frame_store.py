@@ -21,7 +21,7 @@ from ..errors import InvalidValueError, LimitExceededError
 from ..events.content import Content, StoredContent, content_digest
 from ..events.event import Action, ActionKind
 from ..events.frames import Context, FindResult, Hit, SearchMode
-from ..events.prompts import Prompt, Reply, as_text
+from ..events.prompts import Prompt, as_text
 from ..events.values import LARGE, preview
 from ..recording.action_draft import ActionDraft, new_draft
 from ..recording.command_intake import CommandIntake
@@ -92,13 +92,6 @@ class FrameStore(FrameReader):
 
     def _written_view(self) -> View:
         return self._engine.written_view
-
-    @property
-    def _records(self) -> bool:
-        """Whether a session is in force that actions are recorded into."""
-        if self._engine.writer is None:
-            return False
-        return self._engine.view.state.in_force(self._intake.blocks.entered) is not None
 
     # Changing it.
 
@@ -322,48 +315,28 @@ class FrameStore(FrameReader):
         :raises InvalidValueError: when the mode lacks what it needs, or embeddings do not fit.
         """
         searched = await self.searched(query, top_k, mode, embedding, embedding_model, filters)
-        await self._record_search(
-            ActionKind.FIND, (mode, len(searched.result.hits)), query or "", None, searched, task
+        draft = new_draft(
+            ActionDraft,
+            kind=ActionKind.FIND,
+            detail=(mode, len(searched.result.hits)),
+            input=query or "",
+            duration_ms=searched.result.duration_ms,
+            task=task,
         )
+        await self._record(draft, searched)
         return searched.result
 
-    async def _record_search(
-        self,
-        kind: ActionKind,
-        detail: tuple[Any, ...],
-        query: str,
-        output: str | bytes | None,
-        searched: Searched,
-        task: str | None,
-        *,
-        duration_ms: float | None = None,
-        error: str | None = None,
-        reply: Reply | None = None,
-        messages: Any = (),
-        metadata: Mapping[str, Any] | None = None,
-    ) -> Action | None:
-        if not self._records:
+    async def _record(self, draft: ActionDraft, searched: Searched) -> Action | None:
+        """Record an action that searched; None where no session is in force."""
+        sessions, engine = self._intake.blocks.entered, self._engine
+        if engine.writer is None or engine.view.state.in_force(sessions) is None:
             return None
-        if duration_ms is None:
-            duration_ms = searched.result.duration_ms
-        action: Action | None = await self._intake.record(
-            self._intake.blocks.entered,
-            new_draft(
-                ActionDraft,
-                kind=kind,
-                detail=detail,
-                input=query,
-                output=output,
-                frames=tuple(hit.frame_id for hit in searched.result.hits),
-                duration_ms=round(duration_ms, 3),
-                task=task,
-                error=error,
-                metadata=metadata,
-                messages=messages,
-                retrieval=searched.retrieval,
-                reply=reply,
-            ),
+        whole = draft._replace(
+            frames=tuple(hit.frame_id for hit in searched.result.hits),
+            duration_ms=round(draft.duration_ms, 3),
+            retrieval=searched.retrieval,
         )
+        action: Action | None = await self._intake.record(sessions, whole)
         return action
 
     async def ask(
@@ -389,8 +362,7 @@ class FrameStore(FrameReader):
         :class:`Generated`, or an async iterator of them, chunk by chunk. It may be async; if it is
         not, it runs in a thread. What it raises is recorded as the action's error, with the chunks
         so far, and raised. ``provider`` and ``model``: their names, where there are any. Filters as
-        for :meth:`find`, but that ``metadata`` is the action's and ``frame_metadata`` that of the
-        frames.
+        for :meth:`find`; but ``metadata`` is the action's, and ``frame_metadata`` the frames'.
 
         :raises TypeError: when ``generate`` does not take one argument; nothing was searched.
         :raises InvalidValueError, LimitExceededError: nothing was searched; or what it returned
@@ -409,14 +381,20 @@ class FrameStore(FrameReader):
         duration_ms = (time.perf_counter() - started) * 1000
         # What a cancelled one got so far is recorded all the same.
         with anyio.CancelScope(shield=isinstance(error, asyncio.CancelledError)):
-            action = await self._record_search(
-                *(ActionKind.ASK, (provider, model), question, growing.output, searched, task),
+            draft = new_draft(
+                ActionDraft,
+                kind=ActionKind.ASK,
+                detail=(provider, model),
+                input=question,
+                output=growing.output,
                 duration_ms=duration_ms,
+                task=task,
                 error=self._intake.describe(error),
-                reply=growing.reply,
-                messages=messages,
                 metadata=metadata,
+                messages=messages,
+                reply=growing.reply,
             )
+            action = await self._record(draft, searched)
         if error is not None:
             raise error
         found = searched.result.hits, searched.context
