@@ -97,6 +97,7 @@ NUMBER = {
     "huge": 10**400,
 }
 COUNT = NUMBER | {"float": 1.0, "beyond": 2**63}
+TOKENS = {key: value for key, value in COUNT.items() if key != "None"}
 FRAMES = {
     "None": None,
     "int": 5,
@@ -184,6 +185,10 @@ BAD = {
         "response": RESULT,
         "retrieved_frames": FRAMES,
         "messages": MESSAGES,
+        "input_tokens": TOKENS,
+        "output_tokens": TOKENS,
+        "cached_tokens": TOKENS,
+        "cost_usd": {key: value for key, value in NUMBER.items() if key != "None"},
     },
     "record_find": {
         "query": CONTENT,

@@ -22,6 +22,7 @@ from memvid_async import (
     Limits,
     PutDetails,
     PutManyDetails,
+    Reply,
     StoreConfig,
     ToolCallDetails,
     UpdateDetails,
@@ -118,6 +119,32 @@ async def test_every_kind_comes_back_as_it_was_given(make_store, clock, kind, by
     assert (action.duration_ms, action.task) == (duration, "planner")
     assert action.error == "it \N{BOMB}"
     assert dict(action.metadata) == {"k": [1, {"deep": b"\0"}], 5: None, b"x": -1.5}
+
+
+@pytest.mark.parametrize(
+    ("response", "chunks"), [("an answer", (9,)), (b"\xff\0", (2,)), ("", (0,)), (None, ())]
+)
+async def test_what_a_model_counted_comes_back(make_store, response, chunks):
+    store = await make_store()
+    counts = {"input_tokens": 2**63 - 1, "output_tokens": 0, "cached_tokens": 7, "cost_usd": 0.125}
+    given = [counts, {name: counts[name] for name in ("output_tokens", "cost_usd")}, {}]
+    async with store.session() as recorder:
+        actions = [await ask(recorder, response=response, **one) for one in given]
+    assert [action.reply for action in actions] == [
+        Reply(chunks, **one) if one else None for one in given
+    ]
+    await store.aclose()
+    store = await make_store(read_only=True)
+    assert (await store.get_session(recorder.session_id)).actions == tuple(actions)
+
+
+async def test_an_ask_needs_no_more_than_its_query(make_store):
+    store = await make_store()
+    async with store.session() as recorder:
+        action = await recorder.record_ask("why?")
+    assert action.details == AskDetails(None, None, (), 0)
+    assert (action.output, action.duration_ms, action.reply) == (None, 0, None)
+    assert (await store.get_session(recorder.session_id)).actions == (action,)
 
 
 async def test_what_is_not_given_has_a_plain_default(make_store):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import Any, AnyStr
@@ -92,8 +91,8 @@ def _dollars(_instance: object, attribute: Any, value: object) -> None:
 
 
 def is_cost(value: Any) -> bool:
-    """Whether a value is a finite number that is not below 0."""
-    return type(value) in (int, float) and 0 <= value < math.inf
+    """Whether a value is a number from 0 that every reader can take: at most 2^63."""
+    return type(value) in (int, float) and 0 <= value <= 2**63
 
 
 @frozen

@@ -133,6 +133,7 @@ def _action_row(action: Action, messages: StoredMessages | None) -> list[Any]:
         or action.error is not None
         or action.metadata
         or action.retrieval is not None
+        or action.reply is not None
     ):
         metadata = cbor2.dumps(dict(action.metadata)) if action.metadata else None
         row += (action.error, metadata, _messages_row(messages))

@@ -11,7 +11,7 @@ from ..errors import InvalidValueError
 from ..events.event import Action, ActionKind
 from .action_draft import ActionDraft, new_draft
 from .command_intake import CommandIntake
-from .prepare_values import prepare_count, prepare_name
+from .prepare_values import prepare_count, prepare_name, prepare_reply
 
 AnyAction = TypeVar("AnyAction", Action, Action | None)
 
@@ -47,10 +47,14 @@ class ActionRecorder(ABC, Generic[AnyAction]):
         *,
         provider: str | None = None,
         model: str | None = None,
-        response: str | bytes | None,
-        duration_ms: float,
+        response: str | bytes | None = None,
+        duration_ms: float = 0,
         retrieved_frames: Iterable[int] = (),
         messages: Sequence[Any] = (),
+        input_tokens: int | None = None,
+        output_tokens: int | None = None,
+        cached_tokens: int | None = None,
+        cost_usd: float | None = None,
         task: str | None = None,
         error: str | None = None,
         metadata: Mapping[str, Any] | None = None,
@@ -60,7 +64,8 @@ class ActionRecorder(ABC, Generic[AnyAction]):
         ``provider`` and ``model``: their names, where there are any. ``duration_ms``: milliseconds.
         ``retrieved_frames``: the ids of the frames given to the model. ``messages``: the prompt as
         it went to the model, one item a message; a prefix that an earlier ask of the session
-        already holds is not stored again.
+        already holds is not stored again. The tokens and the cost are what the model counted;
+        ``cached_tokens`` are a part of ``input_tokens``.
         """
         limits = self._intake.limits
         return self._answer(
@@ -81,6 +86,13 @@ class ActionRecorder(ABC, Generic[AnyAction]):
                     error=error,
                     metadata=metadata,
                     messages=messages,
+                    reply=prepare_reply(
+                        response,
+                        input_tokens=input_tokens,
+                        output_tokens=output_tokens,
+                        cached_tokens=cached_tokens,
+                        cost_usd=cost_usd,
+                    ),
                 ),
             )
         )

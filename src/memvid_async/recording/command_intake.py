@@ -73,7 +73,11 @@ class CommandIntake:
 
         :raises InvalidValueError, LimitExceededError: it cannot be recorded.
         """
-        task = self.task_name() if draft.task is None else self.check_task(draft.task)
+        task = (
+            self.task_name()
+            if draft.task is None
+            else prepare_name(draft.task, "task", self.limits)
+        )
         size = _SMALL_COMMAND_BYTES + rough_size(draft.input) + rough_size(draft.output)
         if draft.metadata is not None or draft.messages != ():
             size += rough_size(draft.metadata) + rough_size(draft.messages)

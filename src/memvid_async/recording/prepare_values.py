@@ -15,6 +15,7 @@ from ..core.held_messages import CONTENT_BYTES, Messages, prefix_hashes
 from ..errors import InvalidValueError, LimitExceededError
 from ..events.content import EMPTY, content_digest
 from ..events.frozen_dict import FrozenDict
+from ..events.prompts import Generated, Reply
 from ..events.values import (
     LARGE,
     check_text,
@@ -112,6 +113,32 @@ def prepare_messages(values: Sequence[Any], limits: Limits) -> Messages | None:
         if size > limits.messages_bytes:
             raise LimitExceededError("messages_bytes", size, limits.messages_bytes)
     return Messages(tuple(items), prefix_hashes(items)) if items else None
+
+
+def prepare_reply(
+    response: object,
+    *,
+    input_tokens: int | None,
+    output_tokens: int | None,
+    cached_tokens: int | None,
+    cost_usd: float | None,
+) -> Reply | None:
+    """Return what a model counted for a reply that came whole; None where it counted nothing.
+
+    :raises InvalidValueError: when anything is no count.
+    """
+    if input_tokens is output_tokens is cached_tokens is cost_usd is None:
+        return None
+    # A Generated checks them.
+    counted = Generated("", input_tokens, output_tokens, cached_tokens, cost_usd)
+    chunks = (len(response),) if isinstance(response, (str, bytes)) else ()
+    return Reply(
+        chunks,
+        counted.input_tokens,
+        counted.output_tokens,
+        counted.cached_tokens,
+        counted.cost_usd,
+    )
 
 
 def prepare_frames(values: Iterable[Any], limits: Limits) -> tuple[int, ...]:
