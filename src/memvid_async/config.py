@@ -189,7 +189,8 @@ class StoreConfig(_Settings):
     one its first frame was put with."""
     embedder: Embedder | None = field(default=None, validator=_callable_or_none)
     """Called with a list of texts, it returns their embeddings in the same order, each as numbers,
-    directly or awaited; None for no embeddings but those that are put."""
+    directly or awaited; None for no embeddings but those that are put. If it is not async, it runs
+    in a thread."""
     embedding_model: str | None = None
     """The name of the embedder's model."""
     clock: Callable[[], int] = field(default=time.time_ns, validator=_callable)

@@ -1,5 +1,6 @@
 """Replaying what a session did with the memory: puts and searches are done again."""
 
+import asyncio
 import tracemalloc
 
 import attrs
@@ -208,6 +209,7 @@ async def test_what_if_with_another_embedder(make_store):
         {"filters": ["t"]},
         {"filters": {"tags": "t"}},
         {"embedding": [1, 0]},
+        {"embedding": asyncio.sleep},
     ],
 )
 async def test_what_cannot_be_searched_so_is_refused(make_store, wrong):
@@ -216,6 +218,8 @@ async def test_what_cannot_be_searched_so_is_refused(make_store, wrong):
         pass
     with pytest.raises(InvalidValueError):
         store.replay(recorder.session_id, what_if=WhatIf(**wrong))
+    with pytest.raises(TypeError, match="the query"):
+        store.replay(recorder.session_id, what_if=WhatIf(embedding=lambda: [1, 0]))
 
 
 async def test_what_was_put_as_a_stream_is_checked_piece_by_piece(make_store):

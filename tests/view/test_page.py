@@ -201,7 +201,9 @@ async def test_a_search_shows_what_it_found_then_and_how_the_reply_came(make_sto
 
     async def reply(*_):
         yield "It "
-        yield Generated("snows.", input_tokens=7, output_tokens=2)
+        yield Generated(
+            "snows.", input_tokens=7, output_tokens=2, cached_tokens=5, cost_usd=0.00125
+        )
 
     async with store.session() as recorder:
         kept = await store.put("Snow in Oslo & around")
@@ -217,7 +219,7 @@ async def test_a_search_shows_what_it_found_then_and_how_the_reply_came(make_sto
     assert text.count("<pre>Snow in Oslo &amp; around</pre>") == 3
     assert "<span>It </span><span>snows.</span>" in text
     assert "it came in 2 chunks" in text
-    assert "7 input tokens, 2 output tokens" in text
+    assert "7 input tokens, 2 output tokens, 5 cached tokens, 0.00125 US dollars" in text
 
 
 async def test_what_was_erased_is_said_to_be(make_store):

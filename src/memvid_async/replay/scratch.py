@@ -24,6 +24,7 @@ from ..events.frames import (
 from ..memory.folded import FoldedMemory, Lineage
 from ..memory.keywords import FrameFilters
 from ..memory.prepare_frames import MODES, make_filters, prepare_embedding, prepare_filters
+from ..recording.callables import check_fits, is_async
 from ..recording.prepare_values import prepare_count
 from .textdiff import text_diff
 from .verdicts import Difference, ReplayStep, Rerun, Verdict
@@ -45,13 +46,15 @@ class WhatIf:
     as_of: int | Literal["now"] | None = None
     """The memory of another moment: the sequence of its last event, or ``"now"``."""
     embedding: Callable[[str], Sequence[float]] | None = field(default=None, repr=False)
-    """Called with the query of a semantic or hybrid find, it returns its embedding."""
+    """Called with the query of a semantic or hybrid find, it returns its embedding. It runs in a
+    thread and is not async."""
 
 
 def prepare_what_if(value: Any) -> WhatIf:
     """The same, with its filters as they are recorded.
 
     :raises InvalidValueError, LimitExceededError: when nothing can be searched so.
+    :raises TypeError: when the embedding's callable does not take one argument.
     """
     if not isinstance(value, WhatIf):
         raise InvalidValueError("what_if must be a WhatIf")
@@ -61,8 +64,11 @@ def prepare_what_if(value: Any) -> WhatIf:
         raise InvalidValueError(f"mode must be one of {MODES}, not {value.mode!r:.80}")
     if value.as_of not in (None, "now"):
         prepare_count(value.as_of, "as_of")
-    if value.embedding is not None and not callable(value.embedding):
-        raise InvalidValueError("embedding must be callable: it is given each query")
+    embedding: Any = value.embedding
+    if embedding is not None:
+        if not callable(embedding) or is_async(embedding):
+            raise InvalidValueError("embedding must be callable, and not async")
+        check_fits(embedding, "WhatIf.embedding is called with the query", ("",))
     if value.filters is None:
         return value
     if not isinstance(value.filters, Mapping):
