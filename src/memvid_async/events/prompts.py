@@ -17,10 +17,10 @@ MOST_TOKENS = 2**63 - 1
 
 @frozen
 class Prompt:
-    """What a model is asked: the one argument of a ``generate``.
+    """What a model is asked: the only argument of ``generate``.
 
-    ``str(prompt)`` is ready to be sent: the passages of the context, the messages, and the
-    question (unless the last message is the question itself), with an empty line between them.
+    ``str(prompt)`` is ready to send: the passages of the context, the messages, and the question
+    (unless the last message is the question itself), with an empty line between them.
     """
 
     question: str | bytes
@@ -28,8 +28,8 @@ class Prompt:
     context: Context | None = None
     """What was retrieved for the question; None where nothing was searched."""
     messages: Sequence[Any] = field(default=(), converter=list)
-    """The messages that go with it, one item a message. The list is the model's own: changing it
-    changes nothing that is recorded."""
+    """The messages that go with it, one item per message. The list is the model's own: changing it
+    does not change what is recorded."""
 
     def __str__(self) -> str:
         question = as_text(self.question)
@@ -41,12 +41,12 @@ class Prompt:
 
 
 def as_text(value: str | bytes) -> str:
-    """A text itself; bytes as UTF-8, with U+FFFD for what is not."""
+    """Return a text; bytes are decoded as UTF-8, with U+FFFD for invalid ones."""
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
 def _content_of(message: Any) -> str | None:
-    """The text of a message that holds nothing else but its role; None for any other."""
+    """Return the text of a message that has only a role besides; None for any other."""
     if isinstance(message, (str, bytes)):
         return as_text(message)
     if isinstance(message, Mapping) and message.keys() <= {"role", "content"}:
@@ -64,7 +64,7 @@ def _message_text(message: Any) -> str:
 
 
 def _as_json(message: Any) -> str:
-    """A message with more than a text in it; one that JSON cannot hold as Python shows it."""
+    """Return a message as JSON; as its repr where JSON cannot hold it."""
     try:
         return json.dumps(message, ensure_ascii=False)
     except (TypeError, ValueError):
@@ -97,9 +97,9 @@ def is_cost(value: Any) -> bool:
 
 @frozen
 class Generated:
-    """A model's reply, or one chunk of it, with what the model counted. ``str(reply)`` is its text.
+    """A model's reply, or one chunk of it, with the model's counts. ``str(reply)`` is its text.
 
-    A reply that comes in chunks has the sum of what its chunks count.
+    A reply that comes in chunks has the sums of its chunks' counts.
     """
 
     text: str | bytes = field(validator=_text_or_bytes)
@@ -119,7 +119,7 @@ class Generated:
 
 @frozen
 class Reply:
-    """How a reply came, as it is recorded: in which chunks, and what the model counted."""
+    """How a reply came, as it is recorded: its chunks, and the model's counts."""
 
     chunks: tuple[int, ...]
     """The length of each chunk, in characters (of a reply in bytes: in bytes); one for a reply
@@ -134,12 +134,12 @@ class Reply:
     """What it cost, in US dollars."""
 
     def split(self, text: AnyStr) -> list[AnyStr]:
-        """A reply's text in the chunks in which it came; whole where they are not of this text."""
+        """Split a reply's text into its chunks; leave it whole where they do not fit it."""
         return split_text(text, self.chunks)
 
 
 def split_text(text: str | bytes, lengths: Sequence[int]) -> list[Any]:
-    """A text in pieces of these lengths; whole where they do not add up to it."""
+    """Split a text into pieces of these lengths; leave it whole where they do not add up to it."""
     if not lengths or sum(lengths) != len(text):
         return [text]
     places = accumulate(lengths, initial=0)

@@ -1,4 +1,4 @@
-"""The user's embedder: called with texts, and its answer checked."""
+"""Calling the user's embedder, and checking its answer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..recording.callables import call, check_fits
 
 
 async def embed(config: StoreConfig, texts: list[str]) -> list[Any]:
-    """The embeddings of these texts, one each, as ``StoreConfig.embedder`` returns them.
+    """Return the embeddings of these texts, one each, as ``StoreConfig.embedder`` returns them.
 
     :raises TypeError: when the embedder does not take one argument.
     :raises InvalidValueError: when it returns another number of them.

@@ -1,4 +1,4 @@
-"""Reading the store's own memory: what a store and a view of it share."""
+"""Reading a store's memory: what a store and a view of it have in common."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FindPlace = Callable[[], Awaitable[tuple[View, Lineage]]]
 
 
 class FrameReader:
-    """What a store and a view of it share: get, frames and find."""
+    """What a store and a view of it have in common: get, frames and find."""
 
     def __init__(self, recall: Recall, config: StoreConfig, place: FindPlace) -> None:
         self._recall = recall
@@ -29,7 +29,7 @@ class FrameReader:
         self._memory_view = place
 
     async def get(self, frame_id: int) -> Frame:
-        """A frame.
+        """Return a frame.
 
         :raises FrameNotFoundError: when there is none with this id.
         """
@@ -43,9 +43,9 @@ class FrameReader:
         after: int | None = None,
         **filters: Unpack[FrameFilters],
     ) -> AsyncIterator[Frame]:
-        """All frames, in the order of their ids, oldest or newest first.
+        """Yield all frames in the order of their ids, oldest or newest first.
 
-        ``after``: only those that come behind this id in that order. Filters as for :meth:`find`.
+        ``after``: only those after this id in that order. Filters as for :meth:`find`.
         """
         wanted, _ = prepare_filters(filters, self._config.limits)
         if after is not None:
@@ -67,8 +67,10 @@ class FrameReader:
         *,
         texts: bool = False,
     ) -> Searched:
-        """Search the memory, and keep what an action records of it; with the bodies of what was
-        found, when ``texts`` is true."""
+        """Search the memory, and return the result with what an action records of it.
+
+        ``texts``: also return the texts of the frames found.
+        """
         limits = self._config.limits
         text = prepare_search(query, mode, top_k, limits)
         _, parameters = prepare_filters(filters, limits)

@@ -1,5 +1,7 @@
-"""The store's own memory: put, update, delete, get, find and ask. Inside a session each of them
-records its action by itself."""
+"""The part of a store with its memory: put, update, delete, get, find and ask.
+
+Inside a session, each of them also records its action.
+"""
 
 from __future__ import annotations
 
@@ -46,19 +48,21 @@ _PART_BYTES = 1024 * 1024
 
 @frozen
 class Answer:
-    """What :meth:`Store.ask` returns: the model's reply, and the frames that it was given.
-    ``str(answer)`` is the reply's text."""
+    """What :meth:`Store.ask` returns: the model's reply, and the frames passed to the model.
+
+    ``str(answer)`` is the reply's text.
+    """
 
     text: str | bytes
     """The reply; bytes where the model replied in bytes."""
     hits: tuple[Hit, ...]
     """What was found, best first."""
     context: Context
-    """What the model was given of it."""
+    """What of it was passed to the model."""
     action: Action | None
     """What was recorded; None outside a session."""
     duration_ms: float
-    """Milliseconds, the search included."""
+    """How long it took, with the search, in milliseconds."""
     input_tokens: int | None = None
     """Tokens that the model read; None where it did not count."""
     output_tokens: int | None = None
@@ -84,7 +88,7 @@ class FrameStore(FrameReader):
         self._reads = engine.reads
 
     async def _place(self) -> tuple[View, Lineage]:
-        """The memory of the session in force, as of now."""
+        """Return a view of now, and the memories that the session in force sees."""
         self._engine.watch()
         view = await self._engine.fresh_view()
         session = view.state.in_force(self._intake.blocks.entered)
@@ -107,14 +111,14 @@ class FrameStore(FrameReader):
         embedding: Iterable[float] | None = None,
         embedding_model: str | None = None,
     ) -> int:
-        """Put a frame into the memory; its id, given in the order of the log from 1.
+        """Put a frame into the memory, and return its id: 1, 2, 3 … in the order of the log.
 
-        Text is searched, and so are bytes that ``media_type`` says are text. A stream of bytes is
-        kept in parts as it comes; its first 16 MiB are searched. ``embedding``: numbers; without
-        one, ``StoreConfig.embedder`` is asked, where there is one. Durable when it returns (see
-        :class:`Durability`).
+        Text is searched, and so are bytes of a ``media_type`` that is text. A stream of bytes is
+        stored in parts as it comes; its first 16 MiB are searched. ``embedding``: numbers; without
+        them ``StoreConfig.embedder`` is called, if there is one. The frame is durable when this
+        returns (see :class:`Durability`).
 
-        :raises InvalidValueError, LimitExceededError: nothing was put.
+        :raises InvalidValueError, LimitExceededError: when it cannot be recorded; nothing was put.
         """
         fields = {
             "title": title,
@@ -134,11 +138,12 @@ class FrameStore(FrameReader):
         return ids[0]
 
     async def put_many(self, items: Iterable[str | bytes | FrameItem]) -> list[int]:
-        """Put several frames, all of them or none; their ids.
+        """Put several frames, all of them or none, and return their ids.
 
-        An item is a frame's content, or a map of ``content`` and what :meth:`put` takes besides.
+        An item is a frame's content, or a map of ``content`` and other arguments of :meth:`put`.
 
-        :raises InvalidValueError, LimitExceededError: nothing was put; a note says which item.
+        :raises InvalidValueError, LimitExceededError: when an item cannot be recorded; nothing was
+            put, and a note of the error says which item it is.
         """
         if isinstance(items, (str, bytes, Mapping)) or not isinstance(items, Iterable):
             raise InvalidValueError("items must be a sequence of contents or of maps")
@@ -179,14 +184,14 @@ class FrameStore(FrameReader):
         return tuple(made)
 
     async def _store_stream(self, chunks: AsyncIterable[bytes]) -> str | bytes | Content:
-        """Keep the parts of a stream; a frame then refers to them."""
+        """Store the parts of a stream, and return the content that refers to them."""
         limits, digest, size = self._config.limits, hashlib.blake2b(digest_size=32), 0
         parts: list[Content] = []
         waiting = bytearray()
         begin = b""
         async for chunk in chunks:
             if not isinstance(chunk, (bytes, bytearray, memoryview)):
-                raise InvalidValueError(f"a stream must give bytes, not {type(chunk).__name__}")
+                raise InvalidValueError(f"a stream must yield bytes, not {type(chunk).__name__}")
             waiting += chunk
             size += len(chunk)
             if size > limits.stream_bytes:
@@ -207,7 +212,7 @@ class FrameStore(FrameReader):
     async def _store_part(self, part: bytes, hash_it: Callable[[bytes], None]) -> Content:
         def prepare() -> LargeContent:
             hash_it(part)
-            # An event of its own however small: the last part may be.
+            # It is an event of its own, however small it is, as the last part may be.
             return LargeContent(part, content_digest(part), len(part), preview(part))
 
         large = await self._reads.run(prepare)
@@ -220,10 +225,11 @@ class FrameStore(FrameReader):
         content: str | bytes | AsyncIterable[bytes] | Unchanged = UNCHANGED,
         **fields: Unpack[FrameFields],
     ) -> None:
-        """Change a frame: its content, or any field that :meth:`put` takes; the others stay.
+        """Change a frame's content or any field that :meth:`put` takes; the others stay.
 
-        :raises FrameNotFoundError: when there is none with this id.
-        :raises InvalidValueError, LimitExceededError: nothing was changed.
+        :raises FrameNotFoundError: when there is no frame with this id.
+        :raises InvalidValueError, LimitExceededError: when a value cannot be recorded; nothing was
+            changed.
         """
         started, limits = time.perf_counter(), self._config.limits
         size = 512 + rough_size(fields)
@@ -253,7 +259,7 @@ class FrameStore(FrameReader):
         )
 
     async def _embed_again(self, changes: dict[str, Any]) -> None:
-        """An embedding belongs to a text: a new one is made, or the old one dropped."""
+        """Make a new embedding for a new text, or drop the old one."""
         changes["embedding"] = changes["embedding_model"] = None
         frame = NewFrame(changes["content"], media_type=changes.get("media_type"))
         if self._config.embedder is not None:
@@ -261,9 +267,9 @@ class FrameStore(FrameReader):
         changes |= {"embedding": frame.embedding, "embedding_model": frame.embedding_model}
 
     async def delete(self, frame_id: int) -> None:
-        """Delete a frame: hidden at once; ``compact()`` erases its bytes.
+        """Delete a frame. It is hidden at once; ``compact()`` erases its bytes.
 
-        :raises FrameNotFoundError: when there is none with this id.
+        :raises FrameNotFoundError: when there is no frame with this id.
         """
         await self._intake.submit(
             self._change(ActionKind.DELETE, frame_id=frame_id, started=time.perf_counter())
@@ -305,14 +311,15 @@ class FrameStore(FrameReader):
         task: str | None = None,
         **filters: Unpack[FrameFilters],
     ) -> FindResult:
-        """Search the memory: best first, equal scores by id.
+        """Search the memory. Hits come best first, equal scores by id.
 
-        ``mode``: ``lexical`` (words: any of them; ``"…"`` and ``-word`` must and must not be
-        there, ``word*`` is a prefix, ``title:word`` a field), ``semantic`` (the nearest embeddings
-        by cosine) or ``hybrid``. Filters: ``tags`` (all of them), ``uri`` (a prefix), ``title``,
-        ``media_type``, ``metadata`` (equal values), ``since_ns`` and ``until_ns`` (created).
+        ``mode``: ``lexical`` (by any of the words; ``"…"`` is required, ``-word`` is excluded,
+        ``word*`` is a prefix, ``title:word`` looks in one field), ``semantic`` (the nearest
+        embeddings by cosine) or ``hybrid``. Filters: see :class:`FrameFilters`.
 
-        :raises InvalidValueError: when the mode lacks what it needs, or embeddings do not fit.
+        :raises InvalidValueError: when the mode needs a query or an embedding that is missing, or
+            the embedding does not fit those of the memory.
+        :raises LimitExceededError: when the query or ``top_k`` is above its limit.
         """
         searched = await self.searched(query, top_k, mode, embedding, embedding_model, filters)
         draft = new_draft(
@@ -356,7 +363,7 @@ class FrameStore(FrameReader):
         frame_metadata: Mapping[str, Any] | None = None,
         **filters: Unpack[AskFilters],
     ) -> Answer:
-        """Search the memory, have a model answer from what was found, and record both.
+        """Search the memory, let a model answer from what was found, and record both.
 
         ``generate(prompt)`` is called with a :class:`Prompt` and returns the reply: str, bytes, a
         :class:`Generated`, or an async iterator of them, chunk by chunk. It may be async; if it is
@@ -365,12 +372,13 @@ class FrameStore(FrameReader):
         for :meth:`find`; but ``metadata`` is the action's, and ``frame_metadata`` the frames'.
 
         :raises TypeError: when ``generate`` does not take one argument; nothing was searched.
-        :raises InvalidValueError, LimitExceededError: nothing was searched; or what it returned
-            is no reply or too long a one, which is recorded.
+        :raises InvalidValueError, LimitExceededError: when an argument cannot be recorded; nothing
+            was searched. Also when the model returns no valid reply, or one that is too long, which
+            is recorded.
         """
         started = time.perf_counter()
         await self._check_ask(generate, provider, model, task, metadata, messages)
-        # The caller may go on with the list while the model answers.
+        # The caller may change the list while the model answers.
         messages = list(messages)
         wanted = FrameFilters(**filters, metadata=frame_metadata)
         searched = await self.searched(
@@ -379,7 +387,7 @@ class FrameStore(FrameReader):
         growing = GrowingReply(self._config.limits.content_bytes)
         error = await growing.try_to_read(generate, Prompt(question, searched.context, messages))
         duration_ms = (time.perf_counter() - started) * 1000
-        # What a cancelled one got so far is recorded all the same.
+        # A cancelled ask is recorded too, with the reply so far.
         with anyio.CancelScope(shield=isinstance(error, asyncio.CancelledError)):
             draft = new_draft(
                 ActionDraft,
@@ -409,7 +417,7 @@ class FrameStore(FrameReader):
         metadata: Any,
         messages: Any,
     ) -> None:
-        """Refuse what cannot be called or recorded before a model is asked."""
+        """Refuse what cannot be called or recorded, before a model is asked."""
         check_model(generate)
         limits = self._config.limits
         for value, what in ((provider, "provider"), (model, "model")):

@@ -1,8 +1,8 @@
-"""Calls of what the library's user passes in: models, tools, embedders.
+"""Calling the user's callables: models, tools, embedders.
 
 Such a callable may be async or not. An async one runs on the loop. Any other runs in a thread, so
-that it cannot hold the loop up; at most as many at once as anyio's default limiter has tokens (40
-unless somebody changed it).
+that it cannot delay the loop. At most as many run at the same time as anyio's default limiter has
+tokens (40 unless somebody changed it).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from anyio import to_thread
 
 from ..events.content import EMPTY
 
-# anyio imports this when it is first used: 30 ms of the loop, in the middle of a first ask.
+# anyio would import this at its first use: 30 ms of the loop, in the middle of a first ask.
 with suppress(ImportError):
     import_module("anyio._backends._asyncio")
 
@@ -31,9 +31,9 @@ def check_fits(
 ) -> None:
     """Refuse a callable that does not take these arguments, before anything is done.
 
-    ``what``: the call as a message names it. The signature is that of the callable itself, not of
-    one that it wraps, as a decorator may pass other arguments on. A callable without a known
-    signature (some of those written in C) is not checked.
+    ``what``: the call as the error names it. The signature is that of the callable itself, not of
+    one that it wraps, because a decorator may pass other arguments on. A callable without a known
+    signature (some are written in C) is not checked.
 
     :raises TypeError: when the arguments do not fit.
     """
@@ -48,10 +48,10 @@ def check_fits(
 
 
 def is_async(function: Callable[..., Any]) -> bool:
-    """Whether a call makes a coroutine or an async generator: whether it belongs on the loop."""
+    """Whether a call makes a coroutine or an async generator, and so belongs on the loop."""
     while isinstance(function, partial):
         function = function.func
-    # Of an object that can be called, its method says so.
+    # For an object that can be called, its method decides.
     method = getattr(type(function), "__call__", None)  # noqa: B004 - to look at, not to call
     return any(
         inspect.iscoroutinefunction(one) or inspect.isasyncgenfunction(one)
@@ -64,11 +64,11 @@ async def call(
     arguments: Sequence[Any] = (),
     named: Mapping[str, Any] = EMPTY,
 ) -> Any:
-    """The result of a call, awaited where it can be awaited.
+    """Return the result of a call, awaited where it can be awaited.
 
-    What a thread returns may be a coroutine, too (of a lambda, say): that runs on the loop. In a
-    thread the call sees the caller's context variables. Cancelled, this returns at once; the thread
-    goes on, and what it returns or raises in the end is dropped.
+    A call in a thread may return a coroutine too (a lambda's, for example), which runs on the loop.
+    In a thread the call sees the caller's context variables. When this is cancelled, it ends at
+    once; the thread continues, and what it finally returns or raises is dropped.
     """
     if is_async(function):
         result = function(*arguments, **named)
@@ -85,7 +85,7 @@ async def _call_in_thread(
     def run() -> Any:
         result = function(*arguments, **named)
         if is_abandoned and inspect.iscoroutine(result):
-            # Nobody will await it, which Python would warn of.
+            # Nobody will await it, and Python would warn.
             result.close()
         return result
 

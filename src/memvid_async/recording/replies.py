@@ -1,4 +1,4 @@
-"""A model's reply, read as it comes: whole or in chunks, until it ends or fails."""
+"""Reading a model's reply as it comes: whole or in chunks, until it ends or fails."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ Model = Callable[[Prompt], _Replied | Awaitable[_Replied]]
 """
 
 MOST_CHUNKS = 64 * 1024
-"""Chunks of a reply that are kept apart; what comes after is one with the last of them."""
+"""At most this many chunks of a reply are kept apart; later ones are joined to the last."""
 
 _COUNTS = ("input_tokens", "output_tokens", "cached_tokens", "cost_usd")
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 
 def check_model(generate: Any) -> None:
-    """Refuse what cannot be called with a prompt.
+    """Refuse a model that cannot be called with a prompt.
 
     :raises InvalidValueError: when it cannot be called.
     :raises TypeError: when it does not take one argument.
@@ -49,11 +49,10 @@ def check_model(generate: Any) -> None:
 
 
 class GrowingReply:
-    """What a model replied so far: all of it once :meth:`read` returned, and what had come by then
-    where it failed or was cancelled.
+    """A model's reply so far: whole after :meth:`read` returned, else up to its failure.
 
-    ``most_bytes``: what the reply may have as UTF-8. Half of a surrogate pair, which UTF-8 cannot
-    hold, is replaced by U+FFFD.
+    ``most_bytes``: how many bytes the reply may have as UTF-8. Half of a surrogate pair, which
+    UTF-8 cannot hold, is replaced by U+FFFD.
     """
 
     def __init__(self, most_bytes: int) -> None:
@@ -65,10 +64,10 @@ class GrowingReply:
         self._counts: dict[str, Any] = dict.fromkeys(_COUNTS)
 
     async def read(self, generate: Model, prompt: Prompt) -> Generated:
-        """Have a model answer a prompt; its whole reply.
+        """Call a model with a prompt, and return its whole reply.
 
-        :raises InvalidValueError: when it returns anything else than a :data:`Model` may, or chunks
-            of text and of bytes in one reply.
+        :raises InvalidValueError: when it returns anything that a :data:`Model` may not return, or
+            chunks of text and of bytes in one reply.
         :raises LimitExceededError: when the reply is longer than ``most_bytes``.
         """
         given = await call(generate, (prompt,))
@@ -82,8 +81,10 @@ class GrowingReply:
         return Generated(self.text, **self._counts)
 
     async def try_to_read(self, generate: Model, prompt: Prompt) -> BaseException | None:
-        """As :meth:`read`, but what it raises, cancellation included, is returned, so that the
-        caller can record how far the reply came before raising it again."""
+        """Do what :meth:`read` does, but return what it raises, also a cancellation.
+
+        So the caller can record how far the reply came before it raises the error again.
+        """
         try:
             await self.read(generate, prompt)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - raised by the caller
@@ -117,23 +118,23 @@ class GrowingReply:
 
     @property
     def text(self) -> str | bytes:
-        """What came so far, in one piece."""
+        """The reply so far, in one piece."""
         empty = b"" if self._texts and isinstance(self._texts[0], bytes) else ""
         return empty.join(self._texts)
 
     @property
     def output(self) -> str | bytes | None:
-        """The text as it is recorded: None where nothing came before it failed."""
+        """The text as it is recorded; None where it failed before anything came."""
         return self.text if self._is_whole or self._lengths else None
 
     @property
     def counts(self) -> dict[str, Any]:
-        """The sums of what the chunks count, by the names of :class:`Generated`."""
+        """The sums of the chunks' counts, by the names of :class:`Generated`."""
         return dict(self._counts)
 
     @property
     def reply(self) -> Reply:
-        """How it came, as it is recorded beside the text."""
+        """How it came, as it is recorded with the text."""
         return Reply(tuple(self._lengths), **self._counts)
 
 
@@ -141,7 +142,7 @@ Number = TypeVar("Number", int, float)
 
 
 def total(counts: Iterable[Number | None]) -> Number | None:
-    """The sum of the counts that there are; None where there is none."""
+    """Return the sum of the counts that are not None; None when all are."""
     known = [count for count in counts if count is not None]
     return sum(known) if known else None
 
@@ -158,7 +159,7 @@ def _generated(given: Any) -> Generated:
 
 
 def _measure(text: str) -> tuple[str, int]:
-    """A text that UTF-8 can hold, and how many bytes it then has."""
+    """Return the text as UTF-8 can hold it, and how many bytes that has."""
     if text.isascii():
         return text, len(text)
     try:
@@ -170,7 +171,7 @@ def _measure(text: str) -> tuple[str, int]:
 
 @asynccontextmanager
 async def _closing(given: AsyncIterable[Any]) -> AsyncIterator[None]:
-    """Close a generator that was left half-way, now and not when it is collected."""
+    """Close a generator that was left half-way at once, and not when it is collected."""
     try:
         yield
     finally:

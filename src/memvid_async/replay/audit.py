@@ -1,4 +1,4 @@
-"""A session's questions, put to other models."""
+"""Auditing: a session's questions are put to other models."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class AuditAnswer:
     model: str
     """The model's name, as it was passed to ``audit``."""
     verdict: Verdict
-    """Matched or diverged; skipped where the recorded ask had no response; unverifiable where the
-    model failed, or what it needs is gone."""
+    """Matched or diverged; skipped where the recorded ask has no response; unverifiable where the
+    model failed, or something that it needs is gone."""
     answer: str | bytes | None = field(default=None, repr=False)
     """What the model replied; None where there is no reply."""
     diff: str = field(default="", repr=False)
@@ -62,17 +62,19 @@ class AuditAnswer:
 
 @frozen
 class ModelAudit:
-    """How one model compares. Tokens and costs are summed over the replies that count them, and
-    None where none does."""
+    """How one model compares.
+
+    Tokens and costs are summed over the replies that count them; None where none does.
+    """
 
     model: str
     """Its name, as it was passed to ``audit``."""
     same: int
-    """Answers that were the recorded ones."""
+    """Answers that are equal to the recorded ones."""
     changed: int
-    """Answers that were not."""
+    """Answers that are not."""
     failed: int
-    """Asks that it failed, or of which something is gone."""
+    """Asks at which it failed, or of which something is gone."""
     skipped: int
     """Asks that have no recorded response."""
     duration_ms: float
@@ -100,7 +102,7 @@ class AuditReport:
 
     @property
     def is_equal(self) -> bool:
-        """Whether every answer that could be compared was the recorded one, and none failed."""
+        """Whether every answer that could be compared equals the recorded one, and none failed."""
         return all(model.changed == model.failed == 0 for model in self.models)
 
     def _repr_html_(self) -> str:
@@ -129,7 +131,7 @@ def _read_question(view: View, recording: RecordedSession, action: Action) -> _Q
 
 
 def _read_context(view: View, action: Action) -> Context | None:
-    """What an ask of the store's own retrieved, as it was then; None of any other."""
+    """Return what an ask of the store retrieved, as it was then; None for other asks."""
     if action.retrieval is None:
         return None
     context = context_of(view, action)
@@ -145,7 +147,7 @@ async def run_audit(
     generate: Mapping[str, Model],
     concurrency: int,
 ) -> AuditReport:
-    """Ask everything again, ``concurrency`` questions at a time."""
+    """Put all questions to all models, ``concurrency`` at a time."""
     recording: RecordedSession = await read(load_recording, session_id)
     asks = [action for action in recording.actions if action.kind is ActionKind.ASK]
     jobs = [(action, model) for action in asks for model in generate]
@@ -180,7 +182,7 @@ async def _audit(
     try:
         question: _Question = await read(_read_question, recording, action)
     except ContentNotFoundError:
-        return told(Verdict.UNVERIFIABLE, reason="a part of what was asked was erased")
+        return told(Verdict.UNVERIFIABLE, reason="a part of the question was erased")
     if question.response is None:
         why = action.error or "it has no response"
         return told(Verdict.SKIPPED, reason=f"the recorded ask failed: {why}")

@@ -20,7 +20,7 @@ _NUMBER = re.compile(r" \(\d+\)\Z")
 
 
 @frozen
-class Call:
+class LiveCall:
     """A live call, by the task ``live`` whose name is ``task``.
 
     ``key``: kind, name and input. ``facts``: what else of it can be compared, by name.
@@ -33,7 +33,7 @@ class Call:
 
 
 @frozen
-class Entry:
+class RecordedCall:
     """A recorded call. ``key`` and ``facts``: as of a live call. ``answer``: what it returned."""
 
     action: Action
@@ -41,7 +41,7 @@ class Entry:
     facts: dict[str, Hashable]
     answer: Hashable
 
-    def fits(self, call: Call) -> bool:
+    def fits(self, call: LiveCall) -> bool:
         """Whether this is the recorded counterpart of a call."""
         if call.key != self.key:
             return False
@@ -57,31 +57,31 @@ class Lane:
     """
 
     name: str | None
-    entries: list[Entry] = Factory(list)
+    calls: list[RecordedCall] = Factory(list)
     position: int = 0
     passed_over: set[int] = Factory(set)
     owner: Hashable = None
 
     @property
-    def next(self) -> Entry | None:
+    def next(self) -> RecordedCall | None:
         """The call that is due; None at the lane's end."""
-        return self.entries[self.position] if self.position < len(self.entries) else None
+        return self.calls[self.position] if self.position < len(self.calls) else None
 
     @property
     def is_free(self) -> bool:
         """Whether no task follows it yet."""
         return self.owner is None and self.position == 0
 
-    def is_due(self, call: Call) -> bool:
+    def is_due(self, call: LiveCall) -> bool:
         """Whether the due call answers this live call."""
-        entry = self.next
-        return entry is not None and entry.fits(call)
+        recorded = self.next
+        return recorded is not None and recorded.fits(call)
 
     def went_like(self, other: Lane, count: int) -> bool:
         """Whether the first ``count`` calls of both, and their answers, are the same."""
         if self.passed_over or other.passed_over:
             return False
-        pairs = zip(self.entries[:count], other.entries[:count], strict=True)
+        pairs = zip(self.calls[:count], other.calls[:count], strict=True)
         return all(a.key == b.key and a.answer == b.answer for a, b in pairs)
 
 
@@ -97,37 +97,37 @@ class Lanes:
     between are passed over.
     """
 
-    def __init__(self, entries: Iterable[Entry], *, ahead: bool) -> None:
+    def __init__(self, calls: Iterable[RecordedCall], *, ahead: bool) -> None:
         self._ahead = ahead
         self._by_name: dict[str | None, Lane] = {}
-        for entry in entries:
-            name = entry.action.task
-            self._by_name.setdefault(name, Lane(name)).entries.append(entry)
+        for recorded in calls:
+            name = recorded.action.task
+            self._by_name.setdefault(name, Lane(name)).calls.append(recorded)
         self._by_start: dict[tuple[Hashable, ...], list[Lane]] = {}
         for lane in self:
-            self._by_start.setdefault(lane.entries[0].key, []).append(lane)
+            self._by_start.setdefault(lane.calls[0].key, []).append(lane)
         self._groups = {group(lane.name) for lane in self}
         self._followed: dict[Hashable, Lane] = {}
 
     def __iter__(self) -> Iterator[Lane]:
         return iter(self._by_name.values())
 
-    def followed(self, call: Call) -> Lane | None:
+    def followed(self, call: LiveCall) -> Lane | None:
         """Return the lane that the call's task follows, or would: its name's, or a free one."""
         lane = self._followed.get(call.live) or self._named(call)
         return lane or next(iter(self._free(call, self)), None)
 
-    def take(self, call: Call) -> Entry | None:
+    def take(self, call: LiveCall) -> RecordedCall | None:
         """Return the recorded call that answers this one; None when none does at this point."""
         lane = self._followed.get(call.live)
         if lane is None or not lane.is_due(call):
             lane = self._find(call, lane)
-        entry = lane.next if lane is not None else None
+        recorded = lane.next if lane is not None else None
         if lane is not None:
             lane.position += 1
-        return entry
+        return recorded
 
-    def _find(self, call: Call, lane: Lane | None) -> Lane | None:
+    def _find(self, call: LiveCall, lane: Lane | None) -> Lane | None:
         """Return a lane in which the call is due, other than the one that its task follows."""
         found = self._exchange(call, lane) if lane is not None else None
         if found is None and (lane is None or lane.next is None):
@@ -139,17 +139,17 @@ class Lanes:
             found = self._skip(call, lane)
         return found
 
-    def _named(self, call: Call) -> Lane | None:
+    def _named(self, call: LiveCall) -> Lane | None:
         return self._by_name.get(call.task) if group(call.task) else None
 
-    def _exchange(self, call: Call, lane: Lane) -> Lane | None:
+    def _exchange(self, call: LiveCall, lane: Lane) -> Lane | None:
         """Return an equal lane where the call is due; the task that follows it gets ours."""
         count = lane.position
-        for other in self._by_start.get(lane.entries[0].key, ()):
+        for other in self._by_start.get(lane.calls[0].key, ()):
             if (
                 (other.is_free or (other.owner is not None and other.position <= count))
-                and count < len(other.entries)
-                and other.entries[count].fits(call)
+                and count < len(other.calls)
+                and other.calls[count].fits(call)
                 and group(other.name) == group(lane.name)
                 and lane.went_like(other, count)
             ):
@@ -160,12 +160,12 @@ class Lanes:
                 return self._own(call, other)
         return None
 
-    def _follow(self, call: Call) -> Lane | None:
+    def _follow(self, call: LiveCall) -> Lane | None:
         """Return the best lane that no task follows and that begins with the call."""
         starting = (lane for lane in self._by_start.get(call.key, ()) if lane.is_due(call))
         return next((self._own(call, lane) for lane in self._free(call, starting)), None)
 
-    def _free(self, call: Call, lanes: Iterable[Lane]) -> list[Lane]:
+    def _free(self, call: LiveCall, lanes: Iterable[Lane]) -> list[Lane]:
         """Return the lanes that no task follows, best first.
 
         First the lane of the call's task, then those of its group, those without a name, and all
@@ -182,17 +182,17 @@ class Lanes:
         free = [lane for lane in lanes if lane.is_free and (not known or group(lane.name) == own)]
         return sorted(free, key=rank)
 
-    def _own(self, call: Call, lane: Lane) -> Lane:
+    def _own(self, call: LiveCall, lane: Lane) -> Lane:
         lane.owner = call.live
         self._followed[call.live] = lane
         return lane
 
-    def _skip(self, call: Call, lane: Lane | None) -> Lane | None:
+    def _skip(self, call: LiveCall, lane: Lane | None) -> Lane | None:
         """Return a lane in which the call comes later."""
         candidates = [lane] if lane is not None else self._free(call, self)
         for candidate in candidates:
-            for position in range(candidate.position, len(candidate.entries)):
-                if candidate.entries[position].fits(call):
+            for position in range(candidate.position, len(candidate.calls)):
+                if candidate.calls[position].fits(call):
                     candidate.passed_over.update(range(candidate.position, position))
                     candidate.position = position
                     return self._own(call, candidate)

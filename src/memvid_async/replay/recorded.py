@@ -1,6 +1,6 @@
-"""A recorded session as the replaying modules read it: whole but for large contents.
+"""A recorded session as the modules of this room read it: whole, except large contents.
 
-Synchronous: it runs in the store's reading thread.
+It is synchronous and runs in the store's reading thread.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Facts = dict[str, Hashable]
 
 @frozen
 class _Chain:
-    """The digests of an ask's messages: per prefix, by reference to an earlier ask where shared."""
+    """A digest of each prefix of an ask's messages; those of a shared one are an earlier ask's."""
 
     shared_index: int
     shared_count: int
@@ -45,7 +45,7 @@ class _Chain:
 
 @define
 class RecordedSession:
-    """The actions of one session, and what they refer to."""
+    """The actions of one session, and what belongs to them, by index."""
 
     session_id: UUID
     actions: list[Action] = Factory(list)
@@ -55,16 +55,16 @@ class RecordedSession:
     _chains: dict[int, _Chain] = Factory(dict)
 
     def add(self, action: Action) -> None:
-        """The next action."""
+        """Add the next action."""
         self.actions.append(action)
         self._by_index[action.index] = action
 
     def ask(self, index: int) -> tuple[Action, StoredMessages | None]:
-        """An action and the messages kept with it."""
+        """Return an action, and the messages stored with it."""
         return self._by_index[index], self.messages.get(index)
 
     def read_messages(self, view: View, action: Action) -> list[Any]:
-        """The messages of an ask, whole; empty when there are none.
+        """Return the messages of an ask, whole; empty when there are none.
 
         :raises ContentNotFoundError: when some of them are gone.
         """
@@ -82,7 +82,7 @@ class RecordedSession:
             raise CorruptFileError(0, f"messages refer wrongly: {error}") from None
 
     def facts(self, view: View, action: Action) -> Facts:
-        """The content of an action but for its messages, field by field, small and hashable."""
+        """Return what is compared of an action, except messages: small hashable values by name."""
         facts: Facts = {"kind": action.kind, **dict(details_fields(action.details))}
         facts.update(retrieval_fields(action.retrieval))
         if action.input is not None:
@@ -99,9 +99,9 @@ class RecordedSession:
         return facts
 
     def messages_digest(self, view: View, action: Action) -> bytes | None:
-        """One digest over the messages of an ask, without the ids of tool calls.
+        """Return a digest over the messages of an ask, without the ids of tool calls.
 
-        Asks must be given in order. What an earlier ask holds is not read again.
+        Must be called for asks in order. Messages that an earlier ask holds are not read again.
         """
         stored = self.messages.get(action.index)
         if stored is None:
@@ -120,7 +120,7 @@ class RecordedSession:
         while count:
             chain = self._chains.get(index)
             if chain is None:
-                # Only a recovery leaves a reference to what is gone.
+                # Only a recovery leaves a reference to an ask that is gone.
                 return b"gone"
             if count > chain.shared_count:
                 return chain.digests[count - chain.shared_count - 1]
@@ -139,7 +139,7 @@ class RecordedSession:
 
 
 def load_recording(view: View, session_id: UUID) -> RecordedSession:
-    """All actions of a session.
+    """Read all actions of a session.
 
     :raises SessionNotFoundError: when there is none with this id.
     :raises CorruptFileError: when it cannot be read.
@@ -161,7 +161,7 @@ def load_recording(view: View, session_id: UUID) -> RecordedSession:
 
 
 def read_text(view: View, content: Content | None) -> str | bytes | None:
-    """An input or output, text or bytes as it was recorded; None where there is none.
+    """Return an input or output as it was recorded, text or bytes; None for None.
 
     :raises ContentNotFoundError: when it is gone.
     """
@@ -169,7 +169,7 @@ def read_text(view: View, content: Content | None) -> str | bytes | None:
 
 
 def read_arguments(view: View, action: Action) -> Any:
-    """A tool call's arguments, decoded; None where there are none."""
+    """Return a tool call's arguments, decoded; None where there are none."""
     return None if action.input is None else decode_value(view.data(action.input))
 
 

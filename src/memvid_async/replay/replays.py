@@ -1,4 +1,4 @@
-"""What a store offers to do with its recordings."""
+"""The part of a store that replays, compares, serves and audits its sessions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class Replays:
-    """The part of a store that does things with its recordings.
+    """The part of a store that replays, compares, serves and audits its sessions.
 
     ``session`` makes a new session, as :meth:`Store.session` does.
     """
@@ -39,9 +39,9 @@ class Replays:
     async def compare(self, session_a: UUID | str, session_b: UUID | str) -> Comparison:
         """Align two sessions by what they did, and say where and how they differ.
 
-        Compared are the kind, the details, input, output, messages, metadata, task, error and a
-        checkpoint's state; not compared is when and where it was recorded. `docs/replay.md` has
-        the list.
+        It compares the kind, the details, input, output, messages, metadata, task, error and a
+        checkpoint's state, but not when and where an action was recorded. `docs/replay.md` has the
+        list.
 
         :raises SessionNotFoundError: when there is no such session.
         :raises CorruptFileError: when one cannot be read.
@@ -61,10 +61,10 @@ class Replays:
     ) -> ServedSession:
         """Answer asks, tool calls and finds from a session, in an ``async with`` block.
 
-        ``missing``: what becomes of a call that is not recorded. It raises
-        :class:`ReplayDivergenceError`, or with ``"run"`` goes to the callable that is given with
-        it; everything is then recorded in a new session too. ``session_id`` None stands for an
-        empty recording. Entering raises :class:`SessionNotFoundError`.
+        ``missing``: what happens to a call that is not recorded. It raises
+        :class:`ReplayDivergenceError`; with ``"run"``, the callable that is passed with it runs,
+        and everything is also recorded in a new session. ``session_id``: None for an empty
+        recording. Entering raises :class:`SessionNotFoundError`.
         """
         wanted = None if session_id is None else prepare_session_id(session_id)
         if missing not in ("raise", "run"):
@@ -81,12 +81,12 @@ class Replays:
         before_index: int | None = None,
         what_if: WhatIf | None = None,
     ) -> Replay:
-        """Do a session again from the events alone, and compare each action with what was recorded.
+        """Repeat a session from its events alone, and compare each action with the recorded one.
 
-        ``async for step in store.replay(…)`` gives the verdicts one by one, ``await
-        store.replay(…).report()`` all of them. ``checkpoint_id``: the checkpoint to start at,
-        whose state is rebuilt and compared first. ``before_index``: only the actions before this
-        one. ``what_if``: do the searches differently, and say what is found then. Iterating raises
+        ``async for step in store.replay(…)`` yields the verdicts one by one, ``await
+        store.replay(…).report()`` returns all of them. ``checkpoint_id``: the checkpoint to start
+        at, whose state is rebuilt and compared first. ``before_index``: only the actions before
+        this one. ``what_if``: change the searches, and say what they find then. Iterating raises
         :class:`SessionNotFoundError`, :class:`CheckpointNotFoundError` or
         :class:`CorruptFileError`.
         """
@@ -104,10 +104,10 @@ class Replays:
     ) -> AuditReport:
         """Put a session's questions to other models, and compare their answers with the recorded.
 
-        ``generate``: callables by the names that the report has for them. Each is called with the
-        :class:`Prompt` of every ask: its question, what the store's own ask retrieved then, and its
-        messages; it returns what :meth:`ask` takes. ``concurrency``: how many are under way at a
-        time. What a callable raises is kept with its answer.
+        ``generate``: models by the names that the report has for them. Each is called with the
+        :class:`Prompt` of every ask: its question, what the store's ask retrieved then, and its
+        messages. It returns a reply as the ``generate`` of :meth:`Store.ask` does. ``concurrency``:
+        how many calls run at the same time. An error that a model raises is kept with its answer.
 
         :raises TypeError: when a callable does not take one argument; none was called.
         :raises SessionNotFoundError: when there is no such session.

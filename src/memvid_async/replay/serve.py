@@ -1,4 +1,4 @@
-"""A recorded session that answers in the place of models, tools and searches: a cassette."""
+"""Serving: a recorded session answers instead of models, tools and searches, as a cassette."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ from ..recording.replies import GrowingReply, Model, check_model
 from ..recording.session_recorder import SessionRecorder
 from .compare import Side, read_side
 from .facts import task_name
-from .lanes import Call, Entry, Lanes
+from .lanes import Lanes, LiveCall, RecordedCall
 from .nearest import LOOKED_AT, Asked, describe_missing
 from .recorded import read_arguments, read_text
 from .served_calls import (
     CALLS,
     MOST_ARGUMENTS,
     NOTE,
-    Given,
+    ServedCall,
     check_recordable,
     chunk_lengths,
     chunks,
@@ -62,10 +62,10 @@ _NOT_ASKED_FOR = "nobody asked for it"
 class ServedSession:
     """A recording that answers calls: ``async with store.serve(session_id) as recorded``.
 
-    Each task gets the answers of its own calls, in the order in which they were recorded; what is
-    asked must have the recorded content. A call that is not in the recording at this point raises
-    :class:`ReplayDivergenceError`, or goes to the callable given with it where ``serve`` was told
-    so. A call that failed when it was recorded raises :class:`RecordedCallError`.
+    Each task gets the answers to its own calls, in the order in which they were recorded. A call
+    must equal the recorded one. A call that is not in the recording at this point raises
+    :class:`ReplayDivergenceError`, or runs the callable that is passed with it, with
+    ``missing="run"``. A call that failed when it was recorded raises :class:`RecordedCallError`.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class ServedSession:
 
     @property
     def session_id(self) -> UUID | None:
-        """The new session, with what was served and what ran; None when nothing may run."""
+        """The new session with all calls, served or run; None without ``missing="run"``."""
         return self._recorder.session_id if self._recorder is not None else None
 
     # The calls.
@@ -133,11 +133,11 @@ class ServedSession:
         retrieved_frames: Iterable[int] | None = None,
         task: str | None = None,
     ) -> str | bytes | None:
-        """The recorded response to a question. What is None is not compared.
+        """Return the recorded response to a question. Arguments that are None are not compared.
 
-        ``generate``: called with a :class:`Prompt` of the question and the messages where the
-        recording has no answer and ``serve`` was told to run what is missing. It returns what
-        :meth:`Store.ask` takes.
+        ``generate``: called with a :class:`Prompt` of the question and the messages, where the
+        recording has no answer, with ``missing="run"``. It returns a reply as the ``generate`` of
+        :meth:`Store.ask` does.
 
         :raises TypeError: when ``generate`` does not take one argument.
         :raises ReplayDivergenceError, RecordedCallError: see the class.
@@ -158,8 +158,9 @@ class ServedSession:
         retrieved_frames: Iterable[int] | None = None,
         task: str | None = None,
     ) -> AsyncIterator[str | bytes]:
-        """As :meth:`ask`, but the response comes in the chunks in which it was recorded; one that
-        failed on the way, up to there.
+        """Yield the response that :meth:`ask` returns in its recorded chunks.
+
+        A response that failed half-way is yielded up to there.
 
         :raises ReplayDivergenceError, RecordedCallError: see the class.
         """
@@ -185,7 +186,7 @@ class ServedSession:
         retrieved_frames: Iterable[int] | None,
         task: str | None,
     ) -> tuple[str | bytes | None, Sequence[int]]:
-        """A response, and the lengths of the chunks in which it came."""
+        """Return a response, and the lengths of its chunks."""
         if generate is not None:
             check_model(generate)
         frames = None if retrieved_frames is None else tuple(retrieved_frames)
@@ -221,11 +222,11 @@ class ServedSession:
     async def call_tool(
         self, name: str, arguments: Any, run: Tool | None = None, *, task: str | None = None
     ) -> Any:
-        """The recorded result of a tool call. The tool is not run.
+        """Return the recorded result of a tool call. The tool is not run.
 
-        ``run``: called as ``run(**arguments)`` where the recording has no answer and ``serve`` was
-        told to run what is missing. It may be async; if it is not, it runs in a thread. A result
-        other than str, bytes and None is recorded as JSON.
+        ``run``: called as ``run(**arguments)`` where the recording has no answer, with
+        ``missing="run"``. It may be async; if it is not, it runs in a thread. A result other than
+        str, bytes and None is recorded as JSON.
 
         :raises TypeError: when ``run`` does not take these arguments, or they are no dict.
         :raises ReplayDivergenceError, RecordedCallError: see the class.
@@ -261,10 +262,10 @@ class ServedSession:
         run: Tool | None = None,
         task: str | None = None,
     ) -> FindDetails:
-        """What a recorded search found. ``mode`` None is not compared.
+        """Return what a recorded search found. A ``mode`` of None is not compared.
 
-        ``run``: called as ``run(query)`` where the recording has no answer and ``serve`` was told
-        to run what is missing; it returns the ids of the frames that it found.
+        ``run``: called as ``run(query)`` where the recording has no answer, with ``missing="run"``;
+        it returns the ids of the frames that it found.
 
         :raises TypeError: when ``run`` does not take one argument.
         :raises ReplayDivergenceError, RecordedCallError: see the class.
@@ -293,15 +294,15 @@ class ServedSession:
         found: FindDetails = await self._run(given, make_call, record)
         return found
 
-    # What came of it.
+    # What was served.
 
     @property
     def unserved(self) -> tuple[Action, ...]:
-        """The recorded calls that nobody has asked for so far."""
+        """The recorded calls that no live call has asked for so far."""
         return tuple(step.action for step in self._steps() if step.reason == _NOT_ASKED_FOR)
 
     def report(self) -> ReplayReport:
-        """The verdict so far on every recorded action, and on the calls that ran for real."""
+        """Return the verdicts so far on all recorded actions, and on the calls that really ran."""
         steps = (*self._steps(), *self._ran)
         session_id = self._source_id or self.session_id
         assert session_id is not None
@@ -310,7 +311,7 @@ class ServedSession:
     def _steps(self) -> list[ReplayStep]:
         served = set[int]()
         for lane in self._lanes:
-            for position, entry in enumerate(lane.entries[: lane.position]):
+            for position, entry in enumerate(lane.calls[: lane.position]):
                 if position not in lane.passed_over:
                     served.add(entry.action.index)
         steps = []
@@ -334,7 +335,7 @@ class ServedSession:
         given: Any,
         facts: dict[str, Any],
         task: str | None,
-    ) -> Given:
+    ) -> ServedCall:
         arguments = None
         if kind is ActionKind.TOOL_CALL:
             data = encode_value(given, "arguments", "value_bytes", MOST_ARGUMENTS)
@@ -347,11 +348,11 @@ class ServedSession:
         if "messages" in known:
             known["messages"] = messages_digest(known["messages"])
         live, own, label = self._task(task)
-        made = Call(live, own, (kind, name, content_digest(data)), known)
-        return Given(made, Asked(kind, name, given, facts, task_name(own)), label, arguments)
+        made = LiveCall(live, own, (kind, name, content_digest(data)), known)
+        return ServedCall(made, Asked(kind, name, given, facts, task_name(own)), label, arguments)
 
     def _task(self, task: str | None) -> tuple[Hashable, str, str]:
-        """Who calls: an identity, its name, and a name that no other task here has."""
+        """Return who calls: an identity, its name, and a name that no other task here has."""
         if task is not None:
             return task, task, task
         current = asyncio.current_task()
@@ -363,8 +364,8 @@ class ServedSession:
             self._tasks[current] = known
         return known[0], name, known[1]
 
-    async def _take(self, given: Given, *, runs: bool) -> Entry | None:
-        """The recorded counterpart; None when the real callable is to run.
+    async def _take(self, given: ServedCall, *, runs: bool) -> RecordedCall | None:
+        """Return the recorded counterpart; None when the real callable must run.
 
         :raises ReplayDivergenceError: when there is neither.
         """
@@ -373,7 +374,7 @@ class ServedSession:
             return entry
         lane = self._lanes.followed(given.call)
         due = lane.next.action if lane is not None and lane.next is not None else None
-        waiting = (e.action for lane in self._lanes for e in lane.entries[lane.position :])
+        waiting = (e.action for lane in self._lanes for e in lane.calls[lane.position :])
         others = list(islice(waiting, LOOKED_AT))
         recording = self._side.recording if self._side is not None else None
         error = await self._read(describe_missing, recording, due, others, given.asked)
@@ -388,8 +389,8 @@ class ServedSession:
             self._diverged.setdefault(step.index, step)
         raise error
 
-    async def _answer(self, entry: Entry) -> str | bytes | None:
-        """What was recorded, or the error that was; it is noted where a new session is kept."""
+    async def _answer(self, entry: RecordedCall) -> str | bytes | None:
+        """Return the recorded output or raise the recorded error; record it in a new session."""
         action = entry.action
         output = await self._output(action)
         if self._recorder is not None:
@@ -404,7 +405,7 @@ class ServedSession:
         output: str | bytes | None = await self._read(read_text, action.output)
         return output
 
-    # For real.
+    # Running what is missing.
 
     @property
     def _new(self) -> SessionRecorder:
@@ -413,9 +414,9 @@ class ServedSession:
         return self._recorder
 
     async def _run(
-        self, given: Given, run: Callable[[], Awaitable[Any]], record: Callable[..., Any]
+        self, given: ServedCall, run: Callable[[], Awaitable[Any]], record: Callable[..., Any]
     ) -> Any:
-        """Run the real thing, record what came of it, an error too, and hand it on."""
+        """Run the real callable, record its result or its error, and return or raise it."""
         if rough_size(given.asked.given) + rough_size(given.asked.facts) < LARGE:
             check_recordable(given, self._limits)
         else:
@@ -424,7 +425,7 @@ class ServedSession:
         try:
             answer = await run()
         except (Exception, asyncio.CancelledError) as error:
-            # What a cancelled one got so far is recorded all the same.
+            # A cancelled call is recorded too, with what it returned so far.
             with anyio.CancelScope(shield=isinstance(error, asyncio.CancelledError)):
                 failed = await record(
                     None,
@@ -440,11 +441,11 @@ class ServedSession:
 
     def _note_run(self, action: Action) -> None:
         if self._source_id is not None:
-            why = "it is not in the recording, so it ran for real"
+            why = "it is not in the recording, so it ran"
             self._ran.append(ReplayStep(action.index, action, Verdict.DIVERGED, why))
 
     async def _record_again(self, action: Action, output: str | bytes | None) -> None:
-        """Record a served action in the new session, with a note of where it comes from."""
+        """Record a served action in the new session, with a note of where it came from."""
         assert self._side is not None
         note = action.metadata.get(NOTE)
         note = {**(note if isinstance(note, Mapping) else {}), "served": action.index}

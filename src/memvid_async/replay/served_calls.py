@@ -1,4 +1,4 @@
-"""The calls of a served session: those that the recording can answer, and those that are made."""
+"""The calls of a served session: recorded ones, which can answer, and live ones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..recording.prepare_values import (
 )
 from .compare import Side
 from .facts import INPUT_NAMES, OUTPUT_NAMES, drop_call_ids, value_digest
-from .lanes import Call, Entry, Lanes
+from .lanes import Lanes, LiveCall, RecordedCall
 from .nearest import Asked
 from .recorded import RecordedSession
 
@@ -30,24 +30,27 @@ NOTE = "memvid_async"
 
 CALLS = (ActionKind.ASK, ActionKind.FIND, ActionKind.TOOL_CALL)
 MOST_ARGUMENTS = 1 << 30
-"""The most bytes that the arguments of a served tool call have as CBOR."""
+"""How many bytes the arguments of a served tool call may have as CBOR."""
 
 
 @frozen
-class Given:
-    """A call: what it is matched by, what is said of it, the task's name that it is recorded under,
-    and a tool call's arguments as they were before the tool had them."""
+class ServedCall:
+    """A live call of a served session.
 
-    call: Call
+    ``call``: what it is matched by. ``asked``: how errors describe it. ``label``: the name of its
+    task, as it is recorded. ``arguments``: a tool call's, as they were before the tool got them.
+    """
+
+    call: LiveCall
     asked: Asked
     label: str
     arguments: Any
 
 
-def check_recordable(given: Given, limits: Limits) -> None:
-    """Refuse what cannot be recorded before anything runs.
+def check_recordable(given: ServedCall, limits: Limits) -> None:
+    """Refuse a call that cannot be recorded, before anything runs.
 
-    :raises InvalidValueError, LimitExceededError: when it cannot.
+    :raises InvalidValueError, LimitExceededError: when it cannot be recorded.
     """
     asked = given.asked
     names = {"name": asked.name, "task": given.label}
@@ -64,27 +67,29 @@ def check_recordable(given: Given, limits: Limits) -> None:
 
 
 def make_lanes(side: Side, ahead: bool) -> Lanes:  # noqa: FBT001 - called in a thread
-    """The calls that a recording can answer, by task; ``ahead``: some may be passed over."""
-    entries = map(_entry, side.recording.actions, side.facts, side.messages)
-    return Lanes(filter(None, entries), ahead=ahead)
+    """Return the calls that a recording can answer, by task; ``ahead``: see :class:`Lanes`."""
+    calls = map(_recorded_call, side.recording.actions, side.facts, side.messages)
+    return Lanes(filter(None, calls), ahead=ahead)
 
 
-def _entry(action: Action, facts: Mapping[str, Hashable], messages: bytes | None) -> Entry | None:
-    """A recorded action as something that answers, None when it is none."""
+def _recorded_call(
+    action: Action, facts: Mapping[str, Hashable], messages: bytes | None
+) -> RecordedCall | None:
+    """Return a recorded action as a call that can answer; None when it is no call."""
     if action.kind not in CALLS:
         return None
     key = (action.kind, facts.get("name"), facts[INPUT_NAMES[action.kind]])
     answer = (facts.get(OUTPUT_NAMES.get(action.kind, "result_frames")), action.error)
-    return Entry(action, key, {**facts, "messages": messages}, answer)
+    return RecordedCall(action, key, {**facts, "messages": messages}, answer)
 
 
 def read_messages(view: View, recording: RecordedSession, action: Action) -> list[Any]:
-    """The messages of a recorded ask."""
+    """Return the messages of a recorded ask."""
     return recording.read_messages(view, action)
 
 
 def messages_digest(messages: Sequence[Any]) -> bytes:
-    """As :meth:`RecordedSession.messages_digest` has it."""
+    """Return the digest of messages, as :meth:`RecordedSession.messages_digest` does."""
     last = b""
     for message in messages:
         last = content_digest(last + value_digest(drop_call_ids(message)))[:16]
@@ -92,12 +97,12 @@ def messages_digest(messages: Sequence[Any]) -> bytes:
 
 
 def chunks(text: str | bytes | None, lengths: Sequence[int]) -> list[Any]:
-    """A response in pieces of these lengths; none where there is no response."""
+    """Split a response into pieces of these lengths; there are none without a response."""
     return [] if text is None else split_text(text, lengths)
 
 
 def chunk_lengths(action: Action) -> Sequence[int]:
-    """In which chunks a response came: as the store's own ask or a served session noted it."""
+    """Return the lengths of a response's chunks, as an ask or a served session noted them."""
     if action.reply is not None:
         return action.reply.chunks
     note = action.metadata.get(NOTE)

@@ -1,4 +1,4 @@
-"""The user's tools: called with arguments by name; their results as they are recorded."""
+"""Calling the user's tools with arguments by name, and their results as they are recorded."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def check_tool(run: Tool, name: str, arguments: Any) -> None:
 
 
 async def call_tool(run: Tool, arguments: Mapping[str, Any]) -> Any:
-    """The result of a tool, which must be one that can be recorded.
+    """Call a tool and return its result, which must be one that can be recorded.
 
-    :raises InvalidValueError: when it cannot.
+    :raises InvalidValueError: when it cannot be recorded.
     """
     result = await call(run, named=arguments)
     pack_result(result)
@@ -39,9 +39,9 @@ async def call_tool(run: Tool, arguments: Mapping[str, Any]) -> Any:
 
 
 def pack_result(result: Any) -> tuple[str | bytes | None, bool]:
-    """A tool's result as it can be recorded, and whether it had to be written as JSON.
+    """Return a tool's result as it can be recorded, and whether it had to become JSON.
 
-    :raises InvalidValueError: when it is not str, bytes, None, or a value that JSON gives back.
+    :raises InvalidValueError: when it is not str, bytes, None, or a value that JSON can hold.
     """
     if result is None or isinstance(result, (str, bytes)):
         return result, False
@@ -57,5 +57,5 @@ def pack_result(result: Any) -> tuple[str | bytes | None, bool]:
 
 
 def unpack_result(data: str | bytes | None, *, as_json: bool) -> Any:
-    """The inverse of :func:`pack_result`."""
+    """Undo :func:`pack_result`."""
     return json.loads(data) if as_json and data is not None else data
