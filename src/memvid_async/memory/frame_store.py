@@ -367,9 +367,10 @@ class FrameStore(FrameReader):
 
         ``generate(prompt)`` is called with a :class:`Prompt` and returns the reply: str, bytes, a
         :class:`Generated`, or an async iterator of them, chunk by chunk. It may be async; if it is
-        not, it runs in a thread. What it raises is recorded as the action's error, with the chunks
-        so far, and raised. ``provider`` and ``model``: their names, where there are any. Filters as
-        for :meth:`find`; but ``metadata`` is the action's, and ``frame_metadata`` the frames'.
+        not, it runs in a thread. An error that it raises is recorded as the action's, with the
+        chunks so far, and raised again. ``provider`` and ``model``: their names, if any. Filters
+        are as for :meth:`find`, except that ``metadata`` is the action's and ``frame_metadata``
+        filters the frames.
 
         :raises TypeError: when ``generate`` does not take one argument; nothing was searched.
         :raises InvalidValueError, LimitExceededError: when an argument cannot be recorded; nothing
