@@ -2,6 +2,7 @@
 
 import ast
 import copy
+import enum
 import inspect
 import io
 import pickle
@@ -147,3 +148,26 @@ def log_action(log):
     """The find among the events."""
     actions = (getattr(event.payload, "action", None) for event in log)
     return next(action for action in actions if action is not None and action.kind == "find")
+
+
+def class_definitions():
+    """The definition of every class of the package, by name."""
+    found = {}
+    for module in Path(memvid_async.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                found[node.name] = node
+    return found
+
+
+DEFINITIONS = class_definitions()
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_each_field_of_a_class_is_documented_below_it(name):
+    body = DEFINITIONS[name].body
+    for statement, below in zip(body, [*body[1:], None], strict=True):
+        is_value = isinstance(statement, ast.Assign) and issubclass(CLASSES[name], enum.Enum)
+        if isinstance(statement, ast.AnnAssign) or is_value:
+            is_text = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
+            assert is_text, f"{name}: {ast.unparse(statement)}"

@@ -52,22 +52,29 @@ class ForkPoint:
 
 @frozen
 class FramePut:
-    """A frame as it entered the memory: one of those that a :class:`FramesPut` holds.
-
-    ``embedding``: float32 numbers, little-endian, one after another. ``branch``: the number of the
-    forked session in whose memory alone it is; 0 for the memory that all share.
-    """
+    """A frame as it entered the memory: one of those that a :class:`FramesPut` holds."""
 
     frame_id: int
+    """Its id."""
     content: Content
+    """Its body."""
     title: str | None = None
+    """Its title."""
     uri: str | None = None
+    """Where it comes from."""
     media_type: str | None = None
-    tags: tuple[str, ...] = ()
-    metadata: Mapping[str, Any] = EMPTY
+    """What its bytes are."""
+    tags: tuple[str, ...] = field(default=(), repr=brief)
+    """Its tags, each once."""
+    metadata: Mapping[str, Any] = field(default=EMPTY, repr=brief)
+    """What the caller added."""
     embedding: bytes | None = field(default=None, repr=False)
+    """Its embedding: float32 numbers, little-endian, one after another."""
     embedding_model: str | None = None
+    """The model that the embedding is of."""
     branch: int = 0
+    """The number of the forked session in whose memory alone it is; 0 for the memory that all
+    share."""
 
 
 # What an update may change, in the order in which the file keeps it.
@@ -108,14 +115,14 @@ class FrameDeleted:
 @frozen
 class FrameErased:
     """What is left after a compaction: of a deleted frame's update; or, in a :class:`FramesPut`,
-    of the frame as it was put.
-
-    ``digest``: of what was there (32 bytes), so that the memory's hash stays what it was.
-    """
+    of the frame as it was put."""
 
     frame_id: int
+    """The frame."""
     digest: bytes
+    """The digest of what was there (32 bytes), so that the memory's hash stays what it was."""
     branch: int = 0
+    """As for :class:`FramePut`."""
 
 
 # A frame as a put keeps it: its content alone, where that is small and nothing else was given.
@@ -171,25 +178,32 @@ FRAME_EVENTS = (FramesPut, FrameUpdated, FrameDeleted, FrameErased, MemoryConfig
 
 @frozen
 class Frame:
-    """A frame as it is, or was at the moment of a view.
-
-    ``created_ns`` / ``updated_ns``: nanoseconds since the Unix epoch. ``sequence``: of the event
-    that holds its present content; ``place``: which of that event's frames it is, from 0. Read its
-    body with ``await store.read_content(frame.content)``.
-    """
+    """A frame as it is, or was at the moment of a view."""
 
     frame_id: int
+    """Its id: 1, 2, 3 … in the order in which frames were put."""
     content: Content
+    """Its body; ``await store.read_content(frame.content)`` reads it."""
     title: str | None
+    """Its title."""
     uri: str | None
+    """Where it comes from."""
     media_type: str | None
-    tags: tuple[str, ...]
-    metadata: Mapping[str, Any]
+    """What its bytes are."""
+    tags: tuple[str, ...] = field(repr=brief)
+    """Its tags."""
+    metadata: Mapping[str, Any] = field(repr=brief)
+    """What the caller added."""
     embedding_model: str | None
+    """The model of its embedding; None where it has none, or none was named."""
     created_ns: int
+    """When it was put, in nanoseconds since the Unix epoch."""
     updated_ns: int
+    """When it was last changed, likewise."""
     sequence: int
+    """The sequence of the event that holds its present content."""
     place: int = 0
+    """Which of that event's frames it is, from 0."""
 
 
 @frozen
@@ -237,21 +251,24 @@ Version = tuple[int, int]
 
 @frozen
 class Retrieval:
-    """How an action searched the memory: enough to do it again.
-
-    ``as_of``: the sequence of the last event in the memory that was searched. ``parameters``: the
-    filters. ``embedding``: of the query (float32, little-endian). ``scores``: one per frame named;
-    ``versions``: of each, the sequence of the event that held its body then, and its place there.
-    """
+    """How an action searched the memory: enough to do it again."""
 
     mode: str
+    """How it was searched: lexical, semantic or hybrid."""
     top_k: int
+    """How many hits at most."""
     as_of: int
-    scores: tuple[float, ...]
-    versions: tuple[Version, ...] = ()
-    parameters: Mapping[str, Any] = EMPTY
+    """The sequence of the last event in the memory that was searched."""
+    scores: tuple[float, ...] = field(repr=brief)
+    """One per frame that the action names."""
+    versions: tuple[Version, ...] = field(default=(), repr=brief)
+    """Of each of them, the sequence of the event that held its body then, and its place there."""
+    parameters: Mapping[str, Any] = field(default=EMPTY, repr=brief)
+    """The filters."""
     embedding: bytes | None = field(default=None, repr=False)
+    """The query's embedding: float32 numbers, little-endian, one after another."""
     embedding_model: str | None = None
+    """The model that the embedding is of."""
 
 
 @frozen

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, Unpack
 
@@ -357,7 +357,7 @@ class FrameStore(FrameReader):
         mode: SearchMode = "lexical",
         embedding: Iterable[float] | None = None,
         embedding_model: str | None = None,
-        messages: Any = (),
+        messages: Sequence[Any] = (),
         metadata: Mapping[str, Any] | None = None,
         task: str | None = None,
         frame_metadata: Mapping[str, Any] | None = None,
