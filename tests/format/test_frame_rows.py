@@ -165,7 +165,7 @@ RETRIEVALS = st.builds(
     st.none() | TEXTS,
 )
 COUNTED = st.none() | COUNTS
-COSTS = st.none() | COUNTS | st.floats(0, allow_infinity=False)
+COSTS = st.none() | COUNTS | st.floats(0, 2.0**63)
 REPLIES = st.builds(
     Reply, st.lists(COUNTS, max_size=3).map(tuple), COUNTED, COUNTED, COUNTED, COSTS
 )
