@@ -18,6 +18,7 @@ from memvid_async import (
     UnrecordedWarning,
     open_store,
 )
+from tests.support.loops import turns
 
 LARGE = "x" * 100_000
 
@@ -143,7 +144,7 @@ async def test_recording_while_the_queue_is_full(make_store):
 
         async def operation():
             others = [asyncio.create_task(recorder.record_delete(5)) for _ in range(4)]
-            await asyncio.sleep(0)
+            await turns(1)
             try:
                 return await recorder.record_put(7, "x")
             finally:

@@ -25,7 +25,7 @@ from memvid_async import (
 from memvid_async.engine.writer import Writer
 from memvid_async.storage import FileStorage
 from tests.support.disk import SimStorage
-from tests.support.loops import run_dry, until_called
+from tests.support.loops import run_dry, turns, until_called
 
 NEVER = 1000.0
 LARGE = "x" * 100_000
@@ -57,7 +57,7 @@ async def test_closing_writes_what_waits(tmp_path, durability):
     store = await open_store(path, config=config)
     session_id = await store.start_session()
     tasks = [asyncio.create_task(store.record_put(n, "x" * n)) for n in range(2000)]
-    await asyncio.sleep(0)
+    await turns(1)
     await store.aclose()
     assert all(task.done() for task in tasks)
     assert [task.result().index for task in tasks] == list(range(2000))
@@ -148,7 +148,7 @@ async def test_reading_that_is_under_way_ends_when_the_store_closes(tmp_path):
         for call in (store.verify(), store.get_session(recorder.session_id), store.list_sessions())
     ]
     large = asyncio.create_task(recorder.record_put(1, "x" * 5_000_000))
-    await asyncio.sleep(0)
+    await turns(1)
     await store.aclose()
     for result in await asyncio.gather(*reads, large, return_exceptions=True):
         assert not isinstance(result, Exception) or isinstance(
@@ -248,6 +248,9 @@ from memvid_async import *
 path = sys.argv[1]
 def ack(action):
     os.write(1, b"%d\\n" % action.details.frame_id)
+async def reached(store, sequence):
+    async with store.subscribe(after=sequence - 1) as events:
+        await anext(events)
 async def agent(store, first, *, forever=True):
     async with store.session() as recorder:
         for number in range(first, first + 10**6):
@@ -272,8 +275,7 @@ ENDINGS = {
         async def main():
             store = await open_store(path)
             tasks = [asyncio.create_task(agent(store, n * 10**6)) for n in range(5)]
-            while store.last_sequence < 100:
-                await asyncio.sleep(0)
+            await reached(store, 100)
             main.kept = store, tasks
         asyncio.run(main())
     """,
@@ -283,8 +285,7 @@ ENDINGS = {
             async with asyncio.TaskGroup() as group:
                 for n in range(5):
                     group.create_task(agent(store, n * 10**6))
-                while store.last_sequence < 100:
-                    await asyncio.sleep(0)
+                await reached(store, 100)
                 raise SystemExit(0)
         asyncio.run(main())
     """,
@@ -293,8 +294,7 @@ ENDINGS = {
             async with open_store(path) as store, asyncio.TaskGroup() as group:
                 for n in range(5):
                     group.create_task(agent(store, n * 10**6))
-                while store.last_sequence < 100:
-                    await asyncio.sleep(0)
+                await reached(store, 100)
                 os.kill(os.getpid(), 2)
         try:
             asyncio.run(main())
@@ -307,8 +307,7 @@ ENDINGS = {
             async with anyio.create_task_group() as group:
                 for n in range(5):
                     group.start_soon(agent, store, n * 10**6)
-                while store.last_sequence < 100:
-                    await anyio.sleep(0)
+                await reached(store, 100)
                 group.cancel_scope.cancel()
         anyio.run(main)
     """,
@@ -325,8 +324,7 @@ ENDINGS = {
                 told(action)
             asyncio.create_task(agent(store, 10**8))
             ack = lambda action: None
-            while store.last_sequence < 300:
-                await asyncio.sleep(0)
+            await reached(store, 300)
         asyncio.run(main())
     """,
     "subscribed": """
@@ -340,8 +338,7 @@ ENDINGS = {
             tasks = [asyncio.create_task(follow(each)) for each in (store, reader)]
             tasks += [asyncio.create_task(agent(store, 0))]
             tasks += [asyncio.create_task(store.verify())]
-            while store.last_sequence < 100:
-                await asyncio.sleep(0)
+            await reached(store, 100)
         asyncio.run(main())
     """,
     "closed by hand": """
@@ -349,8 +346,7 @@ ENDINGS = {
         store = loop.run_until_complete(open_store(path)._open())
         tasks = [loop.create_task(agent(store, n * 10**6)) for n in range(5)]
         async def wait():
-            while store.last_sequence < 100:
-                await asyncio.sleep(0)
+            await reached(store, 100)
         loop.run_until_complete(wait())
         for task in asyncio.all_tasks(loop):
             task.cancel()
@@ -364,8 +360,7 @@ ENDINGS = {
             async def main():
                 store = await open_store(path)
                 tasks = [asyncio.create_task(agent(store, n * 10**6)) for n in range(5)]
-                while store.last_sequence < 100:
-                    await asyncio.sleep(0)
+                await reached(store, 100)
             asyncio.run(main())
         thread = threading.Thread(target=work)
         thread.start()

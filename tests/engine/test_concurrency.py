@@ -18,6 +18,7 @@ from memvid_async import (
     StoreConfig,
     open_store,
 )
+from tests.support.loops import turns
 
 TINY = Limits(tail_bytes=1, read_bytes=4096)
 CONFIGS = {
@@ -122,14 +123,14 @@ async def test_reading_sessions_while_they_are_recorded_ended_and_deleted(make_s
         seen = {}
         while not done:
             if not current:
-                await asyncio.sleep(0)
+                await turns(1)
                 continue
             session_id = rng.choice(current[-4:])
             try:
                 session = await store.get_session(session_id)
             except SessionNotFoundError:
                 reads += 1
-                await asyncio.sleep(0)
+                await turns(1)
                 continue
             found = [action.details.frame_id for action in session.actions]
             assert found == list(range(len(found)))

@@ -14,6 +14,7 @@ from memvid_async.engine.worker import Worker
 from memvid_async.errors import StoreClosedError
 from memvid_async.file.journal import Journal
 from memvid_async.storage import FileStorage, RamStorage
+from tests.support.loops import turns
 from tests.support.naive import ask, command, fixed_config, start
 
 PAGE = bytes(4096)
@@ -152,7 +153,7 @@ async def test_who_is_cancelled_can_ask_again(log):
     received = []
     pending.then(received.append)
     task = asyncio.ensure_future(pending.wait())
-    await asyncio.sleep(0)
+    await turns(1)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

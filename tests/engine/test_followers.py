@@ -19,6 +19,7 @@ from memvid_async import (
     open_store,
 )
 from memvid_async.storage import FileStorage
+from tests.support.loops import turns
 from tests.torture.children import Child
 
 pytestmark = [pytest.mark.one_loop, pytest.mark.timeout(60)]
@@ -121,7 +122,7 @@ async def test_what_is_read_is_a_prefix_whatever_is_recorded_meanwhile(path, who
             last = looked = 0
             while not done or last < store.last_sequence:
                 # A writer's list is at hand: asking for it gives nobody else a turn.
-                await asyncio.sleep(0)
+                await turns(1)
                 for summary in await reader.list_sessions(include_open=True):
                     session = await reader.get_session(summary.session_id)
                     frames = [action.details.frame_id for action in session.actions]

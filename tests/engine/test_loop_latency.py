@@ -9,6 +9,7 @@ import time
 import pytest
 
 from memvid_async import Durability, Limits, StoreConfig, open_store
+from tests.support.loops import turns
 
 pytestmark = [pytest.mark.one_loop, pytest.mark.usefixtures("own_garbage")]
 
@@ -155,7 +156,7 @@ async def late_ms(operation):
             worst = max(worst, min(loop.time() - due, time.process_time() - used))
 
     beating = asyncio.create_task(beat())
-    await asyncio.sleep(0)
+    await turns(1)
     await operation()
     beating.cancel()
     return 1000 * worst

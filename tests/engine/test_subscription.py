@@ -22,6 +22,7 @@ from memvid_async import (
     StoreClosedError,
     StoreConfig,
 )
+from tests.support.loops import run_dry, turns
 
 TINY = Limits(tail_bytes=1, read_bytes=4096)
 # Too long to come by itself within a test: flushing is what the test asks for.
@@ -52,10 +53,10 @@ async def take(subscription, until):
     return events
 
 
-async def follow(subscription, seen):
+async def follow(subscription, note):
     """Note each sequence as it comes, until the subscription ends."""
     async for event in subscription:
-        seen.append(event.sequence)
+        note(event.sequence)
 
 
 async def everything(store, **arguments):
@@ -83,8 +84,7 @@ async def test_catching_up_and_going_on_live_leaves_no_gap_and_repeats_nothing(m
         async with store.subscribe() as subscription:
             async for event in subscription:
                 got.append(event)
-                for _ in range(pause):
-                    await asyncio.sleep(0)
+                await turns(pause)
                 if done.is_set() and event.sequence == store.last_sequence:
                     break
         return got
@@ -184,22 +184,20 @@ async def test_one_session_while_events_wait_for_the_disk(make_store, limits):
     store = await make_store(
         config=StoreConfig(durability=Durability.BUFFERED, flush_interval=NEVER, limits=limits)
     )
-    async with store.session() as recorder:
-        got = []
+    delivered = asyncio.Queue()
+    async with store.session() as recorder, asyncio.TaskGroup() as group:
         await record(recorder, 200)
         await store.sync()
         durable = store.last_sequence
         await record(recorder, 100)
         subscription = store.subscribe(session_id=recorder.session_id)
-        following = asyncio.create_task(follow(subscription, got))
-        while len(got) < durable:
-            await asyncio.sleep(0)
-            assert not following.done(), following.exception()
+        following = group.create_task(follow(subscription, delivered.put_nowait))
+        got = [await delivered.get() for _ in range(durable)]
+        await run_dry()
+        assert delivered.empty()
         await record(recorder, 100)
         await store.sync()
-        while len(got) < store.last_sequence:
-            await asyncio.sleep(0)
-            assert not following.done(), following.exception()
+        got += [await delivered.get() for _ in range(durable, store.last_sequence)]
         assert got == list(range(1, store.last_sequence + 1))
         following.cancel()
 
@@ -214,7 +212,7 @@ async def test_it_says_when_it_has_caught_up(make_store, config):
         async with store.subscribe() as subscription:
             seen = []
             assert not subscription.caught_up
-            following = asyncio.create_task(follow(subscription, seen))
+            following = asyncio.create_task(follow(subscription, seen.append))
             await subscription.wait_caught_up()
             assert len(seen) >= durable
             await asyncio.gather(subscription.wait_caught_up(), subscription.wait_caught_up())
@@ -234,7 +232,7 @@ async def test_it_has_caught_up_with_its_session_though_others_go_on(make_store)
         await record(two, 50)
         async with store.subscribe(session_id=one.session_id) as subscription:
             seen = []
-            following = asyncio.create_task(follow(subscription, seen))
+            following = asyncio.create_task(follow(subscription, seen.append))
             await subscription.wait_caught_up()
             assert len(seen) == 4
         following.cancel()
@@ -300,7 +298,7 @@ async def test_a_read_cancelled_in_a_read_only_store_loses_no_event(make_store, 
         for _ in range(10):
             await record(recorder, 5)
             reading = asyncio.create_task(store.list_sessions())
-            await asyncio.sleep(0)
+            await turns(1)
             reading.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await reading
@@ -377,8 +375,7 @@ async def test_it_ends_after_the_last_event_when_the_store_is_closed(make_store,
         async with subscription:
             async for event in subscription:
                 got.append(event.sequence)
-                for _ in range(pause):
-                    await asyncio.sleep(0)
+                await turns(pause)
         return got
 
     following = [
@@ -404,7 +401,7 @@ async def test_one_that_lags_behind_a_closed_store_ends_and_never_hangs(make_sto
         got = [(await anext(lagging)).sequence]
         await store.aclose()
         with contextlib.suppress(StoreClosedError):
-            await follow(lagging, got)
+            await follow(lagging, got.append)
         assert got == list(range(1, len(got) + 1))
         with pytest.raises((StoreClosedError, StopAsyncIteration)):
             await anext(lagging)
@@ -416,7 +413,7 @@ async def test_two_readers_of_one_subscription_share_it_and_see_nothing_twice(ma
         await record(recorder, 200)
     got = []
     async with store.subscribe() as subscription:
-        readers = [asyncio.create_task(follow(subscription, got)) for _ in range(2)]
+        readers = [asyncio.create_task(follow(subscription, got.append)) for _ in range(2)]
         await subscription.wait_caught_up()
         results = [reader.exception() for reader in readers if reader.done()]
         assert results or sorted(got) == list(range(1, store.last_sequence + 1))
@@ -439,15 +436,14 @@ async def test_a_subscription_nobody_holds_is_freed(make_store):
 async def test_a_cancelled_wait_for_the_next_event_loses_none(make_store, config):
     store = await make_store(config=config)
     # None lets it come: a wait that is always cancelled may never see a read to its end.
-    got, turns = [], itertools.cycle([0, 1, 2, 3, 5, 8, 20, 100, None])
+    got, patiences = [], itertools.cycle([0, 1, 2, 3, 5, 8, 20, 100, None])
     async with store.session() as recorder, store.subscribe() as subscription:
         recording = asyncio.create_task(record(recorder, 150))
         while len(got) < 151:
             step = asyncio.create_task(anext(subscription))
-            patience = next(turns)
+            patience = next(patiences)
             if patience is not None:
-                for _ in range(patience):
-                    await asyncio.sleep(0)
+                await turns(patience)
                 step.cancel()
             await asyncio.wait([step])
             if not step.cancelled():
@@ -460,15 +456,15 @@ async def test_reading_much_from_memory_lets_others_have_the_loop(make_store):
     store = await make_store(config=StoreConfig(limits=Limits(tail_bytes=2**26)))
     async with store.session() as recorder, store.subscribe() as subscription:
         await record(recorder, 5000)
-        turns = 0
+        rounds = 0
 
         async def other():
-            nonlocal turns
+            nonlocal rounds
             while True:
-                turns += 1
-                await asyncio.sleep(0)
+                rounds += 1
+                await turns(1)
 
         others = asyncio.create_task(other())
         await take(subscription, store.last_sequence)
         others.cancel()
-        assert turns >= 5
+        assert rounds >= 5

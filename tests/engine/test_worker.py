@@ -7,6 +7,7 @@ import pytest
 
 from memvid_async import StoreClosedError
 from memvid_async.engine.worker import Worker
+from tests.support.loops import run_dry, turns
 
 
 @pytest.fixture
@@ -45,8 +46,7 @@ async def test_an_error_of_the_call_reaches_who_waits_and_the_thread_goes_on(wor
 async def test_the_loop_goes_on_while_a_call_blocks(worker):
     gate = threading.Event()
     waiting = asyncio.create_task(worker.run(gate.wait, 30))
-    for _ in range(1000):
-        await asyncio.sleep(0)
+    await run_dry()
     assert not waiting.done()
     gate.set()
     assert await waiting
@@ -73,7 +73,7 @@ async def test_a_cancelled_wait_stops_neither_the_call_nor_those_behind_it(worke
 
 async def test_what_was_asked_for_before_stopping_is_done(worker):
     results = [asyncio.create_task(worker.run(str, number)) for number in range(20)]
-    await asyncio.sleep(0)
+    await turns(1)
     worker.stop()
     assert await asyncio.gather(*results) == [str(number) for number in range(20)]
 

@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from memvid_async import CorruptFileError, StoreFailedError, open_store
+from tests.support.loops import turns
 from tests.torture.children import Child
 from tests.torture.faults import Fuse
 
@@ -129,7 +130,7 @@ async def test_a_cancelled_call_has_compacted_or_not(path):
     last = await prepared(path)
     async with open_store(path) as store:
         compacting = asyncio.create_task(store.compact())
-        await asyncio.sleep(0)
+        await turns(1)
         compacting.cancel()
         await asyncio.wait({compacting})
         assert (await store.record_put(1, "goes on")).sequence == last + 1

@@ -1,11 +1,11 @@
 """An agent of a real framework (pydantic-ai) runs once recorded and once served."""
 
-import asyncio
 import json
 
 import pytest
 
 from memvid_async import Durability, ReplayDivergenceError, StoreConfig, Verdict
+from tests.support.loops import turns
 
 pytestmark = pytest.mark.one_loop
 
@@ -41,8 +41,7 @@ class World:
     async def weather(self, city, units):
         self.tools.append(("weather", city))
         # The second of two calls at once is done first.
-        for _ in range(5 if city == "Rome" else 0):
-            await asyncio.sleep(0)
+        await turns(5 if city == "Rome" else 0)
         return f"{len(city)} degrees {units} in {city}"
 
     async def book(self, city):

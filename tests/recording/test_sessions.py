@@ -20,6 +20,7 @@ from memvid_async import (
     StoreConfig,
     UnrecordedWarning,
 )
+from tests.support.loops import turns
 
 DURABILITIES = pytest.mark.parametrize("durability", Durability, ids=lambda value: value.value)
 
@@ -257,7 +258,7 @@ async def test_any_number_at_once_each_holds_its_own(make_store, durability):
         async with store.session(f"agent {number}", metadata={"number": number}) as recorder:
             for step in range(10):
                 await recorder.record_put(number * 100 + step, "x")
-                await asyncio.sleep(0)
+                await turns(1)
             return recorder.session_id
 
     ids = await asyncio.gather(*(agent(number) for number in range(50)))

@@ -1,6 +1,5 @@
 """Putting a session's questions to other models."""
 
-import asyncio
 import uuid
 
 import pytest
@@ -13,6 +12,7 @@ from memvid_async import (
     StoreConfig,
     Verdict,
 )
+from tests.support.loops import turns
 
 ASK = {"provider": "local", "model": "small", "duration_ms": 3}
 
@@ -96,8 +96,7 @@ async def test_no_more_are_under_way_than_allowed(store):
         nonlocal under_way, most
         under_way += 1
         most = max(most, under_way)
-        for _ in range(5):
-            await asyncio.sleep(0)
+        await turns(5)
         under_way -= 1
         return "same"
 

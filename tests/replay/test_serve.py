@@ -18,6 +18,7 @@ from memvid_async import (
     StoreReadOnlyError,
     Verdict,
 )
+from tests.support.loops import turns
 
 BUFFERED = StoreConfig(durability=Durability.BUFFERED)
 ASK = {"provider": "local", "model": "small", "duration_ms": 1}
@@ -239,7 +240,7 @@ async def test_tasks_without_names_follow_whoever_did_the_same(store):
 
     async def agent(recorded, way):
         await recorded.call_tool("t", "hello")
-        await asyncio.sleep(0)
+        await turns(1)
         return await recorded.call_tool("t", way)
 
     for ways in (["left", "right"], ["right", "left"]):
@@ -251,12 +252,12 @@ async def test_tasks_without_names_follow_whoever_did_the_same(store):
 
 async def test_tasks_of_one_name_are_told_apart_where_the_recording_made_them(store):
     async def agent(recorded, city):
-        await asyncio.sleep(0)
+        await turns(1)
         assert await recorded.call_tool("weather", {"city": city}, weather) == f"sun in {city}"
         return await recorded.call_tool("time", {"city": city}, lambda city: f"noon in {city}")
 
     async def weather(city):
-        await asyncio.sleep(0)
+        await turns(1)
         return f"sun in {city}"
 
     async def run(recorded, cities):

@@ -25,6 +25,7 @@ from memvid_async import (
     TornTail,
     open_store,
 )
+from tests.support.loops import turns
 
 KIB = 1024
 
@@ -172,7 +173,7 @@ async def test_pending_commands_are_counted(make_store):
     store = await make_store()
     await store.start_session()
     tasks = [asyncio.create_task(store.record_put(n, "x" * 1000)) for n in range(10)]
-    await asyncio.sleep(0)
+    await turns(1)
     found = store.statistics()
     assert found.pending_commands == 10
     assert found.pending_bytes > 10_000
