@@ -20,6 +20,7 @@ from memvid_async import (
     StoreReadOnlyError,
 )
 from memvid_async.storage import FileStorage, RamStorage
+from tests.support.disk import SimDisk, SimStorage
 from tests.support.plans import examples
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -30,9 +31,23 @@ def path(tmp_path):
     return tmp_path / "store.mva"
 
 
-@pytest.fixture(params=["memory", "file"])
+def simulated():
+    """A file of a simulated disk, which takes changes from the holder of its lock alone."""
+    opened = SimStorage(SimDisk(), "store")
+    opened.lock(0)
+    return opened
+
+
+STORAGES = {
+    "memory": lambda _: RamStorage(),
+    "file": FileStorage.open,
+    "simulated": lambda _: simulated(),
+}
+
+
+@pytest.fixture(params=STORAGES)
 def storage(request, path):
-    opened = RamStorage() if request.param == "memory" else FileStorage.open(path)
+    opened = STORAGES[request.param](path)
     yield opened
     opened.close()
 
@@ -75,6 +90,7 @@ def test_a_cut_takes_the_end_away(storage):
     storage.truncate(4)
     assert storage.size() == 4
     assert storage.read(0, 100) == b"0123"
+    storage.sync()
     storage.write(6, b"x")
     assert storage.read(0, 100) == b"0123\0\0x"
 
@@ -130,7 +146,7 @@ def test_any_writes_and_cuts_leave_the_same_in_every_storage(tmp_path_factory, w
     place = tmp_path_factory.getbasetemp() / "same.mva"
     place.unlink(missing_ok=True)
     expected = bytearray()
-    both = (RamStorage(), FileStorage.open(place))
+    storages = (RamStorage(), FileStorage.open(place), simulated())
     for at, data in writes:
         if data is None:
             at = min(at, len(expected))
@@ -138,12 +154,13 @@ def test_any_writes_and_cuts_leave_the_same_in_every_storage(tmp_path_factory, w
         elif data:
             expected.extend(bytes(max(0, at - len(expected))))
             expected[at : at + len(data)] = data
-        for storage in both:
+        for storage in storages:
             if data is None:
                 storage.truncate(at)
+                storage.sync()
             elif data:
                 storage.write(at, data)
-    for storage in both:
+    for storage in storages:
         assert storage.size() == len(expected)
         assert storage.read(0, 1000) == expected
         storage.close()

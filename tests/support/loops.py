@@ -32,8 +32,8 @@ async def run_dry() -> None:
     for name in ("call_soon", "call_soon_threadsafe"):
         setattr(loop, name, counting(getattr(loop, name)))
     try:
-        before = -1
-        while scheduled != before + 1:
+        before = None
+        while before is None or scheduled > before + 1:
             before = scheduled
             await asyncio.sleep(0)
     finally:
