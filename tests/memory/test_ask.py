@@ -14,6 +14,7 @@ from memvid_async import (
     Verdict,
 )
 from tests.support.frame_calls import actions_of
+from tests.support.loops import turns
 
 
 class Blocking:
@@ -34,8 +35,7 @@ class Blocking:
 
     async def turn(self):
         await self.begun.wait()
-        for _ in range(100):
-            await asyncio.sleep(0)
+        await turns(100)
         self.turned.set()
 
 

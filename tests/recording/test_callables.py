@@ -9,6 +9,7 @@ import anyio
 import pytest
 
 from memvid_async.recording.callables import call, check_fits, is_async
+from tests.support.loops import turns
 
 PLACE = ContextVar("PLACE", default="nowhere")
 
@@ -115,8 +116,7 @@ async def test_the_loop_turns_while_a_thread_is_blocked():
 
     async def turn():
         await begun.wait()
-        for _ in range(100):
-            await asyncio.sleep(0)
+        await turns(100)
         turned.set()
 
     turning = asyncio.create_task(turn())
