@@ -459,6 +459,31 @@ async def test_arguments_are_recorded_as_they_were_when_the_tool_was_called(stor
         assert await again.call_tool("greedy", {"items": ["one"]}) == 2
 
 
+async def test_counts_and_chunks_are_recorded_whether_a_model_ran_or_was_served(store):
+    async def counted(_):
+        yield Generated("a", input_tokens=9, cached_tokens=5)
+        yield Generated("bc", output_tokens=2, cost_usd=0.5)
+
+    async def look(session_id):
+        (ask,) = (await store.get_session(session_id)).actions
+        reply = ask.reply
+        assert (reply.input_tokens, reply.output_tokens) == (9, 2)
+        assert (reply.cached_tokens, reply.cost_usd) == (5, 0.5)
+
+    async with store.session() as own:
+        await store.ask("Why?", generate=counted)
+    async with store.serve(None, missing="run") as ran:
+        assert await ran.ask("Why?", generate=counted, task="t") == "abc"
+    for source in (own.session_id, ran.session_id):
+        await look(source)
+        for _ in range(2):
+            async with store.serve(source, missing="run") as served:
+                task = None if source == own.session_id else "t"
+                came = [chunk async for chunk in served.stream("Why?", generate=never, task=task)]
+                assert came == ["a", "bc"]
+            await look(source := served.session_id)
+
+
 async def test_a_reply_that_breaks_off_is_recorded_as_far_as_it_came(store):
     begun = asyncio.Event()
 

@@ -33,7 +33,9 @@ Model = Callable[[Prompt], _Replied | Awaitable[_Replied]]
 MOST_CHUNKS = 64 * 1024
 """At most this many chunks of a reply are kept apart; later ones are joined to the last."""
 
-_COUNTS = ("input_tokens", "output_tokens", "cached_tokens", "cost_usd")
+COUNTS = ("input_tokens", "output_tokens", "cached_tokens", "cost_usd")
+"""What a model may count, by the names that a :class:`Generated` and a :class:`Reply` have."""
+
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 
@@ -61,7 +63,7 @@ class GrowingReply:
         self._is_whole = False
         self._texts: list[Any] = []
         self._lengths: list[int] = []
-        self._counts: dict[str, Any] = dict.fromkeys(_COUNTS)
+        self._counts: dict[str, Any] = dict.fromkeys(COUNTS)
 
     async def read(self, generate: Model, prompt: Prompt) -> Generated:
         """Call a model with a prompt, and return its whole reply.
@@ -106,7 +108,7 @@ class GrowingReply:
             raise LimitExceededError("content_bytes", self._size + size, self._most_bytes)
         self._size += size
         self._keep(text)
-        self._counts = {name: total((self._counts[name], getattr(chunk, name))) for name in _COUNTS}
+        self._counts = {name: total((self._counts[name], getattr(chunk, name))) for name in COUNTS}
 
     def _keep(self, text: str | bytes) -> None:
         if len(self._lengths) < MOST_CHUNKS:

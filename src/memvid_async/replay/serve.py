@@ -31,7 +31,7 @@ from ..events.prompts import Prompt
 from ..events.values import LARGE, decode_value, encode_value
 from ..recording.callables import call, check_fits
 from ..recording.prepare_values import describe_error, prepare_frames, rough_size
-from ..recording.replies import GrowingReply, Model, check_model
+from ..recording.replies import COUNTS, GrowingReply, Model, check_model
 from ..recording.session_recorder import SessionRecorder
 from .compare import Side, read_side
 from .facts import task_name
@@ -213,6 +213,7 @@ class ServedSession:
                 response=growing.output,
                 retrieved_frames=frames or (),
                 messages=said,
+                **growing.counts,
                 **options,
             )
 
@@ -449,6 +450,9 @@ class ServedSession:
         assert self._side is not None
         note = action.metadata.get(NOTE)
         note = {**(note if isinstance(note, Mapping) else {}), "served": action.index}
+        lengths = chunk_lengths(action)
+        if len(lengths) > 1:
+            note["chunks"] = list(lengths)
         options: dict[str, Any] = {
             "duration_ms": action.duration_ms,
             "task": action.task,
@@ -473,6 +477,7 @@ class ServedSession:
             )
         elif isinstance(details, AskDetails):
             recording = self._side.recording
+            options |= {name: getattr(action.reply, name, None) for name in COUNTS}
             await self._new.record_ask(
                 query,
                 provider=details.provider,

@@ -102,9 +102,9 @@ def chunks(text: str | bytes | None, lengths: Sequence[int]) -> list[Any]:
 
 
 def chunk_lengths(action: Action) -> Sequence[int]:
-    """Return the lengths of a response's chunks, as an ask or a served session noted them."""
-    if action.reply is not None:
-        return action.reply.chunks
+    """Return the lengths of a response's chunks, as a served session or an ask noted them."""
     note = action.metadata.get(NOTE)
     lengths = note.get("chunks") if isinstance(note, Mapping) else None
-    return lengths if isinstance(lengths, list) else ()
+    if isinstance(lengths, list):
+        return lengths
+    return () if action.reply is None else action.reply.chunks
