@@ -34,6 +34,14 @@ class CommandIntake:
         self._writer = writer
         self.loop = asyncio.get_running_loop()
 
+    @property
+    def is_on_loop(self) -> bool:
+        """Whether the caller runs on the event loop that opened the store."""
+        try:
+            return asyncio.get_running_loop() is self.loop
+        except RuntimeError:
+            return False
+
     def _need_writer(self) -> Writer:
         if self._writer is None:
             raise StoreReadOnlyError("the store was opened read-only")

@@ -125,16 +125,15 @@ class SessionRecorder(ActionRecorder[Action]):
                 raise
 
     async def _end(self, command: EndSession) -> None:
-        """End the session. Called on another event loop than the store's, it returns before that is
-        done, because the store's loop may be waiting for the other one.
+        """End the session. Called off the store's event loop (on another one, or where a pending
+        coroutine is collected), it returns before that is done: the loop may be waiting for it.
 
         :raises SessionEndedError: when the session has ended already.
         :raises StoreClosedError, StoreFailedError, StoreLockedError: when it cannot be ended.
         """
-        loop = self._intake.loop
-        if asyncio.get_running_loop() is not loop:
+        if not self._intake.is_on_loop:
             try:
-                loop.call_soon_threadsafe(self._end_soon, command)
+                self._intake.loop.call_soon_threadsafe(self._end_soon, command)
             except RuntimeError:
                 raise StoreClosedError("the store's event loop ended before the block") from None
             return
