@@ -18,6 +18,8 @@ CRASH_EVERY = 1 if DEEP else 3
 FAULTS_EVERY = 1 if DEEP else 8
 # Of the hostile files of a group: every nth. Odd, so that each bit of a byte has its turn.
 HOSTILE_EVERY = 1 if DEEP else 9
+# Forks of forks, updates of one frame, tasks in tasks. More than Python nests calls, either way.
+CHAIN = 5000 if DEEP else 1500
 # The benchmarks of the trial run, and a case that each reports.
 BENCHMARKS = {"durable": "durable, 1 task", "size": "file size"}
 if DEEP:

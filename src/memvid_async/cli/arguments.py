@@ -75,9 +75,12 @@ def require_store(file: str) -> None:
 def read_json(text: str) -> Any:
     """Parse a JSON value; ``{"$base64": text}`` stands for bytes, as in what the commands print.
 
-    :raises ValueError: when it is not JSON; NaN and Infinity are not.
+    :raises ValueError: when it is not JSON, or nested too deep; NaN and Infinity are not JSON.
     """
-    return json.loads(text, parse_constant=_not_json, object_hook=_bytes_or_map)
+    try:
+        return json.loads(text, parse_constant=_not_json, object_hook=_bytes_or_map)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
 
 
 def _not_json(name: str) -> NoReturn:

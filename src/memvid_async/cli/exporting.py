@@ -115,14 +115,14 @@ async def _members(store: Store, session: Session) -> tuple[dict[UUID, int], int
 
     Each session comes with the last sequence of it that counts.
     """
-    first, until = 1, 2**63
+    until = 2**63
     members = {session.session_id: until}
     forks = {s.session_id: s.fork for s in await store.list_sessions(include_open=True)}
     fork = session.fork
-    if fork is None:
-        async with store.subscribe(session_id=session.session_id) as events:
-            return members, (await anext(events)).sequence
-    while fork is not None:
+    async with store.subscribe(session_id=session.session_id) as events:
+        first = (await anext(events)).sequence
+    # Each parent began before its fork. A file may say otherwise, and name parents in a circle.
+    while fork is not None and fork.parent < first:
         first, until = fork.parent, min(until, fork.sequence)
         members[fork.parent_id] = until
         fork = forks.get(fork.parent_id)

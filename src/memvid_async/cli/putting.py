@@ -169,19 +169,18 @@ class _Putter:
 
     async def _flush(self) -> None:
         batch, self._batch, self._batch_bytes = self._batch, [], 0
-        if not batch:
-            return
-        store = await self._store()
-        try:
-            self._done(await store.put_many([item for _, item in batch]))
-        except _REFUSED as error:
-            if len(batch) == 1:
-                self._refuse(batch[0][0], error)
-                return
-            # One frame makes the whole batch fail: put them one by one, without that one.
-            for entry in batch:
-                self._batch = [entry]
-                await self._flush()
+        parts = [batch] if batch else []
+        while parts:
+            part = parts.pop()
+            store = await self._store()
+            try:
+                self._done(await store.put_many([item for _, item in part]))
+            except _REFUSED as error:
+                if len(part) == 1:
+                    self._refuse(part[0][0], error)
+                else:
+                    # One frame makes the whole batch fail: put them one by one, without that one.
+                    parts += [[entry] for entry in reversed(part)]
 
     def _advance(self, steps: int) -> None:
         if self._task is not None:

@@ -27,6 +27,7 @@ from ..view.tree import TreeNode, describe_fork
 _PIPE_WIDTH = 10_000  # the width without a terminal, so that nothing is cut
 _INDENT = "    "
 _LINE = 160
+_MOST_INDENTED = 20  # forks deeper than this stand below one another
 _SNIPPET = 320
 _SHOWN_HITS = 5
 _ID_DIGITS = (8, 13, 18, 23)  # an id may be cut before one of its dashes
@@ -100,7 +101,7 @@ def sessions_table(nodes: Sequence[TreeNode]) -> Table:
     table.add_column("actions", justify="right", no_wrap=True)
     table.add_column("state", no_wrap=True)
     for node in nodes:
-        session = "  " * node.depth + str(node.session_id)[:digits]
+        session = _indent(node.depth) + str(node.session_id)[:digits]
         summary = node.summary
         if summary is None:
             table.add_row(Text(session), "", "", "", "", Text("gone", style="dim"))
@@ -115,6 +116,11 @@ def sessions_table(nodes: Sequence[TreeNode]) -> Table:
             Text("open" if still_open else "ended", style="yellow" if still_open else ""),
         )
     return table
+
+
+def _indent(depth: int) -> str:
+    """Return what stands before a session in the tree: space, and its depth where it is deep."""
+    return "  " * depth if depth <= _MOST_INDENTED else "  " * _MOST_INDENTED + f"({depth}) "
 
 
 def hits_table(hits: Sequence[Hit]) -> Table:

@@ -5,6 +5,7 @@ All functions block, as a :class:`View` does, and are called in the threads that
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 from uuid import UUID
@@ -13,6 +14,7 @@ from ..core.held_messages import restore_messages
 from ..core.projection import project_session
 from ..errors import ContentNotFoundError, InvalidValueError, SessionNotFoundError
 from ..events.event import Action, ActionRecorded, CheckpointCreated, Event, Session, StoredMessages
+from ..events.frames import ForkPoint
 from .event_log import View
 
 
@@ -40,18 +42,48 @@ def session_history(view: View, number: int) -> list[Event]:
     A fork's events follow the actions that it shares with its parents. Actions of parents that
     were deleted are missing.
     """
-    events, _ = view.session_events(number)
-    found = view.state.sessions.get(number)
-    fork = found.info.fork if found is not None else None
-    if fork is None or fork.parent >= number or fork.parent not in view.state.sessions:
-        return events
-    past = session_history(view, fork.parent)
-    shared = (ActionRecorded, CheckpointCreated)
-    return [
-        event
-        for event in past
-        if event.sequence <= fork.sequence and isinstance(event.payload, shared)
-    ] + events
+    parts = [events for _, events in history_parts(view, number)]
+    return [event for part in reversed(parts) for event in part]
+
+
+def history_parts(view: View, number: int) -> Iterator[tuple[ForkPoint | None, list[Event]]]:
+    """Yield the parts of a session's history, the newest first.
+
+    The first part holds the session's own events. The others hold the actions that it shares with
+    its parent, with the parent's parent, and so on. Each part comes with the fork point of the
+    session that it is from.
+    """
+    until: int | None = None
+    while True:
+        events, _ = view.session_events(number)
+        if until is not None:
+            events = [event for event in events if _is_shared(event, until)]
+        found = view.state.sessions.get(number)
+        fork = found.info.fork if found is not None else None
+        yield fork, events
+        # A parent began before its fork, so this ends, whatever the file says.
+        if fork is None or fork.parent >= number or fork.parent not in view.state.sessions:
+            return
+        until = fork.sequence if until is None else min(until, fork.sequence)
+        number = fork.parent
+
+
+def _is_shared(event: Event, until: int) -> bool:
+    return event.sequence <= until and isinstance(
+        event.payload, (ActionRecorded, CheckpointCreated)
+    )
+
+
+def find_checkpoint(view: View, number: int, checkpoint_id: int) -> CheckpointCreated | None:
+    """Return a checkpoint of a session's history; None when there is none with this id."""
+    for _, events in history_parts(view, number):
+        for event in events:
+            payload = event.payload
+            if isinstance(payload, CheckpointCreated) and (
+                payload.checkpoint.checkpoint_id == checkpoint_id
+            ):
+                return payload
+    return None
 
 
 def read_messages(view: View, action: Action) -> list[Any]:

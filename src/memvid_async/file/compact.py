@@ -47,9 +47,14 @@ class _Compactor:
         self._source = source
         self._copy = LogCopy(target)
         state = source.state
-        forks = [number for number in state.memory.branches if number in state.sessions]
-        lineages = [state.memory.lineage(number) for number in (0, *forks)]
-        self._branches = {number for lineage in lineages for number, _, _ in lineage}
+        # The memories that are still read: the shared one, forks' own, and those they come from.
+        self._branches = {0}
+        branches = dict(state.memory.branches)
+        for number in branches:
+            part = number if number in state.sessions else 0
+            while part not in self._branches:
+                self._branches.add(part)
+                part = branches[part].parent
         self._kept = self._referenced()
         self.erased = 0
 

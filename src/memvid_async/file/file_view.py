@@ -260,10 +260,16 @@ class FileView:
         """
         if after:
             above = max(above, self.reader.offset_before(after))
+        last: Segment | None = None
         for segment in self._segments_at(self.reader.offsets(MEMORY, self.end, above) or ()):
             if segment.sequence > until:
-                return
-            yield segment
+                break
+            # Its events end where the next one begins: one that ends by ``after`` is passed over.
+            if last is not None and segment.sequence > after + 1:
+                yield last
+            last = segment
+        if last is not None:
+            yield last
 
     def frame_content(self, hint: int, version: Version) -> Content:
         """Return the content of a version of a frame, whose event came with ``hint``.

@@ -45,6 +45,8 @@ class Reader:
         self.version = version
         self._contents: dict[int, Content] = {}
         self._places = KnownPlaces()
+        # The first event of the segment that was found last, and its offset.
+        self._near = (0, 0)
 
     # Contents.
 
@@ -121,6 +123,10 @@ class Reader:
     def segment_with(self, sequence: int, end: int) -> Segment:
         """The events segment that holds the event with this sequence."""
         found, position = None, self.offset_before(sequence)
+        # Whoever reads in order asks for what comes soon after what was found last.
+        first, offset = self._near
+        if first <= sequence:
+            position = max(position, offset)
         for segment in self.scan(position, end, None):
             if segment.sequence > sequence:
                 break
@@ -132,6 +138,7 @@ class Reader:
                 raise CorruptFileError(position, "there is no valid segment")
         if found is None:
             raise CorruptFileError(position, f"event {sequence} is not there")
+        self._near = (found.sequence, found.offset)
         return found
 
     def decode(self, segment: Segment, state: State, end: int) -> list[Event]:

@@ -5,7 +5,7 @@ Synchronous; used by one thread at a time.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -124,6 +124,19 @@ class FoldedMemory:
             index.interrupt()
 
     # Folding.
+
+    def continue_as(self, lineage: Lineage) -> bool:
+        """Take another lineage, if it counts the same events up to now; whether it does. So the
+        memory of a session goes on as that of its fork."""
+        if self._counted(lineage) != self._counted(self._until.items()):
+            return False
+        self._until = dict(lineage)
+        return True
+
+    def _counted(self, lineage: Iterable[tuple[int, int]]) -> dict[int, int]:
+        """Per memory, up to which event of those looked at it counts; a later one has none yet."""
+        through = self._through
+        return {number: min(last, through) for number, last in lineage if number <= through}
 
     def catch_up(self, view: View, until: int = 2**63) -> SearchIndex:
         """Fold what the view shows, up to the event ``until``, and the index does not hold yet.

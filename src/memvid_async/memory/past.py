@@ -10,7 +10,7 @@ from ..core.memory_state import MemoryState, fold_memory
 from ..core.projection import project_session
 from ..core.state import SessionState, State
 from ..engine.event_log import View
-from ..engine.reading import session_history
+from ..engine.reading import find_checkpoint, history_parts, session_history
 from ..errors import (
     CheckpointNotFoundError,
     ContentNotFoundError,
@@ -80,22 +80,12 @@ def fork_point(
     if found is None:
         raise SessionNotFoundError(session_id)
     number = found.info.number
-    sequence, actions, checkpoints, is_there = number, 0, 0, checkpoint_id == action_index
-    for event in session_history(view, number):
-        payload = event.payload
-        if not isinstance(payload, (ActionRecorded, CheckpointCreated)):
-            continue
-        sequence, actions = event.sequence, payload.action.index + 1
-        if isinstance(payload, CheckpointCreated):
-            checkpoints += 1
-            is_there = is_there or payload.checkpoint.checkpoint_id == checkpoint_id
-        if (is_there and checkpoint_id is not None) or payload.action.index == action_index:
-            is_there = True
-            break
-    if not is_there and checkpoint_id is not None:
+    place = _place_of(view, number, checkpoint_id, action_index)
+    if place is None and checkpoint_id is not None:
         raise CheckpointNotFoundError(session_id, checkpoint_id)
-    if not is_there:
+    if place is None:
         raise InvalidValueError(f"session {session_id} has no action {action_index}")
+    sequence, actions, checkpoints = place
     memory = memory_at(view, sequence)
     branch = number if number in memory.branches else 0
     count, digest = memory.summary(branch)
@@ -110,6 +100,36 @@ def fork_point(
         frame_count=count,
         memory_hash=digest,
     )
+
+
+def _place_of(
+    view: View, number: int, checkpoint_id: int | None, action_index: int | None
+) -> tuple[int, int, int] | None:
+    """Return the sequence of a checkpoint or an action in a session's history; by default of the
+    last action. With it, how many actions and checkpoints the history holds up to there.
+
+    None when it is not there. Parents are read one by one, until it is found.
+    """
+    wants_last = checkpoint_id is None and action_index is None
+    for fork, events in history_parts(view, number):
+        sequence, actions, checkpoints = number, 0, 0
+        if fork is not None:
+            sequence = fork.sequence
+            actions, checkpoints = fork.action_count, fork.checkpoint_count
+        for event in events:
+            payload = event.payload
+            if not isinstance(payload, (ActionRecorded, CheckpointCreated)):
+                continue
+            sequence, actions = event.sequence, payload.action.index + 1
+            is_there = actions - 1 == action_index
+            if isinstance(payload, CheckpointCreated):
+                checkpoints += 1
+                is_there = is_there or payload.checkpoint.checkpoint_id == checkpoint_id
+            if is_there:
+                return sequence, actions, checkpoints
+        if wants_last:
+            return sequence, actions, checkpoints
+    return None
 
 
 def sequence_at(view: View, time_ns: int) -> int:
@@ -134,16 +154,13 @@ def session_moment(view: View, session_id: UUID, checkpoint_id: int | None) -> t
     if found is None:
         raise SessionNotFoundError(session_id)
     number = found.info.number
-    events = session_history(view, number)
     if checkpoint_id is None:
+        events, _ = view.session_events(number)
         return number, events[-1].sequence if events else number
-    for event in events:
-        payload = event.payload
-        if isinstance(payload, CheckpointCreated) and (
-            payload.checkpoint.checkpoint_id == checkpoint_id
-        ):
-            return number, payload.checkpoint.snapshot.log_sequence
-    raise CheckpointNotFoundError(session_id, checkpoint_id)
+    found_there = find_checkpoint(view, number, checkpoint_id)
+    if found_there is None:
+        raise CheckpointNotFoundError(session_id, checkpoint_id)
+    return number, found_there.checkpoint.snapshot.log_sequence
 
 
 def context_of(view: View, action: Action) -> Context:

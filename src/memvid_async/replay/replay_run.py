@@ -20,7 +20,7 @@ from attrs import evolve as evolve_step
 from ..core.evolve import evolve
 from ..core.state import State
 from ..engine.event_log import View
-from ..engine.reading import session_history
+from ..engine.reading import find_checkpoint
 from ..errors import CheckpointNotFoundError, ContentNotFoundError, SessionNotFoundError
 from ..events.content import Content
 from ..events.event import (
@@ -28,7 +28,6 @@ from ..events.event import (
     ActionKind,
     ActionRecorded,
     CheckpointCreated,
-    CheckpointDetails,
     Event,
     SessionEnded,
 )
@@ -259,16 +258,10 @@ def find_span(
         raise SessionNotFoundError(session_id)
     number, first = found.info.number, 0
     if checkpoint_id is not None:
-        for event in session_history(view, number):
-            payload = event.payload
-            if isinstance(payload, CheckpointCreated):
-                details = payload.action.details
-                assert isinstance(details, CheckpointDetails)
-                if details.checkpoint_id == checkpoint_id:
-                    first = payload.action.index
-                    break
-        else:
+        checkpoint = find_checkpoint(view, number, checkpoint_id)
+        if checkpoint is None:
             raise CheckpointNotFoundError(session_id, checkpoint_id)
+        first = checkpoint.action.index
     members, gone = _members(view.state, number)
     return Span(number, members, gone, first, before_index, view.state.last_sequence)
 

@@ -83,7 +83,6 @@ class Scratch:
         self._what_if = what_if
         self._last = last_sequence
         self._memory: FoldedMemory | None = None
-        self._lineage: Lineage = ()
 
     def close(self) -> None:
         """Give the memory back."""
@@ -94,10 +93,9 @@ class Scratch:
     def at(self, view: View, lineage: Lineage, sequence: int) -> FoldedMemory:
         """The memory after an event; going back folds it anew."""
         behind = self._memory is not None and self._memory.through > sequence
-        if self._memory is None or behind or lineage != self._lineage:
+        if self._memory is None or behind or not self._memory.continue_as(lineage):
             self.close()
             self._memory = FoldedMemory(lineage, is_live=False)
-            self._lineage = lineage
         self._memory.catch_up(view, sequence)
         return self._memory
 

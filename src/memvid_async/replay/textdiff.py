@@ -36,18 +36,22 @@ def content_text(data: str | bytes | None) -> str:
     """Return an input or output as text; a JSON object or list becomes several lines."""
     if data is None:
         return "(none)"
-    if isinstance(data, bytes):
+    if isinstance(data, str):
+        return _over_lines(data)
+    try:
+        return _over_lines(data.decode())
+    except UnicodeDecodeError:
+        lines = data[:TEXT_CHARS].hex(" ", -16).replace(" ", "\n")
+        return f"({len(data)} bytes)\n{lines}"
+
+
+def _over_lines(text: str) -> str:
+    if text[:1] in ("{", "[") and len(text) <= TEXT_CHARS:
         try:
-            return content_text(data.decode())
-        except UnicodeDecodeError:
-            lines = data[:TEXT_CHARS].hex(" ", -16).replace(" ", "\n")
-            return f"({len(data)} bytes)\n{lines}"
-    if data[:1] in ("{", "[") and len(data) <= TEXT_CHARS:
-        try:
-            return json.dumps(json.loads(data), indent=1, ensure_ascii=False)
+            return json.dumps(json.loads(text), indent=1, ensure_ascii=False)
         except (ValueError, RecursionError):
-            return data
-    return data
+            return text
+    return text
 
 
 def spoken_text(response: str | bytes | None) -> str | None:

@@ -57,5 +57,15 @@ def pack_result(result: Any) -> tuple[str | bytes | None, bool]:
 
 
 def unpack_result(data: str | bytes | None, *, as_json: bool) -> Any:
-    """Undo :func:`pack_result`."""
-    return json.loads(data) if as_json and data is not None else data
+    """Undo :func:`pack_result`.
+
+    :raises InvalidValueError: when it is not JSON, although the recording says so.
+    """
+    if not as_json or data is None:
+        return data
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise InvalidValueError(
+            f"the recorded result is not the JSON it should be: {error}"
+        ) from None

@@ -36,11 +36,18 @@ def tree_of(summaries: Sequence[SessionSummary]) -> list[TreeNode]:
         forks[parent].append(TreeNode(0, summary.session_id, summary))
         if parent not in known:
             roots.setdefault(parent, TreeNode(0, parent, None))
-    # Without recursion, because a chain of forks may be longer than Python's stack.
-    ordered, waiting = [], list(reversed(roots.values()))
+    # Without recursion, because a chain of forks may be longer than Python's stack. A file that
+    # somebody made up may hold a circle of forks: those that no root leads to come last, as roots.
+    others = [TreeNode(0, summary.session_id, summary) for summary in summaries]
+    ordered, waiting = [], [*reversed(others), *reversed(roots.values())]
+    placed: set[UUID] = set()
     while waiting:
         node = waiting.pop()
+        if node.session_id in placed:
+            continue
         ordered.append(node)
+        if node.summary is not None:
+            placed.add(node.session_id)
         waiting += [
             TreeNode(node.depth + 1, child.session_id, child.summary)
             for child in reversed(forks[node.session_id])
