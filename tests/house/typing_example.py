@@ -89,6 +89,10 @@ async def recording(path: Path) -> None:
                 duration_ms=12.5,
                 retrieved_frames=[1, 2],
                 messages=[{"role": "user", "content": "Why?"}],
+                input_tokens=12,
+                output_tokens=3,
+                cached_tokens=8,
+                cost_usd=0.002,
             )
             assert_type(action, Action)
             await recorder.record_tool_call("search", arguments={"words": ["why"]}, result="found")
@@ -211,6 +215,7 @@ async def reading_actions(store: Store, action: Action) -> None:
 async def reading(store: Store, session_id: UUID) -> None:
     assert_type(await store.list_sessions(include_open=True), list[SessionSummary])
     session = await store.get_session(session_id)
+    assert_type(await store.get_session(str(session_id)), Session)
     for action in session.actions:
         if isinstance(action.details, AskDetails):
             assert_type(action.details.provider, str | None)
