@@ -35,7 +35,7 @@ def put(journal: Journal, text: str) -> int:
     return flushed.events[-1].sequence
 
 
-def seen_behind(folder: Path) -> tuple[int, int]:
+def seen_after(folder: Path) -> tuple[int, int]:
     """How many events were acked until a sync failed, and how many the next opener sees."""
     _run("mount", "-t", "tmpfs", "-o", f"size={_IMAGE_BYTES}", "tmpfs", str(folder))
     disk = Disk(folder, "ext4")
@@ -78,7 +78,7 @@ def main() -> int:
                 tempfile.TemporaryDirectory() as folder,
                 mock.patch.object(file_storage, "_forget", remedy),
             ):
-                found.append(seen_behind(Path(folder)))
+                found.append(seen_after(Path(folder)))
     except CannotRunError as why:
         print(f"skipped: {why}")
         return 0

@@ -52,7 +52,7 @@ async def test_the_loop_goes_on_while_a_call_blocks(worker):
     assert await waiting
 
 
-async def test_a_cancelled_wait_stops_neither_the_call_nor_those_behind_it(worker):
+async def test_a_cancelled_wait_stops_neither_the_call_nor_those_after_it(worker):
     started, gate, made = threading.Event(), threading.Event(), []
 
     def call():

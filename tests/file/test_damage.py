@@ -96,7 +96,7 @@ def test_a_file_cut_at_any_byte_is_its_exact_prefix_or_a_named_error(sound):
             assert not any(writing.view.reader.storage.data[whole:])
 
 
-def test_a_header_cut_short_opens_as_new_only_if_no_log_was_ever_behind_it(sound):
+def test_a_header_cut_short_opens_as_new_only_if_no_log_was_ever_after_it(sound):
     used = any(sound.data[SLOT_OFFSETS[0] :][:SLOT_SIZE])
     for size in range(LOG_START):
         data = sound.data[:size]
@@ -107,7 +107,7 @@ def test_a_header_cut_short_opens_as_new_only_if_no_log_was_ever_behind_it(sound
             assert opened(data, read_only=False).view.state.last_sequence == 0
 
 
-def test_junk_behind_the_log_is_cut_off_and_counted(sound):
+def test_junk_after_the_log_is_cut_off_and_counted(sound):
     rng = random.Random(5)
     known = len(sound.ends) - 1
     last = sound.segments[-1]

@@ -141,7 +141,7 @@ def test_the_script_still_makes_the_same_events_of_frames():
         ]
 
 
-def test_the_golden_file_has_a_tail_behind_its_last_toc():
+def test_the_golden_file_has_a_tail_after_its_last_toc():
     for name in NAMES[:2]:
         data = (FOLDER / name).read_bytes()
         slot = newest_slot(data[:LOG_START], decode_header(data[:LOG_START]).salt)

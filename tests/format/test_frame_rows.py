@@ -326,7 +326,7 @@ def test_a_reply_that_nobody_recorded_is_a_value_error(reply):
 
 @given(st.sampled_from(KINDS), st.binary(max_size=50))
 @examples(4)
-def test_any_bytes_behind_a_kind_decode_or_are_a_value_error(kind, data):
+def test_any_bytes_after_a_kind_decode_or_are_a_value_error(kind, data):
     for head in (b"\x84\x01\x00", b"\x8f\x01\x00", b"\x83\x01\x00\x84", b"\x83\x01\x00\x8c"):
         with contextlib.suppress(ValueError):
             decoded(head + bytes([kind]) + data)

@@ -135,7 +135,7 @@ def test_a_length_that_lies_costs_no_memory_and_ends_the_log(length):
 
 
 @pytest.mark.parametrize("end", [START, START + 1, START + HEAD_SIZE - 1, START + HEAD_SIZE])
-def test_nothing_behind_the_end_is_looked_at(end):
+def test_nothing_after_the_end_is_looked_at(end):
     data, _ = log([b"payload"])
     calls = []
     with pytest.raises(CorruptFileError):

@@ -129,7 +129,7 @@ async def test_a_session_that_is_full_takes_no_more_and_the_work_goes_on(make_st
     assert [action.kind for action in (await store.end_session()).actions] == kinds
 
 
-async def test_an_automatic_checkpoint_pins_the_memory_behind_the_put(make_store):
+async def test_an_automatic_checkpoint_pins_the_memory_after_the_put(make_store):
     store = await make_store()
     async with store.session(config=RecordingConfig(auto_checkpoint_interval=2)) as recorder:
         await store.put("one")

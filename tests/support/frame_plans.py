@@ -239,7 +239,7 @@ def _arguments(fields: dict[str, Any]) -> dict[str, Any]:
 def eager_saving() -> Iterator[None]:
     """Bounds so low that the search index is saved all the time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(memory, "_SAVE_BYTES", 1)
+        patch.setattr(memory, "_SAVE_CHARS", 1)
         patch.setattr(memory, "_SAVE_PART", 1 << 40)
         patch.setattr(recall, "_LOOK_BYTES", 1)
         yield

@@ -1,4 +1,4 @@
-"""``decide(state, command, now, known) -> (events, answer)``, or an error: pure, nothing changed.
+"""``decide(state, command, now, known) -> (events, answer)``, or an error: pure, changes nothing.
 
 ``known`` maps the digest of stored content to the sequence of the event that holds it.
 """
@@ -66,21 +66,22 @@ from .state import SessionState, State
 
 
 class Known(Protocol):
-    """Which contents the file holds."""
+    """Which contents the log holds."""
 
     def get(self, digest: bytes, /) -> int | None:
-        """The sequence of the event that stored the content with this digest."""
+        """Return the sequence of the event that stored the content with this digest, or None."""
 
 
 Decision = tuple[list[Event], Any]
 
 
 def decide(state: State, command: Command, now: int, known: Known) -> Decision:
-    """The command's events, in order, and the answer its caller gets once they are durable.
+    """Return the command's events, in order, and the answer that its caller gets when they are
+    durable.
 
-    The answer is the :class:`Action` recorded, a checkpoint's too (None while nothing is being
-    recorded), the number of the session started or resumed, or the :class:`SessionState` of the
-    one ended or deleted.
+    The answer is the recorded :class:`Action`, also for a checkpoint, or None when nothing is
+    recorded; the number of the session that was started or resumed; or the :class:`SessionState`
+    of the session that was ended or deleted.
 
     :raises MemvidAsyncError: when the command does not fit the state.
     """
@@ -94,9 +95,9 @@ def decide(state: State, command: Command, now: int, known: Known) -> Decision:
 
 
 def _chosen_session(state: State, choice: SessionChoice) -> SessionState | None:
-    """The session that a command means; None where it leaves that open and none is in force.
+    """Return the session that a command is for; None when it names none and none is in force.
 
-    :raises SessionEndedError: when it means one session, which has ended or was deleted.
+    :raises SessionEndedError: when it names a session that has ended or was deleted.
     """
     if not isinstance(choice, int):
         return state.in_force(choice)
@@ -164,7 +165,7 @@ def _store(state: State, command: StoreParts, now: int, known: Known) -> Decisio
 
 
 def _change(state: State, command: ChangeMemory, now: int, known: Known) -> Decision:
-    """The answer: the ids of the frames, and the action recorded (None: nowhere)."""
+    """Change the memory. The answer: the ids of the frames, and the recorded action or None."""
     session = _chosen_session(state, command.session)
     number = session.info.number if session is not None else 0
     events: list[Event] = []
@@ -199,7 +200,10 @@ def _change(state: State, command: ChangeMemory, now: int, known: Known) -> Deci
 def _change_frames(
     memory: MemoryState, command: ChangeMemory, number: int, contents: _Contents
 ) -> tuple[tuple[int, ...], Content | None]:
-    """Add the events that change the memory; the frames' ids, and the content of the one frame."""
+    """Add the events that change the memory.
+
+    Returns the frames' ids, and the content of a single frame.
+    """
     branch = number if number in memory.branches else 0
     if not command.frames and not memory.holds(command.frame_id, branch):
         raise FrameNotFoundError(command.frame_id)
@@ -229,7 +233,7 @@ def _change_frames(
 
 
 def _kept(new: NewFrame, contents: _Contents, frame_id: int, branch: int) -> KeptFrame:
-    """A new frame as the event keeps it."""
+    """Return a new frame as the event keeps it."""
     content = contents.content(new.content)
     values = {name: getattr(new, name) for name in FRAME_FIELDS[1:]}
     if content.data is not None and not any(map(_is_given, values.values())):
@@ -238,12 +242,12 @@ def _kept(new: NewFrame, contents: _Contents, frame_id: int, branch: int) -> Kep
 
 
 def _is_given(value: Any) -> bool:
-    # No tags and no metadata are empty; an empty title is a title.
+    # Empty tags or metadata mean none; an empty title is a title.
     return value is not None and (bool(value) or not isinstance(value, (tuple, Mapping)))
 
 
 def _configuration(memory: MemoryState, command: ChangeMemory) -> MemoryConfigured | None:
-    """The event that says how the memory is searched, where the command is the first to need it.
+    """Return the event that says how the memory is searched, if it is needed for the first time.
 
     :raises InvalidValueError: when an embedding is of another model or dimension.
     """
@@ -271,17 +275,17 @@ def _configuration(memory: MemoryState, command: ChangeMemory) -> MemoryConfigur
 
 
 def _kept_by(content: Content | None, sequence: int) -> Content | None:
-    """Content as an action refers to it, when the frame event with this sequence holds it."""
+    """Return content as an action refers to it when the frame event ``sequence`` holds it."""
     if content is None or content.stored is not None:
         return content
     return Content(None, StoredContent(content.digest, content.size, content.preview, sequence))
 
 
 def _folded(state: State, number: int, events: Sequence[Event]) -> State:
-    """The state with what the events did to the memory: a checkpoint that follows pins that.
+    """Return the state with what the events do to the memory, which their checkpoint records.
 
-    Its maps hold only what a summary reads: the fold will change the real ones, and a map is
-    changed once at the cost of a dict, a second time at that of a copy.
+    Its maps hold only what a summary reads. The fold will change the real ones, and changing a map
+    costs as much as a dict the first time, but a copy the second time.
     """
     memory = state.memory
     own = memory.branches.get(number)
@@ -294,7 +298,7 @@ def _folded(state: State, number: int, events: Sequence[Event]) -> State:
 
 
 class _Contents:
-    """The contents of one command: those not known yet become events before the action's."""
+    """The contents of one command: those that are not known become events before the action's."""
 
     __slots__ = ("_events", "_known", "_last", "_new", "_now")
 
@@ -307,7 +311,7 @@ class _Contents:
 
     def content(self, data: Prepared | Content) -> Content:
         if isinstance(data, Content):
-            # Its parts are in the file already.
+            # Its parts are in the log already.
             return data
         if type(data) is not LargeContent:
             return Content(data)  # type: ignore[arg-type]
@@ -323,19 +327,19 @@ class _Contents:
         if sequence is None:
             sequence = self._new.get(digest)
         if sequence is None:
-            # No session's: others may come to refer to it.
+            # It belongs to no session, because others may refer to it later.
             sequence = self._new[digest] = self.add(ContentStored(digest, size, data))
         return sequence
 
     def add(self, payload: Payload) -> int:
-        """Add an event that belongs to no session; its sequence."""
+        """Add an event that belongs to no session, and return its sequence."""
         sequence = self._last + len(self._events) + 1
         self._events.append(Event(sequence, self._now, None, payload))
         return sequence
 
 
 def _follow_up(state: State, session: SessionState, events: list[Event]) -> None:
-    """The checkpoint that is due after the action, and the end that ``max_actions`` sets."""
+    """Add the checkpoint that is due after the action, and the end that ``max_actions`` sets."""
     config = session.info.config
     interval, most = config.auto_checkpoint_interval, config.max_actions
     if interval and session.unmarked + 1 >= interval:
@@ -349,12 +353,12 @@ def _follow_up(state: State, session: SessionState, events: list[Event]) -> None
 
 
 def _after(last: Event, payload: Payload) -> Event:
-    """The event that follows ``last`` in the same command and session."""
+    """Return the event that follows ``last`` in the same command and session."""
     return Event(last.sequence + 1, last.time_ns, last.session_id, payload, last.session)
 
 
 def _first(state: State, session: SessionState, now: int, payload: Payload) -> Event:
-    """The one event of a command, in the session."""
+    """Return the only event of a command, in the session."""
     info = session.info
     return Event(state.last_sequence + 1, now, info.session_id, payload, info.number)
 
@@ -380,9 +384,9 @@ def _start(state: State, command: StartSession, now: int) -> Decision:
             f"session {state.sessions[state.ambient].info.session_id} is active; end it first"
         )
     if state.find(command.session_id) is not None:
-        raise InvalidValueError(f"id_factory gave {command.session_id}, which is in use")
+        raise InvalidValueError(f"id_factory returned {command.session_id}, which is in use")
     sequence = state.last_sequence + 1
-    # What the file keeps of it: a fold must give the same from either.
+    # Only what the file keeps of it, so that a fold of the file makes the same state.
     kept = recording_config(command.config.auto_checkpoint_interval, command.config.max_actions)
     fork = command.fork
     if fork is not None and fork.parent not in state.sessions:

@@ -1,5 +1,8 @@
-"""What deciding must know of the memory: how many frames there are, which are gone, and a digest of
-all that ever happened to them. The frames themselves are looked up in the file."""
+"""What deciding must know of the memory.
+
+That is how many frames there are, which are gone, and a digest of everything that happened to them.
+The frames themselves are not part of it.
+"""
 
 from __future__ import annotations
 
@@ -20,24 +23,27 @@ NO_FRAMES: PersistentMap[int, int] = PersistentMap()
 
 
 class Branch(NamedTuple):
-    """The memory of a forked session: what the memory ``parent`` (0: the shared one) held after the
-    event ``base_sequence``, when ``base_frame`` was the last id given out, and what the session
-    itself did since. ``gone``: frames deleted in it, with the sequence of the deletion."""
+    """The memory of a forked session: its parent's up to the fork, and its own changes since."""
 
     parent: int
+    """The number of the memory that it continues; 0 for the one that all sessions share."""
     base_sequence: int
+    """The last event of the parent that counts."""
     base_frame: int
+    """The last frame id that was assigned before the fork."""
     frame_count: int
     memory_hash: bytes
     gone: PersistentMap[int, int] = NO_FRAMES
+    """The frames deleted in it, each with the sequence of its deletion."""
 
 
 class MemoryState(NamedTuple):
-    """The memory that all share, and its branches by number.
+    """The memory that all sessions share, and its branches by number.
 
-    ``last_frame``: the last id given out in any of them. ``owners``: the branch of each frame that
-    was put in one. ``analyser``: None until the first frame; ``dimension``: 0 until the first
-    embedding.
+    ``last_frame``: the last frame id that was assigned in any of them. ``gone``: the frames deleted
+    in the shared memory, each with the sequence of its deletion. ``owners``: of each frame that was
+    put in a branch, that branch. ``analyser``: None until the first frame. ``dimension``: 0 until
+    the first embedding.
     """
 
     last_frame: int = 0
@@ -51,15 +57,17 @@ class MemoryState(NamedTuple):
     branches: PersistentMap[int, Branch] = PersistentMap()
 
     def summary(self, branch: int) -> tuple[int, bytes]:
-        """How many frames a memory holds, and its hash."""
+        """Return how many frames a memory holds, and its hash."""
         found = self.branches.get(branch) if branch else None
         if found is not None:
             return found.frame_count, found.memory_hash
         return self.frame_count, self.memory_hash
 
     def lineage(self, branch: int) -> list[tuple[int, int, int]]:
-        """The memories that a branch is made of, its own first: the number, up to which sequence
-        it counts, and up to which frame id. The last one is the shared memory, 0."""
+        """Return the memories that a branch consists of, its own first and the shared one last.
+
+        Each is a number, with the last sequence and the last frame id of it that count.
+        """
         chain, sequence, frame = [], 2**63, 2**63
         while branch:
             chain.append((branch, sequence, frame))
@@ -69,7 +77,7 @@ class MemoryState(NamedTuple):
         return [*chain, (0, sequence, frame)]
 
     def holds(self, frame_id: int, branch: int) -> bool:
-        """Whether there is such a frame in the memory of a branch (0: the shared one)."""
+        """Whether the memory of a branch (0: the shared one) has this frame."""
         owner = self.owners.get(frame_id, 0)
         held = False
         for number, until, last in self.lineage(branch):
@@ -81,7 +89,7 @@ class MemoryState(NamedTuple):
 
 
 def fold_memory(memory: MemoryState, event: Event) -> MemoryState:
-    """The memory after an event that changes it; of a branch that is not there, only the ids."""
+    """Return the memory after an event that changes it; for an unknown branch only ids change."""
     payload: Any = event.payload
     digest = memory_digest(payload)
     if isinstance(payload, FramesPut):
@@ -112,7 +120,7 @@ def _put(memory: MemoryState, put: FramesPut, digest: bytes) -> MemoryState:
     number, added = put.branch, len(put.kept)
     last = max(memory.last_frame, put.frame_id + added - 1)
     if not number:
-        # The hot path: built by hand, as ``_replace`` takes three times as long.
+        # The hot path. ``_replace`` would take three times as long.
         hashed = content_digest(memory.memory_hash + digest)
         return MemoryState(last, memory.frame_count + added, hashed, *memory[3:])
     owners = memory.owners.changed(dict.fromkeys(put.frame_ids, number))

@@ -1,4 +1,4 @@
-"""The digest of what happened to frames: the memory's hash is folded from these."""
+"""Digests of what happened to frames. The memory's hash is folded from these."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .pace import unhurried
 
 
 def memory_digest(payload: Any) -> bytes:
-    """BLAKE2b-256 of what an event did to the memory, contents by their digests."""
+    """Return the BLAKE2b-256 digest of what an event does to the memory, contents by digest."""
     if isinstance(payload, FramesPut):
         frames = b"".join(map(frame_digest, unhurried(payload.kept)))
         return _of("FramesPut", payload.frame_id, payload.branch, frames)
@@ -36,7 +36,7 @@ def memory_digest(payload: Any) -> bytes:
 
 
 def frame_digest(kept: KeptFrame) -> bytes:
-    """The digest of a frame as it was put: its content's, where that is all there is."""
+    """Return the digest of a frame as it was put: its content's, if it has no other field."""
     if isinstance(kept, (str, bytes)):
         return content_digest(kept)
     if isinstance(kept, FrameErased):
@@ -56,6 +56,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Content):
         return value.digest
     if isinstance(value, (Mapping, tuple)) and not value:
-        # As the file keeps it: no metadata and no tags are null.
+        # The file keeps empty metadata and empty tags as null.
         return None
     return dict(value) if isinstance(value, Mapping) else value

@@ -1,7 +1,7 @@
 """The values a caller may record: what is allowed, its deterministic CBOR, and its preview.
 
-Everything that encodes decodes to an equal value; whatever would not (a tuple, NaN, a set, a lone
-surrogate) is refused on the way in, by name.
+Everything that is encoded decodes to an equal value. What would not (a tuple, NaN, a set, a lone
+surrogate) is refused when it is passed, and the error names its place.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from .pace import unhurried
 
 MAX_DEPTH = 32
 MAX_ITEMS = 2**18
-# What has more bytes, or characters, is gone through in pieces: a call that does it at once holds
-# the interpreter for as long.
+# Data with more bytes, or characters, is processed in pieces of this size: a single call holds the
+# interpreter as long as it runs.
 LARGE = 64 * 1024
 PREVIEW_CHARS = 512
 
@@ -33,7 +33,7 @@ _CONTROLS = {c: "\ufffd" for c in (*range(0x20), *range(0x7F, 0xA0)) if chr(c) n
 
 
 def check_text(value: object, what: str) -> str:
-    """The value itself if it is a str that UTF-8 can hold.
+    """Return the value if it is a str that UTF-8 can hold.
 
     :raises InvalidValueError: for another type, or a lone surrogate.
     """
@@ -54,7 +54,7 @@ def check_text(value: object, what: str) -> str:
 
 
 def check_duration(value: object) -> float:
-    """The value itself if it is a number of milliseconds, an int or a float.
+    """Return the value if it is a number of milliseconds, an int or a float.
 
     :raises InvalidValueError: when it is negative, not finite or no number.
     """
@@ -64,17 +64,17 @@ def check_duration(value: object) -> float:
 
 
 def are_counts(values: Iterable[Any]) -> bool:
-    """Whether each is an int of at least 0, and below 2^63."""
+    """Whether each value is an int from 0 to 2^63 - 1."""
     return all(type(value) is int and 0 <= value < 2**63 for value in values)
 
 
 def is_count(value: Any) -> bool:
-    """Whether it is an int of at least 0, and below 2^63."""
+    """Whether the value is an int from 0 to 2^63 - 1."""
     return type(value) is int and 0 <= value < 2**63
 
 
 def check_value(value: object, what: str, depth: int = MAX_DEPTH) -> None:
-    """Refuse what would not come back from CBOR as an equal value, or holds too much.
+    """Refuse a value that CBOR would not return as an equal one, or that holds too many items.
 
     ``depth``: how deep containers may be nested.
 
@@ -103,8 +103,10 @@ def _check_leaf(value: object, what: str) -> None:
 
 
 def _check_container(value: list[Any] | dict[Any, Any], what: str, depth: int, room: int) -> int:
-    """How many items there is still room for after this one; stops below zero, as a small value
-    may hold itself many times over."""
+    """Check a container, and return for how many more items there is room.
+
+    It stops below zero, because a small value may hold itself many times.
+    """
     if depth == 0:
         raise InvalidValueError(f"{what} is nested more than {MAX_DEPTH} deep")
     room -= len(value) + 1
@@ -124,7 +126,7 @@ def _check_container(value: list[Any] | dict[Any, Any], what: str, depth: int, r
 
 
 def encode_value(value: object, what: str, limit: str, allowed: int) -> bytes:
-    """Deterministic CBOR (RFC 8949 section 4.2) of a value that passes :func:`check_value`.
+    """Encode a value that passes :func:`check_value` as deterministic CBOR (RFC 8949 section 4.2).
 
     :raises InvalidValueError: for a value that cannot be recorded.
     :raises LimitExceededError: when the encoding is longer than ``allowed`` bytes, or holds more
@@ -141,9 +143,9 @@ def encode_value(value: object, what: str, limit: str, allowed: int) -> bytes:
 def check_recordable(value: object, limits: Limits | None = None) -> None:
     """Return if a value can be recorded as metadata, as a tool call's arguments or as a message.
 
-    ``limits``: its size is checked too, against ``value_bytes``.
+    ``limits``: checks its size too, against ``value_bytes``.
 
-    :raises InvalidValueError: naming the first part of it that would not come back as it was.
+    :raises InvalidValueError: naming the first part of it that could not be read back unchanged.
     :raises LimitExceededError: when its CBOR is too long.
     """
     if limits is None:
@@ -153,7 +155,7 @@ def check_recordable(value: object, limits: Limits | None = None) -> None:
 
 
 def check_items(data: bytes, what: str) -> None:
-    """Refuse CBOR that :func:`decode_value` would refuse for the number of its items.
+    """Refuse CBOR that :func:`decode_value` would refuse because of the number of its items.
 
     :raises InvalidValueError: when there are more than ``MAX_ITEMS``.
     """
@@ -166,14 +168,16 @@ def decode_value(
     tag_hook: Callable[[cbor2.CBORTag, Any], Any] | None = None,
     most: int = MAX_ITEMS,
 ) -> Any:
-    """The one value in ``data``, read strictly: no tags but what ``tag_hook`` takes, no
-    indefinite lengths, no duplicate keys, nothing left over, at most ``most`` items (which
-    bounds the memory that a small input can unfold to).
+    """Decode the single value in ``data``, strictly.
+
+    It may have no tags except those that ``tag_hook`` takes, no indefinite lengths, no duplicate
+    keys, nothing left over, and at most ``most`` items, which bounds the main memory that a small
+    input can take.
 
     :raises ValueError: when the bytes are anything else.
     """
     try:
-        # An item takes a byte at least.
+        # An item has at least one byte.
         if len(data) > most and count_items(data, most)[0] > most:
             raise ValueError(f"more than {most} items")
         hook = tag_hook or _refuse_tag
@@ -189,7 +193,7 @@ def decode_value(
             )
             whole = file.tell() == len(data)
         else:
-            # Less than half the time, but a copy.
+            # This takes less than half the time, but copies the data.
             value, mark = cbor2.loads(
                 b"\x82" + data + _MARK,
                 max_depth=_DEPTH,
@@ -210,19 +214,21 @@ def _refuse_tag(*_: object) -> Any:
     raise ValueError("unexpected CBOR tag")
 
 
-# Decoded behind the data, so that anything left over is seen; random, so no file can hold it.
+# It is decoded after the data, so that bytes left over are noticed. It is random, so that no file
+# can hold it.
 _MARK_VALUE = int.from_bytes(os.urandom(8), "big") | 1 << 63
 _MARK = cbor2.dumps(_MARK_VALUE)
-# The tags that cbor2 6.3 decodes unasked (its documentation lists them).
+# The tags that cbor2 6.3 decodes by default (its documentation lists them).
 _BUILT_IN_TAGS = (0, 1, 2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 37, 52, 54, 100, 256, 258, 260, 261)
 _NO_TAGS = dict.fromkeys((*_BUILT_IN_TAGS, 1004, 43000, 55799), _refuse_tag)
-# A list around the value, and what holds that.
+# Four more levels: a list around the value, and what holds that list.
 _DEPTH = MAX_DEPTH + 4
 
 
 def count_items(data: bytes, most: int, at: int = 0) -> tuple[int, int]:
-    """How many CBOR items the one that begins at ``at`` claims to hold, itself included, stopping
-    past ``most``; and where it ends. Allocates none of them.
+    """Return how many CBOR items the one at ``at`` claims to be, itself included, and its end.
+
+    It stops after ``most``, and allocates no item.
 
     :raises IndexError: when the data ends too soon, or has a length that is indefinite.
     """
@@ -242,8 +248,9 @@ def count_items(data: bytes, most: int, at: int = 0) -> tuple[int, int]:
 
 
 def read_head(data: bytes, at: int) -> tuple[int, int, int]:
-    """The kind of the CBOR item that begins at ``at``, its number or length, and where what
-    follows begins (RFC 8949, 3.1).
+    """Return the major type of the CBOR item at ``at``, its number or length, and the head's end.
+
+    See RFC 8949, 3.1.
 
     :raises IndexError: when the data ends before, or the length is indefinite.
     """
@@ -258,14 +265,16 @@ def read_head(data: bytes, at: int) -> tuple[int, int, int]:
 
 
 def encoded(text: str) -> Iterator[bytes]:
-    """The text's UTF-8, in pieces."""
+    """Iterate over the text's UTF-8 in pieces."""
     pieces = range(0, len(text), LARGE)
     return (text[at : at + LARGE].encode() for at in unhurried(pieces, look=1))
 
 
 def preview(data: str | bytes) -> str:
-    """The first 512 characters, as UTF-8, with control characters other than newline and tab
-    replaced by U+FFFD."""
+    """Return the first 512 characters; bytes are decoded as UTF-8.
+
+    Control characters other than newline and tab are replaced by U+FFFD.
+    """
     if isinstance(data, bytes):
         text = data[: 4 * PREVIEW_CHARS].decode("utf-8", "replace")
     else:

@@ -1,4 +1,4 @@
-"""The events that change the memory, as they are folded."""
+"""The events that change the memory, decoded for its fold."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def in_range(
     limit: int,
     until: int,
 ) -> Iterator[tuple[Event, int]]:
-    """The events of segments that change the memory, above ``after`` and up to ``until``, each with
-    the offset of its segment: of about ``limit`` bytes of segments, at least one.
+    """Iterate over events that change the memory, above ``after`` and up to ``until``.
 
-    ``content`` returns large content by the sequence of its event.
+    Each comes with the offset of its segment. They are of about ``limit`` bytes of segments, at
+    least one event. ``content`` returns large content by the sequence of its event.
 
-    :raises CorruptFileError: when a segment is not what its kind says.
+    :raises CorruptFileError: when a segment is not as its kind requires.
     """
     start, found = 0, False
     for segment in segments:
@@ -59,10 +59,11 @@ def _events(segment: Segment, content: Callable[[int], Content]) -> Iterator[Eve
 
 
 def _beside(row: list[Any], sequence: int) -> Content:
-    """The content that a row of the same segment holds, its data in hand: reading each of very many
-    again would read the segment again for each.
+    """Return the content that a row of the same segment holds, with its data.
 
-    :raises ValueError, TypeError, IndexError: when it holds none.
+    Reading each of very many contents later would read the segment again for each.
+
+    :raises ValueError, TypeError, IndexError: when the row holds no content.
     """
     if row[0] == STORED:
         return Content(row[2], read_stored(row, sequence))

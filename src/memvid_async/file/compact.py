@@ -1,7 +1,7 @@
-"""Compaction: the log once more, without what was deleted.
+"""Compaction: the log is written again without what was deleted.
 
-Every event keeps its sequence and time. Those of deleted sessions, and content that no other event
-refers to, become stubs; everything else is carried over as it stands.
+Every event keeps its sequence and time. Events of deleted sessions, and content that no other event
+refers to, become stubs. Everything else is copied unchanged.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from .log_file import LogFile
 
 
 class _Compactor:
-    """Carries a log over to another file, segment by segment."""
+    """Copies a log to another file, segment by segment."""
 
     def __init__(self, source: LogFile, target: LogFile) -> None:
         self._source = source
@@ -59,13 +59,13 @@ class _Compactor:
         self.erased = 0
 
     def segments(self) -> Iterator[Segment]:
-        """The source's segments, whole and in order."""
+        """Iterate over the source's segments, in order."""
         source = self._source
         salt = source.header.salt
         return scan(source.storage.read, LOG_START, source.view.end, salt, salt)
 
     def _referenced(self) -> set[int]:
-        """The sequences of the contents that sessions which are not deleted refer to."""
+        """Return the sequences of the contents to which sessions and frames that are left refer."""
         kept: set[int] = set()
         for segment in self.segments():
             if segment.kind != SegmentKind.EVENTS:
@@ -77,8 +77,10 @@ class _Compactor:
         return kept
 
     def _references(self, row: list[Any], session: int, rows: list[list[Any]]) -> Iterable[int]:
-        """The contents that an event keeps: an action's, but for one that names the frame which
-        stands beside it, and a frame's."""
+        """Return the contents that an event keeps: those of an action or of a frame.
+
+        An action beside a frame's event keeps none, because it names that frame.
+        """
         if row[0] in HOLDERS:
             is_alive = self._living_in(row[2])
             fields = (field for frame_id, field in content_fields(row) if is_alive(frame_id))
@@ -88,8 +90,10 @@ class _Compactor:
         return () if any(row[0] in HOLDERS for row in rows) else content_references(row)
 
     def _living_in(self, branch: int) -> Callable[[int], bool]:
-        """What tells of a frame that is put or updated in the memory of a branch whether it was not
-        deleted, in a memory that someone still has."""
+        """Return a function that tells whether a frame of a branch's memory is alive, by its id.
+
+        It is if it was not deleted, and a session that is left has that memory.
+        """
         memory, left = self._source.state.memory, self._branches
 
         def is_alive(frame_id: int) -> bool:
@@ -102,9 +106,9 @@ class _Compactor:
         return is_alive
 
     def carry(self, segment: Segment) -> None:
-        """Carry one segment over, or what is left of it.
+        """Copy a segment, or what is left of it.
 
-        :raises ValueError: when it is not what its kind says, or not the next one.
+        :raises ValueError: when it is not as its kind requires, or not the next one.
         """
         if segment.sequence != self._copy.last_sequence + 1:
             raise ValueError("the log's sequence has a gap")
@@ -128,7 +132,7 @@ class _Compactor:
         return self._source.reader.content(sequence, self._source.view.end)
 
     def finish(self) -> None:
-        """Write the rest, durably."""
+        """Write the rest, and make everything durable."""
         self._copy.finish()
 
     def _left(self, row: list[Any], sequence: int, session: int) -> list[Any]:
@@ -140,11 +144,11 @@ class _Compactor:
             return without_frames(row, lambda frame_id: not is_alive(frame_id), self._content)
         if kind in FRAME_KINDS:
             return row
-        # A session's deletion stays: it says which session is gone, and nothing of it.
+        # A session's deletion stays: it only says which session is gone.
         if session in self._source.state.sessions or session == 0 or kind == DELETED:
             return row
         if kind == STARTED and session in self._branches:
-            # A fork of it lives: the memory that they share is told by where it began.
+            # A fork of it is left, and needs to know where the memory that they share began.
             return started_row_without_names(row)
         return [ERASED]
 
@@ -160,13 +164,13 @@ def _damage_named(segment: Segment) -> Iterator[None]:
 def compact_into(
     storage: Storage, source: LogFile, progress: Callable[[int, int], None]
 ) -> tuple[LogFile, CompactReport]:
-    """Write what is left of ``source`` to ``storage``, durably; the new file, and a report.
+    """Write what is left of ``source`` to ``storage``, durably; return the new file and a report.
 
-    :raises CorruptFileError: when the source is damaged; it stays as it is.
+    :raises CorruptFileError: when the source is damaged; then it is not changed.
     """
     total = source.view.end
     if source.header.generation == MOST_GENERATIONS:
-        raise CorruptFileError(12, "no file is compacted so often")
+        raise CorruptFileError(12, "no file is compacted that often")
     header = evolve(source.header, generation=source.header.generation + 1)
     target = LogFile.create(storage, header)
     compactor = _Compactor(source, target)

@@ -1,6 +1,6 @@
-"""Reading one file through its catalog: segments, the rows in them, and where they lie.
+"""Reading one file with its catalog: segments, the rows in them, and where they are.
 
-Blocking, and without state of its own but caches of what it read.
+It blocks, and has no state except caches of what it read.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _CACHED_CONTENTS = 4096
 
 
 class Reader:
-    """Reads one file through its catalog."""
+    """Reads one file with its catalog."""
 
     def __init__(self, storage: Storage, catalog: Catalog, salt: int, version: int) -> None:
         self.storage = storage
@@ -51,16 +51,16 @@ class Reader:
     # Contents.
 
     def content(self, sequence: int, end: int) -> Content:
-        """The content whose event has this sequence, without its data.
+        """Return the content whose event has this sequence, without its data.
 
-        :raises CorruptFileError: when there is no such event below ``end``.
+        :raises CorruptFileError: when there is no such event before the offset ``end``.
         """
         content = self._contents.get(sequence)
         if content is None:
             data = self.held(sequence, end)
             if data is None:
-                # A deleted frame, or a recovery, leaves a reference to what is gone; reading it
-                # says so.
+                # A deleted frame or a recovery leaves a reference to content that is gone. Reading
+                # the content says so.
                 content = Content(None, StoredContent(bytes(32), 0, "", sequence))
             else:
                 content = Content(None, stored_content(data, sequence))
@@ -70,8 +70,9 @@ class Reader:
         return content
 
     def held(self, sequence: int, end: int) -> str | bytes | None:
-        """What the content event with this sequence holds, or the frame event (of several frames
-        the first); None when it was erased.
+        """Return the data of the content event, or of the first frame, with this sequence.
+
+        None when it was erased.
 
         :raises CorruptFileError: when it holds no content, or another than its digest says.
         """
@@ -96,10 +97,12 @@ class Reader:
     # Segments.
 
     def part(self, sequence: int, place: int, end: int, offset: int = 0) -> tuple[int, int, Any]:
-        """The offset of the segment of an event, the event's kind, and its row; or of one that puts
-        frames, the frame at a place, as it travels. ``offset``: where the segment is, if known.
+        """Return the offset of an event's segment, the event's kind, and its row.
 
-        :raises CorruptFileError: when it is not there.
+        Of an event that puts frames, the frame at ``place`` is returned in place of the row, still
+        encoded. ``offset``: where the segment is, 0 when that is not known.
+
+        :raises CorruptFileError: when the event is not there.
         """
         places = self._places.find(sequence)
         try:
@@ -121,7 +124,7 @@ class Reader:
             raise CorruptFileError(offset, str(error)) from None
 
     def segment_with(self, sequence: int, end: int) -> Segment:
-        """The events segment that holds the event with this sequence."""
+        """Return the segment that holds the event with this sequence."""
         found, position = None, self.offset_before(sequence)
         # Whoever reads in order asks for what comes soon after what was found last.
         first, offset = self._near
@@ -142,9 +145,9 @@ class Reader:
         return found
 
     def decode(self, segment: Segment, state: State, end: int) -> list[Event]:
-        """The events of a segment, the sessions named as the state knows them.
+        """Return the events of a segment; ``state`` knows the ids of their sessions.
 
-        :raises CorruptFileError: when it is not what its kind says.
+        :raises CorruptFileError: when the segment is not as its kind requires.
         """
 
         def session_id(number: int) -> UUID | None:
@@ -164,7 +167,7 @@ class Reader:
             raise CorruptFileError(segment.offset, str(error)) from None
 
     def projection_pages(self) -> Iterator[tuple[int, ProjectionPages]]:
-        """The parts of the saved search indexes with their offsets, the newest first.
+        """Iterate over the parts of saved search indexes with their offsets, newest first.
 
         :raises CorruptFileError, ValueError: when one cannot be read.
         """
@@ -177,24 +180,28 @@ class Reader:
             yield at, part
             at = part.previous
 
-    # Where things lie.
+    # Where things are.
 
     def scan(self, start: int, end: int, previous: int | None) -> Iterator[Segment]:
-        """The segments from ``start`` on; ``previous``: the checksum before the first, if known."""
+        """Iterate over the segments from ``start`` on.
+
+        ``previous``: the checksum of the segment before the first; None when that is not known.
+        """
         return scan_segments(self.storage.read, start, end, previous, self.salt)
 
     def offset_before(self, sequence: int) -> int:
-        """The offset of the last marked segment at or before the event ``sequence``; 0 for none."""
+        """Return the offset of the last mark at or before the event ``sequence``; 0 for none."""
         mark = self._catalog.mark_before(sequence)
         return mark[1] if mark is not None else 0
 
     def has_positions(self, number: int) -> bool:
-        """Whether it is known where the segments of a session are."""
+        """Whether the catalog knows where the segments of a session are."""
         return number in self._catalog.positions
 
     def offsets(self, number: int, end: int, above: int = 0) -> list[int] | None:
-        """Where the segments of a session are (of the memory, for :data:`MEMORY`): those from
-        ``above`` up to ``end``; None when there is no such session.
+        """Return the offsets of a session's segments from ``above`` up to ``end``.
+
+        :data:`MEMORY` is the number for those of the memory. None when there is no such session.
 
         :raises CorruptFileError: when its positions are damaged.
         """
@@ -216,7 +223,8 @@ class Reader:
         return found
 
     def _read_positions(self, chunk: int, number: int) -> tuple[int, list[int]]:
-        # A chunk may have been written after the view's end by now; what it names is filtered.
+        # A chunk may have been written after the view's end. The offsets that it names are
+        # filtered.
         end = self.storage.size()
         segment = read_segment(self.storage.read, chunk, end, self.salt, guess=1024)
         try:
@@ -229,9 +237,9 @@ class Reader:
 
 
 def start_of(segment: Segment) -> tuple[int, int]:
-    """The time and the session's number of an events segment.
+    """Return the time and the session's number of an events segment.
 
-    :raises CorruptFileError: when it is none.
+    :raises CorruptFileError: when it is no such segment.
     """
     try:
         return segment_start(segment.payload)

@@ -1,8 +1,8 @@
 """Events to CBOR and back: one segment holds the events of one command.
 
-A segment's payload is ``[time, session, [kind, field, …], …]``, or ``[time, session, kind, field,
-…]`` when there is one event, as there mostly is: a nested array costs the encoder as much as four
-fields. Content travels as itself when small, else as the sequence of its event.
+A segment's payload is ``[time, session, [kind, field, …], …]``. With one event, the usual case, it
+is ``[time, session, kind, field, …]``, because a nested array costs the encoder as much as four
+fields. Small content is a field itself; large content is the sequence of its event.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ ACTION_KINDS = {
     16: ActionKind.TOOL_CALL,
 }
 _NUMBERS = {kind: number for number, kind in ACTION_KINDS.items()}
-# The fields of its own that a kind has, between the common ones and the optional ones.
+# The fields that only this kind has, between the common ones and the optional ones.
 _DetailTypes = tuple[Collection[type], ...]
 _NO_DETAILS: _DetailTypes = ()
 _NAME = (str, type(None))
@@ -79,15 +79,15 @@ _DETAIL_TYPES: dict[ActionKind, _DetailTypes] = dict.fromkeys(ActionKind, _NO_DE
     ActionKind.TOOL_CALL: ((str,),),
 }
 
-# So many events are encoded without a pause.
+# Fewer events than this are encoded without a pause.
 _MANY = 16
 
-# Gives the content whose event has this sequence.
+# Returns the content whose event has this sequence.
 ReadContent = Callable[[int], Content]
 
 
 def encode_events(events: Sequence[Event]) -> bytes | bytearray:
-    """The payload of the segment that holds one command's events.
+    """Encode one command's events as the payload of a segment.
 
     :raises InvalidValueError: when no segment can hold them.
     """
@@ -98,7 +98,7 @@ def encode_events(events: Sequence[Event]) -> bytes | bytearray:
         raise InvalidValueError(f"{len(data)} bytes are more than one segment holds, {MAX_PAYLOAD}")
     if len(data) > MAX_EVENT_ITEMS and item_count(rows) > MAX_EVENT_ITEMS:
         raise InvalidValueError(
-            f"what is to be recorded holds more than {MAX_EVENT_ITEMS} items; record it in parts"
+            f"the values hold more than {MAX_EVENT_ITEMS} items together; record them in parts"
         )
     return data
 
@@ -191,7 +191,7 @@ def _started_row(payload: SessionStarted, event: Event) -> list[Any]:
 
 
 def started_row_without_names(row: list[Any]) -> list[Any]:
-    """The row of a session's start with neither its name nor its metadata."""
+    """Return the row of a session's start without its name and its metadata."""
     return [*row[:2], None, *row[3:6], None, *row[7:]]
 
 
@@ -228,11 +228,11 @@ _ROWS: dict[type, Callable[[Any, Event], list[Any]]] = {
 def decode_events(
     payload: bytes, sequence: int, ids: Callable[[int], UUID | None], content: ReadContent
 ) -> list[Event]:
-    """The events of a segment whose first has ``sequence``.
+    """Decode the events of a segment; the first has ``sequence``.
 
-    ``ids`` gives a session's id by number; events of a session that has none any more are
-    :class:`Erased`, but for its start and its deletion, which name it. ``content`` gives large
-    content by the sequence of its event.
+    ``ids`` returns a session's id by its number. Events of a session without an id are
+    :class:`Erased`, except its start and its deletion, which name the session. ``content`` returns
+    large content by the sequence of its event.
 
     :raises ValueError: when the payload is not an events segment.
     """
@@ -245,7 +245,7 @@ def decode_events(
     def find(wanted: int) -> Content:
         found = stored.get(wanted)
         if found is None and first <= wanted < sequence:
-            # A frame's body beside the action that put it; digested only where one looks at it.
+            # A frame's body in the segment of the action that put it; digested only when used.
             data = held_data(rows[wanted - first])
             found = None if data is None else Content(None, stored_content(data, wanted))
         return found or content(wanted)
@@ -273,7 +273,7 @@ def decode_events(
 
 
 def read_stored(row: list[Any], sequence: int) -> StoredContent:
-    """What is known of the content that the row of a content event holds.
+    """Return what is known of the content in the row of a content event.
 
     :raises TypeError, IndexError: when the row is no content event.
     """
@@ -287,7 +287,7 @@ def read_stored(row: list[Any], sequence: int) -> StoredContent:
 def _read_other(
     row: list[Any], sequence: int, time_ns: int, session: int, session_id: UUID | None
 ) -> tuple[Event, UUID | None]:
-    """Any event but an action, and the session id that holds from there on in the segment."""
+    """Return an event that is no action, and the session's id for the rest of the segment."""
     kind = row[0]
     if kind == STARTED and session == sequence:
         session_id = UUID(bytes=read_bytes(row[1], 16))
@@ -370,7 +370,7 @@ def _is_of(value: object, types: Collection[type]) -> bool:
 
 
 def content_references(row: list[Any]) -> Iterator[int]:
-    """The sequences of the contents that the row of an action refers to, its messages' included.
+    """Iterate over the sequences of the contents to which an action's row and messages refer.
 
     :raises ValueError: when the row is no action's.
     """
@@ -383,7 +383,7 @@ def content_references(row: list[Any]) -> Iterator[int]:
 
 
 def _referenced_contents(item: bytes) -> list[int]:
-    """The sequences of the content events that a stored message refers to.
+    """Return the sequences of the content events that a stored message refers to.
 
     :raises ValueError: when it is no stored message.
     """
@@ -436,7 +436,7 @@ def _read_reply(row: list[Any] | None) -> Reply | None:
 
 
 def _first(row: Any, count: int) -> list[Any]:
-    """The fields of a list that this release knows; there may be newer ones behind."""
+    """Return the fields of a list that this release knows; newer ones may follow."""
     if not isinstance(row, list) or len(row) < count:
         raise TypeError("a list in a field is too short")
     return row[:count]

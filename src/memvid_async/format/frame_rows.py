@@ -1,5 +1,4 @@
-"""The rows of events that change the memory (kinds 20 to 24), as :mod:`.codec` puts them into
-segments."""
+"""The rows of events that change the memory (kinds 20 to 24), for segments of :mod:`.codec`."""
 
 from __future__ import annotations
 
@@ -31,7 +30,7 @@ UPDATED, FRAME_DELETED, FRAME_ERASED, CONFIGURED = range(21, 25)
 FRAME_KINDS = frozenset((FRAMES_PUT, UPDATED, FRAME_DELETED, FRAME_ERASED, CONFIGURED))
 # Kinds whose row holds frames or their content.
 HOLDERS = frozenset({FRAMES_PUT, UPDATED})
-# Where the content stands in the row of an update.
+# The place of the content in the row of an update.
 CONTENT_PLACE = 4
 
 ReadContent = Callable[[int], Content]
@@ -39,8 +38,10 @@ FrameEvent = FramesPut | FrameUpdated | FrameDeleted | FrameErased | MemoryConfi
 
 
 def content_field(content: Content) -> str | bytes | int | list[Any]:
-    """Content as a row holds it: itself, the sequence of its event, or ``[digest, size, sequence,
-    …]`` when it is in parts; a frame's row never holds the sequence alone."""
+    """Return content as a row holds it: the data, or the sequence of its event.
+
+    Content in parts is ``[digest, size, sequence, …]``. A frame's row never holds only a sequence.
+    """
     stored = content.stored
     if stored is None:
         return content.data  # type: ignore[return-value]
@@ -50,8 +51,11 @@ def content_field(content: Content) -> str | bytes | int | list[Any]:
 
 
 def _frame_content_field(content: Content) -> str | bytes | list[Any]:
-    """Content as the row of a frame holds it: the digest is in the row, as the memory's hash is
-    folded without reading what the row refers to."""
+    """Return content as the row of a frame holds it.
+
+    The row has the digest, because the memory's hash is folded without reading what the row refers
+    to.
+    """
     stored = content.stored
     if stored is None:
         return content.data  # type: ignore[return-value]
@@ -59,9 +63,9 @@ def _frame_content_field(content: Content) -> str | bytes | list[Any]:
 
 
 def read_content_field(value: Any, content: ReadContent) -> Content:
-    """The content that a row holds; ``content`` gives one by the sequence of its event.
+    """Return the content in a field; ``content`` returns one by the sequence of its event.
 
-    :raises TypeError: when it is none.
+    :raises TypeError: when the field is no content.
     """
     if isinstance(value, (str, bytes)):
         return Content(value)
@@ -78,14 +82,14 @@ def read_content_field(value: Any, content: ReadContent) -> Content:
 
 
 def content_sequences(value: Any) -> list[int]:
-    """The sequences of the content events that a content field names."""
+    """Return the sequences of the content events that a content field names."""
     if isinstance(value, list):
         return [part for part in value[2:] if is_count(part)]
     return [value] if is_count(value) else []
 
 
 def frame_row(payload: FrameEvent) -> list[Any]:
-    """The row of an event that changes the memory."""
+    """Return the row of an event that changes the memory."""
     if isinstance(payload, FramesPut):
         items: Iterable[Any] = payload.kept
         if not _is_plain(payload.kept):
@@ -107,12 +111,12 @@ def frame_row(payload: FrameEvent) -> list[Any]:
 
 
 def _item(kept: KeptFrame) -> str | bytes | list[Any]:
-    """A frame as the row of a put holds it."""
+    """Return a frame as the row of a put holds it."""
     if isinstance(kept, (str, bytes)):
         return kept
     if isinstance(kept, FrameErased):
         return [None, kept.digest]
-    # Many have fields: spelled out, they take a third of the time.
+    # Spelled out rather than looped over, which takes a third of the time.
     item: list[Any] = [
         _frame_content_field(kept.content),
         kept.title,
@@ -139,9 +143,9 @@ def _field(name: str, value: Any) -> Any:
 
 
 def read_frame_row(row: list[Any], content: ReadContent) -> FrameEvent:
-    """The event in a row of a kind in :data:`FRAME_KINDS`.
+    """Read the event in a row of a kind in :data:`FRAME_KINDS`.
 
-    :raises TypeError, IndexError, ValueError: when it is none.
+    :raises TypeError, IndexError, ValueError: when the row is no such event.
     """
     kind = row[0]
     if kind == CONFIGURED:
@@ -177,12 +181,12 @@ _PLAIN = {str, bytes}
 
 
 def _is_plain(frames: Sequence[Any]) -> bool:
-    """Whether each of the frames is its content and nothing else."""
+    """Whether every frame has a content and no other field."""
     return set(map(type, frames)) <= _PLAIN
 
 
 def _read_item(frame_id: int, branch: int, item: Any, content: ReadContent) -> KeptFrame:
-    """A frame from how the row of a put holds it."""
+    """Read a frame in the row of a put that has more than its content."""
     item = _typed(item, list)
     if item[0] is None:
         return FrameErased(frame_id, read_bytes(item[1], 32), branch)
@@ -191,7 +195,7 @@ def _read_item(frame_id: int, branch: int, item: Any, content: ReadContent) -> K
 
 
 def _read_fields(fields: list[Any], names: Sequence[str], content: ReadContent) -> dict[str, Any]:
-    """Of the fields of a frame, those that are named."""
+    """Read the named fields of a frame."""
     filled = fields + [None] * (len(FRAME_FIELDS) - len(fields))
     return {
         name: _read_field(name, value, content)
@@ -226,8 +230,10 @@ def _read_field(name: str, value: Any, content: ReadContent) -> Any:
 def without_frames(
     row: list[Any], is_gone: Callable[[int], bool], content: ReadContent
 ) -> list[Any]:
-    """What compaction leaves of the row of a put or an update; ``is_gone`` tells of a frame by its
-    id."""
+    """Return what compaction leaves of the row of a put or an update.
+
+    ``is_gone`` tells by its id whether a frame is gone.
+    """
     kind, frame_id, branch = row[:3]
     if kind == UPDATED:
         if not is_gone(frame_id):
@@ -239,14 +245,13 @@ def without_frames(
         if is_gone(at):
             plain = type(item) in _PLAIN
             kept = item if plain else _read_item(at, branch, item, content)
-            item = [None, frame_digest(kept)]  # noqa: PLW2901 - as it is from now on
+            item = [None, frame_digest(kept)]  # noqa: PLW2901 - what is left of it
         left.append(item)
     return left
 
 
 def content_fields(row: list[Any]) -> Iterator[tuple[int, Any]]:
-    """Of a put or an update, the ids of the frames with their contents as the row holds them; None
-    where there is none."""
+    """Iterate over the frames of a put or an update: the id and the content field or None."""
     if row[0] == UPDATED:
         yield row[1], row[CONTENT_PLACE] if len(row) > CONTENT_PLACE else None
     else:
@@ -254,12 +259,12 @@ def content_fields(row: list[Any]) -> Iterator[tuple[int, Any]]:
 
 
 def item_content(item: Any) -> Any:
-    """The content of a frame as the row of a put holds it; None where it was erased."""
+    """Return the content field of a frame in the row of a put; None for an erased frame."""
     return item[0] if isinstance(item, list) and item else item
 
 
 def fork_row(fork: ForkPoint | None) -> list[Any] | None:
-    """A fork point as a list, in the order of its fields."""
+    """Return a fork point as a list, in the order of its fields."""
     if fork is None:
         return None
     return [
@@ -276,7 +281,7 @@ def fork_row(fork: ForkPoint | None) -> list[Any] | None:
 
 
 def read_fork_row(value: Any) -> ForkPoint | None:
-    """The fork point in a list, None for None.
+    """Read a fork point from a list; None from None.
 
     :raises TypeError, ValueError: when it is neither.
     """
@@ -295,7 +300,7 @@ def read_fork_row(value: Any) -> ForkPoint | None:
 
 
 def read_map(data: Any) -> Mapping[str, Any]:
-    """The CBOR map in bytes; an empty one for None.
+    """Decode a CBOR map; None is an empty one.
 
     :raises TypeError, ValueError: when it is neither.
     """
@@ -315,7 +320,7 @@ def _count(value: Any) -> int:
 
 
 def read_bytes(value: Any, length: int | None = None) -> bytes:
-    """The value itself, when it is bytes (of this length).
+    """Return the value if it is bytes (of this length).
 
     :raises TypeError: when it is anything else.
     """
@@ -331,16 +336,18 @@ def _typed(value: Any, kind: type) -> Any:
 
 
 def held_data(row: Sequence[Any]) -> str | bytes | None:
-    """The small content that the row of a put (of its first frame) or an update holds itself; None
-    where it holds none."""
+    """Return the small content in the row of a put (of its first frame) or of an update.
+
+    None where the row itself holds none.
+    """
     data = None
     if row[0] in HOLDERS and len(row) > CONTENT_PLACE:
-        # An update's content stands where a put's first frame does.
+        # An update's content has the place of a put's first frame.
         data = item_content(row[CONTENT_PLACE]) if row[0] == FRAMES_PUT else row[CONTENT_PLACE]
     return data if isinstance(data, (str, bytes)) else None
 
 
 def stored_content(data: str | bytes, sequence: int) -> StoredContent:
-    """What is known of content that the event with this sequence holds."""
+    """Return what is known of content that the event with this sequence holds."""
     whole = Content(data)
     return StoredContent(whole.digest, whole.size, preview(data), sequence)

@@ -1,4 +1,4 @@
-"""The first 1,536 bytes of a file: what it is, and where its newest TOC stands."""
+"""The first 1,536 bytes of a file: what it is, and where its newest TOC is."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _HEADER = struct.Struct("<8sHHI16s")
 _CRC = struct.Struct("<I")
 _GENERATION_AT = 12
 MOST_GENERATIONS = 2**32 - 1
-# Where the header's own checksum stands, the salt.
+# The offset of the header's own checksum, which is the salt.
 SALT_OFFSET = _HEADER.size
 _SLOT = struct.Struct("<QQ")
 SLOT_SIZE = _SLOT.size + _CRC.size
@@ -27,59 +27,64 @@ SLOT_SIZE = _SLOT.size + _CRC.size
 
 @frozen
 class Header:
-    """``generation``: how often the file was compacted. ``file_id``: random, one per file."""
+    """What the header of a file says."""
 
     file_id: UUID
+    """Random; the same after a compaction."""
     generation: int = 0
+    """How often the file was compacted."""
     version: int = VERSION
+    """The version of the format."""
 
     def encode(self) -> bytes:
-        """The header, zeros up to the log included."""
+        """Return the header's bytes, with zeros up to the log."""
         fields = _HEADER.pack(MAGIC, self.version, 0, self.generation, self.file_id.bytes)
         return (fields + _CRC.pack(zlib.crc32(fields))).ljust(LOG_START, b"\0")
 
     @property
     def salt(self) -> int:
-        """What the checksums of the file's segments and slots start from."""
+        """The value from which the checksums of the file's segments and slots start."""
         return zlib.crc32(self.encode()[: _HEADER.size])
 
 
 @frozen
 class Slot:
-    """Where a durable TOC stands: its offset, and the sequence it carries."""
+    """Where a durable TOC is: its offset, and the sequence of the last event folded into it."""
 
     offset: int
     sequence: int
 
     def encode(self, salt: int) -> bytes:
-        """20 bytes, checksum last."""
+        """Return the slot's 20 bytes, the checksum last."""
         fields = _SLOT.pack(self.offset, self.sequence)
         return fields + _CRC.pack(zlib.crc32(fields, salt))
 
 
 def is_unfinished(start: bytes, size: int) -> bool:
-    """Whether a file of ``size`` bytes, beginning with ``start``, is a creation that was killed:
-    nothing, a prefix of a header, or a header whose data never reached the disk."""
+    """Whether a file of ``size`` bytes that begins with ``start`` is a creation that was killed.
+
+    That is an empty file, a prefix of a header, or a header whose data never reached the disk.
+    """
     if size > LOG_START:
         return False
     if not any(start):
         return True
-    # Whatever of the header is there must be of one that this release would have written.
+    # The part of the header that is there must be as this release writes it.
     known = _HEADER.pack(MAGIC, VERSION, 0, 0, bytes(16))[:_GENERATION_AT]
     if start[:_GENERATION_AT] != known[: len(start)] or size == LOG_START:
         return False
     fields = start[: _HEADER.size]
     checksum = _CRC.pack(zlib.crc32(fields)) if len(fields) == _HEADER.size else b""
-    behind = start[_HEADER.size :]
-    return behind == checksum.ljust(LOG_START, b"\0")[: len(behind)]
+    rest = start[_HEADER.size :]
+    return rest == checksum.ljust(LOG_START, b"\0")[: len(rest)]
 
 
 def decode_header(data: bytes) -> Header:
-    """The header in ``data``, the first ``LOG_START`` bytes of the file.
+    """Decode the header in ``data``, the first ``LOG_START`` bytes of the file.
 
     :raises NotAStoreError: when it is another kind of file.
     :raises UnsupportedVersionError: when it has another format version.
-    :raises CorruptFileError: when it was a header.
+    :raises CorruptFileError: when it is a damaged header.
     """
     if not data.startswith(MAGIC):
         hint = "; it is a memvid .mv2 file" if data.startswith(b"MV2") else ""
@@ -100,8 +105,10 @@ def decode_header(data: bytes) -> Header:
 
 
 def decode_slots(data: bytes, salt: int) -> tuple[Slot | None, Slot | None]:
-    """The two slots, None where the checksum does not match; ``data`` as for
-    :func:`decode_header`."""
+    """Return the two slots, None for one whose checksum does not match.
+
+    ``data``: the first ``LOG_START`` bytes of the file.
+    """
 
     def decode(offset: int) -> Slot | None:
         slot = Slot(*_SLOT.unpack_from(data, offset))
@@ -112,13 +119,13 @@ def decode_slots(data: bytes, salt: int) -> tuple[Slot | None, Slot | None]:
 
 
 def newest_slot(data: bytes, salt: int) -> Slot | None:
-    """The slot with the highest offset, None when neither is valid."""
+    """Return the slot that names the highest offset; None when neither is valid."""
     found = [slot for slot in decode_slots(data, salt) if slot is not None]
     return max(found, key=lambda slot: slot.offset, default=None)
 
 
 def next_slot_offset(data: bytes, salt: int) -> int:
-    """Where the next slot goes: never over the newest, so that one is always whole."""
+    """Return where the next slot goes: never over the newest, so that one is always whole."""
     first, second = decode_slots(data, salt)
     if first is not None and (second is None or second.offset < first.offset):
         return SLOT_OFFSETS[1]

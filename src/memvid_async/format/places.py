@@ -1,4 +1,4 @@
-"""Where the parts of a large events segment are, so that one is read without the others."""
+"""Where the parts of a large events segment are, so that each can be read without the others."""
 
 from __future__ import annotations
 
@@ -10,21 +10,24 @@ from ..events.pace import unhurried
 from ..events.values import are_counts, count_items, decode_value, read_head
 from .segment import Read, Segment
 
-# The kind of a row that puts frames, and how many of its fields stand before the first frame.
+# The kind of a row that puts frames, and how many fields it has before the first frame.
 FRAMES_PUT = 20
 FIRST_FRAME = 4
-# The most CBOR items of one segment: fifty thousand frames with metadata. Decoded, the smallest of
-# items take eighty megabytes.
+# The most CBOR items of one segment: fifty thousand frames with metadata. This many of the smallest
+# items take eighty megabytes when they are decoded.
 MAX_EVENT_ITEMS = 2**20
-# Of a segment with more rows and frames than this, each is read without the others.
+# In a segment with more rows and frames than this, each can be read without the others.
 _MANY = 16
-# How CBOR says what follows (RFC 8949, 3.1).
+# Major types of CBOR (RFC 8949, 3.1).
 BYTES, TEXT, ARRAY = 2, 3, 4
 
 
 class RowPlace(NamedTuple):
-    """Where a row is in a payload. ``fields``: of a row that puts frames, where each field behind
-    its kind begins, and where the last one ends; None for other kinds."""
+    """Where a row is in a payload.
+
+    ``fields``: for a row that puts frames, where each field after its kind begins, and where the
+    last one ends; None for other kinds.
+    """
 
     kind: int
     start: int
@@ -33,8 +36,10 @@ class RowPlace(NamedTuple):
 
 
 def locate(payload: bytes) -> tuple[int, int, list[RowPlace]] | None:
-    """The time, the session's number and where the rows are; None for a lone row that puts no
-    frames. No call holds the interpreter for long, whatever the payload's size.
+    """Return the time, the session's number and where the rows are.
+
+    None for a lone row that puts no frames. No call holds the interpreter for long, whatever the
+    payload's size.
 
     :raises ValueError: when the payload is no events segment.
     """
@@ -49,10 +54,10 @@ def _locate(payload: bytes) -> tuple[int, int, list[RowPlace]] | None:
     rows: list[RowPlace] = []
     room = MAX_EVENT_ITEMS
     if count and payload[at] >> 5 == 0:
-        _, kind, behind = read_head(payload, at)
+        _, kind, after = read_head(payload, at)
         if kind != FRAMES_PUT:
             return None
-        fields, _ = _locate_fields(payload, behind, count - 1, room)
+        fields, _ = _locate_fields(payload, after, count - 1, room)
         rows.append(RowPlace(kind, at, fields[-1], fields))
     else:
         for _ in unhurried(range(count)):
@@ -65,8 +70,7 @@ def _locate(payload: bytes) -> tuple[int, int, list[RowPlace]] | None:
 
 
 def decode_start(payload: bytes) -> tuple[int, int, int, int]:
-    """The time and the session's number of an events segment; how many items follow them, and
-    where these begin.
+    """Return an events segment's time and session number, and how many items follow, from where.
 
     :raises ValueError: when the payload is no events segment.
     :raises IndexError: when it ends too soon.
@@ -183,7 +187,7 @@ class Places:
 
     @classmethod
     def of(cls, segment: Segment) -> Places | None:
-        """The places in a segment; None where it has few.
+        """Return the places in a segment; None where it has few parts.
 
         :raises ValueError: when it is no events segment.
         """
@@ -201,10 +205,11 @@ class Places:
         return 0 <= sequence - self.sequence < len(self._kinds)
 
     def read(self, read: Read, sequence: int, place: int) -> tuple[int, Any]:
-        """The kind of an event that the segment holds, and its row; or of an event that puts
-        frames, the frame at a place.
+        """Read an event: return its kind and its row.
 
-        :raises ValueError: when the bytes are not those that were there.
+        Of an event that puts frames, the frame at ``place`` is returned in place of the row.
+
+        :raises ValueError: when the bytes have changed.
         :raises IndexError: when the event has no such frame.
         """
         row = sequence - self.sequence

@@ -21,14 +21,14 @@ from .places import (
     time_of,
 )
 
-# A payload with more bytes is taken apart row by row.
+# A payload with more bytes than this is decoded row by row.
 _MUCH = 1024 * 1024
 # At most this many rows, and fields of a row, are encoded by one call.
 _ROWS_AT_ONCE, _FIELDS_AT_ONCE = 16, 256
 
 
 def encode_rows(time_ns: int, session: int, rows: Sequence[list[Any]]) -> bytes | bytearray:
-    """The payload that holds these rows."""
+    """Encode rows as the payload of a segment."""
     few = len(rows) <= _ROWS_AT_ONCE and not any(map(_is_long, rows))
     if few:
         whole: bytes = cbor2.dumps((time_ns, session, *(rows[0] if len(rows) == 1 else rows)))
@@ -44,7 +44,7 @@ def encode_rows(time_ns: int, session: int, rows: Sequence[list[Any]]) -> bytes 
 
 
 def _is_long(row: list[Any]) -> bool:
-    """Whether a row has very many fields, or ends in large content."""
+    """Whether a row has very many fields, or ends with large content."""
     last = row[-1]
     return len(row) > _FIELDS_AT_ONCE or (isinstance(last, (str, bytes)) and len(last) > LARGE)
 
@@ -68,19 +68,19 @@ def _append_fields(data: bytearray, row: list[Any]) -> None:
 
 
 def item_count(rows: Iterable[list[Any]]) -> int:
-    """How many CBOR items the rows are; contents and maps travel as bytes."""
+    """Count the CBOR items of the rows; a content or a map is one item."""
     return 3 + sum(map(_count, unhurried(rows)))
 
 
 def _count(field: Any) -> int:
-    # No deeper than a frame, its content in parts or its tags.
+    # At most three deep: a frame, and its content in parts or its tags.
     return 1 + sum(map(_count, field)) if isinstance(field, (list, tuple)) else 1
 
 
 def decode_rows(payload: bytes) -> tuple[int, int, list[list[Any]]]:
-    """The time, the session's number and the rows of an events segment.
+    """Decode an events segment: its time, its session's number and its rows.
 
-    :raises ValueError: when the payload is not one.
+    :raises ValueError: when the payload is no events segment.
     """
     located = locate(payload) if len(payload) > _MUCH else None
     if located is not None:
@@ -93,7 +93,7 @@ def decode_rows(payload: bytes) -> tuple[int, int, list[list[Any]]]:
     if type(rows[0]) is int:
         rows = [rows]
     time_ns = time_of(start)
-    # Checked by one call: most segments are small, and read one by one.
+    # Checked together by one call, because most segments are small and read one by one.
     kinds = [row[0] if isinstance(row, list) and row else None for row in rows]
     if not are_counts((time_ns, session, *kinds)):
         raise ValueError("an events segment holds what is no event")
@@ -101,9 +101,9 @@ def decode_rows(payload: bytes) -> tuple[int, int, list[list[Any]]]:
 
 
 def segment_start(payload: bytes) -> tuple[int, int]:
-    """The time and the session's number of an events segment.
+    """Return the time and the session's number of an events segment.
 
-    :raises ValueError: when the payload is not one.
+    :raises ValueError: when the payload is no events segment.
     """
     try:
         return decode_start(payload)[:2]
@@ -115,7 +115,7 @@ _HEAD_OF_2, _HEAD_OF_4 = Struct(">BH"), Struct(">BI")
 
 
 def _head(kind: int, count: int) -> bytes:
-    """The head of a CBOR item (RFC 8949, 3.1)."""
+    """Return the head of a CBOR item (RFC 8949, 3.1)."""
     if count < 24:
         return bytes((kind << 5 | count,))
     if count < 2**8:

@@ -1,6 +1,6 @@
-"""The memory, folded from the log into a search index: live, or as it was at some moment.
+"""The memory, folded from the log into a search index: live, or as it was at one moment.
 
-Synchronous; used by one thread at a time.
+It is synchronous and used by one thread at a time.
 """
 
 from __future__ import annotations
@@ -29,33 +29,39 @@ from ..events.pace import unhurried
 from ..search import Batch, DamagedSearchIndexError, FramePlace, IndexedFrame, SearchIndex
 from ..search.schema import TOKENIZERS
 
-# Events are read from the file in pieces of about so many bytes.
+# Events are read from the log in pieces of about this many bytes.
 _READ_BYTES = 1024 * 1024
-# So many characters of texts that were read are kept.
+# At most this many characters of texts that were read are kept.
 _CACHED_CHARS = 512 * 1024
-# A save is due when so many bytes of text were folded since the last, or a part of all the text.
-_SAVE_BYTES = 256 * 1024
+# A save is due when this many characters were folded since the last one, or this part of all text
+# (1/64) where that is more.
+_SAVE_CHARS = 256 * 1024
 _SAVE_PART = 64
-# Nor may more than this be put, or this part of all the text, while a save goes on.
-_BEHIND_BYTES = 384 * 1024
-_BEHIND_PART = 48
-# Pages that later ones replaced are left behind; past so many times the index it is saved whole.
+# While a save goes on, at most this much may be put, or this part of all text (1/48) where that is
+# more.
+_UNSAVED_BYTES = 384 * 1024
+_UNSAVED_PART = 48
+# Replaced pages stay in the log. When this many times the pages of the search index were saved, the
+# next save is whole.
 _MOST_SAVED = 3
 
-# The memories that one is made of: the number, and the last sequence that counts.
+# The memories of which a session's memory consists: each a number, and the last sequence of it that
+# counts.
 Lineage = Sequence[tuple[int, int]]
 SHARED: Lineage = ((0, 2**63),)
 
 
 def lineage_of(state: State, number: int, until: int = 2**63) -> Lineage:
-    """The memories that a session sees, as far as the event ``until``: the one that all share,
-    but for a fork."""
+    """Return the memories that a session sees, up to the event ``until``.
+
+    That is the one that all sessions share, unless the session is a fork.
+    """
     branch = number if number in state.memory.branches else 0
     return tuple((part, min(last, until)) for part, last, _ in state.memory.lineage(branch))
 
 
-# Of a body that was put as a stream, so many parts of a mebibyte are searched. It must not change
-# while a file lives: what was indexed is taken out of the index by the same text.
+# Of a body that was put as a stream, the first 16 parts of 1 MiB are searched. This must never
+# change for a file: removing a text from the search index needs the same text that was added.
 _SEARCHED_PARTS = 16
 _TEXT_TYPES = ("text/", "application/json", "application/xml", "application/yaml")
 
@@ -66,7 +72,7 @@ def is_text(media_type: str | None) -> bool:
 
 
 def text_of(data: str | bytes, media_type: str | None) -> str:
-    """What is searched of a frame's body: text, or bytes that a media type says are text."""
+    """Return what is searched of a frame's body: text, or bytes of a text media type; else ""."""
     if isinstance(data, str):
         return data
     if is_text(media_type):
@@ -75,53 +81,53 @@ def text_of(data: str | bytes, media_type: str | None) -> str:
 
 
 class FoldedMemory:
-    """The frames of a memory and their index, up to the last event that was asked for.
+    """The frames of a memory, folded into a search index up to the last event asked for.
 
-    ``lineage``: a fork's own memory before its parents'.
+    ``lineage``: the memories that it consists of; a fork's own comes before its parents'.
+    ``missing``: frames that a compaction or damage erased, and that nobody had deleted before.
     """
 
     def __init__(self, lineage: Lineage = SHARED, *, is_live: bool = True) -> None:
         self._until = dict(lineage)
-        # Only such a one is saved.
+        # Only the live, shared memory is saved.
         self._is_live = is_live and lineage == SHARED
         self._view: View | None = None
-        self._index: SearchIndex | None = None
-        # The last event that was looked at, and a byte that the next one begins at or behind.
-        self._through = self._behind = 0
-        # Frames that a compaction erased, or damage, and that nobody had deleted yet.
+        self._search_index: SearchIndex | None = None
+        # The last event that was folded, and an offset at or after which the next one begins.
+        self._through = self._next = 0
         self.missing: set[int] = set()
-        # The texts that snippets were made of, by sequence; what is found is often found again.
+        # The texts of snippets, by version: frames are often found again.
         self._texts: dict[tuple[Version, str | None], str] = {}
         self._text_room = _CACHED_CHARS
-        self._unsaved = self._text_bytes = 0
+        self._unsaved = self._text_size = 0
         self._saved_at = self._saved_pages = 0
 
     @property
     def through(self) -> int:
-        """The sequence of the last event that was looked at."""
+        """The sequence of the last event that was folded."""
         return self._through
 
     def close(self) -> None:
-        """Give the memory back."""
-        if self._index is not None:
-            self._index.close()
-            self._index = None
+        """Close the search index, and release its memory."""
+        if self._search_index is not None:
+            self._search_index.close()
+            self._search_index = None
 
     @property
     def is_open(self) -> bool:
-        """Whether it was asked for anything yet."""
-        return self._index is not None
+        """Whether it has folded anything yet."""
+        return self._search_index is not None
 
     @property
-    def most_behind(self) -> int:
+    def most_unsaved(self) -> int:
         """How many bytes may be put while a save goes on."""
-        return max(_BEHIND_BYTES, self._text_bytes // _BEHIND_PART)
+        return max(_UNSAVED_BYTES, self._text_size // _UNSAVED_PART)
 
     def interrupt(self) -> None:
-        """Stop a find that is under way; from any thread."""
-        index = self._index
-        if index is not None:
-            index.interrupt()
+        """Stop a find that is under way. May be called from any thread."""
+        search_index = self._search_index
+        if search_index is not None:
+            search_index.interrupt()
 
     # Folding.
 
@@ -139,83 +145,84 @@ class FoldedMemory:
         return {number: min(last, through) for number, last in lineage if number <= through}
 
     def catch_up(self, view: View, until: int = 2**63) -> SearchIndex:
-        """Fold what the view shows, up to the event ``until``, and the index does not hold yet.
+        """Fold the events of the view, up to ``until``, that the search index does not have yet.
 
         :raises CorruptFileError: when the log is damaged.
-        :raises UnsupportedVersionError: when a newer release's way to read words is asked for.
+        :raises UnsupportedVersionError: when the memory needs an analyser of a newer release.
         """
         analyser = view.state.memory.analyser or "english"
         if analyser not in TOKENIZERS:
             raise UnsupportedVersionError(f"this release knows no analyser {analyser!r:.80}")
-        if self._index is None or self._view is None or self._view.edition is not view.edition:
+        is_same = self._view is not None and self._view.edition is view.edition
+        if self._search_index is None or not is_same:
             self._restart(view, analyser, until)
-        assert self._index is not None
-        if self._index.language != analyser:
-            # It was made before the file had a frame.
+        assert self._search_index is not None
+        if self._search_index.language != analyser:
+            # The search index was made before the log had a frame.
             self._restart(view, analyser, until)
         if self._view is None or self._view.state.last_sequence <= view.state.last_sequence:
-            # A save may have folded a later view than the one that a find was given.
+            # A save may have folded a later view than the one of this find.
             self._view = view
-        index = self._index
+        search_index = self._search_index
         if self._saved_at:
             with suppress(DamagedSearchIndexError, KeyError, ValueError):
-                self._fold(view, index, until)
-                return index
-            # A saved index that loads and is wrong all the same: the events have the last word.
+                self._fold(view, search_index, until)
+                return search_index
+            # A saved index may load and still be wrong. The events have the last word.
             self._restart(view, analyser, 0)
         try:
-            self._fold(view, self._index, until)
+            self._fold(view, self._search_index, until)
         except (DamagedSearchIndexError, KeyError, ValueError) as error:
-            raise CorruptFileError(self._behind, f"the memory does not fold: {error}") from None
-        return self._index
+            raise CorruptFileError(self._next, f"the memory does not fold: {error}") from None
+        return self._search_index
 
     def _restart(self, view: View, analyser: str, until: int) -> None:
-        """Begin anew, from a saved index that goes no further than the event ``until``."""
+        """Start again, from a saved index that is folded no further than the event ``until``."""
         self.close()
         self._view = view
-        self._index = SearchIndex(self._read_text, language=analyser)
-        self._through = self._behind = self._unsaved = self._text_bytes = 0
+        self._search_index = SearchIndex(self._read_text, language=analyser)
+        self._through = self._next = self._unsaved = self._text_size = 0
         self._saved_at = self._saved_pages = 0
         self.missing = set()
         self._texts, self._text_room = {}, _CACHED_CHARS
         if until and set(self._until) == {SHARED[0][0]}:
-            # What a fork has of its own is in no save.
+            # Only the shared memory is saved, so a fork's own memory is not looked for.
             last = min(view.state.last_sequence, max(self._until.values()), until)
-            self._load(view, self._index, last)
+            self._load(view, self._search_index, last)
 
-    def _load(self, view: View, index: SearchIndex, until: int) -> None:
+    def _load(self, view: View, search_index: SearchIndex, until: int) -> None:
         try:
             saved = view.saved_memory(until)
             if saved is None:
                 return
-            index.load(saved.page_count, saved.pages.items())
+            search_index.load(saved.page_count, saved.pages.items())
         except (CorruptFileError, ValueError, OSError):
-            # It can be made again from the events.
-            index.clear()
+            # The index can be made again from the events.
+            search_index.clear()
             return
-        if index.through <= until:
-            self._saved_at, self._through = saved.at, index.through
+        if search_index.through <= until:
+            self._saved_at, self._through = saved.at, search_index.through
             self._saved_pages = len(saved.pages)
-            self._text_bytes = index.total_size
+            self._text_size = search_index.total_size
         else:
-            index.clear()
+            search_index.clear()
 
-    def _fold(self, view: View, index: SearchIndex, until: int) -> None:
+    def _fold(self, view: View, search_index: SearchIndex, until: int) -> None:
         last = min(view.state.last_sequence, max(self._until.values()), until)
-        # Where all of the log is folded, no segment is left that is to be looked at again.
+        # When all of the log is folded, no segment needs to be read again.
         whole = last == view.state.last_sequence
-        behind = self._behind
+        hint = self._next
         while self._through < last:
             reached = self._through
-            waiting = _Waiting(index)
-            found = view.memory_events(reached, _READ_BYTES, last, behind)
+            waiting = _Waiting(search_index)
+            found = view.memory_events(reached, _READ_BYTES, last, hint)
             for event, offset in unhurried(found):
                 self._take_in(view, waiting, event, offset)
-                reached, behind = event.sequence, offset + 1
-                self._behind = behind if whole else offset
+                reached, hint = event.sequence, offset + 1
+                self._next = hint if whole else offset
             waiting.put()
             self._through = reached if reached > self._through else last
-            index.through = self._through
+            search_index.through = self._through
 
     def _take_in(self, view: View, waiting: _Waiting, event: Event, offset: int) -> None:
         payload: Any = event.payload
@@ -229,7 +236,7 @@ class FoldedMemory:
                 self.missing.discard(payload.frame_id)
         elif not isinstance(payload, FrameErased):
             waiting.put()
-            self._change(view, waiting.index, event, offset)
+            self._change(view, waiting.search_index, event, offset)
 
     def _put(
         self, view: View, waiting: _Waiting, event: Event, put: FramesPut, offset: int
@@ -238,7 +245,7 @@ class FoldedMemory:
         for place, kept in enumerate(unhurried(put.kept)):
             frame_id = put.frame_id + place
             if isinstance(kept, str):
-                # The quick way for what most frames are.
+                # The quick way for frames with a text and no other field, as most are.
                 text = kept
                 waiting.batch.add_text(frame_id, (sequence, place), offset, time_ns, text)
             else:
@@ -247,37 +254,37 @@ class FoldedMemory:
                     self.missing.add(frame_id)
                     continue
                 text = self._text(view, frame.content, frame.media_type)
-                waiting.batch.add(_new_row(frame, event, place, offset), text)
+                waiting.batch.add(_indexed(frame, event, place, offset), text)
             self._unsaved += len(text)
-            self._text_bytes += len(text)
+            self._text_size += len(text)
             if waiting.batch.is_full:
                 waiting.put()
 
-    def _change(self, view: View, index: SearchIndex, event: Event, offset: int) -> None:
+    def _change(self, view: View, search_index: SearchIndex, event: Event, offset: int) -> None:
         payload: Any = event.payload
-        old = index.get(payload.frame_id)
+        old = search_index.get(payload.frame_id)
         if old is None:
             if self._saved_at:
                 raise KeyError(payload.frame_id)
-            # Its put was lost to damage, and a recovery kept what came after it.
+            # Damage took its put, and a recovery kept what came after.
             if not isinstance(payload, FrameDeleted):
                 self.missing.add(payload.frame_id)
             return
         old_text = self._read_text(old.offset, old.version, old.media_type)
         if isinstance(payload, FrameDeleted):
-            index.delete(payload.frame_id, old_text)
+            search_index.delete(payload.frame_id, old_text)
             return
         assert isinstance(payload, FrameUpdated)
         changes = dict(payload.changes)
         content = changes.pop("content", None)
-        row = evolve(old, updated_ns=event.time_ns, **changes)
+        new = evolve(old, updated_ns=event.time_ns, **changes)
         text = old_text
         if content is not None:
-            row = evolve(row, sequence=event.sequence, place=0, offset=offset, size=content.size)
-            text = self._text(view, content, row.media_type)
-        elif row.media_type != old.media_type:
-            text = self._read_text(row.offset, row.version, row.media_type)
-        index.update(row, text, old_text)
+            new = evolve(new, sequence=event.sequence, place=0, offset=offset, size=content.size)
+            text = self._text(view, content, new.media_type)
+        elif new.media_type != old.media_type:
+            text = self._read_text(new.offset, new.version, new.media_type)
+        search_index.update(new, text, old_text)
         self._unsaved += len(text)
 
     def _text(self, view: View, content: Content, media_type: str | None) -> str:
@@ -291,7 +298,7 @@ class FoldedMemory:
             parts = (view.part(content, i) for i in range(count))
             return text_of(b"".join(parts), media_type)
         except ContentNotFoundError:
-            # What a recovery could not save.
+            # A recovery could not save the content.
             return ""
 
     def _read_text(self, offset: int, version: Version, media_type: str | None) -> str:
@@ -310,79 +317,79 @@ class FoldedMemory:
 
     # Frames.
 
-    def frame(self, row: IndexedFrame) -> Frame:
-        """The frame that a row of the index stands for."""
+    def frame(self, kept: IndexedFrame) -> Frame:
+        """Return a frame from what the search index keeps of it."""
         assert self._view is not None
         return Frame(
-            frame_id=row.frame_id,
-            content=self._view.frame_content(row.offset, row.version),
-            title=row.title,
-            uri=row.uri,
-            media_type=row.media_type,
-            tags=row.tags,
-            metadata=row.metadata,
-            embedding_model=row.embedding_model,
-            created_ns=row.time_ns,
-            updated_ns=row.updated_ns,
-            sequence=row.sequence,
-            place=row.place,
+            frame_id=kept.frame_id,
+            content=self._view.frame_content(kept.offset, kept.version),
+            title=kept.title,
+            uri=kept.uri,
+            media_type=kept.media_type,
+            tags=kept.tags,
+            metadata=kept.metadata,
+            embedding_model=kept.embedding_model,
+            created_ns=kept.time_ns,
+            updated_ns=kept.updated_ns,
+            sequence=kept.sequence,
+            place=kept.place,
         )
 
     def text(self, place: FramePlace) -> str:
-        """The body of a frame, as it is searched."""
+        """Return the text of a frame, as it is searched."""
         return self._read_text(place.offset, place.version, place.media_type)
 
     # Saving.
 
     def due(self, view: View) -> tuple[object, int, int, int, list[tuple[int, bytes]]] | None:
-        """What :meth:`EventLog.save_memory` is to keep: None while too little is new."""
+        """Return the arguments for :meth:`EventLog.save_memory`; None while too little is new."""
         self.catch_up(view)
-        index = self._index
-        assert index is not None
+        search_index = self._search_index
+        assert search_index is not None
         if not self._is_live or self.missing:
             return None
-        if self._unsaved < max(_SAVE_BYTES, self._text_bytes // _SAVE_PART):
+        if self._unsaved < max(_SAVE_CHARS, self._text_size // _SAVE_PART):
             return None
-        if self._saved_pages > _MOST_SAVED * index.page_count:
+        if self._saved_pages > _MOST_SAVED * search_index.page_count:
             self._saved_at = self._saved_pages = 0
         if not self._saved_at:
-            index.forget_saved()
+            search_index.forget_saved()
         try:
-            dump = index.dump()
+            dump = search_index.dump()
         except OSError:
-            # It is only a cache; the next put asks again.
+            # The saved index is only a cache, and the next put tries again.
             return None
         self._unsaved = 0
         self._saved_pages += len(dump.pages)
         return view.edition, self._saved_at, self._through, dump.page_count, dump.pages
 
     def rest(self) -> None:
-        """No save will follow soon."""
-        if self._index is not None:
-            self._index.rest()
+        """Release what saving needs, because no save will follow soon."""
+        if self._search_index is not None:
+            self._search_index.rest()
 
     def saved(self, offset: int) -> None:
-        """The last dump stands at this offset; at 0 it was not kept, and the next one is whole."""
+        """Note where the last dump was saved; 0: it was not, and the next one will be whole."""
         self._saved_at = offset
         if not offset:
             self._saved_pages = 0
 
 
 class _Waiting:
-    """Frames that are put into an index together, before anything else is done to it."""
+    """Frames that wait to go into a search index together, before it is changed otherwise."""
 
-    def __init__(self, index: SearchIndex) -> None:
-        self.index = index
+    def __init__(self, search_index: SearchIndex) -> None:
+        self.search_index = search_index
         self.batch = Batch()
 
     def put(self) -> None:
-        """Put what waits."""
+        """Put the waiting frames."""
         batch, self.batch = self.batch, Batch()
         if batch.count:
-            self.index.put_many(batch)
+            self.search_index.put_many(batch)
 
 
-def _new_row(payload: FramePut, event: Event, place: int, offset: int) -> IndexedFrame:
+def _indexed(payload: FramePut, event: Event, place: int, offset: int) -> IndexedFrame:
     return IndexedFrame(
         payload.frame_id,
         event.sequence,

@@ -1,4 +1,4 @@
-"""What a store held at an earlier moment, folded again from the log. Blocking, as a view is."""
+"""What a store held at an earlier moment, folded again from the log. All functions block."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _READ_BYTES = 1024 * 1024
 
 
 def state_at(view: View, sequence: int) -> State:
-    """The folded state after the event with this sequence."""
+    """Return the folded state after the event with this sequence."""
     state = State(generation=view.state.generation)
     for folded, _ in view.history(sequence):
         state = folded
@@ -33,7 +33,7 @@ def state_at(view: View, sequence: int) -> State:
 
 
 def session_at(view: View, session_id: UUID, sequence: int) -> Session:
-    """A session as far as it was recorded at a moment, deleted since or not.
+    """Return a session as far as it was recorded at a moment, also if it was deleted since.
 
     :raises SessionNotFoundError: when there was none with this id.
     """
@@ -54,7 +54,7 @@ def session_at(view: View, session_id: UUID, sequence: int) -> Session:
 
 
 def memory_at(view: View, sequence: int) -> MemoryState:
-    """The state of the memory, and of all its branches, after an event."""
+    """Return the state of the memory, and of all its branches, after an event."""
     events = view.memory_events(sequence, 1, 2**63)
     if next(events, None) is None:
         return view.state.memory
@@ -70,8 +70,9 @@ def memory_at(view: View, sequence: int) -> MemoryState:
 def fork_point(
     view: View, session_id: UUID, checkpoint_id: int | None, action_index: int | None
 ) -> tuple[SessionState, ForkPoint]:
-    """The session that is forked, and where a fork of it leaves it: behind a checkpoint, an action,
-    or (neither given) the last one recorded so far.
+    """Return a session, and the point where a fork leaves it.
+
+    That is after a checkpoint, after an action, or after the last one so far when both are None.
 
     :raises SessionNotFoundError, CheckpointNotFoundError: when there is no such one.
     :raises InvalidValueError: when the session has no such action.
@@ -133,7 +134,7 @@ def _place_of(
 
 
 def sequence_at(view: View, time_ns: int) -> int:
-    """The last event that had happened at a time; 0 when none had."""
+    """Return the sequence of the last event not later than ``time_ns``; 0 for none."""
     low, high = 0, view.state.last_sequence
     while low < high:
         middle = (low + high + 1) // 2
@@ -145,10 +146,11 @@ def sequence_at(view: View, time_ns: int) -> int:
 
 
 def session_moment(view: View, session_id: UUID, checkpoint_id: int | None) -> tuple[int, int]:
-    """The number of a session, and the last event before one of its checkpoints (None: of its last
-    event).
+    """Return a session's number, and the sequence of the last event before one of its checkpoints.
 
-    :raises SessionNotFoundError, CheckpointNotFoundError: when there is none.
+    With ``checkpoint_id`` None, it is the sequence of the session's last event.
+
+    :raises SessionNotFoundError, CheckpointNotFoundError: when there is no such one.
     """
     found = view.state.find(session_id)
     if found is None:
@@ -164,7 +166,7 @@ def session_moment(view: View, session_id: UUID, checkpoint_id: int | None) -> t
 
 
 def context_of(view: View, action: Action) -> Context:
-    """What an action retrieved: the frames' bodies as they were then, None where erased since."""
+    """Return what an action retrieved, frames as they were then; erased ones have no text."""
     retrieval = action.retrieval
     assert retrieval is not None
     bodies = [_body(view, version) for version in retrieval.versions]
@@ -191,7 +193,7 @@ def _body(view: View, version: Version) -> str | bytes | None:
 
 
 def _media_types(view: View, action: Action) -> dict[int, str | None]:
-    """The media types that the frames of an action had when it searched."""
+    """Return the media types that the frames of an action had when it searched."""
     retrieval, wanted = action.retrieval, set(action.affected_frames)
     assert retrieval is not None
     number = view.session_number(action)

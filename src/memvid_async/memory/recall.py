@@ -151,16 +151,16 @@ class Recall:
     async def find(
         self, view: View, lineage: Lineage, search: Search, *, texts: bool = False
     ) -> Searched:
-        """Search a memory as of a view; with the bodies of what was found, if asked for."""
+        """Search a memory as of a view; ``texts``: also return the texts of the frames found."""
         while True:
             try:
                 return await self._run(lineage, self._find, view, lineage, search, texts=texts)
             except InterruptedFindError:
-                # Another caller's cancellation met this one's search.
+                # The cancellation of another caller stopped this one's search.
                 continue
 
     async def get(self, view: View, lineage: Lineage, frame_id: int) -> Frame:
-        """One frame.
+        """Return one frame.
 
         :raises FrameNotFoundError: when there is none with this id.
         """
@@ -169,13 +169,13 @@ class Recall:
     async def scan(
         self, view: View, lineage: Lineage, after: int | None, filters: Filters, *, newest: bool
     ) -> list[Frame]:
-        """The next frames behind (or, newest first, before) the one with the id ``after``."""
+        """Return the next frames after (``newest``: before) the one with the id ``after``."""
         return await self._run(lineage, self._scan, view, lineage, after, filters, newest=newest)
 
-    # Saving the index.
+    # Saving the search index.
 
     def note_put(self, size: int, view: Callable[[], View]) -> None:
-        """So many bytes were put: now and then, fold them and save the index."""
+        """Count ``size`` bytes that were put; from time to time, fold them and save the index."""
         self._put_bytes += size
         if self._put_bytes >= _LOOK_BYTES and self._saving is None and not self._closing:
             self._put_bytes = 0
@@ -183,17 +183,19 @@ class Recall:
             self._saving.add_done_callback(lambda task: self._saved(task, view))
 
     async def wait_for_room(self, size: int) -> None:
-        """Return once no more than so much was put that no save knows of: what a kill would leave
-        to be folded again stays a small part of the memory."""
-        while self._saving is not None and self._put_bytes + size > self._live.most_behind:
+        """Return once ``size`` more bytes may be put while a save goes on.
+
+        So what must be folded again after a kill stays a small part of the memory.
+        """
+        while self._saving is not None and self._put_bytes + size > self._live.most_unsaved:
             await asyncio.wait([self._saving])
-            # Its callback has the next one started.
+            # Its callback may start the next one.
             await asyncio.sleep(0)
 
     def _saved(self, task: asyncio.Task[None], view: Callable[[], View]) -> None:
         self._saving = None
         if not task.cancelled() and task.exception() is None:
-            # What was put meanwhile is not left until the next put.
+            # Frames that were put meanwhile do not wait for the next put.
             self.note_put(0, view)
         if not self._is_saving and not self._closing:
             self._worker.start(self._live.rest)
@@ -210,13 +212,13 @@ class Recall:
         try:
             offset = await self._intake.run_alone(lambda log: log.save_memory(*due))
         except MemvidAsyncError:
-            # It can be folded again; whoever writes next hears of what is wrong.
+            # The index can be folded again, and the next write raises the error.
             return
         finally:
             self._live.saved(offset)
 
     async def finish(self, writer: Writer | None) -> None:
-        """Save the index once more where that is due, and let the memories go."""
+        """Save the search index a last time where that is due, and close the memories."""
         self._closing = True
         if self._saving is not None:
             await asyncio.wait([self._saving])

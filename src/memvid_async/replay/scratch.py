@@ -1,4 +1,4 @@
-"""What an action did to the memory, or found in it, done again in a scratch memory."""
+"""Repeating what an action did to the memory, or found in it, in a scratch memory."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _TOLERANCE = 1.5e-6
 
 @frozen
 class WhatIf:
-    """How a replay does the finds differently. What is not given stays as it was recorded."""
+    """What a replay changes in searches. A field that is None stays as it was recorded."""
 
     top_k: int | None = None
     """How many hits at most."""
@@ -85,15 +85,15 @@ class Scratch:
         self._memory: FoldedMemory | None = None
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Close the memory."""
         if self._memory is not None:
             self._memory.close()
             self._memory = None
 
     def at(self, view: View, lineage: Lineage, sequence: int) -> FoldedMemory:
-        """The memory after an event; going back folds it anew."""
-        behind = self._memory is not None and self._memory.through > sequence
-        if self._memory is None or behind or not self._memory.continue_as(lineage):
+        """Return the memory after an event; going back folds it again."""
+        is_past = self._memory is not None and self._memory.through > sequence
+        if self._memory is None or is_past or not self._memory.continue_as(lineage):
             self.close()
             self._memory = FoldedMemory(lineage, is_live=False)
         self._memory.catch_up(view, sequence)
@@ -102,12 +102,12 @@ class Scratch:
     # Searching.
 
     def moment(self, retrieval: Retrieval) -> int:
-        """The last event of the memory in which a search is done."""
+        """Return the last event of the memory in which a search is repeated."""
         as_of = None if self._what_if is None else self._what_if.as_of
         return retrieval.as_of if as_of is None else self._last if as_of == "now" else as_of
 
     def judge_search(self, view: View, lineage: Lineage, action: Action, query: str) -> ReplayStep:
-        """Search again, as an action did, and compare what is found."""
+        """Repeat the search of an action, and compare what it finds."""
         retrieval = action.retrieval
         if retrieval is None:
             return ReplayStep(action.index, action, Verdict.UNVERIFIABLE, NOT_OURS)
@@ -175,8 +175,11 @@ class Scratch:
 
 
 def judge_change(before: State, branch: int, changes: Sequence[Any], action: Action) -> ReplayStep:
-    """Whether a put, an update or a delete did what it says: the frames that the command made, from
-    the state ``before`` it, in the order of the log."""
+    """Judge whether a put, an update or a delete did what its action says.
+
+    ``before``: the state before the command. ``changes``: the payloads of the command's events that
+    change the memory, in the order of the log.
+    """
     mine = [one for payload in changes for one in _frames_of(payload)]
     if not mine:
         return ReplayStep(action.index, action, Verdict.UNVERIFIABLE, NOT_OURS)
@@ -207,7 +210,7 @@ def judge_change(before: State, branch: int, changes: Sequence[Any], action: Act
 
 
 def _frames_of(payload: Any) -> Sequence[Any]:
-    """The changes of single frames that a payload is."""
+    """Return the changes of single frames that a payload consists of."""
     if isinstance(payload, FramesPut):
         return payload
     return [payload] if isinstance(payload, (FrameUpdated, FrameDeleted, FrameErased)) else []
@@ -227,7 +230,7 @@ def _is_same_hit(before: tuple[int, float], again: tuple[int, float]) -> bool:
 
 def _diverged(action: Action, name: str, recorded: Any, again: Any) -> ReplayStep:
     difference = Difference(name, recorded, again, text_diff(_shown(recorded), _shown(again)))
-    why = f"doing it again gives another {name.replace('_', ' ')}"
+    why = f"repeating it has another {name.replace('_', ' ')}"
     return ReplayStep(action.index, action, Verdict.DIVERGED, why, (difference,))
 
 
@@ -240,7 +243,7 @@ def _shown(value: Any) -> str:
 def _reran(
     action: Action, before: list[tuple[int, float]], again: list[tuple[int, float]]
 ) -> ReplayStep:
-    """What a find that was done differently found, against what was recorded."""
+    """Return what a changed find finds, compared with the recorded one."""
     places = {frame_id: place for place, (frame_id, _) in enumerate(before)}
     now = {frame_id: place for place, (frame_id, _) in enumerate(again)}
     rerun = Rerun(
