@@ -374,13 +374,11 @@ class FrameStore(FrameReader):
 
         :raises TypeError: when ``generate`` does not take one argument; nothing was searched.
         :raises InvalidValueError, LimitExceededError: when an argument cannot be recorded; nothing
-            was searched. Also when the model returns no valid reply, or one that is too long, which
-            is recorded.
+            was searched. Also when the reply is not valid or too long, which is recorded.
         """
         started = time.perf_counter()
         await self._check_ask(generate, provider, model, task, metadata, messages)
-        # The caller may change the list while the model answers.
-        messages = list(messages)
+        messages = list(messages)  # the caller may change its own while the model answers
         wanted = FrameFilters(**filters, metadata=frame_metadata)
         searched = await self.searched(
             question, top_k, mode, embedding, embedding_model, wanted, texts=True
