@@ -121,13 +121,13 @@ class View(Protocol):
     # The memory.
 
     def memory_events(
-        self, after: int, limit: int, until: int, hint: int = 0
+        self, after: int, until: int, hint: int | None = None
     ) -> Iterator[tuple[Event, int]]:
-        """Iterate over the events that change the memory, above ``after`` and up to ``until``.
+        """The events above ``after``, up to ``until``, that change the memory, in order, each with
+        a hint: a number by which the log finds it again faster, and that only the log understands.
 
-        Each comes with a hint by which the log finds it again faster. They have about ``limit``
-        bytes together; there is at least one, unless none is left. ``hint``: of an event at or
-        before all of them, if one is known; 0 if not.
+        ``hint``: of the last one of them at or before ``after``, where ``after`` is the end of a
+        view; None where that is not known.
         """
         ...
 

@@ -15,28 +15,19 @@ from ..format.segment import Segment, SegmentKind
 
 
 def in_range(
-    segments: Iterable[Segment],
-    content: Callable[[int], Content],
-    after: int,
-    limit: int,
-    until: int,
+    segments: Iterable[Segment], content: Callable[[int], Content], after: int, until: int
 ) -> Iterator[tuple[Event, int]]:
     """Iterate over events that change the memory, above ``after`` and up to ``until``.
 
-    Each comes with the offset of its segment. They are of about ``limit`` bytes of segments, at
-    least one event. ``content`` returns large content by the sequence of its event.
+    Each comes with the offset of its segment. ``content`` returns large content by the sequence of
+    its event.
 
     :raises CorruptFileError: when a segment is not as its kind requires.
     """
-    start, found = 0, False
     for segment in segments:
-        start = start or segment.offset
         for event in _events(segment, content):
             if after < event.sequence <= until:
-                found = True
                 yield event, segment.offset
-        if found and segment.end - start >= limit:
-            return
 
 
 def _events(segment: Segment, content: Callable[[int], Content]) -> Iterator[Event]:

@@ -239,18 +239,18 @@ class FileView:
     # The memory.
 
     def memory_events(
-        self, after: int, limit: int, until: int, hint: int = 0
+        self, after: int, until: int, hint: int | None = None
     ) -> Iterator[tuple[Event, int]]:
         """The events above ``after``, up to ``until``, that change the memory, in order, each with
-        the hint that finds it again: of about ``limit`` bytes of segments, at least one.
+        a hint (the offset of its segment) that finds it again.
 
-        Content that stands beside them has its data in hand. ``hint``: one below which none of
-        them is, if one is known.
+        ``hint``: of the last one of them at or before ``after``, where ``after`` is the end of a
+        view; None where that is not known.
 
         :raises CorruptFileError: when what the memory's positions name is not there.
         """
-        segments = self.memory_segments(after, until, hint)
-        return in_range(segments, self.content, after, limit, until)
+        segments = self.memory_segments(after, until, 0 if hint is None else hint + 1)
+        return in_range(segments, self.content, after, until)
 
     def memory_segments(self, after: int, until: int, above: int) -> Iterator[Segment]:
         """The segments of the events above ``after``, up to ``until``, that change the memory, in

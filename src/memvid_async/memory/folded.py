@@ -29,8 +29,6 @@ from ..events.pace import unhurried
 from ..search import Batch, DamagedSearchIndexError, FramePlace, IndexedFrame, SearchIndex
 from ..search.schema import TOKENIZERS
 
-# Events are read from the log in pieces of about this many bytes.
-_READ_BYTES = 1024 * 1024
 # At most this many characters of texts that were read are kept.
 _CACHED_CHARS = 512 * 1024
 # A save is due when this many characters were folded since the last one, or this part of all text
@@ -63,6 +61,8 @@ def lineage_of(state: State, number: int, until: int = 2**63) -> Lineage:
 # Of a body that was put as a stream, the first 16 parts of 1 MiB are searched. This must never
 # change for a file: removing a text from the search index needs the same text that was added.
 _SEARCHED_PARTS = 16
+# What a fold raises for events that no writer wrote, or over an index that holds others.
+_NOT_FOLDABLE = (DamagedSearchIndexError, KeyError, ValueError)
 _TEXT_TYPES = ("text/", "application/json", "application/xml", "application/yaml")
 
 
@@ -93,8 +93,10 @@ class FoldedMemory:
         self._is_live = is_live and lineage == SHARED
         self._view: View | None = None
         self._search_index: SearchIndex | None = None
-        # The last event that was folded, and an offset at or after which the next one begins.
-        self._through = self._next = 0
+        # The last event that was folded, and the hint of the last one that changed the memory, where
+        # that event ended a view.
+        self._through = 0
+        self._hint: int | None = None
         self.missing: set[int] = set()
         # The texts of snippets, by version: frames are often found again.
         self._texts: dict[tuple[Version, str | None], str] = {}
@@ -163,17 +165,21 @@ class FoldedMemory:
         if self._view is None or self._view.state.last_sequence <= view.state.last_sequence:
             # A save may have folded a later view than the one of this find.
             self._view = view
-        search_index = self._search_index
-        if self._saved_at:
-            with suppress(DamagedSearchIndexError, KeyError, ValueError):
-                self._fold(view, search_index, until)
-                return search_index
-            # A saved index may load and still be wrong. The events have the last word.
-            self._restart(view, analyser, 0)
         try:
+            if self._saved_at:
+                with suppress(*_NOT_FOLDABLE):
+                    self._fold(view, self._search_index, until)
+                    return self._search_index
+                # A saved index may load and still be wrong. The events have the last word.
+                self._restart(view, analyser, 0)
             self._fold(view, self._search_index, until)
-        except (DamagedSearchIndexError, KeyError, ValueError) as error:
-            raise CorruptFileError(self._next, f"the memory does not fold: {error}") from None
+        except _NOT_FOLDABLE as error:
+            self.close()
+            raise view.damage(max(1, self._through), f"the memory does not fold: {error}") from None
+        except BaseException:
+            # A part of it may be in the index: the next call starts again, from the last save.
+            self.close()
+            raise
         return self._search_index
 
     def _restart(self, view: View, analyser: str, until: int) -> None:
@@ -181,7 +187,8 @@ class FoldedMemory:
         self.close()
         self._view = view
         self._search_index = SearchIndex(self._read_text, language=analyser)
-        self._through = self._next = self._unsaved = self._text_size = 0
+        self._through = self._unsaved = self._text_size = 0
+        self._hint = None
         self._saved_at = self._saved_pages = 0
         self.missing = set()
         self._texts, self._text_room = {}, _CACHED_CHARS
@@ -209,20 +216,16 @@ class FoldedMemory:
 
     def _fold(self, view: View, search_index: SearchIndex, until: int) -> None:
         last = min(view.state.last_sequence, max(self._until.values()), until)
-        # When all of the log is folded, no segment needs to be read again.
-        whole = last == view.state.last_sequence
-        hint = self._next
-        while self._through < last:
-            reached = self._through
-            waiting = _Waiting(search_index)
-            found = view.memory_events(reached, _READ_BYTES, last, hint)
-            for event, offset in unhurried(found):
-                self._take_in(view, waiting, event, offset)
-                reached, hint = event.sequence, offset + 1
-                self._next = hint if whole else offset
-            waiting.put()
-            self._through = reached if reached > self._through else last
-            search_index.through = self._through
+        if self._through >= last:
+            return
+        waiting, hint = _Waiting(search_index), self._hint
+        for event, found in unhurried(view.memory_events(self._through, last, hint)):
+            self._take_in(view, waiting, event, found)
+            hint = found
+        waiting.put()
+        self._through = search_index.through = last
+        # Before the end of a view, the last command may have more events.
+        self._hint = hint if last == view.state.last_sequence else None
 
     def _take_in(self, view: View, waiting: _Waiting, event: Event, offset: int) -> None:
         payload: Any = event.payload

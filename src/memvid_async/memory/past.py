@@ -21,8 +21,6 @@ from ..events.event import Action, ActionRecorded, CheckpointCreated, Session
 from ..events.frames import Context, ContextItem, ForkPoint, FramesPut, Version
 from .folded import lineage_of, text_of
 
-_READ_BYTES = 1024 * 1024
-
 
 def state_at(view: View, sequence: int) -> State:
     """Return the folded state after the event with this sequence."""
@@ -55,14 +53,14 @@ def session_at(view: View, session_id: UUID, sequence: int) -> Session:
 
 def memory_at(view: View, sequence: int) -> MemoryState:
     """Return the state of the memory, and of all its branches, after an event."""
-    events = view.memory_events(sequence, 1, 2**63)
+    events = view.memory_events(sequence, 2**63)
     if next(events, None) is None:
         return view.state.memory
     memory = MemoryState()
     for number, session in sorted(view.state.sessions.items()):
         if session.info.fork is not None:
             memory = branched(memory, number, session.info.fork)
-    for event, _ in view.memory_events(0, 2**63, sequence):
+    for event, _ in view.memory_events(0, sequence):
         memory = fold_memory(memory, event)
     return memory
 
@@ -199,18 +197,14 @@ def _media_types(view: View, action: Action) -> dict[int, str | None]:
     number = view.session_number(action)
     until = dict(lineage_of(view.state, number, retrieval.as_of))
     types: dict[int, str | None] = {}
-    reached, found = 0, True
-    while found:
-        found = False
-        for event, _ in view.memory_events(reached, _READ_BYTES, retrieval.as_of):
-            found, reached = True, event.sequence
-            payload: Any = event.payload
-            if event.sequence > until.get(getattr(payload, "branch", -1), 0):
-                continue
-            if isinstance(payload, FramesPut):
-                for frame_id in wanted.intersection(payload.frame_ids):
-                    frame = payload[frame_id - payload.frame_id]
-                    types[frame_id] = getattr(frame, "media_type", None)
-            elif payload.frame_id in wanted and "media_type" in getattr(payload, "changes", {}):
-                types[payload.frame_id] = payload.changes["media_type"]
+    for event, _ in view.memory_events(0, retrieval.as_of):
+        payload: Any = event.payload
+        if event.sequence > until.get(getattr(payload, "branch", -1), 0):
+            continue
+        if isinstance(payload, FramesPut):
+            for frame_id in wanted.intersection(payload.frame_ids):
+                frame = payload[frame_id - payload.frame_id]
+                types[frame_id] = getattr(frame, "media_type", None)
+        elif payload.frame_id in wanted and "media_type" in getattr(payload, "changes", {}):
+            types[payload.frame_id] = payload.changes["media_type"]
     return types
