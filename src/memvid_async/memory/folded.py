@@ -93,7 +93,7 @@ class FoldedMemory:
         self._is_live = is_live and lineage == SHARED
         self._view: View | None = None
         self._search_index: SearchIndex | None = None
-        # The last event that was folded, and the hint of the last one that changed the memory, where
+        # The last event that was folded, and the hint of the last one that changed the memory, if
         # that event ended a view.
         self._through = 0
         self._hint: int | None = None
