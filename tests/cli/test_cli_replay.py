@@ -236,7 +236,7 @@ def test_what_if_more_were_asked_for(remembered):
     assert changes(found[4]) == [(2, "same", 0, 0)]
     output = run("replay", remembered, "-k", 2, status=1).stdout
     assert re.search(r"new +2 +1 +\d", output)
-    assert "only searches are done differently" in output
+    assert "only searches are changed" in output
 
 
 def test_what_if_it_were_now(remembered):

@@ -115,7 +115,7 @@ STORAGE = (
         replaces(file_module._Mapped, "__exit__", nothing),
     ),
     Mutant("lock not taken", "rules", replaces(FileStorage, "lock", nothing)),
-    Mutant("lock not let go", "files", replaces(FileStorage, "unlock", nothing)),
+    Mutant("lock not released", "files", replaces(FileStorage, "unlock", nothing)),
     Mutant("cut does nothing", "files", replaces(FileStorage, "truncate", nothing)),
     Mutant("size of the opening trusted", "files", replaces(FileStorage, "size", size_at_first)),
     Mutant(
@@ -199,7 +199,7 @@ def not_poisoned(patch: Patch) -> None:
 WRITING = (
     Mutant("ack before fsync", "states", replaces(LogFile, "write_out", write_out_unsynced)),
     Mutant(
-        "lock let go before fsync", "states", replaces(LogFile, "write_out", write_out_unlocked)
+        "lock released before fsync", "states", replaces(LogFile, "write_out", write_out_unlocked)
     ),
     Mutant("slot written before its TOC", "states", replaces(LogFile, "write_out", slot_first)),
     Mutant(

@@ -147,7 +147,7 @@ async def test_an_event_acked_in_one_process_is_delivered_in_another_within_50_m
             for number in range(count):
                 action = await recorder.record_put(number, "x")
                 acked[action.sequence] = time.monotonic_ns()
-                # Apart by more than a poll now and then, so that idle and busy are both measured.
+                # Sometimes apart by more than a poll, so that idle and busy are both measured.
                 if number % 10 == 0:
                     await asyncio.sleep(0.03)
             delivered = dict(await asyncio.to_thread(child.hear))

@@ -29,7 +29,7 @@ def put(items, first=1):
 
 
 def segment_of(payload):
-    """A segment behind seven bytes of something else, and what reads the file that holds it."""
+    """A segment after seven bytes of something else, and what reads the file that holds it."""
     payload = bytes(payload)
     data = bytes(7 + HEAD_SIZE) + payload
     segment = Segment(1, FIRST, payload, 7, len(data), 0, 0)

@@ -99,12 +99,12 @@ async def test_an_open_session_is_replayed_as_far_as_it_is_recorded(store):
 
 
 async def test_a_long_log_is_folded_page_by_page(store, session, monkeypatch):
-    monkeypatch.setattr(replaying, "PAGE_BYTES", 1)
+    monkeypatch.setattr(replaying, "PIECE_BYTES", 1)
     assert outline((await store.replay(session).report()).steps) == WHOLE
 
 
 async def test_memory_does_not_grow_with_the_session(store, monkeypatch):
-    monkeypatch.setattr(replaying, "PAGE_BYTES", 64 * 1024)
+    monkeypatch.setattr(replaying, "PIECE_BYTES", 64 * 1024)
     peaks = []
     for count in (2_000, 8_000):
         async with store.session() as recorder:

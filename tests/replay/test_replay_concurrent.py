@@ -84,7 +84,7 @@ async def test_searches_recorded_out_of_order_match_and_fold_the_log_once(make_s
 @pytest.mark.parametrize("most", [0, 3])
 async def test_however_few_are_held_they_match(make_store, monkeypatch, folded, most):
     monkeypatch.setattr(replaying, "MOST_HELD", most)
-    monkeypatch.setattr(replaying, "PAGE_BYTES", 1)
+    monkeypatch.setattr(replaying, "PIECE_BYTES", 1)
     store = await make_store()
     session = await record_backwards(store, 12)
     check(await store.replay(session).report())

@@ -114,8 +114,7 @@ class FrameDeleted:
 
 @frozen
 class FrameErased:
-    """What is left after a compaction: of a deleted frame's update; or, in a :class:`FramesPut`,
-    of the frame as it was put."""
+    """What a compaction leaves of a deleted frame: of its update, or of its place in a put."""
 
     frame_id: int
     """The frame."""
@@ -125,17 +124,17 @@ class FrameErased:
     """As for :class:`FramePut`."""
 
 
-# A frame as a put keeps it: its content alone, where that is small and nothing else was given.
+# A frame as a put keeps it: only its content, if that is small and there is no other field.
 KeptFrame = str | bytes | FramePut | FrameErased
 
 
 @frozen(repr=False)
 class FramesPut(Sequence[FramePut | FrameErased]):
-    """Frames entered the memory together: one, or thousands. It is the sequence of them.
+    """Frames that entered the memory together: one, or thousands. It is the sequence of them.
 
-    Most are a text and nothing else. Of those the text alone is kept, and a :class:`FramePut` is
-    made when it is asked for: Python's garbage collector looks at every object that lives for a
-    while, and three for each of thousands would hold up everything else.
+    Most have a text and no other field. Of those only the text is kept, and a :class:`FramePut` is
+    made when one is used: Python's garbage collector visits every object that lives for a while,
+    and three for each of thousands of frames would delay everything else.
     """
 
     frame_id: int

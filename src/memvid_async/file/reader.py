@@ -126,7 +126,7 @@ class Reader:
     def segment_with(self, sequence: int, end: int) -> Segment:
         """Return the segment that holds the event with this sequence."""
         found, position = None, self.offset_before(sequence)
-        # Whoever reads in order asks for what comes soon after what was found last.
+        # A reader that goes through the log needs an event soon after the one found last.
         first, offset = self._near
         if first <= sequence:
             position = max(position, offset)

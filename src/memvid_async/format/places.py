@@ -90,12 +90,12 @@ def decode_start(payload: bytes) -> tuple[int, int, int, int]:
 
 
 def time_of(value: Any) -> Any:
-    """The time at the start of an events segment, alone or before what later releases add."""
+    """Return the time at the start of an events segment; later releases may add to it in a list."""
     return value[0] if isinstance(value, list) and value else value
 
 
 def _locate_row(payload: bytes, start: int, room: int) -> tuple[RowPlace, int]:
-    """The row that begins at ``start``, and how many items there is still room for behind it."""
+    """Return the row that begins at ``start``, and for how many more items there is room."""
     major, count, at = read_head(payload, start)
     if major != ARRAY or not count or payload[at] >> 5 != 0:
         raise ValueError("an events segment holds what is no event")
@@ -110,9 +110,9 @@ def _locate_row(payload: bytes, start: int, room: int) -> tuple[RowPlace, int]:
 def _locate_fields(payload: bytes, at: int, count: int, room: int) -> tuple[array[int], int]:
     fields = array("I", [at])
     for _ in unhurried(range(count)):
-        major, length, behind = read_head(payload, at)
+        major, length, after = read_head(payload, at)
         if major in (BYTES, TEXT):
-            at, items = behind + length, 1
+            at, items = after + length, 1
         else:
             items, at = count_items(payload, room, at)
         room = _left(room - items)
@@ -129,9 +129,9 @@ def _left(room: int) -> int:
 
 
 def decode_row(payload: bytes, row: RowPlace) -> list[Any]:
-    """The row at a place.
+    """Decode the row at a place.
 
-    :raises ValueError: when it is none.
+    :raises ValueError: when it is not strict CBOR.
     """
     if row.fields is None:
         value: list[Any] = decode_value(payload[row.start : row.end], most=MAX_EVENT_ITEMS)
@@ -146,20 +146,20 @@ def decode_row(payload: bytes, row: RowPlace) -> list[Any]:
 
 
 def decode_field(data: bytes) -> Any:
-    """One field of a row, from its CBOR.
+    """Decode one field of a row.
 
     :raises ValueError: when it is not strict CBOR.
     """
     if data[0] >> 5 == TEXT:
-        # The most of many are: a third of the time.
+        # Most fields of many are text. This takes a third of the time.
         return data[read_head(data, 0)[2] :].decode()
     return decode_value(data)
 
 
 class Places:
-    """Where the rows and the frames of a segment are in the file, if it has many.
+    """Where the rows and the frames of a large segment are in the file.
 
-    Each has a CRC-32 of its own, made when the segment was read whole and found good: it tells
+    Each has a CRC-32 of its own, computed when the segment was read whole and was valid. It tells
     whether the bytes have changed since.
     """
 
@@ -168,7 +168,7 @@ class Places:
     def __init__(self, segment: Segment, rows: list[RowPlace]) -> None:
         self.sequence, self.offset = segment.sequence, segment.offset
         self._kinds = array("Q")
-        # Per row, where its parts begin among all parts.
+        # For each row, the place of its first part among all parts.
         self._firsts, self._starts, self._lengths = array("I"), array("Q"), array("I")
         self._checksums = array("I")
         offset, payload = segment.end - len(segment.payload), memoryview(segment.payload)

@@ -1,5 +1,8 @@
-"""The memories that a store has open: the live one, those of forks and of past moments. Each is
-folded and searched in a thread of their own, so that neither the loop nor the writer waits."""
+"""The memories that a store has open: the live one, those of forks and those of past moments.
+
+They are folded and searched in two threads of their own, so that neither the loop nor the writer
+waits.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +25,13 @@ from .folded import SHARED, FoldedMemory, Lineage
 from .prepare_frames import make_filters
 
 T = TypeVar("T")
-# Bytes put since the last look at whether the index is due to be saved.
+# After this many bytes were put, a check tells whether the search index is due to be saved.
 _LOOK_BYTES = 256 * 1024
 
 
 @frozen
 class Search:
-    """A search as it is carried out; ``parameters`` are its filters as recorded."""
+    """A search. ``parameters``: its filters, as an action records them."""
 
     query: str
     mode: SearchMode
@@ -38,13 +41,13 @@ class Search:
     embedding_model: str | None = None
 
     def filters(self) -> Filters:
-        """The filters, as the index takes them."""
+        """Return the filters, as the search index takes them."""
         return make_filters(self.parameters)
 
 
 @frozen
 class Searched:
-    """What a search found: the result, and what an action records of it."""
+    """What a search found: the result, what an action records of it, and the frames' texts."""
 
     result: FindResult
     retrieval: Retrieval
@@ -52,7 +55,7 @@ class Searched:
 
     @property
     def context(self) -> Context:
-        """The bodies that were found, as a model is given them; where they were asked for."""
+        """The frames found, as they are passed to a model; only when their texts were read."""
         return Context(
             tuple(
                 ContextItem(hit.frame_id, hit.score, text)
@@ -81,7 +84,7 @@ class Recall:
         if lineage == SHARED:
             return self._live
         found = self._others.pop(lineage, None) or FoldedMemory(lineage)
-        # The one used last is at the end.
+        # The most recently used one is last.
         self._others[lineage] = found
         while len(self._others) > self._most_open:
             self._others.pop(next(iter(self._others))).close()

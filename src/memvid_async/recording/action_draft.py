@@ -1,4 +1,4 @@
-"""An action as it was given to be recorded, and the command that is made of it."""
+"""An action as a caller passed it to be recorded, and the command that is made of it."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ from .prepare_values import (
 
 
 class ActionDraft(NamedTuple):
-    """What a ``record_…`` call was given. It is made once, by name, and nothing of it is checked
-    but ``detail``."""
+    """The arguments of a ``record_…`` call. Only ``detail`` is checked."""
 
     kind: ActionKind
     detail: tuple[Any, ...] = ()
@@ -35,7 +34,7 @@ class ActionDraft(NamedTuple):
     frames: Iterable[int] = ()
     duration_ms: float = 0
     task: str | None = None
-    """The agent's task; None stands for the asyncio task that records."""
+    """The agent's task; None for the name of the asyncio task that records."""
     error: str | None = None
     metadata: Mapping[str, Any] | None = None
     messages: Sequence[Any] = ()
@@ -43,8 +42,8 @@ class ActionDraft(NamedTuple):
     reply: Reply | None = None
 
 
-# Makes a draft of names: ``new_draft(ActionDraft, kind=…)``. Calling the class does the same and
-# takes three times as long, as it makes a dict of the names first.
+# Makes a draft: ``new_draft(ActionDraft, kind=…)``. Calling the class does the same but takes three
+# times as long, because it makes a dict of the arguments first.
 new_draft = ActionDraft.__new__
 
 

@@ -1,4 +1,4 @@
-"""The ``record_…`` methods, which a store and a session's recorder share."""
+"""The ``record_…`` methods, which a store and a session's recorder have in common."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class ActionRecorder(ABC, Generic[AnyAction]):
 
         ``provider`` and ``model``: their names, where there are any. ``duration_ms``: milliseconds.
         ``retrieved_frames``: the ids of the frames given to the model. ``messages``: the prompt as
-        it went to the model, one item a message; a prefix that an earlier ask of the session
+        it went to the model, one item per message; a prefix that an earlier ask of the session
         already holds is not stored again. The tokens and the cost are what the model counted;
         ``cached_tokens`` are a part of ``input_tokens``.
         """

@@ -1,4 +1,4 @@
-"""The way in to the writer, for a store and its recorders."""
+"""The way to the writer, for a store and its recorders."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ _SMALL_COMMAND_BYTES = 256
 
 
 class CommandIntake:
-    """Takes commands in: small ones are prepared on the loop, large ones in a thread, and all wait
-    while the writer's queue is full.
+    """Prepares commands and queues them: small ones on the loop, large ones in a thread.
+
+    All wait while the writer's queue is full.
 
     ``writer`` is None in a store that was opened read-only. ``preparing`` is the thread for what is
     large. ``blocks``: those of the store's sessions. ``loop``: the one that opened the store.
@@ -121,7 +122,7 @@ class CommandIntake:
     # The agent's task.
 
     def check_task(self, task: str) -> str:
-        """Return the name of a task that the caller gave.
+        """Return a task's name as the caller passed it.
 
         :raises InvalidValueError, LimitExceededError: when it cannot be recorded.
         """
@@ -129,10 +130,10 @@ class CommandIntake:
 
     def task_name(self) -> str | None:
         """Return the name of the asyncio task that runs; None outside one."""
-        # Given the loop, it need not look for it, which is half the cost.
+        # Passing the loop saves half the cost, which is looking for it.
         task = asyncio.current_task(self.loop)
         name = task.get_name()[: self.limits.name_chars] if task is not None else None
-        # Nobody gave the name to be recorded, so one that UTF-8 cannot hold stops no recording.
+        # Nobody passed this name to be recorded, so one that UTF-8 cannot hold is mended.
         return name if name is None or name.isascii() else name.encode(errors="replace").decode()
 
     def describe(self, error: BaseException | None) -> str | None:

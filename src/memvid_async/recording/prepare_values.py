@@ -1,5 +1,7 @@
-"""A caller's values, checked and bounded, and encoded and hashed where a command needs them so. No
-command is queued before all of its values are known to be right."""
+"""Preparing a caller's values for a command: they are checked and bounded, encoded and hashed.
+
+No command is queued before all of its values are known to be right.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,7 @@ from ..events.values import (
 
 _MOST_FRAME_ID = 2**63 - 1
 _UUID_CHARS = 36
-# Bytes: hashing as many takes as long as checking and encoding one item.
+# Hashing this many bytes takes as long as checking and encoding one item.
 _ITEM_COST = 32
 _MOST_ITEMS = LARGE // _ITEM_COST
 
@@ -87,7 +89,7 @@ def prepare_arguments(value: object, limits: Limits) -> bytes:
 
 
 def prepare_metadata(value: object, limits: Limits) -> Mapping[str, Any]:
-    """Return a copy of the map that nobody can change; an empty one for None.
+    """Return an immutable copy of the map; an empty one for None.
 
     :raises InvalidValueError, LimitExceededError: when it cannot be recorded.
     """
@@ -100,12 +102,12 @@ def prepare_metadata(value: object, limits: Limits) -> Mapping[str, Any]:
 
 
 def prepare_messages(values: Sequence[Any], limits: Limits) -> Messages | None:
-    """Return messages, each as CBOR, with the hashes that tell which prefixes are known.
+    """Return messages, each as CBOR, with the hashes of their prefixes.
 
     :raises InvalidValueError, LimitExceededError: when they cannot be recorded.
     """
     if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Sequence):
-        raise InvalidValueError("messages must be a sequence with one item a message")
+        raise InvalidValueError("messages must be a sequence with one item per message")
     items, size = [], 0
     for i, value in enumerate(values):
         items.append(encode_value(value, f"messages[{i}]", "value_bytes", limits.value_bytes))
@@ -152,12 +154,10 @@ def prepare_frames(values: Iterable[Any], limits: Limits) -> tuple[int, ...]:
         frames = values
     else:
         try:
-            # An iterable may have no end; one id too many is enough to refuse it.
+            # An iterable may be endless. One id too many is enough to refuse it.
             frames = tuple(islice(values, limits.frames + 1))
         except TypeError:
-            raise InvalidValueError(
-                f"frame ids must be given in a sequence, not {values!r}"
-            ) from None
+            raise InvalidValueError(f"frame ids must be a sequence, not {values!r}") from None
     if len(frames) > limits.frames:
         raise LimitExceededError("frames", len(frames), limits.frames)
     for frame in frames:
@@ -177,7 +177,7 @@ def prepare_count(value: object, what: str) -> int:
 
 
 def prepare_session_id(value: object) -> UUID:
-    """Return a session's id. It is given as a UUID or the str of one, with hyphens or without.
+    """Return a session's id, from a UUID or the str of one, with hyphens or without.
 
     :raises InvalidValueError: when it is neither.
     """
@@ -206,8 +206,10 @@ def describe_error(error: BaseException, most_chars: int) -> str:
 
 
 def rough_size(value: object) -> int:
-    """Estimate how many bytes a value holds, with what preparing its items costs. The value may be
-    of any type and shape: counting stops at ``LARGE``."""
+    """Estimate how many bytes a value holds, and add what preparing its items costs.
+
+    The value may be of any type and shape; counting stops at ``LARGE``.
+    """
     if value is None:
         return 0
     if type(value) is str or isinstance(value, (str, bytes)):

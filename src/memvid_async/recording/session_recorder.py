@@ -117,10 +117,10 @@ class SessionRecorder(ActionRecorder[Action]):
         try:
             await self._end(EndSession(block.session, self._intake.describe(exc)))
         except SessionEndedError:
-            # It was full, or was ended or deleted, while the block went on.
+            # The session was full, or was ended or deleted, before the block was left.
             pass
         except MemvidAsyncError:
-            # What the store cannot do any more must not hide the block's own error.
+            # An error of the store must not hide the block's own error.
             if exc is None:
                 raise
 
@@ -143,7 +143,7 @@ class SessionRecorder(ActionRecorder[Action]):
         await ended
 
     def _end_soon(self, command: EndSession) -> asyncio.Future[Any] | None:
-        """Queue the end of the session, whether there is room or not; None once it is too late."""
+        """Queue the end of the session, even if the queue is full; None when it is too late."""
         try:
             future = self._intake.submit_at_once(command)
         except MemvidAsyncError:

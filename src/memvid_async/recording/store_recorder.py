@@ -15,7 +15,7 @@ from ..errors import UnrecordedWarning
 from ..events.event import Action
 from .action_recorder import ActionRecorder
 
-# Files that hold no caller's code: this library, and those that await a coroutine for its maker.
+# Files that have no code of a caller: this library, and those that await coroutines for others.
 _PASSED_OVER = tuple(
     f"{Path(file).parent}{os.sep}"
     for file in (str(Path(__file__).parent), asyncio.__file__, anyio.__file__)
@@ -23,8 +23,11 @@ _PASSED_OVER = tuple(
 
 
 class StoreRecorder(ActionRecorder[Action | None]):
-    """The ``record_…`` methods of a store. They record into the session in force; without one they
-    warn (:class:`UnrecordedWarning`) and return None."""
+    """The ``record_…`` methods of a store.
+
+    They record into the session in force. Without one they warn (:class:`UnrecordedWarning`) and
+    return None.
+    """
 
     def _choice(self) -> SessionChoice:
         return self._intake.blocks.entered

@@ -4,8 +4,8 @@ Facts are the kind, the fields of the details, the input and the output, the mes
 memory was searched, the metadata, the task, the error, and a checkpoint's state hash. Not compared
 is what says when and where an action was recorded: index, sequence, time, duration, checkpoint id,
 and where in the log the found frames were. Not compared either are ids that were made up during the
-run: the ids of tool calls within an ask's response and messages, the names that asyncio gives to
-tasks (``Task-7``), and what this library itself notes in metadata.
+run: the ids of tool calls within an ask's response and messages, the names that asyncio chooses
+for tasks (``Task-7``), and what this library itself notes in metadata.
 """
 
 from __future__ import annotations

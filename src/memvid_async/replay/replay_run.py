@@ -1,8 +1,7 @@
-"""A session done again, action by action, from the events alone.
+"""Replaying a session: its actions are repeated one by one, from the events alone.
 
 The log is folded from its first event, so the state at every action is what it was when the action
-was recorded. What an action left behind is then compared with that state. :func:`judge` is where a
-kind of action gets its verdict.
+was recorded. What the action recorded is then compared with that state.
 """
 
 from __future__ import annotations
@@ -39,11 +38,11 @@ from .verdicts import Difference, ReplayReport, ReplayStep, Verdict, count_verdi
 
 Read = Callable[..., Awaitable[Any]]
 
-PAGE_BYTES = 256 * 1024
-"""About how much of the log is folded at once."""
+PIECE_BYTES = 256 * 1024
+"""About how many bytes of the log are folded at once."""
 
 MOST_HELD = 1024
-"""So many verdicts wait at most for a search that is done later."""
+"""At most this many verdicts wait for a search that is repeated later."""
 
 _SKIPPED = {
     ActionKind.ASK: "a model is not asked again; audit does that",
@@ -56,25 +55,26 @@ _CHANGES = {ActionKind.PUT, ActionKind.PUT_MANY, ActionKind.UPDATE, ActionKind.D
 
 @frozen
 class Span:
-    """What of a session is replayed: the actions from ``first`` on and before ``before_index``.
-
-    ``number``: the session's. ``members``: the sessions that its events stand in, it and those it
-    was forked from, each with the last sequence that counts. ``gone``: how many actions it shared
-    with parents that were deleted. ``last``: the sequence of the log's
-    last event to look at.
-    """
+    """The part of a session that is replayed."""
 
     number: int
+    """The session's number."""
     members: Mapping[int, int]
+    """The sessions that have its events, itself and those it was forked from, each with the last
+    sequence that counts."""
     gone: int
+    """How many actions it shared with parents that were deleted."""
     first: int
+    """The index of the first action that is judged."""
     before_index: int | None
+    """The index of the first action that is not; None for none."""
     last: int
+    """The sequence of the last event to fold."""
 
 
 @frozen
 class _Search:
-    """A search that is still to be done, and the memory that it was done in."""
+    """A search that is still to be repeated, and the memories that it searched."""
 
     action: Action
     lineage: Lineage
@@ -84,9 +84,9 @@ class _Search:
 class _Fold:
     """How far a replay has come.
 
-    Searches that ran at once are recorded in the order in which they came back, each of an older
-    memory or a newer one. The scratch memory only goes forward, so they are held for a while and
-    done in the order of what they searched.
+    Searches that ran at the same time are recorded in the order of their returns, and so may search
+    older and newer memories in turn. The scratch memory only goes forward. So searches are held for
+    a while, and repeated in the order of the moments that they searched.
     """
 
     span: Span
@@ -99,8 +99,8 @@ class _Fold:
     due: list[tuple[int, int, _Search]] = Factory(list)
     done: dict[int, ReplayStep] = Factory(dict)
 
-    def page(self, view: View) -> list[ReplayStep]:
-        """Fold the next page of the log; the verdicts that are known then, in order."""
+    def next_steps(self, view: View) -> list[ReplayStep]:
+        """Fold the next piece of the log, and return the verdicts known then, in order."""
         self._fold(view)
         steps: list[ReplayStep] = []
         while self.held:
@@ -116,7 +116,7 @@ class _Fold:
         return steps
 
     def _search_next(self, view: View) -> None:
-        """Do the search of the oldest memory among those that wait."""
+        """Repeat the search of the oldest memory among those that wait."""
         _, sequence, search = heappop(self.due)
         action = search.action
         query = "" if action.input is None else view.data(action.input).decode()
@@ -126,7 +126,7 @@ class _Fold:
         self.done[sequence] = step
 
     def _fold(self, view: View) -> None:
-        for command in view.commands_after(self.state.last_sequence, PAGE_BYTES):
+        for command in view.commands_after(self.state.last_sequence, PIECE_BYTES):
             before = self.state
             changes = [
                 event.payload for event in command if isinstance(event.payload, FRAME_EVENTS)
@@ -148,7 +148,7 @@ class _Fold:
         before: State,
         changes: list[Any],
     ) -> None:
-        """Take in an event of the session, if it is an action that is asked for."""
+        """Take in an event of the session, and judge it if it is an action to be replayed."""
         payload = event.payload
         if isinstance(payload, SessionEnded):
             self.finished = event.session == self.span.number
@@ -162,7 +162,7 @@ class _Fold:
             if action.index != due:
                 self.held.append(_misplaced(action, due))
             elif self.what_if is not None and action.kind not in _SEARCHES:
-                why = "only searches are done differently"
+                why = "only searches are changed"
                 self.held.append(ReplayStep(action.index, action, Verdict.SKIPPED, why))
             elif isinstance(payload, CheckpointCreated):
                 self.held.append(_judge_checkpoint(self.state, event.session, payload))
@@ -200,7 +200,7 @@ def _misplaced(action: Action, due: int) -> ReplayStep:
 
 
 def _judge_contents(view: View, action: Action) -> ReplayStep | None:
-    """A step that says which content is gone; None when all of it is there."""
+    """Return a step that says which content is gone; None when all of it is there."""
     for what, content in (("input", action.input), ("output", action.output)):
         if content is not None and content.data is None:
             try:
@@ -215,7 +215,7 @@ def _judge_contents(view: View, action: Action) -> ReplayStep | None:
 def _check_content(view: View, content: Content) -> None:
     """Read a content, piece by piece if it was put as a stream.
 
-    :raises ContentNotFoundError: when it is gone, or not what its digest says.
+    :raises ContentNotFoundError: when it is gone, or does not match its digest.
     """
     parts = () if content.stored is None else content.stored.parts
     if not parts:
@@ -241,7 +241,7 @@ def _judge_checkpoint(state: State, number: int, payload: CheckpointCreated) -> 
             differences.append(Difference(name, was, now, text_diff(*shown)))
     if differences:
         names = " and ".join(difference.field for difference in differences)
-        why = f"rebuilding the state gives another {names}"
+        why = f"the rebuilt state has another {names}"
         return ReplayStep(action.index, action, Verdict.DIVERGED, why, tuple(differences))
     return ReplayStep(action.index, action, Verdict.MATCHED)
 
@@ -249,9 +249,9 @@ def _judge_checkpoint(state: State, number: int, payload: CheckpointCreated) -> 
 def find_span(
     view: View, session_id: UUID, checkpoint_id: int | None, before_index: int | None
 ) -> Span:
-    """Where a replay begins and ends.
+    """Return where a replay begins and ends.
 
-    :raises SessionNotFoundError, CheckpointNotFoundError: when there is no such thing.
+    :raises SessionNotFoundError, CheckpointNotFoundError: when there is no such one.
     """
     found = view.state.find(session_id)
     if found is None:
@@ -280,9 +280,11 @@ def _members(state: State, number: int) -> tuple[dict[int, int], int]:
 
 
 class Replay:
-    """A session to be replayed. Each ``async for`` goes through it anew and gives a
-    :class:`ReplayStep` as soon as it is known; so does :meth:`report`. Stopping or cancelling
-    either leaves nothing behind, and only a page of the log is held at a time."""
+    """A session to be replayed.
+
+    Each ``async for`` starts at its beginning, and yields each :class:`ReplayStep` as soon as it is
+    known. It may be stopped or cancelled anywhere, and holds only a piece of the log at a time.
+    """
 
     def __init__(
         self,
@@ -310,15 +312,15 @@ class Replay:
         fold = _Fold(span, what_if=self._what_if)
         try:
             while not fold.finished:
-                for step in await self._read(fold.page):
+                for step in await self._read(fold.next_steps):
                     yield step
         finally:
             fold.scratch.close()
 
     async def report(self) -> ReplayReport:
-        """Go through all of it, and say how often each verdict was given.
+        """Replay all of it, and return the steps with a count of each verdict.
 
-        :raises SessionNotFoundError, CheckpointNotFoundError: when there is no such thing.
+        :raises SessionNotFoundError, CheckpointNotFoundError: when there is no such one.
         :raises CorruptFileError: when the log is damaged.
         """
         steps = tuple([step async for step in self])
