@@ -1,9 +1,12 @@
 """What the engine's tests share."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
+from memvid_async import open_store
 from tests.support.disk import SimDisk, simulated_files
 
 
@@ -15,3 +18,22 @@ def disk() -> Iterator[SimDisk]:
         yield disk
         disk.heal()
         disk.let_go()
+
+
+@pytest.fixture
+async def limit(anyio_backend: object) -> AsyncIterator[None]:
+    """Tell soon of somebody who waits in vain."""
+    async with asyncio.timeout(20):
+        yield
+
+
+@pytest.fixture
+async def path(tmp_path: Path) -> AsyncIterator[Path]:
+    """Return the path of an empty store that verifies when the test is over."""
+    path = tmp_path / "shared.mva"
+    async with open_store(path):
+        pass
+    yield path
+    async with open_store(path, read_only=True) as store:
+        report = await store.verify()
+    assert report.ok, report.problems

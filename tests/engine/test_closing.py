@@ -32,13 +32,6 @@ LARGE = "x" * 100_000
 DURABILITIES = pytest.mark.parametrize("durability", Durability, ids=lambda value: value.value)
 
 
-@pytest.fixture
-async def limit(anyio_backend):
-    """A closed store that leaves somebody waiting is found soon."""
-    async with asyncio.timeout(20):
-        yield
-
-
 limited = pytest.mark.usefixtures("limit")
 
 

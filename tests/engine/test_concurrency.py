@@ -28,13 +28,6 @@ CONFIGS = {
 every_config = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 
 
-@pytest.fixture
-async def limit(anyio_backend):
-    """A task that waits in vain is found soon."""
-    async with asyncio.timeout(30):
-        yield
-
-
 limited = pytest.mark.usefixtures("limit")
 
 

@@ -19,7 +19,7 @@ from memvid_async import (
     open_store,
 )
 from memvid_async.storage import FileStorage
-from tests.support.loops import turns
+from tests.support.loops import read_until, turns
 from tests.torture.children import Child
 
 pytestmark = [pytest.mark.one_loop, pytest.mark.timeout(60)]
@@ -31,20 +31,20 @@ def path(tmp_path):
     return tmp_path / "followed.mva"
 
 
+def compact_elsewhere(path):
+    """Have another process compact the file."""
+    with Child("compact", path, 1) as child:
+        child.hear()
+        child.tell()
+        child.hear()
+
+
 async def recorded(store, *contents, name="s"):
     """A session with these puts; its id."""
     async with store.session(name) as recorder:
         for number, content in enumerate(contents):
             await recorder.record_put(number, content)
     return recorder.session_id
-
-
-async def until(events, sequence):
-    """The events up to one."""
-    found = []
-    while not found or found[-1].sequence < sequence:
-        found.append(await anext(events))
-    return found
 
 
 # It takes nothing and leaves nothing.
@@ -71,7 +71,7 @@ async def test_a_follower_changes_nothing_and_never_takes_the_lock(path, monkeyp
         [summary] = await store.list_sessions()
         await store.get_session(summary.session_id)
         async with store.subscribe() as events:
-            await until(events, store.last_sequence)
+            await read_until(events, store.last_sequence)
         assert (await store.verify()).ok
         assert store.torn_tail.bytes_dropped == len(b"torn off")
     assert not calls
@@ -220,17 +220,17 @@ async def test_a_torn_tail_before_a_follower_is_passed_once_a_writer_has_cut_it(
         open_store(path, read_only=True, config=QUICK) as reader,
         reader.subscribe() as events,
     ):
-        await until(events, 3)
+        await read_until(events, 3)
         with Child("die_writing", path, 1, 3, share) as child:
             acks = child.rest()
             assert child.wait() == -9
-        more = await until(events, acks[-1][0])
+        more = await read_until(events, acks[-1][0])
         await reader.list_sessions()
         assert reader.last_sequence == acks[-1][0]
         async with open_store(path) as store:
             assert store.torn_tail.bytes_dropped > 0
             await recorded(store, "b", "c")
-            more += await until(events, store.last_sequence)
+            more += await read_until(events, store.last_sequence)
         assert [event.sequence for event in more] == list(range(4, reader.last_sequence + 1))
         assert (await reader.verify()).ok
 
@@ -246,7 +246,7 @@ async def test_followers_and_writers_move_on_when_the_file_is_compacted_in_anoth
     ):
         kept = await recorded(writer, "kept", "k" * 5000, name="kept")
         gone = await recorded(writer, "gone", "g" * 5000, name="gone")
-        await until(live, writer.last_sequence)
+        await read_until(live, writer.last_sequence)
         await writer.delete_session(gone)
         with Child("compact", path, 2) as child:
             assert child.hear() == "ready"
@@ -259,10 +259,10 @@ async def test_followers_and_writers_move_on_when_the_file_is_compacted_in_anoth
         await recorded(writer, "after", name="after")
         assert writer.statistics().generation == 2
         assert writer.last_sequence == last + 3
-        new = await until(live, writer.last_sequence)
+        new = await read_until(live, writer.last_sequence)
         assert new[0].sequence == last
         async with reader.subscribe() as again, writer.subscribe() as own:
-            for events in (await until(again, last + 3), await until(own, last + 3)):
+            for events in (await read_until(again, last + 3), await read_until(own, last + 3)):
                 assert sum(isinstance(event.payload, Erased) for event in events) == 5
         assert b"gone" not in path.read_bytes()
         assert (await reader.verify()).ok
@@ -322,7 +322,7 @@ async def test_a_follower_ends_with_an_error_when_its_file_is_gone(tmp_path, hap
         open_store(path, read_only=True, config=QUICK) as reader,
         reader.subscribe() as events,
     ):
-        await until(events, 6)
+        await read_until(events, 6)
         happens(path)
         await broken(reader, events)
 
@@ -380,10 +380,10 @@ async def test_a_file_that_is_no_store_any_more_is_a_clear_error(path, happens):
         open_store(path) as store,
         reader.subscribe() as events,
     ):
-        await until(events, 6)
+        await read_until(events, 6)
         happens(path)
         with pytest.raises(wanted):
-            await until(events, 100)
+            await read_until(events, 100)
         with pytest.raises(wanted):
             await store.start_session()
         with pytest.raises(StoreFailedError):
@@ -401,10 +401,7 @@ async def test_a_file_replaced_while_it_is_being_opened_is_not_taken_for_the_one
         def replaced_before(storage):
             if pending:
                 pending.clear()
-                with Child("compact", path, 1) as child:
-                    child.hear()
-                    child.tell()
-                    child.hear()
+                compact_elsewhere(path)
             find(storage)
 
         monkeypatch.setattr(FileStorage, "_find_name", replaced_before)
@@ -419,22 +416,16 @@ async def test_a_writer_that_waited_for_a_file_which_was_replaced_meanwhile_writ
 ):
     """Compacted once before the lock is asked for, and again while it is waited for."""
 
-    def compacted():
-        with Child("compact", path, 1) as child:
-            child.hear()
-            child.tell()
-            child.hear()
-
     async with open_store(path) as store:
         await recorded(store, "a")
-        compacted()
+        compact_elsewhere(path)
         reopen, pending = FileStorage.reopen, [True]
 
         def replaced_after(storage):
             opened = reopen(storage)
             if pending:
                 pending.clear()
-                compacted()
+                compact_elsewhere(path)
             return opened
 
         monkeypatch.setattr(FileStorage, "reopen", replaced_after)
@@ -455,10 +446,7 @@ async def test_an_opener_leaves_the_compaction_alone_that_goes_on_in_the_new_fil
         def late(storage, timeout):
             if pending:
                 pending.clear()
-                with Child("compact", path, 1) as child:
-                    child.hear()
-                    child.tell()
-                    child.hear()
+                compact_elsewhere(path)
                 Path(f"{path}.compact").touch()
                 holder = FileStorage.open(path)
                 lock(holder, 0)
@@ -478,10 +466,7 @@ async def test_an_opener_leaves_the_compaction_alone_that_goes_on_in_the_new_fil
 async def test_waiting_in_vain_for_the_new_files_lock_does_not_fail_the_store(path):
     async with open_store(path, config=StoreConfig(lock_timeout=0.0)) as store:
         await recorded(store, "a")
-        with Child("compact", path, 1) as child:
-            child.hear()
-            child.tell()
-            child.hear()
+        compact_elsewhere(path)
         with Child("hold_lock", path) as child:
             child.hear()
             with pytest.raises(Exception, match=f"process {child.pid}"):

@@ -13,18 +13,6 @@ from tests.torture.values import difference, make
 pytestmark = [pytest.mark.one_loop, pytest.mark.timeout(60)]
 
 
-@pytest.fixture
-async def path(tmp_path):
-    """A file that verifies when the test is over."""
-    path = tmp_path / "shared.mva"
-    async with open_store(path):
-        pass
-    yield path
-    async with open_store(path, read_only=True) as store:
-        report = await store.verify()
-    assert report.ok, report.problems
-
-
 @contextlib.contextmanager
 def children(*jobs):
     with contextlib.ExitStack() as stack:

@@ -27,16 +27,6 @@ CONFIGS = pytest.mark.parametrize(
 )
 
 
-@pytest.fixture
-async def path(tmp_path):
-    path = tmp_path / "shared.mva"
-    async with open_store(path):
-        pass
-    yield path
-    async with open_store(path, read_only=True) as store:
-        assert (await store.verify()).ok
-
-
 async def shown(store, text, frame_id, session_id):
     """Demand that a frame and the ended session around its put are seen, however one looks."""
     assert store.statistics().frame_count == frame_id

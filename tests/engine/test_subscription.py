@@ -22,7 +22,9 @@ from memvid_async import (
     StoreClosedError,
     StoreConfig,
 )
-from tests.support.loops import run_dry, turns
+from tests.support.loops import read_until, run_dry, turns
+
+pytestmark = pytest.mark.usefixtures("limit")
 
 TINY = Limits(tail_bytes=1, read_bytes=4096)
 # Too long to come by itself within a test: flushing is what the test asks for.
@@ -38,21 +40,6 @@ CONFIGS = {
 every_config = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 
 
-@pytest.fixture(autouse=True)
-async def limit(anyio_backend):
-    """One that misses an event waits for it in vain: say so soon."""
-    async with asyncio.timeout(20):
-        yield
-
-
-async def take(subscription, until):
-    """The events up to the one with this sequence."""
-    events = []
-    while not events or events[-1].sequence < until:
-        events.append(await anext(subscription))
-    return events
-
-
 async def follow(subscription, note):
     """Note each sequence as it comes, until the subscription ends."""
     async for event in subscription:
@@ -61,7 +48,7 @@ async def follow(subscription, note):
 
 async def everything(store, **arguments):
     async with store.subscribe(**arguments) as subscription:
-        return await take(subscription, store.last_sequence)
+        return await read_until(subscription, store.last_sequence)
 
 
 async def record(recorder, count, size=60):
@@ -161,8 +148,8 @@ async def test_one_session_only(make_store, config):
         reference = await everything(store)
         ours = [event for event in reference if event.session_id == one.session_id]
         theirs = [event for event in reference if event.session_id == two.session_id]
-        assert await take(live, ours[-1].sequence) == ours
-        assert await take(other, theirs[-1].sequence) == theirs[1:]
+        assert await read_until(live, ours[-1].sequence) == ours
+        assert await read_until(other, theirs[-1].sequence) == theirs[1:]
     await store.sync()
     ended = {
         event.session_id: event.sequence
@@ -172,7 +159,7 @@ async def test_one_session_only(make_store, config):
     for recorder in (one, two):
         last = ended[recorder.session_id]
         async with store.subscribe(session_id=recorder.session_id) as subscription:
-            found = await take(subscription, last)
+            found = await read_until(subscription, last)
         assert {event.session_id for event in found} == {recorder.session_id}
     with pytest.raises(SessionNotFoundError):
         store.subscribe(session_id=uuid.uuid4())
@@ -253,9 +240,9 @@ async def test_a_reader_that_never_reads_slows_nobody_and_misses_nothing(make_st
         assert found.tail_bytes <= config.limits.tail_bytes
         for subscription in (asleep, slow):
             assert len(subscription._buffer) <= 256
-        events = await take(asleep, store.last_sequence)
+        events = await read_until(asleep, store.last_sequence)
         assert [event.sequence for event in events] == list(range(1, len(events) + 1))
-        assert await take(slow, store.last_sequence) == events[1:]
+        assert await read_until(slow, store.last_sequence) == events[1:]
 
 
 async def test_the_tail_in_memory_is_bounded_however_large_the_events(make_store):
@@ -269,7 +256,7 @@ async def test_the_tail_in_memory_is_bounded_however_large_the_events(make_store
         await anext(asleep)
         held = sum(len(str(event.payload)) for event in asleep._buffer)
         assert held <= limits.tail_bytes
-        rest = await take(asleep, store.last_sequence)
+        rest = await read_until(asleep, store.last_sequence)
         assert [event.sequence for event in rest] == list(range(2, store.last_sequence + 1))
 
 
@@ -283,7 +270,7 @@ async def test_a_read_only_store_holds_no_more_than_it_may(make_store, limits):
             await record(recorder, 200, 300)
             await store.list_sessions()
             assert store.statistics().tail_events <= 300
-        assert len(await take(asleep, writer.last_sequence)) == writer.last_sequence
+        assert len(await read_until(asleep, writer.last_sequence)) == writer.last_sequence
 
 
 @pytest.mark.parametrize("limits", [Limits(), TINY], ids=["all in memory", "tiny tail"])
@@ -294,7 +281,7 @@ async def test_a_read_cancelled_in_a_read_only_store_loses_no_event(make_store, 
     async with writer.session() as recorder, store.subscribe() as subscription:
         await record(recorder, 20)
         await store.list_sessions()
-        got = await take(subscription, 10)
+        got = await read_until(subscription, 10)
         for _ in range(10):
             await record(recorder, 5)
             reading = asyncio.create_task(store.list_sessions())
@@ -304,7 +291,7 @@ async def test_a_read_cancelled_in_a_read_only_store_loses_no_event(make_store, 
                 await reading
             await record(recorder, 5)
             await store.list_sessions()
-        got += await take(subscription, writer.last_sequence)
+        got += await read_until(subscription, writer.last_sequence)
     assert [event.sequence for event in got] == list(range(1, len(got) + 1))
 
 
@@ -324,7 +311,7 @@ async def test_a_deleted_session_is_delivered_as_erased(make_store, config, filt
         assert type(first.payload) is SessionStarted
         await store.delete_session(secret.session_id)
         await store.sync()
-        events = [first, *await take(before, store.last_sequence)]
+        events = [first, *await read_until(before, store.last_sequence)]
     assert type(events[-1].payload) is SessionDeleted
     assert events[-1].session_id == secret.session_id
     told = [event for event in events[1:-1] if event.session_id == secret.session_id]
@@ -465,6 +452,6 @@ async def test_reading_much_from_memory_lets_others_have_the_loop(make_store):
                 await turns(1)
 
         others = asyncio.create_task(other())
-        await take(subscription, store.last_sequence)
+        await read_until(subscription, store.last_sequence)
         others.cancel()
         assert rounds >= 5

@@ -22,18 +22,13 @@ from memvid_async import (
 )
 from tests.support.loops import read_until, run_dry
 
+pytestmark = pytest.mark.usefixtures("limit")
+
 # Too long to come by itself within a test: flushing is what the test asks for.
 NEVER = 1000.0
 BUFFERED = StoreConfig(durability=Durability.BUFFERED, flush_interval=NEVER)
 TINY = Limits(tail_bytes=1, read_bytes=4096)
 MIB = 1024 * 1024
-
-
-@pytest.fixture(autouse=True)
-async def limit(anyio_backend):
-    """A wedged writer is waited for in vain: say so soon."""
-    async with asyncio.timeout(20):
-        yield
 
 
 async def follow(subscription, delivered):

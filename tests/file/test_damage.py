@@ -19,22 +19,12 @@ from memvid_async.format.segment import HEAD_SIZE, SegmentKind
 from memvid_async.storage import RamStorage
 from tests.support.asking import answers, questions, verified
 from tests.support.naive import ask, fixed_config, start
-from tests.support.plans import examples, small_tables
+from tests.support.plans import examples
 from tests.support.reference import appended, appended_anyway, check, opened, reference
 
+pytestmark = pytest.mark.usefixtures("low_bounds")
+
 FIELDS = 36
-
-
-@pytest.fixture(autouse=True)
-def low_bounds():
-    """The few KiB of a reference hold chunks, pages, marks and TOCs."""
-    with small_tables(toc=2700):
-        yield
-
-
-@pytest.fixture(params=["small", "rich"])
-def sound(request):
-    return reference(request.param)
 
 
 def test_the_references_hold_every_kind():

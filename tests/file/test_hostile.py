@@ -15,23 +15,12 @@ from memvid_async.format.segment import HEAD_SIZE, MAX_PAYLOAD, SegmentKind, sea
 from tests.support.asking import verified
 from tests.support.depth import HOSTILE_EVERY
 from tests.support.hostile_child import provoke
-from tests.support.plans import small_tables
 from tests.support.reference import appended, check, reference, with_slot
+
+pytestmark = pytest.mark.usefixtures("low_bounds")
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src"
-
-
-@pytest.fixture(autouse=True)
-def low_bounds():
-    """The few KiB of a reference hold chunks, pages, marks and TOCs."""
-    with small_tables(toc=2700):
-        yield
-
-
-@pytest.fixture(params=["small", "rich"])
-def sound(request):
-    return reference(request.param)
 
 
 def test_slots_that_point_anywhere_are_noticed(sound):

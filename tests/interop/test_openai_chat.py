@@ -23,6 +23,7 @@ from memvid_async.interop.openai_chat import (
     restore_run,
 )
 from memvid_async.interop.transcripts import TranscriptError, open_transcripts, parse_runs
+from tests.support.chats import runs_of, same
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": '{"at":"it"}'}}
 CHAT = [
@@ -33,16 +34,6 @@ CHAT = [
     {"role": "assistant", "content": "It is a cat."},
     {"role": "user", "content": "Thanks."},
 ]
-
-
-def same(left: Any, right: Any) -> bool:
-    """Equal as JSON: 1, 1.0 and True are three values."""
-    return json.dumps(left, sort_keys=True) == json.dumps(right, sort_keys=True)
-
-
-def runs_of(value: Any, name: str = "chat.json") -> list[Any]:
-    data = value if isinstance(value, bytes) else json.dumps(value).encode()
-    return [run for part in open_transcripts(name, data) for run in parse_runs(part)]
 
 
 def plan_of(messages: list[Any], **fields: Any) -> Any:

@@ -5,7 +5,6 @@ import io
 import json
 import tarfile
 from contextlib import suppress
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -18,22 +17,13 @@ from memvid_async.interop.transcripts import (
     parse_runs,
     short_label,
 )
+from tests.support.chats import runs_of, same
 
 CHAT = [
     {"role": "system", "content": "Be brief."},
     {"role": "user", "content": "What is it?"},
     {"role": "assistant", "content": "It is a cat."},
 ]
-
-
-def same(left: Any, right: Any) -> bool:
-    """Equal as JSON: 1, 1.0 and True are three values."""
-    return json.dumps(left, sort_keys=True) == json.dumps(right, sort_keys=True)
-
-
-def runs_of(value: Any, name: str = "chat.json") -> list[Any]:
-    data = value if isinstance(value, bytes) else json.dumps(value).encode()
-    return [run for part in open_transcripts(name, data) for run in parse_runs(part)]
 
 
 def read_all(name: str, data: bytes, max_bytes: int) -> None:
