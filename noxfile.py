@@ -92,7 +92,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Type-check the library, the benchmarks and a file written as a user would write it."""
-    session.install("-e", ".[cli,test,types]")
+    session.install("-e", ".[cli,test,types,nox]")
     session.run("mypy")
     session.run("pytest", "tests/house/test_typing.py")
 
