@@ -268,7 +268,7 @@ def test_a_field_that_a_newer_release_adds_is_not_looked_at(row):
     full = {20: 0, 21: 12, 22: 3, 23: 4, 24: 4}[row[0]]
     later = [*row, *[None] * (full - len(row)), "new", 1]
     if row[0] == 20:
-        # Behind a put's frames there can be no field: there is a place before them, and behind the
+        # After a put's frames there can be no field: there is a place before them, and after the
         # fields of each.
         later = [*row[:3], ["new", 1], *row[4:]]
         if isinstance(row[4], list):

@@ -126,7 +126,7 @@ def _record(state: State, command: RecordAction, now: int, known: Known) -> Deci
         given_content = None if given is None else Content(given)  # type: ignore[arg-type]
         result_content = None if result is None else Content(result)  # type: ignore[arg-type]
     else:
-        contents = _Contents(state.last_sequence, now, known, events)
+        contents = _NewContents(state.last_sequence, now, known, events)
         given_content = None if given is None else contents.content(given)
         result_content = None if result is None else contents.content(result)
         if messages is not None:
@@ -160,7 +160,7 @@ def _record(state: State, command: RecordAction, now: int, known: Known) -> Deci
 
 def _store(state: State, command: StoreParts, now: int, known: Known) -> Decision:
     events: list[Event] = []
-    contents = _Contents(state.last_sequence, now, known, events)
+    contents = _NewContents(state.last_sequence, now, known, events)
     return events, [contents.content(part) for part in command.parts]
 
 
@@ -169,7 +169,7 @@ def _change(state: State, command: ChangeMemory, now: int, known: Known) -> Deci
     session = _chosen_session(state, command.session)
     number = session.info.number if session is not None else 0
     events: list[Event] = []
-    contents = _Contents(state.last_sequence, now, known, events)
+    contents = _NewContents(state.last_sequence, now, known, events)
     ids, given = _change_frames(state.memory, command, number, contents)
     if session is None:
         return events, (list(ids), None)
@@ -198,7 +198,7 @@ def _change(state: State, command: ChangeMemory, now: int, known: Known) -> Deci
 
 
 def _change_frames(
-    memory: MemoryState, command: ChangeMemory, number: int, contents: _Contents
+    memory: MemoryState, command: ChangeMemory, number: int, contents: _NewContents
 ) -> tuple[tuple[int, ...], Content | None]:
     """Add the events that change the memory.
 
@@ -232,7 +232,7 @@ def _change_frames(
     return (command.frame_id,), _kept_by(given, sequence)
 
 
-def _kept(new: NewFrame, contents: _Contents, frame_id: int, branch: int) -> KeptFrame:
+def _kept(new: NewFrame, contents: _NewContents, frame_id: int, branch: int) -> KeptFrame:
     """Return a new frame as the event keeps it."""
     content = contents.content(new.content)
     values = {name: getattr(new, name) for name in FRAME_FIELDS[1:]}
@@ -297,8 +297,8 @@ def _folded(state: State, number: int, events: Sequence[Event]) -> State:
     return state._replace(memory=memory)
 
 
-class _Contents:
-    """The contents of one command: those that are not known become events before the action's."""
+class _NewContents:
+    """The contents of one command. What the log does not hold yet becomes events of its own."""
 
     __slots__ = ("_events", "_known", "_last", "_new", "_now")
 

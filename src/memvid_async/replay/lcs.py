@@ -58,7 +58,7 @@ def _align(a: list[int], b: list[int]) -> Pairs:
 def _rows(a: list[int], b: list[int]) -> Iterator[int]:
     """Yield the table's row after each item of ``a``; bit j is 0 where column j adds length."""
     row = mask = (1 << len(b)) - 1
-    places = _Places(b)
+    places = _ItemBits(b)
     for item in a:
         met = row & places.bits(item)
         row = ((row + met) | (row - met)) & mask
@@ -72,7 +72,7 @@ def _lengths(a: list[int], b: list[int]) -> list[int]:
     return [0, *accumulate(bit == "0" for bit in bits)]
 
 
-class _Places:
+class _ItemBits:
     """The places of each item in ``b``, as bits; those of frequent items are kept."""
 
     def __init__(self, b: list[int]) -> None:

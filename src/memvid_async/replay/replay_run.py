@@ -73,7 +73,7 @@ class Span:
 
 
 @frozen
-class _Search:
+class _HeldSearch:
     """A search that is still to be repeated, and the memories that it searched."""
 
     action: Action
@@ -95,8 +95,8 @@ class _Fold:
     next_index: int = Factory(lambda self: self.span.gone, takes_self=True)
     finished: bool = False
     scratch: Scratch = Factory(lambda self: Scratch(self.what_if, self.span.last), takes_self=True)
-    held: deque[ReplayStep | _Search] = Factory(deque)
-    due: list[tuple[int, int, _Search]] = Factory(list)
+    held: deque[ReplayStep | _HeldSearch] = Factory(deque)
+    due: list[tuple[int, int, _HeldSearch]] = Factory(list)
     done: dict[int, ReplayStep] = Factory(dict)
 
     def next_steps(self, view: View) -> list[ReplayStep]:
@@ -105,7 +105,7 @@ class _Fold:
         steps: list[ReplayStep] = []
         while self.held:
             first = self.held[0]
-            if isinstance(first, _Search):
+            if isinstance(first, _HeldSearch):
                 while first.action.sequence not in self.done:
                     if not self.finished and len(self.held) <= MOST_HELD:
                         return steps
@@ -176,12 +176,12 @@ class _Fold:
         action: Action,
         before: State,
         changes: list[Any],
-    ) -> ReplayStep | _Search:
+    ) -> ReplayStep | _HeldSearch:
         erased = _judge_contents(view, action)
         if erased is not None:
             return erased
         if action.kind in _SEARCHES and action.retrieval is not None:
-            search = _Search(action, lineage_of(self.state, event.session))
+            search = _HeldSearch(action, lineage_of(self.state, event.session))
             as_of = self.scratch.moment(action.retrieval)
             heappush(self.due, (as_of, event.sequence, search))
             return search
