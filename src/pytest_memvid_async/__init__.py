@@ -7,13 +7,14 @@ that uses the fixture imports the library itself.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from .names import file_name, path_in_file
 
 if TYPE_CHECKING:
     from memvid_async import ServedSession
@@ -40,14 +41,14 @@ def memvid_recording(request: pytest.FixtureRequest) -> Recording:
     The first time, the calls run and are recorded in ``recordings/<module>/<test>.mva`` in the
     folder of the test's file, if the block ends without an error. From then on they are served
     from that file, and nothing runs. The function takes a ``name`` for a test that needs several
-    recordings.
+    recordings. :mod:`.names` says how the file of a test in a class, or with parameters, is called.
     """
     mode: str = request.config.getoption("--recordings")
-    test = re.sub(r"[^\w.-]+", "-", request.node.name)[:120].strip("-")
+    test = path_in_file(request.node)
     folder = request.path.parent / FOLDER / request.path.stem
 
     def recording(name: str | None = None) -> AbstractAsyncContextManager[ServedSession]:
-        path = folder / (f"{test}.mva" if name is None else f"{test}.{name}.mva")
+        path = folder / file_name(test, name)
         if mode != "all" and path.exists():
             return _serve(path)
         if mode == "never":

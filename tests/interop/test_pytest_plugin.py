@@ -3,9 +3,12 @@
 import os
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 
 import pytest
+
+from pytest_memvid_async.names import file_name
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 
@@ -90,14 +93,13 @@ def test_it_records_once_and_serves_from_then_on(project):
     assert ran(project) == []
     assert "2 passed" in run(project)
     assert len(ran(project)) == 8
-    assert recordings(project) == sorted(
-        [
-            "test_agent-Rome.again.mva",
-            "test_agent-Rome.mva",
-            "test_agent-New-York.again.mva",
-            "test_agent-New-York.mva",
-        ]
-    )
+    made = recordings(project)
+    assert [one[: -len("-0123456789abcdef.mva")] for one in made] == [
+        "test_agent-New-York-.again",
+        "test_agent-New-York",
+        "test_agent-Rome-.again",
+        "test_agent-Rome",
+    ]
     assert "2 passed" in run(project)
     assert "2 passed" in run(project, "--recordings=never")
     assert ran(project) == []
@@ -130,3 +132,110 @@ def test_a_project_that_does_not_use_it_does_not_import_the_library(tmp_path):
         "import sys\n\ndef test_it():\n    assert 'memvid_async' not in sys.modules\n"
     )
     assert "1 passed" in run(tmp_path)
+
+
+# Each pair, triple, … is of tests whose names a mapping with loss would take for one.
+ALIKE = """
+import asyncio
+import pytest
+
+def recorded(recording, value):
+    async def main():
+        async with recording() as calls:
+            assert await calls.call_tool("tool", {}, lambda: value) == value
+    asyncio.run(main())
+
+class TestRome:
+    def test_weather(self, memvid_recording):
+        recorded(memvid_recording, "Rome")
+
+class TestOslo:
+    def test_weather(self, memvid_recording):
+        recorded(memvid_recording, "Oslo")
+
+    class TestDeep:
+        def test_weather(self, memvid_recording):
+            recorded(memvid_recording, "deep")
+
+def test_weather(memvid_recording):
+    recorded(memvid_recording, "plain")
+
+def TEST_weather(memvid_recording):
+    recorded(memvid_recording, "loud")
+
+@pytest.mark.parametrize("value", ["+1", "1", "a/b", "a b", "A b", "", "..", "con", "x.mva"])
+def test_value(memvid_recording, value):
+    recorded(memvid_recording, value)
+
+@pytest.mark.parametrize("value", [1, 2], ids=["x" * 300 + "1", "x" * 300 + "2"])
+def test_long(memvid_recording, value):
+    recorded(memvid_recording, value)
+
+def test_%s(memvid_recording):
+    recorded(memvid_recording, "far")
+""" % ("天気" * 80)
+
+
+def test_tests_with_names_alike_have_recordings_of_their_own(tmp_path):
+    (tmp_path / "test_mine.py").write_text(ALIKE, encoding="utf-8")
+    both = ("-o", "python_functions=test TEST")
+    assert "17 passed" in run(tmp_path, *both)
+    assert "17 passed" in run(tmp_path, *both, "--recordings=never")
+    assert len(recordings(tmp_path)) == 17
+    assert "test_weather.mva" in recordings(tmp_path)
+
+
+PARTS = [
+    "a",
+    "A",
+    "a.b",
+    "b",
+    "",
+    ".",
+    "..",
+    "a ",
+    "a.",
+    "-",
+    "con",
+    "CON",
+    "con.b",
+    "ä",
+    "a\u0308",
+]
+PARTS += [
+    "ſ",
+    "s",
+    "ı",
+    "i",
+    "İ",
+    "x" * 90,
+    "x" * 91,
+    "天" * 250,
+    "\ud800",
+    "nul",
+    "com1",
+    "a/b",
+    "a\\b",
+]
+
+
+def test_no_file_system_takes_two_names_for_one():
+    whose = {}
+    for test in [[one] for one in PARTS] + [[one, two] for one in PARTS for two in PARTS]:
+        for name in (None, *PARTS):
+            made = file_name(test, name)
+            assert made.isascii()
+            assert len(made) < 200, "the library adds suffixes"
+            assert not set(made) & set('<>:"/\\|?*')
+            assert made[0] not in "-. "
+            assert made.split(".")[0].lower() not in {"con", "nul", "com1"}
+            folded = unicodedata.normalize("NFKD", made).casefold()
+            assert whose.setdefault(folded, (test, name)) == (test, name)
+
+
+def test_the_names_are_the_same_on_every_machine():
+    assert file_name(["test_weather"], None) == "test_weather.mva"
+    assert file_name(["test_weather"], "again") == "test_weather.again.mva"
+    assert file_name(["TestRome", "test_weather"], None) == (
+        "TestRome.test_weather-cc1d18876c10937a.mva"
+    )

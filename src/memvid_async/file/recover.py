@@ -34,6 +34,7 @@ from ..format.codec import (
 from ..format.header import Header
 from ..format.stubs import decode_stubs
 from ..storage import FileStorage, Storage
+from ..storage.beside import beside
 from .log_copy import LogCopy
 from .log_file import LogFile
 from .wreck import Damage, Part, Progress, Wreck
@@ -277,7 +278,7 @@ def recover_file(damaged: Path, out: Path, progress: Progress) -> RecoverReport:
     :func:`memvid_async.recover`. It stops where ``progress`` raises."""
     if os.path.lexists(out):
         raise InvalidValueError(f"{out} exists already; name a new file")
-    unfinished = out.with_name(f"{out.name}.recovering")
+    unfinished = beside(out, ".recovering")
     source = FileStorage.open(damaged, read_only=True)
     try:
         with suppress(FileNotFoundError):

@@ -19,6 +19,7 @@ from ..errors import (
     StoreNotFoundError,
     StoreReadOnlyError,
 )
+from .beside import beside
 from .notices import Watch, watch
 
 _READ_ONLY_ERRNOS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ETXTBSY}
@@ -91,6 +92,8 @@ class FileStorage:
 
     def __init__(self, path: Path, descriptor: int, *, read_only: bool) -> None:
         self._path = path
+        # The file that this one, a successor, may replace.
+        self._replaces: Path | None = None
         self._descriptor = descriptor
         self._read_only = read_only
         self._locked = False
@@ -301,19 +304,21 @@ class FileStorage:
 
     @property
     def _successor_path(self) -> Path:
-        return self._path.with_name(f"{self._path.name}.compact")
+        return beside(self._path, ".compact")
 
     def successor(self) -> FileStorage:
         """Create the empty file ``NAME.compact`` in the same directory, and open it."""
         self.discard_successor()
-        return FileStorage.open(self._successor_path)
+        successor = FileStorage.open(self._successor_path)
+        successor._replaces = self._path  # noqa: SLF001 - the same class
+        return successor
 
     def install(self) -> None:
         """Rename this successor over the file that it replaces, and sync the directory."""
-        target = self._path.with_name(self._path.name.removesuffix(".compact"))
+        assert self._replaces is not None, "the file is nobody's successor"
         with _Mapped("replacing the file"):
-            self._path.rename(target)
-        self._path = target
+            self._path.rename(self._replaces)
+        self._path, self._replaces = self._replaces, None
         self._find_name()
         self.sync_directory()
 
