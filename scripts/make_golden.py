@@ -195,7 +195,7 @@ def frame_commands() -> Iterator[commands.Command]:
 def make_frames() -> dict[str, bytes]:
     """Files with a memory, by name: one with two saves of its index, and what compaction leaves."""
     storage, clock = RamStorage(), Clock()
-    bounds: dict[str, Any] = {"_SAVE_BYTES": 1, "_SAVE_PART": 1 << 40}
+    bounds: dict[str, Any] = {"_SAVE_CHARS": 1, "_SAVE_PART": 1 << 40}
     with patch.multiple(index, **LOW_BOUNDS), patch.multiple(memory, **bounds):
         journal, folded = Journal.open(storage, fixed_config(clock)), memory.FoldedMemory()
         for number, command in enumerate(frame_commands()):

@@ -12,7 +12,15 @@ from memvid_async.file import catalog as index
 from memvid_async.file.journal import Journal
 from memvid_async.format.header import LOG_START
 from memvid_async.format.segment import SegmentKind, scan
-from memvid_async.format.tables import Table, decode_page, decode_positions
+from memvid_async.format.tables import (
+    ProjectionPages,
+    Table,
+    decode_page,
+    decode_positions,
+    encode_page,
+    encode_positions,
+    encode_projection_pages,
+)
 from memvid_async.storage import RamStorage
 from tests.support.asking import answers, verified
 from tests.support.naive import Naive, ask, command, fixed_config, start
@@ -195,3 +203,31 @@ def test_a_recording_config_survives_a_page(opened):
     again = Journal.open(storage, fixed_config())
     assert again.view.state == journal.view.state
     assert again.view.state.sessions[1].info.config == config
+
+
+# What later releases may derive.
+
+
+def test_what_is_derived_of_other_projections_and_tables_is_passed_over(opened):
+    storage, journal, do = opened
+    do(start(1), *[ask(1, "q")] * 4)
+    follower = Journal.open(storage, fixed_config(), read_only=True)
+    journal.begin()
+    for kind, payload in (
+        (SegmentKind.POSITIONS, encode_positions("collections", 0, [LOG_START])),
+        (SegmentKind.PAGE, encode_page(9, 0, b"rows")),
+        (SegmentKind.PROJECTION, encode_projection_pages(OTHER_PAGES)),
+    ):
+        journal._file._seal_derived(kind, payload)
+    journal.flush()
+    follower.refresh()
+    do(*[ask(1, "q" * 50)] * 10)
+    for other in (follower, Journal.open(storage, fixed_config())):
+        other.refresh()
+        assert answers(other) == answers(journal)
+        assert verified(other).ok
+        assert list(other.view.reader.projection_pages()) == []
+        assert other._file.catalog.saved_index == (0, 0)
+
+
+OTHER_PAGES = ProjectionPages("collections", 0, 5, 1, True, bytes(4), bytes(4096))

@@ -7,8 +7,8 @@ import pytest
 from memvid_async import ActionKind, UnsupportedVersionError
 from memvid_async.file.journal import Journal
 from memvid_async.file.recover import recover_into
-from memvid_async.format.frame_rows import FRAME_KINDS
 from memvid_async.format.header import LOG_START, decode_header, newest_slot
+from memvid_async.format.kinds import FRAME_KINDS
 from memvid_async.format.rows import decode_rows
 from memvid_async.format.segment import EVENT_KINDS, SegmentKind, scan
 from memvid_async.memory import folded as memory

@@ -28,8 +28,8 @@ from memvid_async.core import commands
 from memvid_async.engine.reading import read_messages, read_session
 from memvid_async.file.journal import Journal
 from memvid_async.file.recover import ENDED_BY_RECOVERY, LOST_START, recover_into
-from memvid_async.format.codec import ENDED, STARTED
 from memvid_async.format.header import LOG_START, decode_header, newest_slot
+from memvid_async.format.kinds import ENDED, STARTED
 from memvid_async.format.rows import decode_rows
 from memvid_async.format.segment import HEAD_SIZE, SegmentKind, scan, seal
 from memvid_async.storage import RamStorage

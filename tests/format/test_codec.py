@@ -32,7 +32,8 @@ from memvid_async import (
 from memvid_async.events.content import StoredContent, content_digest
 from memvid_async.events.event import make_details
 from memvid_async.events.values import preview
-from memvid_async.format.codec import ACTION_KINDS, decode_events, encode_events, read_stored
+from memvid_async.format.codec import decode_events, encode_events, read_stored
+from memvid_async.format.kinds import ACTION_KINDS
 from memvid_async.format.rows import decode_rows
 from memvid_async.format.stubs import MOST_EVENTS, decode_stubs, encode_stubs, stub_events
 from tests.support.hostile import ODDITIES

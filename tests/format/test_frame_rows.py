@@ -39,7 +39,8 @@ from memvid_async.events.frames import (
 from memvid_async.events.frozen_dict import FrozenDict
 from memvid_async.file.log_file import UNREAD
 from memvid_async.format.codec import decode_events, encode_events
-from memvid_async.format.frame_rows import FRAME_KINDS, frame_row, without_frames
+from memvid_async.format.frame_rows import frame_row, without_frames
+from memvid_async.format.kinds import FRAME_KINDS
 from tests.support.hostile import ODDITIES
 from tests.support.plans import CONTENTS, COUNTS, METADATA, TEXTS, examples
 

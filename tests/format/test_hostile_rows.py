@@ -19,8 +19,8 @@ from memvid_async.events.content import StoredContent
 from memvid_async.events.frames import FrameErased, FramePut, FramesPut, FrameUpdated
 from memvid_async.file.toc import read_memory_row
 from memvid_async.format.codec import decode_events, encode_events
-from memvid_async.format.frame_rows import FRAME_KINDS, frame_row, read_frame_row
-from memvid_async.format.places import FRAMES_PUT
+from memvid_async.format.frame_rows import frame_row, read_frame_row
+from memvid_async.format.kinds import FRAME_KINDS, FRAMES_PUT
 from memvid_async.format.tables import (
     ProjectionPages,
     decode_projection_pages,
@@ -148,7 +148,7 @@ def test_more_items_than_a_reader_takes_are_refused_before_they_are_written():
 
 
 def test_any_field_of_a_saved_index_may_be_wrong():
-    part = ProjectionPages(0, 5, 9, True, bytes(8), bytes(8192))
+    part = ProjectionPages("memory", 0, 5, 9, True, bytes(8), bytes(8192))
     assert decode_projection_pages(encode_projection_pages(part)) == part
     row = cbor2.loads(encode_projection_pages(part))
     for at in range(len(row)):
@@ -159,13 +159,15 @@ def test_any_field_of_a_saved_index_may_be_wrong():
                 continue
             assert decode_projection_pages(encode_projection_pages(found)) == found
     for at, wrong, why in (
-        (3, 1, "bad fields"),
-        (5, "text", "bad fields"),
-        (4, b"", "not whole"),
-        (5, bytes(8191), "not whole"),
+        (0, 5, "bad fields"),
+        (4, 1, "bad fields"),
+        (6, "text", "bad fields"),
+        (5, b"", "not whole"),
+        (6, bytes(8191), "not whole"),
     ):
         with pytest.raises(ValueError, match=why):
             decode_projection_pages(cbor2.dumps([*row[:at], wrong, *row[at + 1 :]]))
+    assert decode_projection_pages(cbor2.dumps([*row, "new", 1])) == part
 
 
 def test_a_branch_of_nothing_is_refused():

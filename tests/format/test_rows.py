@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from memvid_async.events import values
 from memvid_async.format import places, rows
-from memvid_async.format.places import FIRST_FRAME, FRAMES_PUT, Places, locate
+from memvid_async.format.kinds import FRAMES_PUT
+from memvid_async.format.places import FIRST_FRAME, Places, locate
 from memvid_async.format.rows import decode_rows, encode_rows, segment_start
 from memvid_async.format.segment import HEAD_SIZE, Segment
 

@@ -80,10 +80,10 @@ def test_the_order_in_which_messages_were_held_does_not_show():
     assert rows[0] == rows[1]
 
 
-@given(NUMBERS, OFFSETS, st.lists(st.integers(1, 2**40), min_size=1, max_size=70))
+@given(NUMBERS | st.text(), OFFSETS, st.lists(st.integers(1, 2**40), min_size=1, max_size=70))
 @example(1, 0, [1536])
 @examples(2)
-def test_positions_come_back(number, previous, distances):
+def test_positions_of_a_session_or_a_projection_come_back(number, previous, distances):
     offsets = list(ascending(distances))
     assert decode_positions(encode_positions(number, previous, offsets)) == (
         number,
@@ -192,7 +192,9 @@ def a_toc():
     opened = Placed(SessionState(info, 5), 0, (1600, 1700))
     ended = Placed(SessionState(info, 5, 9), 1800)
     state = State(9, 9, ambient=2)
-    return Toc(state, (opened,), (ended,), (7,), (1, 2, 3), b"", bytes(16), 4)
+    return Toc(
+        state, (opened,), (ended,), (7,), (1, 2, 3), b"", bytes(16), 4, 1900, (2000,), (1700, 3)
+    )
 
 
 @pytest.mark.parametrize(
@@ -200,10 +202,11 @@ def a_toc():
     [
         (encode_toc(a_toc()), lambda payload: decode_toc(payload, 0)),
         (encode_positions(3, 1600, [1700, 1800]), decode_positions),
+        (encode_positions("memory", 1600, [1700, 1800]), decode_positions),
         (encode_page(Table.MARKS, 1600, bytes(32)), decode_page),
         (encode_page(Table.CONTENTS, 0, bytes(40)), decode_page),
     ],
-    ids=["toc", "positions", "marks", "contents"],
+    ids=["toc", "positions", "of a projection", "marks", "contents"],
 )
 def test_a_wrong_field_is_a_value_error_or_still_packs(payload, decode):
     decode(payload)
@@ -231,6 +234,29 @@ def test_a_wrong_field_of_a_session_row_is_a_value_error_or_still_packs():
                 assert summary.name is None or isinstance(summary.name, str)
                 assert summary.ended_ns is None or type(summary.ended_ns) is int
                 session_row(found)
+
+
+# What later releases may add.
+
+
+def test_rows_of_a_table_that_is_not_known_are_passed_over():
+    for rows in (b"odd", [1, "x"], {}, None):
+        assert decode_page(encode_page(9, 1600, rows)) == (9, 1600, rows)
+
+
+def test_a_toc_may_say_more():
+    toc = a_toc()
+    plain = cbor2.loads(encode_toc(toc))
+    memory, opened, ended, pages, projections = (plain[at] for at in (3, 5, 6, 8, 12))
+    later = list(plain)
+    later[3] = [*memory, "new"]
+    later[5] = [[*row, "error", b"", [1, 2], None] for row in opened]
+    later[6] = [[*row, None, None, "error", b"", [1, 2], None] for row in ended]
+    later[8] = [*pages, 4, 5]
+    later[12] = [["collections", 5, 6, 7, 8], *projections, ["other", 0, 0, 0]]
+    assert decode_toc(cbor2.dumps([*later, "new", 1]), 0) == toc
+    without = [*plain[:12], []]
+    assert decode_toc(cbor2.dumps(without), 0).memory_offsets == ()
 
 
 def test_a_session_of_more_actions_than_have_an_index_is_refused():

@@ -4,6 +4,7 @@ import asyncio
 import os
 
 import pytest
+from attrs import evolve
 
 from memvid_async import CorruptFileError, StoreConfig, open_store
 from memvid_async.core.commands import ChangeMemory
@@ -13,7 +14,6 @@ from memvid_async.file.journal import Journal
 from memvid_async.format.header import LOG_START, decode_header
 from memvid_async.format.segment import SegmentKind, scan, seal
 from memvid_async.format.tables import (
-    ProjectionPages,
     decode_projection_pages,
     encode_projection_pages,
 )
@@ -190,9 +190,7 @@ def rebuilt(data, change):
         payload = segment.payload
         if segment.kind == SegmentKind.PROJECTION:
             part = decode_projection_pages(payload)
-            part = ProjectionPages(
-                moved.get(part.previous, part.previous), *(getattr(part, n) for n in _PART[1:])
-            )
+            part = evolve(part, previous=moved.get(part.previous, part.previous))
             payload = change(part, len(made))
             if payload is None:
                 continue
@@ -202,14 +200,9 @@ def rebuilt(data, change):
     return bytes(made)
 
 
-_PART = ("previous", "through", "page_count", "is_last", "numbers", "pages")
-
-
 def with_field(name, make):
     def change(part, at):
-        values = {n: getattr(part, n) for n in _PART}
-        values[name] = make(values[name], at)
-        return encode_projection_pages(ProjectionPages(**values))
+        return encode_projection_pages(evolve(part, **{name: make(getattr(part, name), at)}))
 
     return change
 

@@ -19,7 +19,9 @@ from ..format.segment import Read, Segment, SegmentKind, read_segment
 from ..format.tables import (
     CONTENT_ROW,
     MARK_ROW,
+    MEMORY,
     PAGE_ROWS,
+    Owner,
     ProjectionPages,
     Table,
     decode_page,
@@ -45,10 +47,6 @@ Place = tuple[int, list[int] | tuple[()]]
 _NO_OFFSETS = ()
 
 
-# The positions of the events that change the memory are kept as those of a session of this number.
-MEMORY = 0
-
-
 class Catalog:
     """Where things are in one file. Only the journal's thread changes it.
 
@@ -57,7 +55,7 @@ class Catalog:
     """
 
     def __init__(self, log_start: int) -> None:
-        self.positions: dict[int, Place] = {}
+        self.positions: dict[Owner, Place] = {}
         # The chunks of positions that are not in the file yet: of each its place, by offset.
         self.unwritten: dict[int, Place] = {}
         self.mark_sequences = array("Q")
@@ -65,7 +63,7 @@ class Catalog:
         self._contents: dict[bytes, int] = {}
         self._contents_page = 0
         self._load_contents: Callable[[], Iterable[bytes]] | None = None
-        self._full: list[int] = []
+        self._full: list[Owner] = []
         self._ended: dict[int, None] = {}
         self._deleted: list[int] = []
         self._pages = [0, 0, 0]
@@ -112,7 +110,7 @@ class Catalog:
         if changes_memory:
             self._add(MEMORY, offset)
 
-    def _add(self, number: int, offset: int) -> None:
+    def _add(self, number: Owner, offset: int) -> None:
         offsets = self.positions.setdefault(number, (0, []))[1]
         if isinstance(offsets, list):
             offsets.append(offset)
@@ -148,7 +146,8 @@ class Catalog:
                 self._full.remove(number)
         elif segment.kind == SegmentKind.PAGE:
             table, _, _ = decode_page(segment.payload)
-            self._page_written(table, segment.offset)
+            if table in PAGE_ROWS:
+                self._page_written(Table(table), segment.offset)
         elif segment.kind == SegmentKind.PROJECTION:
             self.note_saved(decode_projection_pages(segment.payload), segment.offset)
         elif segment.kind == SegmentKind.TOC:
@@ -156,10 +155,10 @@ class Catalog:
 
     def note_saved(self, part: ProjectionPages, offset: int) -> None:
         """Note that a part of a saved search index is at ``offset``."""
-        if part.is_last:
+        if part.name == MEMORY and part.is_last:
             self.saved_index = (offset, part.through)
 
-    def _positions_written(self, number: int, offset: int) -> None:
+    def _positions_written(self, number: Owner, offset: int) -> None:
         self.positions[number] = (offset, _NO_OFFSETS if number in self._ended else [])
 
     def _page_written(self, table: Table, offset: int) -> None:
@@ -205,7 +204,7 @@ class Catalog:
         if self.unwritten:
             self.unwritten = {}
 
-    def encode_positions(self, number: int) -> bytes:
+    def encode_positions(self, number: Owner) -> bytes:
         """Return the payload of a session's next chunk of positions."""
         chunk, offsets = self.positions[number]
         return encode_positions(number, chunk, offsets)
@@ -334,7 +333,7 @@ def _pages(read: Read, offset: int, table: Table, end: int, salt: int) -> Iterat
             found, previous, rows = decode_page(segment.payload)
         except ValueError as error:
             raise CorruptFileError(offset, str(error)) from None
-        if found is not table or previous >= offset:
+        if found != table or previous >= offset:
             raise CorruptFileError(offset, "a page is not the one it should be")
         yield rows
         offset = previous

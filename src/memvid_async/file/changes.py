@@ -8,8 +8,9 @@ from typing import Any
 from ..errors import CorruptFileError
 from ..events.content import Content
 from ..events.event import Event
-from ..format.codec import STORED, read_stored
-from ..format.frame_rows import FRAME_KINDS, held_data, read_frame_row, stored_content
+from ..format.codec import read_stored
+from ..format.frame_rows import held_data, read_frame_row, stored_content
+from ..format.kinds import FRAME_KINDS, STORED
 from ..format.rows import decode_rows
 from ..format.segment import Segment, SegmentKind
 

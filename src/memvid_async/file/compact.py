@@ -15,23 +15,10 @@ from attrs import evolve
 from ..core.reports import CompactReport
 from ..errors import CorruptFileError
 from ..events.content import Content
-from ..format.codec import (
-    ACTION_KINDS,
-    DELETED,
-    ERASED,
-    STARTED,
-    STORED,
-    content_references,
-    started_row_without_names,
-)
-from ..format.frame_rows import (
-    FRAME_KINDS,
-    HOLDERS,
-    content_fields,
-    content_sequences,
-    without_frames,
-)
+from ..format.codec import content_references, started_row_without_names
+from ..format.frame_rows import HOLDERS, content_fields, content_sequences, without_frames
 from ..format.header import LOG_START, MOST_GENERATIONS
+from ..format.kinds import ACTION_KINDS, DELETED, ERASED, FRAME_KINDS, STARTED, STORED
 from ..format.rows import decode_rows, encode_rows
 from ..format.segment import Segment, SegmentKind, scan
 from ..format.stubs import decode_stubs

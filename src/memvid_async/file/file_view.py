@@ -17,20 +17,12 @@ from ..errors import ContentNotFoundError, CorruptFileError, InvalidValueError
 from ..events.content import Content
 from ..events.event import Action, Event
 from ..events.frames import Version
-from ..format.codec import ERASED
-from ..format.frame_rows import (
-    CONTENT_PLACE,
-    FRAME_ERASED,
-    HOLDERS,
-    item_content,
-    read_content_field,
-)
+from ..format.frame_rows import CONTENT_PLACE, HOLDERS, item_content, read_content_field
 from ..format.header import LOG_START
-from ..format.places import FRAMES_PUT
+from ..format.kinds import ERASED, FRAMES_PUT, UPDATE_ERASED
 from ..format.segment import EVENT_KINDS, Segment, SegmentKind, segments_at
 from ..format.stubs import MOST_EVENTS
-from ..format.tables import PAGE_NUMBER
-from .catalog import MEMORY
+from ..format.tables import MEMORY, PAGE_NUMBER
 from .changes import in_range
 from .reader import Reader, start_of
 
@@ -295,7 +287,7 @@ class FileView:
 
     def _frame_content(self, hint: int, version: Version) -> Content | None:
         offset, kind, found = self.reader.part(*version, self.end, hint)
-        if kind in (ERASED, FRAME_ERASED):
+        if kind in (ERASED, UPDATE_ERASED):
             return None
         if kind not in HOLDERS:
             raise InvalidValueError(f"event {version[0]} holds no frame of this file")

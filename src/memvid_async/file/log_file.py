@@ -27,7 +27,7 @@ from ..format.header import (
 )
 from ..format.segment import HEAD_SIZE, Segment, SegmentKind, read_segment, scan, seal
 from ..format.stubs import decode_stubs, stub_events
-from ..format.tables import PAGE_NUMBER, ProjectionPages, encode_projection_pages
+from ..format.tables import MEMORY, PAGE_NUMBER, ProjectionPages, encode_projection_pages
 from ..storage import Storage
 from .catalog import Catalog
 from .file_view import FileView
@@ -304,6 +304,7 @@ class LogFile:
         for at in range(0, len(pages), _INDEX_PAGES):
             some = pages[at : at + _INDEX_PAGES]
             part = ProjectionPages(
+                MEMORY,
                 previous,
                 through,
                 page_count,

@@ -14,20 +14,21 @@ from ..core.state import State
 from ..errors import CorruptFileError
 from ..events.content import Content, StoredContent, content_digest
 from ..events.event import Event
-from ..format.codec import ERASED, STORED, decode_events
-from ..format.frame_rows import (
-    CONTENT_PLACE,
-    FRAME_ERASED,
-    HOLDERS,
-    item_content,
-    stored_content,
-)
-from ..format.places import FIRST_FRAME, FRAMES_PUT
+from ..format.codec import decode_events
+from ..format.frame_rows import CONTENT_PLACE, HOLDERS, item_content, stored_content
+from ..format.kinds import ERASED, FRAMES_PUT, STORED, UPDATE_ERASED
+from ..format.places import FIRST_FRAME
 from ..format.rows import decode_rows, segment_start
 from ..format.segment import EVENT_KINDS, Segment, SegmentKind, read_segment
 from ..format.segment import scan as scan_segments
 from ..format.stubs import decode_stubs, stub_events
-from ..format.tables import ProjectionPages, decode_positions, decode_projection_pages
+from ..format.tables import (
+    MEMORY,
+    Owner,
+    ProjectionPages,
+    decode_positions,
+    decode_projection_pages,
+)
 from ..storage import Storage
 from .catalog import Catalog
 from .known_places import KnownPlaces
@@ -77,7 +78,7 @@ class Reader:
         :raises CorruptFileError: when it holds no content, or another than its digest says.
         """
         offset, kind, found = self.part(sequence, 0, end)
-        if kind in (ERASED, FRAME_ERASED):
+        if kind in (ERASED, UPDATE_ERASED):
             return None
         data: Any = None
         if kind == STORED:
@@ -175,7 +176,8 @@ class Reader:
         while at:
             segment = read_segment(self.storage.read, at, self.storage.size(), self.salt)
             part = decode_projection_pages(segment.payload)
-            if segment.kind != SegmentKind.PROJECTION or part.previous >= at:
+            is_part = segment.kind == SegmentKind.PROJECTION and part.name == MEMORY
+            if not is_part or part.previous >= at:
                 raise CorruptFileError(at, "a saved index is not where it should be")
             yield at, part
             at = part.previous
@@ -198,14 +200,15 @@ class Reader:
         """Whether the catalog knows where the segments of a session are."""
         return number in self._catalog.positions
 
-    def offsets(self, number: int, end: int, above: int = 0) -> list[int] | None:
+    def offsets(self, owner: Owner, end: int, above: int = 0) -> list[int] | None:
         """Return the offsets of a session's segments from ``above`` up to ``end``.
 
-        :data:`MEMORY` is the number for those of the memory. None when there is no such session.
+        ``owner``: the session's number, or the name of a projection, for the segments that it
+        folds. None when there is no such session.
 
         :raises CorruptFileError: when its positions are damaged.
         """
-        place = self._catalog.positions.get(number)
+        place = self._catalog.positions.get(owner)
         if place is None:
             return None
         chunk, parts = place[0], [list(place[1])]
@@ -214,7 +217,7 @@ class Reader:
             if unwritten is not None:
                 previous, offsets = unwritten
             else:
-                previous, offsets = self._read_positions(chunk, number)
+                previous, offsets = self._read_positions(chunk, owner)
             parts.append(list(offsets))
             chunk = previous
         found = [offset for part in reversed(parts) for offset in part if above <= offset < end]
@@ -222,16 +225,16 @@ class Reader:
             raise CorruptFileError(found[0], "positions are out of order")
         return found
 
-    def _read_positions(self, chunk: int, number: int) -> tuple[int, list[int]]:
+    def _read_positions(self, chunk: int, owner: Owner) -> tuple[int, list[int]]:
         # A chunk may have been written after the view's end. The offsets that it names are
         # filtered.
         end = self.storage.size()
         segment = read_segment(self.storage.read, chunk, end, self.salt, guess=1024)
         try:
-            owner, previous, offsets = decode_positions(segment.payload)
+            found, previous, offsets = decode_positions(segment.payload)
         except ValueError as error:
             raise CorruptFileError(chunk, str(error)) from None
-        if segment.kind != SegmentKind.POSITIONS or owner != number or previous >= chunk:
+        if segment.kind != SegmentKind.POSITIONS or found != owner or previous >= chunk:
             raise CorruptFileError(chunk, "positions are not where they should be")
         return previous, offsets
 

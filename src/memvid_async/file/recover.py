@@ -21,17 +21,9 @@ from ..config import DEFAULT_RECORDING
 from ..core.state import SessionInfo
 from ..errors import InvalidValueError, StoreFailedError
 from ..events.event import Event, SessionEnded, SessionStarted
-from ..format.codec import (
-    ACTION_KINDS,
-    CHECKPOINT,
-    DELETED,
-    ERASED,
-    STARTED,
-    STORED,
-    content_references,
-    encode_events,
-)
+from ..format.codec import content_references, encode_events
 from ..format.header import Header
+from ..format.kinds import ACTION_KINDS, CHECKPOINT, DELETED, ERASED, STARTED, STORED
 from ..format.stubs import decode_stubs
 from ..storage import FileStorage, Storage
 from ..storage.beside import beside

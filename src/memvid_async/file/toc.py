@@ -19,7 +19,15 @@ from ..core.persistent_map import PersistentMap
 from ..core.state import NOTHING_HELD, Held, SessionInfo, SessionState, State
 from ..events.values import decode_value
 from ..format.frame_rows import fork_row, read_fork_row
-from ..format.tables import CONTENT_ROW, MARK_ROW, MOST_ITEMS, check_rows, fields_of, ints_of
+from ..format.tables import (
+    CONTENT_ROW,
+    MARK_ROW,
+    MEMORY,
+    MOST_ITEMS,
+    check_rows,
+    fields_of,
+    ints_of,
+)
 
 _HELD_ROW = struct.Struct("<16sII")
 # An open session keeps an action's index in four bytes. Half of that range is left for appending.
@@ -211,7 +219,7 @@ def encode_toc(toc: Toc) -> bytes:
             toc.contents,
             toc.marks,
             toc.content_count,
-            [*toc.saved_index, toc.memory_chunk, *toc.memory_offsets],
+            [[MEMORY, *toc.saved_index, toc.memory_chunk, *toc.memory_offsets]],
         ]
     )
     return data
@@ -224,9 +232,9 @@ def decode_toc(payload: bytes, generation: int) -> Toc:
     """
     fields = fields_of(decode_value(payload, most=MOST_ITEMS), 13)
     sequence, time_ns, ambient, memory, beyond = fields[:5]
-    opened, ended, deleted, pages, contents, marks, content_count, placed = fields[5:13]
+    opened, ended, deleted, pages, contents, marks, content_count, projections = fields[5:13]
     ints_of([sequence, time_ns, ambient or 0, content_count])
-    saved, through, memory_chunk, *memory_offsets = ints_of(placed, 3)
+    saved, through, memory_chunk, *memory_offsets = _projection(projections, MEMORY)
     if not (ambient is None or type(ambient) is int):
         raise ValueError("a TOC has a bad ambient session")
     check_rows(contents, CONTENT_ROW)
@@ -239,7 +247,7 @@ def decode_toc(payload: bytes, generation: int) -> Toc:
         memory=read_memory_row(memory),
         beyond=beyond is True,
     )
-    first, second, third = ints_of(pages, 3)
+    first, second, third = ints_of(pages, 3)[:3]
     return Toc(
         state,
         tuple(map(read_session_row, fields_of(opened, 0))),
@@ -253,6 +261,17 @@ def decode_toc(payload: bytes, generation: int) -> Toc:
         tuple(memory_offsets),
         (saved, through),
     )
+
+
+def _projection(rows: Any, name: str) -> list[int]:
+    """Return what a TOC says of a projection: where its last save is and how far that goes, its
+    last chunk of positions, and the offsets after those. Zeros where the TOC does not name it."""
+    found = [0, 0, 0]
+    for row in fields_of(rows, 0):
+        own, *places = fields_of(row, 4)
+        if own == name:
+            found = ints_of(places, 3)
+    return found
 
 
 def with_sessions(state: State, sessions: Iterable[SessionState]) -> State:

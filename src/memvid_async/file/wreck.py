@@ -13,8 +13,9 @@ from attrs import frozen
 from ..core.state import SessionInfo
 from ..errors import CorruptFileError, NotAStoreError, UnsupportedVersionError
 from ..events.content import Content
-from ..format.codec import ACTION_KINDS, STORED, content_references, decode_events
+from ..format.codec import content_references, decode_events
 from ..format.header import LOG_START, SLOT_OFFSETS, SLOT_SIZE, Header, decode_header, decode_slots
+from ..format.kinds import ACTION_KINDS, STORED
 from ..format.resync import Finder, Run, find_salt
 from ..format.rows import decode_rows
 from ..format.segment import EVENT_KINDS, Read, Segment, SegmentKind, scan

@@ -41,7 +41,6 @@ from ..events.pace import unhurried
 from ..events.prompts import Reply, is_cost
 from ..events.values import MAX_ITEMS, are_counts, check_duration, decode_value, is_count, preview
 from .frame_rows import (
-    FRAME_KINDS,
     content_field,
     content_sequences,
     fork_row,
@@ -54,20 +53,21 @@ from .frame_rows import (
     read_map,
     stored_content,
 )
+from .kinds import (
+    ACTION_KINDS,
+    CHECKPOINT,
+    DELETED,
+    ENDED,
+    ERASED,
+    FRAME_KINDS,
+    KNOWN,
+    STARTED,
+    STORED,
+)
 from .places import MAX_EVENT_ITEMS
 from .rows import decode_rows, encode_rows, item_count
 from .segment import MAX_PAYLOAD
 
-ERASED, STARTED, ENDED, DELETED, STORED, CHECKPOINT = range(6)
-ACTION_KINDS = {
-    10: ActionKind.PUT,
-    11: ActionKind.PUT_MANY,
-    12: ActionKind.FIND,
-    13: ActionKind.ASK,
-    14: ActionKind.UPDATE,
-    15: ActionKind.DELETE,
-    16: ActionKind.TOOL_CALL,
-}
 _NUMBERS = {kind: number for number, kind in ACTION_KINDS.items()}
 # The fields that only this kind has, between the common ones and the optional ones.
 _DetailTypes = tuple[Collection[type], ...]
@@ -298,7 +298,7 @@ def _read_other(
             session_id,
         )
     payload: Payload = Erased()
-    if kind not in _KNOWN:
+    if kind not in KNOWN:
         payload = Unknown(kind, tuple(row[1:]))
     elif session_id is not None and kind == ENDED:
         payload = SessionEnded(_optional(row[1], str))
@@ -306,9 +306,6 @@ def _read_other(
         payload = _read_checkpoint(row, sequence, time_ns)
     owner = session if session_id is not None else 0
     return Event(sequence, time_ns, session_id, payload, owner), session_id
-
-
-_KNOWN = {ERASED, STARTED, ENDED, DELETED, STORED, CHECKPOINT, *ACTION_KINDS}
 
 
 def _read_started(row: list[Any]) -> SessionStarted:

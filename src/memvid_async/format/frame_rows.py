@@ -24,12 +24,11 @@ from ..events.frames import (
 from ..events.frozen_dict import FrozenDict
 from ..events.pace import unhurried
 from ..events.values import are_counts, check_value, decode_value, is_count, preview
-from .places import FIRST_FRAME, FRAMES_PUT
+from .kinds import CONFIGURED, FRAME_DELETED, FRAME_UPDATED, FRAMES_PUT, UPDATE_ERASED
+from .places import FIRST_FRAME
 
-UPDATED, FRAME_DELETED, FRAME_ERASED, CONFIGURED = range(21, 25)
-FRAME_KINDS = frozenset((FRAMES_PUT, UPDATED, FRAME_DELETED, FRAME_ERASED, CONFIGURED))
 # Kinds whose row holds frames or their content.
-HOLDERS = frozenset({FRAMES_PUT, UPDATED})
+HOLDERS = frozenset({FRAMES_PUT, FRAME_UPDATED})
 # The place of the content in the row of an update.
 CONTENT_PLACE = 4
 
@@ -98,12 +97,12 @@ def frame_row(payload: FrameEvent) -> list[Any]:
     if isinstance(payload, MemoryConfigured):
         return [CONFIGURED, payload.analyser, payload.embedding_model, payload.dimension]
     if isinstance(payload, FrameErased):
-        return [FRAME_ERASED, payload.frame_id, payload.branch, payload.digest]
+        return [UPDATE_ERASED, payload.frame_id, payload.branch, payload.digest]
     if isinstance(payload, FrameDeleted):
         return [FRAME_DELETED, payload.frame_id, payload.branch]
     values = payload.changes
     mask = sum(1 << i for i, name in enumerate(FRAME_FIELDS) if name in values)
-    row: list[Any] = [UPDATED, payload.frame_id, payload.branch, mask]
+    row: list[Any] = [FRAME_UPDATED, payload.frame_id, payload.branch, mask]
     row += [_field(name, values.get(name)) for name in FRAME_FIELDS]
     while row[-1] is None:
         row.pop()
@@ -158,7 +157,7 @@ def read_frame_row(row: list[Any], content: ReadContent) -> FrameEvent:
         return _read_frames(frame_id, branch, row[FIRST_FRAME:], content)
     if kind == FRAME_DELETED:
         return FrameDeleted(frame_id, branch)
-    if kind == FRAME_ERASED:
+    if kind == UPDATE_ERASED:
         return FrameErased(frame_id, read_bytes(row[3], 32), branch)
     names = _named(_count(row[3]))
     values = _read_fields(row[CONTENT_PLACE:], names, content)
@@ -235,7 +234,7 @@ def without_frames(
     ``is_gone`` tells by its id whether a frame is gone.
     """
     kind, frame_id, branch = row[:3]
-    if kind == UPDATED:
+    if kind == FRAME_UPDATED:
         if not is_gone(frame_id):
             return row
         payload = read_frame_row(row, content)
@@ -252,7 +251,7 @@ def without_frames(
 
 def content_fields(row: list[Any]) -> Iterator[tuple[int, Any]]:
     """Iterate over the frames of a put or an update: the id and the content field or None."""
-    if row[0] == UPDATED:
+    if row[0] == FRAME_UPDATED:
         yield row[1], row[CONTENT_PLACE] if len(row) > CONTENT_PLACE else None
     else:
         yield from enumerate(map(item_content, row[FIRST_FRAME:]), row[1])
@@ -287,9 +286,8 @@ def read_fork_row(value: Any) -> ForkPoint | None:
     """
     if value is None:
         return None
-    parent, parent_id, sequence, actions, checkpoints, branch, last, count, digest = _typed(
-        value, list
-    )
+    fields = _typed(value, list)[:9]
+    parent, parent_id, sequence, actions, checkpoints, branch, last, count, digest = fields
     for number in (parent, sequence, actions, checkpoints, branch, last, count):
         _count(number)
     parent_uuid = UUID(bytes=read_bytes(parent_id, 16))

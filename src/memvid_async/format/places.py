@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 from ..events.pace import unhurried
 from ..events.values import are_counts, count_items, decode_value, read_head
+from .kinds import FRAMES_PUT
 from .segment import Read, Segment
 
-# The kind of a row that puts frames, and how many fields it has before the first frame.
-FRAMES_PUT = 20
+# How many fields a row that puts frames has before the first frame, its kind included.
 FIRST_FRAME = 4
 # The most CBOR items of one segment: fifty thousand frames with metadata. This many of the smallest
 # items take eighty megabytes when they are decoded.

@@ -23,42 +23,57 @@ MARK_ROW = struct.Struct("<QQ")
 MOST_ITEMS = 2**22
 
 
+# The name of the projection whose saves and positions this release keeps: the memory.
+MEMORY = "memory"
+
+
 class Table(IntEnum):
-    """The tables that grow with the file: ended sessions, stored contents, places in the log."""
+    """The tables that grow with the file: ended sessions, stored contents, places in the log.
+
+    A reader passes over pages of other tables.
+    """
 
     SESSIONS = 0
     CONTENTS = 1
     MARKS = 2
 
 
+PACKED_ROWS: dict[int, struct.Struct] = {Table.CONTENTS: CONTENT_ROW, Table.MARKS: MARK_ROW}
+# Whose positions are kept: the number of a session, or the name of a projection.
+Owner = int | str
+
 PAGE_ROWS = {Table.SESSIONS: 128, Table.CONTENTS: 512, Table.MARKS: 512}
 
 
-def encode_positions(number: int, previous: int, offsets: Sequence[int]) -> bytes:
-    """Encode a chunk of positions as ``[session, previous chunk, first offset, distance, …]``."""
+def encode_positions(owner: Owner, previous: int, offsets: Sequence[int]) -> bytes:
+    """Encode a chunk of positions as ``[owner, previous chunk, first offset, distance, …]``."""
     distances = [later - earlier for earlier, later in pairwise(offsets)]
-    data: bytes = cbor2.dumps([number, previous, offsets[0], *distances])
+    data: bytes = cbor2.dumps([owner, previous, offsets[0], *distances])
     return data
 
 
-def decode_positions(payload: bytes) -> tuple[int, int, list[int]]:
-    """Return the session's number, the offset of the chunk before (0: none), and the offsets.
+def decode_positions(payload: bytes) -> tuple[Owner, int, list[int]]:
+    """Return the owner, the offset of the chunk before (0: none), and the offsets.
 
     :raises ValueError: when the payload is no chunk of positions.
     """
-    number, previous, *distances = ints_of(decode_value(payload), 3)
-    return number, previous, list(accumulate(distances))
+    owner, *numbers = fields_of(decode_value(payload), 3)
+    previous, *distances = ints_of(numbers, 2)
+    if not isinstance(owner, str):
+        ints_of([owner])
+    return owner, previous, list(accumulate(distances))
 
 
 @frozen
 class ProjectionPages:
-    """A part of a saved search index: pages that changed since the save before.
+    """A part of a saved projection: pages that changed since the save before.
 
-    ``previous``: the offset of the part before, 0 for none. ``through``: the sequence of the last
-    event folded into it. ``page_count``: how many pages there are in all; ``is_last``: whether this
-    part ends its save.
+    ``name``: of the projection. ``previous``: the offset of the part before, 0 for none.
+    ``through``: the sequence of the last event folded into it. ``page_count``: how many pages there
+    are in all; ``is_last``: whether this part ends its save.
     """
 
+    name: str
     previous: int
     through: int
     page_count: int
@@ -71,10 +86,12 @@ PAGE_NUMBER = struct.Struct("<I")
 
 
 def encode_projection_pages(part: ProjectionPages) -> bytes:
-    """Encode ``[previous, through, page count, is last, page numbers, pages]``, the last packed."""
-    data: bytes = cbor2.dumps(
-        [part.previous, part.through, part.page_count, part.is_last, part.numbers, part.pages]
-    )
+    """Encode ``[name, previous, through, page count, is last, page numbers, pages]``.
+
+    The page numbers, and the pages, are packed.
+    """
+    counts = (part.previous, part.through, part.page_count)
+    data: bytes = cbor2.dumps([part.name, *counts, part.is_last, part.numbers, part.pages])
     return data
 
 
@@ -83,24 +100,27 @@ def decode_projection_pages(payload: bytes) -> ProjectionPages:
 
     :raises ValueError: when the payload is no such part.
     """
-    previous, through, count, is_last, numbers, pages = fields_of(decode_value(payload), 6)[:6]
+    fields = fields_of(decode_value(payload), 7)
+    name, previous, through, count, is_last, numbers, pages = fields[:7]
     ints_of([previous, through, count])
     check_rows(numbers, PAGE_NUMBER)
-    if not isinstance(pages, bytes) or type(is_last) is not bool:
+    if not (isinstance(name, str) and isinstance(pages, bytes) and type(is_last) is bool):
         raise ValueError("a part of a saved index has bad fields")
     if len(pages) % max(1, len(numbers) // PAGE_NUMBER.size) or (pages and not numbers):
         raise ValueError("the pages of a saved index are not whole")
-    return ProjectionPages(previous, through, count, is_last, numbers, pages)
+    return ProjectionPages(name, previous, through, count, is_last, numbers, pages)
 
 
-def encode_page(table: Table, previous: int, rows: Any) -> bytes:
+def encode_page(table: int, previous: int, rows: Any) -> bytes:
     """Encode a page as ``[table, previous page, rows]``; rows are a list or packed bytes."""
     data: bytes = cbor2.dumps([int(table), previous, rows])
     return data
 
 
-def decode_page(payload: bytes) -> tuple[Table, int, Any]:
+def decode_page(payload: bytes) -> tuple[int, int, Any]:
     """Return the table, the offset of its page before (0: none), and the rows, still encoded.
+
+    Rows of a table that this release does not know may be anything.
 
     :raises ValueError: when the payload is no page.
     """
@@ -108,9 +128,9 @@ def decode_page(payload: bytes) -> tuple[Table, int, Any]:
     ints_of([table, previous], 2)
     if table == Table.SESSIONS:
         fields_of(rows, 0)
-    else:
-        check_rows(rows, CONTENT_ROW if table == Table.CONTENTS else MARK_ROW)
-    return Table(table), previous, rows
+    elif table in PACKED_ROWS:
+        check_rows(rows, PACKED_ROWS[table])
+    return table, previous, rows
 
 
 def fields_of(value: Any, least: int) -> list[Any]:

@@ -1,0 +1,35 @@
+"""The kinds of events: the number that an event's row begins with."""
+
+from __future__ import annotations
+
+from ..events.event import ActionKind
+
+ERASED, STARTED, ENDED, DELETED, STORED, CHECKPOINT = range(6)
+ACTION_KINDS = {
+    10: ActionKind.PUT,
+    11: ActionKind.PUT_MANY,
+    12: ActionKind.FIND,
+    13: ActionKind.ASK,
+    14: ActionKind.UPDATE,
+    15: ActionKind.DELETE,
+    16: ActionKind.TOOL_CALL,
+}
+FRAMES_PUT, FRAME_UPDATED, FRAME_DELETED, UPDATE_ERASED, CONFIGURED = range(20, 25)
+FRAME_KINDS = frozenset(range(20, 25))
+KNOWN = frozenset(
+    {ERASED, STARTED, ENDED, DELETED, STORED, CHECKPOINT, *ACTION_KINDS, *FRAME_KINDS}
+)
+# Kinds whose fields are decided (docs/format.md) and that no release writes yet. A release that
+# does not know one of them must not write to the file.
+RESERVED = {
+    6: "session changed",
+    7: "session resumed",
+    8: "session suspended",
+    17: "step",
+    25: "embeddings replaced",
+    30: "call started",
+    31: "uncertainty settled",
+    32: "chunks came",
+    40: "collection created",
+    41: "collection changed",
+}
