@@ -91,8 +91,8 @@ class _Settings:
     """The base of settings; a repr shows the fields that differ from their defaults."""
 
     def __repr__(self) -> str:
-        given = ((one.name, getattr(self, one.name), one.default) for one in fields(type(self)))
-        shown = (f"{name}={value!r}" for name, value, default in given if value != default)
+        values = ((one.name, getattr(self, one.name), one.default) for one in fields(type(self)))
+        shown = (f"{name}={value!r}" for name, value, default in values if value != default)
         return f"{type(self).__name__}({', '.join(shown)})"
 
 

@@ -12,14 +12,14 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
     ``arguments``: those after the program's name; by default the process's own.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         from .command_line import cli
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] not in ("click", "rich"):
             raise
-        sys.exit(_run_without_extra(given))
-    cli.main(given, prog_name="memvid-async")
+        sys.exit(_run_without_extra(words))
+    cli.main(words, prog_name="memvid-async")
     raise AssertionError("unreachable: the line above leaves the process")
 
 

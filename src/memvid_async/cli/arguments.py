@@ -93,9 +93,9 @@ def _bytes_or_map(value: dict[str, Any]) -> Any:
     return value
 
 
-def _read_pairs(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dict[str, Any]:
+def _read_pairs(_: click.Context, __: click.Parameter, options: tuple[str, ...]) -> dict[str, Any]:
     pairs = {}
-    for pair in given:
+    for pair in options:
         key, equals, value = pair.partition("=")
         if not equals or not key:
             raise click.BadParameter(f"{pair!r} is not KEY=VALUE")
@@ -106,25 +106,25 @@ def _read_pairs(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -
     return pairs
 
 
-def _read_time(_: click.Context, __: click.Parameter, given: str | None) -> int | None:
-    if given is None:
+def _read_time(_: click.Context, __: click.Parameter, text: str | None) -> int | None:
+    if text is None:
         return None
     try:
-        moment = datetime.fromisoformat(given)
+        moment = datetime.fromisoformat(text)
     except ValueError:
-        raise click.BadParameter(f"{given!r} is not a time such as 2026-03-01T12:00") from None
+        raise click.BadParameter(f"{text!r} is not a time such as 2026-03-01T12:00") from None
     since = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH
     return (since.days * 86_400 + since.seconds) * 10**9 + since.microseconds * 1_000
 
 
-def _read_embedding(_: click.Context, __: click.Parameter, given: str | None) -> Any:
-    if given is None:
+def _read_embedding(_: click.Context, __: click.Parameter, option: str | None) -> Any:
+    if option is None:
         return None
     try:
-        text = Path(given[1:]).read_text(encoding="utf-8") if given.startswith("@") else given
+        text = Path(option[1:]).read_text(encoding="utf-8") if option.startswith("@") else option
         value = read_json(text)
     except OSError as error:
-        raise click.BadParameter(f"{given[1:]}: {error.strerror}") from None
+        raise click.BadParameter(f"{option[1:]}: {error.strerror}") from None
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, list):
@@ -228,10 +228,10 @@ def check_search(mode: str, embedding: Any) -> None:
         raise click.UsageError(f"--mode {mode} needs --embedding")
 
 
-def given_filters(options: Mapping[str, Any]) -> FrameFilters:
+def used_filters(options: Mapping[str, Any]) -> FrameFilters:
     """Return the filters among a command's options that were used."""
-    given = {name: options.get(name) for name in FrameFilters.__annotations__}
-    return cast("FrameFilters", {name: v for name, v in given.items() if v not in (None, (), {})})
+    values = {name: options.get(name) for name in FrameFilters.__annotations__}
+    return cast("FrameFilters", {name: v for name, v in values.items() if v not in (None, (), {})})
 
 
 async def at_moment(

@@ -22,12 +22,12 @@ from .arguments import (
     check_search,
     file_argument,
     filter_options,
-    given_filters,
     json_option,
     moment_options,
     require_store,
     run,
     search_options,
+    used_filters,
 )
 from .exits import FINE, WRONG_USAGE, AnswerError, report
 from .programs import prompt_bytes, run_program, timeout_option
@@ -44,7 +44,7 @@ class _Wanted:
 def _search(query: str, options: dict[str, Any]) -> _Wanted:
     check_search(options["mode"], options["embedding"])
     names = ("top_k", "mode", "embedding", "embedding_model")
-    return _Wanted(query, {**{name: options[name] for name in names}, **given_filters(options)})
+    return _Wanted(query, {**{name: options[name] for name in names}, **used_filters(options)})
 
 
 @click.command()
@@ -222,7 +222,7 @@ def frames(
     **options: Any,
 ) -> int:
     """List the frames of FILE, one per line, oldest first; with --json as JSON lines."""
-    filters = given_filters(options)
+    filters = used_filters(options)
     return run(_frames, file, newest, limit, filters, at_sequence, at_time, as_json)
 
 

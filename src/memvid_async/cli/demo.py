@@ -297,8 +297,8 @@ async def _show_session(store: Store, session_id: str, say: Say) -> None:
     say(f"6. ONE OF THEM: {shorten(session.name or '', 40)}, its first {_SHOWN_ACTIONS} actions")
     say("")
     for action in session.actions[:_SHOWN_ACTIONS]:
-        given = action.input.preview if action.input is not None else ""
-        say(f"   {action.index:3}  {action.kind.value:4}  {shorten(given, _WIDTH - 16)}")
+        text = action.input.preview if action.input is not None else ""
+        say(f"   {action.index:3}  {action.kind.value:4}  {shorten(text, _WIDTH - 16)}")
         if action.retrieval is not None and action.output is not None:
             frames = ", ".join(map(str, action.affected_frames))
             say(f"              from frames {frames}, as of event {action.retrieval.as_of}")

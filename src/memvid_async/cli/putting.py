@@ -58,8 +58,8 @@ def put(file: str, paths: tuple[str, ...], form: str | None, as_json: bool, **fi
     alone = [f"--{name}" for name in ("title", "uri") if fields[name] is not None]
     if alone and (form is not None or len(paths) > 1):
         raise click.UsageError(f"{' and '.join(alone)} would be the same for several frames")
-    given = {name: value for name, value in fields.items() if value not in (None, (), {})}
-    return run(_put, file, paths or ("-",), form, given, as_json)
+    used = {name: value for name, value in fields.items() if value not in (None, (), {})}
+    return run(_put, file, paths or ("-",), form, used, as_json)
 
 
 async def _put(

@@ -200,8 +200,10 @@ def print_event(console: Console, event: Document) -> None:
         line.append("  " + shorten(_describe_payload(event["payload"]), _LINE))
     else:
         line.append(action["kind"], style=STYLES.get(action["kind"], "bold"))
-        given = action.get("arguments")
-        text = json.dumps(given, ensure_ascii=False) if "arguments" in action else _preview(action)
+        if "arguments" in action:
+            text = json.dumps(action["arguments"], ensure_ascii=False)
+        else:
+            text = _preview(action)
         line.append("  " + shorten(f"{_describe(action)}  {text}".strip(), _LINE))
     console.print(line)
 

@@ -261,14 +261,14 @@ def audit(
     return run(_audit, file, session, commands, concurrency, as_json)
 
 
-def _parse_model(given: str, messages: bool, timeout: float) -> tuple[str, Command]:
-    name, _, command = given.partition("=")
+def _parse_model(option: str, messages: bool, timeout: float) -> tuple[str, Command]:
+    name, _, command = option.partition("=")
     try:
         words = shlex.split(command)
     except ValueError as error:
-        raise click.BadParameter(f"{given!r}: {error}", param_hint="--model") from None
+        raise click.BadParameter(f"{option!r}: {error}", param_hint="--model") from None
     if not name or not words:
-        raise click.BadParameter(f"{given!r} is not NAME=COMMAND", param_hint="--model")
+        raise click.BadParameter(f"{option!r} is not NAME=COMMAND", param_hint="--model")
     return name, partial(_ask_command, words, messages, timeout)
 
 

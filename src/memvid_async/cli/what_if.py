@@ -11,7 +11,7 @@ from rich.text import Text
 
 from .. import Action, ReplayStep, Rerun, WhatIf
 from ..view.text import shorten
-from .arguments import frame_filter_options, given_filters, together
+from .arguments import frame_filter_options, together, used_filters
 
 NOW = "now"
 
@@ -57,7 +57,7 @@ def what_if(
     **options: Any,
 ) -> WhatIf | None:
     """Return the changes that the options ask for; None when none of them is used."""
-    filters = given_filters(options)
+    filters = used_filters(options)
     if filters and no_filters:
         raise click.UsageError("--no-filters cannot be used with a filter")
     wanted = WhatIf(

@@ -119,20 +119,21 @@ def _record(state: State, command: RecordAction, now: int, known: Known) -> Deci
     if session is None:
         return [], None
     info, index = session.info, session.action_count
-    given, result, messages = command.input, command.output, command.messages
+    input_data, output_data, messages = command.input, command.output, command.messages
+    small = type(input_data) is not LargeContent and type(output_data) is not LargeContent
     events: list[Event] = []
     stored, count = None, 0
-    if messages is None and type(given) is not LargeContent and type(result) is not LargeContent:
-        given_content = None if given is None else Content(given)  # type: ignore[arg-type]
-        result_content = None if result is None else Content(result)  # type: ignore[arg-type]
+    if messages is None and small:
+        input_content = None if input_data is None else Content(input_data)  # type: ignore[arg-type]
+        output_content = None if output_data is None else Content(output_data)  # type: ignore[arg-type]
     else:
         contents = _NewContents(state.last_sequence, now, known, events)
-        given_content = None if given is None else contents.content(given)
-        result_content = None if result is None else contents.content(result)
+        input_content = None if input_data is None else contents.content(input_data)
+        output_content = None if output_data is None else contents.content(output_data)
         if messages is not None:
             count = len(messages.items)
             stored = keep_messages(
-                session.held, messages, index, given_content, result_content, contents.store_string
+                session.held, messages, index, input_content, output_content, contents.store_string
             )
     sequence = state.last_sequence + len(events) + 1
     action = Action(
@@ -141,8 +142,8 @@ def _record(state: State, command: RecordAction, now: int, known: Known) -> Deci
         now,
         command.kind,
         make_details(command.kind, command.detail, command.frames, count),
-        given_content,
-        result_content,
+        input_content,
+        output_content,
         command.frames,
         command.duration_ms,
         command.task,
@@ -170,7 +171,7 @@ def _change(state: State, command: ChangeMemory, now: int, known: Known) -> Deci
     number = session.info.number if session is not None else 0
     events: list[Event] = []
     contents = _NewContents(state.last_sequence, now, known, events)
-    ids, given = _change_frames(state.memory, command, number, contents)
+    ids, content = _change_frames(state.memory, command, number, contents)
     if session is None:
         return events, (list(ids), None)
     sequence = state.last_sequence + len(events) + 1
@@ -180,7 +181,7 @@ def _change(state: State, command: ChangeMemory, now: int, known: Known) -> Deci
         now,
         command.kind,
         make_details(command.kind, (), ids, 0),
-        given,
+        content,
         None,
         ids,
         command.duration_ms,
@@ -210,7 +211,7 @@ def _change_frames(
     configured = _configuration(memory, command)
     if configured is not None:
         contents.add(configured)
-    given: Content | None = None
+    content: Content | None = None
     if command.frames:
         first, new = memory.last_frame + 1, command.frames
         kept = (
@@ -220,28 +221,28 @@ def _change_frames(
         put = FramesPut(first, tuple(kept), branch)
         sequence = contents.add(put)
         if command.kind is ActionKind.PUT:
-            given = _kept_by(put[0].content, sequence)  # type: ignore[union-attr]
-        return tuple(range(first, first + len(new))), given
+            content = _kept_by(put[0].content, sequence)  # type: ignore[union-attr]
+        return tuple(range(first, first + len(new))), content
     if command.kind is ActionKind.DELETE:
         contents.add(FrameDeleted(command.frame_id, branch))
         return (command.frame_id,), None
     changes = dict(command.changes)
     if "content" in changes:
-        given = changes["content"] = contents.content(changes["content"])
+        content = changes["content"] = contents.content(changes["content"])
     sequence = contents.add(FrameUpdated(command.frame_id, FrozenDict(changes), branch))
-    return (command.frame_id,), _kept_by(given, sequence)
+    return (command.frame_id,), _kept_by(content, sequence)
 
 
 def _kept(new: NewFrame, contents: _NewContents, frame_id: int, branch: int) -> KeptFrame:
     """Return a new frame as the event keeps it."""
     content = contents.content(new.content)
     values = {name: getattr(new, name) for name in FRAME_FIELDS[1:]}
-    if content.data is not None and not any(map(_is_given, values.values())):
+    if content.data is not None and not any(map(_is_set, values.values())):
         return content.data
     return FramePut(frame_id, content, branch=branch, **values)
 
 
-def _is_given(value: Any) -> bool:
+def _is_set(value: Any) -> bool:
     # Empty tags or metadata mean none; an empty title is a title.
     return value is not None and (bool(value) or not isinstance(value, (tuple, Mapping)))
 
@@ -251,15 +252,15 @@ def _configuration(memory: MemoryState, command: ChangeMemory) -> MemoryConfigur
 
     :raises InvalidValueError: when an embedding is of another model or dimension.
     """
-    given = [
+    embeddings = [
         (new.embedding, new.embedding_model) for new in command.frames if not isinstance(new, str)
     ]
     if "embedding" in command.changes:
         model = command.changes.get("embedding_model")
-        given.append((command.changes["embedding"], model))
+        embeddings.append((command.changes["embedding"], model))
     analyser = memory.analyser or command.analyser
     held, dimension = memory.embedding_model, memory.dimension
-    for embedding, model in given:
+    for embedding, model in embeddings:
         if embedding is None:
             continue
         if not dimension:

@@ -58,10 +58,12 @@ def _piece_hash(data: str | bytes) -> bytes:
     return hashlib.blake2b(raw, digest_size=_HASH_BYTES, person=person).digest()
 
 
-def _pieces(given: Content | None, result: Content | None) -> list[tuple[bytes, int]]:
+def _pieces(
+    input_content: Content | None, output_content: Content | None
+) -> list[tuple[bytes, int]]:
     """Return the hashes of an action's small input and output, with their places."""
     found = []
-    for place, content in ((INPUT, given), (OUTPUT, result)):
+    for place, content in ((INPUT, input_content), (OUTPUT, output_content)):
         data = content.data if content is not None else None
         if data is not None and len(data) >= PIECE_BYTES:
             found.append((_piece_hash(data), place))
@@ -72,13 +74,13 @@ def keep_messages(
     held: Held,
     messages: Messages,
     index: int,
-    given: Content | None,
-    result: Content | None,
+    input_content: Content | None,
+    output_content: Content | None,
     store: Callable[[str | bytes], int],
 ) -> StoredMessages:
     """Return what must be written for the messages of the action at ``index``.
 
-    ``given`` and ``result``: the action's input and output. ``store`` takes a string of at least
+    ``input_content`` and ``output_content``: the action's. ``store`` takes a string of at least
     ``CONTENT_BYTES`` bytes and returns the sequence of the content event that holds it.
     """
     shared_index, shared_count = -1, 0
@@ -87,7 +89,7 @@ def keep_messages(
         if location is not None:
             shared_index, shared_count = location[0], count
             break
-    own = {key: (index, place) for key, place in _pieces(given, result)}
+    own = {key: (index, place) for key, place in _pieces(input_content, output_content)}
 
     def refer(data: str | bytes) -> Any:
         size = len(data.encode()) if isinstance(data, str) else len(data)

@@ -296,8 +296,8 @@ def _read_calls(position: int, message: dict[str, Any]) -> Iterator[_Call]:
     calls = list(tool_calls) if isinstance(tool_calls, list) else []
     if isinstance(message.get("function_call"), dict):
         calls.append({"function": message["function_call"]})
-    for number, given in enumerate(calls):
-        call: dict[str, Any] = given if isinstance(given, dict) else {}
+    for number, item in enumerate(calls):
+        call: dict[str, Any] = item if isinstance(item, dict) else {}
         bodies = (call.get(kind) for kind in ("function", "custom"))
         body = next((body for body in bodies if isinstance(body, dict)), call)
         name = body.get("name")

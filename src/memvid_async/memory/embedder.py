@@ -20,12 +20,12 @@ async def embed(config: StoreConfig, texts: list[str]) -> list[Any]:
     embedder = config.embedder
     assert embedder is not None
     check_fits(embedder, "StoreConfig.embedder is called with a list of texts", (texts,))
-    given = await call(embedder, (texts,))
-    if not isinstance(given, Iterable):
+    returned = await call(embedder, (texts,))
+    if not isinstance(returned, Iterable):
         raise InvalidValueError(
-            f"the embedder returned {type(given).__name__}, not a list of embeddings"
+            f"the embedder returned {type(returned).__name__}, not a list of embeddings"
         )
-    vectors = list(islice(given, len(texts) + 1))
+    vectors = list(islice(returned, len(texts) + 1))
     if len(vectors) != len(texts):
         raise InvalidValueError(
             f"the embedder returned {len(vectors)} embeddings for {len(texts)} texts"

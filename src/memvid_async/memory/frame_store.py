@@ -147,8 +147,8 @@ class FrameStore(FrameReader):
         """
         if isinstance(items, (str, bytes, Mapping)) or not isinstance(items, Iterable):
             raise InvalidValueError("items must be a sequence of contents or of maps")
-        given = list(islice(items, self._config.limits.frames + 1))
-        return await self._put(given, ActionKind.PUT_MANY) if given else []
+        some = list(islice(items, self._config.limits.frames + 1))
+        return await self._put(some, ActionKind.PUT_MANY) if some else []
 
     async def _put(self, items: list[Any], kind: ActionKind) -> list[int]:
         started, limits = time.perf_counter(), self._config.limits
@@ -164,8 +164,8 @@ class FrameStore(FrameReader):
         self._recall.note_put(size, self._written_view)
         return ids
 
-    async def _embedded(self, given: tuple[NewFrame | str, ...]) -> tuple[NewFrame, ...]:
-        frames = tuple(NewFrame(one) if isinstance(one, str) else one for one in given)
+    async def _embedded(self, prepared: tuple[NewFrame | str, ...]) -> tuple[NewFrame, ...]:
+        frames = tuple(NewFrame(one) if isinstance(one, str) else one for one in prepared)
         texts = {}
         for i, frame in enumerate(frames):
             data = getattr(frame.content, "data", frame.content)

@@ -1,4 +1,4 @@
-"""From a caller's arguments to frames and searches: checked, bounded, encoded."""
+"""A caller's arguments are checked and become frames and searches, as the log records them."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ _FILTERS = tuple(FrameFilters.__annotations__)
 
 
 def prepare_embedding(value: Any, limits: Limits) -> bytes | None:
-    """Numbers as float32, little-endian; None for None.
+    """An embedding's numbers as float32, little-endian; None for None.
 
-    :raises InvalidValueError: when they are no finite numbers, or all zero.
+    :raises InvalidValueError: when they are not finite numbers, or are all zero.
     :raises LimitExceededError: when there are too many.
     """
     if value is None:
@@ -42,7 +42,7 @@ def prepare_embedding(value: Any, limits: Limits) -> bytes | None:
     if hasattr(value, "tolist"):
         value = value.tolist()
     try:
-        # An iterable without an end must not be collected.
+        # An iterable may have no end: no more is read than is needed to refuse it.
         numbers = array("f", islice(value, limits.dimensions + 1))
     except (TypeError, OverflowError):
         raise InvalidValueError("an embedding must be a sequence of float32 numbers") from None
@@ -56,7 +56,7 @@ def prepare_embedding(value: Any, limits: Limits) -> bytes | None:
 
 
 def prepare_tags(values: Any, limits: Limits) -> tuple[str, ...]:
-    """Tags, each once.
+    """The tags as a tuple, without repeats.
 
     :raises InvalidValueError, LimitExceededError: when they cannot be recorded.
     """
@@ -64,20 +64,20 @@ def prepare_tags(values: Any, limits: Limits) -> tuple[str, ...]:
         return ()
     if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
         raise InvalidValueError("tags must be a sequence of str")
-    given = list(islice(values, limits.tags + 1))
-    if len(given) > limits.tags:
-        raise LimitExceededError("tags", len(given), limits.tags)
-    texts = (prepare_text(tag, "a tag", "name_chars", limits.name_chars) for tag in given)
+    tags = list(islice(values, limits.tags + 1))
+    if len(tags) > limits.tags:
+        raise LimitExceededError("tags", len(tags), limits.tags)
+    texts = (prepare_text(tag, "a tag", "name_chars", limits.name_chars) for tag in tags)
     return tuple(dict.fromkeys(texts))
 
 
-def prepare_fields(given: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
-    """The fields of a frame but its content, as an event keeps them.
+def prepare_fields(fields: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
+    """The fields of a frame without its content, as an event holds them.
 
     :raises InvalidValueError, LimitExceededError: when they cannot be recorded.
     """
     made: dict[str, Any] = {}
-    for name, value in given.items():
+    for name, value in fields.items():
         if name == "metadata":
             made[name] = prepare_metadata(value, limits)
         elif name == "tags":
@@ -91,20 +91,22 @@ def prepare_fields(given: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
         else:
             made[name] = prepare_text(value, name, "title_chars", limits.title_chars)
     if made.get("embedding_model") is not None and made.get("embedding") is None:
-        raise InvalidValueError("embedding_model names the model of an embedding; give both")
+        raise InvalidValueError("embedding_model names the model of an embedding; pass both")
     return made
 
 
 def prepare_frame(item: Any, limits: Limits) -> NewFrame | str:
-    """A frame from its body, or from a map of ``content`` and the fields that ``put`` takes; the
-    text itself where there is little and nothing else.
+    """The frame to put.
+
+    :param item: its content, or a map of ``content`` and the fields that ``put`` takes.
+    :returns: a short text as it is, when the frame has no other fields.
 
     :raises InvalidValueError, LimitExceededError: when it cannot be recorded.
     """
     fields: dict[str, Any]
     content: Any
     if type(item) is str:
-        # The most of many are: asking whether it is a map takes as long as all the rest.
+        # Most of many frames are: asking whether it is a map takes as long as all the rest.
         fields, content = {}, item
     elif isinstance(item, Mapping):
         fields = dict(item)
@@ -123,9 +125,9 @@ def prepare_frame(item: Any, limits: Limits) -> NewFrame | str:
 def prepare_frames_many(
     items: Iterable[Any], limits: Limits
 ) -> tuple[tuple[NewFrame | str, ...], int]:
-    """:func:`prepare_frame` of each, and about how many bytes they hold.
+    """:func:`prepare_frame` for each item, and about how many bytes they hold in all.
 
-    :raises InvalidValueError, LimitExceededError: naming the first that cannot be recorded.
+    :raises InvalidValueError, LimitExceededError: for the first item that cannot be recorded.
     """
     made: list[NewFrame | str] = []
     size = 0
@@ -147,13 +149,13 @@ def prepare_frames_many(
     return tuple(made), size
 
 
-def prepare_filters(given: Mapping[str, Any], limits: Limits) -> tuple[Filters, FrameFilters]:
-    """The filters of a search, and those that were given as a map to be recorded.
+def prepare_filters(filters: Mapping[str, Any], limits: Limits) -> tuple[Filters, FrameFilters]:
+    """The filters of a search, and the map of those that are set, which is recorded.
 
     :raises InvalidValueError: when one is unknown or of a wrong type.
     """
     kept: dict[str, Any] = {}
-    for name, value in given.items():
+    for name, value in filters.items():
         if name not in _FILTERS:
             raise InvalidValueError(f"there is no filter {name!r:.80}; there are {_FILTERS}")
         if value is None or value in ((), {}):
@@ -170,7 +172,7 @@ def prepare_filters(given: Mapping[str, Any], limits: Limits) -> tuple[Filters, 
 
 
 def make_filters(kept: Mapping[str, Any]) -> Filters:
-    """The filters that a recorded map stands for."""
+    """The filters of a recorded map."""
     values = {name: kept[name] for name in _FILTERS if name in kept}
     if "tags" in values:
         values["tags"] = tuple(values["tags"])
@@ -178,7 +180,7 @@ def make_filters(kept: Mapping[str, Any]) -> Filters:
 
 
 def prepare_search(query: Any, mode: Any, top_k: Any, limits: Limits) -> str:
-    """The query as text, "" for None.
+    """The query as text; "" for the None of a search by embedding alone.
 
     :raises InvalidValueError, LimitExceededError: when it cannot be searched for.
     """

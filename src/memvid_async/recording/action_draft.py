@@ -54,9 +54,9 @@ def prepare_action(
 
     :raises InvalidValueError, LimitExceededError: when anything cannot be recorded.
     """
-    given, error, metadata = draft.input, draft.error, draft.metadata
+    input_value, error, metadata = draft.input, draft.error, draft.metadata
     if draft.kind is ActionKind.TOOL_CALL:
-        given = prepare_arguments(given, limits)
+        input_value = prepare_arguments(input_value, limits)
     if error is not None:
         prepare_text(error, "error", "error_chars", limits.error_chars)
     # As new_draft() does it.
@@ -65,7 +65,7 @@ def prepare_action(
         session=session,
         kind=draft.kind,
         detail=draft.detail,
-        input=prepare_content(given, "input", limits),
+        input=prepare_content(input_value, "input", limits),
         output=prepare_content(draft.output, "output", limits),
         frames=prepare_frames(draft.frames, limits),
         duration_ms=check_duration(draft.duration_ms),

@@ -72,13 +72,13 @@ class GrowingReply:
             chunks of text and of bytes in one reply.
         :raises LimitExceededError: when the reply is longer than ``most_bytes``.
         """
-        given = await call(generate, (prompt,))
-        if isinstance(given, AsyncIterable):
-            async with _closing(given):
-                async for chunk in given:
+        reply = await call(generate, (prompt,))
+        if isinstance(reply, AsyncIterable):
+            async with _closing(reply):
+                async for chunk in reply:
                     await self._add(chunk)
         else:
-            await self._add(given)
+            await self._add(reply)
         self._is_whole = True
         return Generated(self.text, **self._counts)
 
@@ -93,8 +93,8 @@ class GrowingReply:
             return error
         return None
 
-    async def _add(self, given: Any) -> None:
-        chunk = _generated(given)
+    async def _add(self, returned: Any) -> None:
+        chunk = _generated(returned)
         text = chunk.text
         if self._texts and isinstance(text, bytes) != isinstance(self._texts[0], bytes):
             raise InvalidValueError("the chunks of a reply must be all str or all bytes")
@@ -149,14 +149,14 @@ def total(counts: Iterable[Number | None]) -> Number | None:
     return sum(known) if known else None
 
 
-def _generated(given: Any) -> Generated:
-    if isinstance(given, Generated):
-        return given
-    if isinstance(given, (str, bytes)):
-        return Generated(given)
+def _generated(returned: Any) -> Generated:
+    if isinstance(returned, Generated):
+        return returned
+    if isinstance(returned, (str, bytes)):
+        return Generated(returned)
     raise InvalidValueError(
         "generate must return str, bytes, a Generated, or an async iterator of them, "
-        f"not {type(given).__name__}"
+        f"not {type(returned).__name__}"
     )
 
 
@@ -172,11 +172,11 @@ def _measure(text: str) -> tuple[str, int]:
 
 
 @asynccontextmanager
-async def _closing(given: AsyncIterable[Any]) -> AsyncIterator[None]:
+async def _closing(chunks: AsyncIterable[Any]) -> AsyncIterator[None]:
     """Close a generator that was left half-way at once, and not when it is collected."""
     try:
         yield
     finally:
-        if isinstance(given, AsyncGenerator):
+        if isinstance(chunks, AsyncGenerator):
             with anyio.CancelScope(shield=True):
-                await given.aclose()
+                await chunks.aclose()

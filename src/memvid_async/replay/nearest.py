@@ -23,20 +23,23 @@ _SHOWN_CHARS = 120
 
 @frozen
 class Asked:
-    """A live call. ``given``: its input. ``facts``: its other arguments, None if left out."""
+    """A live call, as an error describes it."""
 
     kind: ActionKind
     name: str | None
-    given: Any
+    """The name of the tool that was called."""
+    input: Any
+    """The arguments of a tool call; the query of an ask or a find."""
     facts: dict[str, Any]
+    """The call's other arguments, by name; None for one that was left out."""
     task: str | None
 
     @property
     def text(self) -> str:
         """Its input as text."""
         if self.kind is ActionKind.TOOL_CALL:
-            return plain_text(self.given)
-        return content_text(self.given)
+            return plain_text(self.input)
+        return content_text(self.input)
 
 
 def describe_missing(
@@ -114,14 +117,14 @@ def _differences(
     recorded = _input_text(view, action)
     if recorded != asked.text:
         field = INPUT_NAMES[kind]
-        found.append(Difference(field, action.input, asked.given, text_diff(recorded, asked.text)))
+        found.append(Difference(field, action.input, asked.input, text_diff(recorded, asked.text)))
     details = action.details
     if isinstance(details, (AskDetails, FindDetails)):
-        for field, given in asked.facts.items():
+        for field, live in asked.facts.items():
             value = getattr(details, field, None)
-            if field != "messages" and given is not None and given != value:
-                diff = text_diff(plain_text(value), plain_text(given))
-                found.append(Difference(field, value, given, diff))
+            if field != "messages" and live is not None and live != value:
+                diff = text_diff(plain_text(value), plain_text(live))
+                found.append(Difference(field, value, live, diff))
     if asked.facts.get("messages") is not None and action.index in recording.messages:
         found += _messages_difference(view, recording, action, asked.facts["messages"])
     return tuple(found)
@@ -137,14 +140,14 @@ def _input_text(view: View, action: Action) -> str:
 
 
 def _messages_difference(
-    view: View, recording: RecordedSession, action: Action, given: Sequence[Any]
+    view: View, recording: RecordedSession, action: Action, messages: Sequence[Any]
 ) -> list[Difference]:
     try:
         recorded = [drop_call_ids(m) for m in recording.read_messages(view, action)]
     except ContentNotFoundError:
         recorded = []
-    mine = [drop_call_ids(message) for message in given]
-    if recorded == mine:
+    live = [drop_call_ids(message) for message in messages]
+    if recorded == live:
         return []
-    diff = text_diff(plain_text(recorded), plain_text(mine))
-    return [Difference("messages", len(recorded), len(mine), diff)]
+    diff = text_diff(plain_text(recorded), plain_text(live))
+    return [Difference("messages", len(recorded), len(live), diff)]

@@ -191,10 +191,10 @@ class ServedSession:
             check_model(generate)
         frames = None if retrieved_frames is None else tuple(retrieved_frames)
         facts = {"provider": provider, "model": model, "retrieved_frames": frames}
-        given = self._given(ActionKind.ASK, None, query, {**facts, "messages": messages}, task)
-        entry = await self._take(given, runs=generate is not None)
-        if entry is not None:
-            return await self._answer(entry), chunk_lengths(entry.action)
+        live = self._live_call(ActionKind.ASK, None, query, {**facts, "messages": messages}, task)
+        recorded = await self._take(live, runs=generate is not None)
+        if recorded is not None:
+            return await self._answer(recorded), chunk_lengths(recorded.action)
         said = [] if messages is None else list(messages)
         growing = GrowingReply(self._limits.content_bytes)
 
@@ -217,7 +217,7 @@ class ServedSession:
                 **options,
             )
 
-        await self._run(given, run, record)
+        await self._run(live, run, record)
         return growing.text, growing.reply.chunks
 
     async def call_tool(
@@ -234,12 +234,12 @@ class ServedSession:
         """
         if run is not None:
             check_tool(run, name, arguments)
-        tool, given = run, self._given(ActionKind.TOOL_CALL, name, arguments, {}, task)
-        entry = await self._take(given, runs=tool is not None)
-        if entry is not None:
-            note = entry.action.metadata.get(NOTE)
+        tool, live = run, self._live_call(ActionKind.TOOL_CALL, name, arguments, {}, task)
+        recorded = await self._take(live, runs=tool is not None)
+        if recorded is not None:
+            note = recorded.action.metadata.get(NOTE)
             as_json = isinstance(note, Mapping) and note.get("result") == "json"
-            return unpack_result(await self._answer(entry), as_json=as_json)
+            return unpack_result(await self._answer(recorded), as_json=as_json)
 
         async def make_call() -> Any:
             assert tool is not None
@@ -250,10 +250,10 @@ class ServedSession:
             if as_json:
                 options["metadata"] = {NOTE: {"result": "json"}}
             return await self._new.record_tool_call(
-                name, arguments=given.arguments, result=result, **options
+                name, arguments=live.arguments, result=result, **options
             )
 
-        return await self._run(given, make_call, record)
+        return await self._run(live, make_call, record)
 
     async def find(
         self,
@@ -273,11 +273,11 @@ class ServedSession:
         """
         if run is not None:
             check_fits(run, "run is called with the query, run(query)", (query,))
-        search, given = run, self._given(ActionKind.FIND, None, query, {"mode": mode}, task)
-        entry = await self._take(given, runs=search is not None)
-        if entry is not None:
-            await self._answer(entry)
-            details = entry.action.details
+        search, live = run, self._live_call(ActionKind.FIND, None, query, {"mode": mode}, task)
+        recorded = await self._take(live, runs=search is not None)
+        if recorded is not None:
+            await self._answer(recorded)
+            details = recorded.action.details
             assert isinstance(details, FindDetails)
             return details
 
@@ -292,7 +292,7 @@ class ServedSession:
                 query, mode=mode or "", result_count=len(frames), result_frames=frames, **options
             )
 
-        found: FindDetails = await self._run(given, make_call, record)
+        found: FindDetails = await self._run(live, make_call, record)
         return found
 
     # What was served.
@@ -312,9 +312,9 @@ class ServedSession:
     def _steps(self) -> list[ReplayStep]:
         served = set[int]()
         for lane in self._lanes:
-            for position, entry in enumerate(lane.calls[: lane.position]):
+            for position, recorded in enumerate(lane.calls[: lane.position]):
                 if position not in lane.passed_over:
-                    served.add(entry.action.index)
+                    served.add(recorded.action.index)
         steps = []
         for action in self._side.recording.actions if self._side is not None else ():
             index = action.index
@@ -329,28 +329,28 @@ class ServedSession:
 
     # From the recording.
 
-    def _given(
+    def _live_call(
         self,
         kind: ActionKind,
         name: str | None,
-        given: Any,
+        value: Any,
         facts: dict[str, Any],
         task: str | None,
     ) -> ServedCall:
         arguments = None
         if kind is ActionKind.TOOL_CALL:
-            data = encode_value(given, "arguments", "value_bytes", MOST_ARGUMENTS)
+            data = encode_value(value, "arguments", "value_bytes", MOST_ARGUMENTS)
             arguments = decode_value(data)
-        elif isinstance(given, (str, bytes)):
-            data = given.encode() if isinstance(given, str) else given
+        elif isinstance(value, (str, bytes)):
+            data = value.encode() if isinstance(value, str) else value
         else:
-            raise InvalidValueError(f"query must be str or bytes, not {type(given).__name__}")
+            raise InvalidValueError(f"query must be str or bytes, not {type(value).__name__}")
         known = {key: value for key, value in facts.items() if value is not None}
         if "messages" in known:
             known["messages"] = messages_digest(known["messages"])
         live, own, label = self._task(task)
         made = LiveCall(live, own, (kind, name, content_digest(data)), known)
-        return ServedCall(made, Asked(kind, name, given, facts, task_name(own)), label, arguments)
+        return ServedCall(made, Asked(kind, name, value, facts, task_name(own)), label, arguments)
 
     def _task(self, task: str | None) -> tuple[Hashable, str, str]:
         """Return who calls: an identity, its name, and a name that no other task here has."""
@@ -365,20 +365,20 @@ class ServedSession:
             self._tasks[current] = known
         return known[0], name, known[1]
 
-    async def _take(self, given: ServedCall, *, runs: bool) -> RecordedCall | None:
+    async def _take(self, live: ServedCall, *, runs: bool) -> RecordedCall | None:
         """Return the recorded counterpart; None when the real callable must run.
 
         :raises ReplayDivergenceError: when there is neither.
         """
-        entry = self._lanes.take(given.call)
-        if entry is not None or (self._run_missing and runs):
-            return entry
-        lane = self._lanes.followed(given.call)
+        recorded = self._lanes.take(live.call)
+        if recorded is not None or (self._run_missing and runs):
+            return recorded
+        lane = self._lanes.followed(live.call)
         due = lane.next.action if lane is not None and lane.next is not None else None
         waiting = (e.action for lane in self._lanes for e in lane.calls[lane.position :])
         others = list(islice(waiting, LOOKED_AT))
         recording = self._side.recording if self._side is not None else None
-        error = await self._read(describe_missing, recording, due, others, given.asked)
+        error = await self._read(describe_missing, recording, due, others, live.asked)
         if error.nearest is not None:
             step = ReplayStep(
                 error.nearest.index,
@@ -390,9 +390,9 @@ class ServedSession:
             self._diverged.setdefault(step.index, step)
         raise error
 
-    async def _answer(self, entry: RecordedCall) -> str | bytes | None:
+    async def _answer(self, recorded: RecordedCall) -> str | bytes | None:
         """Return the recorded output or raise the recorded error; record it in a new session."""
-        action = entry.action
+        action = recorded.action
         output = await self._output(action)
         if self._recorder is not None:
             await self._record_again(action, output)
@@ -415,13 +415,13 @@ class ServedSession:
         return self._recorder
 
     async def _run(
-        self, given: ServedCall, run: Callable[[], Awaitable[Any]], record: Callable[..., Any]
+        self, live: ServedCall, run: Callable[[], Awaitable[Any]], record: Callable[..., Any]
     ) -> Any:
         """Run the real callable, record its result or its error, and return or raise it."""
-        if rough_size(given.asked.given) + rough_size(given.asked.facts) < LARGE:
-            check_recordable(given, self._limits)
+        if rough_size(live.asked.input) + rough_size(live.asked.facts) < LARGE:
+            check_recordable(live, self._limits)
         else:
-            await to_thread.run_sync(check_recordable, given, self._limits)
+            await to_thread.run_sync(check_recordable, live, self._limits)
         start = time.perf_counter()
         try:
             answer = await run()
@@ -430,13 +430,13 @@ class ServedSession:
             with anyio.CancelScope(shield=isinstance(error, asyncio.CancelledError)):
                 failed = await record(
                     None,
-                    task=given.label,
+                    task=live.label,
                     duration_ms=_milliseconds(start),
                     error=describe_error(error, self._limits.error_chars),
                 )
             self._note_run(failed)
             raise
-        action = await record(answer, task=given.label, duration_ms=_milliseconds(start))
+        action = await record(answer, task=live.label, duration_ms=_milliseconds(start))
         self._note_run(action)
         return answer
 

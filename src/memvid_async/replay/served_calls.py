@@ -47,21 +47,21 @@ class ServedCall:
     arguments: Any
 
 
-def check_recordable(given: ServedCall, limits: Limits) -> None:
+def check_recordable(live: ServedCall, limits: Limits) -> None:
     """Refuse a call that cannot be recorded, before anything runs.
 
     :raises InvalidValueError, LimitExceededError: when it cannot be recorded.
     """
-    asked = given.asked
-    names = {"name": asked.name, "task": given.label}
+    asked = live.asked
+    names = {"name": asked.name, "task": live.label}
     names |= {what: asked.facts.get(what) for what in ("provider", "model", "mode")}
     for what, name in names.items():
         if name is not None:
             prepare_name(name, what, limits)
     if asked.kind is ActionKind.TOOL_CALL:
-        prepare_arguments(given.arguments, limits)
+        prepare_arguments(live.arguments, limits)
     else:
-        prepare_content(asked.given, "query", limits)
+        prepare_content(asked.input, "query", limits)
     prepare_frames(asked.facts.get("retrieved_frames") or (), limits)
     prepare_messages(asked.facts.get("messages") or (), limits)
 
