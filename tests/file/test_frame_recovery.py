@@ -9,21 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memvid_async import ContentNotFoundError, FrameNotFoundError, StoreConfig, open_store, recover
-from memvid_async.format.header import LOG_START, decode_header
-from memvid_async.format.segment import SegmentKind, scan
-from memvid_async.storage import RamStorage
+from memvid_async.format.header import LOG_START
+from memvid_async.format.segment import SegmentKind
 from tests.support.frame_calls import all_ids, ids_of
 from tests.support.frame_plans import HISTORIES, Life, eager_saving
 from tests.support.naive import fixed_config
 from tests.support.plans import examples, small_tables
+from tests.support.segments import segments_of
 
 pytestmark = pytest.mark.timeout(110)
-
-
-def segments_of(path):
-    data = path.read_bytes()
-    salt = decode_header(data[:LOG_START]).salt
-    return list(scan(RamStorage(data).read, LOG_START, len(data), salt, salt))
 
 
 def damage(path, segment):
@@ -46,7 +40,7 @@ async def put_all(path):
 async def test_a_lost_put_is_missing_and_nothing_else(tmp_path, lost):
     path, out = tmp_path / "damaged.mva", tmp_path / "out.mva"
     await put_all(path)
-    puts = [s for s in segments_of(path) if s.kind == SegmentKind.EVENTS][:6]
+    puts = segments_of(path.read_bytes(), SegmentKind.EVENTS)[:6]
     damage(path, puts[lost])
     report = await recover(path, out)
     assert not report.complete
@@ -72,7 +66,7 @@ async def test_a_lost_put_is_missing_and_nothing_else(tmp_path, lost):
 async def test_a_lost_change_leaves_the_frame_as_it_was(tmp_path):
     path, out = tmp_path / "damaged.mva", tmp_path / "out.mva"
     await put_all(path)
-    events = [s for s in segments_of(path) if s.kind == SegmentKind.EVENTS]
+    events = segments_of(path.read_bytes(), SegmentKind.EVENTS)
     damage(path, events[6])
     damage(path, events[7])
     await recover(path, out)
@@ -88,14 +82,14 @@ async def test_a_damaged_save_costs_nothing(tmp_path):
             for n in range(5):
                 await store.put(f"the otter number {n}")
                 await store.find("otter")
-    saves = [s for s in segments_of(path) if s.kind == SegmentKind.PROJECTION]
+    saves = segments_of(path.read_bytes(), SegmentKind.PROJECTION)
     assert saves
     for save in saves:
         damage(path, save)
     report = await recover(path, out)
     assert report.complete
     assert report.lost == ()
-    assert all(s.kind != SegmentKind.PROJECTION for s in segments_of(out))
+    assert all(s.kind != SegmentKind.PROJECTION for s in segments_of(out.read_bytes()))
     async with open_store(out) as store:
         assert await ids_of(store, "otter") == [1, 2, 3, 4, 5]
 

@@ -10,12 +10,13 @@ from memvid_async.file.recover import recover_into
 from memvid_async.format.header import LOG_START, decode_header, newest_slot
 from memvid_async.format.kinds import FRAME_KINDS
 from memvid_async.format.rows import decode_rows
-from memvid_async.format.segment import EVENT_KINDS, SegmentKind, scan
+from memvid_async.format.segment import EVENT_KINDS, SegmentKind
 from memvid_async.memory import folded as memory
 from memvid_async.storage import FileStorage, RamStorage
 from scripts.make_golden import FOLDER, frame_answers, make, make_frames, plain
 from tests.support.asking import answers, verified
 from tests.support.naive import fixed_config, start
+from tests.support.segments import segments_of
 
 NAMES = ["v2.mva", "v2-torn.mva", "v2-compacted.mva"]
 
@@ -77,9 +78,7 @@ def test_the_script_still_makes_the_same_bytes():
 
 
 def segments(name):
-    data = (FOLDER / name).read_bytes()
-    salt = decode_header(data[:LOG_START]).salt
-    return list(scan(RamStorage(data).read, LOG_START, len(data), salt, salt))
+    return segments_of((FOLDER / name).read_bytes())
 
 
 def test_the_golden_files_hold_every_kind_there_is():
@@ -133,10 +132,8 @@ def test_a_golden_memory_can_be_searched_from_its_saved_index(monkeypatch):
 def test_the_script_still_makes_the_same_events_of_frames():
     """The pages of an index are SQLite's: they change with its release."""
     for name, data in make_frames().items():
-        salt = decode_header(data[:LOG_START]).salt
-        made = scan(RamStorage(data).read, LOG_START, len(data), salt, salt)
         kept = segments(name)
-        assert [s.payload for s in made if s.kind in EVENT_KINDS] == [
+        assert [s.payload for s in segments_of(data) if s.kind in EVENT_KINDS] == [
             s.payload for s in kept if s.kind in EVENT_KINDS
         ]
 

@@ -31,11 +31,12 @@ from memvid_async.file.recover import ENDED_BY_RECOVERY, LOST_START, recover_int
 from memvid_async.format.header import LOG_START, decode_header, newest_slot
 from memvid_async.format.kinds import ENDED, STARTED
 from memvid_async.format.rows import decode_rows
-from memvid_async.format.segment import HEAD_SIZE, SegmentKind, scan, seal
+from memvid_async.format.segment import HEAD_SIZE, SegmentKind, seal
 from memvid_async.storage import RamStorage
 from tests.support.asking import action_answer, answers, verified
 from tests.support.naive import Clock, Record, ask, command, fixed_config, start
 from tests.support.plans import examples, small_tables
+from tests.support.segments import segments_of
 
 
 def reference_ops():
@@ -75,11 +76,6 @@ def reference():
             assert not isinstance(outcome, Exception), outcome
         journal._file.tidy(with_toc=True)
     return bytes(storage.data)
-
-
-def segments_of(data):
-    salt = decode_header(data[:LOG_START]).salt
-    return list(scan(RamStorage(data).read, LOG_START, len(data), salt, salt))
 
 
 def rows_of(data):

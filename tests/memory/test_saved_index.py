@@ -12,7 +12,7 @@ from memvid_async.events.event import ActionKind
 from memvid_async.file.file_view import FileView
 from memvid_async.file.journal import Journal
 from memvid_async.format.header import LOG_START, decode_header
-from memvid_async.format.segment import SegmentKind, scan, seal
+from memvid_async.format.segment import SegmentKind, seal
 from memvid_async.format.tables import (
     decode_projection_pages,
     encode_projection_pages,
@@ -25,6 +25,7 @@ from tests.support.asking import verified
 from tests.support.frame_calls import all_ids, ids_of
 from tests.support.frame_plans import eager_saving
 from tests.support.naive import fixed_config
+from tests.support.segments import segments_of
 from tests.torture.children import Child
 
 pytestmark = pytest.mark.timeout(60)
@@ -109,12 +110,6 @@ async def test_small_memories_are_not_saved(make_store):
 
 
 # Torn, hostile and stale saves.
-
-
-def segments_of(data, kind=None):
-    salt = decode_header(data[:LOG_START]).salt
-    found = scan(RamStorage(data).read, LOG_START, len(data), salt, salt)
-    return [s for s in found if kind is None or s.kind == kind]
 
 
 def saved_file():
