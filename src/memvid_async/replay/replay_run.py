@@ -222,8 +222,8 @@ def _check_content(view: View, content: Content) -> None:
         view.data(content)
         return
     digest = hashlib.blake2b(digest_size=32)
-    for index in range(len(parts)):
-        digest.update(view.part(content, index))
+    for place in range(len(parts)):
+        digest.update(view.part(content, place))
     if digest.digest() != content.digest:
         raise ContentNotFoundError("its parts are those of another content", content.digest)
 

@@ -1,4 +1,4 @@
-"""What a search index keeps of a frame, and what it returns. Plain frozen values."""
+"""Frozen values: what a search index keeps of a frame, and what it returns."""
 
 from __future__ import annotations
 
@@ -12,27 +12,29 @@ from ..events.frames import Version
 
 @frozen
 class IndexedFrame:
-    """A frame as the search index keeps it: everything but its text.
-
-    ``sequence`` and ``offset``: where the event with the frame's newest content is, for the reader
-    of the text; ``place``: which of that event's frames it is, from 0. ``embedding``: float32,
-    little-endian; its length is four times the dimension.
-    """
+    """A frame as the search index keeps it: everything but its text."""
 
     frame_id: int
     sequence: int
+    """The sequence of the event that holds the frame's newest content."""
     offset: int
+    """Where that event's segment begins in the file."""
     time_ns: int
+    """When the frame was put."""
     updated_ns: int
+    """When it was last changed; ``time_ns`` if it never was."""
     title: str | None = None
     uri: str | None = None
     media_type: str | None = None
     tags: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(factory=dict)
     size: int = 0
+    """How many bytes the content has; text as UTF-8."""
     embedding: bytes | None = None
+    """float32 numbers, little-endian."""
     embedding_model: str | None = None
     place: int = 0
+    """Which of the frames in its event it is, from 0."""
 
     @property
     def version(self) -> Version:
@@ -48,11 +50,14 @@ class Found(NamedTuple):
 
 
 class FramePlace(NamedTuple):
-    """Where the text of a frame is, and what a hit shows with it."""
+    """Where the text of a frame is, and what a search returns with it."""
 
     offset: int
+    """Where the segment of the event with the text begins in the file."""
     sequence: int
+    """The sequence of that event."""
     place: int
+    """Which of the frames in that event it is, from 0."""
     media_type: str | None
     title: str | None
     uri: str | None

@@ -1,4 +1,4 @@
-"""The part of a store that reads what actions hold: contents, arguments, messages, contexts."""
+"""The methods of a store that read what an action holds: contents, messages, contexts, chunks."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ..events.prompts import split_text
 from ..events.values import decode_value
 from ..memory.past import context_of
 
-# A stream of content comes in pieces of at most this many bytes, or in the parts that were put.
+# A content is streamed in pieces of at most this many bytes, or in the parts in which it was put.
 _PIECE_BYTES = 1024 * 1024
 
 
 class Contents:
-    """The part of a store that reads what its actions hold."""
+    """The methods of a store that read what its actions hold."""
 
     def __init__(self, engine: Engine) -> None:
         self._read = engine.read
@@ -38,10 +38,10 @@ class Contents:
     async def stream_content(self, content: Content) -> AsyncIterator[bytes]:
         """Yield the bytes of a content piece by piece.
 
-        Of a content that was put as a stream, only 1 MiB is in memory at a time.
+        A content that was put as a stream is read 1 MiB at a time.
 
-        :raises ContentNotFoundError, CorruptFileError: as for :meth:`read_content`. A content that
-            does not match its digest is noticed after the last piece.
+        :raises ContentNotFoundError, CorruptFileError: as for :meth:`read_content`; after the last
+            piece, when the content does not match its digest.
         """
         stored = _content(content).stored
         if stored is None or not stored.parts:
@@ -51,13 +51,13 @@ class Contents:
             return
         digest = hashlib.blake2b(digest_size=32)
 
-        def piece(view: View, index: int) -> bytes:
-            found = view.part(content, index)
-            digest.update(found)
-            return found
+        def read_part(view: View, place: int) -> bytes:
+            part = view.part(content, place)
+            digest.update(part)
+            return part
 
-        for index in range(len(stored.parts)):
-            yield await self._read(piece, index)
+        for place in range(len(stored.parts)):
+            yield await self._read(read_part, place)
         if digest.digest() != stored.digest:
             raise ContentNotFoundError(
                 f"content {stored.digest.hex()} is not whole in this file", stored.digest
@@ -74,7 +74,7 @@ class Contents:
         return decode_value(await self.read_content(action.input))
 
     async def read_messages(self, action: Action) -> list[Any]:
-        """Return the messages of an ask, whole, as they were passed; empty when there were none.
+        """Return the messages of an ask as they were passed; an empty list when there were none.
 
         :raises ContentNotFoundError, CorruptFileError: as for :meth:`read_content`.
         """
@@ -95,8 +95,9 @@ class Contents:
         return await self._read(context_of, action)
 
     async def read_chunks(self, action: Action) -> list[str] | list[bytes]:
-        """Return the reply to an ask in its chunks; a reply that was recorded whole is one chunk.
-        A reply in bytes comes back in bytes.
+        """Return the reply to an ask in its chunks, in bytes if it came in bytes.
+
+        A reply that was recorded whole is one chunk.
 
         :raises InvalidValueError: when the action is no ask.
         :raises ContentNotFoundError, CorruptFileError: as for :meth:`read_content`.
