@@ -41,7 +41,7 @@ def memvid_recording(request: pytest.FixtureRequest) -> Recording:
     The first time, the calls run and are recorded in ``recordings/<module>/<test>.mva`` in the
     folder of the test's file, if the block ends without an error. From then on they are served
     from that file, and nothing runs. The function takes a ``name`` for a test that needs several
-    recordings. :mod:`.names` says how the file of a test in a class, or with parameters, is called.
+    recordings. :mod:`.names` describes the file names of tests in classes or with parameters.
     """
     mode: str = request.config.getoption("--recordings")
     test = path_in_file(request.node)

@@ -1,8 +1,8 @@
-"""The name of a recording's file: one for each test and recording, on every file system.
+"""The name of a recording's file: no two recordings have the same one, on any file system.
 
-A plain test function's file is called as the function is. Any other name (of a test in a class,
-with parameters, with capital letters) is made readable, and ends in a digest of what it stands for:
-file systems do not tell all characters apart, and take 255 bytes at most.
+The file of a plain test function has the function's name. The name for any other test (in a class,
+with parameters, with capital letters) is shortened, and ends in a digest of the whole name: a file
+system may not tell all characters apart, and a name has at most 255 bytes.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import pytest
 
 _PLAIN = re.compile(r"[a-z0-9_]{1,60}")
 _OTHERS = re.compile(r"[^A-Za-z0-9_.]+")
-# What Windows takes for a device, whatever comes after a dot.
+# Windows takes these names for devices, whatever comes after a dot.
 _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE)
 _SHOWN_CHARS = 100
 
 
 def path_in_file(node: pytest.Item) -> list[str]:
-    """Return the names of the classes that a test is in, the outermost first, and its own."""
+    """Return the names of the classes around a test, the outermost first, and its own name."""
     names: list[str] = []
     for one in reversed(node.listchain()):
         if isinstance(one, pytest.File):
@@ -32,10 +32,10 @@ def path_in_file(node: pytest.Item) -> list[str]:
 
 
 def file_name(test: Sequence[str], name: str | None) -> str:
-    """Return the file's name for the recording ``name`` of a test (its :func:`path_in_file`).
+    """Return the name of the file for a recording; it is the same on every machine.
 
-    No file system takes the names of two recordings for the same, and they do not depend on the
-    machine.
+    ``test``: what :func:`path_in_file` returns. ``name``: the recording's, None for the test's only
+    one.
     """
     parts = [*test] if name is None else [*test, name]
     shown = ".".join(parts)

@@ -41,8 +41,8 @@ CHUNK = 64
 # A mark says at which offset a sequence is. There is one about every this many bytes of log.
 MARK_BYTES = 64 * 1024
 
-# Where a session's segments are: the offset of its last chunk (0: none), and the offsets of the
-# segments since. An ended session has no list, because its chunks hold them all.
+# Where the segments of a session or projection are: the offset of its last chunk (0: none), and the
+# offsets of the segments since. An ended session has no list, because its chunks hold them all.
 Place = tuple[int, list[int] | tuple[()]]
 _NO_OFFSETS = ()
 
@@ -50,8 +50,8 @@ _NO_OFFSETS = ()
 class Catalog:
     """Where things are in one file. Only the journal's thread changes it.
 
-    ``positions``: of each session the place of its segments. The pair is replaced as a whole, or
-    its list is appended to, so that another thread may read it.
+    ``positions``: for each session and projection, the place of its segments. The pair is replaced
+    as a whole, or its list is appended to, so that another thread may read it.
     """
 
     def __init__(self, log_start: int) -> None:
@@ -110,12 +110,12 @@ class Catalog:
         if changes_memory:
             self._add(MEMORY, offset)
 
-    def _add(self, number: Owner, offset: int) -> None:
-        offsets = self.positions.setdefault(number, (0, []))[1]
+    def _add(self, owner: Owner, offset: int) -> None:
+        offsets = self.positions.setdefault(owner, (0, []))[1]
         if isinstance(offsets, list):
             offsets.append(offset)
             if len(offsets) == CHUNK:
-                self._full.append(number)
+                self._full.append(owner)
 
     def _forget(self, number: int) -> None:
         place = self.positions.pop(number, None)
@@ -139,11 +139,11 @@ class Catalog:
         :raises ValueError: when it is not as its kind requires.
         """
         if segment.kind == SegmentKind.POSITIONS:
-            number, _, _ = decode_positions(segment.payload)
-            if number in self.positions:
-                self._positions_written(number, segment.offset)
-            if number in self._full:
-                self._full.remove(number)
+            owner, _, _ = decode_positions(segment.payload)
+            if owner in self.positions:
+                self._positions_written(owner, segment.offset)
+            if owner in self._full:
+                self._full.remove(owner)
         elif segment.kind == SegmentKind.PAGE:
             table, _, _ = decode_page(segment.payload)
             if table in PAGE_ROWS:
@@ -158,8 +158,8 @@ class Catalog:
         if part.name == MEMORY and part.is_last:
             self.saved_index = (offset, part.through)
 
-    def _positions_written(self, number: Owner, offset: int) -> None:
-        self.positions[number] = (offset, _NO_OFFSETS if number in self._ended else [])
+    def _positions_written(self, owner: Owner, offset: int) -> None:
+        self.positions[owner] = (offset, _NO_OFFSETS if owner in self._ended else [])
 
     def _page_written(self, table: Table, offset: int) -> None:
         self._pages[table] = offset
@@ -191,12 +191,12 @@ class Catalog:
 
     def save_positions(self, write: Callable[[SegmentKind, bytes], int]) -> None:
         """Write the chunks that are due; ``write`` appends a segment and returns its offset."""
-        for number in self._full:
-            place = self.positions.get(number)
+        for owner in self._full:
+            place = self.positions.get(owner)
             if place is not None and place[1]:
-                offset = write(SegmentKind.POSITIONS, self.encode_positions(number))
+                offset = write(SegmentKind.POSITIONS, self.encode_positions(owner))
                 self.unwritten[offset] = place
-                self._positions_written(number, offset)
+                self._positions_written(owner, offset)
         self._full.clear()
 
     def all_written(self) -> None:
@@ -204,10 +204,10 @@ class Catalog:
         if self.unwritten:
             self.unwritten = {}
 
-    def encode_positions(self, number: Owner) -> bytes:
+    def encode_positions(self, owner: Owner) -> bytes:
         """Return the payload of a session's next chunk of positions."""
-        chunk, offsets = self.positions[number]
-        return encode_positions(number, chunk, offsets)
+        chunk, offsets = self.positions[owner]
+        return encode_positions(owner, chunk, offsets)
 
     def save_pages(self, state: State, write: Callable[[SegmentKind, bytes], int]) -> None:
         """Write the pages that are due before a TOC."""

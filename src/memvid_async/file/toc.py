@@ -264,8 +264,11 @@ def decode_toc(payload: bytes, generation: int) -> Toc:
 
 
 def _projection(rows: Any, name: str) -> list[int]:
-    """Return what a TOC says of a projection: where its last save is and how far that goes, its
-    last chunk of positions, and the offsets after those. Zeros where the TOC does not name it."""
+    """Return a TOC's row for a projection, without the name; zeros when it has none.
+
+    The row: the offset of the last save, the last event folded into that, the offset of the last
+    chunk of positions, and the offsets since that chunk.
+    """
     found = [0, 0, 0]
     for row in fields_of(rows, 0):
         own, *places = fields_of(row, 4)

@@ -118,13 +118,14 @@ class Verifier:
 
 
 def _derive(file: LogFile, segment: Segment) -> bytes | None:
-    """Return what a derived segment must hold, from the events before it; None where this release
-    does not derive it.
+    """Return what a derived segment must hold, as the events before it say.
+
+    None when this release cannot derive it.
 
     A saved search index is not made again: loading checks it, and folds it again where it is wrong.
     """
     if file.state.beyond:
-        # A newer release wrote to the file, and folds what this one passes over.
+        # A newer release wrote to the file, and folds events that this one does not know.
         return None
     if segment.kind == SegmentKind.PROJECTION:
         return encode_projection_pages(decode_projection_pages(segment.payload))

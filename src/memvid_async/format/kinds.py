@@ -1,4 +1,4 @@
-"""The kinds of events: the number that an event's row begins with."""
+"""The kinds of events, by the number with which an event's row begins."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ FRAME_KINDS = frozenset(range(20, 25))
 KNOWN = frozenset(
     {ERASED, STARTED, ENDED, DELETED, STORED, CHECKPOINT, *ACTION_KINDS, *FRAME_KINDS}
 )
-# Kinds whose fields are decided (docs/format.md) and that no release writes yet. A release that
-# does not know one of them must not write to the file.
+# Kinds that no release writes yet; docs/format.md describes their fields. A release that does not
+# know the kind of an event must not write to the file.
 RESERVED = {
     6: "session changed",
     7: "session resumed",

@@ -1,4 +1,4 @@
-"""What makes reading fast: pages of tables, positions of segments, pages of a saved search index.
+"""What makes reading fast: pages of tables, positions of segments, pages of saved projections.
 
 All of it is derived from the events.
 """
@@ -18,31 +18,30 @@ from ..events.values import decode_value
 
 CONTENT_ROW = struct.Struct("<32sQ")
 MARK_ROW = struct.Struct("<QQ")
-# The most CBOR items of a TOC or a page: a TOC has thirteen fields, and for each open session at
-# most a chunk of offsets.
+# The most CBOR items of a TOC or a page. A TOC has up to a chunk of offsets for each open session.
 MOST_ITEMS = 2**22
 
-
-# The name of the projection whose saves and positions this release keeps: the memory.
+# The one projection whose saves and positions this release writes.
 MEMORY = "memory"
 
 
 class Table(IntEnum):
-    """The tables that grow with the file: ended sessions, stored contents, places in the log.
-
-    A reader passes over pages of other tables.
-    """
+    """The tables that grow with the file. A reader skips pages of other tables."""
 
     SESSIONS = 0
+    """The sessions that have ended."""
     CONTENTS = 1
+    """The digests of the stored contents, with their sequences."""
     MARKS = 2
+    """Where in the log an event is, about every 64 KiB."""
 
 
 PACKED_ROWS: dict[int, struct.Struct] = {Table.CONTENTS: CONTENT_ROW, Table.MARKS: MARK_ROW}
-# Whose positions are kept: the number of a session, or the name of a projection.
-Owner = int | str
-
+# A page of a table is written before a TOC when this many of its rows are in no page yet.
 PAGE_ROWS = {Table.SESSIONS: 128, Table.CONTENTS: 512, Table.MARKS: 512}
+
+# What has positions: a session, by its number, or a projection, by its name.
+Owner = int | str
 
 
 def encode_positions(owner: Owner, previous: int, offsets: Sequence[int]) -> bytes:
@@ -66,37 +65,36 @@ def decode_positions(payload: bytes) -> tuple[Owner, int, list[int]]:
 
 @frozen
 class ProjectionPages:
-    """A part of a saved projection: pages that changed since the save before.
-
-    ``name``: of the projection. ``previous``: the offset of the part before, 0 for none.
-    ``through``: the sequence of the last event folded into it. ``page_count``: how many pages there
-    are in all; ``is_last``: whether this part ends its save.
-    """
+    """A part of a saved projection: pages that changed since the save before."""
 
     name: str
+    """The projection's name."""
     previous: int
+    """The offset of the part before, 0 for none."""
     through: int
+    """The sequence of the last event folded into the projection."""
     page_count: int
+    """How many pages the projection has in all."""
     is_last: bool
+    """Whether this part ends its save."""
     numbers: bytes
+    """The numbers of these pages, packed."""
     pages: bytes
+    """The pages with these numbers, one after another."""
 
 
 PAGE_NUMBER = struct.Struct("<I")
 
 
 def encode_projection_pages(part: ProjectionPages) -> bytes:
-    """Encode ``[name, previous, through, page count, is last, page numbers, pages]``.
-
-    The page numbers, and the pages, are packed.
-    """
+    """Encode ``[name, previous, through, page count, is last, page numbers, pages]``."""
     counts = (part.previous, part.through, part.page_count)
     data: bytes = cbor2.dumps([part.name, *counts, part.is_last, part.numbers, part.pages])
     return data
 
 
 def decode_projection_pages(payload: bytes) -> ProjectionPages:
-    """Decode a part of a saved search index.
+    """Decode a part of a saved projection.
 
     :raises ValueError: when the payload is no such part.
     """
@@ -105,9 +103,9 @@ def decode_projection_pages(payload: bytes) -> ProjectionPages:
     ints_of([previous, through, count])
     check_rows(numbers, PAGE_NUMBER)
     if not (isinstance(name, str) and isinstance(pages, bytes) and type(is_last) is bool):
-        raise ValueError("a part of a saved index has bad fields")
+        raise ValueError("a part of a saved projection has bad fields")
     if len(pages) % max(1, len(numbers) // PAGE_NUMBER.size) or (pages and not numbers):
-        raise ValueError("the pages of a saved index are not whole")
+        raise ValueError("the pages of a saved projection are not whole")
     return ProjectionPages(name, previous, through, count, is_last, numbers, pages)
 
 
@@ -120,7 +118,7 @@ def encode_page(table: int, previous: int, rows: Any) -> bytes:
 def decode_page(payload: bytes) -> tuple[int, int, Any]:
     """Return the table, the offset of its page before (0: none), and the rows, still encoded.
 
-    Rows of a table that this release does not know may be anything.
+    The rows of a table that this release does not know are not checked.
 
     :raises ValueError: when the payload is no page.
     """
@@ -139,12 +137,12 @@ def fields_of(value: Any, least: int) -> list[Any]:
     :raises ValueError: when it is anything else.
     """
     if not isinstance(value, list) or len(value) < least:
-        raise ValueError("a row is no list, or too short")
+        raise ValueError("a row is not a list, or is too short")
     return value
 
 
 def check_rows(data: Any, row: struct.Struct) -> bytes:
-    """Return the data if it is packed rows, all of them whole.
+    """Return the data if it is packed rows, and the last one is whole.
 
     :raises ValueError: when it is anything else.
     """
@@ -160,5 +158,5 @@ def ints_of(value: Any, least: int = 0) -> list[int]:
     """
     fields = fields_of(value, least)
     if not all(type(item) is int and 0 <= item < 2**63 for item in fields):
-        raise ValueError("a row holds what is no count")
+        raise ValueError("a row holds something that is not a count")
     return fields

@@ -1,4 +1,4 @@
-"""Names of the files that the library makes beside a store."""
+"""The paths of files that the library makes in the directory of a store."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import hashlib
 import os
 from pathlib import Path
 
-# What the usual file systems of Linux and macOS allow for one name, in bytes.
+# How many bytes a name may have on the usual file systems of Linux and macOS.
 _NAME_BYTES = 255
 
 
 def beside(path: Path, suffix: str) -> Path:
-    """Return the path in the same directory whose name is that of ``path`` with ``suffix``.
+    """Return the path in the same directory whose name is that of ``path`` and then ``suffix``.
 
-    A name that would be too long for a file system is cut, and ends in a digest of all of it, so
-    that two long names never become one.
+    A name that would be too long for a file system is cut, and a digest of the whole name comes
+    before the suffix, so that two long names never become the same.
     """
     name = path.name
     if len(os.fsencode(name + suffix)) > _NAME_BYTES:

@@ -92,7 +92,7 @@ class FileStorage:
 
     def __init__(self, path: Path, descriptor: int, *, read_only: bool) -> None:
         self._path = path
-        # The file that this one, a successor, may replace.
+        # If this file is a successor: the path of the file that it may replace.
         self._replaces: Path | None = None
         self._descriptor = descriptor
         self._read_only = read_only
