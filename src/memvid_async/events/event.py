@@ -90,7 +90,7 @@ class FindDetails:
     result_count: int
     """How many results the search reported."""
     result_frames: tuple[int, ...] = field(repr=brief)
-    """The frames that it named."""
+    """The ids of the frames that it found."""
 
 
 @frozen
@@ -98,11 +98,11 @@ class AskDetails:
     """A model was asked."""
 
     provider: str | None
-    """Who served the model; None where nobody was named."""
+    """Who served the model; None if nobody was named."""
     model: str | None
-    """The model; None where none was named."""
+    """The model; None if none was named."""
     retrieved_frames: tuple[int, ...] = field(repr=brief)
-    """The frames that it was given."""
+    """The ids of the frames that were in its prompt."""
     message_count: int
     """How many messages the prompt had; ``store.read_messages`` reads them."""
 
@@ -171,26 +171,26 @@ class Action:
     kind: ActionKind
     """What it did."""
     details: Details
-    """What is special to its kind."""
+    """The fields of its kind."""
     input: Content | None
     """An ask's or a find's query, a put's or an update's data, a tool call's arguments
     (deterministic CBOR); None where there is none."""
     output: Content | None
     """An ask's response, a tool call's result; None where there is none."""
     affected_frames: tuple[int, ...] = field(repr=brief)
-    """The ids of the frames that it named."""
+    """The ids of the frames that it put, changed, deleted, found or retrieved."""
     duration_ms: float
     """How long it took, in milliseconds, as the caller said."""
     task: str | None = None
     """Which task of the agent did it."""
     error: str | None = field(default=None, repr=brief)
-    """How it failed; None where it did not."""
+    """How it failed; None if it did not."""
     metadata: Mapping[str, Any] = field(default=EMPTY, repr=brief)
-    """What the caller added."""
+    """The caller's own data about it."""
     retrieval: Retrieval | None = None
-    """How the memory was searched, where the store's own find or ask did it."""
+    """How the memory was searched, if the store's own find or ask did it."""
     reply: Reply | None = None
-    """How the reply came, where the store's own ask got it."""
+    """How the reply came, if the store's own ask got it."""
 
 
 @frozen
@@ -229,7 +229,7 @@ class Checkpoint:
 
 @frozen
 class Session:
-    """A recorded session, whole but for the content, which ``store.read_content`` reads."""
+    """A recorded session. Its large contents are read by ``store.read_content``."""
 
     session_id: UUID
     """Its id."""
@@ -238,7 +238,7 @@ class Session:
     created_ns: int
     """When it started, in nanoseconds since the Unix epoch."""
     ended_ns: int | None
-    """When it ended, likewise; None while it is open."""
+    """When it ended, in nanoseconds since the Unix epoch; None while it is open."""
     error: str | None = field(repr=brief)
     """The exception that left its block, if one did."""
     actions: tuple[Action, ...] = field(repr=counted("action"))
@@ -280,11 +280,11 @@ class SessionSummary:
     created_ns: int
     """When it started, in nanoseconds since the Unix epoch."""
     ended_ns: int | None
-    """When it ended, likewise; None while it is open."""
+    """When it ended, in nanoseconds since the Unix epoch; None while it is open."""
     action_count: int
-    """Its actions, checkpoints included."""
+    """How many actions it has, checkpoints included."""
     checkpoint_count: int
-    """Its checkpoints."""
+    """How many checkpoints it has."""
     duration_ns: int
     """Nanoseconds to its end; to its latest event while it is open."""
     fork: ForkPoint | None = None
@@ -345,9 +345,9 @@ class StoredMessages:
     shared_count: int
     """How many of its messages, from the first on, are the first of these."""
     hashes: bytes = field(repr=False)
-    """Per item 16 bytes, BLAKE2b-128 over all messages up to and with it."""
+    """16 bytes for each item: the BLAKE2b-128 over all messages up to that one."""
     items: tuple[bytes, ...] = field(repr=counted("message"))
-    """The other messages as CBOR, in which a text kept elsewhere is a tagged reference."""
+    """The other messages as CBOR; a text that the file already holds is a tagged reference."""
 
     @property
     def count(self) -> int:
@@ -367,7 +367,7 @@ class ActionRecorded:
 
 @frozen
 class CheckpointCreated:
-    """A checkpoint was made, asked for or by the session's interval; also an action."""
+    """A checkpoint was made, on request or at the session's interval. It is an action too."""
 
     action: Action
     """The action."""
@@ -391,7 +391,7 @@ def make_checkpoint(
 
 @frozen
 class Erased:
-    """What was here belonged to a deleted session; only its sequence and time remain."""
+    """An event of a deleted session was here; only its sequence and time are left."""
 
 
 @frozen

@@ -1,4 +1,4 @@
-"""Frames: the units of the store's own memory, and the payload of every event that changes it."""
+"""Frames, which make up the store's own memory, and the payloads of the events that change it."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ class ForkPoint:
     sequence: int
     """The last event that both share."""
     action_count: int
-    """How many actions of the parent, and of its own parents, they share."""
+    """With how many actions of the parent, and of the parent's own parents, the fork begins."""
     checkpoint_count: int
     """How many of those are checkpoints."""
     branch: int
-    """The memory that the parent had: 0 for the one that all share."""
+    """The branch of the parent's memory; 0 for the memory that all sessions share."""
     last_frame: int
-    """The last frame id given out by then."""
+    """The last frame id in use at that event."""
     frame_count: int
-    """How many frames that memory held."""
+    """How many frames the memory held then."""
     memory_hash: bytes
-    """The hash of that memory (32 bytes)."""
+    """The hash of the memory then (32 bytes)."""
 
 
 @frozen
@@ -63,21 +63,21 @@ class FramePut:
     uri: str | None = None
     """Where it comes from."""
     media_type: str | None = None
-    """What its bytes are."""
+    """The media type of its content, such as ``text/plain``."""
     tags: tuple[str, ...] = field(default=(), repr=brief)
-    """Its tags, each once."""
+    """Its tags, without repeats."""
     metadata: Mapping[str, Any] = field(default=EMPTY, repr=brief)
-    """What the caller added."""
+    """The caller's own data about it."""
     embedding: bytes | None = field(default=None, repr=False)
     """Its embedding: float32 numbers, little-endian, one after another."""
     embedding_model: str | None = None
     """The model that the embedding is of."""
     branch: int = 0
     """The number of the forked session in whose memory alone it is; 0 for the memory that all
-    share."""
+    sessions share."""
 
 
-# What an update may change, in the order in which the file keeps it.
+# What an update may change, in the order of the fields in the file.
 FRAME_FIELDS = (
     "content",
     "title",
@@ -97,7 +97,7 @@ class FrameUpdated:
     frame_id: int
     """The frame."""
     changes: Mapping[str, Any] = field(repr=brief)
-    """A field of :class:`FramePut` to its new value, for each that changed."""
+    """The new values, by the names of the fields of :class:`FramePut`."""
     branch: int = 0
     """As for :class:`FramePut`."""
 
@@ -114,12 +114,12 @@ class FrameDeleted:
 
 @frozen
 class FrameErased:
-    """What a compaction leaves of a deleted frame: of its update, or of its place in a put."""
+    """What a compaction leaves of a deleted frame, in the event that put it or that changed it."""
 
     frame_id: int
     """The frame."""
     digest: bytes
-    """The digest of what was there (32 bytes), so that the memory's hash stays what it was."""
+    """The digest of what was erased (32 bytes); with it the memory's hash stays the same."""
     branch: int = 0
     """As for :class:`FramePut`."""
 
@@ -130,11 +130,11 @@ KeptFrame = str | bytes | FramePut | FrameErased
 
 @frozen(repr=False)
 class FramesPut(Sequence[FramePut | FrameErased]):
-    """Frames that entered the memory together: one, or thousands. It is the sequence of them.
+    """Frames that were put together: one, or thousands. The event is a Python sequence of them.
 
-    Most have a text and no other field. Of those only the text is kept, and a :class:`FramePut` is
-    made when one is used: Python's garbage collector visits every object that lives for a while,
-    and three for each of thousands of frames would delay everything else.
+    Most frames have a text and no other field. Of such a frame only the text is kept, and a
+    :class:`FramePut` is made when it is used. Python's garbage collector visits every object that
+    lives for a while: three objects for each of thousands of frames would delay everything else.
     """
 
     frame_id: int
@@ -143,7 +143,7 @@ class FramesPut(Sequence[FramePut | FrameErased]):
     """Each frame as it is kept."""
     branch: int = 0
     """The number of the forked session in whose memory alone they are; 0 for the memory that all
-    share."""
+    sessions share."""
 
     @property
     def frame_ids(self) -> range:
@@ -188,17 +188,17 @@ class Frame:
     uri: str | None
     """Where it comes from."""
     media_type: str | None
-    """What its bytes are."""
+    """The media type of its content, such as ``text/plain``."""
     tags: tuple[str, ...] = field(repr=brief)
     """Its tags."""
     metadata: Mapping[str, Any] = field(repr=brief)
-    """What the caller added."""
+    """The caller's own data about it."""
     embedding_model: str | None
-    """The model of its embedding; None where it has none, or none was named."""
+    """The model of its embedding; None if it has no embedding, or no model was named."""
     created_ns: int
     """When it was put, in nanoseconds since the Unix epoch."""
     updated_ns: int
-    """When it was last changed, likewise."""
+    """When it was last changed, in nanoseconds since the Unix epoch."""
     sequence: int
     """The sequence of the event that holds its present content."""
     place: int = 0
@@ -226,7 +226,7 @@ class FindResult:
     """What a search found."""
 
     hits: tuple[Hit, ...] = field(repr=counted("hit"))
-    """What was found, best first; equal scores (to 1e-6) by id."""
+    """What was found, best first; those with equal scores (to 1e-6) in the order of their ids."""
     mode: SearchMode
     """How it was searched."""
     as_of: int
@@ -234,7 +234,7 @@ class FindResult:
     duration_ms: float
     """How long it took, in milliseconds."""
     incomplete: int = 0
-    """How many frames of that memory could not be searched, as a compaction erased them since."""
+    """How many frames of that memory could not be searched, as a compaction has erased them."""
 
     def _repr_html_(self) -> str:
         """A notebook's table: the hits."""
@@ -250,18 +250,18 @@ Version = tuple[int, int]
 
 @frozen
 class Retrieval:
-    """How an action searched the memory: enough to do it again."""
+    """How an action searched the memory: all that is needed to search again."""
 
     mode: str
     """How it was searched: lexical, semantic or hybrid."""
     top_k: int
-    """How many hits at most."""
+    """The most hits that were asked for."""
     as_of: int
     """The sequence of the last event in the memory that was searched."""
     scores: tuple[float, ...] = field(repr=brief)
-    """One per frame that the action names."""
+    """The score of each frame that was found."""
     versions: tuple[Version, ...] = field(default=(), repr=brief)
-    """Of each of them, the sequence of the event that held its body then, and its place there."""
+    """For each frame, the sequence of the event that held its body then, and its place there."""
     parameters: Mapping[str, Any] = field(default=EMPTY, repr=brief)
     """The filters."""
     embedding: bytes | None = field(default=None, repr=False)
@@ -272,14 +272,14 @@ class Retrieval:
 
 @frozen
 class ContextItem:
-    """A frame as it was given to a model."""
+    """A frame that an ask retrieved, as it was then."""
 
     frame_id: int
     """The frame."""
     score: float
     """Its score in the search."""
     text: str | None = field(repr=brief)
-    """Its whole text; None when it was erased since."""
+    """Its whole text; None if that has been erased."""
 
 
 @frozen
@@ -291,7 +291,7 @@ class Context:
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing of it was erased since."""
+        """Whether no text has been erased."""
         return all(item.text is not None for item in self.items)
 
     def __str__(self) -> str:
