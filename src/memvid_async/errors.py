@@ -195,5 +195,12 @@ class StoreReadOnlyError(MemvidAsyncError):
     """The store cannot be written: opened read-only, no permission, or too new for this release."""
 
 
+class NotCompactedError(MemvidAsyncError):
+    """``compact()`` could not write or install the new file; the message says why.
+
+    The file is as it was, and the store goes on.
+    """
+
+
 class StoreFailedError(MemvidAsyncError):
     """A read, write or sync failed; the store refuses further writes. Open the file again."""

@@ -224,7 +224,9 @@ class Driver:
     def compact(self, process: Process, time: int) -> None:
         self._doing, self.acting = "compacting", process
         self.history.apply(COMPACT, time)
-        process.journal.compact(lambda *_: None)
+        outcome, _ = process.journal.compact(lambda *_: None)
+        if isinstance(outcome, MemvidAsyncError):
+            raise outcome
         self.acked = len(self.history)
         self.note("ack of a compaction")
 

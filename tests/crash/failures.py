@@ -11,7 +11,13 @@ from uuid import UUID
 
 from attrs import frozen
 
-from memvid_async import ActionKind, MemvidAsyncError, RecordingConfig, StoreFailedError
+from memvid_async import (
+    ActionKind,
+    MemvidAsyncError,
+    NotCompactedError,
+    RecordingConfig,
+    StoreFailedError,
+)
 from memvid_async.config import DEFAULT_RECORDING
 from memvid_async.core import commands
 from memvid_async.file.journal import Journal
@@ -63,6 +69,8 @@ SCRIPT: tuple[tuple[str, Step], ...] = (
     ("delete, a TOC", commit(1, commands.DeleteSession(UUID(int=1)), ask(2, "g" * 150))),
     ("compact", lambda run: run.compact(1)),
     ("move", commit(0, ask(2, "h" * 100), start(30))),
+    ("die while compacting", lambda run: run.die_compacting(1)),
+    ("remove what it left", lambda run: run.open(1)),
     ("die half-way", lambda run: run.tear(0)),
     ("recover", lambda run: run.open(0)),
     ("append again", commit(0, ask(2, "i" * 100))),
@@ -104,13 +112,22 @@ class Run:
                 if error is not None:
                     by_itself = len(self.system.failed) == before
                     demand(not by_itself, "failed without a cause: {!r}", error)
-                    self._after_failure()
+                    if isinstance(error, NotCompactedError) and not self._is_broken:
+                        # Nothing was changed, so everybody goes on.
+                        self.driver.settle()
+                        continue
+                    self._after_failure(error)
             except BrokenPromiseError as crash:
                 raise BrokenPromiseError(f"in {name!r}: {crash}") from crash
         self.system.arm(None)
         self.commit(0, (start(40),))
         self.close(0)
         self._cut_power(8)
+
+    @property
+    def _is_broken(self) -> bool:
+        """Whether calls fail for ever."""
+        return self.fault is not None and self.fault.forever
 
     def _attempt(self, call: Callable[[], object]) -> MemvidAsyncError | None:
         """The error that the call raised, which has to be one of ours."""
@@ -165,12 +182,20 @@ class Run:
         self.driver.die(process, 1, process.journal.flush)
         del self._open[number]
 
+    def die_compacting(self, number: int) -> None:
+        """Kill the process once the header of the new file is durable; another removes it."""
+        process = self.process(number)
+        self.driver.acting = process
+        self.driver.die(process, 3, lambda: process.journal.compact(lambda *_: None))
+        del self._open[number]
+
     # Failing.
 
-    def _after_failure(self) -> None:
+    def _after_failure(self, error: MemvidAsyncError) -> None:
         """Who saw a change fail must refuse everything; the next process finds all acked events."""
         driver = self.driver
         changed = any(call in CHANGING for call in self.system.failed)
+        changed = changed and not isinstance(error, NotCompactedError)
         if driver.acting in self._open.values() and changed:
             refusal = self._attempt(driver.acting.journal.begin)
             refused = isinstance(refusal, StoreFailedError)
@@ -180,7 +205,7 @@ class Run:
                 self._attempt(process.journal.release)
                 driver.bury(process)
                 del self._open[number]
-        if self.fault is not None and self.fault.forever:
+        if self._is_broken:
             self._try_while_broken()
             self._repair()
         self._cut_power(3)

@@ -81,14 +81,12 @@ def size_at_first(self: FileStorage) -> int:
     return self.first_size  # type: ignore[attr-defined]
 
 
-def install_unsynced(patch: Patch) -> None:
-    def install(self: FileStorage) -> None:
-        with pytest.MonkeyPatch.context() as inner:
-            inner.setattr(FileStorage, "sync_directory", nothing)
-            before(self)
+def install_unsynced(self: FileStorage) -> None:
+    _install(self)
+    self.sync_directory = nothing  # type: ignore[method-assign]
 
-    before = FileStorage.install
-    patch.setattr(FileStorage, "install", install)
+
+_install = FileStorage.install
 
 
 def sync_but_successors(self: FileStorage) -> None:
@@ -123,7 +121,9 @@ STORAGE = (
         "rules",
         replaces(FileStorage, "is_current", lambda _: True),
     ),
-    Mutant("new file installed unsynced", "files", install_unsynced),
+    Mutant(
+        "new file installed unsynced", "files", replaces(FileStorage, "install", install_unsynced)
+    ),
     Mutant(
         "successor renamed before its sync",
         "files",
@@ -132,7 +132,7 @@ STORAGE = (
     Mutant(
         "a killed compaction's file left",
         "files",
-        replaces(FileStorage, "discard_successor", nothing),
+        replaces(journal, "discard_left", nothing),
     ),
 )
 

@@ -16,7 +16,7 @@ HOW = [("once", "2"), ("once, and others go on", "1"), ("for ever", "2")]
 PARTS = 2
 # Everything the storage asks of the system.
 CALLS = {"open", "close", "fstat", "lseek", "pread", "pwrite", "ftruncate", "fdatasync", "fsync"}
-CALLS |= {"flock", "readlink", "rename", "unlink"}
+CALLS |= {"flock", "readlink", "rename", "unlink", "dup", "stat"}
 
 
 @pytest.mark.timeout(600)

@@ -18,6 +18,7 @@ from memvid_async import (
     StoreFailedError,
     open_store,
 )
+from memvid_async.format.header import LOG_START, decode_header
 from memvid_async.storage import FileStorage
 from tests.support.loops import read_until, turns
 from tests.torture.children import Child
@@ -64,9 +65,9 @@ async def test_a_follower_changes_nothing_and_never_takes_the_lock(path, monkeyp
 
         monkeypatch.setattr(FileStorage, name, refused)
 
-    for name in ("write", "truncate", "sync", "sync_directory", "lock", "successor", "install"):
+    for name in ("write", "truncate", "sync", "sync_directory", "lock", "create_beside", "install"):
         forbid(name)
-    forbid("discard_successor")
+    forbid("remove")
     async with open_store(path, read_only=True, config=QUICK) as store:
         [summary] = await store.list_sessions()
         await store.get_session(summary.session_id)
@@ -442,17 +443,19 @@ async def test_an_opener_leaves_the_compaction_alone_that_goes_on_in_the_new_fil
     async with open_store(path) as store:
         await recorded(store, "a")
         lock, pending = FileStorage.lock, [True]
+        file_id = decode_header(path.read_bytes()[:LOG_START]).file_id
+        left = Path(f"{path}.{file_id.hex}.compact")
 
         def late(storage, timeout):
             if pending:
                 pending.clear()
                 compact_elsewhere(path)
-                Path(f"{path}.compact").touch()
+                left.touch()
                 holder = FileStorage.open(path)
                 lock(holder, 0)
                 try:
                     lock(storage, timeout)
-                    assert Path(f"{path}.compact").exists()
+                    assert left.exists()
                 finally:
                     holder.close()
             lock(storage, timeout)

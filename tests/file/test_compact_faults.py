@@ -5,7 +5,8 @@ import threading
 
 import pytest
 
-from memvid_async import CorruptFileError, StoreFailedError, open_store
+from memvid_async import CorruptFileError, NotCompactedError, StoreFailedError, open_store
+from memvid_async.format.header import LOG_START, decode_header
 from tests.support.loops import turns
 from tests.torture.children import Child
 from tests.torture.faults import Fuse
@@ -20,7 +21,8 @@ def path(tmp_path):
 
 def beside(path):
     """The file that a compaction writes."""
-    return path.with_name(f"{path.name}.compact")
+    file_id = decode_header(path.read_bytes()[:LOG_START]).file_id
+    return path.with_name(f"{path.name}.{file_id.hex}.compact")
 
 
 async def recorded(store, mark, shared):
@@ -65,7 +67,7 @@ class BrokenError(Exception):
 async def test_a_storage_call_that_fails_leaves_the_old_file_or_the_new_one(
     tmp_path, monkeypatch, error
 ):
-    at, burned = 0, [""]
+    at, burned, refused = 0, [""], []
     while burned:
         at += 1
         path = tmp_path / f"failing{at}.mva"
@@ -79,16 +81,24 @@ async def test_a_storage_call_that_fails_leaves_the_old_file_or_the_new_one(
         # A descriptor that is not closed is a leak, not a fault of the disk.
         fuse = Fuse(at, burn=fail, never="close")
         async with open_store(path) as store:
+            outcome = None
             with monkeypatch.context() as patch:
                 fuse.install(patch.setattr)
                 try:
                     await store.compact()
-                except StoreFailedError:
-                    pass
+                except (NotCompactedError, StoreFailedError) as caught:
+                    outcome = caught
                 except BrokenError:
                     assert isinstance(error, BrokenError)
-            # Only closing the file that was replaced, after the reads, releases its lock.
-            if any("reads" not in thread for thread in burned):
+                    outcome = error
+            if isinstance(outcome, NotCompactedError):
+                # Nothing was changed: the store goes on.
+                assert store.statistics().generation == 0
+                await check(store)
+                refused.append(fuse.log[at - 1])
+                assert (await store.record_put(1, "goes on")).sequence == last + 1
+                last += 1
+            elif burned:
                 with pytest.raises(StoreFailedError):
                     await store.record_put(1, "refused")
         async with open_store(path) as store:
@@ -98,6 +108,7 @@ async def test_a_storage_call_that_fails_leaves_the_old_file_or_the_new_one(
             assert kept.name == "name KEPT"
             await check(store)
     assert at > 6
+    assert {"create_beside", "write", "sync", "truncate", "install"} <= set(refused)
 
 
 async def test_a_damaged_file_is_refused_and_stays_as_it_is(path):
@@ -112,13 +123,14 @@ async def test_a_damaged_file_is_refused_and_stays_as_it_is(path):
         with pytest.raises(CorruptFileError):
             await store.compact()
         assert path.read_bytes() == raw
-    assert not beside(path).exists()
+        assert not beside(path).exists()
+        await store.record_put(1, "goes on")
 
 
 async def test_what_a_killed_compaction_left_is_removed_by_the_next_writer_and_no_reader(path):
     await prepared(path)
     left = beside(path)
-    left.write_bytes(b"half")
+    left.write_bytes(path.read_bytes()[:LOG_START] + b"half")
     async with open_store(path, read_only=True) as store:
         await check(store)
     assert left.exists()

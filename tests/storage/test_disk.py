@@ -275,6 +275,7 @@ CALLS = {
     "ftruncate": lambda file: file.truncate(0),
     "fdatasync": lambda file: file.sync(),
     "fsync": lambda file: file.sync_directory(),
+    "rename": lambda file: file.create_beside("new").install(),
 }
 
 

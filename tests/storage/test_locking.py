@@ -121,19 +121,6 @@ async def test_a_link_in_the_last_component_is_not_followed(path, read_only):
     assert not path.with_name("nowhere.mva").exists()
 
 
-async def test_a_link_laid_where_a_compaction_writes_is_not_followed(path):
-    victim = path.with_name("victim")
-    victim.write_bytes(b"precious")
-    beside = path.with_name(f"{path.name}.compact")
-    beside.symlink_to(victim)
-    async with open_store(path) as store:
-        beside.unlink(missing_ok=True)
-        beside.symlink_to(victim)
-        await store.compact()
-    assert victim.read_bytes() == b"precious"
-    assert not path.is_symlink()
-
-
 @pytest.mark.parametrize("read_only", [False, True])
 async def test_files_are_closed_when_another_program_is_executed(path, read_only):
     async with open_store(path, read_only=read_only) as store:

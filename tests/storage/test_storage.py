@@ -121,14 +121,38 @@ def test_the_lock_may_be_taken_and_let_go_again_and_again(storage):
         storage.unlock()
 
 
-def test_only_a_successor_takes_a_place():
-    storage = RamStorage(b"old")
-    storage.install()
+def test_what_was_created_beside_a_file_takes_its_place(storage):
+    with pytest.raises(StoreFailedError):
+        storage.install()
     assert storage.is_current()
-    successor = storage.successor()
-    successor.install()
+    storage.lock(0)
+    created = storage.create_beside("new")
+    created.lock(0)
+    created.write(0, b"new")
+    created.sync()
+    created.install()
+    created.sync_directory()
+    assert created.is_current()
     assert not storage.is_current()
-    assert storage.reopen() is successor
+    storage.unlock()
+    reopened = storage.reopen()
+    assert reopened.read(0, 10) == b"new"
+    assert storage.open_beside("new") is None
+    for each in (created, reopened):
+        each.close()
+
+
+def test_what_was_created_beside_a_file_can_be_removed(storage):
+    storage.lock(0)
+    created = storage.create_beside("new")
+    created.remove()
+    created.close()
+    assert storage.is_current()
+    assert storage.open_beside("new") is None
+    again = storage.create_beside("new")
+    assert again.size() == 0
+    again.remove()
+    again.close()
 
 
 def test_closing_twice_is_closing(storage):

@@ -81,26 +81,18 @@ class SimPath:
     def parent(self) -> SimPath:
         return self.with_name("")
 
-    def rename(self, target: SimPath) -> None:
-        self.system.enter("rename", self.owner)
-        self.disk.rename(self.name, target.name)
-
-    def unlink(self, *, missing_ok: bool = False) -> None:
-        self.system.enter("unlink", self.owner)
-        if self.name in self.disk.names:
-            self.disk.unlink(self.name)
-        elif not missing_ok:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    def stat(self) -> Any:
+        self.system.enter("stat", self.owner)
+        return self.system.status(self.disk, self.name)
 
     def lstat(self) -> Any:
         self.system.enter("lstat", self.owner)
-        if self.name not in self.disk.names:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-        return _status(self.disk.names[self.name])
+        return self.system.status(self.disk, self.name)
 
 
-def _status(file: SimFile) -> Any:
-    return SimpleNamespace(st_mode=stat.S_IFREG | 0o600, st_dev=1, st_ino=id(file))
+def _status(of: SimFile | SimDisk) -> Any:
+    kind = stat.S_IFREG if isinstance(of, SimFile) else stat.S_IFDIR
+    return SimpleNamespace(st_mode=kind | 0o600, st_dev=1, st_ino=id(of), st_nlink=1)
 
 
 class SimOs:
@@ -157,18 +149,58 @@ class SimOs:
 
     # The calls.
 
-    def open(self, path: SimPath, flags: int, _mode: int = 0) -> int:
-        self.enter("open", path.owner)
+    def open(
+        self, path: SimPath | str, flags: int, _mode: int = 0, *, dir_fd: int | None = None
+    ) -> int:
+        if dir_fd is None:
+            assert isinstance(path, SimPath)
+            disk, name, owner = path.disk, path.name, path.owner
+        else:
+            directory = self._open[dir_fd]
+            disk, name, owner = directory.disk, str(path), directory.owner
+        self.enter("open", owner)
         file = None
-        if path.name:
-            file = path.disk.names.get(path.name)
+        if name:
+            file = disk.names.get(name)
             if file is None and not flags & os.O_CREAT:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            if file is not None and flags & os.O_EXCL:
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
             if file is None:
-                file = path.disk.create(path.name)
+                file = disk.create(name)
+        return self._opened(Opened(disk, name, file, owner))
+
+    def _opened(self, opened: Opened) -> int:
         self._next += 1
-        self._open[self._next] = Opened(path.disk, path.name, file, path.owner)
+        self._open[self._next] = opened
         return self._next
+
+    def dup(self, descriptor: int) -> int:
+        opened, _ = self._enter("dup", descriptor)
+        assert opened.file is None
+        return self._opened(Opened(opened.disk, opened.name, None, opened.owner))
+
+    def stat(self, name: str, *, dir_fd: int, follow_symlinks: bool) -> Any:
+        directory, _ = self._enter("stat", dir_fd)
+        assert not follow_symlinks
+        return self.status(directory.disk, name)
+
+    @staticmethod
+    def status(disk: SimDisk, name: str) -> Any:
+        if not name:
+            return _status(disk)
+        if name not in disk.names:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        return _status(disk.names[name])
+
+    def rename(self, old: str, new: str, *, src_dir_fd: int, dst_dir_fd: int) -> None:
+        opened, _ = self._enter("rename", src_dir_fd)
+        assert src_dir_fd == dst_dir_fd
+        opened.disk.rename(old, new)
+
+    def unlink(self, name: str, *, dir_fd: int) -> None:
+        opened, _ = self._enter("unlink", dir_fd)
+        opened.disk.unlink(name)
 
     def close(self, descriptor: int) -> None:
         opened, fault = self._enter("close", descriptor)
@@ -179,7 +211,8 @@ class SimOs:
             raise OSError(fault.number, os.strerror(fault.number))
 
     def fstat(self, descriptor: int) -> Any:
-        return _status(self._file("fstat", descriptor)[0])
+        opened, _ = self._enter("fstat", descriptor)
+        return _status(opened.file or opened.disk)
 
     def lseek(self, descriptor: int, _offset: int, _whence: int) -> int:
         return len(self._file("lseek", descriptor)[0].cache)
@@ -280,6 +313,7 @@ def simulated_calls() -> Iterator[SimOs]:
         patch.setattr(module, "os", system)
         patch.setattr(module, "fcntl", system)
         patch.setattr(module, "watch", lambda *_: None)
+        patch.setattr(module, "copy_attributes", lambda *_: [])
         yield system
 
 

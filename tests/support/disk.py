@@ -32,7 +32,7 @@ from memvid_async.file import journal
 
 SECTOR = 512
 # Storage calls that change what is on the disk.
-CHANGES = {"write", "sync", "sync_directory", "truncate", "install", "discard_successor"}
+CHANGES = {"write", "sync", "sync_directory", "truncate", "create_beside", "install", "remove"}
 # How long a sync is held at most: a test that forgets it fails.
 HELD_SECONDS = 20
 
@@ -389,6 +389,7 @@ class SimStorage:
         self._read_only = read_only
         self._file = disk.create(name)
         self._cut_unsynced = False
+        self._replaces: SimStorage | None = None
 
     def _changes(self, call: str, what: str) -> None:
         self._disk.enter(call, self.owner)
@@ -454,21 +455,34 @@ class SimStorage:
         except StoreNotFoundError:
             raise StoreFailedError("the file was deleted") from None
 
-    def successor(self) -> SimStorage:
-        self.discard_successor()
-        return SimStorage(self._disk, f"{self._name}.compact", owner=self.owner)
+    def create_beside(self, suffix: str) -> SimStorage | None:
+        self._changes("create_beside", "a creation")
+        if f"{self._name}{suffix}" in self._disk.names:
+            return None
+        created = SimStorage(self._disk, f"{self._name}{suffix}", owner=self.owner)
+        created._replaces = self
+        return created
+
+    def open_beside(self, suffix: str) -> SimStorage | None:
+        name = f"{self._name}{suffix}"
+        if name not in self._disk.names:
+            return None
+        return SimStorage(self._disk, name, owner=self.owner)
 
     def install(self) -> None:
         self._changes("install", "a renaming")
-        target = self._name.removesuffix(".compact")
-        self._disk.rename(self._name, target)
-        self._name = target
-        self.sync_directory()
+        before = self._replaces
+        if before is None or not before.is_current():
+            raise StoreFailedError("there is nothing to replace")
+        if before._file.holder is not before:
+            raise UndisciplinedError("a renaming over a file whose lock is not held")
+        self._disk.rename(self._name, before._name)
+        self._name, self._replaces = before._name, None
 
-    def discard_successor(self) -> None:
-        self._changes("discard_successor", "an unlinking")
-        if f"{self._name}.compact" in self._disk.names:
-            self._disk.unlink(f"{self._name}.compact")
+    def remove(self) -> None:
+        self._disk.enter("remove", self.owner)
+        if self.is_current():
+            self._disk.unlink(self._name)
 
     def close(self) -> None:
         self.unlock()

@@ -22,9 +22,10 @@ CALLS = (
     "truncate",
     "lock",
     "unlock",
-    "successor",
+    "create_beside",
+    "open_beside",
     "install",
-    "discard_successor",
+    "remove",
     "reopen",
     "close",
 )

@@ -285,10 +285,10 @@ def compacting(path: Path, fuse: Fuse) -> None:
 
 def _left_behind(path: Path, old: object, new: object) -> Iterator[str]:
     """What is wrong after a kill, with the file and what is beside it."""
-    successor = Path(f"{path}.compact")
+    reader = _opened(path)
+    successor = Path(f"{path}.{reader.file_id.hex}.compact")
     if not set(path.parent.iterdir()) <= {path, successor}:
         yield "another file was left"
-    reader = _opened(path)
     if answers(reader) not in (old, new):
         yield "neither the old file nor the new"
     if not verified(reader).ok:

@@ -294,11 +294,13 @@ class EventLog(Protocol):
 
     def compact(
         self, progress: Callable[[int, int], None]
-    ) -> Pending[tuple[CompactReport, Appended]]:
+    ) -> Pending[tuple[CompactReport | MemvidAsyncError, Appended]]:
         """Erase what was deleted. ``progress`` is called in any thread, with the bytes done and the
         bytes there are.
 
-        :raises CorruptFileError: when the log is damaged; it stays as it is.
+        The result holds, in place of the report, the error that left the log as it was:
+        :class:`CorruptFileError` when it is damaged, :class:`NotCompactedError` when it could not
+        be written anew.
         """
         ...
 

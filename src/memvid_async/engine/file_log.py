@@ -176,7 +176,9 @@ class FileLog:
         """Append the pages as derived segments."""
         return self._start(self._journal.save_memory, edition, base, through, page_count, pages)
 
-    def compact(self, progress: Callable[[int, int], None]) -> Job[tuple[CompactReport, Appended]]:
+    def compact(
+        self, progress: Callable[[int, int], None]
+    ) -> Job[tuple[CompactReport | MemvidAsyncError, Appended]]:
         """Write a new file that replaces this one."""
         return self._start(self._journal.compact, progress)
 

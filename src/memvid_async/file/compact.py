@@ -10,19 +10,16 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from attrs import evolve
-
 from ..core.reports import CompactReport
 from ..errors import CorruptFileError
 from ..events.content import Content
 from ..format.codec import content_references, started_row_without_names
 from ..format.frame_rows import HOLDERS, content_fields, content_sequences, without_frames
-from ..format.header import LOG_START, MOST_GENERATIONS
+from ..format.header import LOG_START
 from ..format.kinds import ACTION_KINDS, DELETED, ERASED, FRAME_KINDS, STARTED, STORED
 from ..format.rows import decode_rows, encode_rows
 from ..format.segment import Segment, SegmentKind, scan
 from ..format.stubs import decode_stubs
-from ..storage import Storage
 from .log_copy import STEP_BYTES, LogCopy
 from .log_file import LogFile
 
@@ -149,17 +146,13 @@ def _damage_named(segment: Segment) -> Iterator[None]:
 
 
 def compact_into(
-    storage: Storage, source: LogFile, progress: Callable[[int, int], None]
-) -> tuple[LogFile, CompactReport]:
-    """Write what is left of ``source`` to ``storage``, durably; return the new file and a report.
+    target: LogFile, source: LogFile, progress: Callable[[int, int], None]
+) -> CompactReport:
+    """Write what is left of ``source`` to ``target``, which is new, durably; return a report.
 
-    :raises CorruptFileError: when the source is damaged; then it is not changed.
+    :raises CorruptFileError: when the source is damaged; it is not changed.
     """
     total = source.view.end
-    if source.header.generation == MOST_GENERATIONS:
-        raise CorruptFileError(12, "no file is compacted that often")
-    header = evolve(source.header, generation=source.header.generation + 1)
-    target = LogFile.create(storage, header)
     compactor = _Compactor(source, target)
     told = 0
     position = LOG_START
@@ -173,5 +166,4 @@ def compact_into(
     source.require_end(position)
     compactor.finish()
     progress(total, total)
-    report = CompactReport(total, target.view.end, compactor.erased, header.generation)
-    return target, report
+    return CompactReport(total, target.view.end, compactor.erased, target.header.generation)

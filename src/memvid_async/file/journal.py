@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from ..config import StoreConfig
 from ..core.appended import Appended
@@ -18,9 +19,11 @@ from ..core.commands import Command
 from ..core.decide import decide
 from ..core.reports import CompactReport, TornTail
 from ..errors import (
+    CorruptFileError,
     InvalidValueError,
     MemvidAsyncError,
     NotAStoreError,
+    NotCompactedError,
     StoreClosedError,
     StoreFailedError,
     StoreLockedError,
@@ -31,9 +34,9 @@ from ..format.codec import encode_events
 from ..format.header import LOG_START, Header, is_unfinished
 from ..format.segment import SegmentKind
 from ..storage import FileStorage, Storage
-from .compact import compact_into
 from .file_view import FileView
 from .log_file import LogFile
+from .successor import discard_left, write_successor
 
 # Closing saves a TOC when at least this many bytes follow the last one; fewer are quickly folded.
 _CLOSING_TOC_BYTES = 64 * 1024
@@ -96,7 +99,6 @@ class Journal:
         try:
             if not read_only:
                 storage = _locked(storage, config)
-                storage.discard_successor()
             if not is_unfinished(storage.read(0, LOG_START), storage.size()):
                 pass
             elif read_only:
@@ -105,7 +107,10 @@ class Journal:
                 )
             else:
                 LogFile.create(storage, Header(config.new_id()))
-            journal = cls(LogFile.load(storage, read_only=read_only), config, read_only=read_only)
+            file = LogFile.load(storage, read_only=read_only)
+            if not read_only:
+                discard_left(storage, file.header.file_id)
+            journal = cls(file, config, read_only=read_only)
             storage.unlock()
         except BaseException:
             storage.close()
@@ -118,6 +123,11 @@ class Journal:
     def view(self) -> FileView:
         """What readers may see: the folded state, and the log as far as it is written."""
         return self._file.view
+
+    @property
+    def file_id(self) -> UUID:
+        """The id that the file got when it was created."""
+        return self._file.header.file_id
 
     @property
     def holds_lock(self) -> bool:
@@ -305,24 +315,28 @@ class Journal:
         self._staged, self._sizes = [], []
         return appended
 
-    def compact(self, progress: Callable[[int, int], None]) -> tuple[CompactReport, Appended]:
+    def compact(
+        self, progress: Callable[[int, int], None]
+    ) -> tuple[CompactReport | MemvidAsyncError, Appended]:
         """Write a new file without what was deleted, and replace this one by it.
 
-        ``progress`` is called with the bytes done and the bytes in all.
+        An error that leaves the file as it was is returned in place of the report. ``progress`` is
+        called with the bytes done and the bytes in all.
         """
         self.begin()
-        with _Poisoning(self):
-            successor = self._file.storage.successor()
-            try:
-                successor.lock(self._config.lock_timeout)
-                file, report = compact_into(successor, self._file, progress)
-                successor.install()
-            except BaseException:
-                successor.close()
-                self._file.storage.discard_successor()
-                raise
-            self._replace(file)
-        return report, self.flush()
+        outcome: CompactReport | MemvidAsyncError
+        try:
+            file, outcome = write_successor(self._file, self._config.lock_timeout, progress)
+        except (CorruptFileError, NotCompactedError) as refusal:
+            outcome = refusal
+        except BaseException as error:
+            self.fail_half_way(error)
+            raise
+        else:
+            with _Poisoning(self):
+                self._replace(file)
+                file.storage.sync_directory()
+        return outcome, self.flush()
 
     def save_memory(
         self,

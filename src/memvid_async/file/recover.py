@@ -278,6 +278,7 @@ def recover_file(damaged: Path, out: Path, progress: Progress) -> RecoverReport:
         target = FileStorage.open(unfinished)
         try:
             report = recover_into(source, target, progress)
+            target.take_attributes(source)
             _install(unfinished, out)
             target.sync_directory()
         finally:

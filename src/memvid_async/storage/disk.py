@@ -19,11 +19,17 @@ from ..errors import (
     StoreNotFoundError,
     StoreReadOnlyError,
 )
+from .attributes import copy_attributes
 from .beside import beside
 from .notices import Watch, watch
 
 _READ_ONLY_ERRNOS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ETXTBSY}
 _LOCK_PAUSES = (0.0005, 0.001, 0.002)
+# Of a directory that is only read through, or also synced.
+_LOOKING = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
+_SYNCABLE = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+# A pipe that is opened must not wait for its other end.
+_OPENING = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class _Mapped:
@@ -44,6 +50,33 @@ class _Mapped:
         # Python raises ValueError for a descriptor that is closed.
         if isinstance(error, (OSError, ValueError)):
             raise StoreFailedError(f"{self._doing} failed: {error}") from error
+
+
+class _Opening:
+    """Turn the errors of opening a path into the library's own."""
+
+    def __init__(self, path: Path, *, read_only: bool) -> None:
+        self._path = path
+        self._read_only = read_only
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        path = self._path
+        if not isinstance(error, OSError):
+            return
+        if isinstance(error, FileNotFoundError):
+            raise StoreNotFoundError(f"there is no file or directory {path}") from None
+        if isinstance(error, (NotADirectoryError, IsADirectoryError)):
+            raise NotAStoreError(f"{path} is a directory, or runs through a file") from None
+        if error.errno == errno.ELOOP:
+            raise NotAStoreError(f"{path} is a symbolic link; name the file itself") from None
+        if error.errno == errno.ENXIO:
+            raise NotAStoreError(f"{path} is not a regular file") from None
+        if error.errno in _READ_ONLY_ERRNOS and not self._read_only:
+            raise StoreReadOnlyError(f"{path} cannot be written: {error.strerror}") from error
+        raise StoreFailedError(f"{path} cannot be opened: {error}") from error
 
 
 # For the calls of every batch; rare calls make their own.
@@ -88,17 +121,29 @@ class FileStorage:
 
     The lock is ``flock``, which belongs to the open file: the system releases it when the process
     dies, and closing another descriptor of the file does not drop it, as it would with ``lockf``.
+
+    The directory is held open as well: what is created, renamed and removed beside the file is in
+    the directory where the file was opened, wherever its path leads by then.
     """
 
-    def __init__(self, path: Path, descriptor: int, *, read_only: bool) -> None:
+    def __init__(
+        self,
+        path: Path,
+        directory: int,
+        descriptor: int,
+        *,
+        read_only: bool,
+        replaces: FileStorage | None = None,
+    ) -> None:
         self._path = path
-        # If this file is a successor: the path of the file that it may replace.
-        self._replaces: Path | None = None
+        self._directory = directory
         self._descriptor = descriptor
         self._read_only = read_only
         self._locked = False
         self._link = f"/proc/self/fd/{descriptor}"
         self._watch: Watch | None = None
+        # The file beside which this one was created, until it is replaced or this one is removed.
+        self._replaces = replaces
         self._find_name()
         _OPEN.add(self)
 
@@ -110,7 +155,7 @@ class FileStorage:
         if sys.platform == "linux":
             with suppress(OSError):
                 name = self._current_name()
-                watched = watch(self._descriptor, name)
+                watched = watch(self._descriptor, name, str(self._path))
                 # If the file was replaced before this look, its name will never change again.
                 if self._is_at_path():
                     self._name, self._watch = name, watched
@@ -137,34 +182,38 @@ class FileStorage:
         :raises StoreReadOnlyError: when the file may not be written.
         :raises StoreFailedError: when the system refuses for another reason.
         """
-        # O_NONBLOCK, because opening a pipe must not wait for its other end.
-        flags = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        flags |= os.O_RDONLY if read_only else os.O_RDWR | (os.O_CREAT if create else 0)
-        try:
-            descriptor = os.open(path, flags, 0o600)
-        except FileNotFoundError:
-            raise StoreNotFoundError(f"there is no file or directory {path}") from None
-        except (NotADirectoryError, IsADirectoryError):
-            raise NotAStoreError(f"{path} is a directory, or runs through a file") from None
-        except OSError as error:
-            if error.errno == errno.ELOOP:
-                raise NotAStoreError(f"{path} is a symbolic link; name the file itself") from None
-            if error.errno == errno.ENXIO:
-                raise NotAStoreError(f"{path} is not a regular file") from None
-            if error.errno in _READ_ONLY_ERRNOS and not read_only:
-                raise StoreReadOnlyError(f"{path} cannot be written: {error.strerror}") from error
-            raise StoreFailedError(f"{path} cannot be opened: {error}") from error
+        flags = os.O_RDONLY if read_only else os.O_RDWR | (os.O_CREAT if create else 0)
+        with _Opening(path, read_only=read_only):
+            directory = os.open(path.parent, _LOOKING if read_only else _SYNCABLE)
+            try:
+                # "." and "/" have no name; as directories they are refused.
+                name = path.name or "."
+                descriptor = os.open(name, _OPENING | flags, 0o600, dir_fd=directory)
+            except BaseException:
+                os.close(directory)
+                raise
+        return cls._opened(path, directory, descriptor, read_only=read_only)
+
+    @classmethod
+    def _opened(
+        cls,
+        path: Path,
+        directory: int,
+        descriptor: int,
+        *,
+        read_only: bool,
+        replaces: FileStorage | None = None,
+    ) -> FileStorage:
+        """Return the open file, or close both descriptors where it is no regular file."""
         try:
             with _Mapped("looking at the file"):
-                regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+                if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    return cls(path, directory, descriptor, read_only=read_only, replaces=replaces)
         except BaseException:
-            with suppress(OSError):
-                os.close(descriptor)
+            _close(descriptor, directory)
             raise
-        if not regular:
-            os.close(descriptor)
-            raise NotAStoreError(f"{path} is not a regular file")
-        return cls(path, descriptor, read_only=read_only)
+        _close(descriptor, directory)
+        raise NotAStoreError(f"{path} is not a regular file")
 
     def size(self) -> int:
         """The file's length in bytes."""
@@ -209,13 +258,9 @@ class FileStorage:
                 raise
 
     def sync_directory(self) -> None:
-        """Make the file's name durable. Needed once, after the file was created."""
+        """Make the file's name durable. Needed once, after the file was created or installed."""
         with _Mapped("syncing the directory"):
-            directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
+            os.fsync(self._directory)
 
     def truncate(self, size: int) -> None:
         """Cut the file to ``size`` bytes."""
@@ -280,8 +325,12 @@ class FileStorage:
     def _has_its_name(self) -> bool:
         if self._name is not None:
             with suppress(OSError):
-                return self._current_name() == self._name
+                return self._current_name() == self._name and self._is_below_path()
         return self._is_at_path()
+
+    def _is_below_path(self) -> bool:
+        """Whether the path leads to the directory that is held: a link in it may be switched."""
+        return _is_same(self._path.parent.stat(), os.fstat(self._directory))
 
     def _is_at_path(self) -> bool:
         try:
@@ -289,8 +338,15 @@ class FileStorage:
         except OSError:
             return False
         with _Mapped("looking at the file"):
-            here = os.fstat(self._descriptor)
-        return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
+            return _is_same(there, os.fstat(self._descriptor))
+
+    def _is_in_directory(self) -> bool:
+        """Whether the file has its name in the directory that is held."""
+        try:
+            there = os.stat(self._path.name, dir_fd=self._directory, follow_symlinks=False)
+        except OSError:
+            return False
+        return _is_same(there, os.fstat(self._descriptor))
 
     def reopen(self) -> FileStorage:
         """Open the file that the path names now.
@@ -302,30 +358,81 @@ class FileStorage:
         except StoreNotFoundError:
             raise StoreFailedError(f"{self._path} was deleted or replaced; open it again") from None
 
-    @property
-    def _successor_path(self) -> Path:
-        return beside(self._path, ".compact")
+    # A file that is to replace this one.
 
-    def successor(self) -> FileStorage:
-        """Create the empty file ``NAME.compact`` in the same directory, and open it."""
-        self.discard_successor()
-        successor = FileStorage.open(self._successor_path)
-        successor._replaces = self._path  # noqa: SLF001 - the same class
-        return successor
+    def create_beside(self, suffix: str) -> FileStorage | None:
+        """Create an empty file in the same directory, named after this one; None: there is one.
+
+        It has this file's owner, mode and other attributes by the time it replaces it.
+        """
+        return self._open_beside(suffix, os.O_CREAT | os.O_EXCL)
+
+    def open_beside(self, suffix: str) -> FileStorage | None:
+        """Open what :meth:`create_beside` created; None when no regular file has that name."""
+        try:
+            return self._open_beside(suffix, 0)
+        except (StoreFailedError, NotAStoreError):
+            return None
+
+    def _open_beside(self, suffix: str, flags: int) -> FileStorage | None:
+        path = beside(self._path, suffix)
+        with _Mapped(f"creating {path.name}"):
+            directory = os.dup(self._directory)
+            try:
+                flags |= _OPENING | os.O_RDWR
+                descriptor = os.open(path.name, flags, 0o600, dir_fd=directory)
+            except BaseException as error:
+                os.close(directory)
+                if isinstance(error, FileExistsError):
+                    return None
+                raise
+        return self._opened(path, directory, descriptor, read_only=False, replaces=self)
 
     def install(self) -> None:
-        """Rename this successor over the file that it replaces, and sync the directory."""
-        assert self._replaces is not None, "the file is nobody's successor"
-        with _Mapped("replacing the file"):
-            self._path.rename(self._replaces)
-        self._path, self._replaces = self._replaces, None
-        self._find_name()
-        self.sync_directory()
+        """Rename this file over the one beside which it was created.
 
-    def discard_successor(self) -> None:
-        """Remove the ``NAME.compact`` that a killed compaction left, if there is one."""
-        with _Mapped("removing what a killed compaction left"):
-            self._successor_path.unlink(missing_ok=True)
+        :raises StoreFailedError: when that one cannot be replaced; then nothing was changed.
+        """
+        before = self._replaces
+        if before is None:
+            raise StoreFailedError("the file was not created to replace another")
+        with _Mapped("replacing the file"):
+            before.check_replaceable_by(self._descriptor)
+            path, here = self._path.with_name(before.name), self._directory
+            os.rename(self._path.name, path.name, src_dir_fd=here, dst_dir_fd=here)
+        self._path, self._replaces = path, None
+        self._find_name()
+
+    @property
+    def name(self) -> str:
+        """The file's name in its directory."""
+        return self._path.name
+
+    def check_replaceable_by(self, descriptor: int) -> None:
+        """Give another open file what belongs to this one, and return if it may replace this one.
+
+        :raises OSError: when it must not; the message says why.
+        """
+        lost = copy_attributes(self._descriptor, descriptor)
+        if lost:
+            raise OSError(errno.EPERM, f"the new file cannot have the same {', '.join(lost)}")
+        names = os.fstat(self._descriptor).st_nlink
+        if names > 1:
+            raise OSError(errno.EMLINK, f"the file has {names} names; remove the other links")
+        if not self._is_in_directory():
+            raise OSError(errno.ESTALE, "another file has its name by now")
+
+    def take_attributes(self, other: FileStorage) -> None:
+        """Take the owner, group, mode and attributes of another file, as far as is possible."""
+        with _Mapped("looking at the file's attributes"):
+            copy_attributes(other._descriptor, self._descriptor)
+
+    def remove(self) -> None:
+        """Remove this file, which :meth:`create_beside` created, where it was not installed."""
+        self._replaces = None
+        with _Mapped(f"removing {self._path.name}"):
+            if self._is_in_directory():
+                os.unlink(self._path.name, dir_fd=self._directory)
 
     def close(self) -> None:
         """Release the lock and close the descriptor."""
@@ -334,6 +441,21 @@ class FileStorage:
             with suppress(StoreFailedError):
                 self.unlock()
             self._unwatch()
+            self._replaces = None
             descriptor, self._descriptor = self._descriptor, -1
+            directory, self._directory = self._directory, -1
             with _Mapped("closing the file"):
-                os.close(descriptor)
+                try:
+                    os.close(directory)
+                finally:
+                    os.close(descriptor)
+
+
+def _close(*descriptors: int) -> None:
+    for descriptor in descriptors:
+        with suppress(OSError):
+            os.close(descriptor)
+
+
+def _is_same(one: os.stat_result, other: os.stat_result) -> bool:
+    return (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)

@@ -11,10 +11,12 @@ import termios
 import threading
 from collections import Counter
 from collections.abc import Callable
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 # From <sys/inotify.h>.
-_ATTRIB, _MOVE_SELF = 0x4, 0x800
+_ATTRIB, _DELETE_SELF, _MOVE_SELF, _DONT_FOLLOW = 0x4, 0x400, 0x800, 0x2000000
+# At most this many links are followed in a path, as the system does.
+_MOST_LINKS = 40
 _NOTHING = bytes(4)
 
 
@@ -24,9 +26,10 @@ _shared: Notices | None = None
 _making = threading.Lock()
 
 
-def watch(descriptor: int, name: str) -> Watch | None:
-    """Watch an open file and the directories above it; ``name`` is the file's absolute path.
+def watch(descriptor: int, name: str, path: str) -> Watch | None:
+    """Watch an open file, the directories above it, and the links that lead to them.
 
+    ``name`` is the file's absolute path without links, ``path`` the one by which it was opened.
     Returns None where the system or this Python cannot do that.
     """
     global _shared  # noqa: PLW0603 - one for the process
@@ -34,7 +37,7 @@ def watch(descriptor: int, name: str) -> Watch | None:
         with _making:
             if _shared is None:
                 _shared = Notices()
-        return _shared.watch(descriptor, name)
+        return _shared.watch(descriptor, name, path)
     except (ImportError, OSError):
         return None
 
@@ -49,6 +52,23 @@ def _forget_in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_forget_in_child)
+
+
+def _links_in(path: str) -> list[str]:
+    """Return the symbolic links through which the directories of an absolute path lead."""
+    found: list[str] = []
+    at, rest = "/", path.split("/")[-2::-1]
+    while rest:
+        part = rest.pop()
+        here = os.path.normpath(f"{at}/{part}")
+        if part in ("", ".", "..") or len(found) == _MOST_LINKS or not Path(here).is_symlink():
+            at = here
+            continue
+        found.append(here)
+        target = str(Path(here).readlink())
+        at = "/" if target.startswith("/") else at
+        rest += target.split("/")[::-1]
+    return found
 
 
 class Notices:
@@ -77,19 +97,21 @@ class Notices:
             raise OSError(self._errno(), "inotify refused")
         return answer
 
-    def watch(self, descriptor: int, name: str) -> Watch:
+    def watch(self, descriptor: int, name: str, path: str) -> Watch:
         """Do what the function :func:`watch` describes.
 
         :raises OSError: when one of the paths cannot be watched; then none is.
         """
         wanted = [(f"/proc/self/fd/{descriptor}", _ATTRIB | _MOVE_SELF)]
         wanted += [(str(above), _MOVE_SELF) for above in PurePath(name).parents]
+        link = _ATTRIB | _DELETE_SELF | _MOVE_SELF | _DONT_FOLLOW
+        wanted += [(each, link) for each in _links_in(path)]
         numbers: list[int] = []
         with self._lock:
             try:
-                for path, what in wanted:
+                for place, what in wanted:
                     add = self._system.inotify_add_watch
-                    numbers.append(self._done(add(self.descriptor, os.fsencode(path), what)))
+                    numbers.append(self._done(add(self.descriptor, os.fsencode(place), what)))
             finally:
                 self._uses.update(numbers)
                 if len(numbers) < len(wanted):

@@ -12,8 +12,8 @@ class Storage(Protocol):
     """One open file. Every method blocks; all but ``read`` and ``size`` are called by one thread.
 
     Errors of the operating system are raised as :class:`~memvid_async.StoreFailedError`. After
-    one, nothing is known about the bytes written since the last ``sync``, and the caller must not
-    write again.
+    one of ``write``, ``sync`` or ``truncate``, nothing is known about the bytes written since the
+    last ``sync``, and the caller must not write again.
     """
 
     def size(self) -> int:
@@ -29,7 +29,7 @@ class Storage(Protocol):
         """Return once everything written, and the length, would survive a power cut."""
 
     def sync_directory(self) -> None:
-        """Make the file's name durable. Needed once, after the file was created."""
+        """Make the file's name durable. Needed once, after the file was created or installed."""
 
     def truncate(self, size: int) -> None:
         """Cut the file to ``size`` bytes. Durable after ``sync``."""
@@ -53,14 +53,25 @@ class Storage(Protocol):
         :raises StoreFailedError: when the path names no file any more.
         """
 
-    def successor(self) -> Storage:
-        """Create a new, empty file beside this one. Its name is always the same."""
+    def create_beside(self, suffix: str) -> Storage | None:
+        """Create an empty file in the same directory, named after this one with a suffix.
+
+        None when something has that name already; it is left alone.
+        """
+
+    def open_beside(self, suffix: str) -> Storage | None:
+        """Open a file that :meth:`create_beside` created; None where there is none."""
 
     def install(self) -> None:
-        """Make this file, a successor, replace the file that it was created beside, durably."""
+        """Make this file, created beside another, replace it. Durable after ``sync_directory``.
 
-    def discard_successor(self) -> None:
-        """Remove the successor that a killed process left, if there is one."""
+        It has got the other's owner, mode and attributes by then.
+
+        :raises StoreFailedError: when the other one cannot be replaced; then nothing was changed.
+        """
+
+    def remove(self) -> None:
+        """Remove this file, created beside another and not installed."""
 
     def close(self) -> None:
         """Release the file and the lock. A second call does nothing."""

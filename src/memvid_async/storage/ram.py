@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ..errors import StoreFailedError
+
 
 class RamStorage:
     """Bytes in memory that keep the storage contract; ``data`` holds them."""
@@ -49,17 +51,21 @@ class RamStorage:
         """Return the successor that replaced it, or itself."""
         return self if self._replaced_by is None else self._replaced_by.reopen()
 
-    def successor(self) -> RamStorage:
+    def create_beside(self, suffix: str) -> RamStorage:  # noqa: ARG002 - it has no name
         """Return empty memory that can replace this."""
         return RamStorage(replaces=self)
 
-    def install(self) -> None:
-        """Replace the memory that this is the successor of."""
-        if self._replaces is not None:
-            self._replaces._replaced_by = self  # noqa: SLF001 - the same class
+    def open_beside(self, suffix: str) -> None:
+        """Return None: memory that was not installed needs no removal."""
 
-    def discard_successor(self) -> None:
-        """Do nothing: a successor that was not installed needs no removal."""
+    def install(self) -> None:
+        """Replace the memory that this was created beside."""
+        if self._replaces is None:
+            raise StoreFailedError("the memory was not created to replace another")
+        self._replaces._replaced_by = self  # noqa: SLF001 - the same class
+
+    def remove(self) -> None:
+        """Do nothing: there is nothing to remove."""
 
     def close(self) -> None:
         """Do nothing: there is nothing to release."""

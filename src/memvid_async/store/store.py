@@ -298,11 +298,16 @@ class Store:
         The bytes of deleted sessions, and of content that no other event refers to, are gone. Their
         events are delivered as :class:`Erased`, so sequences have no gaps. Nothing else changes.
         Other processes that have the file open wait, as for any writer, and move to the new file.
-        If the process is killed, the old file is there, and at most ``NAME.compact`` beside it,
-        which the next opening for writing removes. ``progress`` is called on the loop with the
-        bytes done and the bytes in all. A cancelled call may or may not have compacted.
+        The new file has the old one's owner, group, mode, ACL and extended attributes. If the
+        process is killed, the old file is there, and at most ``NAME.ID.compact`` beside it (ID: the
+        file's id), which the next opening for writing removes. ``progress`` is called on the loop
+        with the bytes done and the bytes in all. A cancelled call may or may not have compacted.
 
-        :raises CorruptFileError: when the file is damaged; then it is not changed.
+        After these errors the file is as it was, and the store goes on:
+
+        - :class:`CorruptFileError` when the file is damaged;
+        - :class:`NotCompactedError` when the new one cannot be written or put in its place: no
+          space, no permission, attributes that it cannot have, hard links, a mount point.
         """
         _progress(progress)
         loop = asyncio.get_running_loop()
