@@ -124,7 +124,7 @@ async def test_a_damaged_file_is_refused_and_stays_as_it_is(path):
             await store.compact()
         assert path.read_bytes() == raw
         assert not beside(path).exists()
-        await store.record_put(1, "goes on")
+        await store.put("goes on")
 
 
 async def test_what_a_killed_compaction_left_is_removed_by_the_next_writer_and_no_reader(path):
