@@ -300,7 +300,7 @@ class EventLog(Protocol):
 
         The result holds, in place of the report, the error that left the log as it was:
         :class:`CorruptFileError` when it is damaged, :class:`NotCompactedError` when it could not
-        be written anew.
+        be written again.
         """
         ...
 
