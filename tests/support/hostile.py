@@ -1,6 +1,10 @@
 """Bytes that nobody recorded: claims without substance, values that have no place in a file."""
 
 import struct
+from collections.abc import Iterator
+from typing import Any
+
+import cbor2
 
 from memvid_async.events.values import MAX_ITEMS
 
@@ -32,3 +36,21 @@ ODDITIES = [
     b"\xa1\xfa\x3f\x80\x00\x00\x00",
     b"\xa1\x80\x00",
 ]
+
+
+WRONG_FIELDS: list[Any] = [None, True, -1, 1.5, "text", b"bytes", [], [None], [-1], [[]], {}, 2**63]
+
+
+def with_wrong_fields(payload: bytes) -> Iterator[bytes]:
+    """The payload with each of its fields, two levels down, replaced by each wrong value."""
+    value = cbor2.loads(payload)
+    yield from (cbor2.dumps(wrong) for wrong in WRONG_FIELDS)
+    for at, item in enumerate(value):
+        yield cbor2.dumps(value[:at])
+        for wrong in WRONG_FIELDS:
+            yield cbor2.dumps([*value[:at], wrong, *value[at + 1 :]])
+        if isinstance(item, list):
+            for inner in range(len(item)):
+                for wrong in WRONG_FIELDS:
+                    changed = [*item[:inner], wrong, *item[inner + 1 :]]
+                    yield cbor2.dumps([*value[:at], changed, *value[at + 1 :]])
