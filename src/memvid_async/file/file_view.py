@@ -17,9 +17,9 @@ from ..errors import ContentNotFoundError, CorruptFileError, InvalidValueError
 from ..events.content import Content
 from ..events.event import Action, Event
 from ..events.frames import Version
-from ..format.frame_rows import CONTENT_PLACE, HOLDERS, item_content, read_content_field
+from ..format.frame_rows import HOLDERS, part_content, read_content_field
 from ..format.header import LOG_START
-from ..format.kinds import ERASED, FRAMES_PUT, UPDATE_ERASED
+from ..format.kinds import ERASED, UPDATE_ERASED
 from ..format.segment import EVENT_KINDS, Segment, SegmentKind, segments_at
 from ..format.stubs import MOST_EVENTS
 from ..format.tables import MEMORY, PAGE_NUMBER
@@ -210,9 +210,9 @@ class FileView:
             if Content(whole) == content:
                 return whole
         elif stored is not None and stored.sequence <= self.state.last_sequence:
-            data = self.reader.held(stored.sequence, self.end)
-            if data is not None and Content(data) == content:
-                return data
+            held = self.reader.held(stored.sequence, self.end)
+            if held is not None and held.content == content:
+                return held.checked()
         raise _not_here(content)
 
     def part(self, content: Content, place: int) -> bytes:
@@ -223,8 +223,9 @@ class FileView:
         assert content.stored is not None
         at = content.stored.parts[place]
         if at <= self.state.last_sequence:
-            data = self.reader.held(at, self.end)
-            if data is not None:
+            held = self.reader.held(at, self.end)
+            if held is not None:
+                data = held.checked()
                 return data.encode() if isinstance(data, str) else data
         raise _not_here(content)
 
@@ -292,7 +293,7 @@ class FileView:
         if kind not in HOLDERS:
             raise InvalidValueError(f"event {version[0]} holds no frame of this file")
         try:
-            field = item_content(found) if kind == FRAMES_PUT else found[CONTENT_PLACE]
+            field = part_content(kind, found)
             return None if field is None else read_content_field(field, self.content)
         except (ValueError, TypeError, IndexError) as error:
             raise CorruptFileError(offset, f"there is no frame: {error}") from None

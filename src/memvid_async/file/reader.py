@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from ..core.state import State
 from ..errors import CorruptFileError
-from ..events.content import Content, StoredContent, content_digest
+from ..events.content import Content, StoredContent
 from ..events.event import Event
-from ..format.codec import decode_events
-from ..format.frame_rows import CONTENT_PLACE, HOLDERS, item_content, stored_content
+from ..format.codec import decode_events, read_stored
+from ..format.frame_rows import part_content, stored_content
 from ..format.kinds import ERASED, FRAMES_PUT, STORED, UPDATE_ERASED
 from ..format.places import FIRST_FRAME
 from ..format.rows import decode_rows, segment_start
@@ -34,6 +34,23 @@ from .catalog import Catalog
 from .known_places import KnownPlaces
 
 _CACHED_CONTENTS = 4096
+
+
+class Held(NamedTuple):
+    """Content in its event: the offset of the segment, what is known of it, and its data."""
+
+    offset: int
+    content: Content
+    data: str | bytes
+
+    def checked(self) -> str | bytes:
+        """Return the data.
+
+        :raises CorruptFileError: when the digest is that of other data.
+        """
+        if Content(self.data) != self.content:
+            raise CorruptFileError(self.offset, "content does not match its digest")
+        return self.data
 
 
 class Reader:
@@ -58,42 +75,37 @@ class Reader:
         """
         content = self._contents.get(sequence)
         if content is None:
-            data = self.held(sequence, end)
-            if data is None:
-                # A deleted frame or a recovery leaves a reference to content that is gone. Reading
-                # the content says so.
-                content = Content(None, StoredContent(bytes(32), 0, "", sequence))
-            else:
-                content = Content(None, stored_content(data, sequence))
+            held = self.held(sequence, end)
+            # A deleted frame or a recovery leaves a reference to content that is gone. Reading the
+            # content says so.
+            gone = StoredContent(bytes(32), 0, "", sequence)
+            content = Content(None, gone) if held is None else held.content
             if len(self._contents) >= _CACHED_CONTENTS:
                 self._contents.clear()
             self._contents[sequence] = content
         return content
 
-    def held(self, sequence: int, end: int) -> str | bytes | None:
-        """Return the data of the content event, or of the first frame, with this sequence.
+    def held(self, sequence: int, end: int) -> Held | None:
+        """Return what the content event with this sequence holds, or the frame event.
 
-        None when it was erased.
+        Of several frames it is the first. None when it was erased.
 
-        :raises CorruptFileError: when it holds no content, or another than its digest says.
+        :raises CorruptFileError: when the event holds no content.
         """
         offset, kind, found = self.part(sequence, 0, end)
         if kind in (ERASED, UPDATE_ERASED):
             return None
-        data: Any = None
         if kind == STORED:
-            data = found[2] if len(found) > 2 else None
-            if not isinstance(data, (str, bytes)) or content_digest(data) != found[1]:
-                raise CorruptFileError(offset, "content does not match its digest")
-        elif kind == FRAMES_PUT:
-            data = item_content(found)
-            if data is None:
-                return None
-        elif kind in HOLDERS and len(found) > CONTENT_PLACE:
-            data = found[CONTENT_PLACE]
+            try:
+                return Held(offset, Content(None, read_stored(found, sequence)), found[2])
+            except (TypeError, IndexError) as error:
+                raise CorruptFileError(offset, str(error)) from None
+        data = part_content(kind, found)
+        if kind == FRAMES_PUT and data is None:
+            return None
         if not isinstance(data, (str, bytes)):
             raise CorruptFileError(offset, f"event {sequence} is no content")
-        return data
+        return Held(offset, Content(None, stored_content(data, sequence)), data)
 
     # Segments.
 

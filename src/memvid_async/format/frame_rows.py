@@ -257,6 +257,16 @@ def content_fields(row: list[Any]) -> Iterator[tuple[int, Any]]:
         yield from enumerate(map(item_content, row[FIRST_FRAME:]), row[1])
 
 
+def part_content(kind: int, part: Any) -> Any:
+    """Return the content field of a frame that a put holds, or of the row of an update.
+
+    None where it has none.
+    """
+    if kind == FRAMES_PUT:
+        return item_content(part)
+    return part[CONTENT_PLACE] if kind == FRAME_UPDATED and len(part) > CONTENT_PLACE else None
+
+
 def item_content(item: Any) -> Any:
     """Return the content field of a frame in the row of a put; None for an erased frame."""
     return item[0] if isinstance(item, list) and item else item
