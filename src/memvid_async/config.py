@@ -188,9 +188,9 @@ class StoreConfig(_Settings):
     """How the text of a memory is analysed: "english" is stemmed, "none" is not. A file keeps the
     one its first frame was put with."""
     embedder: Embedder | None = field(default=None, validator=_callable_or_none)
-    """Called with a list of texts, it returns their embeddings in the same order, each as numbers,
-    directly or awaited; None for no embeddings but those that are put. If it is not async, it runs
-    in a thread."""
+    """Called with a list of texts, it returns their embeddings in the same order, each as numbers.
+    It may be async; if it is not, it runs in a thread. None: the only embeddings are those that are
+    put."""
     embedding_model: str | None = None
     """The name of the embedder's model."""
     clock: Callable[[], int] = field(default=time.time_ns, validator=_callable)

@@ -27,7 +27,7 @@ from ..view.tree import TreeNode, describe_fork
 _PIPE_WIDTH = 10_000  # the width without a terminal, so that nothing is cut
 _INDENT = "    "
 _LINE = 160
-_MOST_INDENTED = 20  # forks deeper than this stand below one another
+_MOST_INDENTED = 20  # deeper forks are not indented further
 _SNIPPET = 320
 _SHOWN_HITS = 5
 _ID_DIGITS = (8, 13, 18, 23)  # an id may be cut before one of its dashes
@@ -119,7 +119,7 @@ def sessions_table(nodes: Sequence[TreeNode]) -> Table:
 
 
 def _indent(depth: int) -> str:
-    """Return what stands before a session in the tree: space, and its depth where it is deep."""
+    """Return what is printed before a session in the tree: spaces, and the depth of a deep one."""
     return "  " * depth if depth <= _MOST_INDENTED else "  " * _MOST_INDENTED + f"({depth}) "
 
 

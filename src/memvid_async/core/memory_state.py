@@ -1,7 +1,7 @@
-"""What deciding must know of the memory.
+"""What is needed of the memory to decide a command.
 
 That is how many frames there are, which are gone, and a digest of everything that happened to them.
-The frames themselves are not part of it.
+The frames themselves are not needed.
 """
 
 from __future__ import annotations

@@ -63,10 +63,10 @@ class CompactReport:
 
 
 class SavedProjection(NamedTuple):
-    """A projection as it was saved last."""
+    """The last save of a projection."""
 
     at: int
-    """Where it was saved, in a form that only the log knows. The next save names it."""
+    """Where it was saved: a number that only the log can interpret. The next save names it."""
     through: int
     """The sequence of the last event folded into it."""
     page_count: int

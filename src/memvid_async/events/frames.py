@@ -132,9 +132,9 @@ KeptFrame = str | bytes | FramePut | FrameErased
 class FramesPut(Sequence[FramePut | FrameErased]):
     """Frames that were put together: one, or thousands. The event is a Python sequence of them.
 
-    Most frames have a text and no other field. Of such a frame only the text is kept, and a
-    :class:`FramePut` is made when it is used. Python's garbage collector visits every object that
-    lives for a while: three objects for each of thousands of frames would delay everything else.
+    Most frames have a text and no other field. Such a frame is kept as its text, and becomes a
+    :class:`FramePut` when it is used. Python's garbage collector visits every object that lives for
+    a while: three objects for each of thousands of frames would delay everything else.
     """
 
     frame_id: int

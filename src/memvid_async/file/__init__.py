@@ -1,1 +1,1 @@
-"""The event log in one file: what lies where, the journal, compaction, verification, recovery."""
+"""The event log in one file: the catalog, the journal, compaction, verification, recovery."""

@@ -89,7 +89,7 @@ class FileView:
     def decode(self, segment: Segment, state: State | None = None) -> list[Event]:
         """Return the events of a segment.
 
-        ``state`` knows the ids of their sessions; by default it is the view's.
+        ``state``: has the ids of their sessions; by default the view's.
 
         :raises CorruptFileError: when the segment is not as its kind requires.
         """
@@ -143,7 +143,7 @@ class FileView:
         """
         offsets = self.reader.offsets(number, self.end)
         if offsets is None:
-            # The session was deleted. Of its events, only the deletion is still delivered.
+            # The session was deleted. The deletion is the only one of its events still delivered.
             found = self.events_after(after, limit or _RUN)
             reached = found[-1].sequence if found else after
             return [event for event in found if event.session == number], reached

@@ -158,7 +158,7 @@ class Reader:
         return found
 
     def decode(self, segment: Segment, state: State, end: int) -> list[Event]:
-        """Return the events of a segment; ``state`` knows the ids of their sessions.
+        """Return the events of a segment; ``state`` has the ids of their sessions.
 
         :raises CorruptFileError: when the segment is not as its kind requires.
         """

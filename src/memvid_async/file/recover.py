@@ -1,7 +1,7 @@
 """Recovery of a damaged file: a new file with everything that can still be proven good.
 
-Every segment that is whole is copied with its own sequence, wherever it stands. Events that are
-gone become stubs, so that the others keep their sequences. What is derived from events is made
+Every segment that is whole is copied with its own sequence, wherever in the file it is. Events that
+are gone become stubs, so that the others keep their sequences. What is derived from events is made
 again.
 """
 
@@ -56,8 +56,8 @@ class RecoverReport:
     damage: tuple[Damage, ...]
     """The bytes that could not be used."""
     unexplained_bytes: int
-    """How many of them, at the end, may have held anything: a torn write, or events of which nobody
-    knows how many they were."""
+    """How many of them, at the end, may have held anything: a torn write, or an unknown number of
+    events."""
     lost: tuple[LostEvents, ...]
     """The events that are gone; each is :class:`Erased` in the new file."""
     lost_contents: int
@@ -89,7 +89,7 @@ class _Inventory:
     ids: dict[int, UUID] = field(factory=dict)
     """The ids of the sessions whose start is left."""
     next_index: dict[int, int] = field(factory=dict)
-    """Of each session, the index that its next action must have."""
+    """The index that each session's next action must have."""
     touched: set[int] = field(factory=set)
     """The sessions that have lost something."""
     orphans: set[int] = field(factory=set)

@@ -56,7 +56,7 @@ class Toc:
     deleted: tuple[int, ...]
     """Numbers of sessions that are in pages and were deleted since."""
     pages: tuple[int, int, int]
-    """Of each table, the offset of its last page; 0 for none."""
+    """The offset of each table's last page; 0 for none."""
     contents: bytes
     """Packed rows of stored contents that are in no page yet."""
     marks: bytes

@@ -1,4 +1,4 @@
-"""Finding the segments of a damaged file: each is proven by its own checksum, wherever it stands.
+"""Finding the segments of a damaged file: each is proven by its own checksum, wherever it is.
 
 A segment's checksum starts from the file's salt, so the bytes of another file are not taken for a
 segment of this one. Somebody who knows the salt can forge a segment, but damage cannot.
@@ -44,7 +44,7 @@ class Run:
 
 @frozen
 class Head:
-    """The fields that stand where a segment may begin. Nothing of them is proven."""
+    """The fields at an offset where a segment may begin. None of them is proven."""
 
     checksum: int
     length: int
@@ -97,7 +97,7 @@ class Finder:
             position = self._after(position, tell)
 
     def _segment_at(self, offset: int) -> Segment | None:
-        """Return the segment at an offset, whatever stands before it; None when it is not valid."""
+        """Return the segment at an offset, whatever comes before it; None when it is not valid."""
         head = self.head(offset)
         if head is None or head.length > MAX_PAYLOAD:
             return None

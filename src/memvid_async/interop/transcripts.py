@@ -83,8 +83,8 @@ def open_transcripts(
 ) -> Iterator[Transcript]:
     """Iterate over the transcripts in a file: the one that it is, or all in a tar.
 
-    ``name``: the file's name. The file and each member may be compressed by gzip. Of a tar only
-    regular files named ``*.json``, ``*.jsonl`` or ``*.ndjson`` are read; all others are skipped.
+    ``name``: the file's name. The file and each member may be compressed by gzip. In a tar, regular
+    files named ``*.json``, ``*.jsonl`` or ``*.ndjson`` are read; all others are skipped.
 
     :raises TranscriptError: when the compression or the archive is damaged, all transcripts
         together have more than ``max_bytes``, or an archive holds no transcript.

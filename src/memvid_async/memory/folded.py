@@ -170,7 +170,7 @@ class FoldedMemory:
                 with suppress(*_NOT_FOLDABLE):
                     self._fold(view, self._search_index, until)
                     return self._search_index
-                # A saved index may load and still be wrong. The events have the last word.
+                # A saved index may load and still be wrong. Then the events are folded again.
                 self._restart(view, analyser, 0)
             self._fold(view, self._search_index, until)
         except _NOT_FOLDABLE as error:

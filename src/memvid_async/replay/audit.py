@@ -91,7 +91,7 @@ class ModelAudit:
 
 @frozen
 class AuditReport:
-    """What an audit came to."""
+    """The result of an audit."""
 
     session_id: UUID
     """The session."""

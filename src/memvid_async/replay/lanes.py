@@ -169,7 +169,7 @@ class Lanes:
         """Return the lanes that no task follows, best first.
 
         First the lane of the call's task, then those of its group, those without a name, and all
-        others. Where the recording knows the task's group, only lanes of that group.
+        others. If the recording has the task's group, only the lanes of that group.
         """
         own = group(call.task)
         known = own in self._groups and own != ""

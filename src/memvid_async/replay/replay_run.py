@@ -194,7 +194,7 @@ class _Fold:
 
 
 def _misplaced(action: Action, due: int) -> ReplayStep:
-    why = f"action {action.index} stands where action {due} should be"
+    why = f"action {action.index} is where action {due} should be"
     difference = Difference("index", due, action.index, text_diff(str(due), str(action.index)))
     return ReplayStep(action.index, action, Verdict.DIVERGED, why, (difference,))
 

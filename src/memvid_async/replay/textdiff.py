@@ -1,4 +1,4 @@
-"""A readable difference between two texts. Of long texts only the beginnings are compared."""
+"""A readable difference between two texts. Only the beginnings of long texts are compared."""
 
 from __future__ import annotations
 

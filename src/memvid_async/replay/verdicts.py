@@ -38,7 +38,7 @@ class Difference:
     a: Any = _field(repr=brief)
     """The value in a: a :class:`Content` for an input or output, a count for messages."""
     b: Any = _field(repr=brief)
-    """The value in b, likewise."""
+    """The value in b, in the same form."""
     diff: str = _field(repr=brief)
     """Both values in lines that begin with ``-`` (in a alone), ``+`` (in b alone) or a space (in
     both)."""

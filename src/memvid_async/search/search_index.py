@@ -458,7 +458,7 @@ class SearchIndex:
         *,
         most_bytes: int = 2**30,
     ) -> None:
-        """Become the index that these pages hold. Of a page that comes twice, the last counts.
+        """Become the index that these pages hold. If a page comes twice, the last one is used.
 
         :raises ValueError: when the pages are not an index of this release and language; then the
             index is as it was.
