@@ -1,7 +1,7 @@
-"""The file that a compaction writes, until it replaces the old one: its name, and what is left.
+"""The file that a compaction writes, until it replaces the old one.
 
-Its name holds the id of the file that it is to replace. What a killed compaction left is told by
-that name, and by the same id in its header; anything else of that name is left alone.
+Its name holds the id of the file that it will replace. A file that a killed compaction left is
+recognized by that name and by the same id in its header. Other files of that name are not touched.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _write(
     try:
         storage.lock(lock_timeout)
         target = LogFile.create(storage, header)
-        # From here on the header says whose file it is, even after a power cut.
+        # From here on the header says which file it was to replace, even after a power cut.
         storage.sync()
         report = compact_into(target, source, progress)
         storage.install()
@@ -88,7 +88,7 @@ def discard_left(storage: Storage, file_id: UUID) -> None:
         found = storage.open_beside(suffix)
         if found is None:
             continue
-        # What cannot be removed is in nobody's way: a compaction takes another name.
+        # A file that cannot be removed does no harm: a compaction uses another name.
         with suppress(StoreFailedError):
             if _is_left_by(found, file_id):
                 found.remove()

@@ -1,4 +1,4 @@
-"""What belongs to a file besides its bytes: owner, group, mode, ACL, extended attributes, flags."""
+"""What a file has besides its bytes: owner, group, mode, ACL, extended attributes, flags."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import stat
 import sys
 from contextlib import suppress
 
-# The kernel makes these from the file itself, so no two files have the same.
+# The kernel computes these from the file itself, so they cannot be copied.
 _OF_ONE_FILE = {"security.evm", "security.ima"}
 # From <linux/fs.h>: reading and setting the flags that chattr sets.
 _GET_FLAGS, _SET_FLAGS = 0x80086601, 0x40086602
 # The flags that a file may share with another: compression, sync, nodump, noatime, journalled data,
-# no tails, no copies on write. A file that may not be changed is not replaced either.
+# no tails, no copy-on-write. (A file with the flag that forbids changes cannot be replaced at all.)
 _FLAGS = 0x4 | 0x8 | 0x40 | 0x80 | 0x400 | 0x4000 | 0x8000 | 0x800000
 # From <copyfile.h>: ACL, mode and owner, extended attributes.
 _COPYFILE_METADATA = 1 | 2 | 4
 
 
 def copy_attributes(source: int, target: int) -> list[str]:
-    """Give an open file what belongs to another one; return what it could not be given.
+    """Copy an open file's attributes to another one; return the names of those that differ still.
 
-    :raises OSError: when they cannot be looked at.
+    :raises OSError: when they cannot be read.
     """
     wanted, has = _read(source), _read(target)
     if wanted != has:
@@ -77,10 +77,10 @@ def _set_all(
                 if isinstance(value, bytes):
                     os.setxattr(target, name, value)
                 elif isinstance(has.get(name), bytes):
-                    # A directory may have given the new file an ACL of its own.
+                    # The new file may have an ACL that it inherited from the directory.
                     os.removexattr(target, name)
         _set_flags(target, wanted.get("flags"))
-    # Last, because a change of the owner takes the set-user-id bit away.
+    # Last, because a change of the owner clears the set-user-id bit.
     with suppress(OSError):
         os.fchmod(target, int(wanted["mode"]))
 

@@ -25,10 +25,10 @@ from .notices import Watch, watch
 
 _READ_ONLY_ERRNOS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ETXTBSY}
 _LOCK_PAUSES = (0.0005, 0.001, 0.002)
-# Of a directory that is only read through, or also synced.
+# The flags with which a directory is opened: to open files in it, or also to sync it.
 _LOOKING = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 _SYNCABLE = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-# A pipe that is opened must not wait for its other end.
+# Opening a pipe must not wait until its other end is opened.
 _OPENING = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
@@ -204,7 +204,7 @@ class FileStorage:
         read_only: bool,
         replaces: FileStorage | None = None,
     ) -> FileStorage:
-        """Return the open file, or close both descriptors where it is no regular file."""
+        """Return the open file; if it is not a regular file, close both descriptors and raise."""
         try:
             with _Mapped("looking at the file"):
                 if stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -329,7 +329,7 @@ class FileStorage:
         return self._is_at_path()
 
     def _is_below_path(self) -> bool:
-        """Whether the path leads to the directory that is held: a link in it may be switched."""
+        """Whether the path leads to the directory that is held; a link in it may have changed."""
         return _is_same(self._path.parent.stat(), os.fstat(self._directory))
 
     def _is_at_path(self) -> bool:
@@ -361,7 +361,7 @@ class FileStorage:
     # A file that is to replace this one.
 
     def create_beside(self, suffix: str) -> FileStorage | None:
-        """Create an empty file in the same directory, named after this one; None: there is one.
+        """Create an empty file in the same directory, named after this one; None if it exists.
 
         It has this file's owner, mode and other attributes by the time it replaces it.
         """
@@ -409,7 +409,7 @@ class FileStorage:
         return self._path.name
 
     def check_replaceable_by(self, descriptor: int) -> None:
-        """Give another open file what belongs to this one, and return if it may replace this one.
+        """Copy this file's attributes to another open file, and check that it may replace this one.
 
         :raises OSError: when it must not; the message says why.
         """
@@ -423,12 +423,12 @@ class FileStorage:
             raise OSError(errno.ESTALE, "another file has its name by now")
 
     def take_attributes(self, other: FileStorage) -> None:
-        """Take the owner, group, mode and attributes of another file, as far as is possible."""
+        """Copy the owner, group, mode and attributes of another file, as far as is possible."""
         with _Mapped("looking at the file's attributes"):
             copy_attributes(other._descriptor, self._descriptor)
 
     def remove(self) -> None:
-        """Remove this file, which :meth:`create_beside` created, where it was not installed."""
+        """Remove this file, which :meth:`create_beside` created and which was not installed."""
         self._replaces = None
         with _Mapped(f"removing {self._path.name}"):
             if self._is_in_directory():

@@ -55,7 +55,7 @@ os.register_at_fork(after_in_child=_forget_in_child)
 
 
 def _links_in(path: str) -> list[str]:
-    """Return the symbolic links through which the directories of an absolute path lead."""
+    """Return the symbolic links in the directories of an absolute path, and those they lead to."""
     found: list[str] = []
     at, rest = "/", path.split("/")[-2::-1]
     while rest:

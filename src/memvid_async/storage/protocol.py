@@ -56,16 +56,16 @@ class Storage(Protocol):
     def create_beside(self, suffix: str) -> Storage | None:
         """Create an empty file in the same directory, named after this one with a suffix.
 
-        None when something has that name already; it is left alone.
+        None when something has that name already; that is not touched.
         """
 
     def open_beside(self, suffix: str) -> Storage | None:
-        """Open a file that :meth:`create_beside` created; None where there is none."""
+        """Open a file that :meth:`create_beside` created; None when there is none."""
 
     def install(self) -> None:
         """Make this file, created beside another, replace it. Durable after ``sync_directory``.
 
-        It has got the other's owner, mode and attributes by then.
+        First it gets the other's owner, mode and attributes.
 
         :raises StoreFailedError: when the other one cannot be replaced; then nothing was changed.
         """
