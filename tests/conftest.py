@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from memvid_async import Store, StoreConfig, open_store
-from tests.support.depth import DEEP, EXAMPLES, UVLOOP_ROOMS
+from tests.support.depth import DEEP, EXAMPLES, UVLOOP
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -26,8 +26,9 @@ settings.register_profile("default", max_examples=EXAMPLES, derandomize=DEEP, **
 settings.register_profile("long", max_examples=5_000, **COMMON)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
-ASYNCIO = pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio")
-UVLOOP = pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop")
+LOOPS = [pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio")]
+if importlib.util.find_spec("uvloop"):
+    LOOPS.append(pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"))
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell that starts them in the background has tests and their children ignore Ctrl-C.
@@ -39,11 +40,9 @@ MakeStore = Callable[..., Awaitable[Store]]
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run every async test under each event loop; session scope groups the tests by loop."""
     if "anyio_backend" in metafunc.fixturenames:
-        loops = [ASYNCIO]
-        room = metafunc.definition.path.parent.name
-        deep_enough = UVLOOP_ROOMS is None or room in UVLOOP_ROOMS
-        if deep_enough and not metafunc.definition.get_closest_marker("one_loop"):
-            loops += [UVLOOP] if importlib.util.find_spec("uvloop") else []
+        path = metafunc.definition.path.relative_to(ROOT / "tests").as_posix()
+        is_alone = metafunc.definition.get_closest_marker("one_loop")
+        loops = LOOPS if path.startswith(UVLOOP) and not is_alone else LOOPS[:1]
         metafunc.parametrize("anyio_backend", loops, indirect=True, scope="session")
 
 

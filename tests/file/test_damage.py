@@ -18,6 +18,7 @@ from memvid_async.format.header import LOG_START, SLOT_OFFSETS, SLOT_SIZE
 from memvid_async.format.segment import HEAD_SIZE, SegmentKind
 from memvid_async.storage import RamStorage
 from tests.support.asking import answers, questions, verified
+from tests.support.depth import DAMAGE_EVERY
 from tests.support.naive import ask, fixed_config, start
 from tests.support.plans import examples
 from tests.support.reference import appended, appended_anyway, check, opened, reference
@@ -138,6 +139,8 @@ def flips(sound, begin, stop):
     slots = {at for place in SLOT_OFFSETS for at in range(place, place + SLOT_SIZE)}
     structure = heads | ends | slots | set(range(FIELDS))
     for at in range(begin, stop):
+        if at % DAMAGE_EVERY and at not in structure:
+            continue
         drawn = random.Random(at).randrange(1, 256)
         few = at in slots or at < FIELDS
         for pattern in {1, 0x80, 0xFF, sound.data[at] or 1, drawn} if few else {drawn}:

@@ -15,7 +15,7 @@ CRASH_STATES = 250_000 if DEEP else 10_000
 # Of the moments at which a workload is killed and its file lived on with: every nth.
 CRASH_EVERY = 1 if DEEP else 3
 # Of all system calls that can fail, and of all ways to: every nth.
-FAULTS_EVERY = 1 if DEEP else 8
+FAULTS_EVERY = 1 if DEEP else 15
 # Of the hostile files of a group: every nth. Odd, so that each bit of a byte has its turn.
 HOSTILE_EVERY = 1 if DEEP else 9
 # Forks of forks, updates of one frame, tasks in tasks. More than Python nests calls, either way.
@@ -24,8 +24,13 @@ CHAIN = 5000 if DEEP else 1500
 BENCHMARKS = {"durable": "durable, 1 task", "size": "file size"}
 if DEEP:
     BENCHMARKS |= {"buffered": "buffered, 1 task", "locking": "locking, 1 task", "replay": "replay"}
+# Of the bytes of a sound file that are flipped, those of its structure aside: every nth.
+DAMAGE_EVERY = 1 if DEEP else 5
 # Writers that are killed: by the kill test, and by the torture.
 KILLS = 110 if DEEP else 25
 TORTURE_KILLS = 200 if DEEP else 40
-# The rooms whose async tests run under uvloop too; None: all.
-UVLOOP_ROOMS = None if DEEP else frozenset({"engine", "recording", "store"})
+# How the paths begin, below tests/, of the files whose async tests run under uvloop too. The others
+# test events and their values, whatever the loop.
+_LOOPS = ("engine/", "store/test_store")
+_CONTEXTS = ("recording/test_callables", "recording/test_in_force", "recording/test_sessions")
+UVLOOP = ("",) if DEEP else _LOOPS + _CONTEXTS
