@@ -159,7 +159,7 @@ async def test_searches_of_what_if(make_store):
     same = await reruns(WhatIf())
     assert [same[index].verdict for index in (4, 6)] == [Verdict.MATCHED] * 2
     more = await reruns(WhatIf(top_k=4))
-    assert [hit[0] for hit in more[4].rerun.new] == [5]
+    assert [hit[0] for hit in more[4].rerun.new] == [1]
     assert (more[4].verdict, more[4].rerun.lost) == (Verdict.DIVERGED, ())
     now = await reruns(WhatIf(as_of="now"))
     assert 5 in [hit[0] for hit in now[4].rerun.hits]

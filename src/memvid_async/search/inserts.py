@@ -7,8 +7,8 @@ import sqlite3
 from typing import Any
 
 from ..events.frames import Version
+from .analyser import analyse
 from .filters import NO_METADATA, encode_metadata
-from .query import spaced
 from .results import IndexedFrame
 
 # A batch is full at this many frames, or at this size of texts (characters) and embeddings (bytes).
@@ -82,7 +82,7 @@ class Batch:
         sequence, place = version
         size, words = len(text), text
         if not text.isascii():
-            size, words = len(text.encode()), spaced(text)
+            size, words = len(text.encode()), analyse(text)
         self._frames += (
             frame_id,
             sequence,
@@ -139,8 +139,8 @@ def _row(columns: int) -> str:
 def searchable(frame: IndexedFrame, text: str) -> tuple[str | None, ...]:
     """Return the columns of a frame that are searched: its text, title, tags and URI."""
     return (
-        spaced(text),
-        spaced(frame.title) if frame.title else None,
-        spaced(" ".join(frame.tags)) if frame.tags else None,
-        spaced(frame.uri) if frame.uri else None,
+        analyse(text),
+        analyse(frame.title) if frame.title else None,
+        analyse(" ".join(frame.tags)) if frame.tags else None,
+        analyse(frame.uri) if frame.uri else None,
     )

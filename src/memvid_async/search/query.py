@@ -2,53 +2,44 @@
 
 - Words are joined by OR, so a question works as it is typed. Function words ("the", "of") count
   only when there are no others.
+- An identifier (``POL-358``, ``getUserName``, ``src/a.py``) counts as a whole and by its parts.
 - A ``"quoted phrase"`` and a ``field:word`` are required; the fields are title, tag, uri and body.
-  A word, phrase or field after ``-`` is excluded.
-- ``begin*`` matches every word that begins with "begin".
+- A word, phrase or field after ``-`` is excluded, where the ``-`` follows a space, a letter or a
+  quote follows the ``-``, and there is something else to look for.
+- ``begin*`` matches every word that begins with "begin", after three letters or more. Asterisks
+  around words, as Markdown has them, are text.
 - All other characters separate words. ``AND``, ``OR``, ``NOT`` and ``NEAR`` are words.
 
-Scripts that are written without spaces (Han, Hiragana, Katakana) are indexed character by
-character, see :func:`spaced`. A run of them in a query becomes its pairs of neighbours, joined by
-OR.
+The same analyser reads queries and texts (:mod:`.analyser`). In a script without spaces each
+character or cluster is a term; a query looks for its pairs of neighbours, joined by OR.
 """
 
 from __future__ import annotations
 
 import re
-import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from attrs import frozen
 
-from ..events.pace import unhurried
+from .analyser import TERM, is_unspaced, read_text
 from .stopwords import STOP_WORDS
-
-MAX_TERMS = 64
-MAX_QUERY_CHARS = 64 * 1024
-# A longer text is processed in pieces of this size.
-_PIECE_CHARS = 64 * 1024
 
 FIELDS = {"title": "title", "tag": "tags", "tags": "tags", "uri": "uri", "body": "body"}
 
-# Goes before and after each character of the scripts without spaces. FTS5 takes it as a separator,
-# and it has no width.
-SEPARATOR = "\x1f"
-
-_ITEM = re.compile(
-    r"(?P<minus>(?<!\S)-)?"
-    rf"(?:(?<!\w)(?P<field>{'|'.join(FIELDS)}):(?=[\w\"]))?"
-    r'(?:"(?P<phrase>[^"]*)"|(?P<chunk>[^\s"]+))',
-    re.IGNORECASE,
-)
-_WORD = re.compile(r"(?P<word>[^\W_]+)(?P<star>\*?)")
-_QUOTES = str.maketrans("\u201c\u201d\u201e\u00ab\u00bb\0", '"""""' + " ")
-# Han with its extensions and compatibility forms, Hiragana, Katakana.
-_UNSPACED = (
-    "\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
-    "\uf900-\ufaff\U00020000-\U0003ffff"
-)
-_UNSPACED_CHAR = re.compile(f"[{_UNSPACED}]")
-_RUNS = re.compile(f"[{_UNSPACED}]+|[^{_UNSPACED}]+")
+_QUOTES = str.maketrans("\u201c\u201d\u201e\u00ab\u00bb", '"""""')
+_MINUS = r'(?P<minus>(?<!\S)-(?=[^\W\d_]|"))?'
+_FIELD = rf"(?<!\w)(?P<field>{'|'.join(FIELDS)}):"
+# A quote opens a phrase where no word is before it, and closes it where no word is after it.
+_PHRASE = re.compile(rf'{_MINUS}(?:{_FIELD})?(?<!\w)"(?P<phrase>[^"]*)"(?!\w)', re.IGNORECASE)
+_CHUNK = re.compile(rf"{_MINUS}(?:{_FIELD}(?=\w))?(?P<chunk>\S+)", re.IGNORECASE)
+_MARKDOWN = re.compile(r"(?<![\w*])(\*{1,3})(?=[^\s*])([^*\n]*[^\s*])\1(?![\w*])")
+_STAR = re.compile(r"(?<=[^\W\d_]{3})\*(?=[^\w*]*\Z)")
+# What an identifier consists of: all but spaces and what separates words in prose.
+_IDENTIFIER = re.compile(r"""[^\s"'`´‘’“”„«»,;!?…()\[\]{}<>|*、。，！？「」『』（）・]+""")
+# An identifier of more terms is not looked for as a whole; nor are words of prose (self-made,
+# and/or), which say little more together.
+_WHOLE_TERMS = 16
+_PROSE = re.compile(r"\W*[^\W\d_][^\W\d_A-Z]*(?:/[^\W\d_A-Z]+|(?:-[^\W\d_A-Z]+)+)\W*")
 
 
 @frozen
@@ -62,6 +53,8 @@ class Query:
     score."""
     excluded: tuple[str, ...] = ()
     """A frame must match none of these."""
+    scored: tuple[str, ...] = ()
+    """Each term that adds to a score: those in ``required``, one by one, and ``words``."""
 
     @property
     def marks(self) -> str | None:
@@ -94,63 +87,122 @@ class Query:
         return f"({match}) NOT ({_any(self.excluded)})" if self.excluded else match
 
 
-def spaced(text: str) -> str:
-    """Return the text as it is indexed: each character of a script without spaces stands alone."""
-    if text.isascii():
-        return text
-    if len(text) <= _PIECE_CHARS:
-        return _UNSPACED_CHAR.sub(_apart, text)
-    pieces = (text[at : at + _PIECE_CHARS] for at in range(0, len(text), _PIECE_CHARS))
-    return "".join(_UNSPACED_CHAR.sub(_apart, piece) for piece in unhurried(pieces, look=1))
+def parse(text: str, *, english: bool = True, syntax: bool = True) -> Query:
+    """Parse a query. Any text is a query, and all of its words count.
+
+    ``syntax``: False takes every character for text.
+    """
+    if not syntax:
+        return _query([(None, False, _read_chunk(chunk)) for chunk in text.split()], english)
+    text = _MARKDOWN.sub(r" \2 ", text.translate(_QUOTES))
+    items = list(_items(text))
+    if all(excluded for _, excluded, read in items if read.exact):
+        items = [(column, False, read) for column, _, read in items]
+    return _query(items, english)
 
 
-def _apart(found: re.Match[str]) -> str:
-    return f"{SEPARATOR}{found[0]}{SEPARATOR}"
+@frozen
+class _Read:
+    """What one word, identifier or phrase of a query looks for, as quoted FTS5 strings."""
+
+    exact: tuple[str, ...]
+    """Any of these is the thing itself."""
+    words: tuple[str, ...] = ()
+    """Each of these counts where it is one of many words."""
+    is_phrase: bool = False
+    """Whether it was quoted."""
 
 
-def parse(text: str, *, english: bool = True) -> Query:
-    """Parse a query. Any text is a query; of a long one only the first terms count."""
-    text = unicodedata.normalize("NFC", text[:MAX_QUERY_CHARS].translate(_QUOTES))
+# The column that is searched (None: all of them), and whether it is excluded.
+_Item = tuple[str | None, bool, _Read]
+
+
+def _items(text: str) -> Iterator[_Item]:
+    at = 0
+    for found in _PHRASE.finditer(text):
+        yield from map(_chunk_item, _CHUNK.finditer(text, at, found.start()))
+        exact = _exact(TERM.findall(read_text(found["phrase"]).text), (), "")
+        yield _column(found), bool(found["minus"]), _Read(exact, is_phrase=True)
+        at = found.end()
+    yield from map(_chunk_item, _CHUNK.finditer(text, at))
+
+
+def _chunk_item(found: re.Match[str]) -> _Item:
+    return _column(found), bool(found["minus"]), _read_chunk(found["chunk"], has_syntax=True)
+
+
+def _column(found: re.Match[str]) -> str | None:
+    return FIELDS[found["field"].lower()] if found["field"] else None
+
+
+def _query(items: Sequence[_Item], english: bool) -> Query:
     required: dict[str, None] = {}
     excluded: dict[str, None] = {}
     words: dict[str, None] = {}
     common: dict[str, None] = {}
-    for item in _ITEM.finditer(text):
-        column = FIELDS[item["field"].lower()] + " : " if item["field"] else ""
-        found = _words(item["chunk"]) if item["phrase"] is None else [_phrase(item["phrase"])]
-        terms = [column + term for term in found if term]
-        if item["minus"]:
-            excluded.update(dict.fromkeys(terms))
-        elif column or item["phrase"] is not None:
-            required.update(dict.fromkeys(terms))
+    scored: dict[str, None] = {}
+    for column, is_excluded, read in items:
+        if not read.exact:
+            continue
+        if column or is_excluded or read.is_phrase:
+            exact = [f"{column} : {term}" if column else term for term in read.exact]
+            either = exact[0] if len(exact) == 1 else f"({_any(exact)})"
+            (excluded if is_excluded else required)[either] = None
+            if not is_excluded:
+                scored |= dict.fromkeys(exact)
         else:
-            for term in terms:
-                stop = english and term.strip('"').lower() in STOP_WORDS
-                (common if stop else words)[term] = None
-    most = tuple(required)[:MAX_TERMS]
-    return Query(
-        required=most,
-        words=tuple(words or common)[: MAX_TERMS - len(most)],
-        excluded=tuple(excluded)[:MAX_TERMS],
-    )
+            for term in read.words:
+                is_common = english and term.strip('"') in STOP_WORDS
+                (common if is_common else words)[term] = None
+    chosen = words or common
+    return Query(tuple(required), tuple(chosen), tuple(excluded), tuple(scored | chosen))
 
 
-def _words(chunk: str) -> list[str]:
-    terms = []
-    for found in _WORD.finditer(chunk):
-        for run in _RUNS.findall(found["word"]):
-            if len(run) == 1 or not _UNSPACED_CHAR.match(run):
-                terms.append(f'"{run}"')
-            else:
-                terms += [f'"{run[at]} {run[at + 1]}"' for at in range(len(run) - 1)]
-        if found["star"]:
-            terms[-1] += "*"
-    return terms
+def _read_chunk(chunk: str, *, has_syntax: bool = False) -> _Read:
+    star = _STAR.search(chunk) if has_syntax else None
+    exact: list[str] = []
+    words: list[str] = []
+    identifiers = _IDENTIFIER.findall(chunk)
+    for number, identifier in enumerate(identifiers, 1):
+        end = "*" if star and number == len(identifiers) else ""
+        read = read_text(identifier)
+        terms = TERM.findall(read.text)
+        if terms:
+            whole = _exact(terms, read.wholes, end)
+            exact += whole
+            is_whole = 1 < len(terms) <= _WHOLE_TERMS and not _PROSE.fullmatch(identifier)
+            words += _words(terms, whole, end, is_whole=is_whole)
+    # Of several identifiers that stand together, all are the thing itself only in their order.
+    if len(identifiers) > 1 and len(exact) > 1:
+        exact = list(_exact(TERM.findall(read_text(chunk).text), (), "*" if star else ""))
+    return _Read(tuple(exact), tuple(words))
 
 
-def _phrase(text: str) -> str:
-    words = [spaced(found["word"]).replace(SEPARATOR, " ") for found in _WORD.finditer(text)]
-    return f'"{" ".join(words).strip()}"' if words else ""
+def _exact(terms: Sequence[str], wholes: Sequence[str], end: str) -> tuple[str, ...]:
+    """Return what matches all of these terms, one after the other, or what was written as one."""
+    if not terms:
+        return ()
+    return (f'"{" ".join(terms)}"{end}', *(f'"{whole}"{end}' for whole in wholes))
+
+
+def _words(
+    terms: Sequence[str], whole: Sequence[str], end: str, *, is_whole: bool
+) -> Iterator[str]:
+    """Yield what each counts of the terms of an identifier: itself, its parts, its pairs."""
+    is_whole = is_whole and not all(map(is_unspaced, terms))
+    if len(terms) == 1 or is_whole:
+        yield whole[0]
+    yield from whole[1:]
+    last = len(terms) - 1
+    for at, term in enumerate(terms):
+        if is_unspaced(term):
+            if at < last and is_unspaced(terms[at + 1]):
+                yield f'"{term} {terms[at + 1]}"'
+            elif last and not is_whole and (at == 0 or not is_unspaced(terms[at - 1])):
+                yield f'"{term}"'
+        elif not (is_whole and len(term) == 1 and term.isalnum()):
+            # One letter of an identifier says nothing alone.
+            yield f'"{term}"{end if at == last else ""}'
 
 
 def _any(terms: Sequence[str]) -> str:

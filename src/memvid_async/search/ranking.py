@@ -18,6 +18,10 @@ from itertools import accumulate
 WEIGHTS = (1.5, 3.0, 2.0, 0.75)
 _K1 = 1.2
 
+# The least weight of a word; that of one which half of the rows have is twice this.
+_COMMON_WEIGHT = 0.01
+# Words that fewer rows than this have, together, are weighed anew where one of them is common.
+_FEW_TO_WEIGH = 4096
 # When all words together have fewer rows than this, all are scored.
 FEW_ROWS = 2048
 # A first try, which may fail, scores at most this share of the rows, so that little is lost.
@@ -26,13 +30,42 @@ _TRY_SHARE = 1 / 8
 _SURE_SHARE = 1 / 2
 
 
+def are_common(counts: Sequence[int], total: int) -> bool:
+    """Whether words, of which ``counts`` of ``total`` rows have one, are weighed anew.
+
+    That takes a statement for each word and all rows of each. So it is done where these are few, or
+    where all words are common; beside a rare word, a common one counts next to nothing anyway.
+    """
+    if weight_again(max(counts), total) == 1:
+        return False
+    return sum(counts) < _FEW_TO_WEIGH or weight_again(min(counts), total) > 1
+
+
+def weight_again(count: int, total: int) -> float:
+    """Return the weight of a word that ``count`` of ``total`` rows have, divided by FTS5's.
+
+    FTS5's weight is the logarithm of a word's odds. It falls to 0 for a word that half of the rows
+    have, and then is 0.000001. This one falls from 0.02 to 0.01 instead, so that common words order
+    rows by how often each row has them and how long it is, and a rare word decides all the same.
+    """
+    odds = _odds(count, total)
+    return max(1.0, _COMMON_WEIGHT * (1 + min(odds, 1.0)) / _fts5_weight(odds))
+
+
+def _odds(count: int, total: int) -> float:
+    return (total - count + 0.5) / (count + 0.5)
+
+
+def _fts5_weight(odds: float) -> float:
+    return math.log(odds) if odds > 1 else 1e-6
+
+
 def most_from(count: int, total: int) -> float:
     """The most that a word can add to a score, when ``count`` of ``total`` rows have it.
 
     That is FTS5's BM25 for a text of this word alone.
     """
-    weight = math.log((total - count + 0.5) / (count + 0.5))
-    return max(weight, 1e-6) * (_K1 + 1)
+    return _fts5_weight(_odds(count, total)) * (_K1 + 1)
 
 
 def first_try(counts: Sequence[int], top_k: int) -> int:

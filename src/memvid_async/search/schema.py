@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import sqlite3
+import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
+from .analyser import VERSION as ANALYSER_VERSION
+
 # "mva" and a letter.
 APPLICATION_ID = 0x6D766169
-# Changes when a table, a column or the text that is indexed changes.
-VERSION = 2
+# Changes when a table or a column changes.
+_TABLES_VERSION = 2
 PAGE_SIZE = 4096
 # The most parameters of one statement: every build of SQLite takes this many.
 _PARAMETERS = 900
 
-TOKENIZERS = {
-    "english": "porter unicode61 remove_diacritics 2",
-    "none": "unicode61 remove_diacritics 2",
-}
+# The analyser has made terms of every text; these split it at ASCII that is no term, and stem.
+TOKENIZERS = {"english": "porter ascii", "none": "ascii"}
+# Texts are read as the analyser and Python's Unicode tables say. A row can be removed only by the
+# text that was indexed, so an index that was made by others is made anew.
+_MAJOR, _MINOR = map(int, unicodedata.unidata_version.split(".")[:2])
+VERSION = _TABLES_VERSION * 10**6 + ANALYSER_VERSION * 10**4 + _MAJOR * 100 + _MINOR
 
 _TABLES = """
 CREATE TABLE frames (

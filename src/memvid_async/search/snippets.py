@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
 
-from .query import SEPARATOR, Query, spaced
+from .analyser import analyse
+from .query import Query
 from .schema import TOKENIZERS, parts
+from .spans import TermSpans, term_spans
 
 # A snippet has at most this many words; FTS5 allows 64.
 SNIPPET_WORDS = 32
 # A snippet without a match shows this many characters, and no snippet more than four times as many.
 SNIPPET_CHARS = 320
-# A longer text is searched in pieces of this many characters.
+# A longer text is searched in pieces of this many characters; one that the analyser changes, in
+# smaller ones, since it takes longer to find the places of its terms.
 _PIECE = 64 * 1024
+_CHANGED_PIECE = 4 * 1024
 # A text is often shown again, so texts stay in the table up to this many characters together. Each
 # counts as _EACH_CHARS more than it has.
 _HELD_CHARS = 64 * 1024
 _EACH_CHARS = 256
+# A snippet is chosen by the first matches, at most this many.
+_MATCHES = 256
+# Begin and end of a match. No term has such a character.
+_BEGIN, _END = "\x02", "\x03"
+
+Span = tuple[int, int]
 
 
 class Snippets:
-    """Makes snippets in a small database of its own, so that the search index holds no texts."""
+    """Makes snippets in a small database of its own, so that the search index holds no texts.
+
+    SQLite cuts the snippet of a text that it reads as it is. A text that the analyser changes goes
+    in as its terms; which of them match says which parts of the text to show.
+    """
 
     def __init__(self, language: str, marks: tuple[str, str] = ("[", "]")) -> None:
         self._marks = marks
@@ -38,6 +53,8 @@ class Snippets:
         # Texts go in and out in one transaction that is never committed.
         self._scratch.execute("BEGIN")
         self._numbers: dict[str, int] = {}
+        # Of each text that went in as its terms.
+        self._spans: dict[str, TermSpans] = {}
         self._room = _HELD_CHARS
 
     def close(self) -> None:
@@ -52,21 +69,37 @@ class Snippets:
         marks = None if query is None else query.marks
         found: dict[str, str] = {}
         if marks is not None:
-            different = list(dict.fromkeys(texts.values()))
-            for some in parts([text for text in different if len(text) <= _PIECE]):
+            short, long = [], []
+            for text in dict.fromkeys(texts.values()):
+                most = _PIECE if text in self._numbers or analyse(text) is text else _CHANGED_PIECE
+                (short if len(text) <= most else long).append(text)
+            for some in parts(short):
                 found |= self._marked(marks, some)
-            for text in different:
-                if len(text) > _PIECE:
-                    found |= self._marked_piece(marks, text)
+            for text in long:
+                for marked in self._marked(marks, self._matching_piece(marks, text)).values():
+                    found[text] = marked
         return {
             key: found[text] if text in found else _beginning(text) for key, text in texts.items()
         }
 
-    def _marked_piece(self, match: str, text: str) -> dict[str, str]:
+    def _matching_piece(self, match: str, text: str) -> list[str]:
+        """Return the first piece of the text that matches; none where none does."""
+        is_plain = analyse(text) is text
+        size = _PIECE if is_plain else _CHANGED_PIECE
+        self._empty()
         for at in range(0, len(text), _PIECE):
-            for marked in self._marked(match, [text[at : at + _PIECE]]).values():
-                return {text: marked}
-        return {}
+            pieces = [text[at + i : at + i + size] for i in range(0, _PIECE, size)]
+            self._scratch.executemany(
+                "INSERT INTO piece (rowid, body) VALUES (?, ?)",
+                enumerate(map(analyse, pieces), 1),
+            )
+            first = self._scratch.execute(
+                "SELECT rowid FROM piece WHERE piece MATCH ? ORDER BY rowid LIMIT 1", (match,)
+            ).fetchone()
+            self._empty()
+            if first is not None:
+                return [pieces[first[0] - 1]]
+        return []
 
     def _marked(self, match: str, texts: Sequence[str]) -> dict[str, str]:
         """Return the snippets of the texts that match.
@@ -76,18 +109,21 @@ class Snippets:
         try:
             self._hold(texts)
             numbers = {self._numbers[text]: text for text in texts}
+            changed = [str(self._numbers[text]) for text in texts if text in self._spans]
             rows = self._scratch.execute(
                 # The plus sign keeps SQLite from searching once for each number.
-                "SELECT rowid, snippet(piece, 3, ?, ?, '…', ?) FROM piece "  # noqa: S608 - placeholders
-                f"WHERE piece MATCH ? AND +rowid IN ({','.join('?' * len(numbers))})",
-                (*self._marks, SNIPPET_WORDS, match, *numbers),
+                f"SELECT rowid, CASE WHEN +rowid IN ({','.join(changed)}) "  # noqa: S608 - numbers and placeholders
+                "THEN highlight(piece, 3, ?, ?) ELSE snippet(piece, 3, ?, ?, '…', ?) END "
+                f"FROM piece WHERE piece MATCH ? AND +rowid IN ({','.join('?' * len(numbers))})",
+                (_BEGIN, _END, *self._marks, SNIPPET_WORDS, match, *numbers),
             ).fetchall()
+            shown = {numbers[number]: self._shown(numbers[number], made) for number, made in rows}
         except BaseException:
             self._empty()
             raise
         if self._room < 0:
             self._empty()
-        return {numbers[number]: _shown(marked) for number, marked in rows}
+        return shown
 
     def _hold(self, texts: Sequence[str]) -> None:
         """Make sure that these texts are in the table."""
@@ -97,19 +133,67 @@ class Snippets:
         if sum(map(len, new)) + len(new) * _EACH_CHARS > self._room:
             self._empty()
             new = list(texts)
+        rows = []
         for text in new:
-            self._numbers[text] = len(self._numbers) + 1
+            self._numbers[text] = number = len(self._numbers) + 1
             self._room -= len(text) + _EACH_CHARS
-        self._scratch.executemany(
-            "INSERT INTO piece (rowid, body) VALUES (?, ?)",
-            [(self._numbers[text], spaced(text)) for text in new],
-        )
+            if analyse(text) is text:
+                rows.append((number, text))
+            else:
+                self._spans[text] = read = term_spans(text)
+                rows.append((number, " ".join(read.terms)))
+        self._scratch.executemany("INSERT INTO piece (rowid, body) VALUES (?, ?)", rows)
+
+    def _shown(self, text: str, made: str) -> str:
+        read = self._spans.get(text)
+        if read is None:
+            return made[: 4 * SNIPPET_CHARS]
+        matches = sorted(_matches(read, made))
+        return _window(text, read, matches[:_MATCHES], self._marks) if matches else _beginning(text)
+
+
+def _matches(read: TermSpans, highlighted: str) -> Iterator[Span]:
+    """Yield the parts of the text that matched, of its terms with the matching ones marked."""
+    begin = 0
+    for at, term in enumerate(highlighted.split(" ")):
+        if term.startswith(_BEGIN):
+            begin = at
+        if term.endswith(_END):
+            if at < read.placed:
+                yield read.spans[begin][0], read.spans[at][1]
+            else:
+                yield from read.spans[begin : at + 1]
+
+
+def _window(
+    text: str, read: TermSpans, matches: Sequence[Span], marks: tuple[str, str]
+) -> str:
+    """Return the words with the most different matches, the matches marked."""
+    begins = [begin for begin, _ in read.spans[: read.placed]]
+    at = [bisect_right(begins, begin) - 1 for begin, _ in matches]
+    folded = [text[begin:end].casefold() for begin, end in matches]
+
+    def fitting(first: int) -> range:
+        return range(first, bisect_right(at, at[first] + SNIPPET_WORDS - 1))
+
+    best = max(range(len(matches)), key=lambda i: (len({folded[j] for j in fitting(i)}), -i))
+    # As many words before the first match as after the last.
+    spare = SNIPPET_WORDS - (at[fitting(best)[-1]] - at[best] + 1)
+    first = max(0, at[best] - max(0, spare) // 2)
+    last = min(first + SNIPPET_WORDS, read.placed) - 1
+    reached = begins[first] if first else 0
+    end = read.spans[last][1] if last < read.placed - 1 else len(text)
+    shown = ["…"] if first else []
+    for begin, until in matches:
+        if reached <= begin and until <= end:
+            shown += [text[reached:begin], marks[0], text[begin:until], marks[1]]
+            reached = until
+    shown.append(text[reached:end])
+    if last < read.placed - 1:
+        shown.append("…")
+    return "".join(shown)[: 4 * SNIPPET_CHARS]
 
 
 def _beginning(text: str) -> str:
     begin = text[: SNIPPET_CHARS + 1]
     return begin if len(begin) <= SNIPPET_CHARS else begin[:SNIPPET_CHARS].rstrip() + "…"
-
-
-def _shown(marked: str) -> str:
-    return str(marked).replace(SEPARATOR, "")[: 4 * SNIPPET_CHARS]

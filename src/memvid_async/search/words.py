@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
+from typing import Any
 
+from ..events.pace import unhurried
 from .filters import Conditions
+from .fusion import in_order
 from .query import Query
-from .ranking import WEIGHTS, first_try, is_worth, needed
+from .ranking import WEIGHTS, are_common, first_try, is_worth, needed, weight_again
 
-_SCORE = f"CAST(bm25(words, {', '.join(map(str, WEIGHTS))}) * 1e6 - 0.5 AS INTEGER)"
+_BM25 = f"bm25(words, {', '.join(map(str, WEIGHTS))})"
 
 
 def best_by_words(
@@ -32,15 +35,43 @@ def best_by_words(
     match = query.match
     if match is None:
         return {}
+    for term in query.scored:
+        if term not in known:
+            known[term] = _count_of(database, term)
+    counts = [count for term in query.scored if (count := known[term])]
+    if counts and are_common(counts, total):
+        return _best_of_common(database, query, known, total, top_k, chosen)
     best = None
     if len(query.words) > 1 and not query.required:
-        for word in query.words:
-            if word not in known:
-                known[word] = _count_of(database, word)
         best = _best_of_few(database, query, known, total, top_k, chosen)
     if best is None:
         best = _best(database, match, top_k, chosen)
     return {frame_id: -score / 1e6 for score, frame_id in best}
+
+
+def _best_of_common(
+    database: sqlite3.Connection,
+    query: Query,
+    known: Mapping[str, int],
+    total: int,
+    top_k: int,
+    chosen: Conditions,
+) -> dict[int, float]:
+    """Return the best by weights of ours: FTS5's score for each word, weighted anew."""
+    scores: dict[int, float] = {}
+    for term in query.scored:
+        weight = weight_again(known[term], total)
+        rows = database.execute(f"SELECT rowid, {_BM25} FROM words WHERE words MATCH ?", (term,))
+        for frame_id, score in unhurried(rows):
+            scores[frame_id] = scores.get(frame_id, 0.0) - score * weight
+    if query.required or query.excluded or chosen[0]:
+        wanted = _matching(database, query.match or "", chosen)
+        scores = {frame_id: score for frame_id, score in scores.items() if frame_id in wanted}
+    return dict(in_order(scores, top_k))
+
+
+def _matching(database: sqlite3.Connection, match: str, chosen: Conditions) -> set[int]:
+    return {frame_id for frame_id, in _selected(database, "words.rowid", match, chosen)}
 
 
 def _best_of_few(
@@ -81,16 +112,18 @@ def _count_of(database: sqlite3.Connection, term: str) -> int:
 def _best(
     database: sqlite3.Connection, match: str, top_k: int, chosen: Conditions
 ) -> list[tuple[int, int]]:
-    return _scored(database, match, chosen, "ORDER BY score, words.rowid LIMIT ?", top_k).fetchall()
+    columns = f"CAST({_BM25} * 1e6 - 0.5 AS INTEGER) AS score, words.rowid"
+    order = "ORDER BY score, words.rowid LIMIT ?"
+    return _selected(database, columns, match, chosen, order, top_k).fetchall()
 
 
-def _scored(
-    database: sqlite3.Connection, match: str, chosen: Conditions, rest: str, *more: int
+def _selected(
+    database: sqlite3.Connection, columns: str, match: str, chosen: Conditions, *rest: Any
 ) -> sqlite3.Cursor:
     wanted, parameters = chosen
     joined = "JOIN frames ON frames.id = words.rowid " if wanted else ""
     return database.execute(
-        f"SELECT {_SCORE} AS score, words.rowid FROM words {joined}"  # noqa: S608 - only conditions written here; values are parameters
-        f"WHERE {' AND '.join(['words MATCH ?', *wanted])} {rest}",
-        (match, *parameters, *more),
+        f"SELECT {columns} FROM words {joined}"  # noqa: S608 - only conditions written here; values are parameters
+        f"WHERE {' AND '.join(['words MATCH ?', *wanted])} {' '.join(rest[:1])}",
+        (match, *parameters, *rest[1:]),
     )

@@ -1,0 +1,247 @@
+r"""How text is read: the terms of a text, the same for what is searched and for what is asked. Pure.
+
+A term is a run of ASCII letters and digits and of any other characters. SQLite's tokenizer
+``ascii`` splits at all other ASCII characters and no others, so it finds in an analysed text the
+terms that :func:`terms` finds. A text of plain ASCII prose is its own analysis.
+
+What the analyser does, in this order:
+
+1. It leaves out what is not seen: soft hyphens, joiners, variation selectors, skin tones, tatweel.
+2. It composes by NFKC: ligatures, half-width kana, full-width letters, Korean written in jamo.
+3. It splits identifiers into parts (``getUserName``, ``v1.2``). What a split would lose it adds at
+   the end of the text: the whole (``getusername``, ``csharp``, ``dotnet``).
+4. It folds each character by itself (:class:`_Folding`): case, accents and points, digits. Marks
+   that are vowels or join consonants belong to their word, and no word is split at a mark.
+5. It sets apart what is a term alone: a character of Han, kana or Hangul, a cluster of Thai, Lao,
+   Khmer or Myanmar, an emoji. A query looks for two neighbours of them, see :mod:`.query`.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ..events.pace import unhurried
+
+# Changes when any text is read differently. A search index that another version made, or another
+# version of Unicode, is made anew.
+VERSION = 2
+
+# A longer text is analysed in pieces of this size.
+_PIECE_CHARS = 64 * 1024
+# The longest word that is also added whole, with what follows or precedes it.
+_WHOLE_CHARS = 64
+
+# Characters that are a term each: Han, Hiragana, Katakana, Bopomofo, Yi.
+HAN_KANA = (
+    "\u3005-\u3007\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\u3105-\u312f\u31a0-\u31bf"
+    "\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\ua000-\ua48c\uf900-\ufaff\U0001b000-\U0001b16f"
+    "\U00020000-\U0003ffff"
+)
+JAMO = "\u1100-\u11ff\ua960-\ua97c\ud7b0-\ud7fb"
+HANGUL = f"\uac00-\ud7a3\u3131-\u318e{JAMO}"
+THAI_LAO = "\u0e00-\u0eff"
+# Myanmar, Khmer, Tai Le, New Tai Lue, Tai Tham.
+STACKED = "\u1000-\u109f\u1780-\u17ff\u1950-\u19df\u1a20-\u1a7f\ua9e0-\ua9fe\uaa60-\uaa7f"
+EMOJI = "\u2300-\u23ff\u2600-\u27bf\u2b00-\u2bff\U0001f000-\U0001f1e5\U0001f200-\U0001faff"
+FLAG_LETTERS = "\U0001f1e6-\U0001f1ff"
+
+# A vowel before its consonant, the consonant, marks, and a vowel after it.
+THAI_LAO_CLUSTER = (
+    "[\u0e40-\u0e44\u0ec0-\u0ec4]?[\u0e01-\u0e2e\u0e81-\u0eae]"
+    "[\u0e31\u0e34-\u0e3a\u0e47-\u0e4e\u0eb1\u0eb4-\u0ebc\u0ec8-\u0ece]*"
+    "[\u0e30\u0e32\u0e33\u0e45\u0eb0\u0eb2\u0eb3\u0ebd]?"
+)
+# A consonant with those below it and all marks.
+STACKED_CLUSTER = rf"[{STACKED}](?:[\u1039\u17d2\u1a60][{STACKED}]|[^\w\s\x00-\x7f])*"
+_CLUSTERS = re.compile(
+    rf"{THAI_LAO_CLUSTER}|[{THAI_LAO}]|{STACKED_CLUSTER}|[{FLAG_LETTERS}]{{2}}"
+)
+_HAS_CLUSTERS = re.compile(f"[{THAI_LAO}{STACKED}{FLAG_LETTERS}]")
+_UNSPACED = re.compile(f"[{HAN_KANA}{HANGUL}{THAI_LAO}{STACKED}]")
+
+UNSEEN = (
+    "\u00ad\u034f\u061c\u0640\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200c-\u200f\u202a-\u202e"
+    "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\u0488\u0489\u20dd-\u20e0\u20e2-\u20e4"
+    "\ua670-\ua672\U0001f3fb-\U0001f3ff\U000e0000-\U000e0fff"
+)
+_UNSEEN_RUN = re.compile(f"[{UNSEEN}]+")
+# In Arabic letters a joiner that forbids joining parts a word from its ending.
+_ARABIC_PARTS = re.compile("(?<=[\u0600-\u06ff])\u200c(?=[\u0600-\u06ff])")
+# Normalising sorts a run of marks in a time that grows with its square, so a run is cut.
+_MANY_MARKS = re.compile(r"(?:[^\w\s\x00-\x7f\U0001f000-\U0001ffff]|[\uff9e\uff9f]){30}")
+
+_LOWER = "a-z\u00df-\u00f6\u00f8-\u00ff\u03ac-\u03ce\u0430-\u045f"
+_UPPER = "A-Z\u00c0-\u00d6\u00d8-\u00de\u0391-\u03ab\u0400-\u042f"
+# Where a part of an identifier begins: getUser|Name, HTTP|Server; not in GPUs. Each pattern begins
+# with the rarest character, because the search for that one is fast.
+_HUMP = re.compile(
+    f"[{_UPPER}](?:(?<=[{_LOWER}][{_UPPER}])"
+    f"|(?<=[{_UPPER}0-9][{_UPPER}])(?=[{_LOWER}])(?!s(?![{_LOWER}{_UPPER}])))"
+)
+_CUT = "\x1e"
+_HUMPED = re.compile(rf"(?<![^\W_])[^\W_]++(?:{_CUT}[^\W_]++)+")
+_DOTTED = re.compile(rf"\.(?<![\w.)\]]\.)([A-Za-z][A-Za-z0-9]{{0,{_WHOLE_CHARS}}})(?![\w+#])")
+_NUMBERED = re.compile(r"[vV](?<![A-Za-z0-9_][vV])(?=([0-9]{1,9})\.[0-9])")
+_SHARPENED = re.compile(
+    rf"(?<![^\W_])([^\W\d_][^\W_]{{0,{_WHOLE_CHARS}}})(?:(\+\+)(?![A-Za-z+])|#(?![\w#]))"
+)
+
+TERM = re.compile(r"[^\x00-/:-@\[-`{-\x7f]+")
+
+
+class Analysed(NamedTuple):
+    """What the analyser makes of a text."""
+
+    text: str
+    """The text, of which :data:`TERM` matches the terms."""
+    wholes: tuple[str, ...] = ()
+    """Terms that belong to no place in the text: identifiers that it holds in parts."""
+
+
+class _Folding(dict[int, str | int | None]):
+    """For ``str.translate``: what each character becomes, made when it is first met."""
+
+    # At most this many are kept: more than any language writes.
+    _MOST = 20_000
+
+    def __missing__(self, code: int) -> str | int | None:
+        made = _folded(chr(code))
+        if len(self) < self._MOST:
+            self[code] = made
+        return made
+
+
+# Letters that differ from plain ones by a stroke, or that keyboards confuse.
+_LETTERS = {
+    **{"ı": "i", "ł": "l", "ø": "o", "đ": "d", "ħ": "h", "ŧ": "t", "æ": "ae", "œ": "oe"},
+    # Arabic and Persian yeh, kaf and heh.
+    **{"\u0649": "\u064a", "\u06cc": "\u064a", "\u06a9": "\u0643", "\u0629": "\u0647"},
+    # A letter that is written as an apostrophe parts words, as an apostrophe does.
+    **{"\u02bc": " ", "\u02bb": " "},
+}
+# Cyrillic short i is a letter, although Unicode decomposes it.
+_WHOLE_LETTERS = {"й": "й", "Й": "й"}
+_WORD_MARKS = frozenset({0, 9, 84, 91, 103, 107, 118, 122, 129, 130, 132})
+_SET_APART = re.compile(f"[{HAN_KANA}{HANGUL}{EMOJI}]")
+
+
+def _folded(char: str) -> str | int | None:
+    if char in _WHOLE_LETTERS:
+        return _WHOLE_LETTERS[char]
+    if _SET_APART.match(char):
+        return f" {char} "
+    if "\U0001f1e6" <= char <= "\U0001f1ff":
+        return char
+    folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", char).casefold())
+    return "".join(map(_folded_part, folded)) or None
+
+
+def _folded_part(char: str) -> str:
+    if char in _LETTERS:
+        return _LETTERS[char]
+    category = unicodedata.category(char)
+    if category[0] == "M":
+        # Accents and points are left out; vowel signs and what joins consonants are kept.
+        kept = unicodedata.combining(char) in _WORD_MARKS and category != "Me"
+        return char if kept else ""
+    if category == "Nd":
+        return str(unicodedata.decimal(char))
+    return char if category[0] in "LN" else " "
+
+
+_FOLDING = _Folding()
+
+
+def analyse(text: str) -> str:
+    """Return what SQLite's tokenizer ``ascii`` is passed of a text; see the module."""
+    if text.isascii() and _is_plain(text):
+        return text
+    read = read_text(text)
+    return " ".join((read.text, *read.wholes)) if read.wholes else read.text
+
+
+def read_text(text: str) -> Analysed:
+    """Return what the analyser makes of a text, its places and its wholes apart."""
+    if len(text) <= _PIECE_CHARS:
+        return _read(text)
+    read = list(map(_read, unhurried(_pieces(text), look=1)))
+    wholes = dict.fromkeys(whole for piece in read for whole in piece.wholes)
+    return Analysed(" ".join(piece.text for piece in read), tuple(wholes))
+
+
+def terms(text: str) -> list[str]:
+    """Return the terms of a text, in order: those at a place, then the wholes."""
+    return TERM.findall(analyse(text).lower())
+
+
+def is_unspaced(term: str) -> bool:
+    """Whether a term is of a script that has no spaces, or that is searched as if it had none."""
+    return _UNSPACED.match(term) is not None
+
+
+def _is_plain(text: str) -> bool:
+    """Whether SQLite's tokenizer alone finds the terms of an ASCII text."""
+    return not (
+        "#" in text
+        or "++" in text
+        or _HUMP.search(text)
+        or _DOTTED.search(text)
+        or _NUMBERED.search(text)
+    )
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """Iterate over the text in pieces; each ends at a space where there is one."""
+    at = 0
+    while at < len(text):
+        end = at + _PIECE_CHARS
+        if end < len(text):
+            end = max(text.rfind(" ", at + 1, end), text.rfind("\n", at + 1, end)) + 1 or end
+        yield text[at:end]
+        at = end
+
+
+def _read(text: str) -> Analysed:
+    is_ascii = text.isascii()
+    if not is_ascii:
+        text = _UNSEEN_RUN.sub("", _ARABIC_PARTS.sub(" ", text))
+        text = unicodedata.normalize("NFKC", _MANY_MARKS.sub(r"\g<0> ", text))
+    text, wholes = _split(text)
+    if is_ascii:
+        return Analysed(text.lower(), tuple(dict.fromkeys(map(str.lower, wholes))))
+    folded = _fold(text)
+    return Analysed(folded, tuple(dict.fromkeys(TERM.findall(" ".join(map(_fold, wholes))))))
+
+
+def _fold(text: str) -> str:
+    text = text.translate(_FOLDING)
+    return _CLUSTERS.sub(r" \g<0> ", text) if _HAS_CLUSTERS.search(text) else text
+
+
+def _split(text: str) -> tuple[str, list[str]]:
+    """Return the text with its identifiers in parts, and what that would lose."""
+    wholes = [f"dot{found[1]}" for found in _DOTTED.finditer(text)]
+
+    def name(found: re.Match[str]) -> str:
+        named = found[1] + ("plusplus" if found[2] else "sharp")
+        if len(found[1]) == 1:
+            # C++ and C# are words of their own, and no C.
+            return f"{named} "
+        wholes.append(named)
+        return found[0]
+
+    def number(found: re.Match[str]) -> str:
+        wholes.append(f"v{found[1]}")
+        return "v "
+
+    if "#" in text or "++" in text:
+        text = _SHARPENED.sub(name, text)
+    text = _NUMBERED.sub(number, text)
+    if _HUMP.search(text):
+        text = _HUMP.sub(rf"{_CUT}\g<0>", text.replace(_CUT, " "))
+        wholes += [found[0].replace(_CUT, "") for found in _HUMPED.finditer(text)]
+        text = text.replace(_CUT, " ")
+    return text, wholes
