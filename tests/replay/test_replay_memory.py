@@ -163,7 +163,9 @@ async def test_searches_of_what_if(make_store):
     assert (more[4].verdict, more[4].rerun.lost) == (Verdict.DIVERGED, ())
     now = await reruns(WhatIf(as_of="now"))
     assert 5 in [hit[0] for hit in now[4].rerun.hits]
-    assert now[4].rerun.lost
+    assert [hit[0] for hit in now[4].rerun.moved] == [5, 2]
+    fewer = await reruns(WhatIf(top_k=1))
+    assert [hit[0] for hit in fewer[4].rerun.lost] == [5]
     unfiltered = await reruns(WhatIf(filters={}))
     assert len(unfiltered[6].rerun.hits) > 1
     earlier = await reruns(WhatIf(as_of=0))

@@ -1,5 +1,7 @@
 """How text is read: a query's words and a text's are the same terms, whatever the script."""
 
+# ruff: noqa: RUF001 - letters of other scripts look like ours
+
 import itertools
 import sqlite3
 import time
@@ -16,11 +18,31 @@ from memvid_async.search.spans import term_spans
 
 SAMPLES = st.sampled_from(
     [
-        *("getUserName", "HTTPServer", "snake_case", "C++", "C#", ".NET", "v1.2.3", "POL-358", "a/b"),
+        *(
+            "getUserName",
+            "HTTPServer",
+            "snake_case",
+            "C++",
+            "C#",
+            ".NET",
+            "v1.2.3",
+            "POL-358",
+            "a/b",
+        ),
         *("Straße", "ﬁne", "co\u00adop", "Iğdır", "ΟΔΥΣΣΕΎΣ", "Đà", "за́мок", "й", "e\u0301"),
         *("हिन्दी", "বাংলা", "தமிழ்", "ภาษาไทย", "น้ำ", "ພາສາລາວ", "ភាសាខ្មែរ", "မြန်မာ"),
         *("서울은", "한글", "東京タワー", "ﾊﾟｿｺﾝ", "はい", "㍿", "الْعَرَبِيَّة", "كـتاب", "שָׁלוֹם"),
-        *("👨\u200d👩\u200d👧", "👍🏽", "🇩🇪", "☕\ufe0f", "\u0301", "\u200d", "\u200c", "\x1e", "\0"),
+        *(
+            "👨\u200d👩\u200d👧",
+            "👍🏽",
+            "🇩🇪",
+            "☕\ufe0f",
+            "\u0301",
+            "\u200d",
+            "\u200c",
+            "\x1e",
+            "\0",
+        ),
         *("١٢", "½", "ﷺ", " ", ".", "#", "+", "v", "A", "a", "7", "\u3099", "\u1100", "\u1161"),
     ]
 )

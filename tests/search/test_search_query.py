@@ -1,5 +1,7 @@
 """What users type: every text is a query, and none of it becomes syntax."""
 
+# ruff: noqa: RUF001 - letters of other scripts look like ours
+
 import random
 import sqlite3
 import time
@@ -47,13 +49,34 @@ TEXTS = {
 }
 TEXT_WORDS = [
     *("за́мок", "ọ̀rọ̀", "r̥ṣi", "impôt", "हिन्दी", "বাংলা", "தமிழ்", "ภาษาไทย", "น้ำ", "ພາສາລາວ"),
-    *("ភាសាខ្មែរ", "မြန်မာ", "서울은", "비", "東京タワー", "京", "ﾊﾟｿｺﾝ", "ﬁne", "co\u00adop", "Straße"),
+    *(
+        "ភាសាខ្មែរ",
+        "မြန်မာ",
+        "서울은",
+        "비",
+        "東京タワー",
+        "京",
+        "ﾊﾟｿｺﾝ",
+        "ﬁne",
+        "co\u00adop",
+        "Straße",
+    ),
     *("👨\u200d👩\u200d👧", "👍🏽", "🇩🇪", "Ὀδυσσεύς", "Iğdır", "Đà", "الْعَرَبِيَّة", "كـتاب", "שָׁלוֹם"),
     *("getUserName", "snake_case", "C++", "C#", "F#", ".NET", "Notepad++", "v1.2.3", "POL-358"),
     *("src/memvid_async/a.py", "/etc/hosts", "jane.doe@example.com", "https://a.b/c?d=e#f", "-5"),
     *("--flag", "**bold**", "don't", "running", "Notion에", "3月", "a_b", "U.S.", "x", "he", "½"),
 ]
-TITLES = {1: "Jumping animals", 2: "Colours", 3: "Running", 4: "Tokyo", 5: "Fox", 6: "", 7: "", 8: "", 9: ""}
+TITLES = {
+    1: "Jumping animals",
+    2: "Colours",
+    3: "Running",
+    4: "Tokyo",
+    5: "Fox",
+    6: "",
+    7: "",
+    8: "",
+    9: "",
+}
 
 
 @pytest.fixture(scope="module")
@@ -255,7 +278,22 @@ def test_all_words_of_a_long_question_count(database, syntax):
     assert len(parse("東京" * 2_000 + "都").words) == 3
 
 
-HOSTILE = ['"', '"a', '"a"', "-a ", "*", "*a", "a*", "title:", "東", "a-", "a/", 'a"b', "(", "\ud800"]
+HOSTILE = [
+    '"',
+    '"a',
+    '"a"',
+    "-a ",
+    "*",
+    "*a",
+    "a*",
+    "title:",
+    "東",
+    "a-",
+    "a/",
+    'a"b',
+    "(",
+    "\ud800",
+]
 
 
 @pytest.mark.parametrize("part", HOSTILE)

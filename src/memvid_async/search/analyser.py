@@ -1,4 +1,4 @@
-r"""How text is read: the terms of a text, the same for what is searched and for what is asked. Pure.
+r"""How text is read: the terms of a text, whether it is searched or asks. Pure.
 
 A term is a run of ASCII letters and digits and of any other characters. SQLite's tokenizer
 ``ascii`` splits at all other ASCII characters and no others, so it finds in an analysed text the
@@ -56,9 +56,7 @@ THAI_LAO_CLUSTER = (
 )
 # A consonant with those below it and all marks.
 STACKED_CLUSTER = rf"[{STACKED}](?:[\u1039\u17d2\u1a60][{STACKED}]|[^\w\s\x00-\x7f])*"
-_CLUSTERS = re.compile(
-    rf"{THAI_LAO_CLUSTER}|[{THAI_LAO}]|{STACKED_CLUSTER}|[{FLAG_LETTERS}]{{2}}"
-)
+_CLUSTERS = re.compile(rf"{THAI_LAO_CLUSTER}|[{THAI_LAO}]|{STACKED_CLUSTER}|[{FLAG_LETTERS}]{{2}}")
 _HAS_CLUSTERS = re.compile(f"[{THAI_LAO}{STACKED}{FLAG_LETTERS}]")
 _UNSPACED = re.compile(f"[{HAN_KANA}{HANGUL}{THAI_LAO}{STACKED}]")
 
@@ -114,13 +112,25 @@ class _Folding(dict[int, str | int | None]):
         return made
 
 
-# Letters that differ from plain ones by a stroke, or that keyboards confuse.
+# Letters that Unicode does not decompose and people take for plain ones.
 _LETTERS = {
-    **{"ı": "i", "ł": "l", "ø": "o", "đ": "d", "ħ": "h", "ŧ": "t", "æ": "ae", "œ": "oe"},
+    # Dotless i, and Latin letters with a stroke or of two letters.
+    "\u0131": "i",
+    "ł": "l",
+    "ø": "o",
+    "đ": "d",
+    "ħ": "h",
+    "ŧ": "t",
+    "æ": "ae",
+    "œ": "oe",
     # Arabic and Persian yeh, kaf and heh.
-    **{"\u0649": "\u064a", "\u06cc": "\u064a", "\u06a9": "\u0643", "\u0629": "\u0647"},
-    # A letter that is written as an apostrophe parts words, as an apostrophe does.
-    **{"\u02bc": " ", "\u02bb": " "},
+    "\u0649": "\u064a",
+    "\u06cc": "\u064a",
+    "\u06a9": "\u0643",
+    "\u0629": "\u0647",
+    # Letters that are written as apostrophes part words, as an apostrophe does.
+    "\u02bc": " ",
+    "\u02bb": " ",
 }
 # Cyrillic short i is a letter, although Unicode decomposes it.
 _WHOLE_LETTERS = {"й": "й", "Й": "й"}

@@ -35,7 +35,10 @@ _CHUNK = re.compile(rf"{_MINUS}(?:{_FIELD}(?=\w))?(?P<chunk>\S+)", re.IGNORECASE
 _MARKDOWN = re.compile(r"(?<![\w*])(\*{1,3})(?=[^\s*])([^*\n]*[^\s*])\1(?![\w*])")
 _STAR = re.compile(r"(?<=[^\W\d_]{3})\*(?=[^\w*]*\Z)")
 # What an identifier consists of: all but spaces and what separates words in prose.
-_IDENTIFIER = re.compile(r"""[^\s"'`´‘’“”„«»,;!?…()\[\]{}<>|*、。，！？「」『』（）・]+""")
+_IDENTIFIER = re.compile(
+    r"[^\s\"'`,;!?()\[\]{}<>|*\u00ab\u00b4\u00bb\u2018-\u201e\u2026\u3001\u3002\u300c-\u300f\u30fb"
+    r"\uff01\uff08\uff09\uff0c\uff1f]+"
+)
 # An identifier of more terms is not looked for as a whole; nor are words of prose (self-made,
 # and/or), which say little more together.
 _WHOLE_TERMS = 16
@@ -93,12 +96,14 @@ def parse(text: str, *, english: bool = True, syntax: bool = True) -> Query:
     ``syntax``: False takes every character for text.
     """
     if not syntax:
-        return _query([(None, False, _read_chunk(chunk)) for chunk in text.split()], english)
+        return _query(
+            [(None, False, _read_chunk(chunk)) for chunk in text.split()], english=english
+        )
     text = _MARKDOWN.sub(r" \2 ", text.translate(_QUOTES))
     items = list(_items(text))
     if all(excluded for _, excluded, read in items if read.exact):
         items = [(column, False, read) for column, _, read in items]
-    return _query(items, english)
+    return _query(items, english=english)
 
 
 @frozen
@@ -135,7 +140,7 @@ def _column(found: re.Match[str]) -> str | None:
     return FIELDS[found["field"].lower()] if found["field"] else None
 
 
-def _query(items: Sequence[_Item], english: bool) -> Query:
+def _query(items: Sequence[_Item], *, english: bool) -> Query:
     required: dict[str, None] = {}
     excluded: dict[str, None] = {}
     words: dict[str, None] = {}

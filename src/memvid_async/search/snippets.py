@@ -69,7 +69,8 @@ class Snippets:
         marks = None if query is None else query.marks
         found: dict[str, str] = {}
         if marks is not None:
-            short, long = [], []
+            short: list[str] = []
+            long: list[str] = []
             for text in dict.fromkeys(texts.values()):
                 most = _PIECE if text in self._numbers or analyse(text) is text else _CHANGED_PIECE
                 (short if len(text) <= most else long).append(text)
@@ -165,9 +166,7 @@ def _matches(read: TermSpans, highlighted: str) -> Iterator[Span]:
                 yield from read.spans[begin : at + 1]
 
 
-def _window(
-    text: str, read: TermSpans, matches: Sequence[Span], marks: tuple[str, str]
-) -> str:
+def _window(text: str, read: TermSpans, matches: Sequence[Span], marks: tuple[str, str]) -> str:
     """Return the words with the most different matches, the matches marked."""
     begins = [begin for begin, _ in read.spans[: read.placed]]
     at = [bisect_right(begins, begin) - 1 for begin, _ in matches]

@@ -24,7 +24,10 @@ from .analyser import (
 # Half-width kana and Korean, before they are composed.
 _HALF_WIDTH = "\uff66-\uff9d\uffa0-\uffdc"
 _APART = f"{HAN_KANA}{HANGUL}{_HALF_WIDTH}{EMOJI}{FLAG_LETTERS}{THAI_LAO}{STACKED}"
-_SIGNS = "\u00a1-\u00a9\u00ab-\u00b4\u00b6-\u00b9\u00bb-\u00bf\u2010-\u2027\u2030-\u205e\u3000-\u3020"
+# Punctuation and signs outside ASCII, as far as they stand beside words.
+_SIGNS = (
+    "\u00a1-\u00a9\u00ab-\u00b4\u00b6-\u00b9\u00bb-\u00bf\u2010-\u2027\u2030-\u205e\u3000-\u3020"
+)
 _LETTERS = rf"(?:[^\W_{_APART}]|[^\w\s\x00-\x7f{_SIGNS}{_APART}]|[{UNSEEN}])"
 # What is read by itself: a word with its dots and signs, or what is a term alone with its marks.
 _READ_ALONE = re.compile(

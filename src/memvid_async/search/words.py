@@ -16,6 +16,8 @@ from .fusion import in_order
 from .query import Query
 from .ranking import WEIGHTS, are_common, first_try, is_worth, needed, weight_again
 
+# Adding up fewer scores than this holds other threads up for no time that they notice.
+_MANY_ROWS = 1_000
 _BM25 = f"bm25(words, {', '.join(map(str, WEIGHTS))})"
 
 
@@ -61,8 +63,8 @@ def _best_of_common(
     scores: dict[int, float] = {}
     for term in query.scored:
         weight = weight_again(known[term], total)
-        rows = database.execute(f"SELECT rowid, {_BM25} FROM words WHERE words MATCH ?", (term,))
-        for frame_id, score in unhurried(rows):
+        rows = _selected(database, f"words.rowid, {_BM25}", term, ([], [])).fetchall()
+        for frame_id, score in rows if len(rows) < _MANY_ROWS else unhurried(rows):
             scores[frame_id] = scores.get(frame_id, 0.0) - score * weight
     if query.required or query.excluded or chosen[0]:
         wanted = _matching(database, query.match or "", chosen)
@@ -71,7 +73,7 @@ def _best_of_common(
 
 
 def _matching(database: sqlite3.Connection, match: str, chosen: Conditions) -> set[int]:
-    return {frame_id for frame_id, in _selected(database, "words.rowid", match, chosen)}
+    return {frame_id for (frame_id,) in _selected(database, "words.rowid", match, chosen)}
 
 
 def _best_of_few(
