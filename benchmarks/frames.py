@@ -261,7 +261,7 @@ def finding(directory: Path, scale: Scale) -> Result:
     ]
     columns = ("what", "ms, median", "least", "most")
     note = (
-        f"A sample is the median of {REPEATS} calls, through the store. The bare query gives ids,"
+        f"A sample is the median of {REPEATS} calls, through the store. The bare query returns ids,"
         " scores, snippets, titles and URIs of ten rows, from a table that holds the texts and has"
         " the columns and weights of the memory's. What was put is found by the next find."
     )

@@ -228,7 +228,7 @@ def expect_open(truth: Truth, before: bytes, journal: Journal, after: bytes) -> 
     demand(count >= truth.acked, "{} steps of {} acked are there", count, truth.acked)
     demand(newest_slot(after) >= truth.slot, "the slot that proves what was durable is lost")
     demand(after[LOG_START:end] == truth.view[LOG_START:end], "the log has other bytes")
-    demand(not any(after[end:]), "a torn tail still stands behind the log")
+    demand(not any(after[end:]), "a torn tail is still there after the log")
     dropped = len(before[end:].rstrip(b"\0")) if len(before) > LOG_START else 0
     recovery = journal.torn_tail
     demand(recovery.bytes_dropped == dropped, "dropped {}, told {}", dropped, recovery)

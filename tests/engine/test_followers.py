@@ -122,7 +122,7 @@ async def test_what_is_read_is_a_prefix_whatever_is_recorded_meanwhile(path, who
         async def read():
             last = looked = 0
             while not done or last < store.last_sequence:
-                # A writer's list is at hand: asking for it gives nobody else a turn.
+                # A writer has its list already: asking for it lets no other task run.
                 await turns(1)
                 for summary in await reader.list_sessions(include_open=True):
                     session = await reader.get_session(summary.session_id)

@@ -9,8 +9,8 @@ TESTS = Path(__file__).resolve().parents[1]
 MAY_SLEEP = {
     "engine/test_followers.py": "a pause between events, so that a follower is idle at times",
     "engine/test_loop_latency.py": "the timer whose lateness is measured",
-    "memory/test_frame_input.py": "an awaitable that gives a value",
-    "memory/test_frame_sessions.py": "an awaitable that gives a value",
+    "memory/test_frame_input.py": "an awaitable that returns a value",
+    "memory/test_frame_sessions.py": "an awaitable that returns a value",
     "support/loops.py": "one turn of the loop",
 }
 

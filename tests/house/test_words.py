@@ -13,8 +13,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src" / "memvid_async"
-MODULES = sorted((ROOT / "src").rglob("*.py"))
-PAGES = sorted([*(ROOT / "docs").glob("*.md"), *ROOT.glob("*.md")])
+FOLDERS = ("src", "tests", "benchmarks", "fuzz", "scripts")
+MODULES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")])
 
 # A pattern that is looked for in every line, whatever its case; what to write; and an example.
 STUMBLES = {

@@ -28,7 +28,7 @@ class Failing(RamStorage):
         return super().read(offset, length)
 
 
-@pytest.fixture(params=["folded anew", "saved before"])
+@pytest.fixture(params=["folded again", "saved before"])
 async def data(request, tmp_path):
     """A file with puts of one and of many, large bodies, updates and deletes."""
     path = tmp_path / "store.mva"

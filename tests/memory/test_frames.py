@@ -254,7 +254,7 @@ async def test_a_follower_sees_the_frames_of_another(make_store):
     assert (await follower.get(1)).content.preview == "changed since"
     await writer.delete(2)
     await writer.compact()
-    await writer.put("behind the compaction")
+    await writer.put("after the compaction")
     assert await all_ids(follower) == [1, 3]
     assert await ids_of(follower, "behind") == [3]
     for call in (
