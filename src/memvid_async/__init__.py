@@ -30,6 +30,7 @@ from .errors import (
     StoreReadOnlyError,
     UnrecordedWarning,
     UnsupportedVersionError,
+    WrongLoopError,
 )
 from .events.content import Content, StoredContent
 from .events.event import (
@@ -197,6 +198,7 @@ __all__ = [
     "Verdict",
     "VerifyReport",
     "WhatIf",
+    "WrongLoopError",
     "check_recordable",
     "content_text",
     "open_store",

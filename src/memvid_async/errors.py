@@ -191,6 +191,12 @@ class StoreClosedError(MemvidAsyncError):
     """The store is closed, or its event loop ended; what was not acked may not be recorded."""
 
 
+class WrongLoopError(StoreClosedError):
+    """The store is not open here: it was used on another event loop, in another thread or process
+    than the one that opened it, or after that loop had ended. Nothing was done.
+    """
+
+
 class StoreReadOnlyError(MemvidAsyncError):
     """The store cannot be written: opened read-only, no permission, or too new for this release."""
 

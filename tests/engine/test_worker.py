@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from memvid_async import StoreClosedError
+from memvid_async import StoreClosedError, WrongLoopError
 from memvid_async.engine.worker import Worker
 from tests.support.loops import run_dry, turns
 
@@ -120,7 +120,14 @@ def test_a_call_that_outlives_its_loop_harms_nothing(monkeypatch):
     worker, waiting = asyncio.run(begin())
     assert waiting.cancelled()
     gate.set()
-    assert asyncio.run(worker.run(str, 3)) == "3"
+
+    async def later():
+        with pytest.raises(WrongLoopError):
+            await worker.run(str, 3)
+        # As closing does, to release what the worker's thread has.
+        return await worker.start(str, 3).wait()
+
+    assert asyncio.run(later()) == "3"
     worker.stop()
     assert errors == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -12,9 +13,10 @@ from ..errors import MemvidAsyncError, StoreClosedError, StoreReadOnlyError
 from ..events.event import Event
 from .event_log import EventLog, View
 from .follower import Follower
+from .home import Home, running_loop
 from .subscription import Subscription
 from .tail import Tail
-from .worker import Worker, check_process, fork_count
+from .worker import Worker
 from .writer import Writer
 
 T = TypeVar("T")
@@ -33,9 +35,9 @@ class Engine:
         self.reads = reads
         self._read_bytes = config.limits.read_bytes
         self.tail = Tail(log.view.state.last_sequence, config.limits.tail_bytes, log.release)
-        self.writer = None if read_only else Writer(log, self.tail, config)
+        self.home = Home()
+        self.writer = None if read_only else Writer(log, self.tail, config, self.home)
         self._follower = Follower(log, self.tail) if read_only else None
-        self._forks = fork_count()
         self.closed = False
 
     # Looking.
@@ -59,17 +61,13 @@ class Engine:
         assert engine is not None
         return engine.failure
 
-    @property
-    def is_foreign(self) -> bool:
-        """Whether this process is a forked child of the one that opened the log."""
-        return fork_count() != self._forks
-
     def check_open(self) -> None:
-        """Return if the log can be read.
+        """Return if the log can be read here.
 
+        :raises WrongLoopError: when the caller is not on the event loop that opened the log.
         :raises StoreClosedError, StoreFailedError, CorruptFileError: when it cannot be read.
         """
-        check_process(self._forks)
+        self.home.check()
         if self.writer is not None and not self.closed:
             self.writer.check()
         if self._follower is not None and self._follower.failure is not None:
@@ -142,6 +140,7 @@ class Engine:
             self._read_events,
             lambda: self.view.state,
             lambda: self.failure,
+            self.home,
             after=after,
             session=number,
         )
@@ -161,10 +160,38 @@ class Engine:
     async def aclose(self, finish: Callable[[Writer | None], Awaitable[None]]) -> None:
         """Write what is queued, end the subscriptions and release the log. Safe to call twice.
 
-        The first call begins with ``finish``, while the log can still be written.
+        The first call begins with ``finish``, while the log can still be written. On another event
+        loop it is done on the store's own; where that has ended, what is left is released, and
+        ``finish`` gets no writer. In a forked child nothing is done: the file is the parent's.
 
         :raises StoreFailedError: when events that a buffered store has acked could not be written.
+        :raises WrongLoopError: when the store's loop neither runs nor has ended.
         """
+        home = self.home
+        if home.is_foreign:
+            self.closed = True
+        elif home.has_ended:
+            await self._close_after_loop(finish)
+        elif home.is_here or running_loop() is None or not home.loop.is_running():
+            home.check()
+            await self._close_here(finish)
+        else:
+            closing = asyncio.run_coroutine_threadsafe(self._close_here(finish), home.loop)
+            await asyncio.wrap_future(closing)
+
+    async def _close_after_loop(self, finish: Callable[[Writer | None], Awaitable[None]]) -> None:
+        """Release the log. What the loop's end did not cancel can do nothing any more."""
+        was_closed, self.closed = self.closed, True
+        try:
+            if not was_closed:
+                await finish(None)
+            if self.writer is not None:
+                self.writer.check_written()
+        finally:
+            self.log.release()
+            await self.log.wait_released()
+
+    async def _close_here(self, finish: Callable[[Writer | None], Awaitable[None]]) -> None:
         with anyio.CancelScope(shield=True):
             was_closed, self.closed = self.closed, True
             try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -13,6 +14,7 @@ from attrs import evolve
 from ..core.state import State
 from ..errors import MemvidAsyncError
 from ..events.event import Erased, Event, SessionDeleted
+from .home import Home
 from .tail import Tail
 
 # At most this many events are taken from the in-memory log at a time.
@@ -38,6 +40,7 @@ class Subscription(AsyncIterator[Event]):
         read: ReadEvents,
         state: Callable[[], State],
         failure: Callable[[], MemvidAsyncError | None],
+        home: Home,
         *,
         after: int,
         session: int | None,
@@ -47,6 +50,7 @@ class Subscription(AsyncIterator[Event]):
         self._read = read
         self._state = state
         self._failure = failure
+        self._home = home
         self._session = session
         # The last sequence taken into the buffer, or skipped as another session's.
         self._cursor = after
@@ -87,6 +91,7 @@ class Subscription(AsyncIterator[Event]):
 
         Another task must iterate over the subscription meanwhile.
         """
+        self._home.check()
         target = self._tail.last_sequence
         while self._delivered < target and not self._closed:
             await self._progress.wait()
@@ -97,6 +102,14 @@ class Subscription(AsyncIterator[Event]):
             return
         self._closed = True
         self._buffer.clear()
+        if self._home.is_here:
+            self._leave()
+        else:
+            # On a loop that has ended nobody waits any more.
+            with suppress(RuntimeError):
+                self._home.loop.call_soon_threadsafe(self._leave)
+
+    def _leave(self) -> None:
         self._progress.set()
         self._tail.wake()
         if self._entered:
@@ -111,6 +124,7 @@ class Subscription(AsyncIterator[Event]):
         while not self._buffer:
             if self._closed:
                 raise StopAsyncIteration
+            self._home.check()
             # Two tasks may share a subscription: each event goes to one of them.
             async with self._filling:
                 if not self._buffer and not self._closed:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import threading
 from collections.abc import Callable
@@ -12,33 +11,9 @@ from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
 from ..errors import StoreClosedError
+from .home import Home, running_loop
 
 T = TypeVar("T")
-
-
-_forks = 0
-
-
-def _note_fork() -> None:
-    global _forks  # noqa: PLW0603 - it is the process's own
-    _forks += 1
-
-
-os.register_at_fork(after_in_child=_note_fork)
-
-
-def fork_count() -> int:
-    """Return how many forks led to this process; its id would cost a system call per command."""
-    return _forks
-
-
-def check_process(forks: int) -> None:
-    """Return if this is the process that opened the store: the one that ``forks`` forks led to.
-
-    :raises StoreClosedError: in any other process.
-    """
-    if _forks != forks:
-        raise StoreClosedError("the store was opened before a fork; open the file again")
 
 
 class Job(Generic[T]):
@@ -110,6 +85,8 @@ class Worker:
 
     ``asyncio.to_thread`` would share its few threads with the whole program, and costs half as much
     again per call.
+
+    :raises WrongLoopError: when it is made where no asyncio event loop runs.
     """
 
     def __init__(self, name: str) -> None:
@@ -117,8 +94,7 @@ class Worker:
         self._jobs: SimpleQueue[Job[Any] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._stopped = False
-        self._forks = fork_count()
-        self._loop = asyncio.get_running_loop()
+        self._home = Home()
 
     def start(self, call: Callable[..., T], *args: Any) -> Job[T]:
         """Queue ``call(*args)`` for the thread.
@@ -127,13 +103,9 @@ class Worker:
         """
         if self._stopped:
             raise StoreClosedError("the store is closed")
-        check_process(self._forks)
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            # The loop has ended; nobody will wait.
-            loop = self._loop
-        job = Job(loop, call, args)
+        self._home.check_process()
+        # Where no loop runs, nobody will wait.
+        job = Job(running_loop() or self._home.loop, call, args)
         if sys.is_finalizing():
             # No thread runs any more, and starting one would block for ever.
             job.make()
@@ -147,7 +119,11 @@ class Worker:
         return job
 
     async def run(self, call: Callable[..., T], *args: Any) -> T:
-        """Return the result of ``call(*args)``, made in the thread. Cancelling does not stop it."""
+        """Return the result of ``call(*args)``, made in the thread. Cancelling does not stop it.
+
+        :raises WrongLoopError: anywhere but on the loop where the worker was made.
+        """
+        self._home.check()
         return await self.start(call, *args).wait()
 
     def stop(self) -> None:

@@ -23,8 +23,8 @@ from ..errors import (
     StoreReadOnlyError,
 )
 from .event_log import EventLog, Pending, View
+from .home import Home
 from .tail import Tail
-from .worker import check_process, fork_count
 
 T = TypeVar("T")
 
@@ -62,10 +62,11 @@ class Writer:
     ``queued_bytes``: the size of the waiting commands.
     """
 
-    def __init__(self, log: EventLog, tail: Tail, config: StoreConfig) -> None:
+    def __init__(self, log: EventLog, tail: Tail, config: StoreConfig, home: Home) -> None:
         self._log = log
         self._tail = tail
-        self._loop = asyncio.get_running_loop()
+        self._home = home
+        self._loop = home.loop
         self._buffered = config.durability is Durability.BUFFERED
         self._flush_interval = config.flush_interval
         self._poll_interval = config.poll_interval
@@ -73,7 +74,6 @@ class Writer:
         self._most_batch = config.limits.batch_bytes
         self._most_queued = config.limits.queue_bytes
         self._view: View = log.view
-        self._forks = fork_count()
         self.queued_bytes = 0
         self._queue: deque[Request] = deque()
         self._wake: asyncio.Future[None] | None = None
@@ -135,7 +135,7 @@ class Writer:
 
     def _stage_now(self, command: Command, done: asyncio.Future[Any]) -> None:
         """Decide a buffered command in place of the idle task: waking it takes as long."""
-        check_process(self._forks)
+        self._home.check()
         self._spared += 1
         self._staged += 1
         outcome = self._log.stage(command)
@@ -155,7 +155,7 @@ class Writer:
     def _enqueue(self, request: Request) -> None:
         if self._failure is not None or self._closing:
             self.check()
-        check_process(self._forks)
+        self._home.check()
         self._queue.append(request)
         self.queued_bytes += request.size
         self._notify()
@@ -167,6 +167,7 @@ class Writer:
 
     async def wait_for_room(self) -> None:
         """Return once the queue has room. Tasks get room in the order in which they came."""
+        self._home.check()
         while self.is_full and self._failure is None and not self._closing:
             room: asyncio.Future[None] = self._loop.create_future()
             self._room.append(room)
@@ -186,9 +187,16 @@ class Writer:
         self._notify()
         if not self._task.done():
             await asyncio.wait([self._task])
+        self.check_written()
+
+    def check_written(self) -> None:
+        """Return if all that a buffered store has acked was written; the writer has ended.
+
+        :raises StoreFailedError: when it was not; only once.
+        """
         lost, self._staged = self._staged, 0
         if lost:
-            self.check()
+            raise StoreFailedError(f"what was acked last was not written: {self._failure}")
 
     def check(self) -> None:
         """Return if commands can be queued.

@@ -223,7 +223,7 @@ class Recall:
     async def finish(self, writer: Writer | None) -> None:
         """Save the search index a last time where that is due, and close the memories."""
         self._closing = True
-        if self._saving is not None:
+        if self._saving is not None and writer is not None:
             await asyncio.wait([self._saving])
         try:
             used = self._live.is_open or self._put_bytes

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..config import Limits
 from ..core.commands import Command, CreateCheckpoint, SessionChoice
+from ..engine.home import Home
 from ..engine.worker import Worker
 from ..engine.writer import LogCall, Writer
 from ..errors import StoreReadOnlyError
@@ -25,23 +26,17 @@ class CommandIntake:
     All wait while the writer's queue is full.
 
     ``writer`` is None in a store that was opened read-only. ``preparing`` is the thread for what is
-    large. ``blocks``: those of the store's sessions. ``loop``: the one that opened the store.
+    large. ``blocks``: those of the store's sessions. ``home``: the loop that opened the store.
     """
 
-    def __init__(self, writer: Writer | None, preparing: Worker, limits: Limits) -> None:
+    def __init__(
+        self, writer: Writer | None, preparing: Worker, limits: Limits, home: Home
+    ) -> None:
         self.limits = limits
         self.preparing = preparing
         self.blocks = SessionBlocks()
         self._writer = writer
-        self.loop = asyncio.get_running_loop()
-
-    @property
-    def is_on_loop(self) -> bool:
-        """Whether the caller runs on the event loop that opened the store."""
-        try:
-            return asyncio.get_running_loop() is self.loop
-        except RuntimeError:
-            return False
+        self.home = home
 
     def _need_writer(self) -> Writer:
         if self._writer is None:
@@ -131,7 +126,7 @@ class CommandIntake:
     def task_name(self) -> str | None:
         """Return the name of the asyncio task that runs; None outside one."""
         # Passing the loop saves half the cost, which is looking for it.
-        task = asyncio.current_task(self.loop)
+        task = asyncio.current_task(self.home.loop)
         name = task.get_name()[: self.limits.name_chars] if task is not None else None
         # Nobody passed this name to be recorded, so one that UTF-8 cannot hold is mended.
         return name if name is None or name.isascii() else name.encode(errors="replace").decode()

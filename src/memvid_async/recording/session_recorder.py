@@ -131,9 +131,9 @@ class SessionRecorder(ActionRecorder[Action]):
         :raises SessionEndedError: when the session has ended already.
         :raises StoreClosedError, StoreFailedError, StoreLockedError: when it cannot be ended.
         """
-        if not self._intake.is_on_loop:
+        if not self._intake.home.is_here:
             try:
-                self._intake.loop.call_soon_threadsafe(self._end_soon, command)
+                self._intake.home.loop.call_soon_threadsafe(self._end_soon, command)
             except RuntimeError:
                 raise StoreClosedError("the store's event loop ended before the block") from None
             return

@@ -32,6 +32,7 @@ class Replays:
     def __init__(
         self, engine: Engine, session: Callable[[], SessionRecorder], limits: Limits
     ) -> None:
+        self._home = engine.home
         self._read = engine.read
         self._limits = limits
         self._session = session
@@ -70,7 +71,12 @@ class Replays:
         if missing not in ("raise", "run"):
             raise InvalidValueError(f"missing must be 'raise' or 'run', not {missing!r:.80}")
         return ServedSession(
-            self._read, self._session, self._limits, wanted, run_missing=missing == "run"
+            self._home,
+            self._read,
+            self._session,
+            self._limits,
+            wanted,
+            run_missing=missing == "run",
         )
 
     def replay(

@@ -24,6 +24,7 @@ import anyio
 from anyio import to_thread
 
 from ..config import Limits
+from ..engine.home import Home
 from ..errors import InvalidValueError, NoActiveSessionError, RecordedCallError
 from ..events.content import content_digest
 from ..events.event import Action, ActionKind, AskDetails, FindDetails, ToolCallDetails
@@ -70,6 +71,7 @@ class ServedSession:
 
     def __init__(
         self,
+        home: Home,
         read: Read,
         start: Start,
         limits: Limits,
@@ -77,6 +79,7 @@ class ServedSession:
         *,
         run_missing: bool,
     ) -> None:
+        self._home = home
         self._read = read
         self._start = start
         self._limits = limits
@@ -337,6 +340,8 @@ class ServedSession:
         facts: dict[str, Any],
         task: str | None,
     ) -> ServedCall:
+        # Before the callable that is passed could run.
+        self._home.check()
         arguments = None
         if kind is ActionKind.TOOL_CALL:
             data = encode_value(value, "arguments", "value_bytes", MOST_ARGUMENTS)

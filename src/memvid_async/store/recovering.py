@@ -10,6 +10,7 @@ from pathlib import Path
 
 import anyio
 
+from ..engine.home import Home
 from ..engine.worker import Worker
 from ..errors import InvalidValueError, StoreFailedError
 from ..file.recover import RecoverReport, recover_file
@@ -44,7 +45,7 @@ async def recover(
     :raises StoreReadOnlyError: when ``out`` may not be written.
     :raises StoreFailedError: when the system refuses to read or write.
     """
-    loop, stopped = asyncio.get_running_loop(), threading.Event()
+    loop, stopped = Home().loop, threading.Event()
 
     def tell(done: int, total: int) -> None:
         if stopped.is_set():

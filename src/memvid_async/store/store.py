@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -81,7 +80,7 @@ class Store:
         self._path = path
         self._engine = engine = Engine(log, reads, config, read_only=read_only)
         self._config = config
-        self._intake = intake = CommandIntake(engine.writer, reads, config.limits)
+        self._intake = intake = CommandIntake(engine.writer, reads, config.limits, engine.home)
         self._recall = recall = Recall(intake, config.limits)
         self._frames = FrameStore(engine, intake, recall, config)
         self._recorder = StoreRecorder(intake)
@@ -105,16 +104,12 @@ class Store:
     async def aclose(self) -> None:
         """Write what is queued, end the subscriptions and release the file. Safe to call twice.
 
-        The ambient session, and sessions whose block was not left, stay open in the file.
+        The ambient session, and sessions whose block was not left, stay open in the file. It may be
+        called on another event loop, and after the store's own loop has ended.
 
         :raises StoreFailedError: when events that a buffered store has acked could not be written.
         """
-        engine = self._engine
-        if engine.is_foreign:
-            # A forked child has neither the task nor the threads, and the file is the parent's.
-            engine.closed = True
-            return
-        await engine.aclose(self._recall.finish)
+        await self._engine.aclose(self._recall.finish)
 
     def __del__(self) -> None:
         engine = getattr(self, "_engine", None)
@@ -310,7 +305,7 @@ class Store:
           space, no permission, attributes that it cannot have, hard links, a mount point.
         """
         _progress(progress)
-        loop = asyncio.get_running_loop()
+        loop = self._engine.home.loop
 
         def tell(done: int, total: int) -> None:
             if progress is not None:

@@ -1,0 +1,89 @@
+"""Where a store may be used: on the event loop that opened it, in the process that opened it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from threading import get_ident
+
+from ..errors import WrongLoopError
+
+# How many forks led to this process; asking for its id would cost a system call per command.
+_forks = 0
+
+
+def _note_fork() -> None:
+    global _forks  # noqa: PLW0603 - it is the process's own
+    _forks += 1
+
+
+os.register_at_fork(after_in_child=_note_fork)
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """Return the asyncio event loop that runs in this thread; None where there is none."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+class Home:
+    """The event loop on which it was made, in its process.
+
+    :raises WrongLoopError: when no asyncio event loop runs, as inside another library's.
+    """
+
+    __slots__ = ("_forks", "_is_running", "_thread", "loop")
+
+    def __init__(self) -> None:
+        loop = running_loop()
+        if loop is None:
+            raise WrongLoopError("a store needs an asyncio event loop, and none runs here")
+        self.loop = loop
+        self._forks = _forks
+        # The thread in which the loop was seen last.
+        self._thread = get_ident()
+        self._is_running = loop.is_running
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the caller runs on the loop."""
+        return running_loop() is self.loop
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether this process is a forked child of the one with the loop."""
+        return _forks != self._forks
+
+    def check_process(self) -> None:
+        """Return if this is the process with the loop.
+
+        :raises WrongLoopError: in a forked child.
+        """
+        if _forks != self._forks:
+            raise WrongLoopError("the store was opened before a fork; open the file again")
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the loop was closed, as ``asyncio.run()`` does at its end."""
+        return self.loop.is_closed()
+
+    def check(self) -> None:
+        """Return if the caller runs on the loop. Cheap: it is called for every command.
+
+        :raises WrongLoopError: when the caller runs anywhere else.
+        """
+        # A loop that runs is the only one of its thread. Asking for the running loop takes three
+        # times as long.
+        if get_ident() == self._thread and self._is_running() and _forks == self._forks:
+            return
+        self.check_process()
+        if running_loop() is self.loop:
+            self._thread = get_ident()
+            return
+        where = "has ended" if self.has_ended else "is another one than the caller's"
+        raise WrongLoopError(
+            f"the event loop that opened the store {where}; use the store on the loop that opened "
+            f"it (asyncio.run_coroutine_threadsafe), or open the file again"
+        )
