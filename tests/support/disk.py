@@ -484,6 +484,9 @@ class SimStorage:
         if self.is_current():
             self._disk.unlink(self._name)
 
+    def retire(self) -> None:
+        self.unlock()
+
     def close(self) -> None:
         self.unlock()
 

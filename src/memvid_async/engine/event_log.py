@@ -293,10 +293,14 @@ class EventLog(Protocol):
         ...
 
     def compact(
-        self, progress: Callable[[int, int], None]
+        self,
+        progress: Callable[[int, int], None],
+        fold: Callable[[View], tuple[int, int, Sequence[tuple[int, bytes]]] | None],
     ) -> Pending[tuple[CompactReport | MemvidAsyncError, Appended]]:
         """Erase what was deleted. ``progress`` is called in any thread, with the bytes done and the
-        bytes there are.
+        bytes there are. ``fold`` is called with a view of what is left, and returns what is then
+        the saved search index: ``through``, ``page_count`` and ``pages`` as for
+        :meth:`save_memory`, or None.
 
         The result holds, in place of the report, the error that left the log as it was:
         :class:`CorruptFileError` when it is damaged, :class:`NotCompactedError` when it could not

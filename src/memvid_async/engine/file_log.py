@@ -12,7 +12,8 @@ from ..config import StoreConfig
 from ..core.appended import Appended
 from ..core.commands import Command
 from ..core.reports import CompactReport, TornTail, VerifyReport
-from ..errors import MemvidAsyncError, StoreFailedError
+from ..errors import MemvidAsyncError
+from ..file.compact import FoldMemory
 from ..file.file_view import FileView
 from ..file.journal import Journal
 from ..file.verify import Verifier
@@ -30,8 +31,7 @@ class FileLog:
     """An :class:`.event_log.EventLog` whose bytes are one file.
 
     It is made by :meth:`open`, or from a journal that is already open. ``reads``: the thread that
-    reads views. A file that a compaction replaced is closed there, after the reads that are under
-    way.
+    reads views. A file that a compaction replaced is closed when its last view is gone.
     """
 
     def __init__(self, journal: Journal, io: Worker, reads: Worker, poll_interval: float) -> None:
@@ -74,14 +74,6 @@ class FileLog:
             raise
         return cls(journal, io, reads, config.poll_interval)
 
-    def _start(self, call: Callable[..., T], *args: Any) -> Job[T]:
-        return self._io.start(call, *args).then(self._close_replaced)
-
-    def _close_replaced(self, _result: object) -> None:
-        if self._journal.replaced:
-            for storage in self._journal.take_replaced():
-                self._reads.start(storage.close)
-
     # Looking.
 
     @property
@@ -108,11 +100,11 @@ class FileLog:
 
     def commit(self, commands: Sequence[Command]) -> Job[tuple[list[Any], Appended]]:
         """Lock the file, catch up, decide, append, sync, unlock."""
-        return self._start(self._journal.commit, commands)
+        return self._io.start(self._journal.commit, commands)
 
     def begin(self) -> Job[None]:
         """Lock the file and catch up."""
-        return self._start(self._journal.begin)
+        return self._io.start(self._journal.begin)
 
     @property
     def has_begun(self) -> bool:
@@ -134,14 +126,14 @@ class FileLog:
 
     def flush(self) -> Job[Appended]:
         """Write, sync, unlock."""
-        return self._start(self._journal.flush)
+        return self._io.start(self._journal.flush)
 
     # Taking in what others append.
 
     def follow(self) -> Job[Appended]:
         """Read what follows the end of the log as last seen."""
         self._asked.clear()
-        return self._start(self._journal.follow)
+        return self._io.start(self._journal.follow)
 
     def has_news(self) -> Job[bool]:
         """Tell whether the file grew, or was replaced."""
@@ -174,13 +166,13 @@ class FileLog:
         pages: Sequence[tuple[int, bytes]],
     ) -> Job[tuple[int, Appended]]:
         """Append the pages as derived segments."""
-        return self._start(self._journal.save_memory, edition, base, through, page_count, pages)
+        return self._io.start(self._journal.save_memory, edition, base, through, page_count, pages)
 
     def compact(
-        self, progress: Callable[[int, int], None]
+        self, progress: Callable[[int, int], None], fold: FoldMemory
     ) -> Job[tuple[CompactReport | MemvidAsyncError, Appended]]:
         """Write a new file that replaces this one."""
-        return self._start(self._journal.compact, progress)
+        return self._io.start(self._journal.compact, progress, fold)
 
     async def verify(
         self, written: Callable[[], View], progress: Callable[[int, int], None] | None
@@ -189,11 +181,8 @@ class FileLog:
         view = _of_a_file(written())
         verifier = Verifier(view.reader.storage, view)
         while not verifier.finished:
-            try:
-                await self._reads.run(verifier.step)
-            except StoreFailedError:
-                if view.edition is self.view.edition:
-                    raise
+            await self._reads.run(verifier.step)
+            if view.edition is not self.view.edition:
                 # A compaction replaced the file meanwhile: check the new one, from its start.
                 view = _of_a_file(written())
                 verifier = Verifier(view.reader.storage, view)
@@ -209,7 +198,7 @@ class FileLog:
 
     def close(self) -> Job[None]:
         """Save a TOC where that saves work, and give reserved space back."""
-        return self._start(self._journal.close)
+        return self._io.start(self._journal.close)
 
     def release(self) -> None:
         """Close the file and end the threads, after the reads that are under way."""

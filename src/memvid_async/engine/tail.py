@@ -15,7 +15,7 @@ class Tail:
 
     ``last_sequence``: of the newest event. ``readers``: how many subscriptions are entered.
     ``tail_bytes``: the size of the events held. ``on_end`` is called once after :meth:`close`, when
-    the last reader has left.
+    the last reader has left. ``on_rewritten`` is called when a compaction has replaced the log.
 
     Events are kept only while there are readers: a hundred thousand objects that nobody reads would
     cost the garbage collector a quarter of the writer's speed.
@@ -28,6 +28,7 @@ class Tail:
         self.closed = False
         self.readers = 0
         self._on_end = on_end
+        self.on_rewritten: Callable[[], object] = lambda: None
         self._ended = False
         self.tail_bytes = 0
         self._most = tail_bytes
@@ -43,6 +44,7 @@ class Tail:
         if appended.rewritten:
             # The rewritten log has other versions of the events in memory.
             self._forget()
+            self.on_rewritten()
         if not appended.events:
             return
         self.last_sequence = appended.events[-1].sequence

@@ -6,7 +6,7 @@ refers to, become stubs. Everything else is copied unchanged.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,8 +20,17 @@ from ..format.kinds import ACTION_KINDS, DELETED, ERASED, FRAME_KINDS, STARTED, 
 from ..format.rows import decode_rows, encode_rows
 from ..format.segment import Segment, SegmentKind, scan
 from ..format.stubs import decode_stubs
+from .file_view import FileView
 from .log_copy import STEP_BYTES, LogCopy
 from .log_file import LogFile
+
+# Folds the memory of a view into a search index. Returns the arguments of
+# :meth:`LogFile.save_index`; None when the index is not worth being saved.
+FoldMemory = Callable[[FileView], tuple[int, int, Sequence[tuple[int, bytes]]] | None]
+
+
+def fold_nothing(_view: FileView) -> None:
+    """Save no search index: the next find folds the memory."""
 
 
 class _Compactor:
@@ -115,8 +124,14 @@ class _Compactor:
     def _content(self, sequence: int) -> Content:
         return self._source.reader.content(sequence, self._source.view.end)
 
-    def finish(self) -> None:
-        """Write the rest, and make everything durable."""
+    def finish(self, fold: FoldMemory) -> None:
+        """Write the rest and the folded memory, and make everything durable."""
+        target = self._copy.target
+        self._copy.flush_stubs()
+        target.write_out()
+        folded = fold(target.view)
+        if folded is not None:
+            target.save_index(*folded)
         self._copy.finish()
 
     def _left(self, row: list[Any], sequence: int, session: int) -> list[Any]:
@@ -146,9 +161,11 @@ def _damage_named(segment: Segment) -> Iterator[None]:
 
 
 def compact_into(
-    target: LogFile, source: LogFile, progress: Callable[[int, int], None]
+    target: LogFile, source: LogFile, progress: Callable[[int, int], None], fold: FoldMemory
 ) -> CompactReport:
     """Write what is left of ``source`` to ``target``, which is new, durably; return a report.
+
+    ``fold`` makes the search index that the new file has as saved.
 
     :raises CorruptFileError: when the source is damaged; it is not changed.
     """
@@ -164,6 +181,6 @@ def compact_into(
             progress(position, total)
             told = position
     source.require_end(position)
-    compactor.finish()
+    compactor.finish(fold)
     progress(total, total)
     return CompactReport(total, target.view.end, compactor.erased, target.header.generation)

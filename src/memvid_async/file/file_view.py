@@ -44,7 +44,7 @@ class FileView:
     @property
     def edition(self) -> object:
         """An object that identifies the file; a compaction makes another one."""
-        return self.reader
+        return self.reader.edition
 
     @property
     def version(self) -> int:

@@ -34,6 +34,7 @@ from ..format.codec import encode_events
 from ..format.header import LOG_START, Header, is_unfinished
 from ..format.segment import SegmentKind
 from ..storage import FileStorage, Storage
+from .compact import FoldMemory, fold_nothing
 from .file_view import FileView
 from .log_file import LogFile
 from .successor import discard_left, write_successor
@@ -77,9 +78,6 @@ class Journal:
         self._sizes: list[int] = []
         self._holding = False
         self._failure: MemvidAsyncError | None = None
-        # Files that compactions have replaced. The caller closes them (:meth:`take_replaced`) once
-        # nobody reads them.
-        self.replaced: list[Storage] = []
         self._rewritten = False
 
     @classmethod
@@ -215,15 +213,10 @@ class Journal:
         return events
 
     def _replace(self, file: LogFile) -> None:
+        # The file that was replaced is closed when the last view of it is gone.
         before, self._file = self._file.storage, file
-        self.replaced.append(before)
         self._rewritten = True
-        before.unlock()
-
-    def take_replaced(self) -> list[Storage]:
-        """Return the files that were replaced; the caller closes them once nobody reads them."""
-        replaced, self.replaced = self.replaced, []
-        return replaced
+        before.retire()
 
     # Writing.
 
@@ -316,17 +309,18 @@ class Journal:
         return appended
 
     def compact(
-        self, progress: Callable[[int, int], None]
+        self, progress: Callable[[int, int], None], fold: FoldMemory = fold_nothing
     ) -> tuple[CompactReport | MemvidAsyncError, Appended]:
         """Write a new file without what was deleted, and replace this one by it.
 
         An error that leaves the file as it was is returned in place of the report. ``progress`` is
-        called with the bytes done and the bytes in all.
+        called with the bytes done and the bytes in all. ``fold`` returns what the new file is to
+        hold as the memory's saved search index.
         """
         self.begin()
         outcome: CompactReport | MemvidAsyncError
         try:
-            file, outcome = write_successor(self._file, self._config.lock_timeout, progress)
+            file, outcome = write_successor(self._file, self._config.lock_timeout, progress, fold)
         except (CorruptFileError, NotCompactedError) as refusal:
             outcome = refusal
         except BaseException as error:
@@ -406,9 +400,8 @@ class Journal:
             self._file.storage.unlock()
 
     def release(self) -> None:
-        """Close the files, without writing anything."""
-        for storage in (*self.take_replaced(), self._file.storage):
-            storage.close()
+        """Close the file, without writing anything."""
+        self._file.storage.close()
 
 
 def _locked(storage: Storage, config: StoreConfig) -> Storage:

@@ -58,6 +58,8 @@ class Reader:
 
     def __init__(self, storage: Storage, catalog: Catalog, salt: int, version: int) -> None:
         self.storage = storage
+        # Tells this file from the one that replaces it, without keeping it open.
+        self.edition = object()
         self._catalog = catalog
         self.salt = salt
         self.version = version

@@ -13,7 +13,12 @@ from attrs import evolve
 
 from ..core.state import State
 from ..engine.event_log import View
-from ..errors import ContentNotFoundError, CorruptFileError, UnsupportedVersionError
+from ..errors import (
+    ContentNotFoundError,
+    CorruptFileError,
+    MemvidAsyncError,
+    UnsupportedVersionError,
+)
 from ..events.content import Content
 from ..events.event import Event
 from ..events.frames import (
@@ -114,6 +119,15 @@ class FoldedMemory:
         if self._search_index is not None:
             self._search_index.close()
             self._search_index = None
+
+    def leave(self, view: View) -> None:
+        """Close the search index if it was folded from another file than the view's.
+
+        A file that was replaced is kept open by what reads it.
+        """
+        if self._view is not None and self._view.edition is not view.edition:
+            self.close()
+            self._view = None
 
     @property
     def is_open(self) -> bool:
@@ -376,6 +390,19 @@ class FoldedMemory:
         self._saved_at = offset
         if not offset:
             self._saved_pages = 0
+
+
+def fold_whole(view: View) -> tuple[int, int, list[tuple[int, bytes]]] | None:
+    """Fold the memory of a view, and return its search index as it is saved: through which event,
+    how many pages, and the pages. None while it is small, or where it cannot be folded."""
+    memory = FoldedMemory()
+    try:
+        due = memory.due(view)
+    except MemvidAsyncError:
+        return None
+    finally:
+        memory.close()
+    return None if due is None else due[2:]
 
 
 class _Waiting:

@@ -175,6 +175,19 @@ class Recall:
         """Return the next frames after (``newest``: before) the one with the id ``after``."""
         return await self._run(lineage, self._scan, view, lineage, after, filters, newest=newest)
 
+    def leave(self, view: View) -> None:
+        """Release the file that a compaction replaced by the one of ``view``.
+
+        The next find starts from the search index that the new file has as saved.
+        """
+        if not self._closing:
+            self._worker.start(self._live.leave, view)
+            self._past_worker.start(self._leave_others, view)
+
+    def _leave_others(self, view: View) -> None:
+        for memory in self._others.values():
+            memory.leave(view)
+
     # Saving the search index.
 
     def note_put(self, size: int, view: Callable[[], View]) -> None:

@@ -144,6 +144,7 @@ class FileStorage:
         self._watch: Watch | None = None
         # The file beside which this one was created, until it is replaced or this one is removed.
         self._replaces = replaces
+        self._retired = False
         self._find_name()
         _OPEN.add(self)
 
@@ -434,12 +435,25 @@ class FileStorage:
             if self._is_in_directory():
                 os.unlink(self._path.name, dir_fd=self._directory)
 
-    def close(self) -> None:
-        """Release the lock and close the descriptor."""
-        if self._descriptor >= 0:
-            # Closing alone would leave the lock to a process that inherited the descriptor.
+    def retire(self) -> None:
+        """Release the lock. What still refers to the file can read it; then it is closed."""
+        self.unlock()
+        self._unwatch()
+        self._retired = True
+
+    def __del__(self) -> None:
+        # Only what holds no watch: this may be called anywhere, with the lock of the notices held.
+        if getattr(self, "_retired", False):
             with suppress(StoreFailedError):
-                self.unlock()
+                self.close()
+
+    def close(self) -> None:
+        """Release the lock and close the descriptors."""
+        if self._descriptor >= 0:
+            if self._locked:
+                # Closing alone would leave the lock to a process that inherited the descriptor.
+                with suppress(StoreFailedError):
+                    self.unlock()
             self._unwatch()
             self._replaces = None
             descriptor, self._descriptor = self._descriptor, -1

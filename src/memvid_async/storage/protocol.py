@@ -73,5 +73,11 @@ class Storage(Protocol):
     def remove(self) -> None:
         """Remove this file, created beside another and not installed."""
 
+    def retire(self) -> None:
+        """Release the lock of a file that was replaced.
+
+        It can be read as before, and is closed once nothing refers to it.
+        """
+
     def close(self) -> None:
         """Release the file and the lock. A second call does nothing."""

@@ -67,5 +67,8 @@ class RamStorage:
     def remove(self) -> None:
         """Do nothing: there is nothing to remove."""
 
+    def retire(self) -> None:
+        """Do nothing: there is nothing to let go."""
+
     def close(self) -> None:
         """Do nothing: there is nothing to release."""

@@ -18,7 +18,7 @@ from ..engine.event_log import EventLog
 from ..engine.subscription import Subscription
 from ..engine.worker import Worker
 from ..errors import InvalidValueError, SessionNotFoundError
-from ..memory.folded import lineage_of
+from ..memory.folded import fold_whole, lineage_of
 from ..memory.frame_store import FrameStore
 from ..memory.past import sequence_at, session_moment
 from ..memory.recall import Recall
@@ -82,6 +82,7 @@ class Store:
         self._config = config
         self._intake = intake = CommandIntake(engine.writer, reads, config.limits, engine.home)
         self._recall = recall = Recall(intake, config.limits)
+        engine.tail.on_rewritten = lambda: recall.leave(engine.written_view)
         self._frames = FrameStore(engine, intake, recall, config)
         self._recorder = StoreRecorder(intake)
         self._sessions = Sessions(engine, intake, config)
@@ -311,7 +312,9 @@ class Store:
             if progress is not None:
                 loop.call_soon_threadsafe(progress, done, total)
 
-        report: CompactReport = await self._intake.run_alone(lambda log: log.compact(tell))
+        report: CompactReport = await self._intake.run_alone(
+            lambda log: log.compact(tell, fold_whole)
+        )
         return report
 
     def statistics(self) -> StoreStatistics:
