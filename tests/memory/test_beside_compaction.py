@@ -1,4 +1,4 @@
-"""Reads beside a compaction: they finish in the file that they began in, and then let it go."""
+"""Reads beside a compaction finish in the file where they began, which is closed after them."""
 
 import asyncio
 import sys
@@ -97,7 +97,7 @@ async def test_a_read_that_two_compactions_overtake_gives_what_it_would_have(
 
 @LINUX
 @pytest.mark.parametrize("read_only", [False, True], ids=["writer", "follower"])
-async def test_a_replaced_file_is_let_go_without_another_find(path, read_only):
+async def test_a_replaced_file_is_closed_without_another_find(path, read_only):
     async with open_store(path) as store, open_store(path, read_only=read_only) as reader:
         for each in (store, reader):
             await each.find("alpha")

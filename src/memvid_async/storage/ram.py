@@ -68,7 +68,7 @@ class RamStorage:
         """Do nothing: there is nothing to remove."""
 
     def retire(self) -> None:
-        """Do nothing: there is nothing to let go."""
+        """Do nothing: there is no lock."""
 
     def close(self) -> None:
         """Do nothing: there is nothing to release."""
