@@ -5,6 +5,7 @@
 import random
 import sqlite3
 import time
+from contextlib import closing
 
 import pytest
 from hypothesis import example, given
@@ -344,6 +345,6 @@ def test_other_languages_have_no_function_words():
 
 
 def test_the_terms_are_quoted_once():
-    with pytest.raises(sqlite3.OperationalError):
-        create("english").execute("SELECT * FROM words WHERE words MATCH 'AND'")
+    with closing(create("english")) as index, pytest.raises(sqlite3.OperationalError):
+        index.execute("SELECT * FROM words WHERE words MATCH 'AND'")
     assert parse("AND NOT").match == '"and" OR "not"'
