@@ -58,6 +58,16 @@ def wheel(session: nox.Session) -> None:
 
 
 @nox.session
+def wheels(session: nox.Session) -> None:
+    """Ask the package index for wheels of every dependency, for each Python and platform of ours.
+
+    `-- core cli` asks about these extras only.
+    """
+    session.install("pip>=25.1")
+    session.run("python", "scripts/check_wheels.py", *session.posargs)
+
+
+@nox.session
 def coverage(session: nox.Session) -> None:
     """Run the tests once under coverage and print what they leave out.
 
