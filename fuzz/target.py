@@ -114,7 +114,8 @@ def _look(journal: Journal) -> VerifyReport:
     """Read everything there is. What is damaged may be refused, each time again."""
     view = journal.view
     contents: list[Content] = []
-    for session_id, number in list(view.state.numbers.items())[:MOST_SESSIONS]:
+    for data, number in list(view.state.numbers.items())[:MOST_SESSIONS]:
+        session_id = UUID(bytes=data)
         view.state.sessions[number].summary()
         with suppress(MemvidAsyncError):
             actions = read_session(view, session_id).actions[:MOST_ACTIONS]
@@ -191,7 +192,7 @@ def _write(storage: RamStorage) -> None:
                 commands.EndSession(choice if isinstance(choice, int) else None, None),
             ]
         )
-    for session_id in list(state.numbers)[:2]:
+    for session_id in [UUID(bytes=data) for data in list(state.numbers)[:2]]:
         journal.commit([commands.DeleteSession(session_id)])
     assert not ok or _verify(journal).ok, "appending broke it"
     again = Journal.open(RamStorage(bytes(storage.data)), config(), read_only=True)

@@ -26,11 +26,18 @@ from memvid_async.core import commands
 from memvid_async.core.decide import decide
 from memvid_async.core.evolve import evolve
 from memvid_async.core.held_messages import restore_messages
-from memvid_async.core.persistent_map import PersistentMap
 from memvid_async.core.projection import project_session
+from memvid_async.core.session_map import SessionMap
 from memvid_async.core.state import State
 from memvid_async.events.content import StoredContent
-from memvid_async.file.toc import Placed, Toc, decode_toc, encode_toc, with_sessions
+from memvid_async.file.toc import (
+    EndedSessions,
+    OpenSession,
+    Toc,
+    decode_toc,
+    encode_toc,
+    with_sessions,
+)
 from memvid_async.format.codec import decode_events, encode_events
 from tests.support.asking import action_answer, event_answer, fields_of, session_answer
 from tests.support.naive import FIRST_TIME, Naive, ask, command, start
@@ -94,7 +101,7 @@ class Core:
         for number, session in state.sessions.items():
             own = [event for event in self.events if event.session == number]
             session_id = session.info.session_id
-            assert state.find(session_id) is session
+            assert state.find(session_id) == session
             given["events of", session_id] = [event_answer(event) for event in own]
             given["session", session_id] = session_answer(
                 project_session(session, own, 1), self.data, self.messages(number)
@@ -125,13 +132,15 @@ def through_bytes(core: Core, events: list[Event]) -> None:
 
 
 def through_toc(state: State) -> State:
-    placed = [Placed(session, 0) for _, session in sorted(state.sessions.items())]
-    opened = tuple(p for p in placed if p.session.ended_ns is None)
-    ended = tuple(p for p in placed if p.session.ended_ns is not None)
+    opened = tuple(OpenSession(session, 0) for _, session in sorted(state.sessions.open.items()))
+    packed = dict(state.sessions.packed)
+    ended = EndedSessions(tuple(packed), (0,) * len(packed), tuple(packed.values()))
     payload = encode_toc(Toc(state, opened, ended, (), (0, 0, 0), b"", b"", 0))
     toc = decode_toc(payload, state.generation)
-    assert (toc.open_sessions, toc.ended) == (opened, ended)
-    return with_sessions(toc.state, [p.session for p in (*toc.open_sessions, *toc.ended)])
+    assert toc.open_sessions == opened
+    found = dict(zip(toc.ended.numbers, toc.ended.rows, strict=True))
+    assert found == packed
+    return with_sessions(toc.state, [one.session for one in toc.open_sessions], found)
 
 
 class Model(RuleBasedStateMachine):
@@ -335,7 +344,7 @@ def test_evolve_is_total(plans, skipped):
         state = evolve(state, event)
     for event in reversed(core.events):
         state = evolve(state, event)
-    assert isinstance(state.sessions, PersistentMap)
+    assert isinstance(state.sessions, SessionMap)
 
 
 def test_a_state_snapshot_and_a_checkpoint_agree():

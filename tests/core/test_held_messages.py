@@ -21,7 +21,7 @@ from memvid_async.core.held_messages import (
     prefix_hashes,
     restore_messages,
 )
-from memvid_async.core.state import NOTHING_HELD
+from memvid_async.core.session_state import NOTHING_HELD
 from memvid_async.engine.reading import read_messages
 from memvid_async.events.content import content_digest
 from memvid_async.events.values import MAX_DEPTH, MAX_ITEMS

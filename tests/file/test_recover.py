@@ -70,7 +70,7 @@ def reference():
         for op in reference_ops():
             if isinstance(op, tuple):
                 which, text, messages, _ = op
-                number = journal.view.state.numbers[UUID(int=which)]
+                number = journal.view.state.numbers[UUID(int=which).bytes]
                 op = ask(number, messages[-2], text, *messages)
             ((outcome,), _) = journal.commit([command(op)])
             assert not isinstance(outcome, Exception), outcome
@@ -110,7 +110,7 @@ def read_all(data):
         given = tried(read_messages, view, action)
         return given if isinstance(given, list) else "lost"
 
-    for session_id in view.state.numbers:
+    for session_id in (UUID(bytes=data) for data in view.state.numbers):
         for action in read_session(view, session_id).actions:
             found[action.sequence] = action_answer(action, content, messages)
     return found
@@ -395,7 +395,7 @@ def test_a_lost_content_is_said_to_be_gone():
     assert session.session_id in report.ended_sessions
     # A content that is lost is stored again when it comes again.
     journal.commit([command(start(9))])
-    number = journal.view.state.numbers[UUID(int=9)]
+    number = journal.view.state.numbers[UUID(int=9).bytes]
     again = Record(number, kind="put", input=again.input, frames=(1,))
     ((action,), _) = journal.commit([command(again)])
     assert journal.view.data(action.input) == again.input.encode()

@@ -20,6 +20,7 @@ import cbor2
 
 from fuzz.mutate import in_sequence, join, split
 from memvid_async import MemvidAsyncError
+from memvid_async.core.session_map import unpack_session
 from memvid_async.file.journal import Journal
 from memvid_async.file.recover import recover_into
 from memvid_async.format.header import LOG_START, Slot
@@ -182,21 +183,29 @@ def tables() -> Iterator[Callable[[], None]]:
         for table in Table:
             pages = [place if t == table else page for t, page in enumerate(toc_pages)]
             yield end_with((SegmentKind.TOC, cbor2.dumps([*fields[:8], pages, *fields[9:]])))
-            page = encode_page(table, place, [] if table == Table.SESSIONS else b"")
+            rows = [b"", b"", []] if table == Table.SESSIONS else b""
+            page = encode_page(table, place, rows)
             pages = [at if t == table else page for t, page in enumerate(toc_pages)]
             toc = cbor2.dumps([*fields[:8], pages, *fields[9:]])
             yield end_with((SegmentKind.PAGE, page), (SegmentKind.TOC, toc))
-        for rows, which in ((opened_rows, 5), (ended_rows, 6)):
-            for i, row in enumerate(rows):
-                changed = [*rows[:i], [*row[:12], place, *row[13:]], *rows[i + 1 :]]
-                toc = cbor2.dumps([*fields[:which], changed, *fields[which + 1 :]])
-                yield end_with((SegmentKind.TOC, toc))
-                chunk = (SegmentKind.POSITIONS, encode_positions(row[0], place, [place, place]))
-                changed = [*rows[:i], [*row[:12], at, *row[13:]], *rows[i + 1 :]]
-                toc = cbor2.dumps([*fields[:which], changed, *fields[which + 1 :]])
-                yield end_with(chunk, (SegmentKind.TOC, toc))
-        row = opened_rows[0]
-        changed = [[*row[:14], [place, place], *row[15:]], *opened_rows[1:]]
+        for i, (row, _, *rest) in enumerate(opened_rows):
+            number = unpack_session(row).info.number
+            chunk = (SegmentKind.POSITIONS, encode_positions(number, place, [place, place]))
+            for last, before in ((place, ()), (at, (chunk,))):
+                changed = [*opened_rows[:i], [row, last, *rest], *opened_rows[i + 1 :]]
+                toc = cbor2.dumps([*fields[:5], changed, *fields[6:]])
+                yield end_with(*before, (SegmentKind.TOC, toc))
+        numbers, _, rows = ended_rows
+        for i, number in enumerate(struct.unpack(f"<{len(rows)}Q", numbers)):
+            chunk = (SegmentKind.POSITIONS, encode_positions(number, place, [place, place]))
+            for last, before in ((place, ()), (at, (chunk,))):
+                chunks = list(struct.unpack(f"<{len(rows)}Q", ended_rows[1]))
+                chunks[i] = last % 2**64
+                changed = [numbers, struct.pack(f"<{len(rows)}Q", *chunks), rows]
+                toc = cbor2.dumps([*fields[:6], changed, *fields[7:]])
+                yield end_with(*before, (SegmentKind.TOC, toc))
+        row, chunk, _, held = opened_rows[0]
+        changed = [[row, chunk, [place, place], held], *opened_rows[1:]]
         yield end_with((SegmentKind.TOC, cbor2.dumps([*fields[:5], changed, *fields[6:]])))
         marks = struct.pack("<QQ", 1, place % 2**64) * 3
         toc = cbor2.dumps([*fields[:10], marks, *fields[11:]])

@@ -62,7 +62,8 @@ from .commands import (
 from .held_messages import keep_messages
 from .memory_state import NO_FRAMES, MemoryState, fold_memory
 from .persistent_map import PersistentMap
-from .state import SessionState, State
+from .session_state import SessionState
+from .state import State
 
 
 class Known(Protocol):
@@ -101,9 +102,9 @@ def _chosen_session(state: State, choice: SessionChoice) -> SessionState | None:
     """
     if not isinstance(choice, int):
         return state.in_force(choice)
-    session = state.sessions.get(choice)
-    if session is None or session.ended_ns is not None:
-        raise SessionEndedError(session.info.session_id if session is not None else None)
+    session = state.sessions.open.get(choice)
+    if session is None:
+        raise SessionEndedError(state.sessions.session_id(choice))
     return session
 
 

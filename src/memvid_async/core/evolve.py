@@ -16,7 +16,8 @@ from ..events.event import (
 from ..events.frames import FRAME_EVENTS, ForkPoint
 from .held_messages import hold_messages
 from .memory_state import Branch, MemoryState, fold_memory
-from .state import SessionInfo, SessionState, State
+from .session_state import SessionInfo, SessionState
+from .state import State
 
 # A release that does not know an event kind may skip it from this number on. Below it, a release
 # that does not know the kind must not write.
@@ -35,10 +36,10 @@ def evolve(state: State, event: Event) -> State:
     if isinstance(payload, FRAME_EVENTS):
         memory = fold_memory(memory, event)
     elif isinstance(payload, SessionStarted):
-        if event.session_id is not None and event.session_id not in numbers:
+        if event.session_id is not None and event.session_id.bytes not in numbers:
             started = _started(event, payload, event.session_id)
             sessions = sessions.set(event.sequence, started)
-            numbers = numbers.set(event.session_id, event.sequence)
+            numbers = numbers.set(event.session_id.bytes, event.sequence)
             ambient = event.sequence if payload.ambient else ambient
             if payload.fork is not None:
                 memory = branched(memory, event.sequence, payload.fork)
@@ -47,7 +48,7 @@ def evolve(state: State, event: Event) -> State:
     elif session is not None:
         if isinstance(payload, SessionDeleted):
             sessions = sessions.delete(event.session)
-            numbers = numbers.delete(session.info.session_id)
+            numbers = numbers.delete(session.info.session_id.bytes)
             ambient = None if ambient == event.session else ambient
         elif session.ended_ns is not None:
             pass
@@ -71,8 +72,8 @@ def evolve(state: State, event: Event) -> State:
 def _act(state: State, event: Event, payload: ActionRecorded) -> State:
     """Fold an action, the hot path: named tuples are made as tuples, in a third of the time."""
     _, _, sessions, numbers, ambient, generation, memory, beyond = state
-    session = sessions.get(event.session)
-    if session is not None and session.ended_ns is None:
+    session = sessions.open.get(event.session)
+    if session is not None:
         info, _, ended, actions, checkpoints, unmarked, held = session
         if payload.messages is not None:
             held = hold_messages(held, payload.action, payload.messages)

@@ -17,7 +17,7 @@ from ..errors import InvalidValueError
 from ..events.content import Content
 from ..events.event import TAG_CONTENT, TAG_PIECE, Action, StoredMessages
 from ..events.values import MAX_ITEMS, check_value, decode_value
-from .state import NOTHING_HELD, Held
+from .session_state import NOTHING_HELD, Held
 
 # Places in an action that a message can refer to: its input, its output, and from MESSAGES on its
 # first n messages.

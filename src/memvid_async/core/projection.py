@@ -16,7 +16,7 @@ from ..events.event import (
     SessionEnded,
     SessionStarted,
 )
-from .state import SessionState
+from .session_state import SessionState
 
 
 def project_session(state: SessionState, events: Iterable[Event], version: int) -> Session:

@@ -12,10 +12,38 @@ from uuid import UUID
 
 from ..core.held_messages import restore_messages
 from ..core.projection import project_session
+from ..core.state import State
 from ..errors import ContentNotFoundError, InvalidValueError, SessionNotFoundError
-from ..events.event import Action, ActionRecorded, CheckpointCreated, Event, Session, StoredMessages
+from ..events.event import (
+    Action,
+    ActionRecorded,
+    CheckpointCreated,
+    Event,
+    Session,
+    SessionSummary,
+    StoredMessages,
+)
 from ..events.frames import ForkPoint
+from ..events.pace import unhurried
 from .event_log import View
+
+
+def list_sessions(
+    state: State,
+    *,
+    include_open: bool,
+    newest_first: bool,
+    after: UUID | None,
+    limit: int | None,
+) -> list[SessionSummary]:
+    """List a state's sessions as :meth:`Store.list_sessions` says. Very many take their time."""
+    number = state.numbers.get(after.bytes) if after is not None else None
+    if after is not None and number is None:
+        raise SessionNotFoundError(after)
+    found = state.sessions.listed(
+        include_open=include_open, newest_first=newest_first, after=number, limit=limit
+    )
+    return [session.summary() for session in unhurried(found)]
 
 
 def read_session(view: View, session_id: UUID) -> Session:

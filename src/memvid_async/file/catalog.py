@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from ..core.state import SessionState, State
+from ..core.state import State
 from ..errors import CorruptFileError
 from ..events.event import ContentStored, Event, SessionDeleted, SessionEnded
 from ..events.frames import FRAME_EVENTS
@@ -30,7 +30,15 @@ from ..format.tables import (
     encode_page,
     encode_positions,
 )
-from .toc import Placed, Toc, encode_toc, read_session_row, session_row, with_sessions
+from .toc import (
+    EndedSessions,
+    OpenSession,
+    Toc,
+    encode_toc,
+    ended_columns,
+    read_ended_columns,
+    with_sessions,
+)
 
 # A TOC is due after this many bytes of log, or after TOC_FACTOR times the size of the last TOC,
 # whichever is more.
@@ -41,10 +49,9 @@ CHUNK = 64
 # A mark says at which offset a sequence is. There is one about every this many bytes of log.
 MARK_BYTES = 64 * 1024
 
-# Where the segments of a session or projection are: the offset of its last chunk (0: none), and the
-# offsets of the segments since. An ended session has no list, because its chunks hold them all.
-Place = tuple[int, list[int] | tuple[()]]
-_NO_OFFSETS = ()
+# Where the segments of an open session or of a projection are: the offset of its last chunk (0:
+# none), and the offsets of the segments since.
+Place = tuple[int, list[int]]
 
 
 class Catalog:
@@ -56,6 +63,8 @@ class Catalog:
 
     def __init__(self, log_start: int) -> None:
         self.positions: dict[Owner, Place] = {}
+        # Per ended session, the offset of its last chunk: all its segments are in chunks.
+        self.ended_chunks: dict[Owner, int] = {}
         # The chunks of positions that are not in the file yet: of each its place, by offset.
         self.unwritten: dict[int, Place] = {}
         self.mark_sequences = array("Q")
@@ -105,6 +114,8 @@ class Catalog:
                 self._ended[number] = None
                 if self.positions[number][1]:
                     self._full.append(number)
+                else:
+                    self._positions_written(number, self.positions[number][0])
             elif isinstance(payload, SessionDeleted):
                 self._forget(event.session)
         if changes_memory:
@@ -112,19 +123,16 @@ class Catalog:
 
     def _add(self, owner: Owner, offset: int) -> None:
         offsets = self.positions.setdefault(owner, (0, []))[1]
-        if isinstance(offsets, list):
-            offsets.append(offset)
-            if len(offsets) == CHUNK:
-                self._full.append(owner)
+        offsets.append(offset)
+        if len(offsets) == CHUNK:
+            self._full.append(owner)
 
     def _forget(self, number: int) -> None:
-        place = self.positions.pop(number, None)
-        if place is None:
-            # A compaction erased its events; only its deletion is left.
-            return
+        self.positions.pop(number, None)
+        was_ended = self.ended_chunks.pop(number, None) is not None
         if number in self._ended:
             del self._ended[number]
-        elif place[1] is _NO_OFFSETS:
+        elif was_ended:
             self._deleted.append(number)
 
     def _mark(self, sequence: int, offset: int) -> None:
@@ -159,7 +167,12 @@ class Catalog:
             self.saved_index = (offset, part.through)
 
     def _positions_written(self, owner: Owner, offset: int) -> None:
-        self.positions[owner] = (offset, _NO_OFFSETS if owner in self._ended else [])
+        if owner in self._ended:
+            # In this order: another thread looks among the open ones first.
+            self.ended_chunks[owner] = offset
+            del self.positions[owner]
+        else:
+            self.positions[owner] = (offset, [])
 
     def _page_written(self, table: Table, offset: int) -> None:
         self._pages[table] = offset
@@ -225,31 +238,34 @@ class Catalog:
         """Return the payload of a table's next page."""
         rows: object = bytes(self._new_contents if table == Table.CONTENTS else self._new_marks)
         if table == Table.SESSIONS:
-            rows = [session_row(placed) for placed in self._placed(state)]
+            rows = ended_columns(self._unpaged(state))
         return encode_page(table, self._pages[table], rows)
 
-    def _placed(self, state: State) -> list[Placed]:
+    def _unpaged(self, state: State) -> EndedSessions:
         """Return the ended sessions that are in no page yet."""
-        return [Placed(state.sessions[n], self.positions[n][0]) for n in self._ended]
+        numbers = list(self._ended)
+        packed = state.sessions.packed
+        return EndedSessions(
+            numbers, [self.ended_chunks[n] for n in numbers], [packed[n] for n in numbers]
+        )
 
     def encode_toc(self, state: State) -> bytes:
         """Return the TOC's payload. Call :meth:`save_positions` and :meth:`save_pages` before."""
         opened = [
-            Placed(session, self.positions[number][0], tuple(self.positions[number][1]))
-            for number, session in sorted(state.sessions.items())
-            if session.ended_ns is None
+            OpenSession(session, self.positions[number][0], tuple(self.positions[number][1]))
+            for number, session in sorted(state.sessions.open.items())
         ]
         return encode_toc(
             Toc(
                 state,
                 tuple(opened),
-                tuple(self._placed(state)),
+                self._unpaged(state),
                 tuple(self._deleted),
                 (self._pages[0], self._pages[1], self._pages[2]),
                 bytes(self._new_contents),
                 bytes(self._new_marks),
                 self.content_count,
-                *self.positions.get(MEMORY, (0, ())),
+                *self.positions.get(MEMORY, (0, [])),
                 self.saved_index,
             )
         )
@@ -262,26 +278,20 @@ class Catalog:
         :raises CorruptFileError: when a page is damaged.
         :raises ValueError: when a row is not valid.
         """
-        sessions: list[SessionState] = []
-        deleted = set(toc.deleted)
-
-        def place(placed: Placed) -> None:
-            number = placed.session.info.number
-            if number not in deleted:
-                sessions.append(placed.session)
-                ended = placed.session.ended_ns is not None
-                offsets = _NO_OFFSETS if ended else list(placed.offsets)
-                self.positions[number] = (placed.chunk, offsets)
 
         def pages(table: Table) -> Iterator[Any]:
             return _pages(read, toc.pages[table], table, segment.offset, salt)
 
-        for rows in pages(Table.SESSIONS):
-            for row in rows:
-                place(read_session_row(row))
-        for placed in (*toc.ended, *toc.open_sessions):
-            place(placed)
-        self._ended = {placed.session.info.number: None for placed in toc.ended}
+        ended: dict[int, bytes] = {}
+        for columns in (*map(read_ended_columns, pages(Table.SESSIONS)), toc.ended):
+            ended.update(zip(columns.numbers, columns.rows, strict=True))
+            self.ended_chunks.update(zip(columns.numbers, columns.chunks, strict=True))
+        for number in toc.deleted:
+            ended.pop(number, None)
+            self.ended_chunks.pop(number, None)
+        for found in toc.open_sessions:
+            self.positions[found.session.info.number] = (found.chunk, list(found.offsets))
+        self._ended = dict.fromkeys(toc.ended.numbers)
         self._deleted = list(toc.deleted)
         self._pages = list(toc.pages)
         self._new_marks += toc.marks
@@ -296,7 +306,7 @@ class Catalog:
         if toc.memory_chunk or toc.memory_offsets:
             self.positions[MEMORY] = (toc.memory_chunk, list(toc.memory_offsets))
         self.toc_written(segment.end, len(segment.payload))
-        return with_sessions(toc.state, sessions)
+        return with_sessions(toc.state, (found.session for found in toc.open_sessions), ended)
 
     # Looking up.
 

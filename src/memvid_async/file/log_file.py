@@ -7,7 +7,6 @@ It is synchronous and used by one thread at a time. Appended segments wait in me
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from uuid import UUID
 
 from ..core.evolve import evolve
 from ..core.reports import TornTail
@@ -218,13 +217,12 @@ class LogFile:
             return [Event(sequence, time_ns, None, Erased()) for sequence, time_ns in ends]
         if segment.kind != SegmentKind.EVENTS:
             return None
-        sessions = self.state.sessions
-
-        def session_id(number: int) -> UUID | None:
-            session = sessions.get(number)
-            return session.info.session_id if session is not None else None
-
-        return decode_events(segment.payload, segment.sequence, session_id, content or _unread)
+        return decode_events(
+            segment.payload,
+            segment.sequence,
+            self.state.sessions.session_id,
+            content or _unread,
+        )
 
     def take_in(self, events: Sequence[Event], offset: int) -> None:
         """Fold the events of the segment at ``offset``."""
@@ -233,9 +231,10 @@ class LogFile:
             state = evolve(state, event)
         number = events[-1].session or max(event.session for event in events)
         self.state = state
-        session = before.sessions.get(number)
         # Events that the fold ignores, after a session's end or of no session, belong to nobody.
-        takes = session.ended_ns is None if session is not None else number in state.sessions
+        takes = number in before.sessions.open or (
+            number not in before.sessions.packed and number in state.sessions
+        )
         self.catalog.note_events(events, number if takes else 0, offset)
 
     # Appending.

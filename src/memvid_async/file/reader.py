@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, NamedTuple
-from uuid import UUID
 
 from ..core.state import State
 from ..errors import CorruptFileError
@@ -164,18 +163,13 @@ class Reader:
 
         :raises CorruptFileError: when the segment is not as its kind requires.
         """
-
-        def session_id(number: int) -> UUID | None:
-            session = state.sessions.get(number)
-            return session.info.session_id if session is not None else None
-
         try:
             if segment.kind == SegmentKind.STUBS:
                 return stub_events(decode_stubs(segment.payload), segment.sequence)
             return decode_events(
                 segment.payload,
                 segment.sequence,
-                session_id,
+                state.sessions.session_id,
                 lambda sequence: self.content(sequence, end),
             )
         except ValueError as error:
@@ -212,7 +206,7 @@ class Reader:
 
     def has_positions(self, number: int) -> bool:
         """Whether the catalog knows where the segments of a session are."""
-        return number in self._catalog.positions
+        return number in self._catalog.positions or number in self._catalog.ended_chunks
 
     def offsets(self, owner: Owner, end: int, above: int = 0) -> list[int] | None:
         """Return the offsets of a session's segments from ``above`` up to ``end``.
@@ -223,9 +217,14 @@ class Reader:
         :raises CorruptFileError: when its positions are damaged.
         """
         place = self._catalog.positions.get(owner)
-        if place is None:
-            return None
-        chunk, parts = place[0], [list(place[1])]
+        if place is not None:
+            chunk, parts = place[0], [list(place[1])]
+        else:
+            # Looked for after the others, as a session that ends moves from there to here.
+            last = self._catalog.ended_chunks.get(owner)
+            if last is None:
+                return None
+            chunk, parts = last, [[]]
         while chunk and not (parts[-1] and parts[-1][0] <= above):
             unwritten = self._catalog.unwritten.get(chunk)
             if unwritten is not None:

@@ -18,7 +18,7 @@ from uuid import UUID
 from attrs import define, field, frozen
 
 from ..config import DEFAULT_RECORDING
-from ..core.state import SessionInfo
+from ..core.session_state import SessionInfo
 from ..errors import InvalidValueError, StoreFailedError
 from ..events.event import Event, SessionEnded, SessionStarted
 from ..format.codec import content_references, encode_events

@@ -5,20 +5,19 @@ All of it is derived from the events.
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from struct import Struct
 from typing import Any
-from uuid import UUID
 
 import cbor2
 from attrs import frozen
 
-from ..config import recording_config
 from ..core.memory_state import Branch, MemoryState
 from ..core.persistent_map import PersistentMap
-from ..core.state import NOTHING_HELD, Held, SessionInfo, SessionState, State
+from ..core.session_map import SessionMap, pack_session, packed_id, unpack_session
+from ..core.session_state import Held, SessionState
+from ..core.state import State
 from ..events.values import decode_value
-from ..format.frame_rows import fork_row, read_fork_row
 from ..format.tables import (
     CONTENT_ROW,
     MARK_ROW,
@@ -29,14 +28,12 @@ from ..format.tables import (
     ints_of,
 )
 
-_HELD_ROW = struct.Struct("<16sII")
-# An open session keeps an action's index in four bytes. Half of that range is left for appending.
-_MOST_ACTIONS = 2**31
+_HELD_ROW = Struct("<16sII")
 
 
 @frozen
-class Placed:
-    """A session's state, and where its segments are."""
+class OpenSession:
+    """An open session's state, and where its segments are."""
 
     session: SessionState
     chunk: int
@@ -46,12 +43,23 @@ class Placed:
 
 
 @frozen
+class EndedSessions:
+    """Ended sessions, as a page or a TOC holds them: columns, whose rows nobody decodes."""
+
+    numbers: Sequence[int] = ()
+    chunks: Sequence[int] = ()
+    """Per session, the offset of its last chunk of positions, which names the one before."""
+    rows: Sequence[bytes] = ()
+    """Per session, its row (:func:`..core.session_map.pack_session`)."""
+
+
+@frozen
 class Toc:
     """A folded state as saved, with what is in no page yet."""
 
     state: State
-    open_sessions: tuple[Placed, ...]
-    ended: tuple[Placed, ...]
+    open_sessions: tuple[OpenSession, ...]
+    ended: EndedSessions
     """Ended sessions that are in no page yet."""
     deleted: tuple[int, ...]
     """Numbers of sessions that are in pages and were deleted since."""
@@ -72,62 +80,47 @@ class Toc:
     last event folded into it."""
 
 
-def session_row(placed: Placed) -> list[Any]:
-    """Return a session as a row; an ended one has two fields less."""
-    session, info = placed.session, placed.session.info
-    row = [
-        info.number,
-        info.session_id.bytes,
-        info.name,
-        info.created_ns,
-        session.ended_ns,
-        session.last_ns,
-        session.action_count,
-        session.checkpoint_count,
-        session.unmarked,
-        info.ambient,
-        info.config.auto_checkpoint_interval,
-        info.config.max_actions,
-        placed.chunk,
-        fork_row(info.fork),
-    ]
-    if session.ended_ns is None:
-        held = b"".join(_HELD_ROW.pack(key, *at) for key, at in sorted(session.held.items()))
-        row += [list(placed.offsets), held]
-    return row
+def open_row(found: OpenSession) -> list[Any]:
+    """Return an open session as a row."""
+    held = sorted(found.session.held.items())
+    packed = b"".join(_HELD_ROW.pack(key, *at) for key, at in held)
+    return [pack_session(found.session), found.chunk, list(found.offsets), packed]
 
 
-def read_session_row(row: Any) -> Placed:
-    """Read a session's row.
+def read_open_row(row: Any) -> OpenSession:
+    """Read the row of an open session.
 
     :raises ValueError: when it is no such row.
     """
-    fields = fields_of(row, 14)
-    number, session_id, name, created, ended, last, actions, checkpoints, unmarked = fields[:9]
-    ambient, interval, most, chunk, fork = fields[9:14]
-    ints_of([number, created, last, actions, checkpoints, unmarked, chunk], 7)
-    if actions >= _MOST_ACTIONS:
-        raise ValueError("a session row counts more actions than there can be")
-    if not (isinstance(session_id, bytes) and len(session_id) == 16):
-        raise ValueError("a session row has a bad id")
-    if not (name is None or isinstance(name, str)) or not (ended is None or type(ended) is int):
-        raise ValueError("a session row has a bad name or end")
-    if ended is None:
-        fields_of(fields, 16)
-    config = recording_config(interval, most)
-    try:
-        found = read_fork_row(fork)
-    except TypeError as error:
-        raise ValueError(str(error)) from None
-    info = SessionInfo(
-        number, UUID(bytes=session_id), name, created, ambient is True, config, found
-    )
-    held, offsets = NOTHING_HELD, tuple[int, ...]()
-    if ended is None:
-        offsets = tuple(ints_of(row[14]))
-        held = _read_held(row[15])
-    session = SessionState(info, last, ended, actions, checkpoints, unmarked, held)
-    return Placed(session, chunk, offsets)
+    packed, chunk, offsets, held = fields_of(row, 4)[:4]
+    session = unpack_session(packed) if isinstance(packed, bytes) else None
+    if session is None or session.ended_ns is not None:
+        raise ValueError("an open session has no row, or that of an ended one")
+    ints_of([chunk])
+    session = session._replace(held=_read_held(held))
+    return OpenSession(session, chunk, tuple(ints_of(offsets)))
+
+
+def ended_columns(found: EndedSessions) -> list[Any]:
+    """Return ended sessions as ``[numbers, chunks, rows]``, the numbers and offsets packed."""
+    pack = Struct(f"<{len(found.rows)}Q").pack
+    return [pack(*found.numbers), pack(*found.chunks), list(found.rows)]
+
+
+def read_ended_columns(value: Any) -> EndedSessions:
+    """Read the columns of ended sessions. Their rows are read when somebody looks at them.
+
+    :raises ValueError: when they are no such columns.
+    """
+    numbers, chunks, rows = fields_of(value, 3)[:3]
+    rows = fields_of(rows, 0)
+    for column in (numbers, chunks):
+        if not isinstance(column, bytes) or len(column) != 8 * len(rows):
+            raise ValueError("ended sessions have columns of different lengths")
+    if rows and set(map(type, rows)) != {bytes}:
+        raise ValueError("ended sessions have a bad row")
+    unpack = Struct(f"<{len(rows)}Q").unpack
+    return EndedSessions(unpack(numbers), unpack(chunks), rows)
 
 
 def _read_held(data: Any) -> Held:
@@ -135,7 +128,7 @@ def _read_held(data: Any) -> Held:
     return PersistentMap({key: (at, place) for key, at, place in _HELD_ROW.iter_unpack(data)})
 
 
-_PAIR = struct.Struct("<QQ")
+_PAIR = Struct("<QQ")
 
 
 def _packed(pairs: PersistentMap[int, int]) -> bytes:
@@ -212,8 +205,8 @@ def encode_toc(toc: Toc) -> bytes:
             state.ambient,
             memory_row(state.memory),
             state.beyond,
-            [session_row(placed) for placed in toc.open_sessions],
-            [session_row(placed) for placed in toc.ended],
+            [open_row(found) for found in toc.open_sessions],
+            ended_columns(toc.ended),
             list(toc.deleted),
             list(toc.pages),
             toc.contents,
@@ -250,8 +243,8 @@ def decode_toc(payload: bytes, generation: int) -> Toc:
     first, second, third = ints_of(pages, 3)[:3]
     return Toc(
         state,
-        tuple(map(read_session_row, fields_of(opened, 0))),
-        tuple(map(read_session_row, fields_of(ended, 0))),
+        tuple(map(read_open_row, fields_of(opened, 0))),
+        read_ended_columns(ended),
         tuple(ints_of(deleted)),
         (first, second, third),
         contents,
@@ -277,16 +270,12 @@ def _projection(rows: Any, name: str) -> list[int]:
     return found
 
 
-def with_sessions(state: State, sessions: Iterable[SessionState]) -> State:
-    """Return the state with exactly these sessions."""
-    by_number = {session.info.number: session for session in sessions}
-    return State(
-        state.last_sequence,
-        state.last_time_ns,
-        PersistentMap(by_number),
-        PersistentMap({s.info.session_id: number for number, s in by_number.items()}),
-        state.ambient,
-        state.generation,
-        state.memory,
-        state.beyond,
-    )
+def with_sessions(
+    state: State, opened: Iterable[SessionState], ended: Mapping[int, bytes]
+) -> State:
+    """Return the state with exactly these sessions, the ended ones by number as their rows."""
+    by_number = {session.info.number: session for session in opened}
+    numbers = {packed_id(row): number for number, row in ended.items()}
+    numbers.update((s.info.session_id.bytes, number) for number, s in by_number.items())
+    sessions = SessionMap(PersistentMap(by_number), PersistentMap(ended))
+    return state._replace(sessions=sessions, numbers=PersistentMap(numbers))

@@ -10,7 +10,8 @@ from uuid import UUID
 
 from attrs import frozen
 
-from ..core.state import SessionInfo
+from ..core.session_map import unpack_session
+from ..core.session_state import SessionInfo
 from ..errors import CorruptFileError, NotAStoreError, UnsupportedVersionError
 from ..events.content import Content
 from ..format.codec import content_references, decode_events
@@ -24,7 +25,7 @@ from ..format.tables import Table, decode_page
 from ..storage import Storage
 from .log_copy import STEP_BYTES
 from .log_file import UNREAD
-from .toc import decode_toc, read_session_row
+from .toc import decode_toc, read_ended_columns
 
 # At most this many events, or as many as the file has bytes, are believed to be missing in one
 # place. This bounds the stubs that a hostile file can ask for.
@@ -239,11 +240,12 @@ def _session_rows(segment: Segment) -> Iterator[SessionInfo]:
     """Iterate over the sessions that a saved table or a TOC names."""
     if segment.kind == SegmentKind.TOC:
         toc = decode_toc(segment.payload, 0)
-        yield from (placed.session.info for placed in (*toc.ended, *toc.open_sessions))
+        yield from (found.session.info for found in toc.open_sessions)
+        yield from (unpack_session(row).info for row in toc.ended.rows)
     elif segment.kind == SegmentKind.PAGE:
         table, _, rows = decode_page(segment.payload)
         if table == Table.SESSIONS:
-            yield from (read_session_row(row).session.info for row in rows)
+            yield from (unpack_session(row).info for row in read_ended_columns(rows).rows)
 
 
 def _end_of_data(read: Read, start: int, size: int) -> int:

@@ -36,6 +36,7 @@ from ..events.event import (
     make_checkpoint,
     make_details,
 )
+from ..events.fork_rows import fork_row, read_fork_row
 from ..events.frames import FRAME_EVENTS, Retrieval
 from ..events.pace import unhurried
 from ..events.prompts import Reply, is_cost
@@ -43,12 +44,10 @@ from ..events.values import MAX_ITEMS, are_counts, check_duration, decode_value,
 from .frame_rows import (
     content_field,
     content_sequences,
-    fork_row,
     frame_row,
     held_data,
     read_bytes,
     read_content_field,
-    read_fork_row,
     read_frame_row,
     read_map,
     stored_content,

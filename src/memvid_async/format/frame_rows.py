@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
-from uuid import UUID
 
 import cbor2
 
@@ -12,7 +11,6 @@ from ..events.content import EMPTY, Content, StoredContent
 from ..events.digests import frame_digest, memory_digest
 from ..events.frames import (
     FRAME_FIELDS,
-    ForkPoint,
     FrameDeleted,
     FrameErased,
     FramePut,
@@ -270,41 +268,6 @@ def part_content(kind: int, part: Any) -> Any:
 def item_content(item: Any) -> Any:
     """Return the content field of a frame in the row of a put; None for an erased frame."""
     return item[0] if isinstance(item, list) and item else item
-
-
-def fork_row(fork: ForkPoint | None) -> list[Any] | None:
-    """Return a fork point as a list, in the order of its fields."""
-    if fork is None:
-        return None
-    return [
-        fork.parent,
-        fork.parent_id.bytes,
-        fork.sequence,
-        fork.action_count,
-        fork.checkpoint_count,
-        fork.branch,
-        fork.last_frame,
-        fork.frame_count,
-        fork.memory_hash,
-    ]
-
-
-def read_fork_row(value: Any) -> ForkPoint | None:
-    """Read a fork point from a list; None from None.
-
-    :raises TypeError, ValueError: when it is neither.
-    """
-    if value is None:
-        return None
-    fields = _typed(value, list)[:9]
-    parent, parent_id, sequence, actions, checkpoints, branch, last, count, digest = fields
-    for number in (parent, sequence, actions, checkpoints, branch, last, count):
-        _count(number)
-    parent_uuid = UUID(bytes=read_bytes(parent_id, 16))
-    hashed = read_bytes(digest, 32)
-    return ForkPoint(
-        parent, parent_uuid, sequence, actions, checkpoints, branch, last, count, hashed
-    )
 
 
 def read_map(data: Any) -> Mapping[str, Any]:

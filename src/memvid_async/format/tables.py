@@ -125,7 +125,7 @@ def decode_page(payload: bytes) -> tuple[int, int, Any]:
     table, previous, rows = fields_of(decode_value(payload, most=MOST_ITEMS), 3)[:3]
     ints_of([table, previous], 2)
     if table == Table.SESSIONS:
-        fields_of(rows, 0)
+        fields_of(rows, 3)
     elif table in PACKED_ROWS:
         check_rows(rows, PACKED_ROWS[table])
     return table, previous, rows

@@ -8,7 +8,8 @@ from uuid import UUID
 from ..core.evolve import branched
 from ..core.memory_state import MemoryState, fold_memory
 from ..core.projection import project_session
-from ..core.state import SessionState, State
+from ..core.session_state import SessionState
+from ..core.state import State
 from ..engine.event_log import View
 from ..engine.reading import find_checkpoint, history_parts, session_history
 from ..errors import (
@@ -57,8 +58,9 @@ def memory_at(view: View, sequence: int) -> MemoryState:
     if next(events, None) is None:
         return view.state.memory
     memory = MemoryState()
-    for number, session in sorted(view.state.sessions.items()):
-        if session.info.fork is not None:
+    for number in sorted(view.state.memory.branches):
+        session = view.state.sessions.get(number)
+        if session is not None and session.info.fork is not None:
             memory = branched(memory, number, session.info.fork)
     for event, _ in view.memory_events(0, sequence):
         memory = fold_memory(memory, event)

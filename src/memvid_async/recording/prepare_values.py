@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
-from typing import Any
+from typing import Any, TypedDict
 from uuid import UUID
 
 from ..config import Limits
@@ -224,3 +224,27 @@ def rough_size(value: object) -> int:
         elif isinstance(item, (list, tuple)):
             waiting += item[:_MOST_ITEMS]
     return total
+
+
+class Listing(TypedDict):
+    """Which sessions to list, checked."""
+
+    include_open: bool
+    newest_first: bool
+    after: UUID | None
+    limit: int | None
+
+
+def prepare_listing(
+    *, include_open: bool, newest_first: bool, after: UUID | str | None, limit: int | None
+) -> Listing:
+    """Check which sessions to list.
+
+    :raises InvalidValueError: when ``after`` is no id or ``limit`` is no count.
+    """
+    return Listing(
+        include_open=bool(include_open),
+        newest_first=bool(newest_first),
+        after=None if after is None else prepare_session_id(after),
+        limit=None if limit is None else prepare_count(limit, "limit"),
+    )

@@ -11,7 +11,7 @@ from attrs import evolve
 from ..config import RecordingConfig, StoreConfig
 from ..core.commands import DeleteSession, EndSession, ResumeSession, StartSession
 from ..engine.engine import Engine
-from ..engine.reading import read_session
+from ..engine.reading import list_sessions, read_session
 from ..errors import InvalidValueError
 from ..events.event import Session, SessionSummary
 from ..events.values import LARGE
@@ -19,6 +19,7 @@ from ..memory.past import fork_point
 from ..recording.command_intake import CommandIntake
 from ..recording.prepare_values import (
     prepare_count,
+    prepare_listing,
     prepare_metadata,
     prepare_session_id,
     prepare_text,
@@ -113,11 +114,27 @@ class Sessions:
         """
         return SessionRecorder(self._intake, ResumeSession(prepare_session_id(session_id)))
 
-    async def list_sessions(self, *, include_open: bool = False) -> list[SessionSummary]:
-        """List the ended sessions, oldest first; with ``include_open`` the open ones too."""
-        view = await self._engine.fresh_view()
-        sessions = sorted(view.state.sessions.items())
-        return [s.summary() for _, s in sessions if include_open or s.ended_ns is not None]
+    async def list_sessions(
+        self,
+        *,
+        include_open: bool = False,
+        newest_first: bool = False,
+        after: UUID | str | None = None,
+        limit: int | None = None,
+    ) -> list[SessionSummary]:
+        """List the ended sessions, in the order in which they began; with ``include_open`` the
+        open ones too.
+
+        ``newest_first``: in the opposite order. ``after``: only those that come after this session
+        in that order; ``limit``: at most this many. Together they turn pages: the next one begins
+        after the last session of this one.
+
+        :raises SessionNotFoundError: when there is no session ``after``.
+        """
+        options = prepare_listing(
+            include_open=include_open, newest_first=newest_first, after=after, limit=limit
+        )
+        return await self._engine.read(lambda view: list_sessions(view.state, **options))
 
     async def get_session(self, session_id: UUID | str) -> Session:
         """Return a session, whole; an open one as far as it is recorded.

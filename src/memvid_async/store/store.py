@@ -124,7 +124,7 @@ class Store:
         if engine.closed:
             return f"<Store {str(self._path)!r}: closed>"
         state = engine.view.state
-        still_open = sum(session.ended_ns is None for session in state.sessions.values())
+        still_open = len(state.sessions.open)
         how = "read-only, " if self.read_only else ""
         how += "" if engine.failure is None else "failed, "
         return (
@@ -327,7 +327,7 @@ class Store:
             file_bytes=log.byte_count,
             last_sequence=state.last_sequence,
             session_count=len(state.sessions),
-            open_session_count=sum(s.ended_ns is None for s in state.sessions.values()),
+            open_session_count=len(state.sessions.open),
             content_count=log.content_count,
             frame_count=state.memory.frame_count,
             bytes_dropped=log.torn_tail.bytes_dropped,

@@ -9,6 +9,7 @@ from uuid import UUID
 from ..config import StoreConfig
 from ..engine.engine import Engine
 from ..engine.event_log import View
+from ..engine.reading import list_sessions
 from ..events.event import Session, SessionSummary
 from ..events.frames import FindResult, SearchMode
 from ..memory.folded import Lineage
@@ -16,7 +17,7 @@ from ..memory.frame_reader import FrameReader
 from ..memory.keywords import FrameFilters
 from ..memory.past import session_at, state_at
 from ..memory.recall import Recall
-from ..recording.prepare_values import prepare_session_id
+from ..recording.prepare_values import prepare_listing, prepare_session_id
 from .parts import PartMethod
 
 
@@ -69,15 +70,23 @@ class StoreView:
             await self._frames.searched(query, top_k, mode, embedding, embedding_model, filters)
         ).result
 
-    async def list_sessions(self, *, include_open: bool = False) -> list[SessionSummary]:
-        """List the sessions that had ended by then, oldest first.
-
-        With ``include_open`` those that were open are listed too. Sessions that were erased since
+    async def list_sessions(
+        self,
+        *,
+        include_open: bool = False,
+        newest_first: bool = False,
+        after: UUID | str | None = None,
+        limit: int | None = None,
+    ) -> list[SessionSummary]:
+        """List the sessions that had ended by then, as :meth:`Store.list_sessions` does.
+        Sessions that were erased since
         are missing. This reads the log up to that moment.
         """
+        options = prepare_listing(
+            include_open=include_open, newest_first=newest_first, after=after, limit=limit
+        )
         state = await self._engine.read(state_at, self._sequence)
-        sessions = sorted(state.sessions.items())
-        return [s.summary() for _, s in sessions if include_open or s.ended_ns is not None]
+        return await self._engine.reads.run(lambda: list_sessions(state, **options))
 
     async def get_session(self, session_id: UUID | str) -> Session:
         """Return a session as far as it was recorded by then, also if it was deleted since.

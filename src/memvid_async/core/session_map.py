@@ -1,0 +1,187 @@
+"""The sessions of a state: open ones as they are folded, ended ones packed.
+
+An ended session never changes, and there may be very many. Each is the bytes of its row, which is
+decoded when somebody looks at it: neither a TOC nor the garbage collector goes through them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Any
+from uuid import UUID
+
+import cbor2
+
+from ..config import recording_config
+from ..errors import CorruptFileError
+from ..events.fork_rows import fork_row, read_fork_row
+from ..events.values import decode_value
+from .persistent_map import PersistentMap
+from .session_state import SessionInfo, SessionState
+
+# A row is an array of fewer than 24 items that begins with the session's id, so that the id is at
+# one place: after the head of the array (1 byte) and that of the 16 bytes (0x50).
+_ID_HEAD, _ID_AT, _ID_END = 0x50, 2, 18
+# An action's index has four bytes where an open session holds messages. Half of that range is left
+# for appending.
+MOST_ACTIONS = 2**31
+
+
+def pack_session(session: SessionState) -> bytes:
+    """Return a session as the bytes of its row; what an open one holds of messages is no part."""
+    info = session.info
+    row = [
+        info.session_id.bytes,
+        info.number,
+        info.name,
+        info.created_ns,
+        session.ended_ns,
+        session.last_ns,
+        session.action_count,
+        session.checkpoint_count,
+        session.unmarked,
+        info.ambient,
+        info.config.auto_checkpoint_interval,
+        info.config.max_actions,
+        fork_row(info.fork),
+    ]
+    packed: bytes = cbor2.dumps(row)
+    return packed
+
+
+def packed_id(packed: bytes) -> bytes:
+    """Return the id in the bytes of a session's row.
+
+    :raises ValueError: when there is none.
+    """
+    if len(packed) < _ID_END or packed[_ID_AT - 1] != _ID_HEAD:
+        raise ValueError("a session row does not begin with an id")
+    return packed[_ID_AT:_ID_END]
+
+
+def unpack_session(packed: bytes) -> SessionState:
+    """Return the session in the bytes of a row. A newer release may have added fields at its end.
+
+    :raises ValueError: when the bytes are no such row.
+    """
+    session_id = UUID(bytes=packed_id(packed))
+    fields = decode_value(packed)
+    if not isinstance(fields, list) or len(fields) < 13:
+        raise ValueError("a session row is no list, or too short")
+    number, name, created, ended, last, actions, checkpoints, unmarked = fields[1:9]
+    ambient, interval, most, fork = fields[9:13]
+    for count in (number, created, last, actions, checkpoints, unmarked):
+        if type(count) is not int or not 0 <= count < 2**63:
+            raise ValueError("a session row has a bad count")
+    if actions >= MOST_ACTIONS:
+        raise ValueError("a session row counts more actions than there can be")
+    if not (name is None or isinstance(name, str)) or not (ended is None or type(ended) is int):
+        raise ValueError("a session row has a bad name or end")
+    try:
+        forked = read_fork_row(fork)
+    except TypeError as error:
+        raise ValueError(str(error)) from None
+    config = recording_config(interval, most)
+    info = SessionInfo(number, session_id, name, created, ambient is True, config, forked)
+    return SessionState(info, last, ended, actions, checkpoints, unmarked)
+
+
+class SessionMap(Mapping[int, SessionState]):
+    """Sessions by number, without deleted ones. Setting or deleting one makes the next map.
+
+    ``open``: the open ones. ``packed``: the ended ones, as :func:`pack_session` makes them.
+    Looking one up raises :class:`CorruptFileError` when its row is not valid.
+    """
+
+    __slots__ = ("open", "packed")
+
+    def __init__(
+        self, opened: PersistentMap[int, SessionState], packed: PersistentMap[int, bytes]
+    ) -> None:
+        self.open = opened
+        self.packed = packed
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SessionMap):
+            return NotImplemented
+        return self.open == other.open and self.packed == other.packed
+
+    # It holds maps, which have no hash.
+    __hash__ = None  # type: ignore[assignment]
+
+    def get(self, number: int, default: Any = None) -> Any:
+        """Return a session, or ``default``."""
+        session = self.open.get(number)
+        if session is not None:
+            return session
+        packed = self.packed.get(number)
+        return default if packed is None else _unpacked(packed)
+
+    def __getitem__(self, number: int) -> SessionState:
+        session = self.open.get(number)
+        return session if session is not None else _unpacked(self.packed[number])
+
+    def __contains__(self, number: object) -> bool:
+        return number in self.open or number in self.packed
+
+    def __len__(self) -> int:
+        return len(self.open) + len(self.packed)
+
+    def __iter__(self) -> Iterator[int]:
+        """Iterate over the numbers, which are in the order in which the sessions began."""
+        return iter(sorted((*self.open, *self.packed)))
+
+    def session_id(self, number: int) -> UUID | None:
+        """Return the id of a session, None when there is none with this number."""
+        session = self.open.get(number)
+        if session is not None:
+            return session.info.session_id
+        packed = self.packed.get(number)
+        return None if packed is None else UUID(bytes=packed_id(packed))
+
+    def set(self, number: int, session: SessionState) -> SessionMap:
+        """Return the map with this session."""
+        if session.ended_ns is None:
+            return SessionMap(self.open.set(number, session), self.packed)
+        opened = self.open.delete(number) if number in self.open else self.open
+        return SessionMap(opened, self.packed.set(number, pack_session(session)))
+
+    def delete(self, number: int) -> SessionMap:
+        """Return the map without this session.
+
+        :raises KeyError: when there is none with this number.
+        """
+        if number in self.open:
+            return SessionMap(self.open.delete(number), self.packed)
+        return SessionMap(self.open, self.packed.delete(number))
+
+    def listed(
+        self,
+        *,
+        include_open: bool,
+        newest_first: bool = False,
+        after: int | None = None,
+        limit: int | None = None,
+    ) -> Iterator[SessionState]:
+        """Iterate over sessions in the order in which they began; the open ones only if asked for.
+
+        ``after``: only those that come after the session of this number in that order.
+        """
+        numbers = list(self.packed)
+        if include_open:
+            numbers += self.open
+        if after is not None:
+            numbers = [n for n in numbers if (n < after if newest_first else n > after)]
+        numbers.sort(reverse=newest_first)
+        return (self[number] for number in islice(numbers, limit))
+
+
+def _unpacked(packed: bytes) -> SessionState:
+    try:
+        return unpack_session(packed)
+    except ValueError as error:
+        raise CorruptFileError(0, f"a page of ended sessions is not valid: {error}") from None
+
+
+NO_SESSIONS = SessionMap(PersistentMap(), PersistentMap())
