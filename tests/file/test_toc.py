@@ -6,21 +6,27 @@ from uuid import UUID
 
 import cbor2
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memvid_async import RecordingConfig
+from memvid_async import CorruptFileError, RecordingConfig
 from memvid_async.core.memory_state import Branch, MemoryState
 from memvid_async.core.persistent_map import PersistentMap
-from memvid_async.core.state import SessionInfo, SessionState, State
+from memvid_async.core.session_map import SessionMap, pack_session, packed_id, unpack_session
+from memvid_async.core.session_state import NOTHING_HELD, SessionInfo, SessionState
+from memvid_async.core.state import State
 from memvid_async.events.values import MAX_ITEMS
 from memvid_async.file.toc import (
-    Placed,
+    EndedSessions,
+    OpenSession,
     Toc,
     decode_toc,
     encode_toc,
-    read_session_row,
-    session_row,
+    ended_columns,
+    open_row,
+    read_ended_columns,
+    read_open_row,
     with_sessions,
 )
 from memvid_async.format.tables import (
@@ -46,25 +52,44 @@ def ascending(values):
 
 
 @st.composite
-def placed_sessions(draw, number=None):
-    ended = draw(st.none() | TIMES)
+def sessions(draw, ended, number=None):
     info = SessionInfo(
         number or draw(NUMBERS), draw(st.uuids()), draw(ERRORS), draw(TIMES), draw(st.booleans()),
         draw(CONFIGS),
     )  # fmt: skip
     counts = [draw(st.integers(0, most)) for most in (2**31 - 1, 2**40, 2**40)]
-    if ended is not None:
-        return Placed(SessionState(info, draw(TIMES), ended, *counts), draw(OFFSETS))
-    held = PersistentMap(draw(HELD))
+    end = draw(TIMES) if ended else None
+    held = NOTHING_HELD if ended else PersistentMap(draw(HELD))
+    return SessionState(info, draw(TIMES), end, *counts, held)
+
+
+@st.composite
+def open_sessions(draw, number=None):
     offsets = ascending(draw(st.lists(st.integers(1, 2**30), max_size=5)))
-    return Placed(SessionState(info, draw(TIMES), None, *counts, held), draw(OFFSETS), offsets)
+    return OpenSession(draw(sessions(ended=False, number=number)), draw(OFFSETS), offsets)
 
 
-@given(placed_sessions())
+def columns(ended, chunk=1600):
+    """Ended sessions as a page has them."""
+    return EndedSessions(
+        tuple(session.info.number for session in ended),
+        (chunk,) * len(ended),
+        list(map(pack_session, ended)),
+    )
+
+
+@given(st.booleans().flatmap(sessions))
 @examples(2)
-def test_a_session_comes_back_from_its_row(placed):
-    row = cbor2.loads(cbor2.dumps(session_row(placed)))
-    assert read_session_row(row) == placed
+def test_a_session_comes_back_from_its_row(session):
+    row = pack_session(session)
+    assert unpack_session(row) == session._replace(held=NOTHING_HELD)
+    assert packed_id(row) == session.info.session_id.bytes
+
+
+@given(open_sessions())
+@examples(2)
+def test_an_open_session_comes_back_from_its_row(found):
+    assert read_open_row(cbor2.loads(cbor2.dumps(open_row(found)))) == found
 
 
 def test_the_order_in_which_messages_were_held_does_not_show():
@@ -75,17 +100,46 @@ def test_the_order_in_which_messages_were_held_does_not_show():
         for key in order:
             held = held.set(key, (1, 2))
         info = SessionInfo(1, UUID(int=1), None, 1, False, RecordingConfig())
-        rows.append(session_row(Placed(SessionState(info, 1, held=held), 0)))
+        rows.append(open_row(OpenSession(SessionState(info, 1, held=held), 0)))
     assert rows[0] == rows[1]
 
 
-@given(st.lists(placed_sessions(), max_size=4), OFFSETS)
+@given(st.lists(sessions(ended=True), max_size=4), OFFSETS)
 @examples(0.5)
-def test_a_page_of_sessions_comes_back(sessions, previous):
-    rows = [session_row(placed) for placed in sessions]
-    table, before, found = decode_page(encode_page(Table.SESSIONS, previous, rows))
+def test_a_page_of_sessions_comes_back(ended, previous):
+    kept = columns(ended)
+    page = encode_page(Table.SESSIONS, previous, ended_columns(kept))
+    table, before, found = decode_page(page)
     assert (table, before) == (Table.SESSIONS, previous)
-    assert [read_session_row(row) for row in found] == sessions
+    assert read_ended_columns(found) == kept
+    assert list(map(unpack_session, read_ended_columns(found).rows)) == ended
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        [b"", b"", [b"x"]],
+        [bytes(8), bytes(16), [b"x"]],
+        [bytes(8), bytes(8), ["x"]],
+        [bytes(8), bytes(8), [b"x", b"y"]],
+        [8, bytes(8), [b"x"]],
+        [bytes(8), bytes(8)],
+    ],
+)
+def test_columns_that_do_not_fit_are_refused(wrong):
+    with pytest.raises(ValueError, match=r"columns|row"):
+        read_ended_columns(wrong)
+
+
+def test_a_row_that_nobody_looked_at_is_damage_when_somebody_does():
+    info = SessionInfo(7, UUID(int=1), "name", 5, False, RecordingConfig())
+    row = pack_session(SessionState(info, 5, 9))
+    found = SessionMap(PersistentMap(), PersistentMap({7: row[:-1]}))
+    assert found.session_id(7) == UUID(int=1)
+    assert (7 in found, len(found), list(found)) == (True, 1, [7])
+    for look in (found.get, found.__getitem__):
+        with pytest.raises(CorruptFileError):
+            look(7)
 
 
 FRAME_MAPS = st.dictionaries(st.integers(1, 2**40), st.integers(1, 2**40), max_size=3).map(
@@ -111,12 +165,12 @@ def memories(draw):
 
 @st.composite
 def tocs(draw):
-    placed = [
-        draw(placed_sessions(number))
-        for number in draw(st.lists(st.integers(1, 500), unique=True, max_size=4))
-    ]
-    opened = tuple(p for p in placed if p.session.ended_ns is None)
-    ended = tuple(p for p in placed if p.session.ended_ns is not None)
+    numbers = draw(st.lists(st.integers(1, 500), unique=True, max_size=4))
+    ends = [draw(st.booleans()) for _ in numbers]
+    opened = tuple(draw(open_sessions(n)) for n, end in zip(numbers, ends, strict=True) if not end)
+    ended = columns(
+        [draw(sessions(ended=True, number=n)) for n, end in zip(numbers, ends, strict=True) if end]
+    )
     state = State(
         draw(NUMBERS),
         draw(TIMES),
@@ -139,22 +193,28 @@ def tocs(draw):
 @examples(2)
 def test_a_toc_comes_back_with_its_sessions(toc):
     assert decode_toc(encode_toc(toc), 3) == toc
-    sessions = [p.session for p in (*toc.open_sessions, *toc.ended)]
-    state = with_sessions(toc.state, sessions)
-    assert len(state.sessions) == len(sessions)
-    for session in sessions:
+    state = with_their_sessions(toc)
+    found = [one.session for one in toc.open_sessions]
+    found += map(unpack_session, toc.ended.rows)
+    assert len(state.sessions) == len(found)
+    for session in found:
         assert state.sessions[session.info.number] == session
     if toc.state.ambient is not None:
         assert state.sessions[state.ambient].info.number == toc.state.ambient
 
 
+def with_their_sessions(toc):
+    ended = dict(zip(toc.ended.numbers, toc.ended.rows, strict=True))
+    return with_sessions(toc.state, [one.session for one in toc.open_sessions], ended)
+
+
 def a_toc():
     info = SessionInfo(2, UUID(int=1), "name", 5, True, RecordingConfig(max_actions=3))
-    opened = Placed(SessionState(info, 5), 0, (1600, 1700))
-    ended = Placed(SessionState(info, 5, 9), 1800)
+    opened = OpenSession(SessionState(info, 5), 0, (1600, 1700))
+    ended = columns([SessionState(info, 5, 9)], 1800)
     state = State(9, 9, ambient=2)
     return Toc(
-        state, (opened,), (ended,), (7,), (1, 2, 3), b"", bytes(16), 4, 1900, (2000,), (1700, 3)
+        state, (opened,), ended, (7,), (1, 2, 3), b"", bytes(16), 4, 1900, (2000,), (1700, 3)
     )
 
 
@@ -167,23 +227,30 @@ def test_a_wrong_field_of_a_toc_is_a_value_error_or_still_packs():
         except ValueError:
             continue
         encode_toc(found)
-        with_sessions(found.state, [p.session for p in (*found.open_sessions, *found.ended)])
+        with contextlib.suppress(ValueError):
+            # The id of an ended session's row is read when the file is opened.
+            with_their_sessions(found)
         assert len(found.state.memory.memory_hash) == 32
 
 
 def test_a_wrong_field_of_a_session_row_is_a_value_error_or_still_packs():
-    for placed in (*a_toc().open_sessions, *a_toc().ended):
-        row = session_row(placed)
+    toc = a_toc()
+    for packed in (pack_session(toc.open_sessions[0].session), toc.ended.rows[0]):
+        row = cbor2.loads(packed)
         for at in range(len(row)):
             for wrong in WRONG_FIELDS:
                 try:
-                    found = read_session_row([*row[:at], wrong, *row[at + 1 :]])
+                    found = unpack_session(cbor2.dumps([*row[:at], wrong, *row[at + 1 :]]))
                 except ValueError:
                     continue
-                summary = found.session.summary()
+                summary = found.summary()
                 assert summary.name is None or isinstance(summary.name, str)
                 assert summary.ended_ns is None or type(summary.ended_ns) is int
-                session_row(found)
+                pack_session(found)
+
+
+def more_in(packed, fields):
+    return cbor2.dumps([*cbor2.loads(packed), *fields])
 
 
 def test_a_toc_may_say_more():
@@ -192,22 +259,26 @@ def test_a_toc_may_say_more():
     memory, opened, ended, pages, projections = (plain[at] for at in (3, 5, 6, 8, 12))
     later = list(plain)
     later[3] = [*memory, "new"]
-    later[5] = [[*row, "error", b"", [1, 2], None] for row in opened]
-    later[6] = [[*row, None, None, "error", b"", [1, 2], None] for row in ended]
+    more = ["error", b"", [1, 2], None]
+    later[5] = [[more_in(row, more), *rest, "new"] for row, *rest in opened]
+    later[6] = [*ended[:2], [more_in(row, more) for row in ended[2]], "new"]
     later[8] = [*pages, 4, 5]
     later[12] = [["collections", 5, 6, 7, 8], *projections, ["other", 0, 0, 0]]
-    assert decode_toc(cbor2.dumps([*later, "new", 1]), 0) == toc
+    found = decode_toc(cbor2.dumps([*later, "new", 1]), 0)
+    assert found.open_sessions == toc.open_sessions
+    assert list(map(unpack_session, found.ended.rows)) == list(map(unpack_session, toc.ended.rows))
+    assert evolve(found, ended=toc.ended) == toc
     without = [*plain[:12], []]
     assert decode_toc(cbor2.dumps(without), 0).memory_offsets == ()
 
 
 def test_a_session_of_more_actions_than_have_an_index_is_refused():
     """Else the next action's index would not fit into what an open session holds."""
-    (placed,) = a_toc().open_sessions
-    row = session_row(placed)
-    assert read_session_row([*row[:6], 2**31 - 1, *row[7:]]).session.action_count == 2**31 - 1
+    row = cbor2.loads(pack_session(a_toc().open_sessions[0].session))
+    most = unpack_session(cbor2.dumps([*row[:6], 2**31 - 1, *row[7:]]))
+    assert most.action_count == 2**31 - 1
     with pytest.raises(ValueError, match="more actions"):
-        read_session_row([*row[:6], 2**31, *row[7:]])
+        unpack_session(cbor2.dumps([*row[:6], 2**31, *row[7:]]))
 
 
 @given(st.binary(max_size=60))
@@ -221,16 +292,17 @@ def test_a_toc_of_many_sessions_comes_back():
     """As many as an agent fleet leaves open; a TOC that cannot be read is a file that is lost."""
     count = MAX_ITEMS // 12
 
-    def placed(number):
+    def opened(number):
         info = SessionInfo(number, UUID(int=number), None, 5, False, RecordingConfig())
-        return Placed(SessionState(info, 5), 0, (number,))
+        return OpenSession(SessionState(info, 5), 0, (number,))
 
-    opened = tuple(map(placed, range(1, count)))
-    toc = Toc(State(count, 5), opened, (), tuple(range(MAX_ITEMS)), (0, 0, 0), b"", b"", 0)
+    found = tuple(map(opened, range(1, count)))
+    toc = Toc(State(count, 5), found, columns([]), tuple(range(MAX_ITEMS)), (0, 0, 0), b"", b"", 0)
     assert decode_toc(encode_toc(toc), 0) == toc
 
 
 def test_a_page_of_many_sessions_comes_back():
     info = SessionInfo(1, UUID(int=1), None, 5, False, RecordingConfig())
-    rows = [session_row(Placed(SessionState(info, 5, 6), 1600))] * (MAX_ITEMS // 12)
-    assert len(decode_page(encode_page(Table.SESSIONS, 0, rows))[2]) == len(rows)
+    kept = columns([SessionState(info, 5, 6)] * (MAX_ITEMS // 12))
+    found = decode_page(encode_page(Table.SESSIONS, 0, ended_columns(kept)))
+    assert read_ended_columns(found[2]) == kept

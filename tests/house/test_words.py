@@ -46,12 +46,13 @@ NAMES = {
     "toc": "Toc toc",
     "catalog": "Catalog catalog",
     "segment": "Segment SegmentKind segment",
-    "row": "RowPlace frame_rows rows",
+    "row": "RowPlace fork_rows frame_rows rows",
     "session": """
-        DeleteSession EndSession NoActiveSessionError RecordedSession ResumeSession ServedSession
-        Session SessionActiveError SessionBlocks SessionDeleted SessionEnded SessionEndedError
-        SessionInfo SessionNotFoundError SessionPlan SessionRecorder SessionStarted SessionState
-        SessionSummary Sessions StartSession session_recorder sessions
+        DeleteSession EndSession EndedSessions NoActiveSessionError OpenSession RecordedSession
+        ResumeSession ServedSession Session SessionActiveError SessionBlocks SessionDeleted
+        SessionEnded SessionEndedError SessionInfo SessionMap SessionNotFoundError SessionPlan
+        SessionRecorder SessionStarted SessionState SessionSummary Sessions StartSession
+        session_map session_recorder session_state sessions
     """,
     "action": """
         Action ActionDraft ActionKind ActionRecorded ActionRecorder ChangedAction RecordAction

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from typing import Any
 
@@ -61,16 +61,6 @@ def check_duration(value: object) -> float:
     if type(value) in (int, float) and 0 <= value <= 2**63:  # type: ignore[operator]
         return value  # type: ignore[return-value]
     raise InvalidValueError(f"duration_ms must be a finite number of at least 0, not {value!r:.80}")
-
-
-def are_counts(values: Iterable[Any]) -> bool:
-    """Whether each value is an int from 0 to 2^63 - 1."""
-    return all(type(value) is int and 0 <= value < 2**63 for value in values)
-
-
-def is_count(value: Any) -> bool:
-    """Whether the value is an int from 0 to 2^63 - 1."""
-    return type(value) is int and 0 <= value < 2**63
 
 
 def check_value(value: object, what: str, depth: int = MAX_DEPTH) -> None:

@@ -40,7 +40,8 @@ from ..events.fork_rows import fork_row, read_fork_row
 from ..events.frames import FRAME_EVENTS, Retrieval
 from ..events.pace import unhurried
 from ..events.prompts import Reply, is_cost
-from ..events.values import MAX_ITEMS, are_counts, check_duration, decode_value, is_count, preview
+from ..events.values import MAX_ITEMS, check_duration, decode_value, preview
+from .counts import are_counts, is_count
 from .frame_rows import (
     content_field,
     content_sequences,

@@ -21,7 +21,8 @@ from ..events.frames import (
 )
 from ..events.frozen_dict import FrozenDict
 from ..events.pace import unhurried
-from ..events.values import are_counts, check_value, decode_value, is_count, preview
+from ..events.values import check_value, decode_value, preview
+from .counts import are_counts, is_count
 from .kinds import CONFIGURED, FRAME_DELETED, FRAME_UPDATED, FRAMES_PUT, UPDATE_ERASED
 from .places import FIRST_FRAME
 

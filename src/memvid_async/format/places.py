@@ -7,7 +7,8 @@ from array import array
 from typing import Any, NamedTuple
 
 from ..events.pace import unhurried
-from ..events.values import are_counts, count_items, decode_value, read_head
+from ..events.values import count_items, decode_value, read_head
+from .counts import are_counts
 from .kinds import FRAMES_PUT
 from .segment import Read, Segment
 

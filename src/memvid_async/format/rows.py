@@ -9,7 +9,8 @@ from typing import Any
 import cbor2
 
 from ..events.pace import unhurried
-from ..events.values import LARGE, are_counts, decode_value, encoded
+from ..events.values import LARGE, decode_value, encoded
+from .counts import are_counts
 from .places import (
     ARRAY,
     BYTES,

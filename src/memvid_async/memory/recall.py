@@ -117,7 +117,7 @@ class Recall:
             search.top_k,
             as_of,
             tuple(hit.score for hit in hits),
-            tuple(place.version for _, place in shown),
+            tuple((place.sequence, place.place) for _, place in shown),
             search.parameters,
             search.embedding,
             search.embedding_model,
