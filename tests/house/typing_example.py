@@ -214,6 +214,7 @@ async def reading_actions(store: Store, action: Action) -> None:
 
 async def reading(store: Store, session_id: UUID) -> None:
     assert_type(await store.list_sessions(include_open=True), list[SessionSummary])
+    await store.list_sessions(newest_first=True, after=str(UUID(int=1)), limit=10)
     session = await store.get_session(session_id)
     assert_type(await store.get_session(str(session_id)), Session)
     for action in session.actions:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import itertools
 import uuid
 
@@ -494,3 +495,53 @@ async def test_a_session_is_named_by_the_str_of_its_id_too(make_store, form):
     await store.delete_session(wanted)
     with pytest.raises(SessionNotFoundError):
         await store.get_session(wanted)
+
+
+async def test_sessions_are_listed_page_by_page(make_store):
+    store = await make_store()
+    made = []
+    for number in range(7):
+        async with store.session(f"session {number}") as recorder:
+            made.append(recorder.session_id)
+    async with store.session("still open") as recorder:
+        for newest_first in (False, True):
+            for include_open in (False, True):
+                expected = [*made, recorder.session_id] if include_open else list(made)
+                if newest_first:
+                    expected.reverse()
+                found, after = [], None
+                while page := await store.list_sessions(
+                    include_open=include_open, newest_first=newest_first, after=after, limit=3
+                ):
+                    assert len(page) <= 3
+                    found += [summary.session_id for summary in page]
+                    after = str(page[-1].session_id)
+                assert found == expected
+    view = await store.at(sequence=store.last_sequence)
+    (last,) = await view.list_sessions(newest_first=True, limit=1)
+    assert last.session_id == recorder.session_id
+    assert await store.list_sessions(limit=0) == []
+    await store.delete_session(made[3])
+    with pytest.raises(SessionNotFoundError):
+        await store.list_sessions(after=made[3])
+    for wrong in ({"limit": -1}, {"limit": "many"}, {"after": "no id"}):
+        with pytest.raises(InvalidValueError):
+            await store.list_sessions(**wrong)
+
+
+async def test_an_ended_session_is_a_row_that_is_read_when_somebody_looks(make_store):
+    """What the collector goes through does not grow with the sessions that have ended."""
+    store = await make_store()
+    await store.start_session("begins")
+    await store.end_session()
+    for _ in range(300):
+        async with store.session("ends"):
+            pass
+    sessions = store._engine.view.state.sessions
+    assert (len(sessions.open), len(sessions.packed)) == (0, 301)
+    assert {type(row) for row in sessions.packed.values()} == {bytes}
+    assert not gc.is_tracked(sessions.packed._copy())
+    await store.aclose()
+    again = await make_store()
+    assert again._engine.view.state == store._engine.view.state
+    assert (await again.list_sessions())[0].name == "begins"
