@@ -256,7 +256,7 @@ async def test_a_follower_sees_the_frames_of_another(make_store):
     await writer.compact()
     await writer.put("after the compaction")
     assert await all_ids(follower) == [1, 3]
-    assert await ids_of(follower, "behind") == [3]
+    assert await ids_of(follower, "compaction") == [3]
     for call in (
         follower.put("x"), follower.put_many(["x"]), follower.update(1, "x"), follower.delete(1),
         follower.put(stream(b"x")),

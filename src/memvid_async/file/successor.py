@@ -1,7 +1,7 @@
 """The file that a compaction writes, until it replaces the old one.
 
 Its name holds the id of the file that it will replace. A file that a killed compaction left is
-recognized by that name and by the same id in its header. Other files of that name are not touched.
+recognised by that name and by the same id in its header. Other files of that name are not touched.
 """
 
 from __future__ import annotations

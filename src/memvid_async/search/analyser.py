@@ -1,19 +1,20 @@
-r"""How text is read: the terms of a text, whether it is searched or asks. Pure.
+r"""The analyser finds the terms of a text and of a query. Pure.
 
-A term is a run of ASCII letters and digits and of any other characters. SQLite's tokenizer
-``ascii`` splits at all other ASCII characters and no others, so it finds in an analysed text the
-terms that :func:`terms` finds. A text of plain ASCII prose is its own analysis.
+A term consists of ASCII letters and digits, and of any characters outside ASCII. SQLite's tokenizer
+``ascii`` splits a text at the same characters. So it finds in an analysed text the terms that
+:func:`terms` returns. The analyser does not change a text of plain ASCII prose.
 
 What the analyser does, in this order:
 
-1. It leaves out what is not seen: soft hyphens, joiners, variation selectors, skin tones, tatweel.
-2. It composes by NFKC: ligatures, half-width kana, full-width letters, Korean written in jamo.
-3. It splits identifiers into parts (``getUserName``, ``v1.2``). What a split would lose it adds at
-   the end of the text: the whole (``getusername``, ``csharp``, ``dotnet``).
+1. It removes what is not seen: soft hyphens, joiners, variation selectors, skin tones, tatweel.
+2. It normalises by NFKC: ligatures, half-width kana, full-width letters, Korean written in jamo.
+3. It splits identifiers into parts (``getUserName``, ``v1.2``). At the end of the text it adds what
+   a split would lose: the whole identifier (``getusername``, ``csharp``, ``dotnet``).
 4. It folds each character by itself (:class:`_Folding`): case, accents and points, digits. Marks
    that are vowels or join consonants belong to their word, and no word is split at a mark.
-5. It sets apart what is a term alone: a character of Han, kana or Hangul, a cluster of Thai, Lao,
-   Khmer or Myanmar, an emoji. A query looks for two neighbours of them, see :mod:`.query`.
+5. It puts spaces around each character or cluster that is a term alone: a character of Han, kana or
+   Hangul, a cluster of Thai, Lao, Khmer or Myanmar, an emoji. A query looks for pairs of adjacent
+   ones, see :mod:`.query`.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ from typing import NamedTuple
 
 from ..events.pace import unhurried
 
-# Changes when any text is read differently. A search index that another version made, or another
-# version of Unicode, is made anew.
+# It changes when any text is analysed differently. A search index that was made with another
+# version of the analyser or of Unicode is made again.
 VERSION = 2
 
 # A longer text is analysed in pieces of this size.
 _PIECE_CHARS = 64 * 1024
-# The longest word that is also added whole, with what follows or precedes it.
+# The longest word that is also added whole, together with the signs before or after it.
 _WHOLE_CHARS = 64
 
 # Characters that are a term each: Han, Hiragana, Katakana, Bopomofo, Yi.
@@ -66,9 +67,10 @@ UNSEEN = (
     "\ua670-\ua672\U0001f3fb-\U0001f3ff\U000e0000-\U000e0fff"
 )
 _UNSEEN_RUN = re.compile(f"[{UNSEEN}]+")
-# In Arabic letters a joiner that forbids joining parts a word from its ending.
+# Between Arabic letters, a zero-width non-joiner separates a word from its ending.
 _ARABIC_PARTS = re.compile("(?<=[\u0600-\u06ff])\u200c(?=[\u0600-\u06ff])")
-# Normalising sorts a run of marks in a time that grows with its square, so a run is cut.
+# Normalising sorts successive marks, in a time that grows with the square of their number. So a
+# space is put after this many.
 _MANY_MARKS = re.compile(r"(?:[^\w\s\x00-\x7f\U0001f000-\U0001ffff]|[\uff9e\uff9f]){30}")
 
 _LOWER = "a-z\u00df-\u00f6\u00f8-\u00ff\u03ac-\u03ce\u0430-\u045f"
@@ -91,18 +93,18 @@ TERM = re.compile(r"[^\x00-/:-@\[-`{-\x7f]+")
 
 
 class Analysed(NamedTuple):
-    """What the analyser makes of a text."""
+    """An analysed text."""
 
     text: str
-    """The text, of which :data:`TERM` matches the terms."""
+    """The text, in which :data:`TERM` matches the terms."""
     wholes: tuple[str, ...] = ()
-    """Terms that belong to no place in the text: identifiers that it holds in parts."""
+    """Further terms: the identifiers that are split in the text, whole."""
 
 
 class _Folding(dict[int, str | int | None]):
-    """For ``str.translate``: what each character becomes, made when it is first met."""
+    """For ``str.translate``: what each character becomes, computed when it first occurs."""
 
-    # At most this many are kept: more than any language writes.
+    # At most this many are kept, which is more than the characters of any language.
     _MOST = 20_000
 
     def __missing__(self, code: int) -> str | int | None:
@@ -112,7 +114,7 @@ class _Folding(dict[int, str | int | None]):
         return made
 
 
-# Letters that Unicode does not decompose and people take for plain ones.
+# Letters that Unicode does not decompose, and that people type as plain letters.
 _LETTERS = {
     # Dotless i, and Latin letters with a stroke or of two letters.
     "\u0131": "i",
@@ -128,7 +130,7 @@ _LETTERS = {
     "\u06cc": "\u064a",
     "\u06a9": "\u0643",
     "\u0629": "\u0647",
-    # Letters that are written as apostrophes part words, as an apostrophe does.
+    # Letters that look like apostrophes separate words, as apostrophes do.
     "\u02bc": " ",
     "\u02bb": " ",
 }
@@ -154,7 +156,7 @@ def _folded_part(char: str) -> str:
         return _LETTERS[char]
     category = unicodedata.category(char)
     if category[0] == "M":
-        # Accents and points are left out; vowel signs and what joins consonants are kept.
+        # Accents and points are removed; vowel signs and what joins consonants are kept.
         kept = unicodedata.combining(char) in _WORD_MARKS and category != "Me"
         return char if kept else ""
     if category == "Nd":
@@ -166,7 +168,7 @@ _FOLDING = _Folding()
 
 
 def analyse(text: str) -> str:
-    """Return what SQLite's tokenizer ``ascii`` is passed of a text; see the module."""
+    """Return a text as SQLite's tokenizer ``ascii`` gets it; see the module."""
     if text.isascii() and _is_plain(text):
         return text
     read = read_text(text)
@@ -174,7 +176,7 @@ def analyse(text: str) -> str:
 
 
 def read_text(text: str) -> Analysed:
-    """Return what the analyser makes of a text, its places and its wholes apart."""
+    """Return the analysed text, and the whole identifiers apart from it."""
     if len(text) <= _PIECE_CHARS:
         return _read(text)
     read = list(map(_read, unhurried(_pieces(text), look=1)))
@@ -183,12 +185,12 @@ def read_text(text: str) -> Analysed:
 
 
 def terms(text: str) -> list[str]:
-    """Return the terms of a text, in order: those at a place, then the wholes."""
+    """Return the terms of a text, in order; the whole identifiers are last."""
     return TERM.findall(analyse(text).lower())
 
 
 def is_unspaced(term: str) -> bool:
-    """Whether a term is of a script that has no spaces, or that is searched as if it had none."""
+    """Whether a term is of a script without spaces, or of one that is searched as if without."""
     return _UNSPACED.match(term) is not None
 
 
@@ -232,13 +234,13 @@ def _fold(text: str) -> str:
 
 
 def _split(text: str) -> tuple[str, list[str]]:
-    """Return the text with its identifiers in parts, and what that would lose."""
+    """Return the text with its identifiers split, and the whole identifiers."""
     wholes = [f"dot{found[1]}" for found in _DOTTED.finditer(text)]
 
     def name(found: re.Match[str]) -> str:
         named = found[1] + ("plusplus" if found[2] else "sharp")
         if len(found[1]) == 1:
-            # C++ and C# are words of their own, and no C.
+            # C++ and C# are words of their own; neither is found by C.
             return f"{named} "
         wholes.append(named)
         return found[0]

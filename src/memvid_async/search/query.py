@@ -2,7 +2,7 @@
 
 - Words are joined by OR, so a question works as it is typed. Function words ("the", "of") count
   only when there are no others.
-- An identifier (``POL-358``, ``getUserName``, ``src/a.py``) counts as a whole and by its parts.
+- An identifier (``POL-358``, ``getUserName``, ``src/a.py``) counts both as a whole and in parts.
 - A ``"quoted phrase"`` and a ``field:word`` are required; the fields are title, tag, uri and body.
 - A word, phrase or field after ``-`` is excluded, where the ``-`` follows a space, a letter or a
   quote follows the ``-``, and there is something else to look for.
@@ -39,8 +39,8 @@ _IDENTIFIER = re.compile(
     r"[^\s\"'`,;!?()\[\]{}<>|*\u00ab\u00b4\u00bb\u2018-\u201e\u2026\u3001\u3002\u300c-\u300f\u30fb"
     r"\uff01\uff08\uff09\uff0c\uff1f]+"
 )
-# An identifier of more terms is not looked for as a whole; nor are words of prose (self-made,
-# and/or), which say little more together.
+# An identifier of more terms is not looked for as a whole. Nor are words of prose such as self-made
+# and and/or, which mean little more together.
 _WHOLE_TERMS = 16
 _PROSE = re.compile(r"\W*[^\W\d_][^\W\d_A-Z]*(?:/[^\W\d_A-Z]+|(?:-[^\W\d_A-Z]+)+)\W*")
 
@@ -52,7 +52,7 @@ class Query:
     required: tuple[str, ...] = ()
     """A frame must match all of these."""
     words: tuple[str, ...] = ()
-    """A frame must match one of these where nothing is required; each that matches adds to the
+    """A frame must match one of these when nothing is required; each that matches adds to the
     score."""
     excluded: tuple[str, ...] = ()
     """A frame must match none of these."""
@@ -108,12 +108,12 @@ def parse(text: str, *, english: bool = True, syntax: bool = True) -> Query:
 
 @frozen
 class _Read:
-    """What one word, identifier or phrase of a query looks for, as quoted FTS5 strings."""
+    """A word, identifier or phrase of a query, as quoted FTS5 strings."""
 
     exact: tuple[str, ...]
-    """Any of these is the thing itself."""
+    """What matches exactly it: any of these."""
     words: tuple[str, ...] = ()
-    """Each of these counts where it is one of many words."""
+    """What matches it as one of many words: each of these counts."""
     is_phrase: bool = False
     """Whether it was quoted."""
 
@@ -177,14 +177,14 @@ def _read_chunk(chunk: str, *, has_syntax: bool = False) -> _Read:
             exact += whole
             is_whole = 1 < len(terms) <= _WHOLE_TERMS and not _PROSE.fullmatch(identifier)
             words += _words(terms, whole, end, is_whole=is_whole)
-    # Of several identifiers that stand together, all are the thing itself only in their order.
+    # Several identifiers without spaces between them match exactly only all together, in order.
     if len(identifiers) > 1 and len(exact) > 1:
         exact = list(_exact(TERM.findall(read_text(chunk).text), (), "*" if star else ""))
     return _Read(tuple(exact), tuple(words))
 
 
 def _exact(terms: Sequence[str], wholes: Sequence[str], end: str) -> tuple[str, ...]:
-    """Return what matches all of these terms, one after the other, or what was written as one."""
+    """Return what matches these terms one after another, and what matches each whole identifier."""
     if not terms:
         return ()
     return (f'"{" ".join(terms)}"{end}', *(f'"{whole}"{end}' for whole in wholes))
@@ -193,7 +193,7 @@ def _exact(terms: Sequence[str], wholes: Sequence[str], end: str) -> tuple[str, 
 def _words(
     terms: Sequence[str], whole: Sequence[str], end: str, *, is_whole: bool
 ) -> Iterator[str]:
-    """Yield what each counts of the terms of an identifier: itself, its parts, its pairs."""
+    """Yield what counts of an identifier: the whole, its terms, the pairs of unspaced ones."""
     is_whole = is_whole and not all(map(is_unspaced, terms))
     if len(terms) == 1 or is_whole:
         yield whole[0]
@@ -206,7 +206,7 @@ def _words(
             elif last and not is_whole and (at == 0 or not is_unspaced(terms[at - 1])):
                 yield f'"{term}"'
         elif not (is_whole and len(term) == 1 and term.isalnum()):
-            # One letter of an identifier says nothing alone.
+            # A single letter of an identifier means nothing alone.
             yield f'"{term}"{end if at == last else ""}'
 
 

@@ -18,9 +18,9 @@ from itertools import accumulate
 WEIGHTS = (1.5, 3.0, 2.0, 0.75)
 _K1 = 1.2
 
-# The least weight of a word; that of one which half of the rows have is twice this.
+# The least weight of a word. A word in half of the rows has twice this weight.
 _COMMON_WEIGHT = 0.01
-# Words that fewer rows than this have, together, are weighed anew where one of them is common.
+# Words that fewer rows than this have, together, are weighed again when one of them is common.
 _FEW_TO_WEIGH = 4096
 # When all words together have fewer rows than this, all are scored.
 FEW_ROWS = 2048
@@ -31,10 +31,10 @@ _SURE_SHARE = 1 / 2
 
 
 def are_common(counts: Sequence[int], total: int) -> bool:
-    """Whether words, of which ``counts`` of ``total`` rows have one, are weighed anew.
+    """Whether words are weighed again, of which ``counts`` of ``total`` rows have one each.
 
-    That takes a statement for each word and all rows of each. So it is done where these are few, or
-    where all words are common; beside a rare word, a common one counts next to nothing anyway.
+    That takes a statement for each word, which reads all of its rows. So it is done when these are
+    few, or when all words are common. Beside a rare word, a common one has almost no weight anyway.
     """
     if weight_again(max(counts), total) == 1:
         return False
@@ -45,8 +45,9 @@ def weight_again(count: int, total: int) -> float:
     """Return the weight of a word that ``count`` of ``total`` rows have, divided by FTS5's.
 
     FTS5's weight is the logarithm of a word's odds. It falls to 0 for a word that half of the rows
-    have, and then is 0.000001. This one falls from 0.02 to 0.01 instead, so that common words order
-    rows by how often each row has them and how long it is, and a rare word decides all the same.
+    have, and is 0.000001 for every more common word. This weight falls from 0.02 to 0.01 there. So
+    common words still order rows by how often each row has them and by its length, while a rare
+    word counts much more.
     """
     odds = _odds(count, total)
     return max(1.0, _COMMON_WEIGHT * (1 + min(odds, 1.0)) / _fts5_weight(odds))

@@ -11,16 +11,16 @@ from .analyser import VERSION as ANALYSER_VERSION
 
 # "mva" and a letter.
 APPLICATION_ID = 0x6D766169
-# Changes when a table or a column changes.
+# It changes when a table or a column changes.
 _TABLES_VERSION = 2
 PAGE_SIZE = 4096
 # The most parameters of one statement: every build of SQLite takes this many.
 _PARAMETERS = 900
 
-# The analyser has made terms of every text; these split it at ASCII that is no term, and stem.
+# They get analysed texts, and split them into terms; ``porter`` stems English words as well.
 TOKENIZERS = {"english": "porter ascii", "none": "ascii"}
-# Texts are read as the analyser and Python's Unicode tables say. A row can be removed only by the
-# text that was indexed, so an index that was made by others is made anew.
+# The terms of a text depend on the analyser and on Python's Unicode tables, and a row can be
+# removed only by the text as it was indexed. So an index that others made is made again.
 _MAJOR, _MINOR = map(int, unicodedata.unidata_version.split(".")[:2])
 VERSION = _TABLES_VERSION * 10**6 + ANALYSER_VERSION * 10**4 + _MAJOR * 100 + _MINOR
 

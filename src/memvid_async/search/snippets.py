@@ -15,8 +15,8 @@ from .spans import TermSpans, term_spans
 SNIPPET_WORDS = 32
 # A snippet without a match shows this many characters, and no snippet more than four times as many.
 SNIPPET_CHARS = 320
-# A longer text is searched in pieces of this many characters; one that the analyser changes, in
-# smaller ones, since it takes longer to find the places of its terms.
+# A longer text is searched in pieces of this many characters. A text that the analyser changes is
+# searched in smaller pieces, because it takes longer to find where its terms are.
 _PIECE = 64 * 1024
 _CHANGED_PIECE = 4 * 1024
 # A text is often shown again, so texts stay in the table up to this many characters together. Each
@@ -34,8 +34,8 @@ Span = tuple[int, int]
 class Snippets:
     """Makes snippets in a small database of its own, so that the search index holds no texts.
 
-    SQLite cuts the snippet of a text that it reads as it is. A text that the analyser changes goes
-    in as its terms; which of them match says which parts of the text to show.
+    For a text that the analyser does not change, SQLite makes the snippet. Any other text is put as
+    its terms, and the terms that match tell which parts of the text to show.
     """
 
     def __init__(self, language: str, marks: tuple[str, str] = ("[", "]")) -> None:
@@ -53,7 +53,7 @@ class Snippets:
         # Texts go in and out in one transaction that is never committed.
         self._scratch.execute("BEGIN")
         self._numbers: dict[str, int] = {}
-        # Of each text that went in as its terms.
+        # The spans of each text that was put as its terms.
         self._spans: dict[str, TermSpans] = {}
         self._room = _HELD_CHARS
 
@@ -84,7 +84,7 @@ class Snippets:
         }
 
     def _matching_piece(self, match: str, text: str) -> list[str]:
-        """Return the first piece of the text that matches; none where none does."""
+        """Return the first piece of the text that matches, if any, in a list."""
         is_plain = analyse(text) is text
         size = _PIECE if is_plain else _CHANGED_PIECE
         self._empty()
@@ -154,7 +154,7 @@ class Snippets:
 
 
 def _matches(read: TermSpans, highlighted: str) -> Iterator[Span]:
-    """Yield the parts of the text that matched, of its terms with the matching ones marked."""
+    """Yield the spans of the terms that matched; ``highlighted`` has those terms between marks."""
     begin = 0
     for at, term in enumerate(highlighted.split(" ")):
         if term.startswith(_BEGIN):
@@ -167,7 +167,7 @@ def _matches(read: TermSpans, highlighted: str) -> Iterator[Span]:
 
 
 def _window(text: str, read: TermSpans, matches: Sequence[Span], marks: tuple[str, str]) -> str:
-    """Return the words with the most different matches, the matches marked."""
+    """Return the part of the text with the most different matches, with the matches marked."""
     begins = [begin for begin, _ in read.spans[: read.placed]]
     at = [bisect_right(begins, begin) - 1 for begin, _ in matches]
     folded = [text[begin:end].casefold() for begin, end in matches]

@@ -1,4 +1,4 @@
-"""Where the terms of a text stand in it, for texts that the analyser changes. Pure."""
+"""Where in a text its terms are, for texts that the analyser changes. Pure."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ from .analyser import (
 # Half-width kana and Korean, before they are composed.
 _HALF_WIDTH = "\uff66-\uff9d\uffa0-\uffdc"
 _APART = f"{HAN_KANA}{HANGUL}{_HALF_WIDTH}{EMOJI}{FLAG_LETTERS}{THAI_LAO}{STACKED}"
-# Punctuation and signs outside ASCII, as far as they stand beside words.
+# Punctuation and signs outside ASCII that occur next to words.
 _SIGNS = (
     "\u00a1-\u00a9\u00ab-\u00b4\u00b6-\u00b9\u00bb-\u00bf\u2010-\u2027\u2030-\u205e\u3000-\u3020"
 )
 _LETTERS = rf"(?:[^\W_{_APART}]|[^\w\s\x00-\x7f{_SIGNS}{_APART}]|[{UNSEEN}])"
-# What is read by itself: a word with its dots and signs, or what is a term alone with its marks.
+# What is analysed by itself: a word with its dots and signs, or a character that is a term alone,
+# with its marks.
 _READ_ALONE = re.compile(
     rf"\.?{_LETTERS}++(?:\.{_LETTERS}++)*(?:\+\+|#)?"
     rf"|[{FLAG_LETTERS}]{{2}}"
@@ -45,15 +46,15 @@ class TermSpans:
     """The terms of a text, each with the part of the text that it was read from."""
 
     terms: tuple[str, ...]
-    """First those at a place, in order; then the wholes of identifiers."""
+    """First those of the text, in order; then the whole identifiers."""
     spans: tuple[tuple[int, int], ...]
-    """Of each term the begin and the end, in characters."""
+    """Where each term begins and ends, in characters."""
     placed: int
-    """How many of the terms are at a place."""
+    """How many of the terms are not whole identifiers."""
 
 
 def term_spans(text: str) -> TermSpans:
-    """Return the terms of a text with their places, as the analyser makes them of each word."""
+    """Return the terms of a text with their spans; each word is analysed by itself."""
     terms: list[str] = []
     spans: list[tuple[int, int]] = []
     wholes: dict[str, tuple[int, int]] = {}

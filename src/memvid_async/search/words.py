@@ -16,7 +16,7 @@ from .fusion import in_order
 from .query import Query
 from .ranking import WEIGHTS, are_common, first_try, is_worth, needed, weight_again
 
-# Adding up fewer scores than this holds other threads up for no time that they notice.
+# Fewer scores than this are added up so fast that other threads need no turn meanwhile.
 _MANY_ROWS = 1_000
 _BM25 = f"bm25(words, {', '.join(map(str, WEIGHTS))})"
 
@@ -59,7 +59,7 @@ def _best_of_common(
     top_k: int,
     chosen: Conditions,
 ) -> dict[int, float]:
-    """Return the best by weights of ours: FTS5's score for each word, weighted anew."""
+    """Return the best by our own weights: FTS5's score for each word is weighted again."""
     scores: dict[int, float] = {}
     for term in query.scored:
         weight = weight_again(known[term], total)
