@@ -192,8 +192,10 @@ class StoreClosedError(MemvidAsyncError):
 
 
 class WrongLoopError(StoreClosedError):
-    """The store is not open here: it was used on another event loop, in another thread or process
-    than the one that opened it, or after that loop had ended. Nothing was done.
+    """The store cannot be used here, and nothing was done.
+
+    It was used on another event loop, thread or process than the one that opened it, or after that
+    loop had ended.
     """
 
 

@@ -1,7 +1,8 @@
-"""The sessions of a state: open ones as they are folded, ended ones packed.
+"""The sessions of a state: the open ones as they are folded, the ended ones packed.
 
-An ended session never changes, and there may be very many. Each is the bytes of its row, which is
-decoded when somebody looks at it: neither a TOC nor the garbage collector goes through them.
+Ended sessions never change, and there may be very many. Each is kept as the bytes of its row, which
+are decoded only when the session is looked up. So neither writing a TOC nor the garbage collector
+has to visit each session.
 """
 
 from __future__ import annotations
@@ -20,16 +21,16 @@ from ..events.values import decode_value
 from .persistent_map import PersistentMap
 from .session_state import SessionInfo, SessionState
 
-# A row is an array of fewer than 24 items that begins with the session's id, so that the id is at
-# one place: after the head of the array (1 byte) and that of the 16 bytes (0x50).
+# A row is an array of fewer than 24 items that begins with the session's id. So the id is always at
+# the same place: after the head of the array (1 byte) and the head of the 16 bytes (0x50).
 _ID_HEAD, _ID_AT, _ID_END = 0x50, 2, 18
-# An action's index has four bytes where an open session holds messages. Half of that range is left
-# for appending.
+# An open session holds the index of an action in four bytes. A row may use half of that range; the
+# rest is left for appending.
 MOST_ACTIONS = 2**31
 
 
 def pack_session(session: SessionState) -> bytes:
-    """Return a session as the bytes of its row; what an open one holds of messages is no part."""
+    """Return a session as the bytes of its row, without the messages that an open one holds."""
     info = session.info
     row = [
         info.session_id.bytes,
@@ -68,14 +69,14 @@ def unpack_session(packed: bytes) -> SessionState:
     session_id = UUID(bytes=packed_id(packed))
     fields = decode_value(packed)
     if not isinstance(fields, list) or len(fields) < 13:
-        raise ValueError("a session row is no list, or too short")
+        raise ValueError("a session row is not a list, or is too short")
     number, name, created, ended, last, actions, checkpoints, unmarked = fields[1:9]
     ambient, interval, most, fork = fields[9:13]
     for count in (number, created, last, actions, checkpoints, unmarked):
         if type(count) is not int or not 0 <= count < 2**63:
             raise ValueError("a session row has a bad count")
     if actions >= MOST_ACTIONS:
-        raise ValueError("a session row counts more actions than there can be")
+        raise ValueError("a session row counts more actions than a session can have")
     if not (name is None or isinstance(name, str)) or not (ended is None or type(ended) is int):
         raise ValueError("a session row has a bad name or end")
     try:
@@ -88,9 +89,9 @@ def unpack_session(packed: bytes) -> SessionState:
 
 
 class SessionMap(Mapping[int, SessionState]):
-    """Sessions by number, without deleted ones. Setting or deleting one makes the next map.
+    """Sessions by number, without deleted ones. Setting or deleting one returns a new map.
 
-    ``open``: the open ones. ``packed``: the ended ones, as :func:`pack_session` makes them.
+    ``open``: the open ones. ``packed``: the ended ones, as :func:`pack_session` returns them.
     Looking one up raises :class:`CorruptFileError` when its row is not valid.
     """
 
@@ -129,11 +130,11 @@ class SessionMap(Mapping[int, SessionState]):
         return len(self.open) + len(self.packed)
 
     def __iter__(self) -> Iterator[int]:
-        """Iterate over the numbers, which are in the order in which the sessions began."""
+        """Iterate over the numbers, in the order in which the sessions began."""
         return iter(sorted((*self.open, *self.packed)))
 
     def session_id(self, number: int) -> UUID | None:
-        """Return the id of a session, None when there is none with this number."""
+        """Return the id of a session; None when there is none with this number."""
         session = self.open.get(number)
         if session is not None:
             return session.info.session_id
@@ -141,14 +142,14 @@ class SessionMap(Mapping[int, SessionState]):
         return None if packed is None else UUID(bytes=packed_id(packed))
 
     def set(self, number: int, session: SessionState) -> SessionMap:
-        """Return the map with this session."""
+        """Return a map that also has this session."""
         if session.ended_ns is None:
             return SessionMap(self.open.set(number, session), self.packed)
         opened = self.open.delete(number) if number in self.open else self.open
         return SessionMap(opened, self.packed.set(number, pack_session(session)))
 
     def delete(self, number: int) -> SessionMap:
-        """Return the map without this session.
+        """Return a map without this session.
 
         :raises KeyError: when there is none with this number.
         """
@@ -166,7 +167,8 @@ class SessionMap(Mapping[int, SessionState]):
     ) -> Iterator[SessionState]:
         """Iterate over sessions in the order in which they began; the open ones only if asked for.
 
-        ``after``: only those that come after the session of this number in that order.
+        ``newest_first``: in the opposite order. ``after``: only those that come after the session
+        with this number. ``limit``: at most this many.
         """
         numbers = list(self.packed)
         if include_open:

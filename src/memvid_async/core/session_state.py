@@ -15,9 +15,10 @@ from .persistent_map import PersistentMap
 
 @frozen
 class SessionInfo:
-    """What is fixed at a session's start. ``number``: the sequence of its SessionStarted event."""
+    """What is fixed at a session's start."""
 
     number: int
+    """The sequence of its SessionStarted event."""
     session_id: UUID
     name: str | None
     created_ns: int
@@ -26,29 +27,29 @@ class SessionInfo:
     fork: ForkPoint | None = None
 
 
-# The strings and messages that a session holds already: from a 16-byte digest to an action's index
+# The strings and messages that a session holds already: for each 16-byte digest, an action's index
 # and the place in that action.
 Held = PersistentMap[bytes, tuple[int, int]]
 NOTHING_HELD: Held = PersistentMap()
 
 
 class SessionState(NamedTuple):
-    """A session as folded so far.
-
-    ``unmarked``: actions since the last checkpoint. Every checkpoint is an action too, so the
-    actions that ``max_actions`` counts are ``action_count - checkpoint_count``.
-    """
+    """A session as folded so far."""
 
     info: SessionInfo
     last_ns: int
+    """The time of its last event."""
     ended_ns: int | None = None
     action_count: int = 0
+    """How many actions it has. Every checkpoint is an action too, so ``max_actions`` limits
+    ``action_count - checkpoint_count``."""
     checkpoint_count: int = 0
     unmarked: int = 0
+    """How many actions there are since the last checkpoint."""
     held: Held = NOTHING_HELD
 
     def summary(self) -> SessionSummary:
-        """The session as listed."""
+        """The session, as ``list_sessions`` returns it."""
         info = self.info
         return SessionSummary(
             session_id=info.session_id,

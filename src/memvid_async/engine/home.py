@@ -8,7 +8,8 @@ from threading import get_ident
 
 from ..errors import WrongLoopError
 
-# How many forks led to this process; asking for its id would cost a system call per command.
+# How many forks led to this process. Comparing process ids instead would need a system call for
+# each command.
 _forks = 0
 
 
@@ -21,7 +22,7 @@ os.register_at_fork(after_in_child=_note_fork)
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
-    """Return the asyncio event loop that runs in this thread; None where there is none."""
+    """Return the asyncio event loop that runs in this thread; None when none does."""
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
@@ -29,9 +30,9 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
 
 
 class Home:
-    """The event loop on which it was made, in its process.
+    """The event loop, and the process, in which a store was opened.
 
-    :raises WrongLoopError: when no asyncio event loop runs, as inside another library's.
+    :raises WrongLoopError: when no asyncio event loop runs; another library's may.
     """
 
     __slots__ = ("_forks", "_is_running", "_thread", "loop")
@@ -42,7 +43,7 @@ class Home:
             raise WrongLoopError("a store needs an asyncio event loop, and none runs here")
         self.loop = loop
         self._forks = _forks
-        # The thread in which the loop was seen last.
+        # The thread in which the loop ran at the last check.
         self._thread = get_ident()
         self._is_running = loop.is_running
 
@@ -70,12 +71,12 @@ class Home:
         return self.loop.is_closed()
 
     def check(self) -> None:
-        """Return if the caller runs on the loop. Cheap: it is called for every command.
+        """Return if the caller runs on the loop. This is fast, as it is called for every command.
 
         :raises WrongLoopError: when the caller runs anywhere else.
         """
-        # A loop that runs is the only one of its thread. Asking for the running loop takes three
-        # times as long.
+        # Only one loop can run in a thread. So this test is enough; asking for the running loop
+        # takes three times as long.
         if get_ident() == self._thread and self._is_running() and _forks == self._forks:
             return
         self.check_process()

@@ -1,4 +1,4 @@
-"""A fork point as a row: in the event of a session's start, and in the row of a session."""
+"""A fork point as a list, for the row of a session's start and the row of a session."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def fork_row(fork: ForkPoint | None) -> list[Any] | None:
 
 
 def read_fork_row(value: Any) -> ForkPoint | None:
-    """Read a fork point from a list; None from None.
+    """Return the fork point in a list; None for None.
 
-    :raises TypeError, ValueError: when it is neither.
+    :raises TypeError, ValueError: when the value is anything else.
     """
     if value is None:
         return None
     if not isinstance(value, list):
-        raise TypeError("a fork point is no list")
+        raise TypeError("a fork point is not a list")
     parent, parent_id, sequence, actions, checkpoints, branch, last, count, digest = value[:9]
     for number in (parent, sequence, actions, checkpoints, branch, last, count):
         if type(number) is not int or not 0 <= number < 2**63:

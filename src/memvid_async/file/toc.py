@@ -44,13 +44,14 @@ class OpenSession:
 
 @frozen
 class EndedSessions:
-    """Ended sessions, as a page or a TOC holds them: columns, whose rows nobody decodes."""
+    """Ended sessions, as a page or a TOC holds them: in columns, with rows that stay encoded."""
 
     numbers: Sequence[int] = ()
+    """The number of each session."""
     chunks: Sequence[int] = ()
-    """Per session, the offset of its last chunk of positions, which names the one before."""
+    """The offset of each session's last chunk of positions, which names the chunk before."""
     rows: Sequence[bytes] = ()
-    """Per session, its row (:func:`..core.session_map.pack_session`)."""
+    """The row of each session (:func:`..core.session_map.pack_session`)."""
 
 
 @frozen
@@ -108,9 +109,9 @@ def ended_columns(found: EndedSessions) -> list[Any]:
 
 
 def read_ended_columns(value: Any) -> EndedSessions:
-    """Read the columns of ended sessions. Their rows are read when somebody looks at them.
+    """Read the columns of ended sessions. A row is decoded when its session is looked up.
 
-    :raises ValueError: when they are no such columns.
+    :raises ValueError: when they are not such columns.
     """
     numbers, chunks, rows = fields_of(value, 3)[:3]
     rows = fields_of(rows, 0)

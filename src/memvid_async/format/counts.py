@@ -1,4 +1,4 @@
-"""Numbers in rows: ids, sequences, offsets and times."""
+"""Checks of the numbers in rows: ids, sequences, offsets and times."""
 
 from __future__ import annotations
 

@@ -126,8 +126,8 @@ class Sessions:
         open ones too.
 
         ``newest_first``: in the opposite order. ``after``: only those that come after this session
-        in that order; ``limit``: at most this many. Together they turn pages: the next one begins
-        after the last session of this one.
+        in that order. ``limit``: at most this many. To list a page at a time, pass the last session
+        of a page as ``after`` for the next one.
 
         :raises SessionNotFoundError: when there is no session ``after``.
         """
