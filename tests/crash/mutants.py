@@ -218,7 +218,7 @@ WRITING = (
         replaces(Journal, "_shared_out", lambda _, moved: Appended(moved, [])),
     ),
     Mutant(
-        "time goes back",
+        "another time than the clock's",
         "states",
         replaces(Journal, "_now", lambda self: self._config.clock() % 977),
     ),

@@ -173,7 +173,12 @@ async def test_a_view_stays_as_it_was(log):
     assert [view.data(action.output) for action in session.actions] == [b"b" * 5000]
     assert view.session_events(1)[0] == [event for event in before if event.session == 1]
     assert [event for _, event in view.history(2)] == before[:2]
-    assert view.time_of(1) == before[0].time_ns
+    for after in range(len(before)):
+        for until in range(after, len(before) + 1):
+            times = dict(view.times(after, until))
+            assert set(times) <= set(range(after + 1, until + 1))
+            assert until == after or until in times
+            assert all(times[at] == before[at - 1].time_ns for at in times)
     assert view.has_session(1)
     assert not view.has_session(2)
     assert view.session_number(session.actions[0]) == 1

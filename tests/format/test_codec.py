@@ -211,7 +211,7 @@ ROW = [10, 0, "data", None, 0, [1], None]
         [1, 5, True],
         [1, 5, [True]],
         [1, 5, [1.0]],
-        [-1, 5, ROW],
+        [-(2**63) - 1, 5, ROW],
         ["1", 5, ROW],
         [1.5, 5, ROW],
         [True, 5, ROW],
@@ -324,9 +324,11 @@ def test_metadata_that_is_no_map_is_refused():
 
 def test_stubs_that_stand_for_nothing_or_too_much_are_refused():
     assert decode_stubs(cbor2.dumps([5, 1, 2, MOST_EVENTS - 1])) == [(5, 1), (7, MOST_EVENTS - 1)]
-    assert decode_stubs(encode_stubs([(2**63 - 1, 3)])) == [(2**63 - 1, 3)]
+    runs = [(2**63 - 1, 3), (-(2**63), 1), (-5, 2), (2**63 - 1, 1)]
+    assert decode_stubs(encode_stubs(runs)) == runs
     for wrong in (
-        [], [1], [1, 2, 3], {}, "x", [-1, 1], [1, -1], [1, 0], [1, True], [1.0, 1], [1, 1, 1, 0],
+        [], [1], [1, 2, 3], {}, "x", [-(2**63) - 1, 1], [1, -1], [1, 0], [1, True], [1.0, 1],
+        [1, 1, 1, 0],
         [1, MOST_EVENTS + 1], [1, MOST_EVENTS, 1, 1], [2**63, 1], [2**62, 1, 2**62, 1],
     ):  # fmt: skip
         with pytest.raises(ValueError, match="stub"):

@@ -17,7 +17,7 @@ import cbor2
 from ..config import recording_config
 from ..errors import CorruptFileError
 from ..events.fork_rows import fork_row, read_fork_row
-from ..events.values import decode_value
+from ..events.values import decode_value, is_time
 from .persistent_map import PersistentMap
 from .session_state import SessionInfo, SessionState
 
@@ -72,13 +72,15 @@ def unpack_session(packed: bytes) -> SessionState:
         raise ValueError("a session row is not a list, or is too short")
     number, name, created, ended, last, actions, checkpoints, unmarked = fields[1:9]
     ambient, interval, most, fork = fields[9:13]
-    for count in (number, created, last, actions, checkpoints, unmarked):
+    for count in (number, actions, checkpoints, unmarked):
         if type(count) is not int or not 0 <= count < 2**63:
             raise ValueError("a session row has a bad count")
     if actions >= MOST_ACTIONS:
         raise ValueError("a session row counts more actions than a session can have")
-    if not (name is None or isinstance(name, str)) or not (ended is None or type(ended) is int):
-        raise ValueError("a session row has a bad name or end")
+    if not all(map(is_time, (created, last, created if ended is None else ended))):
+        raise ValueError("a session row has a bad time")
+    if not (name is None or isinstance(name, str)):
+        raise ValueError("a session row has a bad name")
     try:
         forked = read_fork_row(fork)
     except TypeError as error:

@@ -58,6 +58,6 @@ class SessionState(NamedTuple):
             ended_ns=self.ended_ns,
             action_count=self.action_count,
             checkpoint_count=self.checkpoint_count,
-            duration_ns=self.last_ns - info.created_ns,
+            duration_ns=max(0, self.last_ns - info.created_ns),
             fork=info.fork,
         )

@@ -71,8 +71,10 @@ class View(Protocol):
         """Iterate over all events up to the sequence ``until``, each with the state after it."""
         ...
 
-    def time_of(self, sequence: int) -> int:
-        """Return the time of the event with this sequence, in nanoseconds since the Unix epoch."""
+    def times(self, after: int, until: int) -> Iterator[tuple[int, int]]:
+        """Iterate over sequences and times (nanoseconds since the Unix epoch) of the events above
+        ``after``, up to ``until``, in order. Of events in a row that have one time, the last is
+        enough."""
         ...
 
     # Sessions.

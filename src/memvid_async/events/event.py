@@ -286,7 +286,8 @@ class SessionSummary:
     checkpoint_count: int
     """How many checkpoints it has."""
     duration_ns: int
-    """Nanoseconds to its end; to its latest event while it is open."""
+    """Nanoseconds to its end; to its latest event while it is open. 0 where the clock stepped back
+    before its start."""
     fork: ForkPoint | None = None
     """Where a fork leaves its parent."""
 

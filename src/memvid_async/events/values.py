@@ -63,6 +63,11 @@ def check_duration(value: object) -> float:
     raise InvalidValueError(f"duration_ms must be a finite number of at least 0, not {value!r:.80}")
 
 
+def is_time(value: Any) -> bool:
+    """Whether the value is nanoseconds since the Unix epoch: an int from -2^63 to 2^63 - 1."""
+    return type(value) is int and -(2**63) <= value < 2**63
+
+
 def check_value(value: object, what: str, depth: int = MAX_DEPTH) -> None:
     """Refuse a value that CBOR would not return as an equal one, or that holds too many items.
 

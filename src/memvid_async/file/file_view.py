@@ -110,21 +110,41 @@ class FileView:
                 state = evolve(state, event)
                 yield state, event
 
-    def _event_segments(self) -> Iterator[Segment]:
-        position, salt = LOG_START, self.reader.salt
-        for segment in self.reader.scan(position, self.end, salt):
+    def _event_segments(self, first: Segment | None = None) -> Iterator[Segment]:
+        """Iterate over the segments that have events, from ``first`` on; None for all of them."""
+        position, previous = LOG_START, self.reader.salt
+        if first is not None:
+            position, previous = first.offset, first.previous
+        for segment in self.reader.scan(position, self.end, previous):
             position = segment.end
             if segment.kind in EVENT_KINDS:
                 yield segment
         if position < self.end:
             raise CorruptFileError(position, "there is no valid segment")
 
-    def time_of(self, sequence: int) -> int:
-        """Return the time of the event with this sequence, in nanoseconds since the Unix epoch."""
-        segment = self.reader.segment_with(sequence, self.end)
-        if segment.kind == SegmentKind.EVENTS:
-            return start_of(segment)[0]
-        return self.decode(segment)[sequence - segment.sequence].time_ns
+    def times(self, after: int, until: int) -> Iterator[tuple[int, int]]:
+        """Iterate over sequences and times of the events above ``after``, up to ``until``, in
+        order. One command's events have one time: only the last of them is there.
+
+        :raises CorruptFileError: when the log is damaged.
+        """
+        if after >= until:
+            return
+        time_ns: int | None = None
+        for segment in self._event_segments(self.reader.segment_with(after + 1, self.end)):
+            if time_ns is not None:
+                yield min(segment.sequence - 1, until), time_ns
+            if segment.sequence > until:
+                return
+            time_ns = None
+            if segment.kind == SegmentKind.EVENTS:
+                time_ns = start_of(segment)[0]
+                continue
+            for event in self.decode(segment):
+                if after < event.sequence <= until:
+                    yield event.sequence, event.time_ns
+        if time_ns is not None:
+            yield until, time_ns
 
     # Sessions.
 

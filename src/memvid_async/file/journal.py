@@ -30,6 +30,7 @@ from ..errors import (
     StoreReadOnlyError,
 )
 from ..events.event import ContentStored, Event
+from ..events.values import is_time
 from ..format.codec import encode_events
 from ..format.header import LOG_START, Header, is_unfinished
 from ..format.segment import SegmentKind
@@ -288,11 +289,11 @@ class Journal:
         return answer
 
     def _now(self) -> int:
-        """Return the clock's time, but never an earlier one than the last event's."""
+        """Return the clock's time. It may be before the last event's: sequences are the order."""
         now = self._config.clock()
-        if type(now) is not int or not 0 <= now < 2**63:
-            raise InvalidValueError(f"clock() returned {now!r}, not an int of nanoseconds")
-        return max(now, self._file.state.last_time_ns)
+        if not is_time(now):
+            raise InvalidValueError(f"clock() returned {now!r:.80}, not an int of nanoseconds")
+        return now
 
     def flush(self) -> Appended:
         """Write and sync what is staged, release the lock, and return what became durable.

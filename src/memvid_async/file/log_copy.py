@@ -31,7 +31,6 @@ class LogCopy:
 
     def add_stubs(self, time_ns: int, count: int) -> None:
         """Append stubs for ``count`` events that are gone."""
-        time_ns = max(time_ns, self.last_time_ns)
         while count:
             step = min(count, MOST_EVENTS - self._stub_count)
             count -= step

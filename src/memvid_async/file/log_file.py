@@ -191,8 +191,6 @@ class LogFile:
             if events is None:
                 self.catalog.note_derived(segment)
                 return []
-            if events[0].time_ns < self.state.last_time_ns:
-                raise CorruptFileError(segment.offset, "time goes back")
             self.take_in(events, segment.offset)
         except (ValueError, LookupError) as error:
             raise CorruptFileError(segment.offset, str(error)) from None

@@ -193,15 +193,18 @@ class _Salvage:
         """
         if copy.last_sequence >= until:
             return
-        time_ns = copy.last_time_ns or time_after
+        time_ns = copy.last_time_ns if copy.last_sequence else time_after
         starts = [n for n in self.inventory.orphans if copy.last_sequence < n <= until]
         for number in sorted(starts):
             copy.add_stubs(time_ns, number - 1 - copy.last_sequence)
-            time_ns = self._rebuild(copy, number, time_ns, time_after)
+            self._rebuild(copy, number, time_ns)
         copy.add_stubs(time_ns, until - copy.last_sequence)
 
-    def _rebuild(self, copy: LogCopy, number: int, time_ns: int, time_after: int) -> int:
-        """Append a session's new start, whose metadata says what is unknown; return its time."""
+    def _rebuild(self, copy: LogCopy, number: int, time_ns: int) -> None:
+        """Append a session's new start, whose metadata says what is unknown.
+
+        Its time is ``time_ns``, where no saved row of the session has its own.
+        """
         saved = self._saved.get(number)
         session_id = uuid.uuid4()
         start = SessionStarted(
@@ -209,13 +212,12 @@ class _Salvage:
         )
         if saved is not None:
             session_id = saved.session_id
-            time_ns = max(time_ns, min(saved.created_ns, time_after))
+            time_ns = saved.created_ns
             start = SessionStarted(
                 saved.name, saved.ambient, saved.config, {"recovered": LOST_START}
             )
         self._rebuilt[number] = session_id
         copy.append(encode_events([Event(number, time_ns, session_id, start, number)]))
-        return time_ns
 
     def _end(self, copy: LogCopy, number: int) -> None:
         """End a session that is open and has lost something: later actions could refer to that."""

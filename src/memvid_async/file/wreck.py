@@ -141,17 +141,17 @@ class Wreck:
         Segments without events come too: they prove how many events were before them. The first
         call needs ``check``, which decodes everything.
         """
-        last = last_ns = done = 0
+        last = done = 0
         for segment in self._segments():
             done += segment.end - segment.offset
             self._tell(1 if check else 2, done)
             believed = last < segment.sequence <= last + self._most_missing
             if believed and segment.offset not in self._unusable:
                 part = self._part(segment, check=check)
-                if part is None or (part.count and part.time_ns < last_ns):
+                if part is None:
                     self._unusable[segment.offset] = segment
                 else:
-                    last, last_ns = part.last, max(last_ns, part.last_ns)
+                    last = part.last
                     yield part
 
     def _part(self, segment: Segment, *, check: bool) -> Part | None:

@@ -7,8 +7,8 @@ from array import array
 from typing import Any, NamedTuple
 
 from ..events.pace import unhurried
-from ..events.values import count_items, decode_value, read_head
-from .counts import are_counts
+from ..events.values import count_items, decode_value, is_time, read_head
+from .counts import is_count
 from .kinds import FRAMES_PUT
 from .segment import Read, Segment
 
@@ -85,7 +85,7 @@ def decode_start(payload: bytes) -> tuple[int, int, int, int]:
         numbers.append(decode_value(payload[start:at]))
         start = at
     time_ns, session = time_of(numbers[0]), numbers[1]
-    if not are_counts((time_ns, session)):
+    if not is_time(time_ns) or not is_count(session):
         raise ValueError("an events segment has a bad time or session")
     return time_ns, session, count - 2, at
 

@@ -9,7 +9,7 @@ from typing import Any
 import cbor2
 
 from ..events.pace import unhurried
-from ..events.values import LARGE, decode_value, encoded
+from ..events.values import LARGE, decode_value, encoded, is_time
 from .counts import are_counts
 from .places import (
     ARRAY,
@@ -96,7 +96,7 @@ def decode_rows(payload: bytes) -> tuple[int, int, list[list[Any]]]:
     time_ns = time_of(start)
     # Checked together by one call, because most segments are small and read one by one.
     kinds = [row[0] if isinstance(row, list) and row else None for row in rows]
-    if not are_counts((time_ns, session, *kinds)):
+    if not is_time(time_ns) or not are_counts((session, *kinds)):
         raise ValueError("an events segment holds what is no event")
     return time_ns, session, rows
 

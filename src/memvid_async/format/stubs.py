@@ -8,7 +8,8 @@ from itertools import accumulate
 import cbor2
 
 from ..events.event import Erased, Event
-from ..events.values import MAX_ITEMS, decode_value
+from ..events.values import MAX_ITEMS, decode_value, is_time
+from .counts import are_counts
 
 # A segment has at most this many runs; a reader accepts twice as many items.
 MOST_RUNS = MAX_ITEMS // 4
@@ -19,7 +20,8 @@ MOST_EVENTS = 2**16
 def encode_stubs(runs: Iterable[tuple[int, int]]) -> bytes:
     """Encode runs of a time and a count as ``[time, count, time, count, …]``.
 
-    Each time after the first is the distance to the one before.
+    Each time after the first is the distance to the one before, negative where the clock stepped
+    back.
     """
     last, fields = 0, []
     for time_ns, count in runs:
@@ -37,14 +39,16 @@ def decode_stubs(payload: bytes) -> list[tuple[int, int]]:
     fields = decode_value(payload)
     if not isinstance(fields, list) or not fields or len(fields) % 2:
         raise ValueError("not a stubs segment")
-    if not all(type(field) is int and field >= 0 for field in fields):
-        raise ValueError("a stub is no count")
     distances, counts = fields[::2], fields[1::2]
-    if sum(counts) > MOST_EVENTS or not all(counts):
+    if not are_counts(counts) or sum(counts) > MOST_EVENTS or not all(counts):
         raise ValueError("a stub stands for no event, or for too many")
-    if sum(distances) >= 2**63:
+    # The distance between two times may need a bit more than a time does.
+    if not all(type(distance) is int for distance in distances):
         raise ValueError("a stub's time is no time")
-    return list(zip(accumulate(distances), counts, strict=True))
+    times = list(accumulate(distances))
+    if not all(map(is_time, times)):
+        raise ValueError("a stub's time is no time")
+    return list(zip(times, counts, strict=True))
 
 
 def stub_events(runs: Iterable[tuple[int, int]], sequence: int) -> list[Event]:

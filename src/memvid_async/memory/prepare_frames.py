@@ -17,9 +17,9 @@ from ..events.frames import SearchMode
 from ..events.pace import unhurried
 from ..recording.prepare_values import (
     prepare_content,
-    prepare_count,
     prepare_metadata,
     prepare_text,
+    prepare_time,
 )
 from ..search import Filters
 from .keywords import FrameFields, FrameFilters
@@ -165,7 +165,7 @@ def prepare_filters(filters: Mapping[str, Any], limits: Limits) -> tuple[Filters
         elif name == "metadata":
             kept[name] = dict(prepare_metadata(value, limits))
         elif name in ("since_ns", "until_ns"):
-            kept[name] = prepare_count(value, name)
+            kept[name] = prepare_time(value, name)
         else:
             kept[name] = prepare_text(value, name, "title_chars", limits.title_chars)
     return make_filters(kept), cast("FrameFilters", kept)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 from uuid import UUID
 
 from ..config import Limits
@@ -24,6 +24,7 @@ from ..events.values import (
     decode_value,
     encode_value,
     encoded,
+    is_time,
     preview,
 )
 
@@ -174,6 +175,16 @@ def prepare_count(value: object, what: str) -> int:
     if type(value) is not int or not 0 <= value <= _MOST_FRAME_ID:
         raise InvalidValueError(f"{what} must be an int from 0 to 2^63 - 1, not {value!r:.80}")
     return value
+
+
+def prepare_time(value: object, what: str) -> int:
+    """Return a time in nanoseconds since the Unix epoch, an int from -2^63 to 2^63 - 1.
+
+    :raises InvalidValueError: when it is anything else.
+    """
+    if not is_time(value):
+        raise InvalidValueError(f"{what} must be nanoseconds since 1970, an int, not {value!r:.80}")
+    return cast("int", value)
 
 
 def prepare_session_id(value: object) -> UUID:

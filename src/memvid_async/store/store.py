@@ -23,7 +23,7 @@ from ..memory.frame_store import FrameStore
 from ..memory.past import sequence_at, session_moment
 from ..memory.recall import Recall
 from ..recording.command_intake import CommandIntake
-from ..recording.prepare_values import prepare_count, prepare_session_id
+from ..recording.prepare_values import prepare_count, prepare_session_id, prepare_time
 from ..recording.store_recorder import StoreRecorder
 from ..replay.replays import Replays
 from .contents import Contents
@@ -229,7 +229,7 @@ class Store:
             )
         elif time_ns is not None:
             moment = await self._engine.reads.run(
-                sequence_at, view, prepare_count(time_ns, "time_ns")
+                sequence_at, view, prepare_time(time_ns, "time_ns")
             )
         else:
             moment = prepare_count(sequence, "sequence")
