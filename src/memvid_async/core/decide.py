@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -175,6 +175,7 @@ def _change(state: State, command: ChangeMemory, now: int, known: Known) -> Deci
     ids, content = _change_frames(state.memory, command, number, contents)
     if session is None:
         return events, (list(ids), None)
+    # Directly after the event of the frames.
     sequence = state.last_sequence + len(events) + 1
     action = Action(
         session.action_count,
@@ -182,7 +183,7 @@ def _change(state: State, command: ChangeMemory, now: int, known: Known) -> Deci
         now,
         command.kind,
         make_details(command.kind, (), ids, 0),
-        content,
+        _kept_by(content, sequence - 1),
         None,
         ids,
         command.duration_ms,
@@ -204,7 +205,7 @@ def _change_frames(
 ) -> tuple[tuple[int, ...], Content | None]:
     """Add the events that change the memory.
 
-    Returns the frames' ids, and the content of a single frame.
+    The event of the frames is the last one. Returns their ids, and the content of a single frame.
     """
     branch = number if number in memory.branches else 0
     if not command.frames and not memory.holds(command.frame_id, branch):
@@ -220,9 +221,9 @@ def _change_frames(
             for at, one in enumerate(new)
         )
         put = FramesPut(first, tuple(kept), branch)
-        sequence = contents.add(put)
+        contents.add(put)
         if command.kind is ActionKind.PUT:
-            content = _kept_by(put[0].content, sequence)  # type: ignore[union-attr]
+            content = put[0].content  # type: ignore[union-attr]
         return tuple(range(first, first + len(new))), content
     if command.kind is ActionKind.DELETE:
         contents.add(FrameDeleted(command.frame_id, branch))
@@ -230,22 +231,30 @@ def _change_frames(
     changes = dict(command.changes)
     if "content" in changes:
         content = changes["content"] = contents.content(changes["content"])
-    sequence = contents.add(FrameUpdated(command.frame_id, FrozenDict(changes), branch))
-    return (command.frame_id,), _kept_by(content, sequence)
+    contents.add(FrameUpdated(command.frame_id, FrozenDict(changes), branch))
+    return (command.frame_id,), content
 
 
 def _kept(new: NewFrame, contents: _NewContents, frame_id: int, branch: int) -> KeptFrame:
     """Return a new frame as the event keeps it."""
     content = contents.content(new.content)
-    values = {name: getattr(new, name) for name in FRAME_FIELDS[1:]}
-    if content.data is not None and not any(map(_is_set, values.values())):
+    if content.data is not None and not _has_fields(new):
         return content.data
+    values = {name: getattr(new, name) for name in FRAME_FIELDS[1:]}
     return FramePut(frame_id, content, branch=branch, **values)
 
 
-def _is_set(value: Any) -> bool:
-    # Empty tags or metadata mean none; an empty title is a title.
-    return value is not None and (bool(value) or not isinstance(value, (tuple, Mapping)))
+def _has_fields(new: NewFrame) -> bool:
+    """Whether a new frame is more than its content. An empty title is a title."""
+    return (
+        new.title is not None
+        or new.uri is not None
+        or new.media_type is not None
+        or bool(new.tags)
+        or bool(new.metadata)
+        or new.embedding is not None
+        or new.embedding_model is not None
+    )
 
 
 def _configuration(memory: MemoryState, command: ChangeMemory) -> MemoryConfigured | None:

@@ -23,7 +23,8 @@ from .pace import unhurried
 def memory_digest(payload: Any) -> bytes:
     """Return the BLAKE2b-256 digest of what an event does to the memory, contents by digest."""
     if isinstance(payload, FramesPut):
-        frames = b"".join(map(frame_digest, unhurried(payload.kept)))
+        kept = payload.kept
+        frames = b"".join(map(frame_digest, kept if len(kept) == 1 else unhurried(kept)))
         return _of("FramesPut", payload.frame_id, payload.branch, frames)
     if isinstance(payload, FrameErased):
         return payload.digest
@@ -35,16 +36,28 @@ def memory_digest(payload: Any) -> bytes:
     return _of(type(payload).__name__, payload.frame_id, payload.branch, *sum(named, ()))
 
 
+_NO_FIELDS = (None,) * 7
+
+
 def frame_digest(kept: KeptFrame) -> bytes:
     """Return the digest of a frame as it was put: its content's, if it has no other field."""
     if isinstance(kept, (str, bytes)):
         return content_digest(kept)
     if isinstance(kept, FrameErased):
         return kept.digest
-    fields = [_plain(getattr(kept, name)) for name in FRAME_FIELDS[1:]]
-    if not any(field is not None for field in fields):
+    # Spelled out rather than looped over, which takes a third of the time.
+    fields = (
+        kept.title,
+        kept.uri,
+        kept.media_type,
+        kept.tags or None,
+        dict(kept.metadata) if kept.metadata else None,
+        kept.embedding,
+        kept.embedding_model,
+    )
+    if fields == _NO_FIELDS:
         return kept.content.digest
-    data = cbor2.dumps([kept.content.digest, *fields])
+    data = cbor2.dumps((kept.content.digest, *fields))
     return hashlib.blake2b(data, digest_size=32, person=b"frame fields").digest()
 
 

@@ -188,7 +188,11 @@ def _read_item(frame_id: int, branch: int, item: Any, content: ReadContent) -> K
     item = _typed(item, list)
     if item[0] is None:
         return FrameErased(frame_id, read_bytes(item[1], 32), branch)
-    values = _read_fields(item, FRAME_FIELDS, content)
+    values = {
+        name: _read_field(name, value, content)
+        for name, value in zip(FRAME_FIELDS, item, strict=False)
+        if value is not None
+    }
     return FramePut(frame_id, branch=branch, **values)
 
 
