@@ -24,6 +24,7 @@ from memvid_async import (
 )
 from memvid_async.engine.writer import Writer
 from memvid_async.storage import FileStorage
+from tests.support.depth import ENDINGS_OF_UVLOOP
 from tests.support.disk import SimStorage
 from tests.support.loops import run_dry, turns, until_called
 
@@ -365,7 +366,7 @@ ENDINGS = {
 @pytest.mark.parametrize(
     ("ending", "loop"),
     [*((ending, "asyncio") for ending in ENDINGS)]
-    + [(ending, "uvloop") for ending in ("returning", "interrupted", "buffered", "closed by hand")],
+    + [(ending, "uvloop") for ending in ENDINGS_OF_UVLOOP],
 )
 def test_a_process_whose_loop_ends_with_work_pending(tmp_path, ending, loop):
     """It ends by itself, says nothing but that the store was not closed, and every ack holds."""

@@ -19,7 +19,7 @@ FAULTS_EVERY = 1 if DEEP else 15
 # Of the hostile files of a group: every nth. Odd, so that each bit of a byte has its turn.
 HOSTILE_EVERY = 1 if DEEP else 9
 # Forks of forks, updates of one frame, tasks in tasks. More than Python nests calls, either way.
-CHAIN = 5000 if DEEP else 1500
+CHAIN = 5000 if DEEP else 1100
 # The benchmarks of the trial run, and a case that each reports.
 BENCHMARKS = {"durable": "durable, 1 task", "size": "file size"}
 if DEEP:
@@ -29,6 +29,8 @@ DAMAGE_EVERY = 1 if DEEP else 5
 # Writers that are killed: by the kill test, and by the torture.
 KILLS = 110 if DEEP else 25
 TORTURE_KILLS = 200 if DEEP else 40
+# The ways in which a process with work pending ends its loop, tried under uvloop too.
+ENDINGS_OF_UVLOOP = ("interrupted", "returning", "buffered", "closed by hand")[: 4 if DEEP else 1]
 # How the paths begin, below tests/, of the files whose async tests run under uvloop too. The others
 # test events and their values, whatever the loop.
 _LOOPS = ("engine/", "store/test_store")
