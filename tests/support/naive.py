@@ -355,7 +355,7 @@ class Naive:
                     session["ended"],
                     len(session["actions"]),
                     len(session["checkpoints"]),
-                    session["last"] - session["created"],
+                    max(0, session["last"] - session["created"]),
                     None,
                 )
                 for number, session in self.sessions.items()
