@@ -95,7 +95,7 @@ def resolve(requirements: Sequence[str], python: str, tags: Iterable[str]) -> st
 def check(name: str, requirements: Sequence[str]) -> int:
     """Print what of an extra is missing where; return how many places those are.
 
-    Places where a miss is no error do not count.
+    Places where a miss is not an error do not count.
     """
     count = 0
     for python in PYTHONS:

@@ -287,7 +287,7 @@ class Driver:
 
 
 def parts(write: Write) -> list[str]:
-    """What a write holds; "rest" for what is no beginning."""
+    """What a write holds; "rest" for what is not a beginning."""
     if write.offset < LOG_START:
         return ["slot" if write.offset in SLOT_OFFSETS else "header"]
     found, at, data = [], 0, write.data

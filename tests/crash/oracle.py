@@ -37,7 +37,7 @@ def demand(truth: object, message: str, *values: Any) -> None:
 
 
 class Compacted(enum.Enum):
-    """A step of a history that is no command: the file was compacted."""
+    """A step of a history that is not a command: the file was compacted."""
 
     COMPACT = enum.auto()
 

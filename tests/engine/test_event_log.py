@@ -218,7 +218,7 @@ async def test_compaction_erases_and_tells(log, another):
     found = read(another.view)
     assert sequences(found) == list(range(1, another.view.state.last_sequence + 1))
     assert sum(isinstance(event.payload, Erased) for event in found) == report.erased_events
-    # What is appended after it is no rewriting.
+    # What is appended after it is not a rewriting.
     assert not (await commit(log, ask(2, "on?", "on")))[1].rewritten
 
 

@@ -189,7 +189,7 @@ def test_a_deletion_names_its_session_though_it_is_gone():
     assert decode_events(encode_events([deleted]), 9, lambda _: None, contents) == [deleted]
 
 
-# What is no events segment.
+# What is not an events segment.
 
 ROW = [10, 0, "data", None, 0, [1], None]
 

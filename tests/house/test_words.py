@@ -30,6 +30,7 @@ STUMBLES = {
     r"\bnow and then\b": ("from time to time", "saved now and then"),
     r"\b(lets?|letting) (it |them |the (lock|interpreter) )?go\b": ("releases", "lets the lock go"),
     r"\bone an? (line|row|page|run|call|session)\b": ("one per line", "the ids, one a line"),
+    r"(?<!here )\b(is|are) no (?!longer|more|other)\w": ("is not a", "when it is no text"),
 }
 
 # The classes and modules that may have a word of docs/design.md's table in their name, because they

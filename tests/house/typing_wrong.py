@@ -61,7 +61,7 @@ async def remembering(store: Store, any_filters: FrameFilters) -> None:
     await store.ask("q")  # wrong: generate
     await store.ask("q", generate=lambda prompt: 5)  # wrong: str, bytes or a Generated
     await store.ask("q", generate=lambda question, context: "a")  # wrong: it takes a Prompt
-    await store.ask("q", generate=str.upper)  # wrong: a Prompt is no str
+    await store.ask("q", generate=str.upper)  # wrong: a Prompt is not a str
     store.frames(tag="t")  # wrong: tags
     frame: Frame | None = await store.find("x")  # wrong: a FindResult
     any_filters["titles"] = "t"  # wrong: title

@@ -222,7 +222,7 @@ LIES = {
     "never the last": with_field("is_last", lambda value, _: False),
     "previous is itself": with_field("previous", lambda value, at: at),
     "previous is forward": with_field("previous", lambda value, at: at + 100),
-    "previous is no save": with_field("previous", lambda value, _: LOG_START),
+    "previous is not a save": with_field("previous", lambda value, _: LOG_START),
     "previous is nowhere": with_field("previous", lambda value, _: 3),
     "numbers twice": with_field("numbers", lambda value, _: value[:4] * (len(value) // 4)),
     "pages of zeros": with_field("pages", lambda value, _: bytes(len(value))),

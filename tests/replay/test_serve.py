@@ -105,7 +105,7 @@ async def test_another_question_diverges_with_the_nearest(store, ask, field):
         assert difference.field == field
         assert f"{field}:\n" in str(caught.value)
         (skipped, step) = recorded.report().steps
-        assert (skipped.verdict, skipped.reason) == (Verdict.SKIPPED, "a put is no call")
+        assert (skipped.verdict, skipped.reason) == (Verdict.SKIPPED, "a put is not a call")
         assert (step.verdict, step.index) == (Verdict.DIVERGED, 1)
         # The recording stands where it stood.
         assert await recorded.ask("Why?", messages=messages) == "So."

@@ -259,7 +259,7 @@ async def test_a_lock_held_elsewhere_is_waited_for_and_then_named(make_store, tm
             await open_store(tmp_path / "store.mva", config=config)
         reader = await make_store(read_only=True)
         assert reader.is_recording
-    # A lock that was waited for in vain is no failure of the store.
+    # A lock that was waited for in vain is not a failure of the store.
     assert await store.record_put(2, "x") is not None
     session = await store.end_session()
     assert [action.details.frame_id for action in session.actions] == [2]

@@ -64,7 +64,7 @@ def packed_id(packed: bytes) -> bytes:
 def unpack_session(packed: bytes) -> SessionState:
     """Return the session in the bytes of a row. A newer release may have added fields at its end.
 
-    :raises ValueError: when the bytes are no such row.
+    :raises ValueError: when the bytes are not such a row.
     """
     session_id = UUID(bytes=packed_id(packed))
     fields = decode_value(packed)

@@ -61,5 +61,5 @@ def _beside(row: list[Any], sequence: int) -> Content:
         return Content(row[2], read_stored(row, sequence))
     data = held_data(row)
     if data is None:
-        raise ValueError(f"event {sequence} is no content")
+        raise ValueError(f"event {sequence} does not hold content")
     return Content(data, stored_content(data, sequence))

@@ -206,7 +206,7 @@ class FileView:
     def content(self, sequence: int) -> Content:
         """Return the content whose event has this sequence, without its data.
 
-        :raises CorruptFileError: when there is no such event.
+        :raises CorruptFileError: when there is not such an event.
         """
         return self.reader.content(sequence, self.end)
 

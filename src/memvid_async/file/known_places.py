@@ -33,7 +33,7 @@ class KnownPlaces:
     def note(self, segment: Segment) -> Places | None:
         """Keep and return the places in a segment that was read; None where it has few parts.
 
-        :raises ValueError: when it is no events segment.
+        :raises ValueError: when it is not an events segment.
         """
         places = Places.of(segment) if len(segment.payload) > _SMALL_BYTES else None
         if places is not None:

@@ -72,7 +72,7 @@ class Reader:
     def content(self, sequence: int, end: int) -> Content:
         """Return the content whose event has this sequence, without its data.
 
-        :raises CorruptFileError: when there is no such event before the offset ``end``.
+        :raises CorruptFileError: when there is not such an event before the offset ``end``.
         """
         content = self._contents.get(sequence)
         if content is None:
@@ -105,7 +105,7 @@ class Reader:
         if kind == FRAMES_PUT and data is None:
             return None
         if not isinstance(data, (str, bytes)):
-            raise CorruptFileError(offset, f"event {sequence} is no content")
+            raise CorruptFileError(offset, f"event {sequence} does not hold content")
         return Held(offset, Content(None, stored_content(data, sequence)), data)
 
     # Segments.
@@ -255,7 +255,7 @@ class Reader:
 def start_of(segment: Segment) -> tuple[int, int]:
     """Return the time and the session's number of an events segment.
 
-    :raises CorruptFileError: when it is no such segment.
+    :raises CorruptFileError: when it is not such a segment.
     """
     try:
         return segment_start(segment.payload)

@@ -91,7 +91,7 @@ def open_row(found: OpenSession) -> list[Any]:
 def read_open_row(row: Any) -> OpenSession:
     """Read the row of an open session.
 
-    :raises ValueError: when it is no such row.
+    :raises ValueError: when it is not such a row.
     """
     packed, chunk, offsets, held = fields_of(row, 4)[:4]
     session = unpack_session(packed) if isinstance(packed, bytes) else None
@@ -162,7 +162,7 @@ def memory_row(memory: MemoryState) -> list[Any]:
 def read_memory_row(row: Any) -> MemoryState:
     """Read the memory's row.
 
-    :raises ValueError: when it is no such row.
+    :raises ValueError: when it is not such a row.
     """
     last, count, digest, analyser, model, dimension, gone, owners, rows = fields_of(row, 9)[:9]
     ints_of([last, count, dimension])
@@ -222,7 +222,7 @@ def encode_toc(toc: Toc) -> bytes:
 def decode_toc(payload: bytes, generation: int) -> Toc:
     """Decode a TOC. Its state has no sessions yet, because those in pages are missing.
 
-    :raises ValueError: when the payload is no TOC.
+    :raises ValueError: when the payload is not a TOC.
     """
     fields = fields_of(decode_value(payload, most=MOST_ITEMS), 13)
     sequence, time_ns, ambient, memory, beyond = fields[:5]

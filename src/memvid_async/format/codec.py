@@ -275,7 +275,7 @@ def decode_events(
 def read_stored(row: list[Any], sequence: int) -> StoredContent:
     """Return what is known of the content in the row of a content event.
 
-    :raises TypeError, IndexError: when the row is no content event.
+    :raises TypeError, IndexError: when the row is not a content event.
     """
     digest, data = read_bytes(row[1], 32), row[2]
     if not isinstance(data, (str, bytes)):
@@ -287,7 +287,7 @@ def read_stored(row: list[Any], sequence: int) -> StoredContent:
 def _read_other(
     row: list[Any], sequence: int, time_ns: int, session: int, session_id: UUID | None
 ) -> tuple[Event, UUID | None]:
-    """Return an event that is no action, and the session's id for the rest of the segment."""
+    """Return an event that is not an action, and the session's id for the rest of the segment."""
     kind = row[0]
     if kind == STARTED and session == sequence:
         session_id = UUID(bytes=read_bytes(row[1], 16))
@@ -369,7 +369,7 @@ def _is_of(value: object, types: Collection[type]) -> bool:
 def content_references(row: list[Any]) -> Iterator[int]:
     """Iterate over the sequences of the contents to which an action's row and messages refer.
 
-    :raises ValueError: when the row is no action's.
+    :raises ValueError: when the row is not an action's.
     """
     for field in row[2:4]:
         yield from content_sequences(field)
@@ -382,7 +382,7 @@ def content_references(row: list[Any]) -> Iterator[int]:
 def _referenced_contents(item: bytes) -> list[int]:
     """Return the sequences of the content events that a stored message refers to.
 
-    :raises ValueError: when it is no stored message.
+    :raises ValueError: when it is not a stored message.
     """
     found = []
 

@@ -63,7 +63,7 @@ def _frame_content_field(content: Content) -> str | bytes | list[Any]:
 def read_content_field(value: Any, content: ReadContent) -> Content:
     """Return the content in a field; ``content`` returns one by the sequence of its event.
 
-    :raises TypeError: when the field is no content.
+    :raises TypeError: when the field is not a content.
     """
     if isinstance(value, (str, bytes)):
         return Content(value)
@@ -143,7 +143,7 @@ def _field(name: str, value: Any) -> Any:
 def read_frame_row(row: list[Any], content: ReadContent) -> FrameEvent:
     """Read the event in a row of a kind in :data:`FRAME_KINDS`.
 
-    :raises TypeError, IndexError, ValueError: when the row is no such event.
+    :raises TypeError, IndexError, ValueError: when the row is not such an event.
     """
     kind = row[0]
     if kind == CONFIGURED:

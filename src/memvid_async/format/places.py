@@ -42,7 +42,7 @@ def locate(payload: bytes) -> tuple[int, int, list[RowPlace]] | None:
     None for a lone row that puts no frames. No call holds the interpreter for long, whatever the
     payload's size.
 
-    :raises ValueError: when the payload is no events segment.
+    :raises ValueError: when the payload is not an events segment.
     """
     try:
         return _locate(payload)
@@ -73,7 +73,7 @@ def _locate(payload: bytes) -> tuple[int, int, list[RowPlace]] | None:
 def decode_start(payload: bytes) -> tuple[int, int, int, int]:
     """Return an events segment's time and session number, and how many items follow, from where.
 
-    :raises ValueError: when the payload is no events segment.
+    :raises ValueError: when the payload is not an events segment.
     :raises IndexError: when it ends too soon.
     """
     kind, count, at = read_head(payload, 0)
@@ -99,7 +99,7 @@ def _locate_row(payload: bytes, start: int, room: int) -> tuple[RowPlace, int]:
     """Return the row that begins at ``start``, and for how many more items there is room."""
     major, count, at = read_head(payload, start)
     if major != ARRAY or not count or payload[at] >> 5 != 0:
-        raise ValueError("an events segment holds what is no event")
+        raise ValueError("an events segment holds something that is not an event")
     _, kind, at = read_head(payload, at)
     if kind == FRAMES_PUT:
         fields, room = _locate_fields(payload, at, count - 1, room)
@@ -190,7 +190,7 @@ class Places:
     def of(cls, segment: Segment) -> Places | None:
         """Return the places in a segment; None where it has few parts.
 
-        :raises ValueError: when it is no events segment.
+        :raises ValueError: when it is not an events segment.
         """
         rows = locate(segment.payload)
         if rows is None:

@@ -81,7 +81,7 @@ def _count(field: Any) -> int:
 def decode_rows(payload: bytes) -> tuple[int, int, list[list[Any]]]:
     """Decode an events segment: its time, its session's number and its rows.
 
-    :raises ValueError: when the payload is no events segment.
+    :raises ValueError: when the payload is not an events segment.
     """
     located = locate(payload) if len(payload) > _MUCH else None
     if located is not None:
@@ -97,14 +97,14 @@ def decode_rows(payload: bytes) -> tuple[int, int, list[list[Any]]]:
     # Checked together by one call, because most segments are small and read one by one.
     kinds = [row[0] if isinstance(row, list) and row else None for row in rows]
     if not is_time(time_ns) or not are_counts((session, *kinds)):
-        raise ValueError("an events segment holds what is no event")
+        raise ValueError("an events segment holds something that is not an event")
     return time_ns, session, rows
 
 
 def segment_start(payload: bytes) -> tuple[int, int]:
     """Return the time and the session's number of an events segment.
 
-    :raises ValueError: when the payload is no events segment.
+    :raises ValueError: when the payload is not an events segment.
     """
     try:
         return decode_start(payload)[:2]

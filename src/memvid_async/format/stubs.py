@@ -44,10 +44,10 @@ def decode_stubs(payload: bytes) -> list[tuple[int, int]]:
         raise ValueError("a stub stands for no event, or for too many")
     # The distance between two times may need a bit more than a time does.
     if not all(type(distance) is int for distance in distances):
-        raise ValueError("a stub's time is no time")
+        raise ValueError("a stub's time is not a time")
     times = list(accumulate(distances))
     if not all(map(is_time, times)):
-        raise ValueError("a stub's time is no time")
+        raise ValueError("a stub's time is not a time")
     return list(zip(times, counts, strict=True))
 
 

@@ -54,7 +54,7 @@ def encode_positions(owner: Owner, previous: int, offsets: Sequence[int]) -> byt
 def decode_positions(payload: bytes) -> tuple[Owner, int, list[int]]:
     """Return the owner, the offset of the chunk before (0: none), and the offsets.
 
-    :raises ValueError: when the payload is no chunk of positions.
+    :raises ValueError: when the payload is not a chunk of positions.
     """
     owner, *numbers = fields_of(decode_value(payload), 3)
     previous, *distances = ints_of(numbers, 2)
@@ -96,7 +96,7 @@ def encode_projection_pages(part: ProjectionPages) -> bytes:
 def decode_projection_pages(payload: bytes) -> ProjectionPages:
     """Decode a part of a saved projection.
 
-    :raises ValueError: when the payload is no such part.
+    :raises ValueError: when the payload is not such a part.
     """
     fields = fields_of(decode_value(payload), 7)
     name, previous, through, count, is_last, numbers, pages = fields[:7]
@@ -120,7 +120,7 @@ def decode_page(payload: bytes) -> tuple[int, int, Any]:
 
     The rows of a table that this release does not know are not checked.
 
-    :raises ValueError: when the payload is no page.
+    :raises ValueError: when the payload is not a page.
     """
     table, previous, rows = fields_of(decode_value(payload, most=MOST_ITEMS), 3)[:3]
     ints_of([table, previous], 2)

@@ -57,7 +57,7 @@ class AskFilters(TypedDict, total=False):
 
 
 class FrameFilters(AskFilters, total=False):
-    """Which frames are looked at: those that pass every filter. None is no filter.
+    """Which frames are looked at: those that pass every filter. None is not a filter.
 
     :meth:`Store.find` and :meth:`Store.frames` take them by name, and :class:`WhatIf` as a map.
     """

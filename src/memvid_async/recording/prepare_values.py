@@ -128,7 +128,7 @@ def prepare_reply(
 ) -> Reply | None:
     """Return what a model counted for a reply that came whole; None where it counted nothing.
 
-    :raises InvalidValueError: when anything is no count.
+    :raises InvalidValueError: when anything is not a count.
     """
     if input_tokens is output_tokens is cached_tokens is cost_usd is None:
         return None
@@ -251,7 +251,7 @@ def prepare_listing(
 ) -> Listing:
     """Check which sessions to list.
 
-    :raises InvalidValueError: when ``after`` is no id or ``limit`` is no count.
+    :raises InvalidValueError: when ``after`` is not an id or ``limit`` is not a count.
     """
     return Listing(
         include_open=bool(include_open),

@@ -232,7 +232,7 @@ class ServedSession:
         ``missing="run"``. It may be async; if it is not, it runs in a thread. A result other than
         str, bytes and None is recorded as JSON.
 
-        :raises TypeError: when ``run`` does not take these arguments, or they are no dict.
+        :raises TypeError: when ``run`` does not take these arguments, or they are not a dict.
         :raises ReplayDivergenceError, RecordedCallError: see the class.
         """
         if run is not None:
@@ -326,7 +326,7 @@ class ServedSession:
             elif index in self._diverged:
                 steps.append(self._diverged[index])
             else:
-                why = _NOT_ASKED_FOR if action.kind in CALLS else f"a {action.kind} is no call"
+                why = _NOT_ASKED_FOR if action.kind in CALLS else f"a {action.kind} is not a call"
                 steps.append(ReplayStep(index, action, Verdict.SKIPPED, why))
         return steps
 

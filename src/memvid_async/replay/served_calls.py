@@ -75,7 +75,7 @@ def make_lanes(side: Side, ahead: bool) -> Lanes:  # noqa: FBT001 - called in a 
 def _recorded_call(
     action: Action, facts: Mapping[str, Hashable], messages: bytes | None
 ) -> RecordedCall | None:
-    """Return a recorded action as a call that can answer; None when it is no call."""
+    """Return a recorded action as a call that can answer; None when it is not a call."""
     if action.kind not in CALLS:
         return None
     key = (action.kind, facts.get("name"), facts[INPUT_NAMES[action.kind]])

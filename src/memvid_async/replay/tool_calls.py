@@ -16,7 +16,7 @@ def check_tool(run: Tool, name: str, arguments: Any) -> None:
     """Refuse a tool that cannot be called with its arguments, before anything is done.
 
     :raises InvalidValueError: when it cannot be called.
-    :raises TypeError: when the arguments are no dict, or the tool does not take them.
+    :raises TypeError: when the arguments are not a dict, or the tool does not take them.
     """
     if not callable(run):
         raise InvalidValueError(f"run must be callable, not {type(run).__name__}")

@@ -324,7 +324,7 @@ class SearchIndex:
     def check_embedding(self, data: bytes, model: str | None) -> None:
         """Refuse an embedding that does not fit the others in the index.
 
-        :raises InvalidValueError: when it is no vector, or of another dimension or model.
+        :raises InvalidValueError: when it is not a vector, or of another dimension or model.
         """
         _check_space(self._space, model, check_vector(data))
 
@@ -494,6 +494,6 @@ def _frame_row(found: tuple[Any, ...]) -> IndexedFrame:
     tags = tuple(json.loads(found[8])) if found[8] else ()
     metadata = decode_value(found[9])
     if not isinstance(metadata, dict) or not all(isinstance(tag, str) for tag in tags):
-        raise ValueError("metadata that is no map, or a tag that is no text")
+        raise ValueError("metadata that is not a map, or a tag that is not text")
     values: list[Any] = [*found[:8], tags, metadata, *found[10:]]
     return IndexedFrame(*values)

@@ -66,7 +66,7 @@ class Contents:
     async def read_arguments(self, action: Action) -> Any:
         """Return the arguments of a tool call, decoded.
 
-        :raises InvalidValueError: when the action is no tool call.
+        :raises InvalidValueError: when the action is not a tool call.
         :raises ContentNotFoundError, CorruptFileError: as for :meth:`read_content`.
         """
         if _action(action).kind is not ActionKind.TOOL_CALL or action.input is None:
@@ -99,7 +99,7 @@ class Contents:
 
         A reply that was recorded whole is one chunk.
 
-        :raises InvalidValueError: when the action is no ask.
+        :raises InvalidValueError: when the action is not an ask.
         :raises ContentNotFoundError, CorruptFileError: as for :meth:`read_content`.
         """
         if _action(action).kind is not ActionKind.ASK:

@@ -268,7 +268,7 @@ def _content(content: Document) -> str:
         return '<p class="note">(erased)</p>'
     if "text" in content:
         return block(content_text(content["text"]), content["size"])
-    note = f'<p class="note">{format_size(content["size"])} that are no text, in base64</p>'
+    note = f'<p class="note">{format_size(content["size"])} that are not text, in base64</p>'
     return note + block(content["base64"], content["size"])
 
 
