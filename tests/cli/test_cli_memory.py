@@ -171,7 +171,7 @@ def test_find(filled):
     assert document["hits"][0]["snippet"] == "It is [dry] in [Rome]."
     output = run("find", filled, "dry").stdout
     assert re.search(r"score +frame +title +snippet", output)
-    assert re.search(r"\d\.\d{4} +2 +South +It is \[dry\] in Rome\.", output)
+    assert re.search(r"0\.\d{3} +2 +South +It is \[dry\] in Rome\.", output)
     assert len(read("find", filled, "rome oslo", "-k", "1")["hits"]) == 1
 
 
@@ -337,7 +337,7 @@ def test_ask_and_record(filled):
     assert action["reply"]["chunks"] == [len(read(*arguments)["reply"])]
     assert read("show", filled)["actions"][0]["details"]["provider"] == "command"
     shown = run("show", filled).stdout
-    assert re.search(r"\? lexical search as of event \d+: frames 2 \(\d\.\d{4}\)", shown)
+    assert re.search(r"\? lexical search as of event \d+: frames 2 \(0\.\d{3}\)", shown)
 
 
 def test_what_is_recorded_goes_into_the_ambient_session(filled):

@@ -282,7 +282,7 @@ def test_what_a_search_recorded_may_have_newer_fields():
     ask = [13, 0, "q", None, 1, [1], None, "p", "m", None, None, None]
     now = cbor2.dumps([TIME, 5, *ask, search, [[1], None, 2]])
     whole = cbor2.dumps([TIME, 5, *ask, search, [[1], None, 2, 1, 0.5]])
-    later = cbor2.dumps([TIME, 5, *ask, [*search, "new"], [[1], None, 2, 1, 0.5, "new"]])
+    later = cbor2.dumps([TIME, 5, *ask, [*search, True, "new"], [[1], None, 2, 1, 0.5, "new"]])
     plain, counted, newer = (
         decode_events(data, 9, lambda _: ID, contents) for data in (now, whole, later)
     )
@@ -300,6 +300,7 @@ def test_what_a_search_recorded_may_have_newer_fields():
         ["m", 1, 8, [], 3, None, None, None], ["m", 1, 8, [], [2], None, None, None],
         ["m", 1, 8, [], [[2, 0]], None, None, None], ["m", 1, 8, [], [], b"\x01", None, None],
         ["m", 1, 8, [], [], None, "text", None], ["m", 1, 8, [], [], None, None, 5],
+        ["m", 1, 8, [], [], None, None, None, 1], ["m", 1, 8, [], [], None, None, None, None],
         ["m", True, 8, [], [], None, None, None], {"a": 1},
     ],
     ids=repr,

@@ -168,6 +168,51 @@ async def test_find_is_filtered_by_every_field(make_store):
     assert await ids_of(store, "words", top_k=2) == [3, 2]
 
 
+async def test_texts_of_other_types_and_encodings_are_found(make_store):
+    store = await make_store()
+    for data, media_type in (
+        (b'{"city": "Oslo"}', "application/ld+json"),
+        ("Zürich".encode("utf-16"), "text/plain"),
+        ("Genève".encode("latin-1"), "text/csv"),
+        ("Tromsø".encode(), "image/svg+xml"),
+    ):
+        await store.put(data, media_type=media_type)
+    found = [await ids_of(store, city) for city in ("oslo", "zurich", "Genève", "Tromsø")]
+    assert found == [[1], [2], [3], [4]]
+
+
+async def test_a_query_without_syntax_is_text(make_store):
+    store = await make_store()
+    async with store.session() as recorder:
+        await store.put_many(["a quick brown fox", "a lazy dog -fox", "title case"])
+        assert await ids_of(store, "dog -fox title:case", syntax=False) == [3, 2, 1]
+        assert await ids_of(store, '"quick dog" -lazy', syntax=False) == [2, 1]
+        answer = await store.ask("dog -fox", generate=lambda _: "no", syntax=False)
+    assert await ids_of(store, "dog -fox") == []
+    assert [hit.frame_id for hit in answer.hits] == [2, 1]
+    assert answer.hits[0].snippet == "a lazy [dog] -[fox]"
+    session = await store.get_session(recorder.session_id)
+    finds = [action.retrieval.syntax for action in session.actions if action.retrieval]
+    assert finds == [False, False, False]
+    report = await store.replay(recorder.session_id).report()
+    assert {step.verdict.name for step in report.steps} <= {"MATCHED", "SKIPPED"}
+    view = await store.at(sequence=store.last_sequence)
+    plain = await view.find("dog -fox", syntax=False)
+    assert [hit.frame_id for hit in plain.hits] == [2, 1]
+    with pytest.raises(InvalidValueError, match="syntax"):
+        await store.find("dog", syntax="no")
+
+
+async def test_words_that_every_frame_has_still_order_a_small_memory(make_store):
+    store = await make_store()
+    await store.put_many(["tea", "tea or coffee, and a long talk about tea and weather", "tea tea"])
+    found = await store.find("tea")
+    assert [hit.frame_id for hit in found.hits] == [3, 1, 2]
+    assert len({hit.score for hit in found.hits}) == 3
+    assert all(hit.score > 0.001 for hit in found.hits)
+    assert (await store.find("coffee tea")).hits[0].frame_id == 2
+
+
 async def test_every_put_is_found_by_the_next_find(make_store):
     store = await make_store()
     for n in range(60):

@@ -1,6 +1,7 @@
 """The memory index: whatever happened to it, it answers as one made afresh."""
 
 import contextlib
+import math
 import random
 import sqlite3
 import struct
@@ -273,6 +274,42 @@ def test_the_bound_of_a_word_holds(memory):
         memory.put(frame_id, text, title=text)
     best = memory.index.find("fox")[0].score
     assert 0.95 * ranking.most_from(2, 5) <= best <= ranking.most_from(2, 5)
+
+
+@given(total=st.integers(1, 10**6), share=st.floats(0, 1))
+def test_no_word_weighs_nothing(total, share):
+    count = max(1, round(total * share))
+    odds = (total - count + 0.5) / (count + 0.5)
+    weight = ranking.weight_again(count, total) * (math.log(odds) if odds > 1 else 1e-6)
+    assert weight >= 0.01
+    assert weight == pytest.approx(max(math.log(odds), 0.01 * (1 + min(odds, 1))))
+
+
+@pytest.mark.parametrize("chosen", [None, Filters(tags=("t1",))])
+def test_common_words_order_as_bm25_does(memory, chosen):
+    """By hand: a word of all rows, weighed by its frequency and the length of the row."""
+    fill(memory, 60)
+    for frame_id in range(61, 91):
+        words = ["common"] * (frame_id % 4 + 1) + ["filler"] * (frame_id % 7)
+        memory.put(frame_id, " ".join(words), tags=(f"t{frame_id % 3}",))
+        memory.index.delete(frame_id - 60, memory.texts.pop(frame_id - 60))
+        memory.index.delete(frame_id - 30, memory.texts.pop(frame_id - 30))
+    lengths = {i: i % 4 + 1 + i % 7 + 1 for i in range(61, 91)}
+    average = sum(lengths.values()) / len(lengths)
+
+    def share(frame_id):
+        times = 1.5 * (frame_id % 4 + 1)
+        return times * 2.2 / (times + 1.2 * (0.25 + 0.75 * lengths[frame_id] / average))
+
+    expected = {i: share(i) for i in lengths if chosen is None or i % 3 == 1}
+    hits = memory.index.find("common", top_k=50, filters=chosen)
+    assert {hit.frame_id for hit in hits} == set(expected)
+    weight = hits[0].score / expected[hits[0].frame_id]
+    assert 0.01 <= weight <= 0.02
+    for hit in hits:
+        assert hit.score == pytest.approx(weight * expected[hit.frame_id], abs=2e-6)
+    both = memory.index.find('common -filler "common common"', top_k=50, filters=chosen)
+    assert {hit.frame_id for hit in both} == {i for i in expected if i % 4 and not i % 7}
 
 
 @pytest.mark.parametrize(

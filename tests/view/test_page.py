@@ -215,7 +215,7 @@ async def test_a_search_shows_what_it_found_then_and_how_the_reply_came(make_sto
     assert "lexical search of the memory after event 4, at most 3 frames" in text
     assert "where {&quot;since_ns&quot;: 1}" in text
     (score,) = {hit.score for hit in (await store.find("rain")).hits}
-    assert text.count(f"<pre>{kept} ({score:.4f})</pre>") == 2
+    assert text.count(f"<pre>{kept} ({score:.3g})</pre>") == 2
     assert text.count("<pre>Snow in Oslo &amp; around</pre>") == 3
     assert "<span>It </span><span>snows.</span>" in text
     assert "it came in 2 chunks" in text

@@ -219,6 +219,12 @@ def search_options(top_k: int) -> Callable[[Command], Command]:
             help="The query's embedding: a JSON array, or @ and a file with one.",
         ),
         click.option("--embedding-model", help="The model that made the embedding."),
+        click.option(
+            "--syntax/--no-syntax",
+            default=True,
+            show_default=True,
+            help="Whether quotes, -word, word* and title:word mean more than words.",
+        ),
     )
 
 

@@ -43,7 +43,7 @@ class _Wanted:
 
 def _search(query: str, options: dict[str, Any]) -> _Wanted:
     check_search(options["mode"], options["embedding"])
-    names = ("top_k", "mode", "embedding", "embedding_model")
+    names = ("top_k", "mode", "embedding", "embedding_model", "syntax")
     return _Wanted(query, {**{name: options[name] for name in names}, **used_filters(options)})
 
 

@@ -132,7 +132,7 @@ def hits_table(hits: Sequence[Hit]) -> Table:
     table.add_column("snippet", overflow="fold")
     for hit in hits:
         table.add_row(
-            Text(f"{hit.score:.4f}"),
+            Text(f"{hit.score:.3g}"),
             Text(str(hit.frame_id)),
             Text(shorten(hit.title or hit.uri or "", _LINE)),
             Text(shorten(hit.snippet, _SNIPPET)),
@@ -212,10 +212,12 @@ def _describe_retrieval(action: Document) -> str:
     """Say how the memory was searched, and how the reply came."""
     how, reply = action["retrieval"], action["reply"]
     found = list(zip(action["affected_frames"], how["scores"], strict=False))
-    named = ", ".join(f"{frame_id} ({score:.4f})" for frame_id, score in found[:_SHOWN_HITS])
+    named = ", ".join(f"{frame_id} ({score:.3g})" for frame_id, score in found[:_SHOWN_HITS])
     if len(found) > _SHOWN_HITS:
         named += f" and {len(found) - _SHOWN_HITS} more"
     words = [f"{how['mode']} search as of event {how['as_of']}: frames {named or 'none'}"]
+    if not how["syntax"]:
+        words.append("of plain text")
     if how["parameters"]:
         words.append(f"where {json.dumps(how['parameters'], ensure_ascii=False)}")
     if reply is not None and len(reply["chunks"]) != 1:

@@ -117,7 +117,7 @@ def print_rerun(console: Console, step: ReplayStep) -> None:
         table.add_column(title, justify="left" if not title else "right", no_wrap=True)
     for row in rows:
         places = (_number(row[name], "d") for name in ("place", "place_before"))
-        scores = (_number(row[name], ".4f") for name in ("score", "score_before"))
+        scores = (_number(row[name], ".3g") for name in ("score", "score_before"))
         change = Text(row["change"], style=_STYLES.get(row["change"], "dim"))
         table.add_row(f"{'':12}", change, str(row["frame_id"]), *places, *scores)
     console.print(table)

@@ -240,7 +240,7 @@ class FindResult:
         """A notebook's table: the hits."""
         erased = f", {self.incomplete:,} frames erased since" if self.incomplete else ""
         caption = f"{len(self.hits):,} hits, {self.mode}, as of sequence {self.as_of:,}{erased}"
-        rows = ((h.frame_id, f"{h.score:.6f}", h.title, h.snippet) for h in self.hits)
+        rows = ((h.frame_id, f"{h.score:.3g}", h.title, h.snippet) for h in self.hits)
         return html_table(caption, ("frame", "score", "title", "snippet"), rows, len(self.hits))
 
 
@@ -268,6 +268,9 @@ class Retrieval:
     """The query's embedding: float32 numbers, little-endian, one after another."""
     embedding_model: str | None = None
     """The model that the embedding is of."""
+    syntax: bool = True
+    """Whether the query could hold phrases, excluded words, prefixes and fields; else it was plain
+    text."""
 
 
 @frozen

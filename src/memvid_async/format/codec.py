@@ -147,7 +147,7 @@ def _retrieval_row(retrieval: Retrieval | None) -> list[Any] | None:
     if retrieval is None:
         return None
     parameters = cbor2.dumps(dict(retrieval.parameters)) if retrieval.parameters else None
-    return [
+    row = [
         retrieval.mode,
         retrieval.top_k,
         retrieval.as_of,
@@ -157,6 +157,7 @@ def _retrieval_row(retrieval: Retrieval | None) -> list[Any] | None:
         retrieval.embedding,
         retrieval.embedding_model,
     ]
+    return row if retrieval.syntax else [*row, False]
 
 
 def _reply_row(reply: Reply | None) -> list[Any] | None:
@@ -416,7 +417,14 @@ def _read_retrieval(row: list[Any] | None) -> Retrieval | None:
         read_map(parameters),
         None if embedding is None else read_bytes(embedding),
         _optional(model, str),
+        _read_syntax(row[8:9]),
     )
+
+
+def _read_syntax(given: list[Any]) -> bool:
+    if any(type(syntax) is not bool for syntax in given):
+        raise TypeError("syntax is no bool")
+    return all(given)
 
 
 def _read_reply(row: list[Any] | None) -> Reply | None:

@@ -33,6 +33,7 @@ from ..events.frames import (
 from ..events.pace import unhurried
 from ..search import Batch, DamagedSearchIndexError, FramePlace, IndexedFrame, SearchIndex
 from ..search.schema import TOKENIZERS
+from .body_text import is_text, text_of
 
 # At most this many characters of texts that were read are kept.
 _CACHED_CHARS = 512 * 1024
@@ -68,21 +69,6 @@ def lineage_of(state: State, number: int, until: int = 2**63) -> Lineage:
 _SEARCHED_PARTS = 16
 # What a fold raises for events that no writer wrote, or over an index that holds others.
 _NOT_FOLDABLE = (DamagedSearchIndexError, KeyError, ValueError)
-_TEXT_TYPES = ("text/", "application/json", "application/xml", "application/yaml")
-
-
-def is_text(media_type: str | None) -> bool:
-    """Whether bytes of a media type are text."""
-    return media_type is not None and media_type.lower().startswith(_TEXT_TYPES)
-
-
-def text_of(data: str | bytes, media_type: str | None) -> str:
-    """Return what is searched of a frame's body: text, or bytes of a text media type; else ""."""
-    if isinstance(data, str):
-        return data
-    if is_text(media_type):
-        return data.decode("utf-8", "replace")
-    return ""
 
 
 class FoldedMemory:

@@ -65,6 +65,7 @@ class FrameReader:
         embedding_model: str | None,
         filters: FrameFilters,
         *,
+        syntax: bool = True,
         texts: bool = False,
     ) -> Searched:
         """Search the memory, and return the result with what an action records of it.
@@ -72,7 +73,7 @@ class FrameReader:
         ``texts``: also return the texts of the frames found.
         """
         limits = self._config.limits
-        text = prepare_search(query, mode, top_k, limits)
+        text = prepare_search(query, mode, top_k, limits, syntax=syntax)
         _, parameters = prepare_filters(filters, limits)
         vector = prepare_embedding(embedding, limits)
         if vector is None and mode != "lexical" and self._config.embedder is not None:
@@ -82,5 +83,5 @@ class FrameReader:
             raise InvalidValueError(
                 f"a {mode} search needs an embedding, or StoreConfig(embedder=...)"
             )
-        search = Search(text, mode, top_k, parameters, vector, embedding_model)
+        search = Search(text, mode, top_k, parameters, vector, embedding_model, syntax)
         return await self._recall.find(*await self._memory_view(), search, texts=texts)

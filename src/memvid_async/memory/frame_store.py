@@ -36,8 +36,9 @@ from ..recording.prepare_values import (
     rough_size,
 )
 from ..recording.replies import GrowingReply, Model, check_model
+from .body_text import text_of
 from .embedder import embed
-from .folded import Lineage, lineage_of, text_of
+from .folded import Lineage, lineage_of
 from .frame_reader import FrameReader
 from .keywords import UNCHANGED, AskFilters, FrameFields, FrameFilters, FrameItem, Unchanged
 from .prepare_frames import prepare_embedding, prepare_fields, prepare_frames_many
@@ -308,6 +309,7 @@ class FrameStore(FrameReader):
         mode: SearchMode = "lexical",
         embedding: Iterable[float] | None = None,
         embedding_model: str | None = None,
+        syntax: bool = True,
         task: str | None = None,
         **filters: Unpack[FrameFilters],
     ) -> FindResult:
@@ -315,13 +317,16 @@ class FrameStore(FrameReader):
 
         ``mode``: ``lexical`` (by any of the words; ``"…"`` is required, ``-word`` is excluded,
         ``word*`` is a prefix, ``title:word`` looks in one field), ``semantic`` (the nearest
-        embeddings by cosine) or ``hybrid``. Filters: see :class:`FrameFilters`.
+        embeddings by cosine) or ``hybrid``. ``syntax``: False takes the whole query for plain text,
+        as for what others wrote. Filters: see :class:`FrameFilters`.
 
         :raises InvalidValueError: when the mode needs a query or an embedding that is missing, or
             the embedding does not fit those of the memory.
         :raises LimitExceededError: when the query or ``top_k`` is above its limit.
         """
-        searched = await self.searched(query, top_k, mode, embedding, embedding_model, filters)
+        searched = await self.searched(
+            query, top_k, mode, embedding, embedding_model, filters, syntax=syntax
+        )
         draft = new_draft(
             ActionDraft,
             kind=ActionKind.FIND,
@@ -357,6 +362,7 @@ class FrameStore(FrameReader):
         mode: SearchMode = "lexical",
         embedding: Iterable[float] | None = None,
         embedding_model: str | None = None,
+        syntax: bool = True,
         messages: Sequence[Any] = (),
         metadata: Mapping[str, Any] | None = None,
         task: str | None = None,
@@ -369,8 +375,8 @@ class FrameStore(FrameReader):
         :class:`Generated`, or an async iterator of them, chunk by chunk. It may be async; if it is
         not, it runs in a thread. An error that it raises is recorded as the action's, with the
         chunks so far, and raised again. ``provider`` and ``model``: their names, if any. Filters
-        are as for :meth:`find`, except that ``metadata`` is the action's and ``frame_metadata``
-        filters the frames.
+        and ``syntax`` are as for :meth:`find`, except that ``metadata`` is the action's and
+        ``frame_metadata`` filters the frames.
 
         :raises TypeError: when ``generate`` does not take one argument; nothing was searched.
         :raises InvalidValueError, LimitExceededError: when an argument cannot be recorded; nothing
@@ -380,9 +386,8 @@ class FrameStore(FrameReader):
         await self._check_ask(generate, provider, model, task, metadata, messages)
         messages = list(messages)  # the caller may change its own while the model answers
         wanted = FrameFilters(**filters, metadata=frame_metadata)
-        searched = await self.searched(
-            question, top_k, mode, embedding, embedding_model, wanted, texts=True
-        )
+        how = (top_k, mode, embedding, embedding_model, wanted)
+        searched = await self.searched(question, *how, syntax=syntax, texts=True)
         growing = GrowingReply(self._config.limits.content_bytes)
         error = await growing.try_to_read(generate, Prompt(question, searched.context, messages))
         duration_ms = (time.perf_counter() - started) * 1000

@@ -20,7 +20,8 @@ from ..errors import (
 )
 from ..events.event import Action, ActionRecorded, CheckpointCreated, Session
 from ..events.frames import Context, ContextItem, ForkPoint, FramesPut, Version
-from .folded import lineage_of, text_of
+from .body_text import text_of
+from .folded import lineage_of
 
 
 def state_at(view: View, sequence: int) -> State:

@@ -179,13 +179,15 @@ def make_filters(kept: Mapping[str, Any]) -> Filters:
     return Filters(**values)
 
 
-def prepare_search(query: Any, mode: Any, top_k: Any, limits: Limits) -> str:
+def prepare_search(query: Any, mode: Any, top_k: Any, limits: Limits, *, syntax: Any) -> str:
     """The query as text; "" for the None of a search by embedding alone.
 
     :raises InvalidValueError, LimitExceededError: when it cannot be searched for.
     """
     if mode not in MODES:
         raise InvalidValueError(f"mode must be one of {MODES}, not {mode!r:.80}")
+    if type(syntax) is not bool:
+        raise InvalidValueError(f"syntax must be True or False, not {syntax!r:.80}")
     if type(top_k) is not int or top_k < 1:
         raise InvalidValueError(f"top_k must be an int of at least 1, not {top_k!r:.80}")
     if top_k > limits.top_k:

@@ -39,6 +39,7 @@ class Search:
     parameters: Mapping[str, Any]
     embedding: bytes | None = None
     embedding_model: str | None = None
+    syntax: bool = True
 
     def filters(self) -> Filters:
         """Return the filters, as the search index takes them."""
@@ -101,9 +102,10 @@ class Recall:
             top_k=search.top_k,
             filters=search.filters(),
             embedding_model=search.embedding_model,
+            syntax=search.syntax,
         )
         places = index.places([one.frame_id for one in found])
-        snippets = index.snippets(search.query or None, places)
+        snippets = index.snippets(search.query or None, places, syntax=search.syntax)
         shown = [(one, places[one.frame_id]) for one in found if one.frame_id in places]
         hits = tuple(
             Hit(one.frame_id, one.score, snippets[one.frame_id], place.title, place.uri)
@@ -121,6 +123,7 @@ class Recall:
             search.parameters,
             search.embedding,
             search.embedding_model,
+            search.syntax,
         )
         bodies = tuple(memory.text(place) for _, place in shown) if texts else ()
         return Searched(result, retrieval, bodies)

@@ -59,6 +59,7 @@ def retrieval_fields(retrieval: Retrieval | None) -> list[tuple[str, Hashable]]:
         ("scores", tuple(round(score, 6) for score in retrieval.scores)),
         ("embedding", None if embedding is None else content_digest(embedding).hex()),
         ("embedding_model", retrieval.embedding_model),
+        ("syntax", retrieval.syntax),
     ]
 
 

@@ -127,6 +127,7 @@ class Scratch:
                 top_k=changed.top_k,
                 filters=make_filters(changed.parameters),
                 embedding_model=changed.embedding_model,
+                syntax=changed.syntax,
             )
         except InvalidValueError as error:
             if self._what_if is not None:
@@ -171,6 +172,7 @@ class Scratch:
             parameters=retrieval.parameters if what_if.filters is None else what_if.filters,
             embedding=embedding,
             embedding_model=retrieval.embedding_model,
+            syntax=retrieval.syntax,
         )
 
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 from attrs import frozen
 
@@ -90,6 +91,8 @@ class Query:
         return f"({match}) NOT ({_any(self.excluded)})" if self.excluded else match
 
 
+# Snippets are made for the query of the find before.
+@lru_cache(maxsize=2)
 def parse(text: str, *, english: bool = True, syntax: bool = True) -> Query:
     """Parse a query. Any text is a query, and all of its words count.
 

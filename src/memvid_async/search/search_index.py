@@ -91,7 +91,6 @@ class SearchIndex:
         self._guard = threading.Lock()
         self._finding = False
         self._stop = threading.Event()
-        self._parsed: tuple[str, Query] | None = None
         self._start(create(language))
 
     def _start(self, database: sqlite3.Connection) -> None:
@@ -261,8 +260,11 @@ class SearchIndex:
         top_k: int = 10,
         filters: Filters | None = None,
         embedding_model: str | None = None,
+        syntax: bool = True,
     ) -> list[Found]:
         """Return at most ``top_k`` frames, best first: by score rounded to 1e-6, then by id.
+
+        ``syntax``: False takes the query for plain text, see :mod:`.query`.
 
         :raises InvalidValueError: when the mode needs a query or a vector that is missing, or
             the vector does not fit those of the frames.
@@ -280,13 +282,13 @@ class SearchIndex:
         chosen = conditions(filters)
         with self._interruptible():
             if mode == "lexical":
-                best = self._lexical(query or "", top_k, chosen)
+                best = self._lexical(self._parse(query or "", syntax=syntax), top_k, chosen)
                 return list(map(Found._make, best.items()))
             wanted = top_k if mode == "semantic" else max(_CANDIDATES, 2 * top_k)
             near = in_order(self._semantic(vector or b"", wanted, chosen), wanted)
             if mode == "semantic":
                 return near
-            matched = self._lexical(query or "", wanted, chosen)
+            matched = self._lexical(self._parse(query or "", syntax=syntax), wanted, chosen)
             cosines = {found.frame_id: found.score for found in near}
             if self._vectors is not None:
                 cosines |= self._vectors.cosines(vector or b"", matched.keys() - cosines.keys())
@@ -308,12 +310,14 @@ class SearchIndex:
             )
         return {row[-1]: FramePlace(*row[:-1]) for row in sorted(found, key=itemgetter(0, 1, 2))}
 
-    def snippets(self, query: str | None, places: Mapping[int, FramePlace]) -> dict[int, str]:
+    def snippets(
+        self, query: str | None, places: Mapping[int, FramePlace], *, syntax: bool = True
+    ) -> dict[int, str]:
         """Return a snippet of each of these frames, with the words of the query in brackets.
 
         A frame without such words is shown by its beginning.
         """
-        parsed = self._parse(query) if query is not None else None
+        parsed = self._parse(query, syntax=syntax) if query is not None else None
         read = self._read_text
         texts = {
             frame_id: read(place.offset, place.version, place.media_type)
@@ -358,16 +362,13 @@ class SearchIndex:
         if stopped:
             raise InterruptedFindError
 
-    def _parse(self, query: str) -> Query:
-        # Snippets are made for the query of the find before.
-        if self._parsed is None or self._parsed[0] != query:
-            self._parsed = query, parse(query, english=self.language == "english")
-        return self._parsed[1]
+    def _parse(self, text: str, *, syntax: bool) -> Query:
+        return parse(text, english=self.language == "english", syntax=syntax)
 
-    def _lexical(self, text: str, top_k: int, chosen: Conditions) -> dict[int, float]:
+    def _lexical(self, query: Query, top_k: int, chosen: Conditions) -> dict[int, float]:
         return best_by_words(
             self._database,
-            self._parse(text),
+            query,
             total=self.count,
             top_k=top_k,
             chosen=chosen,

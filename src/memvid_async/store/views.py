@@ -58,6 +58,7 @@ class StoreView:
         mode: SearchMode = "lexical",
         embedding: Iterable[float] | None = None,
         embedding_model: str | None = None,
+        syntax: bool = True,
         **filters: Unpack[FrameFilters],
     ) -> FindResult:
         """Find what :meth:`Store.find` found at that moment: the same ids in the same order.
@@ -66,9 +67,10 @@ class StoreView:
 
         :raises InvalidValueError: as :meth:`Store.find` does.
         """
-        return (
-            await self._frames.searched(query, top_k, mode, embedding, embedding_model, filters)
-        ).result
+        searched = await self._frames.searched(
+            query, top_k, mode, embedding, embedding_model, filters, syntax=syntax
+        )
+        return searched.result
 
     async def list_sessions(
         self,

@@ -202,14 +202,16 @@ def _retrieved(action: Document) -> list[str]:
     words.append(f"{how['top_k']} frames")
     if how["parameters"]:
         words.append(f"where {json_text(how['parameters'])}")
+    if not how["syntax"]:
+        words.append("of plain text")
     if how["embedding"] is not None:
         words.append(f"with an embedding {how['embedding_model'] or ''}")
     items = []
     for item in action["context"]:
         text = '<p class="note">(erased)</p>' if item["text"] is None else block(item["text"])
-        title = f"frame {item['frame_id']} · {item['score']:.4f}"
+        title = f"frame {item['frame_id']} · {item['score']:.3g}"
         items.append(f"<div><h4>{title}</h4>{text}</div>")
-    scores = ", ".join(f"{item['frame_id']} ({item['score']:.4f})" for item in action["context"])
+    scores = ", ".join(f"{item['frame_id']} ({item['score']:.3g})" for item in action["context"])
     outline = f"<pre>{shown(scores or 'nothing')}</pre>"
     folded = aside("as they were then", f'<div class="messages">{"".join(items)}</div>')
     return [
