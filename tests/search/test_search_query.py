@@ -301,7 +301,7 @@ HOSTILE = [
 def test_the_time_to_parse_grows_with_the_query(part):
     def seconds(size):
         start = time.thread_time()
-        parse(part * (size // len(part)))
+        parse.__wrapped__(part * (size // len(part)))
         return time.thread_time() - start
 
     seconds(1_000)
