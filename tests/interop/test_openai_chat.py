@@ -1,6 +1,8 @@
 """Chat runs as sessions: what becomes what, and that exactly what was read comes back."""
 
+import asyncio
 import json
+import os
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -413,3 +415,15 @@ async def test_real_runs_come_back_whole(
                 open_calls += action.output is None
                 assert same(await store.read_arguments(action), step.arguments)
     assert (found, open_calls) == (calls, unanswered)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "device"])
+async def test_what_is_no_regular_file_is_refused_at_once(tmp_path, kind):
+    path = Path("/dev/zero") if kind == "device" else tmp_path / "chat.json"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    with pytest.raises(TranscriptError, match=r"is not a regular file|Is a directory"):
+        async with asyncio.timeout(10):
+            await anext(read_plans(path))

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from memvid_async.interop import transcripts
 from memvid_async.interop.transcripts import (
     Transcript,
     TranscriptError,
@@ -200,3 +201,13 @@ def test_short_label(source, label):
 def test_a_transcript_of_its_own_is_told_from_a_list_of_runs():
     assert parse_runs(Transcript("a", b"[[]]"))[0].alone
     assert not parse_runs(Transcript("a", b"[[], []]"))[0].alone
+
+
+def test_an_archive_of_very_many_members_is_refused(monkeypatch):
+    monkeypatch.setattr(transcripts, "MAX_MEMBERS", 10)
+    few = tar_of({f"{n}.json": b"[]" for n in range(10)})
+    assert len(list(transcripts.open_transcripts("a.tar", few))) == 10
+    for name in ("{}.json", "{}.txt"):
+        many = tar_of({name.format(n): b"[]" for n in range(11)})
+        with pytest.raises(TranscriptError, match="more than 10 members"):
+            list(transcripts.open_transcripts("a.tar", many))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
+from contextlib import suppress
 
 import click
 
-from .. import Prompt
+from .. import Limits, Prompt
 from ..view.text import shorten
 from .exits import AnswerError
 
@@ -18,6 +19,13 @@ timeout_option = click.option(
     show_default=True,
     help="How long the program may take at most, in seconds.",
 )
+
+
+# The most that a program may print: what a store takes as one reply.
+_MOST_OUTPUT = Limits().content_bytes
+# Of its complaints, only the last are kept.
+_MOST_COMPLAINT = 4 * 1024
+_PIECE_BYTES = 64 * 1024
 
 
 def prompt_bytes(prompt: Prompt) -> bytes:
@@ -31,7 +39,8 @@ async def run_program(words: list[str], prompt: bytes, patience: float) -> str:
 
     ``words``: the program and its arguments. ``patience``: how long it may take, in seconds.
 
-    :raises AnswerError: when it cannot be run, takes longer, or ends with another status than 0.
+    :raises AnswerError: when it cannot be run, takes longer, prints more than ``_MOST_OUTPUT``
+        bytes, or ends with another status than 0.
     """
     name = shorten(words[0], 80)
     try:
@@ -42,16 +51,62 @@ async def run_program(words: list[str], prompt: bytes, patience: float) -> str:
         raise AnswerError(f"cannot run {name}: {error.strerror}") from None
     try:
         async with asyncio.timeout(patience):
-            reply, complaint = await process.communicate(prompt)
+            reply, complaint, _ = await asyncio.gather(
+                _read(process), _read_last(process.stderr), _write(process.stdin, prompt)
+            )
+            await process.wait()
     except TimeoutError:
         raise AnswerError(f"{name}: no answer within {patience:g} s") from None
     finally:
         if process.returncode is None:
-            process.kill()
-            await process.wait()
+            await _end(process)
+    if len(reply) > _MOST_OUTPUT:
+        raise AnswerError(f"{name}: it prints more than {_MOST_OUTPUT:,} bytes")
     if process.returncode:
         said = complaint.decode("utf-8", "replace").strip().splitlines()
         raise AnswerError(
             f"{name}: exit status {process.returncode}" + (f": {said[-1]}" if said else "")
         )
     return reply.decode("utf-8", "replace").removesuffix("\n")
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Kill a program, and wait for its end; not for others to which it passed its output."""
+    process.kill()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(1):
+            # asyncio notices the end of a program only when all of its output was read.
+            await asyncio.gather(_read_last(process.stdout), _read_last(process.stderr))
+            await process.wait()
+
+
+async def _read(process: asyncio.subprocess.Process) -> bytes:
+    """Return what a program prints. It is killed when that is too much."""
+    assert process.stdout is not None
+    data = bytearray()
+    while piece := await process.stdout.read(_PIECE_BYTES):
+        # What it printed before it died is read to its end, and dropped.
+        if len(data) <= _MOST_OUTPUT:
+            data += piece
+            if len(data) > _MOST_OUTPUT:
+                process.kill()
+    return bytes(data)
+
+
+async def _read_last(stream: asyncio.StreamReader | None) -> bytes:
+    """Read a stream to its end, and return the last of it."""
+    assert stream is not None
+    last = b""
+    while piece := await stream.read(_PIECE_BYTES):
+        last = (last + piece)[-_MOST_COMPLAINT:]
+    return last
+
+
+async def _write(stream: asyncio.StreamWriter | None, data: bytes) -> None:
+    """Pass a program its input; one that does not want it may close it."""
+    assert stream is not None
+    with suppress(BrokenPipeError, ConnectionResetError):
+        stream.write(data)
+        await stream.drain()
+    with suppress(BrokenPipeError, ConnectionResetError):
+        stream.close()

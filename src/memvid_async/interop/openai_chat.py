@@ -11,6 +11,8 @@ This module keeps everything under the metadata key ``openai_chat``; `docs/cli.m
 from __future__ import annotations
 
 import json
+import os
+import stat
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -407,7 +409,10 @@ async def read_plans(
     """
     name = Path(path).name
     try:
-        async with aiofiles.open(path, "rb") as file:
+        # Opening a pipe does not wait for who writes to it, because of O_NONBLOCK.
+        async with aiofiles.open(path, "rb", opener=_open_at_once) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise TranscriptError(f"{name}: is not a regular file")
             data = await file.read(max_bytes + 1)
     except OSError as error:
         raise TranscriptError(f"{name}: cannot be read: {error.strerror or error}") from None
@@ -415,6 +420,10 @@ async def read_plans(
     del data
     while transcript := await to_thread.run_sync(next, transcripts, None):
         yield await to_thread.run_sync(_plan_all, transcript, limits)
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _plan_all(transcript: Transcript, limits: Limits | None) -> list[SessionPlan | TranscriptError]:

@@ -22,6 +22,9 @@ from .. import InvalidValueError
 MAX_TRANSCRIPT_BYTES = 256 * 1024 * 1024
 """How many bytes one transcript file may hold at most, decompressed."""
 
+MAX_MEMBERS = 2**16
+"""How many members an archive may have at most, of any kind; each takes a KiB of memory."""
+
 MESSAGE_KEYS = ("traj", "messages")
 """The keys of a run's messages, where the run is an object; the first that holds a list counts."""
 
@@ -102,7 +105,9 @@ def _open_members(name: str, data: bytes, max_bytes: int) -> Iterator[Transcript
     found = False
     try:
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
-            for member in archive:
+            for count, member in enumerate(archive):
+                if count == MAX_MEMBERS:
+                    raise TranscriptError(f"{name}: it has more than {MAX_MEMBERS:,} members")
                 path = PurePath(member.name)
                 if not member.isreg() or path.name.startswith("._") or not _is_document(path.name):
                     continue
