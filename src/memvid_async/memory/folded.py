@@ -292,6 +292,8 @@ class FoldedMemory:
 
     def _text(self, view: View, content: Content, media_type: str | None) -> str:
         stored = content.stored
+        if content.data is not None:
+            return text_of(content.data, media_type)
         try:
             if stored is None or not stored.parts:
                 return text_of(view.value(content), media_type)
