@@ -14,6 +14,7 @@ from memvid_async.file.journal import Journal
 from memvid_async.format.header import LOG_START, decode_header
 from memvid_async.format.segment import SegmentKind, seal
 from memvid_async.format.tables import (
+    PAGE_NUMBER,
     decode_projection_pages,
     encode_projection_pages,
 )
@@ -40,10 +41,10 @@ def folded(monkeypatch):
     events = FileView.memory_events
 
     def counted(*given):
-        for event, offset in events(*given):
+        for event, hint in events(*given):
             one = [getattr(event.payload, "frame_id", 0)]
             seen.extend(getattr(event.payload, "frame_ids", one))
-            yield event, offset
+            yield event, hint
 
     monkeypatch.setattr(FileView, "memory_events", counted)
     return seen
@@ -124,8 +125,8 @@ def saved_file():
         if n in (2, 4):
             with eager_saving():
                 due = folded_memory.due(journal.view)
-            offset, _ = journal.save_memory(*due)
-            folded_memory.saved(offset)
+            saved_at, _ = journal.save_memory(*due)
+            folded_memory.saved(saved_at)
     folded_memory.close()
     return bytes(storage.data[: journal.view.end])
 
@@ -268,7 +269,7 @@ async def test_a_save_of_another_language_is_folded_anew(make_store):
 
 
 async def test_saves_do_not_pile_up(make_store):
-    """Pages that later saves replaced stay in the file; a compaction drops them."""
+    """Pages that later saves replaced stay in the file; a compaction saves the index once."""
     store = await make_store()
     for n in range(60):
         await store.put_many([f"text {n} {k} " + "some words of it " * 15 for k in range(100)])
@@ -280,7 +281,10 @@ async def test_saves_do_not_pile_up(make_store):
     assert saved < 4 * events
     store = await make_store()
     await store.compact()
-    assert segments_of(store.path.read_bytes(), SegmentKind.PROJECTION) == []
+    saves = segments_of(store.path.read_bytes(), SegmentKind.PROJECTION)
+    parts = [decode_projection_pages(segment.payload) for segment in saves]
+    numbers = [n for part in parts for (n,) in PAGE_NUMBER.iter_unpack(part.numbers)]
+    assert sorted(numbers) == list(range(parts[-1].page_count))
     assert len(await ids_of(store, "words", top_k=100)) == 100
 
 

@@ -61,8 +61,8 @@ class Memory:
         self.rows = {}
         self.index = SearchIndex(self.read_text)
 
-    def read_text(self, offset, sequence, media_type):
-        return self.texts[offset]
+    def read_text(self, hint, version, media_type):
+        return self.texts[hint]
 
     def put(self, frame_id, text, **fields):
         row = IndexedFrame(frame_id, frame_id, frame_id, frame_id * 10, frame_id * 10, **fields)

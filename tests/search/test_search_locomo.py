@@ -41,7 +41,7 @@ def memories():
     of_turns, of_questions = vectors("turns"), vectors("questions")
     made = []
     for sample in json.loads(gzip.decompress((DATA / "locomo5.json.gz").read_bytes())):
-        index = SearchIndex(lambda offset, sequence, media_type: "")
+        index = SearchIndex(lambda hint, version, media_type: "")
         places = {}
         for number, (name, text) in enumerate(turns(sample["conversation"]), start=1):
             places[name] = number

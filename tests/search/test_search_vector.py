@@ -37,7 +37,7 @@ def row(number, vector=None, model=MODEL, **fields):
 
 @pytest.fixture
 def index():
-    made = SearchIndex(lambda offset, sequence, media_type: "")
+    made = SearchIndex(lambda hint, version, media_type: "")
     yield made
     made.close()
 

@@ -227,43 +227,41 @@ class FoldedMemory:
         # Before the end of a view, the last command may have more events.
         self._hint = hint if last == view.state.last_sequence else None
 
-    def _take_in(self, view: View, waiting: _Waiting, event: Event, offset: int) -> None:
+    def _take_in(self, view: View, waiting: _Waiting, event: Event, hint: int) -> None:
         payload: Any = event.payload
         branch = getattr(payload, "branch", None)
         if branch is None or event.sequence > self._until.get(branch, 0):
             return
         if isinstance(payload, FramesPut):
-            self._put(view, waiting, event, payload, offset)
+            self._put(view, waiting, event, payload, hint)
         elif payload.frame_id in self.missing:
             if isinstance(payload, FrameDeleted):
                 self.missing.discard(payload.frame_id)
         elif not isinstance(payload, FrameErased):
             waiting.put()
-            self._change(view, waiting.search_index, event, offset)
+            self._change(view, waiting.search_index, event, hint)
 
-    def _put(
-        self, view: View, waiting: _Waiting, event: Event, put: FramesPut, offset: int
-    ) -> None:
+    def _put(self, view: View, waiting: _Waiting, event: Event, put: FramesPut, hint: int) -> None:
         sequence, time_ns = event.sequence, event.time_ns
         for place, kept in enumerate(unhurried(put.kept)):
             frame_id = put.frame_id + place
             if isinstance(kept, str):
                 # The quick way for frames with a text and no other field, as most are.
                 text = kept
-                waiting.batch.add_text(frame_id, (sequence, place), offset, time_ns, text)
+                waiting.batch.add_text(frame_id, (sequence, place), hint, time_ns, text)
             else:
                 frame = put[place]
                 if isinstance(frame, FrameErased):
                     self.missing.add(frame_id)
                     continue
                 text = self._text(view, frame.content, frame.media_type)
-                waiting.batch.add(_indexed(frame, event, place, offset), text)
+                waiting.batch.add(_indexed(frame, event, place, hint), text)
             self._unsaved += len(text)
             self._text_size += len(text)
             if waiting.batch.is_full:
                 waiting.put()
 
-    def _change(self, view: View, search_index: SearchIndex, event: Event, offset: int) -> None:
+    def _change(self, view: View, search_index: SearchIndex, event: Event, hint: int) -> None:
         payload: Any = event.payload
         old = search_index.get(payload.frame_id)
         if old is None:
@@ -273,7 +271,7 @@ class FoldedMemory:
             if not isinstance(payload, FrameDeleted):
                 self.missing.add(payload.frame_id)
             return
-        old_text = self._read_text(old.offset, old.version, old.media_type)
+        old_text = self._read_text(old.hint, old.version, old.media_type)
         if isinstance(payload, FrameDeleted):
             search_index.delete(payload.frame_id, old_text)
             return
@@ -283,10 +281,10 @@ class FoldedMemory:
         new = evolve(old, updated_ns=event.time_ns, **changes)
         text = old_text
         if content is not None:
-            new = evolve(new, sequence=event.sequence, place=0, offset=offset, size=content.size)
+            new = evolve(new, sequence=event.sequence, place=0, hint=hint, size=content.size)
             text = self._text(view, content, new.media_type)
         elif new.media_type != old.media_type:
-            text = self._read_text(new.offset, new.version, new.media_type)
+            text = self._read_text(new.hint, new.version, new.media_type)
         search_index.update(new, text, old_text)
         self._unsaved += len(text)
 
@@ -306,12 +304,12 @@ class FoldedMemory:
             # A recovery could not save the content.
             return ""
 
-    def _read_text(self, offset: int, version: Version, media_type: str | None) -> str:
+    def _read_text(self, hint: int, version: Version, media_type: str | None) -> str:
         key = (version, media_type)
         text = self._texts.get(key)
         if text is None:
             assert self._view is not None
-            content = self._view.frame_content(offset, version)
+            content = self._view.frame_content(hint, version)
             text = self._text(self._view, content, media_type)
             self._text_room -= len(text)
             if self._text_room < 0:
@@ -327,7 +325,7 @@ class FoldedMemory:
         assert self._view is not None
         return Frame(
             frame_id=kept.frame_id,
-            content=self._view.frame_content(kept.offset, kept.version),
+            content=self._view.frame_content(kept.hint, kept.version),
             title=kept.title,
             uri=kept.uri,
             media_type=kept.media_type,
@@ -342,7 +340,7 @@ class FoldedMemory:
 
     def text(self, place: FramePlace) -> str:
         """Return the text of a frame, as it is searched."""
-        return self._read_text(place.offset, place.version, place.media_type)
+        return self._read_text(place.hint, place.version, place.media_type)
 
     # Saving.
 
@@ -373,10 +371,10 @@ class FoldedMemory:
         if self._search_index is not None:
             self._search_index.rest()
 
-    def saved(self, offset: int) -> None:
+    def saved(self, at: int) -> None:
         """Note where the last dump was saved; 0: it was not, and the next one will be whole."""
-        self._saved_at = offset
-        if not offset:
+        self._saved_at = at
+        if not at:
             self._saved_pages = 0
 
 
@@ -407,11 +405,11 @@ class _Waiting:
             self.search_index.put_many(batch)
 
 
-def _indexed(payload: FramePut, event: Event, place: int, offset: int) -> IndexedFrame:
+def _indexed(payload: FramePut, event: Event, place: int, hint: int) -> IndexedFrame:
     return IndexedFrame(
         payload.frame_id,
         event.sequence,
-        offset,
+        hint,
         event.time_ns,
         event.time_ns,
         payload.title,

@@ -227,14 +227,14 @@ class Recall:
         due = await self._worker.run(lambda: self._live.due(view()))
         if due is None:
             return
-        offset = 0
+        saved_at = 0
         try:
-            offset = await self._intake.run_alone(lambda log: log.save_memory(*due))
+            saved_at = await self._intake.run_alone(lambda log: log.save_memory(*due))
         except MemvidAsyncError:
             # The index can be folded again, and the next write raises the error.
             return
         finally:
-            self._live.saved(offset)
+            self._live.saved(saved_at)
 
     async def finish(self, writer: Writer | None) -> None:
         """Save the search index a last time where that is due, and close the memories."""

@@ -55,7 +55,7 @@ class Batch:
         self._frames += (
             frame_id,
             frame.sequence,
-            frame.offset,
+            frame.hint,
             frame.time_ns,
             frame.updated_ns,
             frame.title,
@@ -75,9 +75,7 @@ class Batch:
         self.count += 1
         self._chars += len(text)
 
-    def add_text(
-        self, frame_id: int, version: Version, offset: int, time_ns: int, text: str
-    ) -> None:
+    def add_text(self, frame_id: int, version: Version, hint: int, time_ns: int, text: str) -> None:
         """Add a frame that has a text and no other field."""
         sequence, place = version
         size, words = len(text), text
@@ -86,7 +84,7 @@ class Batch:
         self._frames += (
             frame_id,
             sequence,
-            offset,
+            hint,
             time_ns,
             time_ns,
             None,

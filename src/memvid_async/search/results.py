@@ -17,8 +17,8 @@ class IndexedFrame:
     frame_id: int
     sequence: int
     """The sequence of the event that holds the frame's newest content."""
-    offset: int
-    """Where that event's segment begins in the file."""
+    hint: int
+    """The log's hint for finding that event."""
     time_ns: int
     """When the frame was put."""
     updated_ns: int
@@ -52,8 +52,8 @@ class Found(NamedTuple):
 class FramePlace(NamedTuple):
     """Where the text of a frame is, and what a search returns with it."""
 
-    offset: int
-    """Where the segment of the event with the text begins in the file."""
+    hint: int
+    """The log's hint for finding the event with the text."""
     sequence: int
     """The sequence of that event."""
     place: int

@@ -26,7 +26,7 @@ VERSION = _TABLES_VERSION * 10**6 + ANALYSER_VERSION * 10**4 + _MAJOR * 100 + _M
 
 _TABLES = """
 CREATE TABLE frames (
-  id INTEGER PRIMARY KEY, sequence INTEGER NOT NULL, offset INTEGER NOT NULL,
+  id INTEGER PRIMARY KEY, sequence INTEGER NOT NULL, hint INTEGER NOT NULL,
   time_ns INTEGER NOT NULL, updated_ns INTEGER NOT NULL, title TEXT, uri TEXT, media_type TEXT,
   tags TEXT, metadata BLOB, size INTEGER NOT NULL, embedding_model TEXT, place INTEGER NOT NULL
 ) STRICT;

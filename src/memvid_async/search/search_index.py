@@ -6,7 +6,7 @@ Rules for its caller:
   :class:`Batch` to :meth:`~SearchIndex.put_many`), :meth:`~SearchIndex.update` and
   :meth:`~SearchIndex.delete`. Then set :attr:`~SearchIndex.through` to the event's sequence. The
   next find sees the change; there is nothing to commit.
-- The index keeps no text. It calls ``read_text(offset, version, media_type)`` for snippets, and
+- The index keeps no text. It calls ``read_text(hint, version, media_type)`` for snippets, and
   the caller passes the old text when a frame changes or goes. That must be exactly the text that
   was indexed. Bytes without a text media type have the text "".
 - :meth:`~SearchIndex.dump` returns the pages that changed, and :meth:`~SearchIndex.load` takes
@@ -17,8 +17,6 @@ Rules for its caller:
   index away and fold it again from the events.
 - Use it from one thread at a time. Only :meth:`~SearchIndex.interrupt`, which stops a find, may be
   called from any thread.
-- :func:`~.vectors.check_vector` and :meth:`~SearchIndex.check_embedding` check an embedding before
-  an event is made of it.
 """
 
 from __future__ import annotations
@@ -57,7 +55,7 @@ _STEPS = 50_000
 _CANDIDATES = 100
 
 _COLUMNS = (
-    "frames.id, sequence, offset, time_ns, updated_ns, title, uri, media_type, tags, metadata, "
+    "frames.id, sequence, hint, time_ns, updated_ns, title, uri, media_type, tags, metadata, "
     "size, embedding, embedding_model, place"
 )
 
@@ -76,10 +74,10 @@ class InterruptedFindError(Exception):
 class SearchIndex:
     """The frames up to one sequence, searchable, in memory.
 
-    ``read_text(offset, version, media_type)`` returns the text of the frame whose content that
-    event holds at that place. ``language``: "english" (stemmed) or "none". ``count``: how many
-    frames there are. ``through``: the sequence of the last event folded; the caller sets it, and a
-    dump saves it.
+    ``read_text(hint, version, media_type)`` returns the text of that version of a frame; ``hint``
+    is the frame's own (:class:`IndexedFrame`). ``language``: "english" (stemmed) or "none".
+    ``count``: how many frames there are. ``through``: the sequence of the last event folded; the
+    caller sets it, and a dump saves it.
     """
 
     def __init__(self, read_text: ReadText, *, language: str = "english") -> None:
@@ -304,7 +302,7 @@ class SearchIndex:
         found: list[Any] = []
         for part in parts(frame_ids):
             found += self._run(
-                "SELECT offset, sequence, place, media_type, title, uri, id FROM frames "  # noqa: S608 - as above
+                "SELECT hint, sequence, place, media_type, title, uri, id FROM frames "  # noqa: S608 - as above
                 f"WHERE id IN ({','.join('?' * len(part))})",
                 part,
             )
@@ -320,17 +318,10 @@ class SearchIndex:
         parsed = self._parse(query, syntax=syntax) if query is not None else None
         read = self._read_text
         texts = {
-            frame_id: read(place.offset, place.version, place.media_type)
+            frame_id: read(place.hint, place.version, place.media_type)
             for frame_id, place in places.items()
         }
         return self._snippets.of_all(parsed, texts)
-
-    def check_embedding(self, data: bytes, model: str | None) -> None:
-        """Refuse an embedding that does not fit the others in the index.
-
-        :raises InvalidValueError: when it is not a vector, or of another dimension or model.
-        """
-        _check_space(self._space, model, check_vector(data))
 
     def _stored_space(self) -> tuple[str | None, int] | None:
         row: tuple[str | None, int] | None = self._database.execute(
