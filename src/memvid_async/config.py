@@ -76,7 +76,7 @@ def _callable_or_none(instance: object, attribute: Any, value: object) -> None:
 
 def _one_of(*allowed: str) -> Callable[[object, Any, object], None]:
     def check(_instance: object, attribute: Any, value: object) -> None:
-        if value not in allowed:
+        if not isinstance(value, str) or value not in allowed:
             raise InvalidValueError(f"{attribute.name} must be one of {allowed}, not {value!r:.80}")
 
     return check

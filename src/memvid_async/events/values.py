@@ -26,6 +26,8 @@ MAX_ITEMS = 2**18
 LARGE = 64 * 1024
 PREVIEW_CHARS = 512
 
+_PLAIN = frozenset((int, float, str, bytes, list, tuple, dict, type(None)))
+
 _INT_MIN, _INT_MAX = -(2**63), 2**64 - 1
 
 # C0 and C1 controls (Unicode category Cc) but newline and tab: a preview is safe on a terminal.
@@ -53,13 +55,26 @@ def check_text(value: object, what: str) -> str:
     return value
 
 
+def as_plain(value: Any) -> Any:
+    """Return a numpy scalar or array, a pandas series or the like as a number or a list; anything
+    else as it is.
+
+    An array has no truth value and equals nothing, and its numbers are no int and no float.
+    """
+    kind = type(value)
+    if kind in _PLAIN or not (hasattr(kind, "tolist") and hasattr(kind, "__array__")):
+        return value
+    return value.tolist()
+
+
 def check_duration(value: object) -> float:
     """Return the value if it is a number of milliseconds, an int or a float.
 
     :raises InvalidValueError: when it is negative, not finite or no number.
     """
-    if type(value) in (int, float) and 0 <= value <= 2**63:  # type: ignore[operator]
-        return value  # type: ignore[return-value]
+    number = as_plain(value)
+    if type(number) in (int, float) and 0 <= number <= 2**63:
+        return number  # type: ignore[no-any-return]
     raise InvalidValueError(f"duration_ms must be a finite number of at least 0, not {value!r:.80}")
 
 

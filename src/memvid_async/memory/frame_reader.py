@@ -9,7 +9,7 @@ from ..config import StoreConfig
 from ..engine.event_log import View
 from ..errors import InvalidValueError
 from ..events.frames import Frame, SearchMode
-from ..recording.prepare_values import prepare_count
+from ..recording.prepare_values import prepare_count, prepare_flag, prepare_text
 from .embedder import embed
 from .folded import Lineage
 from .keywords import FrameFilters
@@ -51,7 +51,8 @@ class FrameReader:
         if after is not None:
             prepare_count(after, "after")
         place = await self._memory_view()
-        while page := await self._recall.scan(*place, after, wanted, newest=newest_first):
+        newest = prepare_flag(newest_first, "newest_first")
+        while page := await self._recall.scan(*place, after, wanted, newest=newest):
             for frame in page:
                 yield frame
             after = page[-1].frame_id
@@ -75,6 +76,8 @@ class FrameReader:
         limits = self._config.limits
         text = prepare_search(query, mode, top_k, limits, syntax=syntax)
         _, parameters = prepare_filters(filters, limits)
+        if embedding_model is not None:
+            prepare_text(embedding_model, "embedding_model", "title_chars", limits.title_chars)
         vector = prepare_embedding(embedding, limits)
         if vector is None and mode != "lexical" and self._config.embedder is not None:
             vector = prepare_embedding((await embed(self._config, [text]))[0], limits)

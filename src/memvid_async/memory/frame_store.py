@@ -25,7 +25,7 @@ from ..events.event import Action, ActionKind
 from ..events.frames import Context, FindResult, Hit, SearchMode
 from ..events.prompts import Prompt, as_text
 from ..events.values import LARGE, preview
-from ..recording.action_draft import ActionDraft, new_draft
+from ..recording.action_draft import NO_MESSAGES, ActionDraft, new_draft
 from ..recording.command_intake import CommandIntake
 from ..recording.prepare_values import (
     prepare_content,
@@ -430,5 +430,5 @@ class FrameStore(FrameReader):
         if task is not None:
             self._intake.check_task(task)
         prepare_metadata(metadata, limits)
-        if messages != ():
+        if messages is not NO_MESSAGES:
             await self._reads.run(prepare_messages, messages, limits)

@@ -15,6 +15,7 @@ from ..errors import InvalidValueError, LimitExceededError
 from ..events.content import Content
 from ..events.frames import SearchMode
 from ..events.pace import unhurried
+from ..events.values import as_plain
 from ..recording.prepare_values import (
     prepare_content,
     prepare_metadata,
@@ -39,8 +40,7 @@ def prepare_embedding(value: Any, limits: Limits) -> bytes | None:
         return None
     if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
         raise InvalidValueError("an embedding must be a sequence of numbers")
-    if hasattr(value, "tolist"):
-        value = value.tolist()
+    value = as_plain(value)
     try:
         # An iterable may have no end: no more is read than is needed to refuse it.
         numbers = array("f", islice(value, limits.dimensions + 1))
@@ -60,8 +60,7 @@ def prepare_tags(values: Any, limits: Limits) -> tuple[str, ...]:
 
     :raises InvalidValueError, LimitExceededError: when they cannot be recorded.
     """
-    if values == ():
-        return ()
+    values = as_plain(values)
     if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
         raise InvalidValueError("tags must be a sequence of str")
     tags = list(islice(values, limits.tags + 1))
@@ -119,7 +118,7 @@ def prepare_frame(item: Any, limits: Limits) -> NewFrame | str:
         raise InvalidValueError("a frame needs content: str, bytes or a stream of bytes")
     if fields:
         return NewFrame(content, **prepare_fields(fields, limits))
-    return content if isinstance(content, str) else NewFrame(content)
+    return content if type(content) is str else NewFrame(content)
 
 
 def prepare_frames_many(
@@ -158,7 +157,7 @@ def prepare_filters(filters: Mapping[str, Any], limits: Limits) -> tuple[Filters
     for name, value in filters.items():
         if name not in _FILTERS:
             raise InvalidValueError(f"there is no filter {name!r:.80}; there are {_FILTERS}")
-        if value is None or value in ((), {}):
+        if value is None or (isinstance(value, (tuple, dict)) and not value):
             continue
         if name == "tags":
             kept[name] = list(prepare_tags(value, limits))
@@ -184,7 +183,7 @@ def prepare_search(query: Any, mode: Any, top_k: Any, limits: Limits, *, syntax:
 
     :raises InvalidValueError, LimitExceededError: when it cannot be searched for.
     """
-    if mode not in MODES:
+    if not isinstance(mode, str) or mode not in MODES:
         raise InvalidValueError(f"mode must be one of {MODES}, not {mode!r:.80}")
     if type(syntax) is not bool:
         raise InvalidValueError(f"syntax must be True or False, not {syntax!r:.80}")

@@ -42,6 +42,9 @@ class ActionDraft(NamedTuple):
     reply: Reply | None = None
 
 
+# Compared by identity, because an array equals nothing. There is one empty tuple.
+NO_MESSAGES: tuple[Any, ...] = ()
+
 # Makes a draft: ``new_draft(ActionDraft, kind=…)``. Calling the class does the same but takes three
 # times as long, because it makes a dict of the arguments first.
 new_draft = ActionDraft.__new__
@@ -55,6 +58,7 @@ def prepare_action(
     :raises InvalidValueError, LimitExceededError: when anything cannot be recorded.
     """
     input_value, error, metadata = draft.input, draft.error, draft.metadata
+    messages = draft.messages
     if draft.kind is ActionKind.TOOL_CALL:
         input_value = prepare_arguments(input_value, limits)
     if error is not None:
@@ -72,7 +76,7 @@ def prepare_action(
         task=task,
         error=error,
         metadata=prepare_metadata(metadata, limits) if metadata is not None else EMPTY,
-        messages=prepare_messages(draft.messages, limits) if draft.messages != () else None,
+        messages=None if messages is NO_MESSAGES else prepare_messages(messages, limits),
         retrieval=draft.retrieval,
         reply=draft.reply,
     )

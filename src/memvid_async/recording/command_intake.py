@@ -13,7 +13,7 @@ from ..engine.worker import Worker
 from ..engine.writer import LogCall, Writer
 from ..errors import StoreReadOnlyError
 from ..events.values import LARGE
-from .action_draft import ActionDraft, prepare_action, prepared_size
+from .action_draft import NO_MESSAGES, ActionDraft, prepare_action, prepared_size
 from .in_force import SessionBlocks
 from .prepare_values import describe_error, prepare_name, rough_size
 
@@ -83,7 +83,7 @@ class CommandIntake:
             else prepare_name(draft.task, "task", self.limits)
         )
         size = _SMALL_COMMAND_BYTES + rough_size(draft.input) + rough_size(draft.output)
-        if draft.metadata is not None or draft.messages != ():
+        if draft.metadata is not None or draft.messages is not NO_MESSAGES:
             size += rough_size(draft.metadata) + rough_size(draft.messages)
         writer = self._need_writer()
         if size >= LARGE or writer.is_full:

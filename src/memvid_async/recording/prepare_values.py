@@ -20,6 +20,7 @@ from ..events.frozen_dict import FrozenDict
 from ..events.prompts import Generated, Reply
 from ..events.values import (
     LARGE,
+    as_plain,
     check_text,
     decode_value,
     encode_value,
@@ -107,6 +108,7 @@ def prepare_messages(values: Sequence[Any], limits: Limits) -> Messages | None:
 
     :raises InvalidValueError, LimitExceededError: when they cannot be recorded.
     """
+    values = as_plain(values)
     if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Sequence):
         raise InvalidValueError("messages must be a sequence with one item per message")
     items, size = [], 0
@@ -149,16 +151,16 @@ def prepare_frames(values: Iterable[Any], limits: Limits) -> tuple[int, ...]:
 
     :raises InvalidValueError, LimitExceededError: when they cannot be recorded.
     """
-    if values == ():
-        return ()
     if type(values) is tuple:
+        if not values:
+            return values
         frames = values
     else:
         try:
             # An iterable may be endless. One id too many is enough to refuse it.
-            frames = tuple(islice(values, limits.frames + 1))
+            frames = tuple(islice(as_plain(values), limits.frames + 1))
         except TypeError:
-            raise InvalidValueError(f"frame ids must be a sequence, not {values!r}") from None
+            raise InvalidValueError(f"frame ids must be a sequence, not {values!r:.80}") from None
     if len(frames) > limits.frames:
         raise LimitExceededError("frames", len(frames), limits.frames)
     for frame in frames:
@@ -177,14 +179,25 @@ def prepare_count(value: object, what: str) -> int:
     return value
 
 
+def prepare_flag(value: object, what: str) -> bool:
+    """Return a bool.
+
+    :raises InvalidValueError: when it is anything else.
+    """
+    if not isinstance(value, bool):
+        raise InvalidValueError(f"{what} must be True or False, not {value!r:.80}")
+    return value
+
+
 def prepare_time(value: object, what: str) -> int:
     """Return a time in nanoseconds since the Unix epoch, an int from -2^63 to 2^63 - 1.
 
     :raises InvalidValueError: when it is anything else.
     """
-    if not is_time(value):
+    time_ns = as_plain(value)
+    if not is_time(time_ns):
         raise InvalidValueError(f"{what} must be nanoseconds since 1970, an int, not {value!r:.80}")
-    return cast("int", value)
+    return cast("int", time_ns)
 
 
 def prepare_session_id(value: object) -> UUID:
@@ -251,11 +264,11 @@ def prepare_listing(
 ) -> Listing:
     """Check which sessions to list.
 
-    :raises InvalidValueError: when ``after`` is not an id or ``limit`` is not a count.
+    :raises InvalidValueError: when one is of another type.
     """
     return Listing(
-        include_open=bool(include_open),
-        newest_first=bool(newest_first),
+        include_open=prepare_flag(include_open, "include_open"),
+        newest_first=prepare_flag(newest_first, "newest_first"),
         after=None if after is None else prepare_session_id(after),
         limit=None if limit is None else prepare_count(limit, "limit"),
     )

@@ -11,6 +11,7 @@ from anyio import to_thread
 from ..config import Limits
 from ..engine.engine import Engine
 from ..errors import InvalidValueError
+from ..events.values import as_plain
 from ..recording.prepare_values import prepare_count, prepare_session_id
 from ..recording.replies import Model, check_model
 from ..recording.session_recorder import SessionRecorder
@@ -68,7 +69,7 @@ class Replays:
         recording. Entering raises :class:`SessionNotFoundError`.
         """
         wanted = None if session_id is None else prepare_session_id(session_id)
-        if missing not in ("raise", "run"):
+        if as_plain(missing) not in ("raise", "run"):
             raise InvalidValueError(f"missing must be 'raise' or 'run', not {missing!r:.80}")
         return ServedSession(
             self._home,

@@ -214,9 +214,8 @@ class Store:
         :raises InvalidValueError: unless the arguments say exactly one moment.
         :raises SessionNotFoundError, CheckpointNotFoundError: when there is no such one.
         """
-        if [sequence, time_ns, session_id].count(None) != 2 or (
-            checkpoint_id is not None and session_id is None
-        ):
+        moments = [one for one in (sequence, time_ns, session_id) if one is not None]
+        if len(moments) != 1 or (checkpoint_id is not None and session_id is None):
             raise InvalidValueError(
                 "say one moment: sequence, time_ns, or session_id (with a checkpoint_id or not)"
             )
