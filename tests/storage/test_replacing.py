@@ -226,6 +226,29 @@ async def test_a_directory_that_is_moved_while_it_is_compacted_keeps_all_that_is
         assert store.statistics().frame_count == 1
 
 
+async def test_what_fails_after_the_renaming_does_not_remove_the_new_file(path, monkeypatch):
+    """The file has a name again only by the path; nothing may be undone by that name."""
+
+    def broken(_self):
+        raise StoreFailedError("looking failed")
+
+    rename = module.os.rename
+
+    def renamed(*given, **named):
+        rename(*given, **named)
+        monkeypatch.setattr(FileStorage, "_is_at_path", broken)
+
+    monkeypatch.setattr(module.os, "rename", renamed)
+    async with open_store(path) as store:
+        with contextlib.suppress(MemvidAsyncError):
+            await store.compact()
+        monkeypatch.undo()
+        assert path.exists()
+    async with open_store(path) as store:
+        assert store.statistics().frame_count == 1
+        await works(store)
+
+
 # What is in the way.
 
 

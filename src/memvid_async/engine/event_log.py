@@ -205,6 +205,14 @@ class EventLog(Protocol):
         """How many distinct contents have an event of their own."""
         ...
 
+    @property
+    def failure(self) -> MemvidAsyncError | None:
+        """Why the log refuses everything, where it is no longer known what it holds; else None.
+
+        An error that leaves this None has changed nothing, and the call can be made again.
+        """
+        ...
+
     # Appending.
 
     def commit(self, commands: Sequence[Command]) -> Pending[tuple[list[Any], Appended]]:

@@ -12,7 +12,7 @@ from ..config import StoreConfig
 from ..core.appended import Appended
 from ..core.commands import Command
 from ..core.reports import CompactReport, TornTail, VerifyReport
-from ..errors import MemvidAsyncError
+from ..errors import MemvidAsyncError, StoreFailedError
 from ..file.compact import FoldMemory
 from ..file.file_view import FileView
 from ..file.journal import Journal
@@ -96,6 +96,11 @@ class FileLog:
         """How many distinct contents have an event of their own."""
         return self._journal.content_count
 
+    @property
+    def failure(self) -> MemvidAsyncError | None:
+        """Why the journal refuses everything; None while it does not."""
+        return self._journal.failure
+
     # Appending.
 
     def commit(self, commands: Sequence[Command]) -> Job[tuple[list[Any], Appended]]:
@@ -117,7 +122,7 @@ class FileLog:
 
     def stage_all(self, commands: Sequence[Command]) -> Job[list[Any]]:
         """Do :meth:`stage` for each command, in the thread."""
-        return self._io.start(lambda: [self._journal.stage(command) for command in commands])
+        return self._io.start(self._journal.stage_all, commands)
 
     @property
     def staged_bytes(self) -> int:
@@ -148,7 +153,13 @@ class FileLog:
 
     def _look_out(self) -> None:
         for _ in range(_LOOKS):
-            if self._asked.wait(self._poll_interval) or self._journal.has_news:
+            if self._asked.wait(self._poll_interval):
+                return
+            try:
+                if self._journal.has_news:
+                    return
+            except StoreFailedError:
+                # Taking in the news will raise it.
                 return
 
     def wake(self) -> None:

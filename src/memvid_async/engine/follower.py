@@ -8,6 +8,9 @@ from ..errors import MemvidAsyncError, StoreClosedError
 from .event_log import EventLog, View
 from .tail import Tail
 
+# After this many reads in a row that the system refused, the log can no longer be followed.
+_MOST_REFUSALS = 100
+
 
 class Follower:
     """Catches up with the log when it has news, and when a reader asks for it.
@@ -26,16 +29,22 @@ class Follower:
 
     async def _run(self) -> None:
         try:
+            refusals = 0
             while True:
-                await self._catch_up()
+                try:
+                    await self._catch_up()
+                    refusals = 0
+                except MemvidAsyncError as error:
+                    refusals += 1
+                    if self._log.failure is not None or refusals == _MOST_REFUSALS:
+                        raise
+                    self._refuse(error)
                 await self._log.wait_for_news().wait()
         except MemvidAsyncError as error:
             self.failure = error
         finally:
             self._log.wake()
-            for waiting in self._waiting:
-                if not waiting.done():
-                    waiting.set_exception(self._refusal())
+            self._refuse(self._refusal())
             self._tail.close()
 
     async def _catch_up(self) -> None:
@@ -47,6 +56,13 @@ class Follower:
             if not waiting.done():
                 waiting.set_result(None)
         del self._waiting[:answered]
+
+    def _refuse(self, error: MemvidAsyncError) -> None:
+        """Raise an error where a reader waits; the next one tries again."""
+        waiters, self._waiting = self._waiting, []
+        for waiting in waiters:
+            if not waiting.done():
+                waiting.set_exception(error)
 
     async def catch_up(self) -> None:
         """Return once everything that others have appended by now is taken in.

@@ -10,7 +10,7 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
-from ..errors import StoreClosedError
+from ..errors import StoreClosedError, as_ours
 from .home import Home, running_loop
 
 T = TypeVar("T")
@@ -60,7 +60,7 @@ class Job(Generic[T]):
         try:
             self._result = self._call(*self._args)
         except BaseException as error:  # noqa: BLE001 - it is raised where the call is awaited
-            self._error = error
+            self._error = as_ours(error)
         # A closed loop raises; nobody waits there any more.
         with suppress(RuntimeError):
             self.loop.call_soon_threadsafe(self._settle)

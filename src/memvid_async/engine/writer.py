@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
 from ..config import Durability, StoreConfig
@@ -19,8 +18,6 @@ from ..errors import (
     MemvidAsyncError,
     StoreClosedError,
     StoreFailedError,
-    StoreLockedError,
-    StoreReadOnlyError,
 )
 from .event_log import EventLog, Pending, View
 from .home import Home
@@ -263,9 +260,16 @@ class Writer:
 
     async def _look_for_news(self) -> None:
         """Take in what other processes appended, as a follower does."""
-        if await self._settled(self._log.has_news()):
-            with suppress(StoreLockedError, StoreReadOnlyError):
-                self._publish(await self._settled(self._log.follow()))
+        try:
+            has_news = await self._settled(self._log.has_news())
+            news = await self._settled(self._log.follow()) if has_news else None
+        except MemvidAsyncError as error:
+            # The next look tries again, and the next command raises what goes wrong.
+            if not self._is_refusal(error):
+                raise
+            return
+        if news is not None:
+            self._publish(news)
 
     def _stop(self, error: MemvidAsyncError) -> None:
         """Refuse everything from now on, and fail the waiting commands."""
@@ -298,12 +302,16 @@ class Writer:
             if barrier is not None:
                 await self._carry_out_barrier(barrier)
         except BaseException as error:
-            refused = isinstance(error, (StoreLockedError, StoreReadOnlyError))
+            refused = self._is_refusal(error)
             outcome = error if refused else _as_refusal(error)
             for request in batch if barrier is None else [*batch, barrier]:
                 self._settle(request.done, outcome)
             if not refused:
                 raise
+
+    def _is_refusal(self, error: BaseException) -> bool:
+        """Whether an error of the log changed nothing: a lock not obtained, a read that failed."""
+        return self._log.failure is None and isinstance(error, MemvidAsyncError)
 
     async def _carry_out(self, batch: list[Request]) -> None:
         commands = [request.command for request in batch if request.command is not None]

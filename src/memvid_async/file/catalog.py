@@ -313,9 +313,10 @@ class Catalog:
     def load_contents(self) -> None:
         """Read which contents the file holds. Only a writer needs that, so opening does not."""
         if self._load_contents is not None:
-            pages, self._load_contents = self._load_contents(), None
-            for packed in pages:
+            for packed in self._load_contents():
                 self._contents.update(CONTENT_ROW.iter_unpack(packed))
+            # Only now, because a read that fails is tried again.
+            self._load_contents = None
 
     def get(self, digest: bytes) -> int | None:
         """Return the sequence of the event that stored the content with this digest, or None.

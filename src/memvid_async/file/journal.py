@@ -24,10 +24,12 @@ from ..errors import (
     MemvidAsyncError,
     NotAStoreError,
     NotCompactedError,
+    OutOfMemoryError,
     StoreClosedError,
     StoreFailedError,
     StoreLockedError,
     StoreReadOnlyError,
+    as_ours,
 )
 from ..events.event import ContentStored, Event
 from ..events.values import is_time
@@ -61,6 +63,24 @@ class _Poisoning:
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if error is not None:
             self._journal.fail_half_way(error)
+
+
+class _CatchingUp:
+    """A block that reads what others wrote. It fails the journal unless the system refused a read,
+    or had no memory for it, and no fold or cut has stopped in the middle.
+    """
+
+    __slots__ = ("_journal",)
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if error is not None:
+            self._journal.fail_reading(error)
 
 
 class Journal:
@@ -165,34 +185,40 @@ class Journal:
             self.begin()
             return self.flush()
         self._check()
-        with _Poisoning(self):
-            moved: list[Event] = []
+        with _CatchingUp(self):
             if not self._file.storage.is_current():
-                moved = self._move(self._file.storage.reopen())
-            found = self._shared_out(moved)
-            return self._appended(found.events, found.sizes)
+                self._move(self._file.storage.reopen())
+            self._take_in_news()
+        return self._all_staged()
 
-    def _appended(self, events: list[Event], sizes: list[int]) -> Appended:
-        rewritten, self._rewritten = self._rewritten, False
-        return Appended(events, sizes, rewritten)
+    def _all_staged(self) -> Appended:
+        """Return what became durable since the last call."""
+        appended = Appended(self._staged, self._sizes, self._rewritten)
+        self._staged, self._sizes, self._rewritten = [], [], False
+        return appended
 
-    def _shared_out(self, moved: list[Event]) -> Appended:
-        """Return the events that a move to another file brought, and those after the log's end."""
-        if not moved and not self._file.has_news:
-            return Appended([], [])
-        start = LOG_START if moved else self._file.view.end
-        events = moved + (self._catch_up() if self._file.has_news else [])
-        share = (self._file.view.end - start) // max(1, len(events))
-        return Appended(events, [share] * len(events))
+    def _take_in_news(self) -> None:
+        """Fold what others wrote after the log's end, and stage its events.
 
-    def _catch_up(self) -> list[Event]:
+        What was read before an error stays staged.
+        """
         file = self._file
-        events = file.catch_up(lambda sequence: file.reader.content(sequence, file.view.end))
-        self.torn_tail = file.torn_tail
-        return events
+        if not file.has_news:
+            return
+        start, events = file.view.end, list[Event]()
+        try:
+            file.catch_up(lambda sequence: file.reader.content(sequence, file.view.end), events)
+        finally:
+            self._stage_foreign(events, file.view.end - start)
+            self.torn_tail = file.torn_tail
 
-    def _move(self, storage: Storage) -> list[Event]:
-        """Continue in the file by which a compaction replaced ours; return events that it adds."""
+    def _stage_foreign(self, events: list[Event], size: int) -> None:
+        """Stage events of others, each with an equal share of the bytes that they take."""
+        self._staged += events
+        self._sizes += [size // max(1, len(events))] * len(events)
+
+    def _move(self, storage: Storage) -> None:
+        """Continue in the file by which a compaction replaced ours; stage events that it adds."""
         mine, state = self._file.header, self._file.state
         try:
             file = LogFile.load(storage, read_only=self._read_only)
@@ -205,13 +231,16 @@ class Journal:
             raise StoreFailedError(
                 "the file was deleted or replaced by another store's; open it again"
             )
+        view, events = file.view, list[Event]()
+        try:
+            while state.last_sequence + len(events) < view.state.last_sequence:
+                after = state.last_sequence + len(events)
+                events += view.events_after(after, self._config.limits.read_bytes)
+        except BaseException:
+            storage.close()
+            raise
         self._replace(file)
-        view = file.view
-        events: list[Event] = []
-        while state.last_sequence + len(events) < view.state.last_sequence:
-            after = state.last_sequence + len(events)
-            events += view.events_after(after, self._config.limits.read_bytes)
-        return events
+        self._stage_foreign(events, view.end - LOG_START)
 
     def _replace(self, file: LogFile) -> None:
         # The file that was replaced is closed when the last view of it is gone.
@@ -228,8 +257,13 @@ class Journal:
         which begins with events that others wrote.
         """
         self.begin()
-        outcomes = [self.stage(command) for command in commands]
+        outcomes = self.stage_all(commands)
         return outcomes, self.flush()
+
+    def stage_all(self, commands: Sequence[Command]) -> list[Any]:
+        """Do :meth:`stage` for each command."""
+        with _Poisoning(self):
+            return [self.stage(command) for command in commands]
 
     def begin(self) -> None:
         """Take the lock and catch up with what others wrote.
@@ -241,15 +275,12 @@ class Journal:
         self._check_writable()
         mine = self._file.storage
         mine.lock(self._config.lock_timeout)
-        with _Poisoning(self):
-            moved: list[Event] = []
+        with _CatchingUp(self):
             if not mine.is_current():
-                moved = self._move(_locked(mine.reopen(), self._config))
-            foreign = self._shared_out(moved)
+                self._move(_locked(mine.reopen(), self._config))
+            self._take_in_news()
             self._file.catalog.load_contents()
-        if foreign.events:
-            self._staged += foreign.events
-            self._sizes += foreign.sizes
+        if self._staged:
             try:
                 self._check_writable()
             except StoreReadOnlyError:
@@ -273,9 +304,14 @@ class Journal:
             if not events:
                 return answer
             payload = encode_events(events)
-        except Exception as error:  # noqa: BLE001 - a user's clock may raise anything
-            # Nothing has changed yet, so only the command fails, whatever the error is.
-            return error
+        except BaseException as error:
+            # Nothing has changed yet, so only the command fails, whatever the error is: a user's
+            # clock may raise anything.
+            outcome = as_ours(error)
+            if not isinstance(outcome, Exception):
+                self.fail_half_way(outcome)
+                raise
+            return outcome
         try:
             size = file.append(SegmentKind.EVENTS, payload, events)
         except BaseException as error:
@@ -305,9 +341,7 @@ class Journal:
             self._file.write_out()
             self._holding = False
             self._file.storage.unlock()
-        appended = self._appended(self._staged, self._sizes)
-        self._staged, self._sizes = [], []
-        return appended
+        return self._all_staged()
 
     def compact(
         self, progress: Callable[[int, int], None], fold: FoldMemory = fold_nothing
@@ -355,6 +389,19 @@ class Journal:
         return at, self.flush()
 
     # Failing and closing.
+
+    @property
+    def failure(self) -> MemvidAsyncError | None:
+        """Why the journal refuses everything; None while it does not."""
+        return self._failure
+
+    def fail_reading(self, error: BaseException) -> None:
+        """Release the lock; refuse everything from now on only if the file's state is unknown."""
+        refused = isinstance(error, StoreFailedError) and isinstance(error.__cause__, OSError)
+        passing = refused or isinstance(as_ours(error), OutOfMemoryError)
+        if self._file.in_doubt or not passing:
+            self.fail_half_way(error)
+        self._file.storage.unlock()
 
     def fail_half_way(self, error: BaseException) -> None:
         """Release the lock and refuse everything from now on: what the file holds is unknown.

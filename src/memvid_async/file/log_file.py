@@ -65,6 +65,8 @@ class LogFile:
         self._toc: Slot | None = None
         # Whether the log has bytes that another process wrote and may not have synced.
         self._unsynced = False
+        # Whether a fold or a cut has begun and not ended.
+        self.in_doubt = False
 
     # Opening.
 
@@ -135,30 +137,32 @@ class LogFile:
         data = self.storage.read(self._end - 1, 1 + HEAD_SIZE)
         return not data or data[1:].strip(b"\0") != b""
 
-    def catch_up(self, content: Callable[[int], Content] | None) -> list[Event]:
-        """Fold what follows the log's end, and return its events as :meth:`decode` does.
+    def catch_up(
+        self, content: Callable[[int], Content] | None, found: list[Event] | None = None
+    ) -> None:
+        """Fold what follows the log's end, and add its events to ``found``, as :meth:`decode` does.
 
-        Without ``content`` none are returned.
+        A read that fails leaves the fold as it is after the segments before; ``found`` has those.
 
         :raises CorruptFileError: when the file was cut short, or holds what no writer wrote.
         """
         size = self.storage.size()
         if size < self._end:
             raise CorruptFileError(size, f"the file is cut short: byte {self._end - 1} was in it")
-        events: list[Event] = []
         before = self._end
         for segment in scan(self.storage.read, self._end, size, self._checksum, self._salt):
             folded = self._fold(segment, content)
-            events += folded if content is not None else ()
+            if found is not None:
+                found += folded
             self._end = self._written = segment.end
             self._checksum, self._checksum_at = segment.checksum, segment.offset
             self._unsynced = not self._read_only
+            self.in_doubt = False
         if self._end == before:
             self._check_last()
         self._reserved = size
         if not self._read_only:
             self._look_after(size)
-        return events
 
     def _check_last(self) -> None:
         """Check the last segment, when none follows it: it may be gone, if its sync failed."""
@@ -178,9 +182,11 @@ class LogFile:
         if torn:
             self.torn_tail = TornTail(torn, self._end)
             if not self._read_only:
+                self.in_doubt = True
                 self.storage.truncate(self._end)
                 self.storage.sync()
                 self._reserved = self._end
+                self.in_doubt = False
 
     def _fold(self, segment: Segment, content: Callable[[int], Content] | None) -> list[Event]:
         """Fold the segment that comes next in the log."""
@@ -188,6 +194,8 @@ class LogFile:
             raise CorruptFileError(segment.offset, "the log's sequence has a gap")
         try:
             events = self.decode(segment, content)
+            # From here to the caller's note of the new end, an error leaves a part of it folded.
+            self.in_doubt = True
             if events is None:
                 self.catalog.note_derived(segment)
                 return []

@@ -224,7 +224,11 @@ class Recall:
         return self._saving is not None
 
     async def _save(self, view: Callable[[], View]) -> None:
-        due = await self._worker.run(lambda: self._live.due(view()))
+        try:
+            due = await self._worker.run(lambda: self._live.due(view()))
+        except MemvidAsyncError:
+            # Nothing is lost: the next find folds the memory, and raises the error.
+            return
         if due is None:
             return
         saved_at = 0

@@ -158,7 +158,10 @@ class FileStorage:
                 name = self._current_name()
                 watched = watch(self._descriptor, name, str(self._path))
                 # If the file was replaced before this look, its name will never change again.
-                if self._is_at_path():
+                at_path = False
+                with suppress(StoreFailedError):
+                    at_path = self._is_at_path()
+                if at_path:
                     self._name, self._watch = name, watched
                 elif watched is not None:
                     watched.leave()
@@ -430,6 +433,8 @@ class FileStorage:
 
     def remove(self) -> None:
         """Remove this file, which :meth:`create_beside` created and which was not installed."""
+        if self._replaces is None:
+            return
         self._replaces = None
         with _Mapped(f"removing {self._path.name}"):
             if self._is_in_directory():
