@@ -203,13 +203,13 @@ class StoreReadOnlyError(MemvidAsyncError):
     """The store cannot be written: opened read-only, no permission, or too new for this release."""
 
 
-class OutOfMemoryError(MemvidAsyncError, MemoryError):
+class OutOfMemoryError(MemvidAsyncError):
     """There was not enough memory for a call. What was acked is not affected."""
 
 
 def as_ours(error: BaseException) -> BaseException:
     """Return an error of the library's own in place of one that says that memory ran out."""
-    if isinstance(error, MemoryError) and not isinstance(error, MemvidAsyncError):
+    if isinstance(error, MemoryError):
         ours: BaseException = OutOfMemoryError("there is not enough memory for this call")
     elif type(error).__module__ == "pyo3_runtime":
         # cbor2 is written in Rust, whose panics are no Exception.

@@ -133,10 +133,8 @@ async def test_a_lack_of_memory_in_the_writers_thread_is_that_commands_alone(
     async with open_store(path) as store:
         with monkeypatch.context() as patch:
             patch.setattr(journal_module, "encode_events", fail)
-            with pytest.raises(OutOfMemoryError) as caught:
+            with pytest.raises(OutOfMemoryError):
                 await store.put("one")
-            assert isinstance(caught.value, MemvidAsyncError)
-            assert isinstance(caught.value, MemoryError)
         assert await store.put("two") == 1
         assert (await store.verify()).ok
 
