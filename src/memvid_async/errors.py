@@ -212,7 +212,7 @@ def as_ours(error: BaseException) -> BaseException:
     if isinstance(error, MemoryError):
         ours: BaseException = OutOfMemoryError("there is not enough memory for this call")
     elif type(error).__module__ == "pyo3_runtime":
-        # cbor2 is written in Rust, whose panics are no Exception.
+        # cbor2 is written in Rust, and its panics do not derive from Exception.
         ours = OutOfMemoryError(f"encoding or decoding stopped: {error}")
     else:
         return error
