@@ -11,7 +11,6 @@ import pytest
 from attrs import frozen
 
 from memvid_async import StoreFailedError
-from memvid_async.core.appended import Appended
 from memvid_async.core.reports import TornTail
 from memvid_async.file import journal
 from memvid_async.file import log_file as logfile
@@ -215,7 +214,7 @@ WRITING = (
     Mutant(
         "tail not re-read under the lock",
         "rules",
-        replaces(Journal, "_shared_out", lambda _, moved: Appended(moved, [])),
+        replaces(Journal, "_take_in_news", nothing),
     ),
     Mutant(
         "another time than the clock's",
@@ -258,24 +257,19 @@ def cut_silently(self: LogFile, size: int) -> None:
     self.torn_tail = TornTail(0, 0)
 
 
-def trust_size(self: LogFile, content: Any) -> Any:
-    events = _catch_up(self, content)
+def trust_size(self: LogFile, *given: Any) -> None:
+    _catch_up(self, *given)
     self._end = self._written = max(self._end, self.storage.size())
-    return events
 
 
-def trust_others(self: LogFile, content: Any) -> Any:
-    events = _catch_up(self, content)
+def trust_others(self: LogFile, *given: Any) -> None:
+    _catch_up(self, *given)
     self._unsynced = False
-    return events
 
 
-def toc_without_tail(self: LogFile, content: Any) -> Any:
-    return (
-        []
-        if self._end > header.LOG_START and not self.torn_tail.offset
-        else _catch_up(self, content)
-    )
+def toc_without_tail(self: LogFile, *given: Any) -> None:
+    if self._end == header.LOG_START or self.torn_tail.offset:
+        _catch_up(self, *given)
 
 
 def unchecked(data: bytes, position: int, base: int, salt: int) -> Any:
