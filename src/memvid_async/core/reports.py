@@ -9,7 +9,7 @@ from attrs import frozen
 
 @frozen
 class TornTail:
-    """What opening found after the last whole segment: bytes of an interrupted write.
+    """What was found after the last whole segment: bytes of an interrupted write.
 
     A writer has cut them off; a read-only store ignores them. Nothing of them was acked.
     """
