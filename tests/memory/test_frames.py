@@ -10,6 +10,7 @@ from memvid_async import (
     Durability,
     FrameNotFoundError,
     InvalidValueError,
+    LimitExceededError,
     StoreClosedError,
     StoreConfig,
     StoreReadOnlyError,
@@ -79,9 +80,16 @@ async def test_put_many_is_all_or_nothing(make_store):
     assert await store.put_many(iter(given)) == [1, 2, 3]
     assert [await body(store, n) for n in (1, 2, 3)] == [b"one", b"two", b"three"]
     assert (await store.get(3)).metadata == {"a": 1}
-    with pytest.raises(InvalidValueError) as caught:
-        await store.put_many(["four", {"content": 5}, "six"])
-    assert "in item 1" in caught.value.__notes__
+    for wrong, error in (
+        ({"content": 5}, InvalidValueError),
+        ({"content": "5", "title": "x" * 5_000}, LimitExceededError),
+    ):
+        with pytest.raises(error) as caught:
+            await store.put_many(["four", wrong, "six"])
+        assert caught.value.__notes__ == ["in item 1"]
+        with pytest.raises(error) as caught:
+            await store.put(**wrong)
+        assert not hasattr(caught.value, "__notes__")
     assert await all_ids(store) == [1, 2, 3]
     assert await store.put("four") == 4
 

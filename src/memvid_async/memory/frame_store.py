@@ -144,7 +144,7 @@ class FrameStore(FrameReader):
         An item is a frame's content, or a map of ``content`` and other arguments of :meth:`put`.
 
         :raises InvalidValueError, LimitExceededError: when an item cannot be recorded; nothing was
-            put, and a note of the error says which item it is.
+            put, and a note of the error says which of several items it is.
         """
         if isinstance(items, (str, bytes, Mapping)) or not isinstance(items, Iterable):
             raise InvalidValueError("items must be a sequence of contents or of maps")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, cast, get_args
 
@@ -122,11 +122,12 @@ def prepare_frame(item: Any, limits: Limits) -> NewFrame | str:
 
 
 def prepare_frames_many(
-    items: Iterable[Any], limits: Limits
+    items: Sequence[Any], limits: Limits
 ) -> tuple[tuple[NewFrame | str, ...], int]:
     """:func:`prepare_frame` for each item, and about how many bytes they hold in all.
 
-    :raises InvalidValueError, LimitExceededError: for the first item that cannot be recorded.
+    :raises InvalidValueError, LimitExceededError: for the first item that cannot be recorded; a
+        note says which of several it is.
     """
     made: list[NewFrame | str] = []
     size = 0
@@ -135,8 +136,9 @@ def prepare_frames_many(
             raise LimitExceededError("frames", i + 1, limits.frames)
         try:
             frame = prepare_frame(item, limits)
-        except InvalidValueError as error:
-            error.add_note(f"in item {i}")
+        except (InvalidValueError, LimitExceededError) as error:
+            if len(items) > 1:
+                error.add_note(f"in item {i}")
             raise
         made.append(frame)
         if isinstance(frame, str):
