@@ -70,7 +70,6 @@ class Catalog:
         self.mark_sequences = array("Q")
         self.mark_offsets = array("Q")
         self._contents: dict[bytes, int] = {}
-        self._contents_page = 0
         self._load_contents: Callable[[], Iterable[bytes]] | None = None
         self._full: list[Owner] = []
         self._ended: dict[int, None] = {}
