@@ -147,7 +147,7 @@ def test_only_the_rows_that_are_shown_are_made():
 
 
 def test_a_session_prints_counts():
-    assert "actions=<10000 actions>, checkpoints=<0 checkpoints>" in repr(session(MANY))
+    assert "actions=<10,000 actions>, checkpoints=<0 checkpoints>" in repr(session(MANY))
     assert "actions=<1 action>" in repr(session(1))
 
 
@@ -178,7 +178,7 @@ async def test_what_is_open_says_how_it_is(tmp_path):
     async with recorder:
         assert repr(recorder) == f"<SessionRecorder of {recorder.session_id}: entered>"
         await store.put("another")
-        shown = "5 events, 1 sessions (1 open), 2 frames>"
+        shown = "5 events, 1 session (1 open), 2 frames>"
         assert repr(store) == f"<Store {str(path)!r}: {shown}"
     assert repr(recorder).endswith(": left>")
     assert repr(await store.at(sequence=3)) == "<StoreView of the moment after event 3>"

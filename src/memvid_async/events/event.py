@@ -24,7 +24,7 @@ from .frames import (
     MemoryConfigured,
     Retrieval,
 )
-from .printing import brief, counted, html_table
+from .printing import amount, brief, counted, html_table
 from .prompts import Reply
 
 
@@ -256,7 +256,9 @@ class Session:
         """A notebook's table: the session's actions."""
         state = "open" if self.ended_ns is None else "ended"
         named = "" if self.name is None else f" {self.name!r}"
-        caption = f"Session{named} {self.session_id}, {state}, {len(self.actions):,} actions"
+        caption = (
+            f"Session{named} {self.session_id}, {state}, {amount(len(self.actions), 'action')}"
+        )
         head = ("index", "action", "of", "input", "output", "ms", "error")
         return html_table(caption, head, map(_table_row, self.actions), len(self.actions))
 

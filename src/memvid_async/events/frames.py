@@ -9,7 +9,7 @@ from uuid import UUID
 from attrs import field, frozen
 
 from .content import EMPTY, Content
-from .printing import brief, counted, html_table
+from .printing import amount, brief, counted, html_table
 
 SearchMode = Literal["lexical", "semantic", "hybrid"]
 
@@ -238,8 +238,9 @@ class FindResult:
 
     def _repr_html_(self) -> str:
         """A notebook's table: the hits."""
-        erased = f", {self.incomplete:,} frames erased since" if self.incomplete else ""
-        caption = f"{len(self.hits):,} hits, {self.mode}, as of sequence {self.as_of:,}{erased}"
+        erased = f", {amount(self.incomplete, 'frame')} erased since" if self.incomplete else ""
+        hits = amount(len(self.hits), "hit")
+        caption = f"{hits}, {self.mode}, as of sequence {self.as_of:,}{erased}"
         rows = ((h.frame_id, f"{h.score:.3g}", h.title, h.snippet) for h in self.hits)
         return html_table(caption, ("frame", "score", "title", "snippet"), rows, len(self.hits))
 

@@ -24,7 +24,12 @@ def brief(value: Any) -> str:
 
 def counted(name: str) -> Callable[[Sized], str]:
     """Return a repr for a field of many items: it says only how many there are."""
-    return lambda items: f"<{len(items)} {name}{'' if len(items) == 1 else 's'}>"
+    return lambda items: f"<{amount(len(items), name)}>"
+
+
+def amount(number: int, name: str) -> str:
+    """Return a number of things with their name: ``1 hit``, ``2,000 hits``."""
+    return f"{number:,} {name}{'' if number == 1 else 's'}"
 
 
 def html_table(caption: str, head: Sequence[str], rows: Iterable[Sequence[Any]], total: int) -> str:

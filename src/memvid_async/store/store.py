@@ -18,6 +18,7 @@ from ..engine.event_log import EventLog
 from ..engine.subscription import Subscription
 from ..engine.worker import Worker
 from ..errors import InvalidValueError, SessionNotFoundError
+from ..events.printing import amount
 from ..memory.folded import fold_whole, lineage_of
 from ..memory.frame_store import FrameStore
 from ..memory.past import sequence_at, session_moment
@@ -128,9 +129,9 @@ class Store:
         how = "read-only, " if self.read_only else ""
         how += "" if engine.failure is None else "failed, "
         return (
-            f"<Store {str(self._path)!r}: {how}{state.last_sequence:,} events, "
-            f"{len(state.sessions):,} sessions ({still_open:,} open), "
-            f"{state.memory.frame_count:,} frames>"
+            f"<Store {str(self._path)!r}: {how}{amount(state.last_sequence, 'event')}, "
+            f"{amount(len(state.sessions), 'session')} ({still_open:,} open), "
+            f"{amount(state.memory.frame_count, 'frame')}>"
         )
 
     @property
