@@ -59,7 +59,7 @@ def as_plain(value: Any) -> Any:
     """Return a numpy scalar or array, a pandas series or the like as a number or a list; anything
     else as it is.
 
-    An array has no truth value and equals nothing, and its numbers are no int and no float.
+    An array has no truth value and equals nothing, and its numbers are neither int nor float.
     """
     kind = type(value)
     if kind in _PLAIN or not (hasattr(kind, "tolist") and hasattr(kind, "__array__")):
