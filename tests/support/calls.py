@@ -314,7 +314,7 @@ def simulated_calls() -> Iterator[SimOs]:
         patch.setattr(module, "fcntl", system)
         patch.setattr(module, "watch", lambda *_: None)
         patch.setattr(module, "copy_attributes", lambda *_: [])
-        # What is freed later must not close descriptors that only this system gave out.
+        # What is freed later must not close descriptors that only this system returned.
         patch.setattr(FileStorage, "retire", FileStorage.unlock)
         yield system
 
