@@ -48,7 +48,7 @@ FIELDS = st.fixed_dictionaries(
         "embedding": VECTOR,
     }
 )
-QUERIES = ["fox", "the fox", "run dog river", '"fox dog"', "tree -fox", "title:fox", "日本", "na*"]
+QUERIES = ["getfox", "C++", "fox", "the fox", "run dog river", '"fox dog"', "tree -fox", "title:fox", "日本", "na*"]
 FILTERS = [None, Filters(tags=("red",)), Filters(uri="mem://a"), Filters(metadata={"k": 1})]
 QUESTION = struct.pack("<2f", 1, 1)
 
@@ -739,7 +739,7 @@ def test_an_sqlite_that_takes_few_parameters_is_given_no_more(monkeypatch):
 def test_a_text_is_as_a_row_that_is_nothing_else():
     plain, rows = Memory(), Memory()
     batch = Batch()
-    for frame_id, text in enumerate(["a fox", "", "日本語 naïve", "x\0y"], 1):
+    for frame_id, text in enumerate(["a fox", "", "日本語 naïve", "x\0y", "getFox() in C++"], 1):
         size = len(text.encode())
         rows.put(frame_id, text, size=size)
         plain.texts[frame_id] = text

@@ -196,12 +196,12 @@ def is_unspaced(term: str) -> bool:
 
 def _is_plain(text: str) -> bool:
     """Whether SQLite's tokenizer alone finds the terms of an ASCII text."""
+    # The fastest look first: most texts have none of these characters, or only full stops.
     return not (
         "#" in text
         or "++" in text
-        or _HUMP.search(text)
-        or _DOTTED.search(text)
-        or _NUMBERED.search(text)
+        or ("." in text and (_DOTTED.search(text) or _NUMBERED.search(text)))
+        or (not text.islower() and _HUMP.search(text))
     )
 
 

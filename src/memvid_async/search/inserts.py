@@ -78,9 +78,7 @@ class Batch:
     def add_text(self, frame_id: int, version: Version, hint: int, time_ns: int, text: str) -> None:
         """Add a frame that has a text and no other field."""
         sequence, place = version
-        size, words = len(text), text
-        if not text.isascii():
-            size, words = len(text.encode()), analyse(text)
+        size = len(text) if text.isascii() else len(text.encode())
         self._frames += (
             frame_id,
             sequence,
@@ -96,7 +94,7 @@ class Batch:
             None,
             place,
         )
-        self._words += (frame_id, words, None, None, None)
+        self._words += (frame_id, analyse(text), None, None, None)
         self.count += 1
         self._chars += size
 
