@@ -48,7 +48,18 @@ FIELDS = st.fixed_dictionaries(
         "embedding": VECTOR,
     }
 )
-QUERIES = ["getfox", "C++", "fox", "the fox", "run dog river", '"fox dog"', "tree -fox", "title:fox", "日本", "na*"]
+QUERIES = [
+    "getfox",
+    "C++",
+    "fox",
+    "the fox",
+    "run dog river",
+    '"fox dog"',
+    "tree -fox",
+    "title:fox",
+    "日本",
+    "na*",
+]
 FILTERS = [None, Filters(tags=("red",)), Filters(uri="mem://a"), Filters(metadata={"k": 1})]
 QUESTION = struct.pack("<2f", 1, 1)
 

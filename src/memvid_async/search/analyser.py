@@ -84,6 +84,7 @@ _HUMP = re.compile(
 _CUT = "\x1e"
 _HUMPED = re.compile(rf"(?<![^\W_])[^\W_]++(?:{_CUT}[^\W_]++)+")
 _DOTTED = re.compile(rf"\.(?<![\w.)\]]\.)([A-Za-z][A-Za-z0-9]{{0,{_WHOLE_CHARS}}})(?![\w+#])")
+_DECIMAL = re.compile(r"\.(?<=[0-9]\.)(?=[0-9])")
 _NUMBERED = re.compile(r"[vV](?<![A-Za-z0-9_][vV])(?=([0-9]{1,9})\.[0-9])")
 _SHARPENED = re.compile(
     rf"(?<![^\W_])([^\W\d_][^\W_]{{0,{_WHOLE_CHARS}}})(?:(\+\+)(?![A-Za-z+])|#(?![\w#]))"
@@ -200,7 +201,8 @@ def _is_plain(text: str) -> bool:
     return not (
         "#" in text
         or "++" in text
-        or ("." in text and (_DOTTED.search(text) or _NUMBERED.search(text)))
+        or _DOTTED.search(text)
+        or (_DECIMAL.search(text) and _NUMBERED.search(text))
         or (not text.islower() and _HUMP.search(text))
     )
 
