@@ -173,7 +173,7 @@ async def looking_back(store: Store, session_id: UUID) -> None:
     await store.at(sequence=7)
     await store.at(time_ns=0)
     assert_type(view.sequence, int)
-    assert_type(await view.find("rain", tags=["a"]), FindResult)
+    assert_type(await view.find("rain -snow", syntax=False, tags=["a"]), FindResult)
     assert_type(await view.get(1), Frame)
     async for frame in view.frames(title="T"):
         assert_type(frame, Frame)
