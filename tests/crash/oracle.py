@@ -230,9 +230,9 @@ def expect_open(truth: Truth, before: bytes, journal: Journal, after: bytes) -> 
     demand(after[LOG_START:end] == truth.view[LOG_START:end], "the log has other bytes")
     demand(not any(after[end:]), "a torn tail is still there after the log")
     dropped = len(before[end:].rstrip(b"\0")) if len(before) > LOG_START else 0
-    recovery = journal.torn_tail
-    demand(recovery.bytes_dropped == dropped, "dropped {}, told {}", dropped, recovery)
-    demand(not dropped or recovery.offset == end, "cut at {}, told {}", end, recovery)
+    torn = journal.torn_tail
+    demand(torn.bytes_dropped == dropped, "dropped {}, told {}", dropped, torn)
+    demand(not dropped or torn.offset == end, "cut at {}, told {}", end, torn)
     return end, count
 
 
