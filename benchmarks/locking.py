@@ -8,11 +8,10 @@ from pathlib import Path
 from unittest.mock import patch
 
 from memvid_async import Store, open_store
-from memvid_async.core.appended import Appended
-from memvid_async.events.event import Event
+from memvid_async.engine import file_log
+from memvid_async.file import journal
 from memvid_async.file.journal import Journal
 from memvid_async.storage import FileStorage
-from memvid_async.store import store
 
 from .contenders import Ours
 from .harness import Detail, Figure, Result, Scale, alternate, paired_ratio, spread
@@ -39,8 +38,8 @@ class _Unlocked(FileStorage):
 class _Alone(Journal):
     """A journal that never looks for what others wrote."""
 
-    def _shared_out(self, moved: list[Event]) -> Appended:
-        return Appended(moved, [])
+    def _take_in_news(self) -> None:
+        pass
 
 
 def run(directory: Path, scale: Scale) -> Result:
@@ -49,7 +48,10 @@ def run(directory: Path, scale: Scale) -> Result:
     rows: list[list[str]] = []
     with asyncio.Runner() as runner:
         shared = runner.run(_opened(directory / "shared"))
-        with patch.multiple(store, FileStorage=_Unlocked, Journal=_Alone):
+        with (
+            patch.object(journal, "FileStorage", _Unlocked),
+            patch.object(file_log, "Journal", _Alone),
+        ):
             own = runner.run(_opened(directory / "own"))
         stores = {"any number of writers": shared, "one writer for ever": own}
         for tasks, (actions, times) in SAMPLES.items():

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from memvid_async import Event, Store, Subscription
+from memvid_async import Event, Subscription
 
 
 async def run_dry() -> None:
@@ -65,9 +65,3 @@ async def read_until(events: Subscription, sequence: int) -> list[Event]:
     while not found or found[-1].sequence < sequence:
         found.append(await anext(events))
     return found
-
-
-async def until_recorded(store: Store, sequence: int) -> None:
-    """Return when the event at ``sequence`` is durable."""
-    async with store.subscribe() as events:
-        await read_until(events, sequence)
