@@ -43,6 +43,13 @@ from tests.support.asking import action_answer, event_answer, fields_of, session
 from tests.support.naive import FIRST_TIME, Naive, ask, command, start
 from tests.support.plans import ASKS, PLANS, SIMPLE_PLANS, STARTS, examples
 
+NO_EVENT = Event(1, 1, None, Erased())
+
+
+def made(events):
+    """The events that were decided, as readers get them."""
+    return [event.event() for event in events]
+
 
 class Core:
     """Decide and fold without a file: the events in a list, their content beside it."""
@@ -56,14 +63,15 @@ class Core:
         before = self.state
         events, answer = decide(before, command(op), now, self.known)
         assert self.state is before
+        assert encode_events(events or [NO_EVENT]) == encode_events(made(events) or [NO_EVENT])
         for event in events:
             assert event.sequence == self.state.last_sequence + 1
             self.state = evolve(self.state, event)
             if isinstance(event.payload, ContentStored):
                 assert event.payload.digest not in self.known
                 self.known[event.payload.digest] = event.sequence
-        self.events += events
-        return events, answer
+        self.events += made(events)
+        return made(events), answer
 
     def data(self, content: Content) -> bytes:
         data = content.data

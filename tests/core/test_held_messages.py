@@ -62,7 +62,7 @@ class Asks:
         given, result = Content(query), None if response is None else Content(response)
         stored = keep_messages(self.held, as_messages(values), index, given, result, self.store)
         action = Action(index, given, result)
-        self.held = hold_messages(self.held, action, stored)
+        self.held = hold_messages(self.held, stored, index, given, result)
         self.asks[index] = (action, stored)
         return stored
 

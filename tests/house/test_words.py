@@ -36,7 +36,7 @@ STUMBLES = {
 # The classes and modules that may have a word of docs/design.md's table in their name, because they
 # use it as the table says. "Search index" and "command line" are terms of their own.
 NAMES = {
-    "event": "Event EventLog LostEvents event event_log",
+    "event": "DecidedEvent Event EventLog LostEvents event event_log",
     "sequence": "",
     "index": "DamagedSearchIndexError SearchIndex search_index",
     "offset": "",
@@ -56,7 +56,8 @@ NAMES = {
         session_map session_recorder session_state sessions
     """,
     "action": """
-        Action ActionDraft ActionKind ActionRecorded ActionRecorder ChangedAction RecordAction
+        Action ActionDraft ActionKind ActionRecorded ActionRecorder ChangedAction DecidedAction
+        RecordAction _ActionValues
         action_draft action_recorder
     """,
     "checkpoint": """

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from attrs import frozen
 
+from ..events.decided import AnyEvent, DecidedEvent
 from ..events.event import Event
 
 
@@ -11,8 +14,14 @@ from ..events.event import Event
 class Appended:
     """Events that became durable, in order."""
 
-    events: list[Event]
+    added: Sequence[AnyEvent]
+    """The events as they were decided or read."""
     sizes: list[int]
     """Per event, the bytes that it takes in the log."""
     rewritten: bool = False
     """Whether the log was compacted: earlier events may have been erased."""
+
+    @property
+    def events(self) -> list[Event]:
+        """The events, made for this look at them."""
+        return [one.event() if type(one) is DecidedEvent else one for one in self.added]  # type: ignore[misc]

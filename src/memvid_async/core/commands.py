@@ -130,7 +130,8 @@ class RecordAction(NamedTuple):
     """Record an action where a session is in force.
 
     ``detail`` is what the kind adds: ``(provider, model)`` of an ask, ``(mode, result_count)`` of
-    a find, ``(name,)`` of a tool call, else ``()``.
+    a find, ``(name,)`` of a tool call, else ``()``. From ``kind`` on, the fields are those of a
+    :class:`.decided.DecidedAction`.
     """
 
     session: SessionChoice
@@ -143,9 +144,9 @@ class RecordAction(NamedTuple):
     task: str | None
     error: str | None
     metadata: Mapping[str, Any]
+    retrieval: Retrieval | None
+    reply: Reply | None
     messages: Messages | None
-    retrieval: Retrieval | None = None
-    reply: Reply | None = None
 
 
 Command = (

@@ -19,20 +19,18 @@ from ..errors import (
     SessionNotFoundError,
 )
 from ..events.content import Content, StoredContent, content_digest
+from ..events.decided import DecidedAction, DecidedEvent
 from ..events.event import (
-    Action,
     ActionKind,
-    ActionRecorded,
     CheckpointCreated,
     ContentStored,
-    Event,
     Payload,
     SessionDeleted,
     SessionEnded,
     SessionStarted,
     StateSnapshot,
+    action_of,
     make_checkpoint,
-    make_details,
 )
 from ..events.frames import (
     FRAME_FIELDS,
@@ -73,7 +71,8 @@ class Known(Protocol):
         """Return the sequence of the event that stored the content with this digest, or None."""
 
 
-Decision = tuple[list[Event], Any]
+Decision = tuple[list[DecidedEvent], Any]
+_new = tuple.__new__
 
 
 def decide(state: State, command: Command, now: int, known: Known) -> Decision:
@@ -120,48 +119,36 @@ def _record(state: State, command: RecordAction, now: int, known: Known) -> Deci
     if session is None:
         return [], None
     info, index = session.info, session.action_count
-    input_data, output_data, messages = command.input, command.output, command.messages
-    small = type(input_data) is not LargeContent and type(output_data) is not LargeContent
-    events: list[Event] = []
-    stored, count = None, 0
-    if messages is None and small:
-        input_content = None if input_data is None else Content(input_data)  # type: ignore[arg-type]
-        output_content = None if output_data is None else Content(output_data)  # type: ignore[arg-type]
-    else:
-        contents = _NewContents(state.last_sequence, now, known, events)
-        input_content = None if input_data is None else contents.content(input_data)
-        output_content = None if output_data is None else contents.content(output_data)
-        if messages is not None:
-            count = len(messages.items)
-            stored = keep_messages(
-                session.held, messages, index, input_content, output_content, contents.store_string
-            )
+    events: list[DecidedEvent] = []
+    fields = command[1:]
+    small = type(command.input) is not LargeContent and type(command.output) is not LargeContent
+    if command.messages is not None or not small:
+        fields = _stored(command, session, _NewContents(state.last_sequence, now, known, events))
     sequence = state.last_sequence + len(events) + 1
-    action = Action(
-        index,
-        sequence,
-        now,
-        command.kind,
-        make_details(command.kind, command.detail, command.frames, count),
-        input_content,
-        output_content,
-        command.frames,
-        command.duration_ms,
-        command.task,
-        command.error,
-        command.metadata,
-        command.retrieval,
-        command.reply,
-    )
-    payload = ActionRecorded(action, stored)
-    events.append(Event(sequence, now, info.session_id, payload, info.number))
+    values = _new(DecidedAction, (index, sequence, now, *fields))
+    events.append(_new(DecidedEvent, (sequence, now, info.session_id, values, info.number)))
     if info.config is not DEFAULT_RECORDING:
         _follow_up(state, session, events)
-    return events, action
+    return events, action_of(values)
+
+
+def _stored(
+    command: RecordAction, session: SessionState, contents: _NewContents
+) -> tuple[Any, ...]:
+    """Return the fields of an action from its kind on, with its large contents and its messages as
+    they are kept."""
+    _, kind, detail, input_data, output_data, *others, messages = command
+    input_content = None if input_data is None else contents.content(input_data)
+    output_content = None if output_data is None else contents.content(output_data)
+    stored = None
+    if messages is not None:
+        index, store = session.action_count, contents.store_string
+        stored = keep_messages(session.held, messages, index, input_content, output_content, store)
+    return (kind, detail, input_content, output_content, *others, stored)
 
 
 def _store(state: State, command: StoreParts, now: int, known: Known) -> Decision:
-    events: list[Event] = []
+    events: list[DecidedEvent] = []
     contents = _NewContents(state.last_sequence, now, known, events)
     return events, [contents.content(part) for part in command.parts]
 
@@ -170,19 +157,19 @@ def _change(state: State, command: ChangeMemory, now: int, known: Known) -> Deci
     """Change the memory. The answer: the ids of the frames, and the recorded action or None."""
     session = _chosen_session(state, command.session)
     number = session.info.number if session is not None else 0
-    events: list[Event] = []
+    events: list[DecidedEvent] = []
     contents = _NewContents(state.last_sequence, now, known, events)
     ids, content = _change_frames(state.memory, command, number, contents)
     if session is None:
         return events, (list(ids), None)
     # Directly after the event of the frames.
     sequence = state.last_sequence + len(events) + 1
-    action = Action(
+    values = DecidedAction(
         session.action_count,
         sequence,
         now,
         command.kind,
-        make_details(command.kind, (), ids, 0),
+        (),
         _kept_by(content, sequence - 1),
         None,
         ids,
@@ -190,14 +177,17 @@ def _change(state: State, command: ChangeMemory, now: int, known: Known) -> Deci
         command.task,
         None,
         command.metadata,
+        None,
+        None,
+        None,
     )
     folded = state
     if session.info.config is not DEFAULT_RECORDING:
         folded = _folded(state, number, events)
-    events.append(Event(sequence, now, session.info.session_id, ActionRecorded(action), number))
+    events.append(DecidedEvent(sequence, now, session.info.session_id, values, number))
     if session.info.config is not DEFAULT_RECORDING:
         _follow_up(folded, session, events)
-    return events, (list(ids), action)
+    return events, (list(ids), action_of(values))
 
 
 def _change_frames(
@@ -292,7 +282,7 @@ def _kept_by(content: Content | None, sequence: int) -> Content | None:
     return Content(None, StoredContent(content.digest, content.size, content.preview, sequence))
 
 
-def _folded(state: State, number: int, events: Sequence[Event]) -> State:
+def _folded(state: State, number: int, events: Sequence[DecidedEvent]) -> State:
     """Return the state with what the events do to the memory, which their checkpoint records.
 
     Its maps hold only what a summary reads. The fold will change the real ones, and changing a map
@@ -313,7 +303,7 @@ class _NewContents:
 
     __slots__ = ("_events", "_known", "_last", "_new", "_now")
 
-    def __init__(self, last: int, now: int, known: Known, events: list[Event]) -> None:
+    def __init__(self, last: int, now: int, known: Known, events: list[DecidedEvent]) -> None:
         self._last = last
         self._now = now
         self._known = known
@@ -345,11 +335,11 @@ class _NewContents:
     def add(self, payload: Payload) -> int:
         """Add an event that belongs to no session, and return its sequence."""
         sequence = self._last + len(self._events) + 1
-        self._events.append(Event(sequence, self._now, None, payload))
+        self._events.append(DecidedEvent(sequence, self._now, None, payload))
         return sequence
 
 
-def _follow_up(state: State, session: SessionState, events: list[Event]) -> None:
+def _follow_up(state: State, session: SessionState, events: list[DecidedEvent]) -> None:
     """Add the checkpoint that is due after the action, and the end that ``max_actions`` sets."""
     config = session.info.config
     interval, most = config.auto_checkpoint_interval, config.max_actions
@@ -363,15 +353,15 @@ def _follow_up(state: State, session: SessionState, events: list[Event]) -> None
         events.append(_after(events[-1], SessionEnded()))
 
 
-def _after(last: Event, payload: Payload) -> Event:
+def _after(last: DecidedEvent, payload: Payload) -> DecidedEvent:
     """Return the event that follows ``last`` in the same command and session."""
-    return Event(last.sequence + 1, last.time_ns, last.session_id, payload, last.session)
+    return DecidedEvent(last.sequence + 1, last.time_ns, last.session_id, payload, last.session)
 
 
-def _first(state: State, session: SessionState, now: int, payload: Payload) -> Event:
+def _first(state: State, session: SessionState, now: int, payload: Payload) -> DecidedEvent:
     """Return the only event of a command, in the session."""
     info = session.info
-    return Event(state.last_sequence + 1, now, info.session_id, payload, info.number)
+    return DecidedEvent(state.last_sequence + 1, now, info.session_id, payload, info.number)
 
 
 def _checkpoint(
@@ -403,7 +393,7 @@ def _start(state: State, command: StartSession, now: int) -> Decision:
     if fork is not None and fork.parent not in state.sessions:
         raise SessionNotFoundError(fork.parent_id)
     payload = SessionStarted(command.name, command.ambient, kept, command.metadata, fork)
-    return [Event(sequence, now, command.session_id, payload, sequence)], sequence
+    return [DecidedEvent(sequence, now, command.session_id, payload, sequence)], sequence
 
 
 def _end(state: State, command: EndSession, now: int) -> Decision:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from ..events.decided import AnyEvent, DecidedAction, whole_content
 from ..events.event import (
     ActionRecorded,
     CheckpointCreated,
-    Event,
     SessionDeleted,
     SessionEnded,
     SessionStarted,
+    StoredMessages,
     Unknown,
 )
 from ..events.frames import FRAME_EVENTS, ForkPoint
 from .held_messages import hold_messages
 from .memory_state import Branch, MemoryState, fold_memory
-from .session_state import SessionInfo, SessionState
+from .session_state import Held, SessionInfo, SessionState
 from .state import State
 
 # A release that does not know an event kind may skip it from this number on. Below it, a release
@@ -25,10 +26,10 @@ FIRST_OPTIONAL_KIND = 128
 _new = tuple.__new__
 
 
-def evolve(state: State, event: Event) -> State:
+def evolve(state: State, event: AnyEvent) -> State:
     """Return the state after the event. One that fits nothing changes only sequence and time."""
     payload = event.payload
-    if isinstance(payload, ActionRecorded):
+    if type(payload) is DecidedAction or type(payload) is ActionRecorded:
         return _act(state, event, payload)
     session = state.sessions.get(event.session)
     sessions, numbers, ambient = state.sessions, state.numbers, state.ambient
@@ -69,18 +70,26 @@ def evolve(state: State, event: Event) -> State:
     )
 
 
-def _act(state: State, event: Event, payload: ActionRecorded) -> State:
+def _act(state: State, event: AnyEvent, payload: ActionRecorded | DecidedAction) -> State:
     """Fold an action, the hot path: named tuples are made as tuples, in a third of the time."""
     _, _, sessions, numbers, ambient, generation, memory, beyond = state
     session = sessions.open.get(event.session)
     if session is not None:
         info, _, ended, actions, checkpoints, unmarked, held = session
         if payload.messages is not None:
-            held = hold_messages(held, payload.action, payload.messages)
+            held = _held(held, payload, payload.messages)
         acted = (info, event.time_ns, ended, actions + 1, checkpoints, unmarked + 1, held)
         sessions = sessions.set(event.session, _new(SessionState, acted))
     folded = (event.sequence, event.time_ns, sessions)
     return _new(State, (*folded, numbers, ambient, generation, memory, beyond))
+
+
+def _held(held: Held, payload: ActionRecorded | DecidedAction, messages: StoredMessages) -> Held:
+    if isinstance(payload, ActionRecorded):
+        action = payload.action
+        return hold_messages(held, messages, action.index, action.input, action.output)
+    contents = whole_content(payload.input), whole_content(payload.output)
+    return hold_messages(held, messages, payload.action_index, *contents)
 
 
 def branched(memory: MemoryState, number: int, fork: ForkPoint) -> MemoryState:
@@ -91,7 +100,7 @@ def branched(memory: MemoryState, number: int, fork: ForkPoint) -> MemoryState:
     return memory._replace(branches=memory.branches.set(number, branch))
 
 
-def _started(event: Event, payload: SessionStarted, session_id: UUID) -> SessionState:
+def _started(event: AnyEvent, payload: SessionStarted, session_id: UUID) -> SessionState:
     info = SessionInfo(
         number=event.sequence,
         session_id=session_id,
@@ -107,7 +116,7 @@ def _started(event: Event, payload: SessionStarted, session_id: UUID) -> Session
     return SessionState(info, event.time_ns, None, fork.action_count, fork.checkpoint_count)
 
 
-def _marked(session: SessionState, event: Event) -> SessionState:
+def _marked(session: SessionState, event: AnyEvent) -> SessionState:
     return SessionState(
         session.info,
         event.time_ns,
@@ -119,7 +128,7 @@ def _marked(session: SessionState, event: Event) -> SessionState:
     )
 
 
-def _ended(session: SessionState, event: Event) -> SessionState:
+def _ended(session: SessionState, event: AnyEvent) -> SessionState:
     return SessionState(
         session.info,
         event.time_ns,

@@ -130,17 +130,24 @@ def _replace(value: Any, refer: Callable[[str | bytes], Any]) -> Any:
     return value
 
 
-def hold_messages(held: Held, action: Action, stored: StoredMessages) -> Held:
-    """Return what the session holds after an ask: also its new prefixes, its input and output."""
+def hold_messages(
+    held: Held,
+    stored: StoredMessages,
+    index: int,
+    input_content: Content | None,
+    output_content: Content | None,
+) -> Held:
+    """Return what the session holds after the ask at ``index``: also its new prefixes, its input
+    and output."""
     if len(held) + len(stored.items) > HELD_MOST:
         held = NOTHING_HELD
     new = {}
     for i in range(min(len(stored.items), HELD_MOST)):
         key = stored.hashes[i * _HASH_BYTES : (i + 1) * _HASH_BYTES]
-        new[key] = (action.index, MESSAGES + stored.shared_count + i)
-    for key, place in _pieces(action.input, action.output):
+        new[key] = (index, MESSAGES + stored.shared_count + i)
+    for key, place in _pieces(input_content, output_content):
         if key not in new and key not in held:
-            new[key] = (action.index, place)
+            new[key] = (index, place)
     return held.changed(new)
 
 

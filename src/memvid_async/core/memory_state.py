@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from ..events.content import content_digest
+from ..events.decided import AnyEvent
 from ..events.digests import memory_digest
-from ..events.event import Event
 from ..events.frames import (
     FrameDeleted,
     FramesPut,
@@ -88,7 +88,7 @@ class MemoryState(NamedTuple):
         return held
 
 
-def fold_memory(memory: MemoryState, event: Event) -> MemoryState:
+def fold_memory(memory: MemoryState, event: AnyEvent) -> MemoryState:
     """Return the memory after an event that changes it; for an unknown branch only ids change."""
     payload: Any = event.payload
     digest = memory_digest(payload)

@@ -28,7 +28,7 @@ Value = TypeVar("Value")
 Other = TypeVar("Other")
 
 # The value of a key that is in no map.
-_ABSENT: Any = object()
+ABSENT: Any = object()
 # After this many changes, or as many as there are keys if those are more, a check looks whether
 # somebody still holds an old map.
 _LEAST_CHANGES = 1024
@@ -78,7 +78,7 @@ class PersistentMap(Mapping[Key, Value]):
                 newer: PersistentMap[Key, Value] = _new(PersistentMap)
                 newer._family = family
                 newer._place = data
-                self._place = ({key: data.get(key, _ABSENT)}, newer)
+                self._place = ({key: data.get(key, ABSENT)}, newer)
                 data[key] = value
                 return newer
         return self.changed({key: value})
@@ -106,7 +106,7 @@ class PersistentMap(Mapping[Key, Value]):
                 newer: PersistentMap[Key, Value] = _new(PersistentMap)
                 newer._family = family
                 newer._place = data
-                undo = {key: data.get(key, _ABSENT) for key in (*values, *gone)}
+                undo = {key: data.get(key, ABSENT) for key in (*values, *gone)}
                 self._place = (undo, newer)
                 data.update(values)
                 for key in gone:
@@ -138,10 +138,10 @@ class PersistentMap(Mapping[Key, Value]):
     # Reading.
 
     def _find(self, key: Key) -> Value:
-        """Return the value of a key, or ``_ABSENT``."""
+        """Return the value of a key, or ``ABSENT``."""
         place = self._place
         if type(place) is dict:
-            value = place.get(key, _ABSENT)
+            value = place.get(key, ABSENT)
             if self._place is place:
                 return cast("Value", value)
         while True:
@@ -150,7 +150,7 @@ class PersistentMap(Mapping[Key, Value]):
                 return undo[key]
             data = newest._place
             if type(data) is dict:
-                value = data.get(key, _ABSENT)
+                value = data.get(key, ABSENT)
                 if newest._place is data:
                     return cast("Value", value)
 
@@ -189,7 +189,7 @@ class PersistentMap(Mapping[Key, Value]):
             # Changes that another thread collected meanwhile are not in the copy; undoing them does
             # no harm.
             for key, value in undo.copy().items():
-                if value is _ABSENT:
+                if value is ABSENT:
                     copy.pop(key, None)
                 else:
                     copy[key] = value
@@ -202,16 +202,16 @@ class PersistentMap(Mapping[Key, Value]):
     def get(self, key: Key, /, default: Any = None) -> Any:
         """Return the value of a key, or ``default``."""
         value = self._find(key)
-        return default if value is _ABSENT else value
+        return default if value is ABSENT else value
 
     def __getitem__(self, key: Key) -> Value:
         value = self._find(key)
-        if value is _ABSENT:
+        if value is ABSENT:
             raise KeyError(key)
         return value
 
     def __contains__(self, key: object) -> bool:
-        return self._find(cast("Key", key)) is not _ABSENT
+        return self._find(cast("Key", key)) is not ABSENT
 
     def __len__(self) -> int:
         place = self._place

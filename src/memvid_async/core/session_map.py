@@ -146,7 +146,9 @@ class SessionMap(Mapping[int, SessionState]):
     def set(self, number: int, session: SessionState) -> SessionMap:
         """Return a map that also has this session."""
         if session.ended_ns is None:
-            return SessionMap(self.open.set(number, session), self.packed)
+            opened = self.open.set(number, session)
+            # A draft is changed itself.
+            return self if opened is self.open else SessionMap(opened, self.packed)
         opened = self.open.delete(number) if number in self.open else self.open
         return SessionMap(opened, self.packed.set(number, pack_session(session)))
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from ..events.event import StateSnapshot
+from .map_draft import MapDraft, settled_map
 from .memory_state import MemoryState
 from .persistent_map import PersistentMap
 from .session_map import NO_SESSIONS, SessionMap
@@ -56,3 +57,20 @@ class State(NamedTuple):
         """Return what a checkpoint made now records, in the memory of the session ``number``."""
         frame_count, memory_hash = self.memory.summary(number)
         return StateSnapshot(frame_count, memory_hash, self.last_sequence, self.generation)
+
+
+def drafted(state: State) -> State:
+    """Return the state for a run of commands: folding events into it changes drafts of its maps.
+
+    Only the thread that makes the run may see it, and the states folded from it.
+    """
+    opened, packed = MapDraft(state.sessions.open), MapDraft(state.sessions.packed)
+    sessions = SessionMap(opened, packed)
+    return state._replace(sessions=sessions, numbers=MapDraft(state.numbers))
+
+
+def settled(state: State) -> State:
+    """Return the state after a run for everybody: each of its maps has changed once."""
+    opened, packed = settled_map(state.sessions.open), settled_map(state.sessions.packed)
+    sessions = SessionMap(opened, packed)
+    return state._replace(sessions=sessions, numbers=settled_map(state.numbers))

@@ -45,9 +45,9 @@ class Tail:
             # The rewritten log has other versions of the events in memory.
             self._forget()
             self.on_rewritten()
-        if not appended.events:
+        if not appended.added:
             return
-        self.last_sequence = appended.events[-1].sequence
+        self.last_sequence = appended.added[-1].sequence
         if self.readers:
             self._events += appended.events
             self._sizes += appended.sizes

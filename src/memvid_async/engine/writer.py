@@ -390,8 +390,11 @@ class Writer:
         self._tail.publish(appended)
 
     def _answer(self, batch: list[Request], outcomes: list[Any]) -> None:
-        for request, outcome in zip(batch, outcomes, strict=True):
-            self._settle(request.done, outcome)
+        for (_, _, done, _), outcome in zip(batch, outcomes, strict=True):
+            if isinstance(outcome, BaseException) or done.done():
+                self._settle(done, outcome)
+            else:
+                done.set_result(outcome)
 
     @staticmethod
     def _settle(done: asyncio.Future[Any], outcome: Any) -> None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
-from attrs import field, frozen
+from attrs import field, fields, frozen
 
 from ..config import RecordingConfig
 from .content import EMPTY, Content, content_digest
@@ -157,9 +157,23 @@ _FRAME_DETAILS: dict[ActionKind, Callable[[int], Details]] = {
 }
 
 
-# Without slots it is made in half the time, and one is made for each record.
+class _ActionValues(Protocol):
+    """What an action is made of when somebody looks at it."""
+
+    def action(self) -> Action: ...
+
+
+class _MadeLater:
+    """The base of what may be made at the first look: until then it has only this slot."""
+
+    __slots__ = ("_values",)
+
+    _values: _ActionValues | None
+
+
+# Without slots it is made in half the time.
 @frozen(slots=False)
-class Action:
+class Action(_MadeLater):
     """One recorded step of a session."""
 
     index: int
@@ -191,6 +205,36 @@ class Action:
     """How the memory was searched, if the store's own find or ask did it."""
     reply: Reply | None = None
     """How the reply came, if the store's own ask got it."""
+
+    # A type checker must not take any name for an attribute.
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Make the action: it is asked for a field that is not there yet."""
+            if name not in _ACTION_FIELDS:
+                raise AttributeError(f"an Action has no attribute {name!r}")
+            values, made = self._values, self.__dict__
+            # None: another thread made it meanwhile.
+            if values is not None:
+                made.update(values.action().__dict__)
+                _set_values(self, None)
+            return made[name]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the fields, for a copy or a pickle."""
+        return {name: getattr(self, name) for name in _ACTION_FIELDS}
+
+
+_ACTION_FIELDS = tuple(one.name for one in fields(Action))
+_set_values = _MadeLater.__dict__["_values"].__set__
+_new = object.__new__
+
+
+def action_of(values: _ActionValues) -> Action:
+    """Return the action with these values; it is made when somebody looks at it."""
+    action = _new(Action)
+    _set_values(action, values)
+    return action
 
 
 @frozen

@@ -13,7 +13,8 @@ from typing import Any
 
 from ..core.state import State
 from ..errors import CorruptFileError
-from ..events.event import ContentStored, Event, SessionDeleted, SessionEnded
+from ..events.decided import AnyEvent
+from ..events.event import ContentStored, SessionDeleted, SessionEnded
 from ..events.frames import FRAME_EVENTS
 from ..format.segment import Read, Segment, SegmentKind, read_segment
 from ..format.tables import (
@@ -86,7 +87,7 @@ class Catalog:
 
     # What is in the file.
 
-    def note_events(self, events: Sequence[Event], number: int, offset: int) -> None:
+    def note_events(self, events: Sequence[AnyEvent], number: int, offset: int) -> None:
         """Note that the segment at ``offset`` has these events of the open session ``number``.
 
         ``number``: 0 for no session, or for an ended one.
@@ -99,7 +100,7 @@ class Catalog:
         if len(events) > 1 or not number or type(events[0].payload) in _SPECIAL:
             self._note_special(events, number, offset)
 
-    def _note_special(self, events: Sequence[Event], number: int, offset: int) -> None:
+    def _note_special(self, events: Sequence[AnyEvent], number: int, offset: int) -> None:
         changes_memory = False
         for event in events:
             payload = event.payload
@@ -121,7 +122,10 @@ class Catalog:
             self._add(MEMORY, offset)
 
     def _add(self, owner: Owner, offset: int) -> None:
-        offsets = self.positions.setdefault(owner, (0, []))[1]
+        place = self.positions.get(owner)
+        if place is None:
+            place = self.positions[owner] = (0, [])
+        offsets = place[1]
         offsets.append(offset)
         if len(offsets) == CHUNK:
             self._full.append(owner)

@@ -31,6 +31,7 @@ from ..errors import (
     StoreReadOnlyError,
     as_ours,
 )
+from ..events.decided import AnyEvent
 from ..events.event import ContentStored, Event
 from ..events.values import is_time
 from ..format.codec import encode_events
@@ -95,7 +96,7 @@ class Journal:
         self._read_only = read_only
         self._pid = os.getpid()
         self.torn_tail: TornTail = file.torn_tail
-        self._staged: list[Event] = []
+        self._staged: list[AnyEvent] = []
         self._sizes: list[int] = []
         self._holding = False
         self._failure: MemvidAsyncError | None = None
@@ -261,9 +262,15 @@ class Journal:
         return outcomes, self.flush()
 
     def stage_all(self, commands: Sequence[Command]) -> list[Any]:
-        """Do :meth:`stage` for each command."""
+        """Do :meth:`stage` for each command, with one change of the folded maps for all."""
         with _Poisoning(self):
-            return [self.stage(command) for command in commands]
+            if len(commands) == 1:
+                return [self.stage(commands[0])]
+            self._file.begin_run()
+            try:
+                return [self.stage(command) for command in commands]
+            finally:
+                self._file.end_run()
 
     def begin(self) -> None:
         """Take the lock and catch up with what others wrote.
@@ -317,9 +324,9 @@ class Journal:
         except BaseException as error:
             self.fail_half_way(error)
             raise
-        if len(events) > 1:
+        if len(events) > 1 or type(events[0].payload) is ContentStored:
             self._sizes += [0] * (len(events) - 1)
-            events = [_without_data(event) for event in events]
+            events = [event.without_data() for event in events]
         self._staged += events
         self._sizes.append(size)
         return answer
@@ -468,12 +475,3 @@ def _locked(storage: Storage, config: StoreConfig) -> Storage:
             raise
         storage.close()
         storage = newer
-
-
-def _without_data(event: Event) -> Event:
-    """Return the event as it is published: readers of a content's data read it from the file."""
-    payload = event.payload
-    if not isinstance(payload, ContentStored):
-        return event
-    kept = ContentStored(payload.digest, payload.size)
-    return Event(event.sequence, event.time_ns, None, kept)

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from ..core.evolve import evolve
 from ..core.reports import TornTail
-from ..core.state import State
+from ..core.state import State, drafted, settled
 from ..errors import CorruptFileError
 from ..events.content import Content, StoredContent
+from ..events.decided import AnyEvent
 from ..events.event import Erased, Event
 from ..format.codec import decode_events
 from ..format.header import (
@@ -49,7 +50,9 @@ class LogFile:
     def __init__(self, storage: Storage, header: Header, *, read_only: bool) -> None:
         self.storage = storage
         self.header = header
-        self.state = State(generation=header.generation)
+        # The state as folded so far. In a run its maps are drafts; readers see ``_shown``.
+        self.state = self._shown = State(generation=header.generation)
+        self._in_run = False
         self.catalog = Catalog(LOG_START)
         self.reader = Reader(storage, self.catalog, header.salt, header.version)
         self.torn_tail = TornTail(0, 0)
@@ -112,7 +115,7 @@ class LogFile:
             raise CorruptFileError(slot.offset, "there is no TOC where one should be")
         try:
             toc = decode_toc(segment.payload, self.header.generation)
-            self.state = self.catalog.load(toc, segment, read, self._salt)
+            self.state = self._shown = self.catalog.load(toc, segment, read, self._salt)
         except ValueError as error:
             raise CorruptFileError(slot.offset, f"the TOC is not valid: {error}") from None
         self._end = self._written = segment.end
@@ -230,25 +233,40 @@ class LogFile:
             content or _unread,
         )
 
-    def take_in(self, events: Sequence[Event], offset: int) -> None:
+    def take_in(self, events: Sequence[AnyEvent], offset: int) -> None:
         """Fold the events of the segment at ``offset``."""
-        before = state = self.state
+        state = self.state
+        number = events[-1].session or max(event.session for event in events)
+        sessions = state.sessions
+        takes = number in sessions.open
+        had_ended = not takes and number in sessions.packed
         for event in events:
             state = evolve(state, event)
-        number = events[-1].session or max(event.session for event in events)
         self.state = state
         # Events that the fold ignores, after a session's end or of no session, belong to nobody.
-        takes = number in before.sessions.open or (
-            number not in before.sessions.packed and number in state.sessions
-        )
+        takes = takes or (not had_ended and number in state.sessions)
         self.catalog.note_events(events, number if takes else 0, offset)
+        if not self._in_run:
+            self._shown = state
+
+    # A run of commands.
+
+    def begin_run(self) -> None:
+        """Let the events from now on change drafts of the folded maps, for :meth:`end_run`."""
+        self.state = drafted(self.state)
+        self._in_run = True
+
+    def end_run(self) -> None:
+        """Show the state after the run to everybody."""
+        self.state = self._shown = settled(self.state)
+        self._in_run = False
 
     # Appending.
 
     @property
     def view(self) -> FileView:
         """What readers may see: the folded state, and the log as far as it is written."""
-        return FileView(self.state, self._written, self.reader)
+        return FileView(self._shown, self._written, self.reader)
 
     @property
     def staged_bytes(self) -> int:
@@ -260,7 +278,9 @@ class LogFile:
         """How many bytes follow the last TOC."""
         return self.catalog.since_toc(self._end)
 
-    def append(self, kind: SegmentKind, payload: bytes | bytearray, events: Sequence[Event]) -> int:
+    def append(
+        self, kind: SegmentKind, payload: bytes | bytearray, events: Sequence[AnyEvent]
+    ) -> int:
         """Stage a segment with these events and fold them; return its size in bytes.
 
         What is due to be saved is staged before it.
@@ -287,7 +307,12 @@ class LogFile:
         So it is always at the same place in the log, however the commands were batched.
         """
         if self.catalog.toc_due(self._end):
+            in_run = self._in_run
+            if in_run:
+                self.end_run()
             self.save_toc()
+            if in_run:
+                self.begin_run()
         else:
             self.catalog.save_positions(self._seal_derived)
 
@@ -326,7 +351,8 @@ class LogFile:
             if self._end > self._reserved:
                 self._reserve()
             at = self._written
-            for run in _runs(self._buffer):
+            small = self._reserved - at <= _WRITE_BYTES
+            for run in [b"".join(self._buffer)] if small else _runs(self._buffer):
                 self.storage.write(at, run)
                 at += len(run)
         if self._buffer or self._unsynced:

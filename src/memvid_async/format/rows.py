@@ -30,9 +30,13 @@ _ROWS_AT_ONCE, _FIELDS_AT_ONCE = 16, 256
 
 def encode_rows(time_ns: int, session: int, rows: Sequence[list[Any]]) -> bytes | bytearray:
     """Encode rows as the payload of a segment."""
-    few = len(rows) <= _ROWS_AT_ONCE and not any(map(_is_long, rows))
-    if few:
-        whole: bytes = cbor2.dumps((time_ns, session, *(rows[0] if len(rows) == 1 else rows)))
+    items: Sequence[Any]
+    if len(rows) == 1:
+        is_long, items = _is_long(rows[0]), rows[0]
+    else:
+        is_long, items = len(rows) > _ROWS_AT_ONCE or any(map(_is_long, rows)), rows
+    if not is_long:
+        whole: bytes = cbor2.dumps((time_ns, session, *items))
         return whole
     # Piece by piece, so that no call holds the interpreter for long.
     count = len(rows[0]) if len(rows) == 1 else len(rows)

@@ -63,23 +63,23 @@ def prepare_action(
         input_value = prepare_arguments(input_value, limits)
     if error is not None:
         prepare_text(error, "error", "error_chars", limits.error_chars)
-    # As new_draft() does it.
-    return RecordAction.__new__(
-        RecordAction,
-        session=session,
-        kind=draft.kind,
-        detail=draft.detail,
-        input=prepare_content(input_value, "input", limits),
-        output=prepare_content(draft.output, "output", limits),
-        frames=prepare_frames(draft.frames, limits),
-        duration_ms=check_duration(draft.duration_ms),
-        task=task,
-        error=error,
-        metadata=prepare_metadata(metadata, limits) if metadata is not None else EMPTY,
-        messages=None if messages is NO_MESSAGES else prepare_messages(messages, limits),
-        retrieval=draft.retrieval,
-        reply=draft.reply,
+    # Made as a tuple, in the order of its fields: a third of the time.
+    fields = (
+        session,
+        draft.kind,
+        draft.detail,
+        prepare_content(input_value, "input", limits),
+        prepare_content(draft.output, "output", limits),
+        prepare_frames(draft.frames, limits),
+        check_duration(draft.duration_ms),
+        task,
+        error,
+        prepare_metadata(metadata, limits) if metadata is not None else EMPTY,
+        draft.retrieval,
+        draft.reply,
+        None if messages is NO_MESSAGES else prepare_messages(messages, limits),
     )
+    return tuple.__new__(RecordAction, fields)
 
 
 def prepared_size(command: RecordAction) -> int:

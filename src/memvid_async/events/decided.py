@@ -1,0 +1,131 @@
+"""Events as they were decided: plain values, of which an event is made when somebody looks at it.
+
+Most events are recorded, acked and never looked at in this process. So a recorded action costs two
+tuples, and not the eight objects of an :class:`Event`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from .content import Content
+from .event import (
+    Action,
+    ActionKind,
+    ActionRecorded,
+    ContentStored,
+    Event,
+    Payload,
+    StoredMessages,
+    make_details,
+)
+from .frames import Retrieval
+from .prompts import Reply
+
+
+class DecidedAction(NamedTuple):
+    """The values of an action, in the order of the fields of :class:`Action`.
+
+    ``detail``: what the kind adds, as a command carries it. ``input`` and ``output``: small content
+    may be the data itself.
+    """
+
+    action_index: int
+    sequence: int
+    time_ns: int
+    kind: ActionKind
+    detail: tuple[Any, ...]
+    input: Content | str | bytes | None
+    output: Content | str | bytes | None
+    frames: tuple[int, ...]
+    duration_ms: float
+    task: str | None
+    error: str | None
+    metadata: Mapping[str, Any]
+    retrieval: Retrieval | None
+    reply: Reply | None
+    messages: StoredMessages | None
+
+    @classmethod
+    def of(cls, recorded: ActionRecorded) -> DecidedAction:
+        """Return the values of an action that is there with all of its fields."""
+        action, kind = recorded.action, recorded.action.kind
+        return cls(
+            action.index,
+            action.sequence,
+            action.time_ns,
+            kind,
+            tuple(getattr(action.details, name) for name in _DETAILS.get(kind, ())),
+            action.input,
+            action.output,
+            action.affected_frames,
+            action.duration_ms,
+            action.task,
+            action.error,
+            action.metadata,
+            action.retrieval,
+            action.reply,
+            recorded.messages,
+        )
+
+    def action(self) -> Action:
+        """Return the action with all of its fields."""
+        count = 0 if self.messages is None else self.messages.count
+        return Action(
+            self.action_index,
+            self.sequence,
+            self.time_ns,
+            self.kind,
+            make_details(self.kind, self.detail, self.frames, count),
+            whole_content(self.input),
+            whole_content(self.output),
+            self.frames,
+            self.duration_ms,
+            self.task,
+            self.error,
+            self.metadata,
+            self.retrieval,
+            self.reply,
+        )
+
+
+# The fields of an action's details that its other values do not tell.
+_DETAILS = {
+    ActionKind.ASK: ("provider", "model"),
+    ActionKind.FIND: ("mode", "result_count"),
+    ActionKind.TOOL_CALL: ("name",),
+}
+
+
+def whole_content(value: Content | str | bytes | None) -> Content | None:
+    """Return content that may be the data itself as a :class:`Content`."""
+    return value if value is None or isinstance(value, Content) else Content(value)
+
+
+class DecidedEvent(NamedTuple):
+    """The fields of an :class:`Event`, by the same names; an action's payload is its values."""
+
+    sequence: int
+    time_ns: int
+    session_id: UUID | None
+    payload: Payload | DecidedAction
+    session: int = 0
+
+    def event(self) -> Event:
+        """Return the event."""
+        sequence, time_ns, session_id, payload, session = self
+        if isinstance(payload, DecidedAction):
+            payload = ActionRecorded(payload.action(), payload.messages)
+        return Event(sequence, time_ns, session_id, payload, session)
+
+    def without_data(self) -> DecidedEvent:
+        """Return the event as it is published: without a content's data, which readers read."""
+        payload = self.payload
+        if not isinstance(payload, ContentStored):
+            return self
+        return self._replace(payload=ContentStored(payload.digest, payload.size))
+
+
+AnyEvent = Event | DecidedEvent
