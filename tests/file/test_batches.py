@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from uuid import UUID
 
 import pytest
 from attrs import asdict
@@ -158,3 +159,25 @@ def test_a_clock_that_fails_in_a_batch_refuses_that_command_alone():
     outcomes, _ = journal.commit([ask(1, one).command() for one in "abc"])
     assert [type(one) for one in outcomes] == [Action, InvalidValueError, Action]
     assert journal.view.state.sessions[1].action_count == 2
+
+
+def test_a_batch_may_start_end_and_delete_what_it_starts():
+    journal = Journal.open(RamStorage(), fixed_config())
+    journal.commit([start(1), start(2), start(3)])
+    before = journal.view.state
+    outcomes, _ = journal.commit(
+        [
+            start(4),
+            ask(4, "a").command(),
+            commands.EndSession(4),
+            commands.DeleteSession(UUID(int=2)),
+            commands.EndSession(1),
+            ask(1, "b").command(),
+            start(2),
+        ]
+    )
+    assert [type(one).__name__ for one in outcomes[5:]] == ["SessionEndedError", "int"]
+    state = journal.view.state
+    assert (sorted(state.sessions.open), sorted(state.sessions.packed)) == ([3, 9], [1, 4])
+    assert sorted(state.numbers.values()) == [1, 3, 4, 9]
+    assert sorted(before.sessions.open) == [1, 2, 3]
