@@ -117,11 +117,15 @@ def test_a_golden_memory_says_what_it_always_said(name, with_index, monkeypatch)
 
 
 def test_a_golden_memory_can_be_searched_from_its_saved_index(monkeypatch):
-    """Where this release still reads it; the events say the same."""
+    """It is loaded as it was saved, and the events say the same."""
     journal = Journal.open(
         FileStorage.open(FOLDER / FRAMES[0], read_only=True), fixed_config(), read_only=True
     )
     parts = list(journal.view.reader.projection_pages())
+    folded = memory.FoldedMemory()
+    folded.catch_up(journal.view)
+    assert folded._saved_at == parts[0][0]
+    folded.close()
     journal.close()
     saves = [s for s in segments(FRAMES[0]) if s.kind == SegmentKind.PROJECTION]
     assert [offset for offset, _ in parts] == [s.offset for s in reversed(saves)]
