@@ -207,7 +207,7 @@ async def test_a_store_can_be_closed_from_another_threads_loop(make_store, tmp_p
 def test_a_store_whose_loop_has_ended_closes_quietly(tmp_path, read_only, ended, subscribed):
     """``closed``: a loop that was closed without cancelling its tasks, as ``asyncio.run`` does."""
     path = tmp_path / "a.mva"
-    kept = []
+    kept, before = [], set(threading.enumerate())
 
     async def opened():
         if read_only:
@@ -240,11 +240,10 @@ def test_a_store_whose_loop_has_ended_closes_quietly(tmp_path, read_only, ended,
             return [frame async for frame in again.frames()]
 
     assert len(asyncio.run(later())) == (0 if read_only else 1)
-    assert not [
-        t
-        for t in threading.enumerate()
-        if t.name.startswith("memvid_async") and t.is_alive() and t.join(5)
-    ]
+    started = set(threading.enumerate()) - before
+    for thread in started:
+        thread.join(5)
+    assert not [thread for thread in started if thread.is_alive()]
 
 
 def test_acked_events_that_a_closed_loop_left_unwritten_are_not_lost_silently(tmp_path):

@@ -116,7 +116,8 @@ class ServedSession:
 
     def __repr__(self) -> str:
         into = "" if self.session_id is None else f", recording into {self.session_id}"
-        return f"<ServedSession of {self._source_id}: {len(self.unserved):,} calls left{into}>"
+        source = "an empty recording" if self._source_id is None else self._source_id
+        return f"<ServedSession of {source}: {len(self.unserved):,} calls left{into}>"
 
     @property
     def session_id(self) -> UUID | None:
