@@ -11,13 +11,15 @@ DEEP = bool(os.environ.get("CI"))
 # Examples of a property; HYPOTHESIS_PROFILE=long asks for more.
 EXAMPLES = 100 if DEEP else 20
 # Crash images that are opened; CRASH_STATES asks for another number.
-CRASH_STATES = 250_000 if DEEP else 10_000
+CRASH_STATES = 250_000 if DEEP else 6_000
 # Of the moments at which a workload is killed and its file lived on with: every nth.
 CRASH_EVERY = 1 if DEEP else 3
 # Of all system calls that can fail, and of all ways to: every nth.
-FAULTS_EVERY = 1 if DEEP else 15
+FAULTS_EVERY = 1 if DEEP else 25
 # Of the hostile files of a group: every nth. Odd, so that each bit of a byte has its turn.
-HOSTILE_EVERY = 1 if DEEP else 9
+HOSTILE_EVERY = 1 if DEEP else 15
+# Of the reads of a fold that fail in turn: every nth.
+READS_EVERY = 1 if DEEP else 4
 # Forks of forks, updates of one frame, tasks in tasks. More than Python nests calls, either way.
 CHAIN = 5000 if DEEP else 1100
 # The benchmarks of the trial run, and a case that each reports.
@@ -25,10 +27,10 @@ BENCHMARKS = {"durable": "durable, 1 task", "size": "file size"}
 if DEEP:
     BENCHMARKS |= {"buffered": "buffered, 1 task", "locking": "locking, 1 task", "replay": "replay"}
 # Of the bytes of a sound file that are flipped, those of its structure aside: every nth.
-DAMAGE_EVERY = 1 if DEEP else 5
+DAMAGE_EVERY = 1 if DEEP else 7
 # Writers that are killed: by the kill test, and by the torture.
 KILLS = 110 if DEEP else 25
-TORTURE_KILLS = 200 if DEEP else 40
+TORTURE_KILLS = 200 if DEEP else 25
 # The ways in which a process with work pending ends its loop, tried under uvloop too.
 ENDINGS_OF_UVLOOP = ("interrupted", "returning", "buffered", "closed by hand")[: 4 if DEEP else 1]
 # How the paths begin, below tests/, of the files whose async tests run under uvloop too. The others
