@@ -47,41 +47,23 @@ from .successor import discard_left, write_successor
 _CLOSING_TOC_BYTES = 64 * 1024
 
 
-class _Poisoning:
-    """A block in which any error fails the journal: a page that failed to sync must not be retried.
+class _OnError:
+    """A block whose error is first told to ``tell``, and then raised.
 
     A class, because it surrounds every batch: a generator takes three times as long.
     """
 
-    __slots__ = ("_journal",)
+    __slots__ = ("_tell",)
 
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if error is not None:
-            self._journal.fail_half_way(error)
-
-
-class _CatchingUp:
-    """A block that reads what others wrote. It fails the journal unless the system refused a read,
-    or had no memory for it, and no fold or cut has stopped in the middle.
-    """
-
-    __slots__ = ("_journal",)
-
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
+    def __init__(self, tell: Callable[[BaseException], None]) -> None:
+        self._tell = tell
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if error is not None:
-            self._journal.fail_reading(error)
+            self._tell(error)
 
 
 class Journal:
@@ -186,7 +168,7 @@ class Journal:
             self.begin()
             return self.flush()
         self._check()
-        with _CatchingUp(self):
+        with _OnError(self.fail_reading):
             if not self._file.storage.is_current():
                 self._move(self._file.storage.reopen())
             self._take_in_news()
@@ -263,7 +245,7 @@ class Journal:
 
     def stage_all(self, commands: Sequence[Command]) -> list[Any]:
         """Do :meth:`stage` for each command, with one change of the folded maps for all."""
-        with _Poisoning(self):
+        with _OnError(self.fail_half_way):
             if len(commands) == 1:
                 return [self.stage(commands[0])]
             self._file.begin_run()
@@ -282,7 +264,7 @@ class Journal:
         self._check_writable()
         mine = self._file.storage
         mine.lock(self._config.lock_timeout)
-        with _CatchingUp(self):
+        with _OnError(self.fail_reading):
             if not mine.is_current():
                 self._move(_locked(mine.reopen(), self._config))
             self._take_in_news()
@@ -344,7 +326,7 @@ class Journal:
         :raises StoreFailedError: when that failed; the journal refuses everything from then on.
         """
         self._check()
-        with _Poisoning(self):
+        with _OnError(self.fail_half_way):
             self._file.write_out()
             self._holding = False
             self._file.storage.unlock()
@@ -369,7 +351,7 @@ class Journal:
             self.fail_half_way(error)
             raise
         else:
-            with _Poisoning(self):
+            with _OnError(self.fail_half_way):
                 self._replace(file)
                 file.storage.sync_directory()
         return outcome, self.flush()
@@ -388,7 +370,7 @@ class Journal:
         nothing was saved, because the file or its last save is another one now.
         """
         self.begin()
-        with _Poisoning(self):
+        with _OnError(self.fail_half_way):
             at, catalog = 0, self._file.catalog
             if edition is self._file.view.edition and base in (0, catalog.saved_index[0]):
                 self._file.save_index(through, page_count, pages)
@@ -411,7 +393,8 @@ class Journal:
         self._file.storage.unlock()
 
     def fail_half_way(self, error: BaseException) -> None:
-        """Release the lock and refuse everything from now on: what the file holds is unknown.
+        """Release the lock and refuse everything from now on: what the file holds is unknown, and a
+        page that failed to sync must not be retried.
 
         A lock that was not obtained has changed nothing, and does not fail the journal.
         """
@@ -449,7 +432,7 @@ class Journal:
         except (StoreLockedError, StoreReadOnlyError):
             # This only saves work and space, and another writer is busy and will do it.
             return
-        with _Poisoning(self):
+        with _OnError(self.fail_half_way):
             self._file.tidy(with_toc=with_toc)
             self._holding = False
             self._file.storage.unlock()
