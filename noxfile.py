@@ -9,6 +9,7 @@ import nox
 PROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PROJECT)
 BLOCK = re.MULTILINE | re.DOTALL
+EVERY_CORE = ("--numprocesses", "auto", "--dist", "worksteal")  # as in README.md
 
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "venv"
@@ -20,7 +21,7 @@ nox.options.sessions = ["tests", "lint", "types", "docs"]
 def tests(session: nox.Session) -> None:
     """Run the tests on each installed Python of the classifiers; missing ones are skipped."""
     session.install("-e", ".[cli,test,frameworks]")
-    session.run("pytest", *session.posargs)
+    session.run("pytest", *EVERY_CORE, *session.posargs)
 
 
 def lowest_versions(*extras: str) -> list[str]:
@@ -37,7 +38,7 @@ def lowest(session: nox.Session) -> None:
     constraints = Path(session.create_tmp()) / "lowest.txt"
     constraints.write_text("\n".join(lowest_versions("cli", "test")), encoding="utf-8")
     session.install("-e", ".[cli,test]", "--constraint", str(constraints))
-    session.run("pytest", *session.posargs)
+    session.run("pytest", *EVERY_CORE, *session.posargs)
 
 
 @nox.session
