@@ -6,14 +6,14 @@ that uses the fixture imports the library itself.
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
+from .failures import check_all_served, describe_missing, explain
 from .names import file_name, path_in_file
 
 if TYPE_CHECKING:
@@ -40,33 +40,47 @@ def memvid_recording(request: pytest.FixtureRequest) -> Recording:
 
     The first time, the calls run and are recorded in ``recordings/<module>/<test>.mva`` in the
     folder of the test's file, if the block ends without an error. From then on they are served
-    from that file, and nothing runs. The function takes a ``name`` for a test that needs several
-    recordings. :mod:`.names` describes the file names of tests in classes or with parameters.
+    from that file, and nothing runs. :mod:`.names` describes the file names of tests in classes or
+    with parameters. The function takes
+
+    - ``name``, for a test that needs several recordings;
+    - ``unserved``: "fail" (the default), or "allow" for a test that may leave recorded calls out.
     """
     mode: str = request.config.getoption("--recordings")
-    test = path_in_file(request.node)
+    node: pytest.Item = request.node
     folder = request.path.parent / FOLDER / request.path.stem
 
-    def recording(name: str | None = None) -> AbstractAsyncContextManager[ServedSession]:
-        path = folder / file_name(test, name)
+    def recording(
+        name: str | None = None, *, unserved: Literal["fail", "allow"] = "fail"
+    ) -> AbstractAsyncContextManager[ServedSession]:
+        if unserved not in ("fail", "allow"):
+            raise ValueError(f"unserved must be 'fail' or 'allow', not {unserved!r:.80}")
+        path = folder / file_name(path_in_file(node), name)
         if mode != "all" and path.exists():
-            return _serve(path)
+            return _serve(path, node, must_serve_all=unserved == "fail")
         if mode == "never":
-            shown = os.path.relpath(path)
-            pytest.fail(f"there is no recording {shown}; run once with --recordings=once")
+            pytest.fail(describe_missing(path, node), pytrace=False)
         return _record(path)
 
     return recording
 
 
 @asynccontextmanager
-async def _serve(path: Path) -> AsyncIterator[ServedSession]:
+async def _serve(
+    path: Path, node: pytest.Item, *, must_serve_all: bool
+) -> AsyncIterator[ServedSession]:
     from memvid_async import open_store  # noqa: PLC0415 - see the top
 
-    async with open_store(path, read_only=True) as store:
-        (summary,) = await store.list_sessions()
-        async with store.serve(summary.session_id) as recorded:
-            yield recorded
+    try:
+        async with open_store(path, read_only=True) as store:
+            (summary,) = await store.list_sessions()
+            async with store.serve(summary.session_id) as recorded:
+                yield recorded
+            if must_serve_all:
+                check_all_served(recorded)
+    except BaseException as error:
+        explain(error, path, node)
+        raise
 
 
 @asynccontextmanager

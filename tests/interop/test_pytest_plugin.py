@@ -1,6 +1,8 @@
 """The pytest fixture: records the first time, serves from then on, and is in nobody's way."""
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 import unicodedata
@@ -10,7 +12,8 @@ import pytest
 
 from pytest_memvid_async.names import file_name
 
-SOURCE = Path(__file__).resolve().parents[2] / "src"
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE = ROOT / "src"
 
 # Other plugins would be loaded for nothing, and some take long.
 ENVIRONMENT = {"PYTHONPATH": str(SOURCE), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
@@ -44,6 +47,48 @@ def test_agent(memvid_recording, city):
             assert await agent(recorded, asked) == f"IS IT NICE IN {asked.upper()}?"
         async with memvid_recording("again") as recorded:
             await agent(recorded, city)
+    asyncio.run(main())
+"""
+
+
+LONG = """
+import asyncio, os
+
+def test_long(memvid_recording):
+    async def main():
+        value = os.environ.get("OTHER", "y")
+        async with memvid_recording() as recorded:
+            lines = "\\n".join(f"{value} {n}" for n in range(200))
+            await recorded.ask(lines, generate=lambda prompt: "fine")
+    asyncio.run(main())
+"""
+
+LEAVES_OUT = """
+import asyncio, os
+import pytest
+
+async def agent(recorded):
+    await recorded.call_tool("first", {}, lambda: 1)
+    if "FEWER" not in os.environ:
+        await recorded.call_tool("second", {}, lambda: 2)
+
+def test_all(memvid_recording):
+    async def main():
+        async with memvid_recording() as recorded:
+            await agent(recorded)
+    asyncio.run(main())
+
+def test_fewer(memvid_recording):
+    async def main():
+        async with memvid_recording(unserved="allow") as recorded:
+            await agent(recorded)
+    asyncio.run(main())
+
+def test_its_own_failure_comes_first(memvid_recording):
+    async def main():
+        async with memvid_recording() as recorded:
+            await agent(recorded)
+            assert "FEWER" not in os.environ, "its own failure"
     asyncio.run(main())
 """
 
@@ -114,6 +159,91 @@ def test_an_agent_that_changed_fails_with_the_difference(project):
     assert "ReplayDivergenceError" in output
     assert "Oslo" in output
     assert ran(project) == []
+    (made,) = [name for name in recordings(project) if "again" not in name]
+    assert f"recordings/test_mine/{made}" in output
+    command = "pytest 'test_mine.py::test_agent[Rome]' --recordings=all"
+    assert command in output
+    assert "src/memvid_async" not in output, "the library's own frames are noise"
+    assert "return await recorded.ask" in output or "recorded.call_tool" in output
+    assert len(output.splitlines()) < 90, "it fits a screen or two, pytest's own lines included"
+
+
+def test_a_long_difference_is_cut(tmp_path):
+    (tmp_path / "test_mine.py").write_text(LONG, encoding="utf-8")
+    run(tmp_path)
+    output = run(tmp_path, status=1, OTHER="x")
+    assert "more lines; error.differences has all" in output
+    assert len(output.splitlines()) < 120
+
+
+def test_recorded_calls_that_nobody_asks_for_fail_the_test(tmp_path):
+    (tmp_path / "test_mine.py").write_text(LEAVES_OUT, encoding="utf-8")
+    assert "3 passed" in run(tmp_path)
+    output = run(tmp_path, status=1, FEWER="1")
+    assert "2 failed, 1 passed" in output
+    assert "AssertionError: its own failure" in output
+    assert output.count("not asked for") == 1
+    assert "action 1, tool_call 'second'" in output
+    assert "unserved='allow'" in output
+    assert "--recordings=all" in output
+
+
+GIT = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "init.defaultBranch=main"]
+
+
+def git(folder, *arguments):
+    done = subprocess.run(
+        [*GIT, *arguments],
+        cwd=folder,
+        env={**os.environ, **ENVIRONMENT, "GIT_CONFIG_GLOBAL": os.devnull, "PAGER": "cat"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return done.stdout
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="there is no git")
+def test_git_shows_what_changed_in_a_recording(project):
+    page = (ROOT / "docs" / "replay.md").read_text(encoding="utf-8")
+    (attributes,) = re.findall(r"^\*\.mva .*$", page, re.MULTILINE)
+    (program,) = re.findall(r"^git config diff\.memvid\.textconv '(.*)'$", page, re.MULTILINE)
+    run(project, "-k", "Rome")
+    git(project, "init", "--quiet")
+    (project / ".gitattributes").write_text(attributes + "\n")
+    git(project, "config", "diff.memvid.textconv", program.replace("python", sys.executable, 1))
+    git(project, "add", ".")
+    git(project, "commit", "--quiet", "--message", "recorded")
+
+    run(project, "-k", "Rome", "--recordings=all")
+    assert git(project, "diff", "--", "*.mva") == "", "times and ids are no difference"
+    changed = AGENT.replace('"sun": True', '"sun": False')
+    (project / "test_mine.py").write_text(changed, encoding="utf-8")
+    run(project, "-k", "Rome", "--recordings=all")
+    lines = git(project, "diff", "--", "*.mva").splitlines()
+    assert [line for line in lines if line[:1] in "+-" and line[:3] not in ("+++", "---")] == [
+        '-     "sun": true',
+        '+     "sun": false',
+        '-     "sun": true',
+        '+     "sun": false',
+    ]
+
+
+def test_a_file_that_is_no_recording_has_no_text(tmp_path):
+    (tmp_path / "a.mva").write_text("something else")
+    command = [sys.executable, "-m", "pytest_memvid_async", "a.mva"]
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, **ENVIRONMENT},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("a.mva: ")
 
 
 def test_a_failed_first_run_leaves_no_recording(project):
