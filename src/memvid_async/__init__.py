@@ -34,21 +34,25 @@ from .errors import (
     WrongLoopError,
 )
 from .events.content import Content, StoredContent
-from .events.event import (
-    Action,
+from .events.details import (
     ActionKind,
-    ActionRecorded,
     AskDetails,
-    Checkpoint,
-    CheckpointCreated,
     CheckpointDetails,
-    ContentStored,
     DeleteDetails,
-    Erased,
-    Event,
     FindDetails,
     PutDetails,
     PutManyDetails,
+    ToolCallDetails,
+    UpdateDetails,
+)
+from .events.event import (
+    Action,
+    ActionRecorded,
+    Checkpoint,
+    CheckpointCreated,
+    ContentStored,
+    Erased,
+    Event,
     Session,
     SessionDeleted,
     SessionEnded,
@@ -56,9 +60,7 @@ from .events.event import (
     SessionSummary,
     StateSnapshot,
     StoredMessages,
-    ToolCallDetails,
     Unknown,
-    UpdateDetails,
 )
 from .events.frames import (
     Context,

@@ -9,7 +9,7 @@ from memvid_async.core.decide import decide
 from memvid_async.core.evolve import evolve
 from memvid_async.core.state import State
 from memvid_async.events.content import Content
-from memvid_async.events.event import ActionKind
+from memvid_async.events.details import ActionKind
 from memvid_async.events.frames import FrameErased, FramePut, FramesPut
 from tests.support.naive import FIRST_TIME, start
 

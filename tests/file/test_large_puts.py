@@ -4,7 +4,7 @@ import pytest
 
 from memvid_async import CorruptFileError, Limits
 from memvid_async.core.commands import ChangeMemory
-from memvid_async.events.event import ActionKind
+from memvid_async.events.details import ActionKind
 from memvid_async.events.frames import FrameErased, FramesPut
 from memvid_async.file.journal import Journal
 from memvid_async.memory.folded import FoldedMemory

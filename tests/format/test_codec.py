@@ -30,7 +30,7 @@ from memvid_async import (
     Unknown,
 )
 from memvid_async.events.content import StoredContent, content_digest
-from memvid_async.events.event import make_details
+from memvid_async.events.details import make_details
 from memvid_async.events.values import preview
 from memvid_async.format.codec import decode_events, encode_events, read_stored
 from memvid_async.format.kinds import ACTION_KINDS

@@ -24,8 +24,8 @@ from memvid_async import (
 from memvid_async.config import DEFAULT_RECORDING
 from memvid_async.core.memory_state import MemoryState, fold_memory
 from memvid_async.events.content import StoredContent, content_digest
+from memvid_async.events.details import make_details
 from memvid_async.events.digests import frame_digest, memory_digest
-from memvid_async.events.event import make_details
 from memvid_async.events.frames import (
     FRAME_EVENTS,
     ForkPoint,

@@ -8,7 +8,7 @@ from attrs import evolve
 
 from memvid_async import CorruptFileError, StoreConfig, open_store
 from memvid_async.core.commands import ChangeMemory
-from memvid_async.events.event import ActionKind
+from memvid_async.events.details import ActionKind
 from memvid_async.file.file_view import FileView
 from memvid_async.file.journal import Journal
 from memvid_async.format.header import LOG_START, decode_header

@@ -14,7 +14,7 @@ from attrs import frozen
 
 from ..config import RecordingConfig
 from ..events.content import EMPTY, Content
-from ..events.event import ActionKind
+from ..events.details import ActionKind
 from ..events.frames import ForkPoint, Retrieval
 from ..events.prompts import Reply
 from .held_messages import Messages

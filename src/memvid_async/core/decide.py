@@ -20,8 +20,8 @@ from ..errors import (
 )
 from ..events.content import Content, StoredContent, content_digest
 from ..events.decided import DecidedAction, DecidedEvent
+from ..events.details import ActionKind
 from ..events.event import (
-    ActionKind,
     CheckpointCreated,
     ContentStored,
     Payload,

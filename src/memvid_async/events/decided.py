@@ -11,16 +11,8 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from .content import Content
-from .event import (
-    Action,
-    ActionKind,
-    ActionRecorded,
-    ContentStored,
-    Event,
-    Payload,
-    StoredMessages,
-    make_details,
-)
+from .details import ActionKind, make_details
+from .event import Action, ActionRecorded, ContentStored, Event, Payload, StoredMessages
 from .frames import Retrieval
 from .prompts import Reply
 

@@ -6,8 +6,7 @@ and the TOC are folded from events.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from enum import StrEnum
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
@@ -15,6 +14,7 @@ from attrs import field, fields, frozen
 
 from ..config import RecordingConfig
 from .content import EMPTY, Content, content_digest
+from .details import ActionKind, CheckpointDetails, Details
 from .frames import (
     ForkPoint,
     FrameDeleted,
@@ -26,135 +26,6 @@ from .frames import (
 )
 from .printing import amount, brief, counted, html_table
 from .prompts import Reply
-
-
-class ActionKind(StrEnum):
-    """What an action did."""
-
-    PUT = "put"
-    """A frame was put."""
-    PUT_MANY = "put_many"
-    """Several frames were put at once."""
-    FIND = "find"
-    """The memory was searched."""
-    ASK = "ask"
-    """A model was asked."""
-    CHECKPOINT = "checkpoint"
-    """A checkpoint was made."""
-    UPDATE = "update"
-    """A frame was changed."""
-    DELETE = "delete"
-    """A frame was deleted."""
-    TOOL_CALL = "tool_call"
-    """A tool was called."""
-
-
-@frozen
-class PutDetails:
-    """A frame was put."""
-
-    frame_id: int
-    """The frame."""
-
-
-@frozen
-class PutManyDetails:
-    """Several frames were put at once."""
-
-    frame_ids: tuple[int, ...] = field(repr=brief)
-    """The frames, in the order in which they were put."""
-
-
-@frozen
-class UpdateDetails:
-    """A frame was updated."""
-
-    frame_id: int
-    """The frame."""
-
-
-@frozen
-class DeleteDetails:
-    """A frame was deleted."""
-
-    frame_id: int
-    """The frame."""
-
-
-@frozen
-class FindDetails:
-    """The memory was searched."""
-
-    mode: str
-    """How: lexical, semantic or hybrid, or as somebody else's search names it."""
-    result_count: int
-    """How many results the search reported."""
-    result_frames: tuple[int, ...] = field(repr=brief)
-    """The ids of the frames that it found."""
-
-
-@frozen
-class AskDetails:
-    """A model was asked."""
-
-    provider: str | None
-    """Who served the model; None if nobody was named."""
-    model: str | None
-    """The model; None if none was named."""
-    retrieved_frames: tuple[int, ...] = field(repr=brief)
-    """The ids of the frames that were in its prompt."""
-    message_count: int
-    """How many messages the prompt had; ``store.read_messages`` reads them."""
-
-
-@frozen
-class ToolCallDetails:
-    """A tool was called; its arguments are read with ``store.read_arguments``."""
-
-    name: str
-    """The tool."""
-
-
-@frozen
-class CheckpointDetails:
-    """A checkpoint was made."""
-
-    checkpoint_id: int
-    """The checkpoint."""
-
-
-Details = (
-    PutDetails
-    | PutManyDetails
-    | UpdateDetails
-    | DeleteDetails
-    | FindDetails
-    | AskDetails
-    | ToolCallDetails
-    | CheckpointDetails
-)
-
-
-def make_details(
-    kind: ActionKind, detail: tuple[Any, ...], frames: tuple[int, ...], messages: int
-) -> Details:
-    """Return the details of an action, from what a command or the file keeps of them."""
-    if kind is ActionKind.ASK:
-        return AskDetails(detail[0], detail[1], frames, messages)
-    if kind is ActionKind.TOOL_CALL:
-        return ToolCallDetails(detail[0])
-    if kind is ActionKind.FIND:
-        return FindDetails(detail[0], detail[1], frames)
-    if kind is ActionKind.PUT_MANY:
-        return PutManyDetails(frames)
-    return _FRAME_DETAILS[kind](frames[0])
-
-
-_FRAME_DETAILS: dict[ActionKind, Callable[[int], Details]] = {
-    ActionKind.PUT: PutDetails,
-    ActionKind.UPDATE: UpdateDetails,
-    ActionKind.DELETE: DeleteDetails,
-}
 
 
 class _ActionValues(Protocol):

@@ -18,9 +18,9 @@ from ..config import recording_config
 from ..errors import InvalidValueError
 from ..events.content import Content, StoredContent
 from ..events.decided import AnyEvent, DecidedAction
+from ..events.details import ActionKind
 from ..events.event import (
     TAG_CONTENT,
-    ActionKind,
     ActionRecorded,
     CheckpointCreated,
     ContentStored,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..events.event import ActionKind
+from ..events.details import ActionKind
 
 ERASED, STARTED, ENDED, DELETED, STORED, CHECKPOINT = range(6)
 ACTION_KINDS = {

@@ -21,7 +21,8 @@ from ..engine.engine import Engine
 from ..engine.event_log import View
 from ..errors import InvalidValueError, LimitExceededError
 from ..events.content import Content, StoredContent, content_digest
-from ..events.event import Action, ActionKind
+from ..events.details import ActionKind
+from ..events.event import Action
 from ..events.frames import Context, FindResult, Hit, SearchMode
 from ..events.prompts import Prompt, as_text
 from ..events.values import LARGE, preview

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from ..config import Limits
 from ..core.commands import LargeContent, RecordAction, SessionChoice
 from ..events.content import EMPTY
-from ..events.event import ActionKind
+from ..events.details import ActionKind
 from ..events.frames import Retrieval
 from ..events.prompts import Reply
 from ..events.values import LARGE, check_duration

@@ -8,7 +8,8 @@ from typing import Any, Generic, TypeVar
 
 from ..core.commands import SessionChoice
 from ..errors import InvalidValueError
-from ..events.event import Action, ActionKind
+from ..events.details import ActionKind
+from ..events.event import Action
 from .action_draft import ActionDraft, new_draft
 from .command_intake import CommandIntake
 from .prepare_values import prepare_count, prepare_name, prepare_reply

@@ -15,7 +15,8 @@ from attrs import astuple, field, fields, frozen
 from ..config import Limits
 from ..engine.event_log import View
 from ..errors import ContentNotFoundError
-from ..events.event import Action, ActionKind
+from ..events.details import ActionKind
+from ..events.event import Action
 from ..events.frames import Context
 from ..events.printing import counted, html_table
 from ..events.prompts import Generated, Prompt

@@ -20,7 +20,8 @@ import attrs
 import cbor2
 
 from ..events.content import content_digest
-from ..events.event import Action, ActionKind, Details
+from ..events.details import ActionKind, Details
+from ..events.event import Action
 from ..events.frames import Retrieval
 
 PROVENANCE = ("memvid_async", "openai_chat")

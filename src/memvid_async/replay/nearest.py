@@ -9,7 +9,8 @@ from attrs import frozen
 
 from ..engine.event_log import View
 from ..errors import ContentNotFoundError, ReplayDivergenceError
-from ..events.event import Action, ActionKind, AskDetails, FindDetails, ToolCallDetails
+from ..events.details import ActionKind, AskDetails, FindDetails, ToolCallDetails
+from ..events.event import Action
 from .facts import INPUT_NAMES, drop_call_ids
 from .recorded import RecordedSession, read_arguments, read_text
 from .textdiff import content_text, plain_text, text_diff

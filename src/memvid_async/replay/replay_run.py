@@ -22,14 +22,8 @@ from ..engine.event_log import View
 from ..engine.reading import find_checkpoint
 from ..errors import CheckpointNotFoundError, ContentNotFoundError, SessionNotFoundError
 from ..events.content import Content
-from ..events.event import (
-    Action,
-    ActionKind,
-    ActionRecorded,
-    CheckpointCreated,
-    Event,
-    SessionEnded,
-)
+from ..events.details import ActionKind
+from ..events.event import Action, ActionRecorded, CheckpointCreated, Event, SessionEnded
 from ..events.frames import FRAME_EVENTS
 from ..memory.folded import Lineage, lineage_of
 from .scratch import NOT_OURS, Scratch, WhatIf, judge_change

@@ -11,7 +11,8 @@ from ..config import Limits
 from ..core.state import State
 from ..engine.event_log import View
 from ..errors import InvalidValueError
-from ..events.event import Action, ActionKind, FindDetails
+from ..events.details import ActionKind, FindDetails
+from ..events.event import Action
 from ..events.frames import (
     FrameDeleted,
     FrameErased,

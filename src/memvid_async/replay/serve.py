@@ -27,7 +27,8 @@ from ..config import Limits
 from ..engine.home import Home
 from ..errors import InvalidValueError, NoActiveSessionError, RecordedCallError
 from ..events.content import content_digest
-from ..events.event import Action, ActionKind, AskDetails, FindDetails, ToolCallDetails
+from ..events.details import ActionKind, AskDetails, FindDetails, ToolCallDetails
+from ..events.event import Action
 from ..events.prompts import Prompt
 from ..events.values import LARGE, decode_value, encode_value
 from ..recording.callables import call, check_fits

@@ -10,7 +10,8 @@ from attrs import frozen
 from ..config import Limits
 from ..engine.event_log import View
 from ..events.content import content_digest
-from ..events.event import Action, ActionKind
+from ..events.details import ActionKind
+from ..events.event import Action
 from ..events.prompts import split_text
 from ..recording.prepare_values import (
     prepare_arguments,

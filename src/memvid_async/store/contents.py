@@ -11,7 +11,8 @@ from ..engine.event_log import View
 from ..engine.reading import read_messages
 from ..errors import ContentNotFoundError, InvalidValueError
 from ..events.content import Content
-from ..events.event import Action, ActionKind
+from ..events.details import ActionKind
+from ..events.event import Action
 from ..events.frames import Context
 from ..events.prompts import split_text
 from ..events.values import decode_value
