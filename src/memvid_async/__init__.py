@@ -34,6 +34,7 @@ from .errors import (
     WrongLoopError,
 )
 from .events.content import Content, StoredContent
+from .events.conversion import Conversion
 from .events.details import (
     ActionKind,
     AskDetails,
@@ -120,6 +121,7 @@ __all__ = [
     "ContentStored",
     "Context",
     "ContextItem",
+    "Conversion",
     "CorruptFileError",
     "Damage",
     "DeleteDetails",

@@ -18,6 +18,7 @@ from memvid_async import (
     CheckpointDetails,
     Content,
     ContentStored,
+    Conversion,
     Erased,
     Event,
     MemvidAsyncError,
@@ -93,6 +94,7 @@ def actions(draw):
         draw(ERRORS),
         draw(ERRORS),
         draw(METADATA) or {},
+        conversion=Conversion(draw(st.just(0) | st.integers(0, 127))),
     )
     return ActionRecorded(action, messages)
 

@@ -47,7 +47,7 @@ NAMES = {
     "toc": "Toc toc",
     "catalog": "Catalog catalog",
     "segment": "Segment SegmentKind segment",
-    "row": "RowPlace fork_rows frame_rows rows",
+    "row": "RowPlace action_rows fork_rows frame_rows rows",
     "session": """
         DeleteSession EndSession EndedSessions NoActiveSessionError OpenSession RecordedSession
         ResumeSession ServedSession Session SessionActiveError SessionBlocks SessionDeleted
@@ -58,7 +58,7 @@ NAMES = {
     "action": """
         Action ActionDraft ActionKind ActionRecorded ActionRecorder ChangedAction DecidedAction
         RecordAction _ActionValues
-        action_draft action_recorder
+        action_draft action_recorder action_rows
     """,
     "checkpoint": """
         Checkpoint CheckpointCreated CheckpointDetails CheckpointNotFoundError CreateCheckpoint

@@ -146,6 +146,7 @@ class RecordAction(NamedTuple):
     metadata: Mapping[str, Any]
     retrieval: Retrieval | None
     reply: Reply | None
+    conversion: int
     messages: Messages | None
 
 

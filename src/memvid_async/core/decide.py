@@ -179,6 +179,7 @@ def _change(state: State, command: ChangeMemory, now: int, known: Known) -> Deci
         command.metadata,
         None,
         None,
+        0,
         None,
     )
     folded = state

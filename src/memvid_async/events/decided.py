@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from .content import Content
+from .conversion import UNCONVERTED, Conversion
 from .details import ActionKind, make_details
 from .event import Action, ActionRecorded, ContentStored, Event, Payload, StoredMessages
 from .frames import Retrieval
@@ -21,7 +22,7 @@ class DecidedAction(NamedTuple):
     """The values of an action, in the order of the fields of :class:`Action`.
 
     ``detail``: what the kind adds, as a command carries it. ``input`` and ``output``: small content
-    may be the data itself.
+    may be the data itself. ``conversion``: a :class:`Conversion`, or an int with its bits.
     """
 
     action_index: int
@@ -38,6 +39,7 @@ class DecidedAction(NamedTuple):
     metadata: Mapping[str, Any]
     retrieval: Retrieval | None
     reply: Reply | None
+    conversion: int
     messages: StoredMessages | None
 
     @classmethod
@@ -59,6 +61,7 @@ class DecidedAction(NamedTuple):
             action.metadata,
             action.retrieval,
             action.reply,
+            int(action.conversion),
             recorded.messages,
         )
 
@@ -80,6 +83,7 @@ class DecidedAction(NamedTuple):
             self.metadata,
             self.retrieval,
             self.reply,
+            Conversion(self.conversion) if self.conversion else UNCONVERTED,
         )
 
 

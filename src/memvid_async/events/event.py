@@ -14,6 +14,7 @@ from attrs import field, fields, frozen
 
 from ..config import RecordingConfig
 from .content import EMPTY, Content, content_digest
+from .conversion import UNCONVERTED, Conversion
 from .details import ActionKind, CheckpointDetails, Details
 from .frames import (
     ForkPoint,
@@ -76,6 +77,8 @@ class Action(_MadeLater):
     """How the memory was searched, if the store's own find or ask did it."""
     reply: Reply | None = None
     """How the reply came, if the store's own ask got it."""
+    conversion: Conversion = UNCONVERTED
+    """What had to be changed before it could be recorded; 0 for nothing."""
 
     # A type checker must not take any name for an attribute.
     if not TYPE_CHECKING:

@@ -13,7 +13,8 @@ from typing import Any
 from ..core.reports import CompactReport
 from ..errors import CorruptFileError
 from ..events.content import Content
-from ..format.codec import content_references, started_row_without_names
+from ..format.action_rows import content_references
+from ..format.codec import started_row_without_names
 from ..format.frame_rows import HOLDERS, content_fields, content_sequences, without_frames
 from ..format.header import LOG_START
 from ..format.kinds import ACTION_KINDS, DELETED, ERASED, FRAME_KINDS, STARTED, STORED

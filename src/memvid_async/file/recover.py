@@ -21,7 +21,8 @@ from ..config import DEFAULT_RECORDING
 from ..core.session_state import SessionInfo
 from ..errors import InvalidValueError, StoreFailedError
 from ..events.event import Event, SessionEnded, SessionStarted
-from ..format.codec import content_references, encode_events
+from ..format.action_rows import content_references
+from ..format.codec import encode_events
 from ..format.header import Header
 from ..format.kinds import ACTION_KINDS, CHECKPOINT, DELETED, ERASED, STARTED, STORED
 from ..format.stubs import decode_stubs

@@ -14,7 +14,8 @@ from ..core.session_map import unpack_session
 from ..core.session_state import SessionInfo
 from ..errors import CorruptFileError, NotAStoreError, UnsupportedVersionError
 from ..events.content import Content
-from ..format.codec import content_references, decode_events
+from ..format.action_rows import content_references
+from ..format.codec import decode_events
 from ..format.header import LOG_START, SLOT_OFFSETS, SLOT_SIZE, Header, decode_header, decode_slots
 from ..format.kinds import ACTION_KINDS, STORED
 from ..format.resync import Finder, Run, find_salt

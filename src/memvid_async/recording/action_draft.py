@@ -40,6 +40,8 @@ class ActionDraft(NamedTuple):
     messages: Sequence[Any] = ()
     retrieval: Retrieval | None = None
     reply: Reply | None = None
+    conversion: int = 0
+    """What was changed already, as :class:`Conversion`."""
 
 
 # Compared by identity, because an array equals nothing. There is one empty tuple.
@@ -77,6 +79,7 @@ def prepare_action(
         prepare_metadata(metadata, limits) if metadata is not None else EMPTY,
         draft.retrieval,
         draft.reply,
+        draft.conversion,
         None if messages is NO_MESSAGES else prepare_messages(messages, limits),
     )
     return tuple.__new__(RecordAction, fields)
