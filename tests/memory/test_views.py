@@ -263,7 +263,7 @@ async def test_views_beyond_the_bound_are_folded_anew(make_store, monkeypatch):
 
     def counted(self, *args, **rest):
         folded.append(self)
-        restart(self, *args, **rest)
+        return restart(self, *args, **rest)
 
     monkeypatch.setattr(memory.FoldedMemory, "_restart", counted)
     store = await make_store()

@@ -94,6 +94,7 @@ class FoldedMemory:
         self._text_room = _CACHED_CHARS
         self._unsaved = self._text_size = 0
         self._saved_at = self._saved_pages = 0
+        self._dumped: SearchIndex | None = None
 
     @property
     def through(self) -> int:
@@ -147,7 +148,10 @@ class FoldedMemory:
         return {number: min(last, through) for number, last in lineage if number <= through}
 
     def catch_up(self, view: View, until: int = 2**63) -> SearchIndex:
-        """Fold the events of the view, up to ``until``, that the search index does not have yet.
+        """Return the search index as it was after the last event of the view, or after ``until``
+        where that is earlier; :attr:`through` is then that event.
+
+        It goes forward by the events that are new. Going back, it is folded again.
 
         :raises CorruptFileError: when the log is damaged.
         :raises UnsupportedVersionError: when the memory needs an analyser of a newer release.
@@ -155,24 +159,21 @@ class FoldedMemory:
         analyser = view.state.memory.analyser or "english"
         if analyser not in TOKENIZERS:
             raise UnsupportedVersionError(f"this release knows no analyser {analyser!r:.80}")
+        last = min(view.state.last_sequence, max(self._until.values()), until)
         is_same = self._view is not None and self._view.edition is view.edition
-        if self._search_index is None or not is_same:
-            self._restart(view, analyser, until)
-        assert self._search_index is not None
-        if self._search_index.language != analyser:
-            # The search index was made before the log had a frame.
-            self._restart(view, analyser, until)
-        if self._view is None or self._view.state.last_sequence <= view.state.last_sequence:
-            # A save may have folded a later view than the one of this find.
-            self._view = view
+        index = self._search_index
+        # An index that was made before the log had a frame may be of another language.
+        if index is None or not is_same or index.language != analyser or self._through > last:
+            index = self._restart(view, analyser, last)
+        self._view = view
         try:
             if self._saved_at:
                 with suppress(*_NOT_FOLDABLE):
-                    self._fold(view, self._search_index, until)
-                    return self._search_index
+                    self._fold(view, index, last)
+                    return index
                 # A saved index may load and still be wrong. Then the events are folded again.
-                self._restart(view, analyser, 0)
-            self._fold(view, self._search_index, until)
+                index = self._restart(view, analyser, 0)
+            self._fold(view, index, last)
         except _NOT_FOLDABLE as error:
             self.close()
             raise view.damage(max(1, self._through), f"the memory does not fold: {error}") from None
@@ -180,13 +181,13 @@ class FoldedMemory:
             # A part of it may be in the index: the next call starts again, from the last save.
             self.close()
             raise
-        return self._search_index
+        return index
 
-    def _restart(self, view: View, analyser: str, until: int) -> None:
+    def _restart(self, view: View, analyser: str, until: int) -> SearchIndex:
         """Start again, from a saved index that is folded no further than the event ``until``."""
         self.close()
         self._view = view
-        self._search_index = SearchIndex(self._read_text, language=analyser)
+        self._search_index = index = SearchIndex(self._read_text, language=analyser)
         self._through = self._unsaved = self._text_size = 0
         self._hint = None
         self._saved_at = self._saved_pages = 0
@@ -194,8 +195,8 @@ class FoldedMemory:
         self._texts, self._text_room = {}, _CACHED_CHARS
         if until and set(self._until) == {SHARED[0][0]}:
             # Only the shared memory is saved, so a fork's own memory is not looked for.
-            last = min(view.state.last_sequence, max(self._until.values()), until)
-            self._load(view, self._search_index, last)
+            self._load(view, index, until)
+        return index
 
     def _load(self, view: View, search_index: SearchIndex, until: int) -> None:
         try:
@@ -214,9 +215,8 @@ class FoldedMemory:
         else:
             search_index.clear()
 
-    def _fold(self, view: View, search_index: SearchIndex, until: int) -> None:
-        last = min(view.state.last_sequence, max(self._until.values()), until)
-        if self._through >= last:
+    def _fold(self, view: View, search_index: SearchIndex, last: int) -> None:
+        if self._through == last:
             return
         waiting, hint = _Waiting(search_index), self._hint
         for event, found in unhurried(view.memory_events(self._through, last, hint)):
@@ -363,6 +363,7 @@ class FoldedMemory:
             # The saved index is only a cache, and the next put tries again.
             return None
         self._unsaved = 0
+        self._dumped = search_index
         self._saved_pages += len(dump.pages)
         return view.edition, self._saved_at, self._through, dump.page_count, dump.pages
 
@@ -373,6 +374,9 @@ class FoldedMemory:
 
     def saved(self, at: int) -> None:
         """Note where the last dump was saved; 0: it was not, and the next one will be whole."""
+        if self._dumped is not self._search_index:
+            # Another search index has begun since, with pages of its own.
+            return
         self._saved_at = at
         if not at:
             self._saved_pages = 0

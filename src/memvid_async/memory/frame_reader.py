@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Unpack
 
 from ..config import StoreConfig
-from ..engine.event_log import View
 from ..errors import InvalidValueError
 from ..events.frames import Frame, SearchMode
 from ..recording.prepare_values import prepare_count, prepare_flag, prepare_text
@@ -16,17 +15,17 @@ from .keywords import FrameFilters
 from .prepare_frames import prepare_embedding, prepare_filters, prepare_search
 from .recall import Recall, Search, Searched
 
-# Returns what is readable now, and the memories that it is read from.
-FindPlace = Callable[[], Awaitable[tuple[View, Lineage]]]
+# Returns the memories to read from, once all that was acked before is readable.
+FindLineage = Callable[[], Awaitable[Lineage]]
 
 
 class FrameReader:
     """What a store and a view of it have in common: get, frames and find."""
 
-    def __init__(self, recall: Recall, config: StoreConfig, place: FindPlace) -> None:
+    def __init__(self, recall: Recall, config: StoreConfig, lineage: FindLineage) -> None:
         self._recall = recall
         self._config = config
-        self._memory_view = place
+        self._lineage = lineage
 
     async def get(self, frame_id: int) -> Frame:
         """Return a frame.
@@ -34,7 +33,7 @@ class FrameReader:
         :raises FrameNotFoundError: when there is none with this id.
         """
         prepare_count(frame_id, "a frame id")
-        return await self._recall.get(*await self._memory_view(), frame_id)
+        return await self._recall.get(await self._lineage(), frame_id)
 
     async def frames(
         self,
@@ -50,9 +49,9 @@ class FrameReader:
         wanted, _ = prepare_filters(filters, self._config.limits)
         if after is not None:
             prepare_count(after, "after")
-        place = await self._memory_view()
+        lineage = await self._lineage()
         newest = prepare_flag(newest_first, "newest_first")
-        while page := await self._recall.scan(*place, after, wanted, newest=newest):
+        while page := await self._recall.scan(lineage, after, wanted, newest=newest):
             for frame in page:
                 yield frame
             after = page[-1].frame_id
@@ -87,4 +86,4 @@ class FrameReader:
                 f"a {mode} search needs an embedding, or StoreConfig(embedder=...)"
             )
         search = Search(text, mode, top_k, parameters, vector, embedding_model, syntax)
-        return await self._recall.find(*await self._memory_view(), search, texts=texts)
+        return await self._recall.find(await self._lineage(), search, texts=texts)

@@ -18,7 +18,6 @@ from attrs import evolve, frozen
 from ..config import StoreConfig
 from ..core.commands import ChangeMemory, LargeContent, NewFrame, StoreParts
 from ..engine.engine import Engine
-from ..engine.event_log import View
 from ..errors import InvalidValueError, LimitExceededError
 from ..events.content import Content, StoredContent, content_digest
 from ..events.details import ActionKind
@@ -84,20 +83,17 @@ class FrameStore(FrameReader):
     def __init__(
         self, engine: Engine, intake: CommandIntake, recall: Recall, config: StoreConfig
     ) -> None:
-        super().__init__(recall, config, self._place)
+        super().__init__(recall, config, self._lineage_in_force)
         self._engine = engine
         self._intake = intake
         self._reads = engine.reads
 
-    async def _place(self) -> tuple[View, Lineage]:
-        """Return a view of now, and the memories that the session in force sees."""
+    async def _lineage_in_force(self) -> Lineage:
+        """Return the memories that the session in force sees, with all that was acked so far."""
         self._engine.watch()
         view = await self._engine.fresh_view()
         session = view.state.in_force(self._intake.blocks.entered)
-        return view, lineage_of(view.state, session.info.number if session is not None else 0)
-
-    def _written_view(self) -> View:
-        return self._engine.written_view
+        return lineage_of(view.state, session.info.number if session is not None else 0)
 
     # Changing it.
 
@@ -163,7 +159,7 @@ class FrameStore(FrameReader):
         await self._recall.wait_for_room(size)
         command = self._change(kind, frames=frames, started=started)
         ids: list[int] = (await self._intake.submit(command, size + 512 * len(items)))[0]
-        self._recall.note_put(size, self._written_view)
+        self._recall.note_put(size)
         return ids
 
     async def _embedded(self, prepared: tuple[NewFrame | str, ...]) -> tuple[NewFrame, ...]:

@@ -1,7 +1,9 @@
 """The memories that a store has open: the live one, those of forks and those of past moments.
 
 They are folded and searched in two threads of their own, so that neither the loop nor the writer
-waits.
+waits. The thread that makes a call takes the view for it, so the views of a thread never step back:
+the view, the search index, the texts and the ``as_of`` of a search are those of one moment, in
+whatever order the calls reach the thread.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import Any, TypeVar
 from attrs import frozen
 
 from ..config import Limits
-from ..engine.event_log import View
+from ..engine.engine import Engine
 from ..engine.worker import Worker
 from ..engine.writer import Writer
 from ..errors import FrameNotFoundError, MemvidAsyncError
@@ -68,7 +70,8 @@ class Searched:
 class Recall:
     """Finds and reads frames for a store and its views."""
 
-    def __init__(self, intake: CommandIntake, limits: Limits) -> None:
+    def __init__(self, engine: Engine, intake: CommandIntake, limits: Limits) -> None:
+        self._engine = engine
         self._intake = intake
         self._most_open = limits.open_memories
         self._live = FoldedMemory()
@@ -91,10 +94,10 @@ class Recall:
             self._others.pop(next(iter(self._others))).close()
         return found
 
-    def _find(self, view: View, lineage: Lineage, search: Search, *, texts: bool) -> Searched:
+    def _find(self, lineage: Lineage, search: Search, *, texts: bool) -> Searched:
         started = time.perf_counter()
         memory = self._memory(lineage)
-        index = memory.catch_up(view)
+        index = memory.catch_up(self._engine.written_view)
         found = index.find(
             search.query,
             search.embedding,
@@ -111,13 +114,12 @@ class Recall:
             Hit(one.frame_id, one.score, snippets[one.frame_id], place.title, place.uri)
             for one, place in shown
         )
-        as_of = min(view.state.last_sequence, max(until for _, until in lineage))
         duration = (time.perf_counter() - started) * 1000
-        result = FindResult(hits, search.mode, as_of, duration, len(memory.missing))
+        result = FindResult(hits, search.mode, memory.through, duration, len(memory.missing))
         retrieval = Retrieval(
             search.mode,
             search.top_k,
-            as_of,
+            memory.through,
             tuple(hit.score for hit in hits),
             tuple((place.sequence, place.place) for _, place in shown),
             search.parameters,
@@ -128,18 +130,20 @@ class Recall:
         bodies = tuple(memory.text(place) for _, place in shown) if texts else ()
         return Searched(result, retrieval, bodies)
 
-    def _get(self, view: View, lineage: Lineage, frame_id: int) -> Frame:
+    def _get(self, lineage: Lineage, frame_id: int) -> Frame:
         memory = self._memory(lineage)
-        row = memory.catch_up(view).get(frame_id)
+        row = memory.catch_up(self._engine.written_view).get(frame_id)
         if row is None:
             raise FrameNotFoundError(frame_id)
         return memory.frame(row)
 
     def _scan(
-        self, view: View, lineage: Lineage, after: int | None, filters: Filters, *, newest: bool
+        self, lineage: Lineage, after: int | None, filters: Filters, *, newest: bool
     ) -> list[Frame]:
         memory = self._memory(lineage)
-        rows = memory.catch_up(view).scan(after_id=after, newest_first=newest, filters=filters)
+        rows = memory.catch_up(self._engine.written_view).scan(
+            after_id=after, newest_first=newest, filters=filters
+        )
         return [memory.frame(row) for row in rows]
 
     # On the loop.
@@ -154,52 +158,50 @@ class Recall:
                 memory.interrupt()
             raise
 
-    async def find(
-        self, view: View, lineage: Lineage, search: Search, *, texts: bool = False
-    ) -> Searched:
-        """Search a memory as of a view; ``texts``: also return the texts of the frames found."""
+    async def find(self, lineage: Lineage, search: Search, *, texts: bool = False) -> Searched:
+        """Search a memory; ``texts``: also return the texts of the frames found."""
         while True:
             try:
-                return await self._run(lineage, self._find, view, lineage, search, texts=texts)
+                return await self._run(lineage, self._find, lineage, search, texts=texts)
             except InterruptedFindError:
                 # The cancellation of another caller stopped this one's search.
                 continue
 
-    async def get(self, view: View, lineage: Lineage, frame_id: int) -> Frame:
+    async def get(self, lineage: Lineage, frame_id: int) -> Frame:
         """Return one frame.
 
         :raises FrameNotFoundError: when there is none with this id.
         """
-        return await self._run(lineage, self._get, view, lineage, frame_id)
+        return await self._run(lineage, self._get, lineage, frame_id)
 
     async def scan(
-        self, view: View, lineage: Lineage, after: int | None, filters: Filters, *, newest: bool
+        self, lineage: Lineage, after: int | None, filters: Filters, *, newest: bool
     ) -> list[Frame]:
         """Return the next frames after (``newest``: before) the one with the id ``after``."""
-        return await self._run(lineage, self._scan, view, lineage, after, filters, newest=newest)
+        return await self._run(lineage, self._scan, lineage, after, filters, newest=newest)
 
-    def leave(self, view: View) -> None:
-        """Release the file that a compaction replaced by the one of ``view``.
+    def leave(self) -> None:
+        """Release a file that a compaction replaced.
 
         The next find starts from the search index that the new file has as saved.
         """
         if not self._closing:
-            self._worker.start(self._live.leave, view)
-            self._past_worker.start(self._leave_others, view)
+            self._worker.start(lambda: self._live.leave(self._engine.written_view))
+            self._past_worker.start(self._leave_others)
 
-    def _leave_others(self, view: View) -> None:
+    def _leave_others(self) -> None:
         for memory in self._others.values():
-            memory.leave(view)
+            memory.leave(self._engine.written_view)
 
     # Saving the search index.
 
-    def note_put(self, size: int, view: Callable[[], View]) -> None:
+    def note_put(self, size: int) -> None:
         """Count ``size`` bytes that were put; from time to time, fold them and save the index."""
         self._put_bytes += size
         if self._put_bytes >= _LOOK_BYTES and self._saving is None and not self._closing:
             self._put_bytes = 0
-            self._saving = asyncio.create_task(self._save(view), name="memvid_async index")
-            self._saving.add_done_callback(lambda task: self._saved(task, view))
+            self._saving = asyncio.create_task(self._save(), name="memvid_async index")
+            self._saving.add_done_callback(self._saved)
 
     async def wait_for_room(self, size: int) -> None:
         """Return once ``size`` more bytes may be put while a save goes on.
@@ -211,11 +213,11 @@ class Recall:
             # Its callback may start the next one.
             await asyncio.sleep(0)
 
-    def _saved(self, task: asyncio.Task[None], view: Callable[[], View]) -> None:
+    def _saved(self, task: asyncio.Task[None]) -> None:
         self._saving = None
         if not task.cancelled() and task.exception() is None:
             # Frames that were put meanwhile do not wait for the next put.
-            self.note_put(0, view)
+            self.note_put(0)
         if not self._is_saving and not self._closing:
             self._worker.start(self._live.rest)
 
@@ -223,22 +225,22 @@ class Recall:
     def _is_saving(self) -> bool:
         return self._saving is not None
 
-    async def _save(self, view: Callable[[], View]) -> None:
+    async def _save(self) -> None:
         try:
-            due = await self._worker.run(lambda: self._live.due(view()))
+            due = await self._worker.run(lambda: self._live.due(self._engine.written_view))
         except MemvidAsyncError:
             # Nothing is lost: the next find folds the memory, and raises the error.
             return
         if due is None:
             return
-        saved_at = 0
+        dump, saved_at = due, 0
         try:
-            saved_at = await self._intake.run_alone(lambda log: log.save_memory(*due))
+            saved_at = await self._intake.run_alone(lambda log: log.save_memory(*dump))
         except MemvidAsyncError:
             # The index can be folded again, and the next write raises the error.
             return
         finally:
-            self._live.saved(saved_at)
+            self._worker.start(self._live.saved, saved_at)
 
     async def finish(self, writer: Writer | None) -> None:
         """Save the search index a last time where that is due, and close the memories."""
@@ -248,7 +250,7 @@ class Recall:
         try:
             used = self._live.is_open or self._put_bytes
             if used and writer is not None and writer.failure is None:
-                await self._save(lambda: writer.written_view)
+                await self._save()
         finally:
             self._stop()
 

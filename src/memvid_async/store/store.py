@@ -82,8 +82,8 @@ class Store:
         self._engine = engine = Engine(log, reads, config, read_only=read_only)
         self._config = config
         self._intake = intake = CommandIntake(engine.writer, reads, config.limits, engine.home)
-        self._recall = recall = Recall(intake, config.limits)
-        engine.tail.on_rewritten = lambda: recall.leave(engine.written_view)
+        self._recall = recall = Recall(engine, intake, config.limits)
+        engine.tail.on_rewritten = recall.leave
         self._frames = FrameStore(engine, intake, recall, config)
         self._recorder = StoreRecorder(intake)
         self._sessions = Sessions(engine, intake, config)

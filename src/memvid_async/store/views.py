@@ -8,7 +8,6 @@ from uuid import UUID
 
 from ..config import StoreConfig
 from ..engine.engine import Engine
-from ..engine.event_log import View
 from ..engine.reading import list_sessions
 from ..events.event import Session, SessionSummary
 from ..events.frames import FindResult, SearchMode
@@ -34,10 +33,12 @@ class StoreView:
         self._sequence = sequence
         self._lineage = lineage
         self._engine = engine
-        self._frames = FrameReader(recall, config, self._place)
+        self._frames = FrameReader(recall, config, self._fresh_lineage)
 
-    async def _place(self) -> tuple[View, Lineage]:
-        return await self._engine.fresh_view(), self._lineage
+    async def _fresh_lineage(self) -> Lineage:
+        # A follower may have to take in what the moment is in, or that a compaction came after it.
+        await self._engine.fresh_view()
+        return self._lineage
 
     def __repr__(self) -> str:
         return f"<StoreView of the moment after event {self._sequence:,}>"
