@@ -8,6 +8,8 @@ import pytest
 
 from memvid_async.recording.lanes import Lane, Lanes, chosen_name
 
+from ..support.loops import turns
+
 pytestmark = pytest.mark.anyio
 
 
@@ -78,7 +80,7 @@ async def test_tasks_of_one_name_share_a_lane_unless_both_are_alive() -> None:
     for _ in range(2):
         assert await asyncio.create_task(call(), name="w") == ("w",)
     first = asyncio.create_task(call(hold), name="w")
-    await asyncio.sleep(0)
+    await turns(1)
     assert await asyncio.create_task(call(), name="w") == (0,)
     hold.set()
     assert await first == ("w",)

@@ -37,7 +37,6 @@ from ..recording.replies import COUNTS, GrowingReply, Model, check_model
 from ..recording.session_recorder import SessionRecorder
 from .compare import Side, read_side
 from .facts import task_name
-from .lanes import Lanes, LiveCall, RecordedCall
 from .nearest import LOOKED_AT, Asked, describe_missing
 from .recorded import read_arguments, read_text
 from .served_calls import (
@@ -52,6 +51,7 @@ from .served_calls import (
     messages_digest,
     read_messages,
 )
+from .served_lanes import LiveCall, RecordedCall, ServedLanes
 from .tool_calls import Tool, call_tool, check_tool, pack_result, unpack_result
 from .verdicts import ReplayReport, ReplayStep, Verdict, count_verdicts
 
@@ -88,7 +88,7 @@ class ServedSession:
         self._run_missing = run_missing
         self._exits = AsyncExitStack()
         self._side: Side | None = None
-        self._lanes = Lanes((), ahead=run_missing)
+        self._lanes = ServedLanes((), ahead=run_missing)
         self._recorder: SessionRecorder | None = None
         self._tasks = WeakKeyDictionary[Any, tuple[int, str]]()
         self._ids = count()

@@ -22,9 +22,9 @@ from ..recording.prepare_values import (
 )
 from .compare import Side
 from .facts import INPUT_NAMES, OUTPUT_NAMES, drop_call_ids, value_digest
-from .lanes import Lanes, LiveCall, RecordedCall
 from .nearest import Asked
 from .recorded import RecordedSession
+from .served_lanes import LiveCall, RecordedCall, ServedLanes
 
 NOTE = "memvid_async"
 """The metadata key under which a served session says where an action came from."""
@@ -67,10 +67,10 @@ def check_recordable(live: ServedCall, limits: Limits) -> None:
     prepare_messages(asked.facts.get("messages") or (), limits)
 
 
-def make_lanes(side: Side, ahead: bool) -> Lanes:  # noqa: FBT001 - called in a thread
-    """Return the calls that a recording can answer, by task; ``ahead``: see :class:`Lanes`."""
+def make_lanes(side: Side, ahead: bool) -> ServedLanes:  # noqa: FBT001 - called in a thread
+    """Return the calls that a recording can answer, by task."""
     calls = map(_recorded_call, side.recording.actions, side.facts, side.messages)
-    return Lanes(filter(None, calls), ahead=ahead)
+    return ServedLanes(filter(None, calls), ahead=ahead)
 
 
 def _recorded_call(

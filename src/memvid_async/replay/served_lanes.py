@@ -49,7 +49,7 @@ class RecordedCall:
 
 
 @define(eq=False)
-class Lane:
+class ServedLane:
     """The calls of one recorded task, in order.
 
     ``position``: the number of calls that were answered or passed over; the next one is due.
@@ -77,7 +77,7 @@ class Lane:
         recorded = self.next
         return recorded is not None and recorded.fits(call)
 
-    def went_like(self, other: Lane, count: int) -> bool:
+    def went_like(self, other: ServedLane, count: int) -> bool:
         """Whether the first ``count`` calls of both, and their answers, are the same."""
         if self.passed_over or other.passed_over:
             return False
@@ -90,7 +90,7 @@ def group(name: str | None) -> str:
     return _NUMBER.sub("", task_name(name) or "")
 
 
-class Lanes:
+class ServedLanes:
     """All lanes of a recording.
 
     ``ahead``: whether a call that is not due may be answered by a later call of its lane; those
@@ -99,20 +99,20 @@ class Lanes:
 
     def __init__(self, calls: Iterable[RecordedCall], *, ahead: bool) -> None:
         self._ahead = ahead
-        self._by_name: dict[str | None, Lane] = {}
+        self._by_name: dict[str | None, ServedLane] = {}
         for recorded in calls:
             name = recorded.action.task
-            self._by_name.setdefault(name, Lane(name)).calls.append(recorded)
-        self._by_start: dict[tuple[Hashable, ...], list[Lane]] = {}
+            self._by_name.setdefault(name, ServedLane(name)).calls.append(recorded)
+        self._by_start: dict[tuple[Hashable, ...], list[ServedLane]] = {}
         for lane in self:
             self._by_start.setdefault(lane.calls[0].key, []).append(lane)
         self._groups = {group(lane.name) for lane in self}
-        self._followed: dict[Hashable, Lane] = {}
+        self._followed: dict[Hashable, ServedLane] = {}
 
-    def __iter__(self) -> Iterator[Lane]:
+    def __iter__(self) -> Iterator[ServedLane]:
         return iter(self._by_name.values())
 
-    def followed(self, call: LiveCall) -> Lane | None:
+    def followed(self, call: LiveCall) -> ServedLane | None:
         """Return the lane that the call's task follows, or would: its name's, or a free one."""
         lane = self._followed.get(call.live) or self._named(call)
         return lane or next(iter(self._free(call, self)), None)
@@ -127,7 +127,7 @@ class Lanes:
             lane.position += 1
         return recorded
 
-    def _find(self, call: LiveCall, lane: Lane | None) -> Lane | None:
+    def _find(self, call: LiveCall, lane: ServedLane | None) -> ServedLane | None:
         """Return a lane in which the call is due, other than the one that its task follows."""
         found = self._exchange(call, lane) if lane is not None else None
         if found is None and (lane is None or lane.next is None):
@@ -139,10 +139,10 @@ class Lanes:
             found = self._skip(call, lane)
         return found
 
-    def _named(self, call: LiveCall) -> Lane | None:
+    def _named(self, call: LiveCall) -> ServedLane | None:
         return self._by_name.get(call.task) if group(call.task) else None
 
-    def _exchange(self, call: LiveCall, lane: Lane) -> Lane | None:
+    def _exchange(self, call: LiveCall, lane: ServedLane) -> ServedLane | None:
         """Return an equal lane where the call is due; the task that follows it gets ours."""
         count = lane.position
         for other in self._by_start.get(lane.calls[0].key, ()):
@@ -160,12 +160,12 @@ class Lanes:
                 return self._own(call, other)
         return None
 
-    def _follow(self, call: LiveCall) -> Lane | None:
+    def _follow(self, call: LiveCall) -> ServedLane | None:
         """Return the best lane that no task follows and that begins with the call."""
         starting = (lane for lane in self._by_start.get(call.key, ()) if lane.is_due(call))
         return next((self._own(call, lane) for lane in self._free(call, starting)), None)
 
-    def _free(self, call: LiveCall, lanes: Iterable[Lane]) -> list[Lane]:
+    def _free(self, call: LiveCall, lanes: Iterable[ServedLane]) -> list[ServedLane]:
         """Return the lanes that no task follows, best first.
 
         First the lane of the call's task, then those of its group, those without a name, and all
@@ -174,7 +174,7 @@ class Lanes:
         own = group(call.task)
         known = own in self._groups and own != ""
 
-        def rank(lane: Lane) -> int:
+        def rank(lane: ServedLane) -> int:
             theirs = group(lane.name)
             ranks = (own != "" and lane.name == call.task, theirs == own, theirs == "", True)
             return ranks.index(True)
@@ -182,12 +182,12 @@ class Lanes:
         free = [lane for lane in lanes if lane.is_free and (not known or group(lane.name) == own)]
         return sorted(free, key=rank)
 
-    def _own(self, call: LiveCall, lane: Lane) -> Lane:
+    def _own(self, call: LiveCall, lane: ServedLane) -> ServedLane:
         lane.owner = call.live
         self._followed[call.live] = lane
         return lane
 
-    def _skip(self, call: LiveCall, lane: Lane | None) -> Lane | None:
+    def _skip(self, call: LiveCall, lane: ServedLane | None) -> ServedLane | None:
         """Return a lane in which the call comes later."""
         candidates = [lane] if lane is not None else self._free(call, self)
         for candidate in candidates:
