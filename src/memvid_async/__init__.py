@@ -97,6 +97,14 @@ from .replay.verdicts import Difference, ReplayReport, ReplayStep, Rerun, Verdic
 from .store.opening import OpenStore, open_store
 from .store.recovering import recover
 from .store.store import Store, StoreStatistics
+from .store.sync_store import (
+    SyncReplay,
+    SyncServedSession,
+    SyncSession,
+    SyncStore,
+    SyncStoreView,
+    SyncSubscription,
+)
 from .store.views import StoreView
 
 __version__ = "0.1.0"
@@ -195,6 +203,12 @@ __all__ = [
     "StoredContent",
     "StoredMessages",
     "Subscription",
+    "SyncReplay",
+    "SyncServedSession",
+    "SyncSession",
+    "SyncStore",
+    "SyncStoreView",
+    "SyncSubscription",
     "ToolCallDetails",
     "TornTail",
     "Unknown",

@@ -59,6 +59,13 @@ async def test_the_tutorial_runs_from_top_to_bottom(tmp_path, monkeypatch, capsy
     assert "content_bytes 2000" in printed
 
 
+async def test_the_page_of_recording_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    await run_page("docs/recording.md")
+    printed = capsys.readouterr().out
+    assert "1 tool_call MainThread" in printed
+
+
 async def test_the_page_of_the_memory_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
     pytest.importorskip("numpy")
     monkeypatch.chdir(tmp_path)

@@ -53,6 +53,7 @@ NAMES = {
         ResumeSession ServedSession Session SessionActiveError SessionBlocks SessionDeleted
         SessionEnded SessionEndedError SessionInfo SessionMap SessionNotFoundError SessionPlan
         SessionRecorder SessionStarted SessionState SessionSummary Sessions StartSession
+        SyncServedSession SyncSession
         session_map session_recorder session_state sessions
     """,
     "action": """
@@ -72,8 +73,8 @@ NAMES = {
         FramePlace FramePut FrameReader FrameStore FrameUpdated FramesPut IndexedFrame NewFrame
         frame_reader frame_rows frame_store frames prepare_frames
     """,
-    "view": "FileView StoreView View file_view views",
-    "subscription": "Subscription subscription",
+    "view": "FileView StoreView SyncStoreView View file_view views",
+    "subscription": "Subscription SyncSubscription subscription",
     "follower": "Follower follower",
 }
 

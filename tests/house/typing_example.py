@@ -1,7 +1,8 @@
 # pyright: strict
 """User code that makes every public call. `test_typing.py` has it checked; it is never run."""
 
-from collections.abc import AsyncIterable, AsyncIterator
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, assert_type
 from uuid import UUID
@@ -48,6 +49,8 @@ from memvid_async import (
     StoreLockedError,
     StoreStatistics,
     StoreView,
+    SyncSession,
+    SyncStore,
     TornTail,
     Verdict,
     VerifyReport,
@@ -298,3 +301,32 @@ async def replaying(store: Store, one: UUID, other: UUID) -> None:
 
 def shout(prompt: Prompt) -> str:
     return str(prompt.question).upper()
+
+
+def synchronous(path: Path) -> None:
+    with SyncStore.open(path, config=StoreConfig(), read_only=False) as store:
+        assert_type(store.put("a frame", title="t", tags=["a"]), int)
+        assert_type(store.find("frame", top_k=3, mode="hybrid", tags=["a"]), FindResult)
+        assert_type(store.ask("what?", generate=lambda prompt: str(prompt.context)), Answer)
+        assert_type(store.frames(newest_first=True), Iterator[Frame])
+        assert_type(store.at(sequence=1).get(1), Frame)
+        assert_type(store.record_ask("q", model="m"), Action | None)
+        with store.session("s", metadata={"a": 1}) as session:
+            assert_type(session, SyncSession)
+            assert_type(session.record_tool_call("t", arguments={}), Action)
+        with store.subscribe(after=3) as events:
+            for event in events:
+                assert_type(event, Event)
+            events.close()
+        for step in store.replay(session.session_id):
+            assert_type(step.verdict, Verdict)
+        with store.serve(session.session_id) as recorded:
+            assert_type(recorded.unserved, tuple[Action, ...])
+        assert_type(store.statistics(), StoreStatistics)
+        store.close()
+
+
+async def on_another_loop(store: Store) -> None:
+    shared = SyncStore.of(store)
+    putting = shared.submit(lambda opened: opened.put("a frame"))
+    assert_type(await asyncio.wrap_future(putting), int)

@@ -17,6 +17,7 @@ from memvid_async import (
     SessionRecorder,
     Store,
     StoreConfig,
+    SyncStore,
     WhatIf,
     open_store,
     recover,
@@ -83,3 +84,11 @@ async def replaying(store: Store, one: UUID, write: Callable[[str], None]) -> No
         print(event)
     report = await recover("a", "b")
     report.complete = False  # wrong: reports do not change
+
+
+def synchronous(store: SyncStore) -> None:
+    store.put("text", title=3)  # wrong: a str
+    store.session("s", metadata="text")  # wrong: a map
+    store.subscribe(after="1")  # wrong: an int
+    with store.frames() as frames:  # wrong: an iterator
+        print(frames)

@@ -86,5 +86,5 @@ class Home:
         where = "has ended" if self.has_ended else "is another one than the caller's"
         raise WrongLoopError(
             f"the event loop that opened the store {where}; use the store on the loop that opened "
-            f"it (asyncio.run_coroutine_threadsafe), or open the file again"
+            f"it, from other threads through SyncStore.of(store), or open the file again"
         )
