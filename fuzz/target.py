@@ -22,7 +22,7 @@ from memvid_async.events.content import Content
 from memvid_async.events.event import Action
 from memvid_async.file import catalog as index
 from memvid_async.file import log_file as logfile
-from memvid_async.file import wreck
+from memvid_async.file import open_table, wreck
 from memvid_async.file.journal import Journal
 from memvid_async.file.recover import recover_into
 from memvid_async.file.verify import Verifier
@@ -41,7 +41,7 @@ MOST_ACTIONS = 200
 @contextmanager
 def small_tables() -> Iterator[None]:
     """Bounds so low that a short log has chunks, pages, marks and TOCs."""
-    rows = {Table.SESSIONS: 2, Table.CONTENTS: 2, Table.MARKS: 3}
+    rows = dict.fromkeys(Table, 2) | {Table.MARKS: 3}
     with ExitStack() as stack:
         for module, name, value in [
             (index, "TOC_LEAST_BYTES", 900),
@@ -49,6 +49,8 @@ def small_tables() -> Iterator[None]:
             (index, "CHUNK", 3),
             (index, "MARK_BYTES", 300),
             (index, "PAGE_ROWS", rows),
+            (open_table, "PAGE_BYTES", 50),
+            (open_table, "LEAST_PAGES", 1),
             (logfile, "_RESERVE", 256),
             (logfile, "_MOST_RESERVE", 1024),
             (wreck, "_MOST_MISSING", 4096),

@@ -48,7 +48,7 @@ LOW_BOUNDS: dict[str, Any] = {
     "TOC_LEAST_BYTES": 1500,
     "TOC_FACTOR": 1,
     "CHUNK": 3,
-    "PAGE_ROWS": {Table.SESSIONS: 2, Table.CONTENTS: 1, Table.MARKS: 1},
+    "PAGE_ROWS": dict.fromkeys(Table, 2) | {Table.CONTENTS: 1, Table.MARKS: 1},
 }
 
 

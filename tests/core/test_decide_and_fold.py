@@ -143,7 +143,7 @@ def through_toc(state: State) -> State:
     opened = tuple(OpenSession(session, 0) for _, session in sorted(state.sessions.open.items()))
     packed = dict(state.sessions.packed)
     ended = EndedSessions(tuple(packed), (0,) * len(packed), tuple(packed.values()))
-    payload = encode_toc(Toc(state, opened, ended, (), (0, 0, 0), b"", b"", 0))
+    payload = encode_toc(Toc(state, opened, (), 0, ended, b"", {}, b"", b"", 0))
     toc = decode_toc(payload, state.generation)
     assert toc.open_sessions == opened
     found = dict(zip(toc.ended.numbers, toc.ended.rows, strict=True))

@@ -20,7 +20,7 @@ from memvid_async import MemvidAsyncError, StoreConfig
 from memvid_async.core import commands
 from memvid_async.core.appended import Appended
 from memvid_async.file import catalog as index
-from memvid_async.file import journal
+from memvid_async.file import journal, open_table
 from memvid_async.file import log_file as logfile
 from memvid_async.file.journal import Journal
 from memvid_async.format.header import SLOT_OFFSETS
@@ -49,8 +49,10 @@ def small_bounds(rng: Random) -> Iterator[None]:
         patch.setattr(index, "TOC_FACTOR", 1)
         patch.setattr(index, "CHUNK", rng.choice((2, 3)))
         patch.setattr(index, "MARK_BYTES", 300)
-        rows = {Table.SESSIONS: 2, Table.CONTENTS: 1, Table.MARKS: 3}
+        rows = dict.fromkeys(Table, 2) | {Table.CONTENTS: 1, Table.MARKS: 3}
         patch.setattr(index, "PAGE_ROWS", rows)
+        patch.setattr(open_table, "PAGE_BYTES", 50)
+        patch.setattr(open_table, "LEAST_PAGES", 1)
         patch.setattr(logfile, "_RESERVE", rng.choice((64, 600, 1024)))
         patch.setattr(logfile, "_MOST_RESERVE", 1024)
         patch.setattr(journal, "_CLOSING_TOC_BYTES", 250)

@@ -375,8 +375,17 @@ RECOVERY = (
 # The index.
 
 
-def page_kept(self: Catalog, table: Any, offset: int) -> None:
-    self._pages[table] = offset
+def deletion_forgotten(self: Catalog, number: int) -> None:
+    kept = bytes(self._new_deleted)
+    _forget(self, number)
+    self._new_deleted[:] = kept
+
+
+_forget, _load_open = Catalog._forget, Catalog._load_open
+
+
+def old_rows_current(self: Catalog, toc: Any, read: Any, end: int, salt: int, _gone: Any) -> Any:
+    return _load_open(self, toc, read, end, salt, set())
 
 
 def contents_forgotten(self: Catalog) -> None:
@@ -388,8 +397,11 @@ def chunk_forgotten(self: Catalog, number: int, offset: int) -> None:
 
 
 INDEX = (
+    Mutant("a deletion not saved", "states", replaces(Catalog, "_forget", deletion_forgotten)),
     Mutant(
-        "rows in a page and in the TOC too", "states", replaces(Catalog, "_page_written", page_kept)
+        "old rows of open sessions count",
+        "states",
+        replaces(Catalog, "_load_open", old_rows_current),
     ),
     Mutant(
         "contents of the file not loaded",

@@ -1,6 +1,7 @@
 """Where things stand in the file: what falls due, and that nothing depends on having been there."""
 
 import itertools
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,8 @@ from memvid_async import CorruptFileError, RecordingConfig
 from memvid_async.core import commands
 from memvid_async.file import catalog as index
 from memvid_async.file.journal import Journal
+from memvid_async.file.open_table import LEAST_PAGES, OpenTable
+from memvid_async.file.toc import decode_toc
 from memvid_async.format.header import LOG_START
 from memvid_async.format.segment import SegmentKind, scan
 from memvid_async.format.tables import (
@@ -95,6 +98,7 @@ def test_pages_fall_due_and_are_found_again(opened, table):
         do(start(number))
         own = journal.view.state.last_sequence
         do(ask(own, f"{number}" * 1100), ask(own, "q" * 100), commands.EndSession(own))
+        do(start(number + 10), start(number + 20), commands.DeleteSession(UUID(int=number + 10)))
     pages = [
         decode_page(segment.payload)
         for segment in segments(storage, journal)
@@ -150,10 +154,10 @@ def index_state(journal):
     return {
         "positions": {n: (chunk, list(offsets)) for n, (chunk, offsets) in own.positions.items()},
         "marks": (list(own.mark_sequences), list(own.mark_offsets)),
-        "new": (bytes(own._new_contents), bytes(own._new_marks)),
+        "new": (bytes(own._new_contents), bytes(own._new_marks), bytes(own._new_deleted)),
         "ended": list(own._ended),
-        "deleted": own._deleted,
         "pages": own._pages,
+        "open": (list(own.open.changed), {at: list(n) for at, n in own.open.pages.items()}),
         "count": own.content_count,
         "due": [n for n in own._full if n in own.positions and own.positions[n][1]],
         "next": (own._toc_end, own._toc_interval),
@@ -174,10 +178,10 @@ def test_pages_that_do_not_lead_backwards_are_damage(opened):
     for number in range(1, 12):
         do(start(number), commands.EndSession(journal.view.state.last_sequence + 1))
     salt, at = journal._file.header.salt, journal._file.catalog._pages[Table.SESSIONS]
-    assert list(index._pages(storage.read, at, Table.SESSIONS, journal.view.end, salt))
+    assert index._pages(storage.read, at, Table.SESSIONS, journal.view.end, salt)
     for place, table in ((at, Table.MARKS), (2**60, Table.SESSIONS), (LOG_START, Table.SESSIONS)):
         with pytest.raises(CorruptFileError):
-            list(index._pages(storage.read, place, table, journal.view.end, salt))
+            index._pages(storage.read, place, table, journal.view.end, salt)
 
 
 def test_a_session_deleted_after_its_page_stays_deleted(opened):
@@ -190,7 +194,7 @@ def test_a_session_deleted_after_its_page_stays_deleted(opened):
     do(start(1), *[ask(journal.view.state.last_sequence + 1, "q" * 300)] * 5)
     again = Journal.open(storage, fixed_config())
     assert answers(again) == answers(journal)
-    assert again._file.catalog._deleted == journal._file.catalog._deleted
+    assert index_state(again) == index_state(journal)
     assert verified(again).ok
 
 
@@ -231,3 +235,41 @@ def test_what_is_derived_of_other_projections_and_tables_is_passed_over(opened):
 
 
 OTHER_PAGES = ProjectionPages("collections", 0, 5, 1, True, bytes(4), bytes(4096))
+
+
+# Many open sessions.
+
+
+def test_a_toc_holds_the_open_sessions_that_changed():
+    storage, journal, do = opening()
+    do(*map(start, range(1, 400)))
+    numbers = range(1, 400)
+    journal.close()
+    tocs = []
+    for _ in range(6):
+        do(*[ask(number, "q" * 1000) for number in numbers[:90]] * 3)
+        tocs = [s for s in segments(storage, journal) if s.kind == SegmentKind.TOC]
+    assert len(tocs) >= 4
+    assert all(len(decode_toc(toc.payload, 0).open_sessions) < 128 for toc in tocs)
+    again = Journal.open(storage, fixed_config())
+    assert index_state(again) == index_state(journal)
+    assert again.view.state == journal.view.state
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.booleans()), max_size=300))
+@examples(1)
+def test_every_open_session_is_current_in_one_place_and_pages_are_few(steps):
+    table, at, current = OpenTable(), 1, {}
+    for number in range(41):
+        table.note(number)
+    for number, pages in steps:
+        table.note(number)
+        while pages and len(table.changed) >= 4:
+            own = table.next_page(4)
+            table.page_written(own, at, at + 10, 4)
+            current.update(dict.fromkeys(own, at))
+            at += 10
+            assert len(table.pages) <= LEAST_PAGES + 2 * 41 // 4
+        paged = [(n, offset) for offset, page in table.pages.items() for n in page]
+        assert sorted([*table.changed, *(n for n, _ in paged)]) == list(range(41))
+        assert all(current[n] == offset for n, offset in paged)

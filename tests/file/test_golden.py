@@ -11,6 +11,7 @@ from memvid_async.format.header import LOG_START, decode_header, newest_slot
 from memvid_async.format.kinds import FRAME_KINDS
 from memvid_async.format.rows import decode_rows
 from memvid_async.format.segment import EVENT_KINDS, SegmentKind
+from memvid_async.format.tables import Table
 from memvid_async.memory import folded as memory
 from memvid_async.storage import FileStorage, RamStorage
 from scripts.make_golden import FOLDER, frame_answers, make, make_frames, plain
@@ -87,7 +88,7 @@ def test_the_golden_files_hold_every_kind_there_is():
     rows = [row for name in FRAMES for s in segments(name) for row in rows_of(s)]
     assert {row[0] for row in rows} >= FRAME_KINDS
     tables = {s.payload[1] for s in segments("v2.mva") if s.kind == SegmentKind.PAGE}
-    assert tables == {0, 1, 2}
+    assert tables == set(Table)
     events = told("v2.mva")["events"] + told("v2-compacted.mva")["events"]
     kinds = {event[4][0] for event in events}
     assert kinds == {

@@ -32,6 +32,7 @@ from memvid_async.file.toc import (
 from memvid_async.format.tables import (
     CONTENT_ROW,
     MARK_ROW,
+    NUMBER_ROW,
     Table,
     decode_page,
     encode_page,
@@ -181,12 +182,13 @@ def tocs(draw):
     )
     marks = b"".join(MARK_ROW.pack(i, i) for i in range(draw(st.integers(0, 4))))
     contents = b"".join(CONTENT_ROW.pack(bytes(32), i) for i in range(draw(st.integers(0, 4))))
-    pages = (draw(OFFSETS), draw(OFFSETS), draw(OFFSETS))
-    deleted = tuple(draw(st.lists(NUMBERS, max_size=4)))
+    pages = draw(st.dictionaries(st.sampled_from(list(Table)), OFFSETS))
+    deleted = b"".join(map(NUMBER_ROW.pack, draw(st.lists(NUMBERS, max_size=4))))
+    opened = (opened, tuple(draw(st.lists(OFFSETS, max_size=3))), draw(OFFSETS))
     count = draw(st.integers(0, 2**40))
     saved = (draw(OFFSETS), draw(OFFSETS))
     place = (draw(OFFSETS), tuple(draw(st.lists(OFFSETS, max_size=3))), saved)
-    return Toc(state, opened, ended, deleted, pages, contents, marks, count, *place)
+    return Toc(state, *opened, ended, deleted, pages, contents, marks, count, *place)
 
 
 @given(tocs())
@@ -213,9 +215,9 @@ def a_toc():
     opened = OpenSession(SessionState(info, 5), 0, (1600, 1700))
     ended = columns([SessionState(info, 5, 9)], 1800)
     state = State(9, 9, ambient=2)
-    return Toc(
-        state, (opened,), ended, (7,), (1, 2, 3), b"", bytes(16), 4, 1900, (2000,), (1700, 3)
-    )
+    pages = {Table.SESSIONS: 1, Table.MARKS: 3}
+    found = (state, (opened,), (1500,), 12, ended, NUMBER_ROW.pack(7), pages)
+    return Toc(*found, b"", bytes(16), 4, 1900, (2000,), (1700, 3))
 
 
 def test_a_wrong_field_of_a_toc_is_a_value_error_or_still_packs():
@@ -260,14 +262,19 @@ def test_a_toc_may_say_more():
     later = list(plain)
     later[3] = [*memory, "new"]
     more = ["error", b"", [1, 2], None]
-    later[5] = [[more_in(row, more), *rest, "new"] for row, *rest in opened]
+    later[5] = [
+        *opened[:2],
+        [[more_in(row, more), *rest, "new"] for row, *rest in opened[2]],
+        "new",
+    ]
     later[6] = [*ended[:2], [more_in(row, more) for row in ended[2]], "new"]
-    later[8] = [*pages, 4, 5]
+    later[8] = [*([*page, "new"] for page in pages), [9, 4000]]
     later[12] = [["collections", 5, 6, 7, 8], *projections, ["other", 0, 0, 0]]
     found = decode_toc(cbor2.dumps([*later, "new", 1]), 0)
     assert found.open_sessions == toc.open_sessions
     assert list(map(unpack_session, found.ended.rows)) == list(map(unpack_session, toc.ended.rows))
-    assert evolve(found, ended=toc.ended) == toc
+    assert found.pages == {**toc.pages, 9: 4000}
+    assert evolve(found, ended=toc.ended, pages=toc.pages) == toc
     without = [*plain[:12], []]
     assert decode_toc(cbor2.dumps(without), 0).memory_offsets == ()
 
@@ -297,7 +304,7 @@ def test_a_toc_of_many_sessions_comes_back():
         return OpenSession(SessionState(info, 5), 0, (number,))
 
     found = tuple(map(opened, range(1, count)))
-    toc = Toc(State(count, 5), found, columns([]), tuple(range(MAX_ITEMS)), (0, 0, 0), b"", b"", 0)
+    toc = Toc(State(count, 5), found, (), 0, columns([]), bytes(8 * MAX_ITEMS), {}, b"", b"", 0)
     assert decode_toc(encode_toc(toc), 0) == toc
 
 

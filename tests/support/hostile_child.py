@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import cbor2
 
@@ -146,6 +147,9 @@ class Saved:
         storage = RamStorage(reference("rich").data)
         journal = Journal.open(storage, fixed_config())
         journal._file.tidy(with_toc=True)
+        # A session in the TOC itself, as if it alone had changed since.
+        journal._file.catalog.open.note(next(iter(journal.view.state.sessions.open)))
+        journal._file.tidy(with_toc=True)
         self.data, self.salt = bytes(storage.data), reference("rich").salt
         self.toc = list(scan(storage.read, LOG_START, len(self.data), self.salt, self.salt))[-1]
         assert self.toc.kind == SegmentKind.TOC
@@ -170,10 +174,10 @@ def tables() -> Iterator[Callable[[], None]]:
     something else, or to themselves."""
     saved = Saved()
     fields = cbor2.loads(saved.toc.payload)
-    toc_pages, opened_rows, ended_rows = fields[8], fields[5], fields[6]
+    toc_pages, (*open_pages, opened_rows), ended_rows = dict(fields[8]), fields[5], fields[6]
     at = saved.toc.offset
     assert opened_rows
-    assert all(toc_pages)
+    assert toc_pages.keys() >= {Table.SESSIONS, Table.CONTENTS, Table.MARKS}, toc_pages
 
     def end_with(*segments: tuple[SegmentKind, bytes]) -> Callable[[], None]:
         data = saved.ending(*segments)
@@ -181,19 +185,19 @@ def tables() -> Iterator[Callable[[], None]]:
 
     for place in saved.places():
         for table in Table:
-            pages = [place if t == table else page for t, page in enumerate(toc_pages)]
-            yield end_with((SegmentKind.TOC, cbor2.dumps([*fields[:8], pages, *fields[9:]])))
-            rows = [b"", b"", []] if table == Table.SESSIONS else b""
-            page = encode_page(table, place, rows)
-            pages = [at if t == table else page for t, page in enumerate(toc_pages)]
-            toc = cbor2.dumps([*fields[:8], pages, *fields[9:]])
-            yield end_with((SegmentKind.PAGE, page), (SegmentKind.TOC, toc))
+            rows = EMPTY_ROWS.get(table, b"")
+            for last, before in (
+                (place, ()),
+                (at, ((SegmentKind.PAGE, encode_page(table, place, rows)),)),
+            ):
+                toc = naming(fields, table, last)
+                yield end_with(*before, (SegmentKind.TOC, cbor2.dumps(toc)))
         for i, (row, _, *rest) in enumerate(opened_rows):
             number = unpack_session(row).info.number
             chunk = (SegmentKind.POSITIONS, encode_positions(number, place, [place, place]))
             for last, before in ((place, ()), (at, (chunk,))):
                 changed = [*opened_rows[:i], [row, last, *rest], *opened_rows[i + 1 :]]
-                toc = cbor2.dumps([*fields[:5], changed, *fields[6:]])
+                toc = cbor2.dumps([*fields[:5], [*open_pages, changed], *fields[6:]])
                 yield end_with(*before, (SegmentKind.TOC, toc))
         numbers, _, rows = ended_rows
         for i, number in enumerate(struct.unpack(f"<{len(rows)}Q", numbers)):
@@ -206,10 +210,22 @@ def tables() -> Iterator[Callable[[], None]]:
                 yield end_with(*before, (SegmentKind.TOC, toc))
         row, chunk, _, held = opened_rows[0]
         changed = [[row, chunk, [place, place], held], *opened_rows[1:]]
-        yield end_with((SegmentKind.TOC, cbor2.dumps([*fields[:5], changed, *fields[6:]])))
+        toc = cbor2.dumps([*fields[:5], [*open_pages, changed], *fields[6:]])
+        yield end_with((SegmentKind.TOC, toc))
         marks = struct.pack("<QQ", 1, place % 2**64) * 3
         toc = cbor2.dumps([*fields[:10], marks, *fields[11:]])
         yield end_with((SegmentKind.TOC, toc))
+
+
+EMPTY_ROWS = {Table.SESSIONS: [b"", b"", []], Table.OPEN: [b"", []]}
+
+
+def naming(fields: list[Any], table: Table, place: int) -> list[Any]:
+    """The fields of a TOC that says that the last page of a table is at a place."""
+    if table == Table.OPEN:
+        _, *others = fields[5]
+        return [*fields[:5], [struct.pack("<Q", place % 2**64), *others], *fields[6:]]
+    return [*fields[:8], [*({**dict(fields[8]), int(table): place}).items()], *fields[9:]]
 
 
 def lengths() -> Iterator[Callable[[], None]]:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from memvid_async import ActionKind, RecordingConfig
 from memvid_async.core import commands
 from memvid_async.file import catalog as index
+from memvid_async.file import open_table
 from memvid_async.format.tables import Table
 from tests.support.naive import Naive, Op, Record
 
@@ -179,6 +180,8 @@ def small_tables(chunk: int = 3, toc: int = 900) -> Iterator[None]:
         patch.setattr(index, "TOC_FACTOR", 1)
         patch.setattr(index, "CHUNK", chunk)
         patch.setattr(index, "MARK_BYTES", 300)
-        rows = {Table.SESSIONS: 2, Table.CONTENTS: 2, Table.MARKS: 3}
+        rows = dict.fromkeys(Table, 2) | {Table.MARKS: 3}
         patch.setattr(index, "PAGE_ROWS", rows)
+        patch.setattr(open_table, "PAGE_BYTES", 50)
+        patch.setattr(open_table, "LEAST_PAGES", 1)
         yield

@@ -31,6 +31,7 @@ from memvid_async import (
 )
 from memvid_async.file import catalog as index
 from memvid_async.file import log_file as logfile
+from memvid_async.file import open_table
 from memvid_async.file.journal import Journal
 from memvid_async.file.log_file import LogFile
 from memvid_async.format.tables import Table
@@ -65,7 +66,8 @@ def tighten() -> None:
     """Bounds so low that a short life meets every kind of segment. For all openers of a file."""
     index.TOC_LEAST_BYTES, index.TOC_FACTOR = 6000, 1
     index.CHUNK, index.MARK_BYTES = 8, 2000
-    index.PAGE_ROWS = {Table.SESSIONS: 4, Table.CONTENTS: 8, Table.MARKS: 8}
+    index.PAGE_ROWS = dict.fromkeys(Table, 4) | {Table.CONTENTS: 8, Table.MARKS: 8}
+    open_table.PAGE_BYTES, open_table.LEAST_PAGES = 200, 1
     logfile._RESERVE, logfile._MOST_RESERVE = 4096, 16384
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ..core.state import State
@@ -16,11 +16,12 @@ from ..errors import CorruptFileError
 from ..events.decided import AnyEvent
 from ..events.event import ContentStored, SessionDeleted, SessionEnded
 from ..events.frames import FRAME_EVENTS
-from ..format.segment import Read, Segment, SegmentKind, read_segment
+from ..format.segment import HEAD_SIZE, Read, Segment, SegmentKind, read_segment
 from ..format.tables import (
     CONTENT_ROW,
     MARK_ROW,
     MEMORY,
+    NUMBER_ROW,
     PAGE_ROWS,
     Owner,
     ProjectionPages,
@@ -31,13 +32,19 @@ from ..format.tables import (
     encode_page,
     encode_positions,
 )
+from .open_table import OpenTable
 from .toc import (
     EndedSessions,
     OpenSession,
     Toc,
     encode_toc,
     ended_columns,
+    open_columns,
+    open_row,
     read_ended_columns,
+    read_numbers,
+    read_open_columns,
+    read_open_row,
     with_sessions,
 )
 
@@ -74,8 +81,11 @@ class Catalog:
         self._load_contents: Callable[[], Iterable[bytes]] | None = None
         self._full: list[Owner] = []
         self._ended: dict[int, None] = {}
-        self._deleted: list[int] = []
-        self._pages = [0, 0, 0]
+        # The open sessions, and which page of the file has which.
+        self.open = OpenTable()
+        # By table, the offset of its last page.
+        self._pages: dict[int, int] = {}
+        self._new_deleted = bytearray()
         self._new_contents = bytearray()
         self._new_marks = bytearray()
         self._toc_end = log_start
@@ -97,6 +107,7 @@ class Catalog:
             self._mark(events[0].sequence, offset)
         if number and type(events[0].payload) is not SessionDeleted:
             self._add(number, offset)
+            self.open.note(number)
         if len(events) > 1 or not number or type(events[0].payload) in _SPECIAL:
             self._note_special(events, number, offset)
 
@@ -112,6 +123,7 @@ class Catalog:
                 self.content_count += 1
             elif isinstance(payload, SessionEnded) and number in self.positions:
                 self._ended[number] = None
+                self.open.forget(number)
                 if self.positions[number][1]:
                     self._full.append(number)
                 else:
@@ -131,12 +143,13 @@ class Catalog:
             self._full.append(owner)
 
     def _forget(self, number: int) -> None:
+        was_there = number in self.positions or number in self.ended_chunks
         self.positions.pop(number, None)
-        was_ended = self.ended_chunks.pop(number, None) is not None
-        if number in self._ended:
-            del self._ended[number]
-        elif was_ended:
-            self._deleted.append(number)
+        self.ended_chunks.pop(number, None)
+        self._ended.pop(number, None)
+        self.open.forget(number)
+        if was_there:
+            self._new_deleted += NUMBER_ROW.pack(number)
 
     def _mark(self, sequence: int, offset: int) -> None:
         # The offset first: a reader in another thread looks up a sequence, then its offset.
@@ -156,8 +169,11 @@ class Catalog:
             if owner in self._full:
                 self._full.remove(owner)
         elif segment.kind == SegmentKind.PAGE:
-            table, _, _ = decode_page(segment.payload)
-            if table in PAGE_ROWS:
+            table, _, rows = decode_page(segment.payload)
+            if table == Table.OPEN:
+                numbers, _ = read_open_columns(rows)
+                self._open_written(numbers, segment.offset, segment.end)
+            elif table in PAGE_ROWS:
                 self._page_written(Table(table), segment.offset)
         elif segment.kind == SegmentKind.PROJECTION:
             self.note_saved(decode_projection_pages(segment.payload), segment.offset)
@@ -183,11 +199,14 @@ class Catalog:
             self._ended.clear()
         elif table == Table.CONTENTS:
             self._new_contents.clear()
+        elif table == Table.DELETED:
+            self._new_deleted.clear()
         else:
             self._new_marks.clear()
 
     def toc_written(self, end: int, size: int) -> None:
         """Note that a TOC of ``size`` bytes ends at ``end``."""
+        size += self.open.toc_written()
         self._toc_end = end
         self._toc_interval = max(TOC_LEAST_BYTES, TOC_FACTOR * size)
 
@@ -201,9 +220,25 @@ class Catalog:
         """How many bytes follow the last TOC, in a log that ends at ``end``."""
         return end - self._toc_end
 
-    def toc_due(self, end: int) -> bool:
-        """Whether a TOC is due in a log that ends at ``end``."""
-        return end - self._toc_end >= self._toc_interval
+    def save_due(self, state: State, end: int, write: Callable[[SegmentKind, bytes], int]) -> bool:
+        """Write the chunks and the page of open sessions that are due in a log that ends at
+        ``end``; ``write`` appends a segment and returns its offset. Return whether a TOC is due.
+        """
+        self.save_positions(write)
+        if end - self._toc_end < self._toc_interval:
+            return False
+        if self.open.is_due(end, PAGE_ROWS[Table.OPEN]):
+            self._save_open(state, write)
+        return len(self.open.changed) < PAGE_ROWS[Table.OPEN]
+
+    def _save_open(self, state: State, write: Callable[[SegmentKind, bytes], int]) -> None:
+        numbers = self.open.next_page(PAGE_ROWS[Table.OPEN])
+        payload = self.encode_page(Table.OPEN, state)
+        offset = write(SegmentKind.PAGE, payload)
+        self._open_written(numbers, offset, offset + HEAD_SIZE + len(payload))
+
+    def _open_written(self, numbers: Sequence[int], offset: int, end: int) -> None:
+        self.open.page_written(numbers, offset, end, PAGE_ROWS[Table.OPEN])
 
     def save_positions(self, write: Callable[[SegmentKind, bytes], int]) -> None:
         """Write the chunks that are due; ``write`` appends a segment and returns its offset."""
@@ -227,10 +262,13 @@ class Catalog:
 
     def save_pages(self, state: State, write: Callable[[SegmentKind, bytes], int]) -> None:
         """Write the pages that are due before a TOC."""
+        while len(self.open.changed) >= PAGE_ROWS[Table.OPEN]:
+            self._save_open(state, write)
         waiting = {
             Table.SESSIONS: len(self._ended),
             Table.CONTENTS: len(self._new_contents) // CONTENT_ROW.size,
             Table.MARKS: len(self._new_marks) // MARK_ROW.size,
+            Table.DELETED: len(self._new_deleted) // NUMBER_ROW.size,
         }
         for table, count in waiting.items():
             if count >= PAGE_ROWS[table]:
@@ -239,10 +277,20 @@ class Catalog:
 
     def encode_page(self, table: Table, state: State) -> bytes:
         """Return the payload of a table's next page."""
-        rows: object = bytes(self._new_contents if table == Table.CONTENTS else self._new_marks)
+        rows: object
         if table == Table.SESSIONS:
             rows = ended_columns(self._unpaged(state))
-        return encode_page(table, self._pages[table], rows)
+        elif table == Table.OPEN:
+            numbers = self.open.next_page(PAGE_ROWS[table])
+            rows = open_columns(numbers, [open_row(self._open(state, n)) for n in numbers])
+        else:
+            new = {Table.CONTENTS: self._new_contents, Table.DELETED: self._new_deleted}
+            rows = bytes(new.get(table, self._new_marks))
+        return encode_page(table, self._pages.get(table, 0), rows)
+
+    def _open(self, state: State, number: int) -> OpenSession:
+        chunk, offsets = self.positions[number]
+        return OpenSession(state.sessions.open[number], chunk, tuple(offsets))
 
     def _unpaged(self, state: State) -> EndedSessions:
         """Return the ended sessions that are in no page yet."""
@@ -254,17 +302,15 @@ class Catalog:
 
     def encode_toc(self, state: State) -> bytes:
         """Return the TOC's payload. Call :meth:`save_positions` and :meth:`save_pages` before."""
-        opened = [
-            OpenSession(session, self.positions[number][0], tuple(self.positions[number][1]))
-            for number, session in sorted(state.sessions.open.items())
-        ]
         return encode_toc(
             Toc(
                 state,
-                tuple(opened),
+                tuple(self._open(state, number) for number in self.open.changed),
+                tuple(self.open.pages),
+                self.open.written_bytes,
                 self._unpaged(state),
-                tuple(self._deleted),
-                (self._pages[0], self._pages[1], self._pages[2]),
+                bytes(self._new_deleted),
+                self._pages,
                 bytes(self._new_contents),
                 bytes(self._new_marks),
                 self.content_count,
@@ -282,24 +328,27 @@ class Catalog:
         :raises ValueError: when a row is not valid.
         """
 
-        def pages(table: Table) -> Iterator[Any]:
-            return _pages(read, toc.pages[table], table, segment.offset, salt)
+        def pages(table: Table) -> list[Any]:
+            return _pages(read, toc.pages.get(table, 0), table, segment.offset, salt)
 
         ended: dict[int, bytes] = {}
         for columns in (*map(read_ended_columns, pages(Table.SESSIONS)), toc.ended):
             ended.update(zip(columns.numbers, columns.rows, strict=True))
             self.ended_chunks.update(zip(columns.numbers, columns.chunks, strict=True))
-        for number in toc.deleted:
+        deleted: set[int] = set()
+        deleted.update(*map(read_numbers, (*pages(Table.DELETED), toc.deleted)))
+        opened = self._load_open(toc, read, segment.offset, salt, deleted.union(ended))
+        for number in deleted:
             ended.pop(number, None)
             self.ended_chunks.pop(number, None)
-        for found in toc.open_sessions:
+        for found in opened:
             self.positions[found.session.info.number] = (found.chunk, list(found.offsets))
         self._ended = dict.fromkeys(toc.ended.numbers)
-        self._deleted = list(toc.deleted)
-        self._pages = list(toc.pages)
+        self._pages = dict(toc.pages)
+        self._new_deleted += toc.deleted
         self._new_marks += toc.marks
         self._new_contents += toc.contents
-        for packed in (*reversed(list(pages(Table.MARKS))), toc.marks):
+        for packed in (*pages(Table.MARKS), toc.marks):
             for sequence, offset in MARK_ROW.iter_unpack(packed):
                 self.mark_offsets.append(offset)
                 self.mark_sequences.append(sequence)
@@ -309,7 +358,25 @@ class Catalog:
         if toc.memory_chunk or toc.memory_offsets:
             self.positions[MEMORY] = (toc.memory_chunk, list(toc.memory_offsets))
         self.toc_written(segment.end, len(segment.payload))
-        return with_sessions(toc.state, (found.session for found in toc.open_sessions), ended)
+        return with_sessions(toc.state, (found.session for found in opened), ended)
+
+    def _load_open(
+        self, toc: Toc, read: Read, end: int, salt: int, gone: set[int]
+    ) -> list[OpenSession]:
+        """Return the open sessions; of those in ``gone`` there may still be rows."""
+        rows: dict[int, Any] = {}
+        for offset in toc.open_pages:
+            _, columns = _page(read, offset, Table.OPEN, end, salt)
+            found = dict(zip(*read_open_columns(columns), strict=True))
+            rows.update(found)
+            self.open.load_page(found, offset)
+        for number in gone & rows.keys():
+            self.open.forget(number)
+        self.open.written_bytes = toc.open_bytes
+        for one in toc.open_sessions:
+            self.open.note(one.session.info.number)
+        current = (number for page in self.open.pages.values() for number in page)
+        return [*(read_open_row(rows[number]) for number in current), *toc.open_sessions]
 
     # Looking up.
 
@@ -337,17 +404,24 @@ class Catalog:
 _SPECIAL = {SessionEnded, SessionDeleted, ContentStored}
 
 
-def _pages(read: Read, offset: int, table: Table, end: int, salt: int) -> Iterator[Any]:
-    """Iterate over the rows of a table's pages, newest page first."""
+def _pages(read: Read, offset: int, table: Table, end: int, salt: int) -> list[Any]:
+    """Return the rows of each of a table's pages up to the one at ``offset``, oldest page first."""
+    pages = []
     while offset:
-        segment = read_segment(read, offset, end, salt, guess=32 * 1024)
-        if segment.kind != SegmentKind.PAGE:
-            raise CorruptFileError(offset, "there is no page where one should be")
-        try:
-            found, previous, rows = decode_page(segment.payload)
-        except ValueError as error:
-            raise CorruptFileError(offset, str(error)) from None
-        if found != table or previous >= offset:
-            raise CorruptFileError(offset, "a page is not the one it should be")
-        yield rows
-        offset = previous
+        offset, rows = _page(read, offset, table, end, salt)
+        pages.append(rows)
+    return pages[::-1]
+
+
+def _page(read: Read, offset: int, table: Table, end: int, salt: int) -> tuple[int, Any]:
+    """Return a page's rows, and the offset of the page before."""
+    segment = read_segment(read, offset, end, salt, guess=32 * 1024)
+    if segment.kind != SegmentKind.PAGE:
+        raise CorruptFileError(offset, "there is no page where one should be")
+    try:
+        found, previous, rows = decode_page(segment.payload)
+    except ValueError as error:
+        raise CorruptFileError(offset, str(error)) from None
+    if found != table or previous >= offset:
+        raise CorruptFileError(offset, "a page is not the one it should be")
+    return previous, rows

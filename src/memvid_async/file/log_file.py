@@ -306,15 +306,8 @@ class LogFile:
 
         So it is always at the same place in the log, however the commands were batched.
         """
-        if self.catalog.toc_due(self._end):
-            in_run = self._in_run
-            if in_run:
-                self.end_run()
+        if self.catalog.save_due(self.state, self._end, self._seal_derived):
             self.save_toc()
-            if in_run:
-                self.begin_run()
-        else:
-            self.catalog.save_positions(self._seal_derived)
 
     def save_toc(self) -> None:
         """Stage a TOC. Its slot is written after the sync that makes it and the log durable."""

@@ -23,6 +23,7 @@ from ..format.tables import (
     MARK_ROW,
     MEMORY,
     MOST_ITEMS,
+    NUMBER_ROW,
     check_rows,
     fields_of,
     ints_of,
@@ -60,12 +61,17 @@ class Toc:
 
     state: State
     open_sessions: tuple[OpenSession, ...]
+    """Open sessions that changed since they were in a page, in the order in which they changed."""
+    open_pages: tuple[int, ...]
+    """The offsets of the pages that have the others, oldest first."""
+    open_bytes: int
+    """The size of the pages of open sessions that were written since the TOC before."""
     ended: EndedSessions
     """Ended sessions that are in no page yet."""
-    deleted: tuple[int, ...]
-    """Numbers of sessions that are in pages and were deleted since."""
-    pages: tuple[int, int, int]
-    """The offset of each table's last page; 0 for none."""
+    deleted: bytes
+    """Packed numbers of deleted sessions that are in no page yet."""
+    pages: Mapping[int, int]
+    """By table, the offset of the last of the pages that name the one before."""
     contents: bytes
     """Packed rows of stored contents that are in no page yet."""
     marks: bytes
@@ -100,6 +106,31 @@ def read_open_row(row: Any) -> OpenSession:
     ints_of([chunk])
     session = session._replace(held=_read_held(held))
     return OpenSession(session, chunk, tuple(ints_of(offsets)))
+
+
+def open_columns(numbers: Sequence[int], rows: list[list[Any]]) -> list[Any]:
+    """Return open sessions as a page has them: ``[numbers, rows]``, the numbers packed."""
+    return [b"".join(map(NUMBER_ROW.pack, numbers)), rows]
+
+
+def read_open_columns(value: Any) -> tuple[tuple[int, ...], list[Any]]:
+    """Return the numbers of the open sessions in a page, and their rows, not read yet.
+
+    :raises ValueError: when they are not such columns.
+    """
+    packed, rows = fields_of(value, 2)[:2]
+    numbers = read_numbers(packed)
+    if len(numbers) != len(fields_of(rows, 0)):
+        raise ValueError("open sessions have columns of different lengths")
+    return numbers, rows
+
+
+def read_numbers(data: Any) -> tuple[int, ...]:
+    """Return packed numbers or offsets.
+
+    :raises ValueError: when they are not packed.
+    """
+    return tuple(number for (number,) in NUMBER_ROW.iter_unpack(check_rows(data, NUMBER_ROW)))
 
 
 def ended_columns(found: EndedSessions) -> list[Any]:
@@ -206,10 +237,14 @@ def encode_toc(toc: Toc) -> bytes:
             state.ambient,
             memory_row(state.memory),
             state.beyond,
-            [open_row(found) for found in toc.open_sessions],
+            [
+                b"".join(map(NUMBER_ROW.pack, toc.open_pages)),
+                toc.open_bytes,
+                [open_row(found) for found in toc.open_sessions],
+            ],
             ended_columns(toc.ended),
-            list(toc.deleted),
-            list(toc.pages),
+            toc.deleted,
+            [list(item) for item in sorted(toc.pages.items())],
             toc.contents,
             toc.marks,
             toc.content_count,
@@ -235,6 +270,8 @@ def decode_toc(payload: bytes, generation: int) -> Toc:
         raise ValueError("a TOC has a bad ambient session")
     check_rows(contents, CONTENT_ROW)
     check_rows(marks, MARK_ROW)
+    open_pages, open_bytes, rows = fields_of(opened, 3)[:3]
+    ints_of([open_bytes])
     state = State(
         last_sequence=sequence,
         last_time_ns=time_ns,
@@ -243,13 +280,14 @@ def decode_toc(payload: bytes, generation: int) -> Toc:
         memory=read_memory_row(memory),
         beyond=beyond is True,
     )
-    first, second, third = ints_of(pages, 3)[:3]
     return Toc(
         state,
-        tuple(map(read_open_row, fields_of(opened, 0))),
+        tuple(map(read_open_row, fields_of(rows, 0))),
+        read_numbers(open_pages),
+        open_bytes,
         read_ended_columns(ended),
-        tuple(ints_of(deleted)),
-        (first, second, third),
+        check_rows(deleted, NUMBER_ROW),
+        dict(_pair(page) for page in fields_of(pages, 0)),
         contents,
         marks,
         content_count,
@@ -257,6 +295,11 @@ def decode_toc(payload: bytes, generation: int) -> Toc:
         tuple(memory_offsets),
         (saved, through),
     )
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    table, offset = ints_of(fields_of(value, 2)[:2])
+    return table, offset
 
 
 def _projection(rows: Any, name: str) -> list[int]:

@@ -26,7 +26,7 @@ from ..format.tables import Table, decode_page
 from ..storage import Storage
 from .log_copy import STEP_BYTES
 from .log_file import UNREAD
-from .toc import decode_toc, read_ended_columns
+from .toc import decode_toc, read_ended_columns, read_open_columns, read_open_row
 
 # At most this many events, or as many as the file has bytes, are believed to be missing in one
 # place. This bounds the stubs that a hostile file can ask for.
@@ -247,6 +247,8 @@ def _session_rows(segment: Segment) -> Iterator[SessionInfo]:
         table, _, rows = decode_page(segment.payload)
         if table == Table.SESSIONS:
             yield from (unpack_session(row).info for row in read_ended_columns(rows).rows)
+        elif table == Table.OPEN:
+            yield from (read_open_row(row).session.info for row in read_open_columns(rows)[1])
 
 
 def _end_of_data(read: Read, start: int, size: int) -> int:

@@ -18,7 +18,8 @@ from ..events.values import decode_value
 
 CONTENT_ROW = struct.Struct("<32sQ")
 MARK_ROW = struct.Struct("<QQ")
-# The most CBOR items of a TOC or a page. A TOC has up to a chunk of offsets for each open session.
+NUMBER_ROW = struct.Struct("<Q")
+# The most CBOR items of a TOC or a page.
 MOST_ITEMS = 2**22
 
 # The one projection whose saves and positions this release writes.
@@ -34,11 +35,25 @@ class Table(IntEnum):
     """The digests of the stored contents, with their sequences."""
     MARKS = 2
     """Where in the log an event is, about every 64 KiB."""
+    DELETED = 7
+    """The numbers of the sessions that were deleted."""
+    OPEN = 8
+    """The open sessions. Of several rows of a session the one in the newest page counts."""
 
 
-PACKED_ROWS: dict[int, struct.Struct] = {Table.CONTENTS: CONTENT_ROW, Table.MARKS: MARK_ROW}
+PACKED_ROWS: dict[int, struct.Struct] = {
+    Table.CONTENTS: CONTENT_ROW,
+    Table.MARKS: MARK_ROW,
+    Table.DELETED: NUMBER_ROW,
+}
 # A page of a table is written before a TOC when this many of its rows are in no page yet.
-PAGE_ROWS = {Table.SESSIONS: 128, Table.CONTENTS: 512, Table.MARKS: 512}
+PAGE_ROWS = {
+    Table.SESSIONS: 128,
+    Table.CONTENTS: 512,
+    Table.MARKS: 512,
+    Table.DELETED: 512,
+    Table.OPEN: 128,
+}
 
 # What has positions: a session, by its number, or a projection, by its name.
 Owner = int | str
@@ -126,6 +141,8 @@ def decode_page(payload: bytes) -> tuple[int, int, Any]:
     ints_of([table, previous], 2)
     if table == Table.SESSIONS:
         fields_of(rows, 3)
+    elif table == Table.OPEN:
+        fields_of(rows, 2)
     elif table in PACKED_ROWS:
         check_rows(rows, PACKED_ROWS[table])
     return table, previous, rows
