@@ -171,7 +171,11 @@ async def test_a_view_stays_as_it_was(log):
     assert view.state.last_sequence == len(before)
     session = read_session(view, UUID(int=1))
     assert [view.data(action.output) for action in session.actions] == [b"b" * 5000]
-    assert view.session_events(1)[0] == [event for event in before if event.session == 1]
+    own = [event for event in before if event.session == 1]
+    assert view.session_events(1)[0] == own
+    for until in (None, *range(1, 5)):
+        back = [one for events in view.session_events_back(1, until) for one in reversed(events)]
+        assert back == [one for one in own[::-1] if until is None or one.sequence < until]
     assert [event for _, event in view.history(2)] == before[:2]
     for after in range(len(before)):
         for until in range(after, len(before) + 1):

@@ -132,6 +132,8 @@ def questions(journal: Journal, limit: int = 400) -> dict[tuple[Any, ...], Calla
         while after < state.last_sequence:
             more, after = view.session_events(number, after, limit)
             found += map(event_answer, more)
+        back = [one for events in view.session_events_back(number) for one in reversed(events)]
+        assert list(map(event_answer, back)) == found[::-1]
         return found
 
     ambient = state.sessions[state.ambient].info.session_id if state.ambient is not None else None

@@ -92,6 +92,11 @@ class View(Protocol):
         """
         ...
 
+    def session_events_back(self, number: int, before: int | None = None) -> Iterator[list[Event]]:
+        """Iterate over the events of one session below ``before``, newest first, a list per
+        command, in order. The first ones cost the same however many there are."""
+        ...
+
     def session_number(self, action: Action) -> int:
         """Return the number of the session that an action is in.
 

@@ -28,6 +28,8 @@ from .reader import Reader, start_of
 
 # About how many bytes of the log are read at once, where the caller does not say.
 _RUN = 256 * 1024
+# A session is read backwards by at most this many segments at once, which begin within _RUN bytes.
+_BACK = 16
 
 
 @frozen
@@ -172,17 +174,46 @@ class FileView:
         events: list[Event] = []
         last, size = 0, 0
         for segment in self._segments_at(wanted):
-            if segment.kind != SegmentKind.EVENTS or segment.sequence <= last:
-                raise CorruptFileError(segment.offset, "a session's segments are out of order")
+            own = self._own_events(segment, number, above=last)
             last = segment.sequence
-            own = [event for event in self.decode(segment) if event.session == number]
-            if not own:
-                raise CorruptFileError(segment.offset, "a segment is another session's")
             events += [event for event in own if event.sequence > after]
             size += segment.end - segment.offset
             if limit is not None and size >= limit and events:
                 return events, events[-1].sequence
         return events, max(self.state.last_sequence, after)
+
+    def session_events_back(self, number: int, before: int | None = None) -> Iterator[list[Event]]:
+        """Iterate over the events of one session below ``before``, newest first, a list per
+        command, in order. The first ones cost the same however many there are.
+
+        Nothing for a session that was deleted.
+
+        :raises CorruptFileError: when a segment that the session's positions name is not there.
+        """
+        below, end = self.state.last_sequence + 1, self.end
+        before = below if before is None else min(before, below)
+        for offsets in self.reader.chunks_back(number) or ():
+            for run in _runs_back([offset for offset in offsets if offset < end]):
+                for segment in reversed(list(self._segments_at(run))):
+                    own = self._own_events(segment, number, below=below)
+                    below = segment.sequence
+                    wanted = [event for event in own if event.sequence < before]
+                    if wanted:
+                        yield wanted
+
+    def _own_events(
+        self, segment: Segment, number: int, *, above: int = 0, below: int = 2**63
+    ) -> list[Event]:
+        """Return the events of a session in one of its segments.
+
+        :raises CorruptFileError: when it is not one, or does not begin between the two sequences.
+        """
+        if segment.kind != SegmentKind.EVENTS or not above < segment.sequence < below:
+            raise CorruptFileError(segment.offset, "a session's segments are out of order")
+        own = [event for event in self.decode(segment) if event.session == number]
+        if not own:
+            raise CorruptFileError(segment.offset, "a segment is another session's")
+        return own
 
     def _segments_at(self, offsets: Sequence[int]) -> Iterator[Segment]:
         return segments_at(self.reader.storage.read, offsets, self.end, self.reader.salt)
@@ -351,3 +382,14 @@ def _not_here(content: Content) -> ContentNotFoundError:
         f"another store names it",
         content.digest,
     )
+
+
+def _runs_back(offsets: list[int]) -> Iterator[list[int]]:
+    """Split ascending offsets into what is read at once, the last ones first."""
+    end = len(offsets)
+    while end:
+        start = max(0, end - _BACK)
+        while offsets[end - 1] - offsets[start] > _RUN:
+            start += 1
+        yield offsets[start:end]
+        end = start

@@ -216,27 +216,41 @@ class Reader:
 
         :raises CorruptFileError: when its positions are damaged.
         """
-        place = self._catalog.positions.get(owner)
-        if place is not None:
-            chunk, parts = place[0], [list(place[1])]
-        else:
-            # Looked for after the others, as a session that ends moves from there to here.
-            last = self._catalog.ended_chunks.get(owner)
-            if last is None:
-                return None
-            chunk, parts = last, [[]]
-        while chunk and not (parts[-1] and parts[-1][0] <= above):
-            unwritten = self._catalog.unwritten.get(chunk)
-            if unwritten is not None:
-                previous, offsets = unwritten
-            else:
-                previous, offsets = self._read_positions(chunk, owner)
-            parts.append(list(offsets))
-            chunk = previous
+        chunks = self.chunks_back(owner)
+        if chunks is None:
+            return None
+        parts: list[list[int]] = []
+        for part in chunks:
+            parts.append(part)
+            if part and part[0] <= above:
+                break
         found = [offset for part in reversed(parts) for offset in part if above <= offset < end]
         if any(later <= earlier for earlier, later in pairwise(found)):
             raise CorruptFileError(found[0], "positions are out of order")
         return found
+
+    def chunks_back(self, owner: Owner) -> Iterator[list[int]] | None:
+        """Return what iterates over the chunks of an owner's positions, newest first, each with
+        its offsets in order; None when there is no such owner.
+
+        Iterating raises :class:`CorruptFileError` when they are damaged.
+        """
+        place = self._catalog.positions.get(owner)
+        if place is not None:
+            return self._chunks_back(owner, place[0], list(place[1]))
+        # Looked for after the others, as a session that ends moves from there to here.
+        last = self._catalog.ended_chunks.get(owner)
+        return None if last is None else self._chunks_back(owner, last, [])
+
+    def _chunks_back(self, owner: Owner, chunk: int, offsets: list[int]) -> Iterator[list[int]]:
+        yield offsets
+        while chunk:
+            unwritten = self._catalog.unwritten.get(chunk)
+            if unwritten is not None:
+                chunk, offsets = unwritten[0], list(unwritten[1])
+            else:
+                chunk, offsets = self._read_positions(chunk, owner)
+            yield offsets
 
     def _read_positions(self, chunk: int, owner: Owner) -> tuple[int, list[int]]:
         # A chunk may have been written after the view's end. The offsets that it names are
