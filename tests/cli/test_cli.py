@@ -376,13 +376,15 @@ def test_import_chat(tmp_path):
 def test_bad_runs_are_named_and_the_others_recorded(tmp_path):
     path, lines, broken = tmp_path / "c.mva", tmp_path / "runs.jsonl", tmp_path / "broken.json"
     good = json.dumps({"messages": CHAT})
-    lines.write_text(f'{good}\n{{"messages": [{{"role": "user", "content": NaN}}]}}\n{good}\n')
+    lines.write_text(
+        f'{good}\n{{"messages": [{{"role": "user", "content": {"9" * 5000}}}]}}\n{good}\n'
+    )
     broken.write_text("[")
     result = run("import-chat", path, broken, lines, status=1)
     errors = result.stderr.splitlines()
     assert errors[0].startswith("memvid-async: error: broken.json: not JSON")
     assert errors[1].startswith("memvid-async: error: runs.jsonl, run 1: ")
-    assert "nan" in errors[1]
+    assert "VeryLongInteger" in errors[1]
     assert len(errors) == 2
     assert "imported 2 sessions" in result.stdout
     assert [s["name"] for s in read("sessions", path)] == ["runs#0", "runs#2"]

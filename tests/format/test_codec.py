@@ -38,7 +38,7 @@ from memvid_async.format.kinds import ACTION_KINDS
 from memvid_async.format.rows import decode_rows
 from memvid_async.format.stubs import MOST_EVENTS, decode_stubs, encode_stubs, stub_events
 from tests.support.hostile import ODDITIES
-from tests.support.plans import CONFIGS, CONTENTS, COUNTS, ERRORS, METADATA, TEXTS, VALUES, examples
+from tests.support.plans import CONFIGS, CONTENTS, COUNTS, ERRORS, FIELDS, METADATA, TEXTS, examples
 
 SESSION, ID, TIME = 5, UUID(int=77), 1_700_000_000_000_000_000
 FAR = Content(None, StoredContent(content_digest("far"), 3, "far", 3))
@@ -162,7 +162,7 @@ def test_an_action_refers_to_the_content_beside_it():
     assert back[1].payload.action.output.stored == FAR.stored
 
 
-@given(st.integers(17, 19) | st.integers(25, 2**40), st.lists(VALUES, max_size=4))
+@given(st.integers(17, 19) | st.integers(25, 2**40), st.lists(FIELDS, max_size=4))
 def test_an_unknown_kind_is_delivered_as_it_stands(kind, fields):
     unknown = event(Unknown(kind, tuple(fields)))
     assert round_trip(unknown) == [unknown]

@@ -17,6 +17,7 @@ FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 # Those that do, each with what bounds it.
 BOUNDED = {
     "memvid_async.events.values:_check_container": "stops at MAX_DEPTH",
+    "memvid_async.events.values:_with_one_nan": "a decoded value, at most MAX_DEPTH deep",
     "memvid_async.format.rows:_count": "a row made here: a frame, its content, its parts",
     "memvid_async.core.held_messages:_replace": "a decoded value, at most MAX_DEPTH deep",
     "memvid_async.replay.textdiff:_plain": "a decoded value, at most MAX_DEPTH deep",

@@ -191,12 +191,9 @@ def test_runs_of_one_transcript_have_names_of_their_own():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"role": "user", "content": NaN}', "is nan"),
         ('{"role": "user", "content": -Infinity}', "is -inf"),
         ('{"role": "user", "content": 1e999}', "is inf"),
-        ('{"role": "user", "content": 18446744073709551616}', "beyond 64 bits"),
-        ('{"role": "user", "content": -9223372036854775809}', "beyond 64 bits"),
-        ('{"role": "user", "content": ' + "9" * 5000 + "}", "beyond 64 bits"),
+        ('{"role": "user", "content": ' + "9" * 5000 + "}", "has type VeryLongInteger"),
         ('{"role": "user", "content": "\\ud800"}', "lone surrogate"),
         ('{"role": "user", "\\ud800": 1}', "lone surrogate"),
         ('{"role": "user", "content": ' + "[" * 40 + "]" * 40 + "}", "nested more than"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -27,19 +28,20 @@ STRINGS = st.sampled_from(
 BYTES = st.sampled_from([b"", b"\0\xff", b"p" * 32, b"c" * 1024, b"\xe9" * 1500, b"c" * 1023])
 CONTENTS = st.one_of(STRINGS, BYTES, TEXTS)
 KEYS = st.one_of(TEXTS, st.integers(-(2**63), 2**64 - 1), st.binary(max_size=8))
-SCALARS = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(-(2**63), 2**64 - 1),
-    st.floats(allow_nan=False, allow_infinity=False),
-    TEXTS,
-    st.binary(max_size=8),
-)
-VALUES = st.recursive(
-    SCALARS,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4),
-    max_leaves=8,
-)
+
+
+def _values(numbers: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.recursive(
+        st.one_of(st.none(), st.booleans(), numbers, TEXTS, st.binary(max_size=8)),
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4),
+        max_leaves=8,
+    )
+
+
+# What a field of a row may hold, and what a caller may record.
+FIELDS = _values(st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False))
+_WIDE = st.sampled_from([2**64, -(2**64) - 1, 1 << 600])
+VALUES = _values(st.integers() | _WIDE | st.floats(allow_nan=False) | st.just(math.nan))
 MESSAGES = st.one_of(
     st.builds(lambda role, content: {"role": role, "content": content}, TEXTS, CONTENTS),
     st.lists(CONTENTS, max_size=3),

@@ -17,7 +17,7 @@ import cbor2
 from ..config import recording_config
 from ..errors import CorruptFileError
 from ..events.fork_rows import fork_row, read_fork_row
-from ..events.values import decode_value, is_time
+from ..events.values import decode_untagged, is_time
 from .persistent_map import PersistentMap
 from .session_state import SessionInfo, SessionState
 
@@ -67,7 +67,7 @@ def unpack_session(packed: bytes) -> SessionState:
     :raises ValueError: when the bytes are not such a row.
     """
     session_id = UUID(bytes=packed_id(packed))
-    fields = decode_value(packed)
+    fields = decode_untagged(packed)
     if not isinstance(fields, list) or len(fields) < 13:
         raise ValueError("a session row is not a list, or is too short")
     number, name, created, ended, last, actions, checkpoints, unmarked = fields[1:9]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import accumulate, pairwise
 from typing import Any, AnyStr
 
@@ -68,7 +69,10 @@ def _as_json(message: Any) -> str:
     try:
         return json.dumps(message, ensure_ascii=False)
     except (TypeError, ValueError):
-        return repr(message)
+        with suppress(ValueError):
+            return repr(message)
+        # Python does not write very long integers in decimal.
+        return f"({type(message).__name__})"
 
 
 def _text_or_bytes(_instance: object, attribute: Any, value: Any) -> None:

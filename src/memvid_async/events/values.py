@@ -1,7 +1,9 @@
 """The values a caller may record: what is allowed, its deterministic CBOR, and its preview.
 
-Everything that is encoded decodes to an equal value. What would not (a tuple, NaN, a set, a lone
-surrogate) is refused when it is passed, and the error names its place.
+Everything that is encoded decodes to an equal value. What would not (a tuple, a set, a lone
+surrogate) is refused when it is passed, and the error names its place. Integers have any size, and
+floats may be infinite or not a number: every NaN is encoded alike, and decodes to the same object,
+so that values which hold it are equal.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from io import BytesIO
 from typing import Any
 
@@ -101,13 +103,7 @@ def _check_leaf(value: object, what: str) -> None:
         return
     if isinstance(value, str):
         check_text(value, what)
-    elif isinstance(value, int):
-        if not _INT_MIN <= value <= _INT_MAX:
-            raise InvalidValueError(f"{what} is an int beyond 64 bits; record it as a str")
-    elif isinstance(value, float):
-        if not math.isfinite(value):
-            raise InvalidValueError(f"{what} is {value}; record None or a str instead")
-    else:
+    elif not isinstance(value, (int, float)):
         hint = "; use a list" if isinstance(value, (tuple, set, frozenset)) else ""
         raise InvalidValueError(f"{what} has type {type(value).__name__}{hint}")
 
@@ -128,6 +124,8 @@ def _check_container(value: list[Any] | dict[Any, Any], what: str, depth: int, r
             break
         if isinstance(value, dict):
             _check_leaf(key, f"a key of {what}")
+            if isinstance(key, int) and not _INT_MIN <= key <= _INT_MAX:
+                raise InvalidValueError(f"a key of {what} is an int beyond 64 bits; use str")
         if isinstance(item, (list, dict)):
             room = _check_container(item, f"{what}[{key!r:.64}]", depth - 1, room)
         else:
@@ -178,19 +176,36 @@ def decode_value(
     tag_hook: Callable[[cbor2.CBORTag, Any], Any] | None = None,
     most: int = MAX_ITEMS,
 ) -> Any:
-    """Decode the single value in ``data``, strictly.
+    """Decode the single value in ``data``, as :func:`encode_value` encodes it, strictly.
 
-    It may have no tags except those that ``tag_hook`` takes, no indefinite lengths, no duplicate
-    keys, nothing left over, and at most ``most`` items, which bounds the main memory that a small
-    input can take.
+    It may have no tags except those of integers beyond 64 bits and those that ``tag_hook`` takes,
+    no indefinite lengths, no duplicate keys, nothing left over, and at most ``most`` items, which
+    bounds the main memory that a small input can take.
 
     :raises ValueError: when the bytes are anything else.
     """
+    value = _decode(data, tag_hook or _refuse_tag, _WIDE_INTEGERS, most)
+    return _with_one_nan(value) if _NAN in data else value
+
+
+def decode_untagged(data: bytes, most: int = MAX_ITEMS) -> Any:
+    """Decode a row of our own as :func:`decode_value` does; it has no tags at all.
+
+    :raises ValueError: when the bytes are anything else.
+    """
+    return _decode(data, _refuse_tag, _NO_TAGS, most)
+
+
+def _decode(
+    data: bytes,
+    tag_hook: Callable[[cbor2.CBORTag, Any], Any],
+    tags: Mapping[int, Callable[..., Any]],
+    most: int,
+) -> Any:
     try:
         # An item has at least one byte.
         if len(data) > most and count_items(data, most)[0] > most:
             raise ValueError(f"more than {most} items")
-        hook = tag_hook or _refuse_tag
         if len(data) > LARGE:
             file = BytesIO(data)
             value = cbor2.load(
@@ -198,8 +213,8 @@ def decode_value(
                 max_depth=_DEPTH,
                 allow_indefinite=False,
                 allow_duplicate_keys=False,
-                tag_hook=hook,
-                semantic_decoders=_NO_TAGS,
+                tag_hook=tag_hook,
+                semantic_decoders=tags,
             )
             whole = file.tell() == len(data)
         else:
@@ -209,8 +224,8 @@ def decode_value(
                 max_depth=_DEPTH,
                 allow_indefinite=False,
                 allow_duplicate_keys=False,
-                tag_hook=hook,
-                semantic_decoders=_NO_TAGS,
+                tag_hook=tag_hook,
+                semantic_decoders=tags,
             )
             whole = mark == _MARK_VALUE
     except (cbor2.CBORError, IndexError) as error:
@@ -224,6 +239,27 @@ def _refuse_tag(*_: object) -> Any:
     raise ValueError("unexpected CBOR tag")
 
 
+def _wide_integer(data: Any, _: object) -> int:
+    """Return the integer in the bytes of a tag 2 (RFC 8949, 3.4.3), where 64 bits do not hold it.
+
+    :raises ValueError: when fewer bytes would do.
+    """
+    if type(data) is not bytes or len(data) <= 8 or not data[0]:
+        raise ValueError("an integer with a tag that it does not need")
+    return int.from_bytes(data, "big")
+
+
+def _with_one_nan(value: Any) -> Any:
+    """Return the value with the same object for every NaN: containers compare objects first."""
+    if isinstance(value, float):
+        return math.nan if math.isnan(value) else value
+    if isinstance(value, (list, dict)):
+        for key, item in enumerate(value) if isinstance(value, list) else value.items():
+            if isinstance(item, (list, dict, float)):
+                value[key] = _with_one_nan(item)
+    return value
+
+
 # It is decoded after the data, so that bytes left over are noticed. It is random, so that no file
 # can hold it.
 _MARK_VALUE = int.from_bytes(os.urandom(8), "big") | 1 << 63
@@ -231,6 +267,13 @@ _MARK = cbor2.dumps(_MARK_VALUE)
 # The tags that cbor2 6.3 decodes by default (its documentation lists them).
 _BUILT_IN_TAGS = (0, 1, 2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 37, 52, 54, 100, 256, 258, 260, 261)
 _NO_TAGS = dict.fromkeys((*_BUILT_IN_TAGS, 1004, 43000, 55799), _refuse_tag)
+_WIDE_INTEGERS: dict[int, Callable[..., Any]] = {
+    **_NO_TAGS,
+    2: _wide_integer,
+    3: lambda data, immutable: -1 - _wide_integer(data, immutable),
+}
+# Every NaN, in the deterministic encoding.
+_NAN = b"\xf9\x7e\x00"
 # Four more levels: a list around the value, and what holds that list.
 _DEPTH = MAX_DEPTH + 4
 

@@ -17,7 +17,7 @@ from ..core.persistent_map import PersistentMap
 from ..core.session_map import SessionMap, pack_session, packed_id, unpack_session
 from ..core.session_state import Held, SessionState
 from ..core.state import State
-from ..events.values import decode_value, is_time
+from ..events.values import decode_untagged, is_time
 from ..format.tables import (
     CONTENT_ROW,
     MARK_ROW,
@@ -259,7 +259,7 @@ def decode_toc(payload: bytes, generation: int) -> Toc:
 
     :raises ValueError: when the payload is not a TOC.
     """
-    fields = fields_of(decode_value(payload, most=MOST_ITEMS), 13)
+    fields = fields_of(decode_untagged(payload, most=MOST_ITEMS), 13)
     sequence, time_ns, ambient, memory, beyond = fields[:5]
     opened, ended, deleted, pages, contents, marks, content_count, projections = fields[5:13]
     ints_of([sequence, ambient or 0, content_count])

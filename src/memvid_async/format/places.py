@@ -7,7 +7,7 @@ from array import array
 from typing import Any, NamedTuple
 
 from ..events.pace import unhurried
-from ..events.values import count_items, decode_value, is_time, read_head
+from ..events.values import count_items, decode_untagged, is_time, read_head
 from .counts import is_count
 from .kinds import FRAMES_PUT
 from .segment import Read, Segment
@@ -82,7 +82,7 @@ def decode_start(payload: bytes) -> tuple[int, int, int, int]:
     start, numbers = at, []
     for _ in range(2):
         _, at = count_items(payload, MAX_EVENT_ITEMS, at)
-        numbers.append(decode_value(payload[start:at]))
+        numbers.append(decode_untagged(payload[start:at]))
         start = at
     time_ns, session = time_of(numbers[0]), numbers[1]
     if not is_time(time_ns) or not is_count(session):
@@ -135,7 +135,7 @@ def decode_row(payload: bytes, row: RowPlace) -> list[Any]:
     :raises ValueError: when it is not strict CBOR.
     """
     if row.fields is None:
-        value: list[Any] = decode_value(payload[row.start : row.end], most=MAX_EVENT_ITEMS)
+        value: list[Any] = decode_untagged(payload[row.start : row.end], most=MAX_EVENT_ITEMS)
         return value
     fields = row.fields
     ends = iter(unhurried(fields))
@@ -154,7 +154,7 @@ def decode_field(data: bytes) -> Any:
     if data[0] >> 5 == TEXT:
         # Most fields of many are text. This takes a third of the time.
         return data[read_head(data, 0)[2] :].decode()
-    return decode_value(data)
+    return decode_untagged(data)
 
 
 class Places:

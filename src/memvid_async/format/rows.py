@@ -9,7 +9,7 @@ from typing import Any
 import cbor2
 
 from ..events.pace import unhurried
-from ..events.values import LARGE, decode_value, encoded, is_time
+from ..events.values import LARGE, decode_untagged, encoded, is_time
 from .counts import are_counts
 from .places import (
     ARRAY,
@@ -91,7 +91,7 @@ def decode_rows(payload: bytes) -> tuple[int, int, list[list[Any]]]:
     if located is not None:
         time_ns, session, places = located
         return time_ns, session, [decode_row(payload, place) for place in unhurried(places)]
-    value = decode_value(payload, most=MAX_EVENT_ITEMS)
+    value = decode_untagged(payload, most=MAX_EVENT_ITEMS)
     if not (isinstance(value, list) and len(value) > 2):
         raise ValueError("not an events segment")
     start, session, *rows = value

@@ -8,7 +8,7 @@ from itertools import accumulate
 import cbor2
 
 from ..events.event import Erased, Event
-from ..events.values import MAX_ITEMS, decode_value, is_time
+from ..events.values import MAX_ITEMS, decode_untagged, is_time
 from .counts import are_counts
 
 # A segment has at most this many runs; a reader accepts twice as many items.
@@ -36,7 +36,7 @@ def decode_stubs(payload: bytes) -> list[tuple[int, int]]:
 
     :raises ValueError: when the payload holds no stubs.
     """
-    fields = decode_value(payload)
+    fields = decode_untagged(payload)
     if not isinstance(fields, list) or not fields or len(fields) % 2:
         raise ValueError("not a stubs segment")
     distances, counts = fields[::2], fields[1::2]

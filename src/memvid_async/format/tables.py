@@ -14,7 +14,7 @@ from typing import Any
 import cbor2
 from attrs import frozen
 
-from ..events.values import decode_value
+from ..events.values import decode_untagged
 
 CONTENT_ROW = struct.Struct("<32sQ")
 MARK_ROW = struct.Struct("<QQ")
@@ -71,7 +71,7 @@ def decode_positions(payload: bytes) -> tuple[Owner, int, list[int]]:
 
     :raises ValueError: when the payload is not a chunk of positions.
     """
-    owner, *numbers = fields_of(decode_value(payload), 3)
+    owner, *numbers = fields_of(decode_untagged(payload), 3)
     previous, *distances = ints_of(numbers, 2)
     if not isinstance(owner, str):
         ints_of([owner])
@@ -113,7 +113,7 @@ def decode_projection_pages(payload: bytes) -> ProjectionPages:
 
     :raises ValueError: when the payload is not such a part.
     """
-    fields = fields_of(decode_value(payload), 7)
+    fields = fields_of(decode_untagged(payload), 7)
     name, previous, through, count, is_last, numbers, pages = fields[:7]
     ints_of([previous, through, count])
     check_rows(numbers, PAGE_NUMBER)
@@ -137,7 +137,7 @@ def decode_page(payload: bytes) -> tuple[int, int, Any]:
 
     :raises ValueError: when the payload is not a page.
     """
-    table, previous, rows = fields_of(decode_value(payload, most=MOST_ITEMS), 3)[:3]
+    table, previous, rows = fields_of(decode_untagged(payload, most=MOST_ITEMS), 3)[:3]
     ints_of([table, previous], 2)
     if table == Table.SESSIONS:
         fields_of(rows, 3)

@@ -161,8 +161,8 @@ def _cut_texts(joined: str, lengths: list[int]) -> list[str]:
 def plan_run(run: ChatRun, limits: Limits | None = None) -> SessionPlan:
     """Plan what to record for a run, checked so that a store with these limits accepts it all.
 
-    :raises TranscriptError: when the run holds a value that cannot be recorded (NaN, an int beyond
-        64 bits, a lone surrogate, a value nested too deep) or that exceeds a limit.
+    :raises TranscriptError: when the run holds a value that cannot be recorded (a lone surrogate,
+        a value nested too deep, an integer of thousands of digits) or that exceeds a limit.
     """
     limits = limits or Limits()
     place = run.place

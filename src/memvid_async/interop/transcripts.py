@@ -33,7 +33,7 @@ _LABEL_SUFFIXES = (*_DOCUMENT_SUFFIXES, ".gz", ".tar", ".tgz", ".traj")
 _GZIP_MAGIC = b"\x1f\x8b"
 _TAR_MAGIC = b"ustar"
 _TAR_MAGIC_OFFSET = 257
-_WIDEST_INT = 20  # characters of -2**63 and of 2**64 - 1
+_MOST_DIGITS = 4300  # of a number; Python reads no longer ones
 
 
 class TranscriptError(InvalidValueError):
@@ -203,10 +203,13 @@ def _load(text: str) -> Any:
         raise ValueError("nested too deep") from None
 
 
-def _parse_int(digits: str) -> int:
-    # Python refuses to read very long numbers, and its error does not say in which run one is. So
-    # another int that is too wide to be recorded stands in: a later check refuses it and names it.
-    return int(digits) if len(digits) <= _WIDEST_INT else 2**64
+class VeryLongInteger:
+    """Stands for an integer that Python refuses to read, with an error that does not say in which
+    run it is: a later check refuses this object, and names its place."""
+
+
+def _parse_int(digits: str) -> int | VeryLongInteger:
+    return int(digits) if len(digits) <= _MOST_DIGITS else VeryLongInteger()
 
 
 def _is_value(line: str) -> bool:

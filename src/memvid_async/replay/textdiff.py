@@ -15,6 +15,8 @@ _MOST_LINES = 4096
 _CONTEXT_LINES = 2
 _LINE_CHARS = 240
 _NEAR_CHARS = 60
+# Longer integers are shown in hexadecimal: Python does not write very long ones in decimal.
+_DECIMAL_BITS = 4096
 
 
 def plain_text(value: Any) -> str:
@@ -29,6 +31,8 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, bytes):
         return f"hex {value.hex()}"
+    if isinstance(value, int) and value.bit_length() > _DECIMAL_BITS:
+        return hex(value)
     return value if isinstance(value, (str, int, float, type(None))) else str(value)
 
 

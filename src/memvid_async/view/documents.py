@@ -48,6 +48,8 @@ from .. import (
 from .tree import TreeNode
 
 Document = dict[str, Any]
+# Longer integers become hexadecimal: Python does not write very long ones in decimal.
+_DECIMAL_BITS = 4096
 
 # The content comes last, because it is long.
 _FIELDS = (
@@ -64,8 +66,8 @@ def dump(document: object, *, indent: int | None = None) -> str:
 def plain(value: object) -> Any:
     """Return a recorded value as JSON can hold it.
 
-    Bytes become ``{"$base64": text}``, and a map with keys other than str ``{"$pairs": [[key,
-    value], …]}``.
+    Bytes become ``{"$base64": text}``, a map with keys other than str ``{"$pairs": [[key, value],
+    …]}``, and a float that is not finite or an integer of more than 4096 bits a str.
     """
     if isinstance(value, (bytes, bytearray, memoryview)):
         return {"$base64": base64.b64encode(value).decode()}
@@ -77,6 +79,8 @@ def plain(value: object) -> Any:
         return [plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
+    if isinstance(value, int) and value.bit_length() > _DECIMAL_BITS:
+        return hex(value)
     if value is None or isinstance(value, (str, int, float)):
         return value
     return str(value)
