@@ -12,15 +12,36 @@ from typing import Any
 from unittest.mock import patch
 from uuid import UUID
 
+import cbor2
 from attrs import evolve
 
-from memvid_async import ActionKind, Content, Erased, Event, Limits, Reply, Retrieval, Unknown
+from memvid_async import (
+    ActionKind,
+    CollectionChanged,
+    CollectionCreated,
+    Content,
+    Erased,
+    Event,
+    KeyDeleted,
+    KeyPut,
+    KeyUsed,
+    Limits,
+    ListChanged,
+    PrefixDeleted,
+    Reply,
+    Retrieval,
+    Unknown,
+)
 from memvid_async.core import commands
+from memvid_async.core.decide_keys import LOOK_FIRST
+from memvid_async.core.recent_keys import NO_KEY
 from memvid_async.engine.reading import read_session
 from memvid_async.events.content import StoredContent, content_digest
+from memvid_async.events.keyed import KeyChange
 from memvid_async.events.values import preview
 from memvid_async.file import catalog as index
 from memvid_async.file.journal import Journal
+from memvid_async.file.toc import collection_rows
 from memvid_async.format.codec import encode_events
 from memvid_async.format.header import LOG_START, decode_header
 from memvid_async.format.segment import SegmentKind, scan, seal
@@ -48,7 +69,7 @@ LOW_BOUNDS: dict[str, Any] = {
     "TOC_LEAST_BYTES": 1500,
     "TOC_FACTOR": 1,
     "CHUNK": 3,
-    "PAGE_ROWS": dict.fromkeys(Table, 2) | {Table.CONTENTS: 1, Table.MARKS: 1},
+    "PAGE_ROWS": dict.fromkeys(Table, 2) | {Table.CONTENTS: 1, Table.MARKS: 1, Table.USED_KEYS: 1},
 }
 
 
@@ -204,7 +225,7 @@ def make_frames() -> dict[str, bytes]:
             if number in (4, 11):
                 due = folded.due(journal.view)
                 assert due is not None
-                offset, _ = journal.save_memory(*due)
+                offset, _ = journal.save_projection(*due)
                 folded.saved(offset)
         data = bytes(storage.data[: journal.view.end])
         journal = Journal.open(RamStorage(data), fixed_config(clock))
@@ -212,6 +233,68 @@ def make_frames() -> dict[str, bytes]:
         small = journal.view.reader.storage.reopen()
         compacted = small.read(0, journal.view.end)
     return {"v2-frames.mva": data, "v2-frames-compacted.mva": compacted}
+
+
+def keyed_commands() -> Iterator[commands.Command]:
+    """Every kind of change of a collection, and idempotency keys in a session and outside one."""
+
+    def change(name: str, *changes: KeyChange, **checks: int) -> commands.ChangeCollection:
+        seen = dict.fromkeys(("chat", "a/2", "c"), NO_KEY)
+        return commands.ChangeCollection(name, changes, tuple(checks.items()), seen, 2**40, 10)
+
+    def put(key: str, value: Any, **more: Any) -> KeyPut:
+        return KeyPut(key, cbor2.dumps(value), **more)
+
+    def items(*values: Any) -> tuple[bytes, ...]:
+        return tuple(map(cbor2.dumps, values))
+
+    number, found = 2, Record((), "find", "otter", detail=("lexical", 2)).command()
+    yield evolve(commands.StartSession(UUID(int=1), "keys", start(1).config), ambient=True)
+    yield change("threads", put("a/1", {"é": [1, None]}, metadata=cbor2.dumps({"step": 1})))
+    yield change("threads", put("a/2", "large, " * 300), put("b/1", None, expires_ns=FIRST_TIME))
+    yield change("threads", ListChanged("chat", items=items("hello", {"role": "user"})))
+    yield change("threads", ListChanged("chat", items=items("and more", "to go")))
+    yield change("threads", ListChanged("chat", 0, 3), KeyDeleted("a/2"), put("c", b"\0"))
+    yield change("more", ListChanged("gone soon", items=items(1)), PrefixDeleted("gone"))
+    yield change("threads", put("a/1", [2.5, True]), **{"a/1": number + 1})
+    yield commands.OnlyOnce(found, "a key", bytes(16))
+    yield commands.OnlyOnce(found, "a key", bytes(16))
+    frame = prepare_frame("put once", Limits())
+    kept = commands.ChangeMemory((), ActionKind.PUT, "english", (frame,), 0, {}, 1.5, "task", {})
+    yield commands.OnlyOnce(kept, "a key", bytes(range(16)))
+    yield change("other", put("last", "large, " * 300))
+    yield change("other", put("last", "the tail"))
+
+
+def make_keyed() -> dict[str, bytes]:
+    """Files with collections, by name, and what compaction leaves of one."""
+    storage, clock = RamStorage(), Clock()
+    with patch.multiple(index, **LOW_BOUNDS):
+        journal = Journal.open(storage, fixed_config(clock))
+        for command in keyed_commands():
+            (outcome,), _ = journal.commit([command])
+            assert outcome is not LOOK_FIRST, command
+            assert not isinstance(outcome, Exception), (command, outcome)
+        data = bytes(storage.data[: journal.view.end])
+        journal = Journal.open(RamStorage(data), fixed_config(clock))
+        journal.compact(lambda _done, _total: None)
+        small = journal.view.reader.storage.reopen()
+        compacted = small.read(0, journal.view.end)
+    return {"v2-keyed.mva": data, "v2-keyed-compacted.mva": compacted}
+
+
+def keyed_answers(journal: Journal) -> dict[str, Any]:
+    """What a journal says of its collections, event by event."""
+    view = journal.view
+    said: dict[str, Any] = {"collections": collection_rows(view.state.collections)}
+    for event in view.events_after(0, 2**20):
+        payload = event.payload
+        if isinstance(payload, CollectionChanged):
+            changes = [[type(one).__name__, *fields_of(one)] for one in payload.changes]
+            said[f"event {event.sequence}"] = [payload.collection, changes]
+        elif isinstance(payload, (CollectionCreated, KeyUsed)):
+            said[f"event {event.sequence}"] = fields_of(payload)
+    return said
 
 
 QUERIES = ("otter", "sleeping foxes", '"a wolf"', "title:otters", "lar*", "otter -river")
@@ -291,6 +374,12 @@ def main() -> None:
         journal = Journal.open(RamStorage(data), fixed_config(), read_only=True)
         path = (FOLDER / name).with_suffix(".json")
         path.write_text(lines(frame_answers(journal)), encoding="utf-8")
+    for name, data in make_keyed().items():
+        (FOLDER / name).write_bytes(data)
+        print(f"{name}: {len(data)} bytes")
+        journal = Journal.open(RamStorage(data), fixed_config(), read_only=True)
+        path = (FOLDER / name).with_suffix(".json")
+        path.write_text(lines(keyed_answers(journal)), encoding="utf-8")
 
 
 if __name__ == "__main__":

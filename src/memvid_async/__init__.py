@@ -31,6 +31,7 @@ from .errors import (
     StoreReadOnlyError,
     UnrecordedWarning,
     UnsupportedVersionError,
+    VersionConflictError,
     WrongLoopError,
 )
 from .events.content import Content, StoredContent
@@ -80,6 +81,16 @@ from .events.frames import (
     SearchMode,
 )
 from .events.frozen_dict import FrozenDict
+from .events.keyed import (
+    CollectionChanged,
+    CollectionCreated,
+    KeyDeleted,
+    KeyPut,
+    KeyUsed,
+    ListChanged,
+    PrefixDeleted,
+    Value,
+)
 from .events.prompts import Generated, Prompt, Reply
 from .events.values import check_recordable
 from .file.recover import LostEvents, RecoverReport
@@ -122,6 +133,8 @@ __all__ = [
     "CheckpointCreated",
     "CheckpointDetails",
     "CheckpointNotFoundError",
+    "CollectionChanged",
+    "CollectionCreated",
     "CompactReport",
     "Comparison",
     "Content",
@@ -154,8 +167,12 @@ __all__ = [
     "Generated",
     "Hit",
     "InvalidValueError",
+    "KeyDeleted",
+    "KeyPut",
+    "KeyUsed",
     "LimitExceededError",
     "Limits",
+    "ListChanged",
     "LostEvents",
     "MemoryConfigured",
     "MemvidAsyncError",
@@ -165,6 +182,7 @@ __all__ = [
     "NotCompactedError",
     "OpenStore",
     "OutOfMemoryError",
+    "PrefixDeleted",
     "Problem",
     "Prompt",
     "PutDetails",
@@ -215,8 +233,10 @@ __all__ = [
     "UnrecordedWarning",
     "UnsupportedVersionError",
     "UpdateDetails",
+    "Value",
     "Verdict",
     "VerifyReport",
+    "VersionConflictError",
     "WhatIf",
     "WrongLoopError",
     "check_recordable",

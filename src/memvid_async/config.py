@@ -147,6 +147,12 @@ class Limits(_Settings):
     """Numbers of one embedding, counted."""
     top_k: int = field(default=10_000, validator=_whole(1))
     """Hits of one search, counted."""
+    key_chars: int = field(default=KIB, validator=_whole(1))
+    """A key of a collection, or an idempotency key, in characters."""
+    collections: int = field(default=4 * KIB, validator=_whole(1))
+    """Collections of one store, counted."""
+    changes: int = field(default=64 * KIB, validator=_whole(1))
+    """Changes of one ``apply``, and items of one append to a list, counted."""
     open_memories: int = field(default=4, validator=_whole(1))
     """Memories of past moments and of forks held at once, counted; others are folded again."""
     queue_bytes: int = field(default=64 * MIB, validator=_whole(1))

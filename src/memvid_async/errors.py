@@ -125,6 +125,31 @@ class LimitExceededError(MemvidAsyncError, ValueError):
         self.value = value
 
 
+class VersionConflictError(MemvidAsyncError):
+    """A key of a collection does not have the version that a call asked for; nothing was changed.
+
+    Look at what is there, and try again with its version.
+    """
+
+    key: str
+    """The key."""
+    expected: int
+    """The version that the call asked for; 0: that the key is not there."""
+    version: int
+    """The version that it has; 0 when it is not there."""
+    value: Any
+    """The :class:`Value` that is there; None when there is none, or it was not read."""
+
+    def __init__(self, key: str, expected: int, version: int, value: Any = None) -> None:
+        there = f"has version {version}" if version else "is not there"
+        wanted = f"version {expected}" if expected else "no such key"
+        super().__init__(f"key {key!r:.80} {there}, and {wanted} was asked for")
+        self.key = key
+        self.expected = expected
+        self.version = version
+        self.value = value
+
+
 class ReplayDivergenceError(MemvidAsyncError):
     """A call that the recording does not hold at this point; the message shows the nearest one."""
 

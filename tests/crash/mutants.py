@@ -19,6 +19,7 @@ from memvid_async.file.journal import Journal
 from memvid_async.file.log_file import LogFile
 from memvid_async.format import header, segment
 from memvid_async.format.codec import encode_events
+from memvid_async.format.tables import Table
 from memvid_async.storage import FileStorage
 from memvid_async.storage import disk as file_module
 
@@ -376,9 +377,9 @@ RECOVERY = (
 
 
 def deletion_forgotten(self: Catalog, number: int) -> None:
-    kept = bytes(self._new_deleted)
+    kept = bytes(self._new[Table.DELETED])
     _forget(self, number)
-    self._new_deleted[:] = kept
+    self._new[Table.DELETED][:] = kept
 
 
 _forget, _load_open = Catalog._forget, Catalog._load_open
@@ -389,7 +390,7 @@ def old_rows_current(self: Catalog, toc: Any, read: Any, end: int, salt: int, _g
 
 
 def contents_forgotten(self: Catalog) -> None:
-    self._load_contents = None
+    self._load_tables = None
 
 
 def chunk_forgotten(self: Catalog, number: int, offset: int) -> None:
@@ -406,7 +407,7 @@ INDEX = (
     Mutant(
         "contents of the file not loaded",
         "states",
-        replaces(Catalog, "load_contents", contents_forgotten),
+        replaces(Catalog, "load_tables", contents_forgotten),
     ),
     Mutant(
         "positions written twice",

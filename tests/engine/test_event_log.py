@@ -190,29 +190,29 @@ async def test_a_view_stays_as_it_was(log):
 
 async def test_a_projection_is_kept_page_by_page(log):
     await commit(log, start(1))
-    assert log.view.saved_memory(10) is None
+    assert log.view.saved_projection("memory", 10) is None
     edition = log.view.edition
     first = [(0, PAGE), (1, b"\1" * 4096)]
-    at, _ = await log.save_memory(edition, 0, 1, 2, first).wait()
+    at, _ = await log.save_projection("memory", edition, 0, 1, 2, first).wait()
     assert at
-    again, _ = await log.save_memory(edition, at, 1, 2, [(1, b"\2" * 4096)]).wait()
-    saved = log.view.saved_memory(10)
+    again, _ = await log.save_projection("memory", edition, at, 1, 2, [(1, b"\2" * 4096)]).wait()
+    saved = log.view.saved_projection("memory", 10)
     assert (saved.at, saved.through, saved.page_count) == (again, 1, 2)
     assert {number: bytes(page) for number, page in saved.pages.items()} == {
         0: PAGE,
         1: b"\2" * 4096,
     }
-    assert log.view.saved_memory(0) is None
+    assert log.view.saved_projection("memory", 0) is None
     # Upon a save that is not the last one, or from views of another edition: not kept.
-    assert (await log.save_memory(edition, at, 1, 2, first[1:]).wait())[0] == 0
-    assert (await log.save_memory(object(), again, 1, 2, first[1:]).wait())[0] == 0
+    assert (await log.save_projection("memory", edition, at, 1, 2, first[1:]).wait())[0] == 0
+    assert (await log.save_projection("memory", object(), again, 1, 2, first[1:]).wait())[0] == 0
 
 
 async def test_compaction_erases_and_tells(log, another):
     await commit(log, start(1), ask(1, "secret?", "s" * 2000), start(2), ask(2, "kept?", "yes"))
     await commit(log, DeleteSession(UUID(int=1)))
     edition, told = log.view.edition, []
-    report, appended = await log.compact(lambda *done: told.append(done), lambda _view: None).wait()
+    report, appended = await log.compact(lambda *done: told.append(done), lambda _view: ()).wait()
     assert report.bytes_after < report.bytes_before
     assert appended.rewritten
     assert log.view.edition is not edition

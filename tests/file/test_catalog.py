@@ -97,7 +97,9 @@ def test_pages_fall_due_and_are_found_again(opened, table):
     for number in range(1, 9):
         do(start(number))
         own = journal.view.state.last_sequence
-        do(ask(own, f"{number}" * 1100), ask(own, "q" * 100), commands.EndSession(own))
+        do(ask(own, f"{number}" * 1100), ask(own, "q" * 100))
+        journal.commit([commands.OnlyOnce(ask(own, "q").command(), f"key {number}", bytes(16))])
+        do(commands.EndSession(own))
         do(start(number + 10), start(number + 20), commands.DeleteSession(UUID(int=number + 10)))
     pages = [
         decode_page(segment.payload)
@@ -110,6 +112,8 @@ def test_pages_fall_due_and_are_found_again(opened, table):
     again.begin()
     again.flush()
     assert again._file.catalog._contents == journal._file.catalog._contents
+    assert again._file.catalog._used_keys == journal._file.catalog._used_keys
+    assert len(again._file.catalog._used_keys) == 8
     assert list(again._file.catalog.mark_offsets) == list(journal._file.catalog.mark_offsets)
     assert again._file.catalog.content_count == journal._file.catalog.content_count == 8
     assert answers(again) == answers(journal)
@@ -154,7 +158,7 @@ def index_state(journal):
     return {
         "positions": {n: (chunk, list(offsets)) for n, (chunk, offsets) in own.positions.items()},
         "marks": (list(own.mark_sequences), list(own.mark_offsets)),
-        "new": (bytes(own._new_contents), bytes(own._new_marks), bytes(own._new_deleted)),
+        "new": {table: bytes(rows) for table, rows in own._new.items()},
         "ended": list(own._ended),
         "pages": own._pages,
         "open": (list(own.open.changed), {at: list(n) for at, n in own.open.pages.items()}),
@@ -218,7 +222,7 @@ def test_what_is_derived_of_other_projections_and_tables_is_passed_over(opened):
     follower = Journal.open(storage, fixed_config(), read_only=True)
     journal.begin()
     for kind, payload in (
-        (SegmentKind.POSITIONS, encode_positions("collections", 0, [LOG_START])),
+        (SegmentKind.POSITIONS, encode_positions("later", 0, [LOG_START])),
         (SegmentKind.PAGE, encode_page(9, 0, b"rows")),
         (SegmentKind.PROJECTION, encode_projection_pages(OTHER_PAGES)),
     ):
@@ -230,11 +234,11 @@ def test_what_is_derived_of_other_projections_and_tables_is_passed_over(opened):
         other.refresh()
         assert answers(other) == answers(journal)
         assert verified(other).ok
-        assert list(other.view.reader.projection_pages()) == []
-        assert other._file.catalog.saved_index == (0, 0)
+        assert list(other.view.reader.projection_pages("memory")) == []
+        assert other._file.catalog.saved["memory"] == (0, 0)
 
 
-OTHER_PAGES = ProjectionPages("collections", 0, 5, 1, True, bytes(4), bytes(4096))
+OTHER_PAGES = ProjectionPages("later", 0, 5, 1, True, bytes(4), bytes(4096))
 
 
 # Many open sessions.

@@ -68,12 +68,12 @@ async def test_a_text_and_nothing_else_costs_no_object(view):
 
 
 async def test_a_damaged_payload_is_said(view, monkeypatch):
-    segments = view.memory_segments
+    segments = view.projection_segments
 
     def damaged(*given):
         for segment in segments(*given):
             yield evolve(segment, payload=segment.payload[:-1])
 
-    monkeypatch.setattr(type(view), "memory_segments", lambda _, *given: damaged(*given))
+    monkeypatch.setattr(type(view), "projection_segments", lambda _, *given: damaged(*given))
     with pytest.raises(CorruptFileError):
         list(view.memory_events(0, 2**40))

@@ -8,13 +8,21 @@ from memvid_async import ActionKind, UnsupportedVersionError
 from memvid_async.file.journal import Journal
 from memvid_async.file.recover import recover_into
 from memvid_async.format.header import LOG_START, decode_header, newest_slot
-from memvid_async.format.kinds import FRAME_KINDS
+from memvid_async.format.kinds import FRAME_KINDS, KEYED_KINDS
 from memvid_async.format.rows import decode_rows
 from memvid_async.format.segment import EVENT_KINDS, SegmentKind
 from memvid_async.format.tables import Table
 from memvid_async.memory import folded as memory
 from memvid_async.storage import FileStorage, RamStorage
-from scripts.make_golden import FOLDER, frame_answers, make, make_frames, plain
+from scripts.make_golden import (
+    FOLDER,
+    frame_answers,
+    keyed_answers,
+    make,
+    make_frames,
+    make_keyed,
+    plain,
+)
 from tests.support.asking import answers, verified
 from tests.support.naive import fixed_config, start
 from tests.support.segments import segments_of
@@ -23,6 +31,7 @@ NAMES = ["v2.mva", "v2-torn.mva", "v2-compacted.mva"]
 
 
 FRAMES = ["v2-frames.mva", "v2-frames-compacted.mva"]
+KEYED = ["v2-keyed.mva", "v2-keyed-compacted.mva"]
 
 
 def told(name):
@@ -85,10 +94,10 @@ def segments(name):
 def test_the_golden_files_hold_every_kind_there_is():
     found = {s.kind for name in NAMES + FRAMES for s in segments(name)}
     assert found == {*SegmentKind}
-    rows = [row for name in FRAMES for s in segments(name) for row in rows_of(s)]
-    assert {row[0] for row in rows} >= FRAME_KINDS
-    tables = {s.payload[1] for s in segments("v2.mva") if s.kind == SegmentKind.PAGE}
-    assert tables == set(Table)
+    rows = [row for name in FRAMES + KEYED for s in segments(name) for row in rows_of(s)]
+    assert {row[0] for row in rows} >= FRAME_KINDS | set(KEYED_KINDS)
+    paged = [s for name in ("v2.mva", KEYED[0]) for s in segments(name)]
+    assert {s.payload[1] for s in paged if s.kind == SegmentKind.PAGE} == {*Table}
     events = told("v2.mva")["events"] + told("v2-compacted.mva")["events"]
     kinds = {event[4][0] for event in events}
     assert kinds == {
@@ -122,7 +131,7 @@ def test_a_golden_memory_can_be_searched_from_its_saved_index(monkeypatch):
     journal = Journal.open(
         FileStorage.open(FOLDER / FRAMES[0], read_only=True), fixed_config(), read_only=True
     )
-    parts = list(journal.view.reader.projection_pages())
+    parts = list(journal.view.reader.projection_pages("memory"))
     folded = memory.FoldedMemory()
     folded.catch_up(journal.view)
     assert folded._saved_at == parts[0][0]
@@ -141,6 +150,22 @@ def test_the_script_still_makes_the_same_events_of_frames():
         assert [s.payload for s in segments_of(data) if s.kind in EVENT_KINDS] == [
             s.payload for s in kept if s.kind in EVENT_KINDS
         ]
+
+
+@pytest.mark.parametrize("name", KEYED)
+def test_golden_collections_say_what_they_always_said(name):
+    storage = FileStorage.open(FOLDER / name, read_only=True)
+    journal = Journal.open(storage, fixed_config(), read_only=True)
+    try:
+        assert plain(keyed_answers(journal)) == told(name)
+        assert verified(journal).ok
+    finally:
+        journal.close()
+
+
+def test_the_script_still_makes_the_same_collections():
+    for name, data in make_keyed().items():
+        assert data == (FOLDER / name).read_bytes(), name
 
 
 def test_the_golden_file_has_a_tail_after_its_last_toc():

@@ -66,7 +66,7 @@ def test_each_frame_is_read_by_its_version(opened):
     sequence = put_of(journal.view).sequence
     for place, given in enumerate(BODIES):
         assert body(journal.view, (sequence, place)) == given
-    with pytest.raises(CorruptFileError, match="no frame at place"):
+    with pytest.raises(CorruptFileError, match="no part at place"):
         journal.view.frame_content_of((sequence, COUNT))
 
 

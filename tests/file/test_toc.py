@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memvid_async import CorruptFileError, RecordingConfig
+from memvid_async.core.collections_state import NO_COLLECTIONS, CollectionInfo
 from memvid_async.core.memory_state import Branch, MemoryState
 from memvid_async.core.persistent_map import PersistentMap
 from memvid_async.core.session_map import SessionMap, pack_session, packed_id, unpack_session
@@ -20,6 +21,7 @@ from memvid_async.events.values import MAX_ITEMS
 from memvid_async.file.toc import (
     EndedSessions,
     OpenSession,
+    SavedPlace,
     Toc,
     decode_toc,
     encode_toc,
@@ -33,6 +35,7 @@ from memvid_async.format.tables import (
     CONTENT_ROW,
     MARK_ROW,
     NUMBER_ROW,
+    PROJECTIONS,
     Table,
     decode_page,
     encode_page,
@@ -164,6 +167,24 @@ def memories(draw):
     return MemoryState(*numbers, analyser, None, 0, *maps, PersistentMap(branches))
 
 
+SAVED_PLACES = st.builds(
+    SavedPlace, OFFSETS, OFFSETS, OFFSETS, st.lists(OFFSETS, max_size=3).map(tuple)
+)
+
+
+@st.composite
+def collections(draw):
+    found = NO_COLLECTIONS
+    for name, number in draw(st.dictionaries(st.text(max_size=5), NUMBERS, max_size=3)).items():
+        flags = draw(st.tuples(st.booleans(), st.booleans()))
+        if number not in found.by_number:
+            found = found.set(CollectionInfo(number, name, *flags))
+    return found
+
+
+COLLECTIONS = collections()
+
+
 @st.composite
 def tocs(draw):
     numbers = draw(st.lists(st.integers(1, 500), unique=True, max_size=4))
@@ -179,6 +200,7 @@ def tocs(draw):
         generation=3,
         memory=draw(memories()),
         beyond=draw(st.booleans()),
+        collections=draw(COLLECTIONS),
     )
     marks = b"".join(MARK_ROW.pack(i, i) for i in range(draw(st.integers(0, 4))))
     contents = b"".join(CONTENT_ROW.pack(bytes(32), i) for i in range(draw(st.integers(0, 4))))
@@ -186,9 +208,9 @@ def tocs(draw):
     deleted = b"".join(map(NUMBER_ROW.pack, draw(st.lists(NUMBERS, max_size=4))))
     opened = (opened, tuple(draw(st.lists(OFFSETS, max_size=3))), draw(OFFSETS))
     count = draw(st.integers(0, 2**40))
-    saved = (draw(OFFSETS), draw(OFFSETS))
-    place = (draw(OFFSETS), tuple(draw(st.lists(OFFSETS, max_size=3))), saved)
-    return Toc(state, *opened, ended, deleted, pages, contents, marks, count, *place)
+    places = {name: draw(SAVED_PLACES) for name in PROJECTIONS}
+    used = draw(st.sampled_from([b"", bytes(40)]))
+    return Toc(state, *opened, ended, deleted, pages, contents, marks, count, places, used)
 
 
 @given(tocs())
@@ -214,10 +236,12 @@ def a_toc():
     info = SessionInfo(2, UUID(int=1), "name", 5, True, RecordingConfig(max_actions=3))
     opened = OpenSession(SessionState(info, 5), 0, (1600, 1700))
     ended = columns([SessionState(info, 5, 9)], 1800)
-    state = State(9, 9, ambient=2)
+    named = NO_COLLECTIONS.set(CollectionInfo(5, "threads", has_values=True))
+    state = State(9, 9, ambient=2, collections=named)
     pages = {Table.SESSIONS: 1, Table.MARKS: 3}
     found = (state, (opened,), (1500,), 12, ended, NUMBER_ROW.pack(7), pages)
-    return Toc(*found, b"", bytes(16), 4, 1900, (2000,), (1700, 3))
+    places = {"memory": SavedPlace(1700, 3, 1900, (2000,)), "collections": SavedPlace()}
+    return Toc(*found, b"", bytes(16), 4, places, bytes(40))
 
 
 def test_a_wrong_field_of_a_toc_is_a_value_error_or_still_packs():
@@ -269,14 +293,15 @@ def test_a_toc_may_say_more():
     ]
     later[6] = [*ended[:2], [more_in(row, more) for row in ended[2]], "new"]
     later[8] = [*([*page, "new"] for page in pages), [9, 4000]]
-    later[12] = [["collections", 5, 6, 7, 8], *projections, ["other", 0, 0, 0]]
+    later[14] = [[*row, "new"] for row in plain[14]]
+    later[12] = [["later", 5, 6, 7, 8], *projections, ["other", 0, 0, 0]]
     found = decode_toc(cbor2.dumps([*later, "new", 1]), 0)
     assert found.open_sessions == toc.open_sessions
     assert list(map(unpack_session, found.ended.rows)) == list(map(unpack_session, toc.ended.rows))
     assert found.pages == {**toc.pages, 9: 4000}
     assert evolve(found, ended=toc.ended, pages=toc.pages) == toc
-    without = [*plain[:12], []]
-    assert decode_toc(cbor2.dumps(without), 0).memory_offsets == ()
+    without = decode_toc(cbor2.dumps([*plain[:12], [], *plain[13:]]), 0)
+    assert without.projections == dict.fromkeys(PROJECTIONS, SavedPlace())
 
 
 def test_a_session_of_more_actions_than_have_an_index_is_refused():

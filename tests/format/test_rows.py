@@ -59,7 +59,7 @@ def test_each_frame_and_each_row_is_read_alone(items, with_others):
             continue
         for place, item in enumerate(items):
             assert found.read(read, at, place) == (FRAMES_PUT, item)
-        with pytest.raises(IndexError, match="no frame at place"):
+        with pytest.raises(IndexError, match="no part at place"):
             found.read(read, at, len(items))
     assert not found.holds(FIRST - 1)
     assert not found.holds(FIRST + len(given_rows))

@@ -23,6 +23,8 @@ from memvid_async import (
     SessionEndedError,
     SessionNotFoundError,
     StoreLockedError,
+    Value,
+    VersionConflictError,
     open_store,
 )
 from memvid_async import ToolCallDetails as Tool
@@ -40,6 +42,10 @@ MADE = [
     (
         ReplayDivergenceError("other", CALL, [Difference("name", "a", "b", "- a\n+ b")]),
         {"nearest": CALL, "differences": (Difference("name", "a", "b", "- a\n+ b"),)},
+    ),
+    (
+        VersionConflictError("a/1", 3, 7, Value("a/1", [1], version=7)),
+        {"key": "a/1", "expected": 3, "version": 7, "value": Value("a/1", [1], version=7)},
     ),
     (RecordedCallError(CALL), {"action": CALL}),
     (CorruptFileError(64, "torn"), {"offset": 64}),

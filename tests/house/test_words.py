@@ -47,7 +47,7 @@ NAMES = {
     "toc": "Toc toc",
     "catalog": "Catalog catalog",
     "segment": "Segment SegmentKind segment",
-    "row": "RowPlace action_rows fork_rows frame_rows rows",
+    "row": "RowPlace action_rows fork_rows frame_rows keyed_rows rows",
     "session": """
         DeleteSession EndSession EndedSessions NoActiveSessionError OpenSession RecordedSession
         ResumeSession ServedSession Session SessionActiveError SessionBlocks SessionDeleted

@@ -86,7 +86,7 @@ def through_of(path):
     """How far each saved index goes, the last one first; of a file that is being written."""
     journal = Journal.open(FileStorage.open(path, read_only=True), StoreConfig(), read_only=True)
     try:
-        return [part.through for _, part in journal.view.reader.projection_pages()]
+        return [part.through for _, part in journal.view.reader.projection_pages("memory")]
     finally:
         journal.release()
 
@@ -125,7 +125,7 @@ def saved_file():
         if n in (2, 4):
             with eager_saving():
                 due = folded_memory.due(journal.view)
-            saved_at, _ = journal.save_memory(*due)
+            saved_at, _ = journal.save_projection(*due)
             folded_memory.saved(saved_at)
     folded_memory.close()
     return bytes(storage.data[: journal.view.end])

@@ -16,8 +16,10 @@ from ..config import RecordingConfig
 from ..events.content import EMPTY, Content
 from ..events.details import ActionKind
 from ..events.frames import ForkPoint, Retrieval
+from ..events.keyed import KeyChange
 from ..events.prompts import Reply
 from .held_messages import Messages
+from .recent_keys import KeyFacts
 
 
 @frozen
@@ -150,6 +152,40 @@ class RecordAction(NamedTuple):
     messages: Messages | None
 
 
+class ChangeCollection(NamedTuple):
+    """Change keys of a collection, all of them or none, where every check holds.
+
+    ``checks``: keys, each with the version that it must have (0: it is not there). ``seen``: what
+    the caller saw of keys, in a view that ended with the event ``as_of``. ``most``: of a store's
+    collections.
+    """
+
+    name: str
+    changes: tuple[KeyChange, ...]
+    checks: tuple[tuple[str, int], ...]
+    seen: Mapping[str, KeyFacts]
+    as_of: int
+    most: int
+
+
+class OnlyOnce(NamedTuple):
+    """Carry out a command unless one with the same key was. Then the answer is :class:`Repeated`.
+
+    ``key``: it is unique in the session that the command records into; that of a put, in the
+    memory. ``content_hash``: BLAKE2b-128 of what makes two commands the same.
+    """
+
+    command: RecordAction | ChangeMemory
+    key: str
+    content_hash: bytes
+
+
+class Repeated(NamedTuple):
+    """The answer to a command whose key was used before: the sequence of the event that has it."""
+
+    sequence: int
+
+
 Command = (
     StartSession
     | EndSession
@@ -159,4 +195,6 @@ Command = (
     | RecordAction
     | ChangeMemory
     | StoreParts
+    | ChangeCollection
+    | OnlyOnce
 )

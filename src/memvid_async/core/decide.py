@@ -43,6 +43,7 @@ from ..events.frames import (
 )
 from ..events.frozen_dict import FrozenDict
 from .commands import (
+    ChangeCollection,
     ChangeMemory,
     Command,
     CreateCheckpoint,
@@ -50,6 +51,7 @@ from .commands import (
     EndSession,
     LargeContent,
     NewFrame,
+    OnlyOnce,
     Prepared,
     RecordAction,
     ResumeSession,
@@ -57,15 +59,27 @@ from .commands import (
     StartSession,
     StoreParts,
 )
+from .decide_keys import change_collection, once
 from .held_messages import keep_messages
 from .memory_state import NO_FRAMES, MemoryState, fold_memory
 from .persistent_map import PersistentMap
+from .recent_keys import RecentKeys
 from .session_state import SessionState
 from .state import State
 
 
 class Known(Protocol):
-    """Which contents the log holds."""
+    """What is known of the log besides the folded state: which contents it holds, which keys of
+    collections changed last."""
+
+    @property
+    def recent_keys(self) -> RecentKeys:
+        """The keys that changed last."""
+        ...
+
+    def used_key(self, key_hash: bytes, /) -> tuple[bytes, int] | None:
+        """Return what an idempotency key came with (a hash), and the sequence of its answer."""
+        ...
 
     def get(self, digest: bytes, /) -> int | None:
         """Return the sequence of the event that stored the content with this digest, or None."""
@@ -81,7 +95,7 @@ def decide(state: State, command: Command, now: int, known: Known) -> Decision:
 
     The answer is the recorded :class:`Action`, also for a checkpoint, or None when nothing is
     recorded; the number of the session that was started or resumed; or the :class:`SessionState`
-    of the session that was ended or deleted.
+    of the session that was ended or deleted; the sequence of the event that changed a collection.
 
     :raises MemvidAsyncError: when the command does not fit the state.
     """
@@ -89,9 +103,19 @@ def decide(state: State, command: Command, now: int, known: Known) -> Decision:
         return _record(state, command, now, known)
     if isinstance(command, ChangeMemory):
         return _change(state, command, now, known)
+    if isinstance(command, OnlyOnce):
+        return once(state, command, known.used_key, lambda: _inner(state, command, now, known))
+    if isinstance(command, ChangeCollection):
+        return change_collection(state, command, now, known.recent_keys)
     if isinstance(command, StoreParts):
         return _store(state, command, now, known)
     return _DECIDERS[type(command)](state, command, now)
+
+
+def _inner(state: State, command: OnlyOnce, now: int, known: Known) -> Decision:
+    inner = command.command
+    decider = _record if isinstance(inner, RecordAction) else _change
+    return decider(state, inner, now, known)  # type: ignore[arg-type]
 
 
 def _chosen_session(state: State, choice: SessionChoice) -> SessionState | None:

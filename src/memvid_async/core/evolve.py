@@ -15,6 +15,8 @@ from ..events.event import (
     Unknown,
 )
 from ..events.frames import FRAME_EVENTS, ForkPoint
+from ..events.keyed import COLLECTION_EVENTS
+from .collections_state import fold_collections
 from .held_messages import hold_messages
 from .memory_state import Branch, MemoryState, fold_memory
 from .session_state import Held, SessionInfo, SessionState
@@ -31,6 +33,13 @@ def evolve(state: State, event: AnyEvent) -> State:
     payload = event.payload
     if type(payload) is DecidedAction or type(payload) is ActionRecorded:
         return _act(state, event, payload)
+    if isinstance(payload, COLLECTION_EVENTS):
+        return _change_keys(state, event)
+    return _evolve_other(state, event)
+
+
+def _evolve_other(state: State, event: AnyEvent) -> State:
+    payload = event.payload
     session = state.sessions.get(event.session)
     sessions, numbers, ambient = state.sessions, state.numbers, state.ambient
     memory, beyond = state.memory, state.beyond
@@ -67,12 +76,19 @@ def evolve(state: State, event: AnyEvent) -> State:
         state.generation,
         memory,
         beyond,
+        state.collections,
     )
+
+
+def _change_keys(state: State, event: AnyEvent) -> State:
+    _, _, *others, collections = state
+    folded = fold_collections(collections, event)
+    return _new(State, (event.sequence, event.time_ns, *others, folded))
 
 
 def _act(state: State, event: AnyEvent, payload: ActionRecorded | DecidedAction) -> State:
     """Fold an action, the hot path: named tuples are made as tuples, in a third of the time."""
-    _, _, sessions, numbers, ambient, generation, memory, beyond = state
+    _, _, sessions, numbers, ambient, generation, memory, beyond, collections = state
     session = sessions.open.get(event.session)
     if session is not None:
         info, _, ended, actions, checkpoints, unmarked, held = session
@@ -81,7 +97,7 @@ def _act(state: State, event: AnyEvent, payload: ActionRecorded | DecidedAction)
         acted = (info, event.time_ns, ended, actions + 1, checkpoints, unmarked + 1, held)
         sessions = sessions.set(event.session, _new(SessionState, acted))
     folded = (event.sequence, event.time_ns, sessions)
-    return _new(State, (*folded, numbers, ambient, generation, memory, beyond))
+    return _new(State, (*folded, numbers, ambient, generation, memory, beyond, collections))
 
 
 def _held(held: Held, payload: ActionRecorded | DecidedAction, messages: StoredMessages) -> Held:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from ..events.event import StateSnapshot
+from .collections_state import NO_COLLECTIONS, CollectionsState
 from .map_draft import MapDraft, settled_map
 from .memory_state import MemoryState
 from .persistent_map import PersistentMap
@@ -36,6 +37,7 @@ class State(NamedTuple):
     generation: int = 0
     memory: MemoryState = MemoryState()
     beyond: bool = False
+    collections: CollectionsState = NO_COLLECTIONS
 
     def find(self, session_id: UUID) -> SessionState | None:
         """Return the session with this id; None when there is none, or none any more."""

@@ -17,8 +17,12 @@ from ..errors import MemvidAsyncError
 from ..events.content import Content
 from ..events.event import Action, Event
 from ..events.frames import Version
+from ..events.keyed import KeyChange
 
 T_co = TypeVar("T_co", covariant=True)
+# A projection as it is saved whole: its name, the last event folded into it, how many pages it has,
+# and the pages.
+Folded = tuple[str, int, int, Sequence[tuple[int, bytes]]]
 
 
 class View(Protocol):
@@ -149,10 +153,24 @@ class View(Protocol):
         """
         ...
 
-    # Projections.
+    # Collections.
 
-    def saved_memory(self, until: int) -> SavedProjection | None:
-        """Return the memory's search index as saved last; None when it was never saved.
+    def collection_events(
+        self, after: int, until: int, hint: int | None = None
+    ) -> Iterator[tuple[Event, int]]:
+        """The events above ``after``, up to ``until``, that create or change collections, in order,
+        as :meth:`memory_events` returns those that change the memory."""
+        ...
+
+    def key_change(self, hint: int, sequence: int, place: int) -> KeyChange:
+        """Return the change at ``place`` in the event with this sequence, which changed a
+        collection and came with ``hint``."""
+        ...
+
+    # Projections: the memory's search index, and the keys of the collections.
+
+    def saved_projection(self, name: str, until: int) -> SavedProjection | None:
+        """Return a projection as saved last; None when it was never saved.
 
         It must not be folded further than the event ``until``.
 
@@ -294,28 +312,31 @@ class EventLog(Protocol):
 
     # The whole.
 
-    def save_memory(
+    def save_projection(
         self,
+        name: str,
         edition: object,
         base: int,
         through: int,
         page_count: int,
         pages: Sequence[tuple[int, bytes]],
     ) -> Pending[tuple[int, Appended]]:
-        """Keep the changed pages of the memory's search index, folded from views of ``edition`` up
-        to the event ``through``, since the save at ``base`` (0: all of its pages). Its result is
-        where it was saved, as :attr:`SavedProjection.at` says it; 0 when it was not."""
+        """Keep the changed pages of a projection, folded from views of ``edition`` up to the event
+        ``through``, since the save at ``base`` (0: all of its pages).
+
+        The result is where it was saved, as :attr:`SavedProjection.at` says it; 0 when it was not.
+        """
         ...
 
     def compact(
         self,
         progress: Callable[[int, int], None],
-        fold: Callable[[View], tuple[int, int, Sequence[tuple[int, bytes]]] | None],
+        fold: Callable[[View], Sequence[Folded]],
     ) -> Pending[tuple[CompactReport | MemvidAsyncError, Appended]]:
         """Erase what was deleted. ``progress`` is called in any thread, with the bytes done and the
         bytes there are. ``fold`` is called with a view of what is left, and returns what is then
-        the saved search index: ``through``, ``page_count`` and ``pages`` as for
-        :meth:`save_memory`, or None.
+        saved of projections: ``name``, ``through``, ``page_count`` and ``pages`` as for
+        :meth:`save_projection`.
 
         The result holds, in place of the report, the error that left the log as it was:
         :class:`CorruptFileError` when it is damaged, :class:`NotCompactedError` when it could not

@@ -13,7 +13,7 @@ from ..core.appended import Appended
 from ..core.commands import Command
 from ..core.reports import CompactReport, TornTail, VerifyReport
 from ..errors import MemvidAsyncError, StoreFailedError
-from ..file.compact import FoldMemory
+from ..file.compact import FoldWhole
 from ..file.file_view import FileView
 from ..file.journal import Journal
 from ..file.verify import Verifier
@@ -168,8 +168,9 @@ class FileLog:
 
     # The whole.
 
-    def save_memory(
+    def save_projection(
         self,
+        name: str,
         edition: object,
         base: int,
         through: int,
@@ -177,10 +178,11 @@ class FileLog:
         pages: Sequence[tuple[int, bytes]],
     ) -> Job[tuple[int, Appended]]:
         """Append the pages as derived segments."""
-        return self._io.start(self._journal.save_memory, edition, base, through, page_count, pages)
+        save = self._journal.save_projection
+        return self._io.start(save, name, edition, base, through, page_count, pages)
 
     def compact(
-        self, progress: Callable[[int, int], None], fold: FoldMemory
+        self, progress: Callable[[int, int], None], fold: FoldWhole
     ) -> Job[tuple[CompactReport | MemvidAsyncError, Appended]]:
         """Write a new file that replaces this one."""
         return self._io.start(self._journal.compact, progress, fold)

@@ -25,6 +25,7 @@ from .frames import (
     MemoryConfigured,
     Retrieval,
 )
+from .keyed import CollectionChanged, CollectionCreated, KeyUsed
 from .printing import amount, brief, counted, html_table
 from .prompts import Reply
 
@@ -337,6 +338,9 @@ Payload = (
     | FrameUpdated
     | FrameDeleted
     | FrameErased
+    | CollectionCreated
+    | CollectionChanged
+    | KeyUsed
     | Erased
     | Unknown
 )

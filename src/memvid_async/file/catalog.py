@@ -8,21 +8,27 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..core.recent_keys import RecentKeys
 from ..core.state import State
 from ..errors import CorruptFileError
 from ..events.decided import AnyEvent
 from ..events.event import ContentStored, SessionDeleted, SessionEnded
 from ..events.frames import FRAME_EVENTS
+from ..events.keyed import COLLECTION_EVENTS, CollectionChanged, KeyUsed
 from ..format.segment import HEAD_SIZE, Read, Segment, SegmentKind, read_segment
 from ..format.tables import (
+    COLLECTIONS,
     CONTENT_ROW,
     MARK_ROW,
     MEMORY,
     NUMBER_ROW,
+    PACKED_ROWS,
     PAGE_ROWS,
+    PROJECTIONS,
+    USED_KEY_ROW,
     Owner,
     ProjectionPages,
     Table,
@@ -36,6 +42,7 @@ from .open_table import OpenTable
 from .toc import (
     EndedSessions,
     OpenSession,
+    SavedPlace,
     Toc,
     encode_toc,
     ended_columns,
@@ -78,22 +85,26 @@ class Catalog:
         self.mark_sequences = array("Q")
         self.mark_offsets = array("Q")
         self._contents: dict[bytes, int] = {}
-        self._load_contents: Callable[[], Iterable[bytes]] | None = None
+        # Per idempotency key (its hash): the hash of what it came with, and its answer's sequence.
+        self._used_keys: dict[bytes, tuple[bytes, int]] = {}
+        # Reads the rows of the contents, and of the idempotency keys.
+        self._load_tables: Callable[[], tuple[Sequence[bytes], Sequence[bytes]]] | None = None
+        # The keys of collections that changed last.
+        self.recent_keys = RecentKeys()
         self._full: list[Owner] = []
         self._ended: dict[int, None] = {}
         # The open sessions, and which page of the file has which.
         self.open = OpenTable()
         # By table, the offset of its last page.
         self._pages: dict[int, int] = {}
-        self._new_deleted = bytearray()
-        self._new_contents = bytearray()
-        self._new_marks = bytearray()
+        # By table, the packed rows that are in no page yet.
+        self._new = {Table(table): bytearray() for table in PACKED_ROWS}
         self._toc_end = log_start
         self._toc_interval = TOC_LEAST_BYTES
         self.content_count = 0
-        # The offset of the last part of the last saved search index (0: none), and the sequence of
-        # the last event folded into it.
-        self.saved_index = (0, 0)
+        # Per projection: the offset of the last part of its last save (0: none), and the last event
+        # folded into it.
+        self.saved: dict[str, tuple[int, int]] = dict.fromkeys(PROJECTIONS, (0, 0))
 
     # What is in the file.
 
@@ -112,14 +123,18 @@ class Catalog:
             self._note_special(events, number, offset)
 
     def _note_special(self, events: Sequence[AnyEvent], number: int, offset: int) -> None:
-        changes_memory = False
+        changes_memory = changes_keys = False
         for event in events:
             payload = event.payload
             if isinstance(payload, FRAME_EVENTS):
                 changes_memory = True
+            elif isinstance(payload, COLLECTION_EVENTS):
+                changes_keys = True
+                if isinstance(payload, CollectionChanged):
+                    self.recent_keys.note(event)
             elif isinstance(payload, ContentStored):
                 self._contents[payload.digest] = event.sequence
-                self._new_contents += CONTENT_ROW.pack(payload.digest, event.sequence)
+                self._new[Table.CONTENTS] += CONTENT_ROW.pack(payload.digest, event.sequence)
                 self.content_count += 1
             elif isinstance(payload, SessionEnded) and number in self.positions:
                 self._ended[number] = None
@@ -130,8 +145,14 @@ class Catalog:
                     self._positions_written(number, self.positions[number][0])
             elif isinstance(payload, SessionDeleted):
                 self._forget(event.session)
+            elif isinstance(payload, KeyUsed):
+                key, content = payload.key_hash, payload.content_hash
+                self._used_keys[key] = (content, payload.answer)
+                self._new[Table.USED_KEYS] += USED_KEY_ROW.pack(key, content, payload.answer)
         if changes_memory:
             self._add(MEMORY, offset)
+        if changes_keys:
+            self._add(COLLECTIONS, offset)
 
     def _add(self, owner: Owner, offset: int) -> None:
         place = self.positions.get(owner)
@@ -149,13 +170,13 @@ class Catalog:
         self._ended.pop(number, None)
         self.open.forget(number)
         if was_there:
-            self._new_deleted += NUMBER_ROW.pack(number)
+            self._new[Table.DELETED] += NUMBER_ROW.pack(number)
 
     def _mark(self, sequence: int, offset: int) -> None:
         # The offset first: a reader in another thread looks up a sequence, then its offset.
         self.mark_offsets.append(offset)
         self.mark_sequences.append(sequence)
-        self._new_marks += MARK_ROW.pack(sequence, offset)
+        self._new[Table.MARKS] += MARK_ROW.pack(sequence, offset)
 
     def note_derived(self, segment: Segment) -> None:
         """Note a derived segment that was read.
@@ -181,9 +202,9 @@ class Catalog:
             self.toc_written(segment.end, len(segment.payload))
 
     def note_saved(self, part: ProjectionPages, offset: int) -> None:
-        """Note that a part of a saved search index is at ``offset``."""
-        if part.name == MEMORY and part.is_last:
-            self.saved_index = (offset, part.through)
+        """Note that a part of a saved projection is at ``offset``."""
+        if part.name in self.saved and part.is_last:
+            self.saved[part.name] = (offset, part.through)
 
     def _positions_written(self, owner: Owner, offset: int) -> None:
         if owner in self._ended:
@@ -197,12 +218,8 @@ class Catalog:
         self._pages[table] = offset
         if table == Table.SESSIONS:
             self._ended.clear()
-        elif table == Table.CONTENTS:
-            self._new_contents.clear()
-        elif table == Table.DELETED:
-            self._new_deleted.clear()
         else:
-            self._new_marks.clear()
+            self._new[table].clear()
 
     def toc_written(self, end: int, size: int) -> None:
         """Note that a TOC of ``size`` bytes ends at ``end``."""
@@ -264,12 +281,9 @@ class Catalog:
         """Write the pages that are due before a TOC."""
         while len(self.open.changed) >= PAGE_ROWS[Table.OPEN]:
             self._save_open(state, write)
-        waiting = {
-            Table.SESSIONS: len(self._ended),
-            Table.CONTENTS: len(self._new_contents) // CONTENT_ROW.size,
-            Table.MARKS: len(self._new_marks) // MARK_ROW.size,
-            Table.DELETED: len(self._new_deleted) // NUMBER_ROW.size,
-        }
+        waiting = {Table.SESSIONS: len(self._ended)}
+        for table, rows in self._new.items():
+            waiting[table] = len(rows) // PACKED_ROWS[table].size
         for table, count in waiting.items():
             if count >= PAGE_ROWS[table]:
                 offset = write(SegmentKind.PAGE, self.encode_page(table, state))
@@ -284,8 +298,7 @@ class Catalog:
             numbers = self.open.next_page(PAGE_ROWS[table])
             rows = open_columns(numbers, [open_row(self._open(state, n)) for n in numbers])
         else:
-            new = {Table.CONTENTS: self._new_contents, Table.DELETED: self._new_deleted}
-            rows = bytes(new.get(table, self._new_marks))
+            rows = bytes(self._new[table])
         return encode_page(table, self._pages.get(table, 0), rows)
 
     def _open(self, state: State, number: int) -> OpenSession:
@@ -309,13 +322,16 @@ class Catalog:
                 tuple(self.open.pages),
                 self.open.written_bytes,
                 self._unpaged(state),
-                bytes(self._new_deleted),
+                bytes(self._new[Table.DELETED]),
                 self._pages,
-                bytes(self._new_contents),
-                bytes(self._new_marks),
+                bytes(self._new[Table.CONTENTS]),
+                bytes(self._new[Table.MARKS]),
                 self.content_count,
-                *self.positions.get(MEMORY, (0, [])),
-                self.saved_index,
+                {
+                    name: SavedPlace(*self.saved[name], *self.positions.get(name, (0, [])))
+                    for name in PROJECTIONS
+                },
+                bytes(self._new[Table.USED_KEYS]),
             )
         )
 
@@ -345,18 +361,24 @@ class Catalog:
             self.positions[found.session.info.number] = (found.chunk, list(found.offsets))
         self._ended = dict.fromkeys(toc.ended.numbers)
         self._pages = dict(toc.pages)
-        self._new_deleted += toc.deleted
-        self._new_marks += toc.marks
-        self._new_contents += toc.contents
+        self._new[Table.DELETED] += toc.deleted
+        self._new[Table.MARKS] += toc.marks
+        self._new[Table.CONTENTS] += toc.contents
+        self._new[Table.USED_KEYS] += toc.used_keys
         for packed in (*pages(Table.MARKS), toc.marks):
             for sequence, offset in MARK_ROW.iter_unpack(packed):
                 self.mark_offsets.append(offset)
                 self.mark_sequences.append(sequence)
-        self._load_contents = lambda: (*pages(Table.CONTENTS), toc.contents)
+        self._load_tables = lambda: (
+            (*pages(Table.CONTENTS), toc.contents),
+            (*pages(Table.USED_KEYS), toc.used_keys),
+        )
+        self.recent_keys = RecentKeys(toc.state.last_sequence)
         self.content_count = toc.content_count
-        self.saved_index = toc.saved_index
-        if toc.memory_chunk or toc.memory_offsets:
-            self.positions[MEMORY] = (toc.memory_chunk, list(toc.memory_offsets))
+        for name, place in toc.projections.items():
+            self.saved[name] = (place.offset, place.through)
+            if place.chunk or place.offsets:
+                self.positions[name] = (place.chunk, list(place.offsets))
         self.toc_written(segment.end, len(segment.payload))
         return with_sessions(toc.state, (found.session for found in opened), ended)
 
@@ -380,18 +402,28 @@ class Catalog:
 
     # Looking up.
 
-    def load_contents(self) -> None:
-        """Read which contents the file holds. Only a writer needs that, so opening does not."""
-        if self._load_contents is not None:
-            for packed in self._load_contents():
+    def load_tables(self) -> None:
+        """Read which contents the file holds, and which idempotency keys. Only a writer needs that,
+        so opening does not."""
+        if self._load_tables is not None:
+            contents, used_keys = self._load_tables()
+            for packed in contents:
                 self._contents.update(CONTENT_ROW.iter_unpack(packed))
+            for packed in used_keys:
+                for key, content, answer in USED_KEY_ROW.iter_unpack(packed):
+                    self._used_keys[key] = (content, answer)
             # Only now, because a read that fails is tried again.
-            self._load_contents = None
+            self._load_tables = None
+
+    def used_key(self, key_hash: bytes) -> tuple[bytes, int] | None:
+        """Return what an idempotency key came with (a hash), and the sequence of its answer; None
+        when nobody used it. Call :meth:`load_tables` before."""
+        return self._used_keys.get(key_hash)
 
     def get(self, digest: bytes) -> int | None:
         """Return the sequence of the event that stored the content with this digest, or None.
 
-        Call :meth:`load_contents` before.
+        Call :meth:`load_tables` before.
         """
         return self._contents.get(digest)
 

@@ -1,8 +1,8 @@
-"""The events that change the memory, decoded for its fold."""
+"""The events that a projection folds, decoded for it: those of the memory, or of collections."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from typing import Any
 
 from ..errors import CorruptFileError
@@ -10,15 +10,20 @@ from ..events.content import Content
 from ..events.event import Event
 from ..format.codec import read_stored
 from ..format.frame_rows import held_data, read_frame_row, stored_content
+from ..format.keyed_rows import read_keyed_row
 from ..format.kinds import FRAME_KINDS, STORED
 from ..format.rows import decode_rows
 from ..format.segment import Segment, SegmentKind
 
 
 def in_range(
-    segments: Iterable[Segment], content: Callable[[int], Content], after: int, until: int
+    segments: Iterable[Segment],
+    kinds: Container[int],
+    content: Callable[[int], Content],
+    after: int,
+    until: int,
 ) -> Iterator[tuple[Event, int]]:
-    """Iterate over events that change the memory, above ``after`` and up to ``until``.
+    """Iterate over events of these kinds above ``after``, up to ``until``.
 
     Each comes with the offset of its segment. ``content`` returns large content by the sequence of
     its event.
@@ -26,12 +31,14 @@ def in_range(
     :raises CorruptFileError: when a segment is not as its kind requires.
     """
     for segment in segments:
-        for event in _events(segment, content):
+        for event in _events(segment, kinds, content):
             if after < event.sequence <= until:
                 yield event, segment.offset
 
 
-def _events(segment: Segment, content: Callable[[int], Content]) -> Iterator[Event]:
+def _events(
+    segment: Segment, kinds: Container[int], content: Callable[[int], Content]
+) -> Iterator[Event]:
     if segment.kind == SegmentKind.STUBS:
         return
     first = segment.sequence
@@ -44,8 +51,9 @@ def _events(segment: Segment, content: Callable[[int], Content]) -> Iterator[Eve
             return _beside(rows[sequence - first], sequence)
 
         for sequence, row in enumerate(rows, first):
-            if row[0] in FRAME_KINDS:
-                yield Event(sequence, time_ns, None, read_frame_row(row, held))
+            if row[0] in kinds:
+                read = read_frame_row(row, held) if row[0] in FRAME_KINDS else read_keyed_row(row)
+                yield Event(sequence, time_ns, None, read)
     except (ValueError, TypeError, IndexError, AttributeError) as error:
         raise CorruptFileError(segment.offset, str(error)) from None
 

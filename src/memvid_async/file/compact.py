@@ -1,7 +1,8 @@
 """Compaction: the log is written again without what was deleted.
 
 Every event keeps its sequence and time. Events of deleted sessions, and content that no other event
-refers to, become stubs. Everything else is copied unchanged.
+refers to, become stubs. Of collections, only what their keys hold is left. Everything else is
+copied unchanged.
 """
 
 from __future__ import annotations
@@ -17,28 +18,41 @@ from ..format.action_rows import content_references
 from ..format.codec import started_row_without_names
 from ..format.frame_rows import HOLDERS, content_fields, content_sequences, without_frames
 from ..format.header import LOG_START
-from ..format.kinds import ACTION_KINDS, DELETED, ERASED, FRAME_KINDS, STARTED, STORED
+from ..format.kinds import (
+    ACTION_KINDS,
+    COLLECTION_CHANGED,
+    COLLECTION_CREATED,
+    DELETED,
+    ERASED,
+    FRAME_KINDS,
+    KEY_USED,
+    STARTED,
+    STORED,
+)
 from ..format.rows import decode_rows, encode_rows
 from ..format.segment import Segment, SegmentKind, scan
 from ..format.stubs import decode_stubs
 from .file_view import FileView
+from .living_keys import LivingKeys
 from .log_copy import STEP_BYTES, LogCopy
 from .log_file import LogFile
 
-# Folds the memory of a view into a search index. Returns the arguments of
-# :meth:`LogFile.save_index`; None when the index is not worth being saved.
-FoldMemory = Callable[[FileView], tuple[int, int, Sequence[tuple[int, bytes]]] | None]
+# Folds the projections of a view. Returns the arguments of :meth:`LogFile.save_projection` for each
+# that is worth being saved.
+FoldWhole = Callable[[FileView], Sequence[tuple[str, int, int, Sequence[tuple[int, bytes]]]]]
 
 
-def fold_nothing(_view: FileView) -> None:
-    """Save no search index: the next find folds the memory."""
+def fold_nothing(_view: FileView) -> tuple[()]:
+    """Save no projection: the next reader folds it."""
+    return ()
 
 
 class _Compactor:
     """Copies a log to another file, segment by segment."""
 
-    def __init__(self, source: LogFile, target: LogFile) -> None:
+    def __init__(self, source: LogFile, target: LogFile, now: int) -> None:
         self._source = source
+        self._keys = LivingKeys(now)
         self._copy = LogCopy(target)
         state = source.state
         # The memories that are still read: the shared one, forks' own, and those they come from.
@@ -66,7 +80,9 @@ class _Compactor:
                 continue
             with _damage_named(segment):
                 _, session, rows = decode_rows(segment.payload)
-                for row in rows:
+                for sequence, row in enumerate(rows, segment.sequence):
+                    if row[0] == COLLECTION_CHANGED:
+                        self._keys.note(row, sequence)
                     kept.update(self._references(row, session, rows))
         return kept
 
@@ -111,7 +127,12 @@ class _Compactor:
                 self._copy.add_stubs(time_ns, count)
         elif segment.kind == SegmentKind.EVENTS:
             time_ns, session, rows = decode_rows(segment.payload)
-            left = [self._left(row, segment.sequence + i, session) for i, row in enumerate(rows)]
+            left = [
+                self._left(row, sequence, session)
+                if row[0] != KEY_USED
+                else self._left_key(row, rows, session)
+                for sequence, row in enumerate(rows, segment.sequence)
+            ]
             self.erased += sum(row != old for row, old in zip(left, rows, strict=True))
             if all(row == [ERASED] for row in left):
                 self._copy.add_stubs(time_ns, len(left))
@@ -125,14 +146,13 @@ class _Compactor:
     def _content(self, sequence: int) -> Content:
         return self._source.reader.content(sequence, self._source.view.end)
 
-    def finish(self, fold: FoldMemory) -> None:
-        """Write the rest and the folded memory, and make everything durable."""
+    def finish(self, fold: FoldWhole) -> None:
+        """Write the rest and the folded projections, and make everything durable."""
         target = self._copy.target
         self._copy.flush_stubs()
         target.write_out()
-        folded = fold(target.view)
-        if folded is not None:
-            target.save_index(*folded)
+        for folded in fold(target.view):
+            target.save_projection(*folded)
         self._copy.finish()
 
     def _left(self, row: list[Any], sequence: int, session: int) -> list[Any]:
@@ -142,7 +162,9 @@ class _Compactor:
         if kind in HOLDERS:
             is_alive = self._living_in(row[2])
             return without_frames(row, lambda frame_id: not is_alive(frame_id), self._content)
-        if kind in FRAME_KINDS:
+        if kind == COLLECTION_CHANGED:
+            return self._keys.left(row, sequence)
+        if kind in FRAME_KINDS or kind == COLLECTION_CREATED:
             return row
         # A session's deletion stays: it only says which session is gone.
         if session in self._source.state.sessions or session == 0 or kind == DELETED:
@@ -151,6 +173,15 @@ class _Compactor:
             # A fork of it is left, and needs to know where the memory that they share began.
             return started_row_without_names(row)
         return [ERASED]
+
+    def _left_key(self, row: list[Any], rows: list[list[Any]], session: int) -> list[Any]:
+        """Return what is left of an idempotency key: all of it, unless its session is gone.
+
+        That of a put goes on to name the frame.
+        """
+        is_put = any(other[0] in HOLDERS for other in rows)
+        alive = not session or session in self._source.state.sessions
+        return row if is_put or alive else [ERASED]
 
 
 @contextmanager
@@ -162,16 +193,21 @@ def _damage_named(segment: Segment) -> Iterator[None]:
 
 
 def compact_into(
-    target: LogFile, source: LogFile, progress: Callable[[int, int], None], fold: FoldMemory
+    target: LogFile,
+    source: LogFile,
+    now: int,
+    progress: Callable[[int, int], None],
+    fold: FoldWhole,
 ) -> CompactReport:
-    """Write what is left of ``source`` to ``target``, which is new, durably; return a report.
+    """Write what is left of ``source`` at the time ``now`` to ``target``, which is new, durably;
+    return a report.
 
-    ``fold`` makes the search index that the new file has as saved.
+    ``fold`` makes the projections that the new file has as saved.
 
     :raises CorruptFileError: when the source is damaged; it is not changed.
     """
     total = source.view.end
-    compactor = _Compactor(source, target)
+    compactor = _Compactor(source, target, now)
     told = 0
     position = LOG_START
     for segment in compactor.segments():

@@ -17,12 +17,20 @@ from ..errors import ContentNotFoundError, CorruptFileError, InvalidValueError
 from ..events.content import Content
 from ..events.event import Action, Event
 from ..events.frames import Version
+from ..events.keyed import KeyChange
 from ..format.frame_rows import HOLDERS, part_content, read_content_field
 from ..format.header import LOG_START
-from ..format.kinds import ERASED, UPDATE_ERASED
+from ..format.keyed_rows import read_change
+from ..format.kinds import (
+    COLLECTION_CHANGED,
+    COLLECTION_KINDS,
+    ERASED,
+    FRAME_KINDS,
+    UPDATE_ERASED,
+)
 from ..format.segment import EVENT_KINDS, Segment, SegmentKind, segments_at
 from ..format.stubs import MOST_EVENTS
-from ..format.tables import MEMORY, PAGE_NUMBER
+from ..format.tables import COLLECTIONS, MEMORY, PAGE_NUMBER
 from .changes import in_range
 from .reader import Reader, start_of
 
@@ -293,19 +301,47 @@ class FileView:
 
         :raises CorruptFileError: when what the memory's positions name is not there.
         """
-        segments = self.memory_segments(after, until, 0 if hint is None else hint + 1)
-        return in_range(segments, self.content, after, until)
+        segments = self.projection_segments(MEMORY, after, until, hint)
+        return in_range(segments, FRAME_KINDS, self.content, after, until)
 
-    def memory_segments(self, after: int, until: int, above: int) -> Iterator[Segment]:
-        """The segments of the events above ``after``, up to ``until``, that change the memory, in
-        order. ``above``: a byte before which none of them begins, if one is known.
+    def collection_events(
+        self, after: int, until: int, hint: int | None = None
+    ) -> Iterator[tuple[Event, int]]:
+        """The events that create or change collections, as :meth:`memory_events` returns others.
 
-        :raises CorruptFileError: when what the memory's positions name is not there.
+        :raises CorruptFileError: when what the positions of the collections name is not there.
         """
+        segments = self.projection_segments(COLLECTIONS, after, until, hint)
+        return in_range(segments, COLLECTION_KINDS, self.content, after, until)
+
+    def key_change(self, hint: int, sequence: int, place: int) -> KeyChange:
+        """Return the change at ``place`` in an event that changed a collection, and that came with
+        ``hint``.
+
+        :raises CorruptFileError: when it is not there.
+        """
+        offset, kind, found = self.reader.part(sequence, place, self.end, hint)
+        try:
+            if kind == COLLECTION_CHANGED:
+                return read_change(found)
+        except (TypeError, IndexError) as error:
+            raise CorruptFileError(offset, f"there is no change of a key: {error}") from None
+        raise CorruptFileError(offset, "there is no change of a key")
+
+    def projection_segments(
+        self, name: str, after: int, until: int, hint: int | None
+    ) -> Iterator[Segment]:
+        """The segments of the events above ``after``, up to ``until``, that a projection folds, in
+        order. ``hint``: as for :meth:`memory_events`.
+
+        :raises CorruptFileError: when what the projection's positions name is not there.
+        """
+        # None of them begins before this byte.
+        above = 0 if hint is None else hint + 1
         if after:
             above = max(above, self.reader.offset_before(after))
         last: Segment | None = None
-        for segment in self._segments_at(self.reader.offsets(MEMORY, self.end, above) or ()):
+        for segment in self._segments_at(self.reader.offsets(name, self.end, above) or ()):
             if segment.sequence > until:
                 break
             # Its events end where the next one begins: one that ends by ``after`` is passed over.
@@ -351,8 +387,8 @@ class FileView:
 
     # Projections.
 
-    def saved_memory(self, until: int) -> SavedProjection | None:
-        """Return the memory's search index as saved last; None when it was never saved.
+    def saved_projection(self, name: str, until: int) -> SavedProjection | None:
+        """Return a projection as saved last; None when it was never saved.
 
         It must not be folded further than the event ``until``.
 
@@ -360,7 +396,7 @@ class FileView:
         """
         offset, count, through = 0, 0, 0
         pages: dict[int, memoryview] = {}
-        for at, part in self.reader.projection_pages():
+        for at, part in self.reader.projection_pages(name):
             if part.through > until:
                 continue
             if not offset:

@@ -38,7 +38,7 @@ from ..format.codec import encode_events
 from ..format.header import LOG_START, Header, is_unfinished
 from ..format.segment import SegmentKind
 from ..storage import FileStorage, Storage
-from .compact import FoldMemory, fold_nothing
+from .compact import FoldWhole, fold_nothing
 from .file_view import FileView
 from .log_file import LogFile
 from .successor import discard_left, write_successor
@@ -268,7 +268,7 @@ class Journal:
             if not mine.is_current():
                 self._move(_locked(mine.reopen(), self._config))
             self._take_in_news()
-            self._file.catalog.load_contents()
+            self._file.catalog.load_tables()
         if self._staged:
             try:
                 self._check_writable()
@@ -333,18 +333,20 @@ class Journal:
         return self._all_staged()
 
     def compact(
-        self, progress: Callable[[int, int], None], fold: FoldMemory = fold_nothing
+        self, progress: Callable[[int, int], None], fold: FoldWhole = fold_nothing
     ) -> tuple[CompactReport | MemvidAsyncError, Appended]:
         """Write a new file without what was deleted, and replace this one by it.
 
         An error that leaves the file as it was is returned in place of the report. ``progress`` is
         called with the bytes done and the bytes in all. ``fold`` returns what the new file is to
-        hold as the memory's saved search index.
+        hold as saved projections.
         """
+        now = self._now()
         self.begin()
         outcome: CompactReport | MemvidAsyncError
         try:
-            file, outcome = write_successor(self._file, self._config.lock_timeout, progress, fold)
+            timeout = self._config.lock_timeout
+            file, outcome = write_successor(self._file, timeout, now, progress, fold)
         except (CorruptFileError, NotCompactedError) as refusal:
             outcome = refusal
         except BaseException as error:
@@ -356,25 +358,26 @@ class Journal:
                 file.storage.sync_directory()
         return outcome, self.flush()
 
-    def save_memory(
+    def save_projection(
         self,
+        name: str,
         edition: object,
         base: int,
         through: int,
         page_count: int,
         pages: Sequence[tuple[int, bytes]],
     ) -> tuple[int, Appended]:
-        """Append the pages of a search index that changed since the save at ``base``.
+        """Append the pages of a projection that changed since the save at ``base``.
 
-        The index was folded from views of ``edition``. Returns where the new save is; 0 when
+        It was folded from views of ``edition``. Returns where the new save is; 0 when
         nothing was saved, because the file or its last save is another one now.
         """
         self.begin()
         with _OnError(self.fail_half_way):
             at, catalog = 0, self._file.catalog
-            if edition is self._file.view.edition and base in (0, catalog.saved_index[0]):
-                self._file.save_index(through, page_count, pages)
-                at = catalog.saved_index[0]
+            if edition is self._file.view.edition and base in (0, catalog.saved[name][0]):
+                self._file.save_projection(name, through, page_count, pages)
+                at = catalog.saved[name][0]
         return at, self.flush()
 
     # Failing and closing.

@@ -27,7 +27,7 @@ from ..format.header import (
 )
 from ..format.segment import HEAD_SIZE, Segment, SegmentKind, read_segment, scan, seal
 from ..format.stubs import decode_stubs, stub_events
-from ..format.tables import MEMORY, PAGE_NUMBER, ProjectionPages, encode_projection_pages
+from ..format.tables import PAGE_NUMBER, ProjectionPages, encode_projection_pages
 from ..storage import Storage
 from .catalog import Catalog
 from .file_view import FileView
@@ -318,16 +318,18 @@ class LogFile:
         self.catalog.toc_written(self._end, len(payload))
         self._toc = Slot(offset, self.state.last_sequence)
 
-    def save_index(self, through: int, page_count: int, pages: Sequence[tuple[int, bytes]]) -> None:
-        """Stage the changed pages of a search index, linked to those of the save before.
+    def save_projection(
+        self, name: str, through: int, page_count: int, pages: Sequence[tuple[int, bytes]]
+    ) -> None:
+        """Stage the changed pages of a projection, linked to those of the save before.
 
         When these are all of its pages, there is no link.
         """
-        previous = 0 if len(pages) == page_count else self.catalog.saved_index[0]
+        previous = 0 if len(pages) == page_count else self.catalog.saved[name][0]
         for at in range(0, len(pages), _INDEX_PAGES):
             some = pages[at : at + _INDEX_PAGES]
             part = ProjectionPages(
-                MEMORY,
+                name,
                 previous,
                 through,
                 page_count,

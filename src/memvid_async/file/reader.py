@@ -16,13 +16,12 @@ from ..events.event import Event
 from ..format.codec import decode_events, read_stored
 from ..format.frame_rows import part_content, stored_content
 from ..format.kinds import ERASED, FRAMES_PUT, STORED, UPDATE_ERASED
-from ..format.places import FIRST_FRAME
+from ..format.places import FIRST_PART
 from ..format.rows import decode_rows, segment_start
 from ..format.segment import EVENT_KINDS, Segment, SegmentKind, read_segment
 from ..format.segment import scan as scan_segments
 from ..format.stubs import decode_stubs, stub_events
 from ..format.tables import (
-    MEMORY,
     Owner,
     ProjectionPages,
     decode_positions,
@@ -113,8 +112,8 @@ class Reader:
     def part(self, sequence: int, place: int, end: int, offset: int = 0) -> tuple[int, int, Any]:
         """Return the offset of an event's segment, the event's kind, and its row.
 
-        Of an event that puts frames, the frame at ``place`` is returned in place of the row, still
-        encoded. ``offset``: where the segment is, 0 when that is not known.
+        Of an event with parts (it puts frames, or changes a collection), the part at ``place`` is
+        returned in place of the row. ``offset``: where the segment is, 0 when that is not known.
 
         :raises CorruptFileError: when the event is not there.
         """
@@ -131,7 +130,8 @@ class Reader:
                 places = self._places.note(segment)
                 if places is None:
                     row = decode_rows(segment.payload)[2][sequence - segment.sequence]
-                    return offset, row[0], row[FIRST_FRAME + place] if row[0] == FRAMES_PUT else row
+                    first = FIRST_PART.get(row[0])
+                    return offset, row[0], row if first is None else row[first + place]
             offset = places.offset
             return offset, *places.read(self.storage.read, sequence, place)
         except (ValueError, IndexError) as error:
@@ -175,18 +175,18 @@ class Reader:
         except ValueError as error:
             raise CorruptFileError(segment.offset, str(error)) from None
 
-    def projection_pages(self) -> Iterator[tuple[int, ProjectionPages]]:
-        """Iterate over the parts of saved search indexes with their offsets, newest first.
+    def projection_pages(self, name: str) -> Iterator[tuple[int, ProjectionPages]]:
+        """Iterate over the parts of a projection's saves with their offsets, newest first.
 
         :raises CorruptFileError, ValueError: when one cannot be read.
         """
-        at, _ = self._catalog.saved_index
+        at, _ = self._catalog.saved[name]
         while at:
             segment = read_segment(self.storage.read, at, self.storage.size(), self.salt)
             part = decode_projection_pages(segment.payload)
-            is_part = segment.kind == SegmentKind.PROJECTION and part.name == MEMORY
+            is_part = segment.kind == SegmentKind.PROJECTION and part.name == name
             if not is_part or part.previous >= at:
-                raise CorruptFileError(at, "a saved index is not where it should be")
+                raise CorruptFileError(at, "a saved projection is not where it should be")
             yield at, part
             at = part.previous
 

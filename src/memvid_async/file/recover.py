@@ -21,10 +21,20 @@ from ..config import DEFAULT_RECORDING
 from ..core.session_state import SessionInfo
 from ..errors import InvalidValueError, StoreFailedError
 from ..events.event import Event, SessionEnded, SessionStarted
+from ..events.keyed import CollectionCreated
 from ..format.action_rows import content_references
 from ..format.codec import encode_events
 from ..format.header import Header
-from ..format.kinds import ACTION_KINDS, CHECKPOINT, DELETED, ERASED, STARTED, STORED
+from ..format.kinds import (
+    ACTION_KINDS,
+    CHECKPOINT,
+    COLLECTION_CHANGED,
+    COLLECTION_KINDS,
+    DELETED,
+    ERASED,
+    STARTED,
+    STORED,
+)
 from ..format.stubs import decode_stubs
 from ..storage import FileStorage, Storage
 from ..storage.beside import beside
@@ -34,6 +44,7 @@ from .wreck import Damage, Part, Progress, Wreck
 
 LOST_START = "this session's start was lost: its metadata is unknown"
 UNKNOWN_START = "this session's start was lost: its id, name, settings and metadata are unknown"
+LOST_NAME = "recovered {number}: the name of this collection was lost"
 ENDED_BY_RECOVERY = "ended by recovery: a part of this session was lost"
 
 
@@ -95,6 +106,8 @@ class _Inventory:
     """The sessions that have lost something."""
     orphans: set[int] = field(factory=set)
     """The sessions whose start is lost."""
+    nameless: set[int] = field(factory=set)
+    """The collections whose creation is lost."""
     deleted: set[int] = field(factory=set)
     lost_contents: set[int] = field(factory=set)
     """The sequences of lost contents that an action refers to."""
@@ -128,6 +141,10 @@ class _Inventory:
             self.ids[number] = UUID(bytes=row[1])
         elif kind == DELETED:
             self.deleted.add(number)
+        elif kind in COLLECTION_KINDS:
+            if kind == COLLECTION_CHANGED and self.is_lost(row[1]):
+                self.nameless.add(row[1])
+            return
         elif kind in (ERASED, STORED) or not number:
             return
         elif number not in self.ids and self.is_lost(number):
@@ -187,7 +204,8 @@ class _Salvage:
         self._wreck.finish()
 
     def _fill(self, copy: LogCopy, until: int, time_after: int) -> None:
-        """Append stubs for the lost events up to ``until``, and a new start for orphaned sessions.
+        """Append stubs for the lost events up to ``until``, a new start for orphaned sessions, and
+        a new name for collections that lost theirs.
 
         Their time is that of the event before them, or of the event after them (``time_after``)
         where none is before.
@@ -195,10 +213,15 @@ class _Salvage:
         if copy.last_sequence >= until:
             return
         time_ns = copy.last_time_ns if copy.last_sequence else time_after
-        starts = [n for n in self.inventory.orphans if copy.last_sequence < n <= until]
+        found = self.inventory
+        starts = [n for n in found.orphans | found.nameless if copy.last_sequence < n <= until]
         for number in sorted(starts):
             copy.add_stubs(time_ns, number - 1 - copy.last_sequence)
-            self._rebuild(copy, number, time_ns)
+            if number in found.nameless:
+                created = CollectionCreated(LOST_NAME.format(number=number))
+                copy.append(encode_events([Event(number, time_ns, None, created)]))
+            else:
+                self._rebuild(copy, number, time_ns)
         copy.add_stubs(time_ns, until - copy.last_sequence)
 
     def _rebuild(self, copy: LogCopy, number: int, time_ns: int) -> None:

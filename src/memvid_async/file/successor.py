@@ -23,7 +23,7 @@ from ..errors import (
 )
 from ..format.header import LOG_START, MOST_GENERATIONS, decode_header, is_unfinished
 from ..storage import Storage
-from .compact import FoldMemory, compact_into
+from .compact import FoldWhole, compact_into
 from .log_file import LogFile
 
 # Where something else has the first name, the next one is taken.
@@ -31,18 +31,23 @@ _NAMES = 4
 
 
 def write_successor(
-    source: LogFile, lock_timeout: float, progress: Callable[[int, int], None], fold: FoldMemory
+    source: LogFile,
+    lock_timeout: float,
+    now: int,
+    progress: Callable[[int, int], None],
+    fold: FoldWhole,
 ) -> tuple[LogFile, CompactReport]:
     """Compact a file whose lock is held, and rename the new file over it.
 
-    The new name is durable after :meth:`~..storage.Storage.sync_directory`. When this fails, the
+    ``now``: the time, in nanoseconds since the Unix epoch; what has expired by then goes. The new
+    name is durable after :meth:`~..storage.Storage.sync_directory`. When this fails, the
     file is as it was.
 
     :raises CorruptFileError: when the file is damaged.
     :raises NotCompactedError: when the new file cannot be written or installed.
     """
     try:
-        return _write(source, lock_timeout, progress, fold)
+        return _write(source, lock_timeout, now, progress, fold)
     except (CorruptFileError, NotCompactedError):
         raise
     except Exception as error:
@@ -53,7 +58,11 @@ def write_successor(
 
 
 def _write(
-    source: LogFile, lock_timeout: float, progress: Callable[[int, int], None], fold: FoldMemory
+    source: LogFile,
+    lock_timeout: float,
+    now: int,
+    progress: Callable[[int, int], None],
+    fold: FoldWhole,
 ) -> tuple[LogFile, CompactReport]:
     header = evolve(source.header, generation=source.header.generation + 1)
     if header.generation > MOST_GENERATIONS:
@@ -64,7 +73,7 @@ def _write(
         target = LogFile.create(storage, header)
         # From here on the header says which file it was to replace, even after a power cut.
         storage.sync()
-        report = compact_into(target, source, progress, fold)
+        report = compact_into(target, source, now, progress, fold)
         storage.install()
     except BaseException:
         with suppress(StoreFailedError):

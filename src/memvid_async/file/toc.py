@@ -10,8 +10,9 @@ from struct import Struct
 from typing import Any
 
 import cbor2
-from attrs import frozen
+from attrs import field, frozen
 
+from ..core.collections_state import CollectionInfo, CollectionsState
 from ..core.memory_state import Branch, MemoryState
 from ..core.persistent_map import PersistentMap
 from ..core.session_map import SessionMap, pack_session, packed_id, unpack_session
@@ -21,9 +22,10 @@ from ..events.values import decode_untagged, is_time
 from ..format.tables import (
     CONTENT_ROW,
     MARK_ROW,
-    MEMORY,
     MOST_ITEMS,
     NUMBER_ROW,
+    PROJECTIONS,
+    USED_KEY_ROW,
     check_rows,
     fields_of,
     ints_of,
@@ -56,6 +58,20 @@ class EndedSessions:
 
 
 @frozen
+class SavedPlace:
+    """Where a projection was saved last, and where the segments are that it folds."""
+
+    offset: int = 0
+    """The offset of the last part of its last save; 0 for none."""
+    through: int = 0
+    """The sequence of the last event folded into that save."""
+    chunk: int = 0
+    """The offset of the last chunk of positions; 0 for none."""
+    offsets: Sequence[int] = ()
+    """The offsets of the segments after those."""
+
+
+@frozen
 class Toc:
     """A folded state as saved, with what is in no page yet."""
 
@@ -78,13 +94,12 @@ class Toc:
     """Packed rows of marks that are in no page yet."""
     content_count: int
     """How many distinct contents are stored."""
-    memory_chunk: int = 0
-    """The offset of the last chunk of the memory's positions; 0 for none."""
-    memory_offsets: Sequence[int] = ()
-    """The offsets of the memory's segments after those."""
-    saved_index: tuple[int, int] = (0, 0)
-    """The offset of the last part of the last saved search index (0: none), and the sequence of the
-    last event folded into it."""
+    projections: Mapping[str, SavedPlace] = field(
+        factory=lambda: dict.fromkeys(PROJECTIONS, SavedPlace())
+    )
+    """The projections, by name."""
+    used_keys: bytes = b""
+    """Packed rows of idempotency keys that are in no page yet."""
 
 
 def open_row(found: OpenSession) -> list[Any]:
@@ -248,7 +263,12 @@ def encode_toc(toc: Toc) -> bytes:
             toc.contents,
             toc.marks,
             toc.content_count,
-            [[MEMORY, *toc.saved_index, toc.memory_chunk, *toc.memory_offsets]],
+            [
+                [name, place.offset, place.through, place.chunk, *place.offsets]
+                for name, place in toc.projections.items()
+            ],
+            toc.used_keys,
+            collection_rows(state.collections),
         ]
     )
     return data
@@ -259,13 +279,13 @@ def decode_toc(payload: bytes, generation: int) -> Toc:
 
     :raises ValueError: when the payload is not a TOC.
     """
-    fields = fields_of(decode_untagged(payload, most=MOST_ITEMS), 13)
+    fields = fields_of(decode_untagged(payload, most=MOST_ITEMS), 15)
     sequence, time_ns, ambient, memory, beyond = fields[:5]
     opened, ended, deleted, pages, contents, marks, content_count, projections = fields[5:13]
+    used_keys, collections = fields[13:15]
     ints_of([sequence, ambient or 0, content_count])
     if not is_time(time_ns):
         raise ValueError("a TOC has a bad time")
-    saved, through, memory_chunk, *memory_offsets = _projection(projections, MEMORY)
     if not (ambient is None or type(ambient) is int):
         raise ValueError("a TOC has a bad ambient session")
     check_rows(contents, CONTENT_ROW)
@@ -279,6 +299,7 @@ def decode_toc(payload: bytes, generation: int) -> Toc:
         generation=generation,
         memory=read_memory_row(memory),
         beyond=beyond is True,
+        collections=read_collection_rows(collections),
     )
     return Toc(
         state,
@@ -291,9 +312,8 @@ def decode_toc(payload: bytes, generation: int) -> Toc:
         contents,
         marks,
         content_count,
-        memory_chunk,
-        tuple(memory_offsets),
-        (saved, through),
+        {name: _projection(projections, name) for name in PROJECTIONS},
+        check_rows(used_keys, USED_KEY_ROW),
     )
 
 
@@ -302,17 +322,42 @@ def _pair(value: Any) -> tuple[int, int]:
     return table, offset
 
 
-def _projection(rows: Any, name: str) -> list[int]:
-    """Return a TOC's row for a projection, without the name; zeros when it has none.
+def collection_rows(collections: CollectionsState) -> list[Any]:
+    """Return the collections as rows, in the order of their numbers."""
+    return [list(info) for _, info in sorted(collections.by_number.items())]
+
+
+def read_collection_rows(rows: Any) -> CollectionsState:
+    """Read the rows of the collections.
+
+    :raises ValueError: when they are not such rows.
+    """
+    found = []
+    for row in fields_of(rows, 0):
+        number, name, has_values, has_lists = fields_of(row, 4)[:4]
+        ints_of([number])
+        flags = type(has_values) is bool and type(has_lists) is bool
+        if not (isinstance(name, str) and flags):
+            raise ValueError("a collection has a bad name or flag")
+        found.append(CollectionInfo(number, name, has_values, has_lists))
+    return CollectionsState(
+        PersistentMap({info.number: info for info in found}),
+        PersistentMap({info.name: info.number for info in found}),
+    )
+
+
+def _projection(rows: Any, name: str) -> SavedPlace:
+    """Return what a TOC says of a projection.
 
     The row: the offset of the last save, the last event folded into that, the offset of the last
     chunk of positions, and the offsets since that chunk.
     """
-    found = [0, 0, 0]
+    found = SavedPlace()
     for row in fields_of(rows, 0):
         own, *places = fields_of(row, 4)
         if own == name:
-            found = ints_of(places, 3)
+            offset, through, chunk, *offsets = ints_of(places, 3)
+            found = SavedPlace(offset, through, chunk, tuple(offsets))
     return found
 
 

@@ -13,8 +13,8 @@ from ..format.kinds import STORED
 from ..format.rows import decode_rows
 from ..format.segment import Segment, SegmentKind, scan
 from ..format.tables import (
-    MEMORY,
     PAGE_ROWS,
+    PROJECTIONS,
     Table,
     decode_page,
     decode_positions,
@@ -134,5 +134,5 @@ def _derive(file: LogFile, segment: Segment) -> bytes | None:
         known = table in PAGE_ROWS
         return file.catalog.encode_page(Table(table), file.state) if known else None
     owner, _, _ = decode_positions(segment.payload)
-    known = owner == MEMORY or not isinstance(owner, str)
+    known = owner in PROJECTIONS or not isinstance(owner, str)
     return file.catalog.encode_positions(owner) if known else None

@@ -33,6 +33,7 @@ from ..events.event import (
 )
 from ..events.fork_rows import fork_row, read_fork_row
 from ..events.frames import FRAME_EVENTS
+from ..events.keyed import COLLECTION_EVENTS, KeyUsed
 from ..events.pace import unhurried
 from ..events.values import preview
 from .action_rows import action_row, read_action, read_counts, read_optional
@@ -45,6 +46,7 @@ from .frame_rows import (
     read_map,
     stored_content,
 )
+from .keyed_rows import keyed_row, read_keyed_row
 from .kinds import (
     ACTION_KINDS,
     CHECKPOINT,
@@ -52,6 +54,8 @@ from .kinds import (
     ENDED,
     ERASED,
     FRAME_KINDS,
+    KEY_USED,
+    KEYED_KINDS,
     KNOWN,
     STARTED,
     STORED,
@@ -140,6 +144,7 @@ _ROWS: dict[type, Callable[[Any, AnyEvent], list[Any]]] = {
     SessionEnded: lambda payload, _: [ENDED, payload.error],
     SessionDeleted: _deleted_row,
     **dict.fromkeys(FRAME_EVENTS, lambda payload, _: frame_row(payload)),
+    **dict.fromkeys((*COLLECTION_EVENTS, KeyUsed), lambda payload, _: keyed_row(payload)),
     ContentStored: lambda payload, _: [STORED, payload.digest, payload.data],
     CheckpointCreated: _checkpoint_row,
     Erased: lambda _payload, _event: [ERASED],
@@ -185,6 +190,11 @@ def decode_events(
                 event = Event(sequence, time_ns, None, kept)
             elif kind in FRAME_KINDS:
                 event = Event(sequence, time_ns, None, read_frame_row(row, find))
+            elif kind in KEYED_KINDS:
+                # An idempotency key is its command's, so it is of the session of that.
+                owner = session if kind == KEY_USED and session_id is not None else 0
+                named = session_id if owner else None
+                event = Event(sequence, time_ns, named, read_keyed_row(row), owner)
             else:
                 event, session_id = _read_other(row, sequence, time_ns, session, session_id)
         except (IndexError, TypeError, AttributeError) as error:

@@ -16,8 +16,10 @@ ACTION_KINDS = {
 }
 FRAMES_PUT, FRAME_UPDATED, FRAME_DELETED, UPDATE_ERASED, CONFIGURED = range(20, 25)
 FRAME_KINDS = frozenset(range(20, 25))
+COLLECTION_CREATED, COLLECTION_CHANGED, KEY_USED = KEYED_KINDS = range(40, 43)
+COLLECTION_KINDS = frozenset({COLLECTION_CREATED, COLLECTION_CHANGED})
 KNOWN = frozenset(
-    {ERASED, STARTED, ENDED, DELETED, STORED, CHECKPOINT, *ACTION_KINDS, *FRAME_KINDS}
+    {ERASED, STARTED, ENDED, DELETED, STORED, CHECKPOINT, *ACTION_KINDS, *FRAME_KINDS, *KEYED_KINDS}
 )
 # Kinds that no release writes yet; docs/format.md describes their fields. A release that does not
 # know the kind of an event must not write to the file.
@@ -30,6 +32,4 @@ RESERVED = {
     30: "call started",
     31: "uncertainty settled",
     32: "chunks came",
-    40: "collection created",
-    41: "collection changed",
 }

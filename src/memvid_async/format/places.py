@@ -9,15 +9,18 @@ from typing import Any, NamedTuple
 from ..events.pace import unhurried
 from ..events.values import count_items, decode_untagged, is_time, read_head
 from .counts import is_count
-from .kinds import FRAMES_PUT
+from .kinds import COLLECTION_CHANGED, FRAMES_PUT
 from .segment import Read, Segment
 
-# How many fields a row that puts frames has before the first frame, its kind included.
-FIRST_FRAME = 4
+# How many fields a row that puts frames has before the first frame, its kind included; and one that
+# changes a collection before the first change.
+FIRST_FRAME, FIRST_CHANGE = 4, 2
+# The kinds whose rows have parts, each of which can be read alone; and the place of the first part.
+FIRST_PART = {FRAMES_PUT: FIRST_FRAME, COLLECTION_CHANGED: FIRST_CHANGE}
 # The most CBOR items of one segment: fifty thousand frames with metadata. This many of the smallest
 # items take eighty megabytes when they are decoded.
 MAX_EVENT_ITEMS = 2**20
-# In a segment with more rows and frames than this, each can be read without the others.
+# In a segment with more rows and parts than this, each can be read without the others.
 _MANY = 16
 # Major types of CBOR (RFC 8949, 3.1).
 BYTES, TEXT, ARRAY = 2, 3, 4
@@ -26,8 +29,8 @@ BYTES, TEXT, ARRAY = 2, 3, 4
 class RowPlace(NamedTuple):
     """Where a row is in a payload.
 
-    ``fields``: for a row that puts frames, where each field after its kind begins, and where the
-    last one ends; None for other kinds.
+    ``fields``: for a row with parts, where each field after its kind begins, and where the last one
+    ends; None for other kinds.
     """
 
     kind: int
@@ -39,7 +42,7 @@ class RowPlace(NamedTuple):
 def locate(payload: bytes) -> tuple[int, int, list[RowPlace]] | None:
     """Return the time, the session's number and where the rows are.
 
-    None for a lone row that puts no frames. No call holds the interpreter for long, whatever the
+    None for a lone row without parts. No call holds the interpreter for long, whatever the
     payload's size.
 
     :raises ValueError: when the payload is not an events segment.
@@ -56,7 +59,7 @@ def _locate(payload: bytes) -> tuple[int, int, list[RowPlace]] | None:
     room = MAX_EVENT_ITEMS
     if count and payload[at] >> 5 == 0:
         _, kind, after = read_head(payload, at)
-        if kind != FRAMES_PUT:
+        if kind not in FIRST_PART:
             return None
         fields, _ = _locate_fields(payload, after, count - 1, room)
         rows.append(RowPlace(kind, at, fields[-1], fields))
@@ -101,7 +104,7 @@ def _locate_row(payload: bytes, start: int, room: int) -> tuple[RowPlace, int]:
     if major != ARRAY or not count or payload[at] >> 5 != 0:
         raise ValueError("an events segment holds something that is not an event")
     _, kind, at = read_head(payload, at)
-    if kind == FRAMES_PUT:
+    if kind in FIRST_PART:
         fields, room = _locate_fields(payload, at, count - 1, room)
         return RowPlace(kind, start, fields[-1], fields), room
     items, end = count_items(payload, room, start)
@@ -158,7 +161,7 @@ def decode_field(data: bytes) -> Any:
 
 
 class Places:
-    """Where the rows and the frames of a large segment are in the file.
+    """Where the rows of a large segment are in the file, and the parts of those that have any.
 
     Each has a CRC-32 of its own, computed when the segment was read whole and was valid. It tells
     whether the bytes have changed since.
@@ -178,7 +181,7 @@ class Places:
             self._firsts.append(len(self._starts))
             parts = array("I", [row.start, row.end])
             if row.fields is not None:
-                parts = row.fields[FIRST_FRAME - 1 :]
+                parts = row.fields[FIRST_PART[row.kind] - 1 :]
             for at in unhurried(range(len(parts) - 1)):
                 start, end = parts[at], parts[at + 1]
                 self._starts.append(offset + start)
@@ -208,15 +211,15 @@ class Places:
     def read(self, read: Read, sequence: int, place: int) -> tuple[int, Any]:
         """Read an event: return its kind and its row.
 
-        Of an event that puts frames, the frame at ``place`` is returned in place of the row.
+        Of an event with parts, the part at ``place`` is returned in place of the row.
 
         :raises ValueError: when the bytes have changed.
-        :raises IndexError: when the event has no such frame.
+        :raises IndexError: when the event has no such part.
         """
         row = sequence - self.sequence
         at = self._firsts[row] + place
         if at >= self._firsts[row + 1]:
-            raise IndexError(f"event {sequence} has no frame at place {place}")
+            raise IndexError(f"event {sequence} has no part at place {place}")
         data = read(self._starts[at], self._lengths[at])
         if zlib.crc32(data) != self._checksums[at]:
             raise ValueError("its bytes have changed since they were read first")

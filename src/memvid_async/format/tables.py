@@ -19,11 +19,12 @@ from ..events.values import decode_untagged
 CONTENT_ROW = struct.Struct("<32sQ")
 MARK_ROW = struct.Struct("<QQ")
 NUMBER_ROW = struct.Struct("<Q")
+USED_KEY_ROW = struct.Struct("<16s16sQ")
 # The most CBOR items of a TOC or a page.
 MOST_ITEMS = 2**22
 
-# The one projection whose saves and positions this release writes.
-MEMORY = "memory"
+# The projections whose saves and positions this release writes.
+MEMORY, COLLECTIONS = PROJECTIONS = ("memory", "collections")
 
 
 class Table(IntEnum):
@@ -35,6 +36,8 @@ class Table(IntEnum):
     """The digests of the stored contents, with their sequences."""
     MARKS = 2
     """Where in the log an event is, about every 64 KiB."""
+    USED_KEYS = 4
+    """The idempotency keys, with the sequences of their answers."""
     DELETED = 7
     """The numbers of the sessions that were deleted."""
     OPEN = 8
@@ -44,6 +47,7 @@ class Table(IntEnum):
 PACKED_ROWS: dict[int, struct.Struct] = {
     Table.CONTENTS: CONTENT_ROW,
     Table.MARKS: MARK_ROW,
+    Table.USED_KEYS: USED_KEY_ROW,
     Table.DELETED: NUMBER_ROW,
 }
 # A page of a table is written before a TOC when this many of its rows are in no page yet.
@@ -51,6 +55,7 @@ PAGE_ROWS = {
     Table.SESSIONS: 128,
     Table.CONTENTS: 512,
     Table.MARKS: 512,
+    Table.USED_KEYS: 512,
     Table.DELETED: 512,
     Table.OPEN: 128,
 }

@@ -12,7 +12,7 @@ from typing import Any
 from attrs import evolve
 
 from ..core.state import State
-from ..engine.event_log import View
+from ..engine.event_log import Folded, View
 from ..errors import (
     ContentNotFoundError,
     CorruptFileError,
@@ -48,6 +48,11 @@ _UNSAVED_PART = 48
 # Replaced pages stay in the log. When this many times the pages of the search index were saved, the
 # next save is whole.
 _MOST_SAVED = 3
+
+# The name of the search index among the projections that are saved.
+MEMORY = "memory"
+# What a save takes: the arguments of :meth:`EventLog.save_projection`.
+Due = tuple[str, object, int, int, int, list[tuple[int, bytes]]]
 
 # The memories of which a session's memory consists: each a number, and the last sequence of it that
 # counts.
@@ -200,7 +205,7 @@ class FoldedMemory:
 
     def _load(self, view: View, search_index: SearchIndex, until: int) -> None:
         try:
-            saved = view.saved_memory(until)
+            saved = view.saved_projection(MEMORY, until)
             if saved is None:
                 return
             search_index.load(saved.page_count, saved.pages.items())
@@ -344,8 +349,8 @@ class FoldedMemory:
 
     # Saving.
 
-    def due(self, view: View) -> tuple[object, int, int, int, list[tuple[int, bytes]]] | None:
-        """Return the arguments for :meth:`EventLog.save_memory`; None while too little is new."""
+    def due(self, view: View) -> Due | None:
+        """Return what :meth:`EventLog.save_projection` takes; None while too little is new."""
         self.catch_up(view)
         search_index = self._search_index
         assert search_index is not None
@@ -365,7 +370,7 @@ class FoldedMemory:
         self._unsaved = 0
         self._dumped = search_index
         self._saved_pages += len(dump.pages)
-        return view.edition, self._saved_at, self._through, dump.page_count, dump.pages
+        return MEMORY, view.edition, self._saved_at, self._through, dump.page_count, dump.pages
 
     def rest(self) -> None:
         """Release what saving needs, because no save will follow soon."""
@@ -382,9 +387,9 @@ class FoldedMemory:
             self._saved_pages = 0
 
 
-def fold_whole(view: View) -> tuple[int, int, list[tuple[int, bytes]]] | None:
-    """Fold the memory of a view, and return its search index as it is saved: through which event,
-    how many pages, and the pages. None while it is small, or where it cannot be folded."""
+def fold_whole(view: View) -> Folded | None:
+    """Fold the memory of a view, and return its search index as it is saved. None while it is
+    small, or where it cannot be folded."""
     memory = FoldedMemory()
     try:
         due = memory.due(view)
@@ -392,7 +397,7 @@ def fold_whole(view: View) -> tuple[int, int, list[tuple[int, bytes]]] | None:
         return None
     finally:
         memory.close()
-    return None if due is None else due[2:]
+    return None if due is None else (MEMORY, *due[3:])
 
 
 class _Waiting:

@@ -235,7 +235,7 @@ class Recall:
             return
         dump, saved_at = due, 0
         try:
-            saved_at = await self._intake.run_alone(lambda log: log.save_memory(*dump))
+            saved_at = await self._intake.run_alone(lambda log: log.save_projection(*dump))
         except MemvidAsyncError:
             # The index can be folded again, and the next write raises the error.
             return

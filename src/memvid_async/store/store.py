@@ -14,7 +14,7 @@ from attrs import frozen
 from ..config import StoreConfig
 from ..core.reports import CompactReport, TornTail, VerifyReport
 from ..engine.engine import Engine
-from ..engine.event_log import EventLog
+from ..engine.event_log import EventLog, Folded, View
 from ..engine.subscription import Subscription
 from ..engine.worker import Worker
 from ..errors import InvalidValueError, SessionNotFoundError
@@ -313,7 +313,7 @@ class Store:
                 loop.call_soon_threadsafe(progress, done, total)
 
         report: CompactReport = await self._intake.run_alone(
-            lambda log: log.compact(tell, fold_whole)
+            lambda log: log.compact(tell, fold_projections)
         )
         return report
 
@@ -338,6 +338,11 @@ class Store:
             tail_bytes=tail.tail_bytes,
             subscriber_count=tail.readers,
         )
+
+
+def fold_projections(view: View) -> list[Folded]:
+    """Fold the projections of a view, and return those that are worth being saved."""
+    return [folded for folded in (fold_whole(view),) if folded is not None]
 
 
 def _progress(value: object) -> None:

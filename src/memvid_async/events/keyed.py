@@ -1,0 +1,115 @@
+"""Keyed values: the payloads of the events that change a collection, and what is read of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import field, frozen
+
+from .content import EMPTY
+from .printing import brief, counted
+from .values import decode_value
+
+
+@frozen
+class Value:
+    """What a collection holds under a key."""
+
+    key: str
+    """The key."""
+    data: Any
+    """What was put; of a list its items."""
+    metadata: Mapping[str, Any] = field(default=EMPTY, repr=brief)
+    """What it can be found by, besides its key."""
+    version: int = 0
+    """The sequence of the event that changed the key last."""
+    updated_ns: int = 0
+    """When that was, in nanoseconds since the Unix epoch."""
+    expires_ns: int | None = None
+    """From when on it is hidden, in nanoseconds since the Unix epoch; None for never."""
+
+
+@frozen
+class CollectionCreated:
+    """The first change of a collection. The event's sequence is the collection's number."""
+
+    name: str
+    """Its name."""
+
+
+@frozen
+class KeyPut:
+    """A key got a value, in place of what it had."""
+
+    key: str
+    """The key."""
+    data: bytes = field(repr=brief)
+    """The value, as CBOR."""
+    metadata: bytes | None = field(default=None, repr=brief)
+    """Its metadata, a map as CBOR; None for an empty one."""
+    expires_ns: int | None = None
+    """From when on it is hidden, in nanoseconds since the Unix epoch; None for never."""
+
+    @property
+    def value(self) -> Any:
+        """The value itself."""
+        return decode_value(self.data)
+
+
+@frozen
+class KeyDeleted:
+    """A key was deleted."""
+
+    key: str
+    """The key."""
+
+
+@frozen
+class PrefixDeleted:
+    """Every key that begins so was deleted."""
+
+    prefix: str
+    """How they begin; the empty text for all keys."""
+
+
+@frozen
+class ListChanged:
+    """A list kept some of its items, and got more at its end."""
+
+    key: str
+    """The key."""
+    first: int = 0
+    """The place of the first item that it kept, from 0."""
+    count: int | None = None
+    """How many items it kept, from that one on; None for all."""
+    items: tuple[bytes, ...] = field(default=(), repr=counted("item"))
+    """The items that follow those, each as CBOR."""
+
+
+KeyChange = KeyPut | KeyDeleted | PrefixDeleted | ListChanged
+
+
+@frozen
+class CollectionChanged:
+    """Keys of a collection changed, all at once, in this order."""
+
+    collection: int
+    """The collection's number: the sequence of its :class:`CollectionCreated`."""
+    changes: tuple[KeyChange, ...] = field(repr=counted("change"))
+    """What changed."""
+
+
+COLLECTION_EVENTS = (CollectionCreated, CollectionChanged)
+
+
+@frozen
+class KeyUsed:
+    """A command had an idempotency key. The same command with the same key gets the same answer."""
+
+    key_hash: bytes
+    """BLAKE2b-128 of the key, and of what it is unique in (16 bytes)."""
+    content_hash: bytes
+    """BLAKE2b-128 of what the command holds (16 bytes)."""
+    answer: int
+    """The sequence of the event that is its answer."""
