@@ -57,9 +57,9 @@ NAMES = {
         session_map session_recorder session_state sessions
     """,
     "action": """
-        Action ActionDraft ActionKind ActionRecorded ActionRecorder ChangedAction DecidedAction
-        RecordAction _ActionValues
-        action_draft action_recorder action_rows
+        Action ActionDraft ActionKind ActionList ActionRecorded ActionRecorder ChangedAction
+        DecidedAction PackedActions RecordAction _ActionValues
+        action_draft action_recorder action_rows packed_actions
     """,
     "checkpoint": """
         Checkpoint CheckpointCreated CheckpointDetails CheckpointNotFoundError CreateCheckpoint

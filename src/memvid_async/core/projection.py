@@ -7,7 +7,6 @@ from typing import Any
 
 from ..events.content import EMPTY
 from ..events.event import (
-    Action,
     ActionRecorded,
     Checkpoint,
     CheckpointCreated,
@@ -16,12 +15,13 @@ from ..events.event import (
     SessionEnded,
     SessionStarted,
 )
+from ..events.packed_actions import ActionList
 from .session_state import SessionState
 
 
 def project_session(state: SessionState, events: Iterable[Event], version: int) -> Session:
     """Return the session with this state, from its events in order; ``version``: the format's."""
-    actions: list[Action] = []
+    actions = ActionList(state.action_count)
     checkpoints: list[Checkpoint] = []
     metadata: Mapping[str, Any] = EMPTY
     error, ended_ns = None, None
@@ -42,7 +42,7 @@ def project_session(state: SessionState, events: Iterable[Event], version: int) 
         created_ns=state.info.created_ns,
         ended_ns=ended_ns,
         error=error,
-        actions=tuple(actions),
+        actions=actions.whole(),
         checkpoints=tuple(checkpoints),
         metadata=metadata,
         version=version,

@@ -96,6 +96,10 @@ class View(Protocol):
         """
         ...
 
+    def session_commands(self, number: int) -> Iterator[list[Event]]:
+        """Iterate over the events of one session in order, a list per command."""
+        ...
+
     def session_events_back(self, number: int, before: int | None = None) -> Iterator[list[Event]]:
         """Iterate over the events of one session below ``before``, newest first, a list per
         command, in order. The first ones cost the same however many there are."""

@@ -5,8 +5,7 @@ All functions block, as a :class:`View` does, and are called in the threads that
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import pairwise
+from collections.abc import Iterable, Iterator
 from typing import Any
 from uuid import UUID
 
@@ -55,45 +54,57 @@ def read_session(view: View, session_id: UUID) -> Session:
     found = view.state.find(session_id)
     if found is None or not view.has_session(found.info.number):
         raise SessionNotFoundError(session_id)
-    events = session_history(view, found.info.number)
-    session = project_session(found, events, view.version)
-    for action, later in pairwise(session.actions):
-        if later.index <= action.index:
-            why = f"actions of session {session_id} are out of order"
-            raise view.damage(later.sequence, why)
-    return session
+    events = _in_order(view, session_history(view, found.info.number), session_id)
+    return project_session(found, events, view.version)
 
 
-def session_history(view: View, number: int) -> list[Event]:
-    """Return the events of a session, in order.
+def _in_order(view: View, events: Iterable[Event], session_id: UUID) -> Iterator[Event]:
+    last = -1
+    for event in events:
+        payload = event.payload
+        if isinstance(payload, (ActionRecorded, CheckpointCreated)):
+            if payload.action.index <= last:
+                why = f"actions of session {session_id} are out of order"
+                raise view.damage(event.sequence, why)
+            last = payload.action.index
+        yield event
+
+
+def session_history(view: View, number: int) -> Iterator[Event]:
+    """Iterate over the events of a session, in order.
 
     A fork's events follow the actions that it shares with its parents. Actions of parents that
     were deleted are missing.
     """
     parts = [events for _, events in history_parts(view, number)]
-    return [event for part in reversed(parts) for event in part]
+    for part in reversed(parts):
+        yield from part
 
 
-def history_parts(view: View, number: int) -> Iterator[tuple[ForkPoint | None, list[Event]]]:
+def history_parts(view: View, number: int) -> Iterator[tuple[ForkPoint | None, Iterator[Event]]]:
     """Yield the parts of a session's history, the newest first.
 
     The first part holds the session's own events. The others hold the actions that it shares with
     its parent, with the parent's parent, and so on. Each part comes with the fork point of the
-    session that it is from.
+    session that it is from, and is read when somebody iterates over it.
     """
     until: int | None = None
     while True:
-        events, _ = view.session_events(number)
-        if until is not None:
-            events = [event for event in events if _is_shared(event, until)]
         found = view.state.sessions.get(number)
         fork = found.info.fork if found is not None else None
-        yield fork, events
+        yield fork, _part(view, number, until)
         # A parent began before its fork, so this ends, whatever the file says.
         if fork is None or fork.parent >= number or fork.parent not in view.state.sessions:
             return
         until = fork.sequence if until is None else min(until, fork.sequence)
         number = fork.parent
+
+
+def _part(view: View, number: int, until: int | None) -> Iterator[Event]:
+    for events in unhurried(view.session_commands(number)):
+        for event in events:
+            if until is None or _is_shared(event, until):
+                yield event
 
 
 def _is_shared(event: Event, until: int) -> bool:

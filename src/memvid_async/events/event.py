@@ -112,6 +112,18 @@ def action_of(values: _ActionValues) -> Action:
     return action
 
 
+def fields_of(action: Action) -> tuple[Any, ...]:
+    """Return all fields of an action, for :func:`action_from`."""
+    return tuple(getattr(action, name) for name in _ACTION_FIELDS)
+
+
+def action_from(fields: tuple[Any, ...]) -> Action:
+    """Return the action with these fields. Nothing is checked."""
+    action = _new(Action)
+    action.__dict__.update(zip(_ACTION_FIELDS, fields, strict=True))
+    return action
+
+
 @frozen
 class StateSnapshot:
     """What a checkpoint pins: the memory at that point, and where in the log it was."""

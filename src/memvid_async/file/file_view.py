@@ -190,6 +190,18 @@ class FileView:
                 return events, events[-1].sequence
         return events, max(self.state.last_sequence, after)
 
+    def session_commands(self, number: int) -> Iterator[list[Event]]:
+        """Iterate over the events of one session in order, a list per command.
+
+        Nothing for a session that was deleted.
+
+        :raises CorruptFileError: when a segment that the session's positions name is not there.
+        """
+        last = 0
+        for segment in self._segments_at(self.reader.offsets(number, self.end) or ()):
+            yield self._own_events(segment, number, above=last)
+            last = segment.sequence
+
     def session_events_back(self, number: int, before: int | None = None) -> Iterator[list[Event]]:
         """Iterate over the events of one session below ``before``, newest first, a list per
         command, in order. The first ones cost the same however many there are.

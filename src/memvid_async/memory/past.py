@@ -41,8 +41,8 @@ def session_at(view: View, session_id: UUID, sequence: int) -> Session:
     if found is not None and found.info.number > sequence:
         raise SessionNotFoundError(session_id)
     if found is not None:
-        events = session_history(view, found.info.number)
-        return project_session(found, [e for e in events if e.sequence <= sequence], view.version)
+        history = session_history(view, found.info.number)
+        return project_session(found, (e for e in history if e.sequence <= sequence), view.version)
     events, state = [], State()
     for state, event in view.history(sequence):  # noqa: B007 - the last one is needed
         if event.session_id == session_id:
@@ -162,8 +162,8 @@ def session_moment(view: View, session_id: UUID, checkpoint_id: int | None) -> t
         raise SessionNotFoundError(session_id)
     number = found.info.number
     if checkpoint_id is None:
-        events, _ = view.session_events(number)
-        return number, events[-1].sequence if events else number
+        last = next(view.session_events_back(number), None)
+        return number, last[-1].sequence if last else number
     found_there = find_checkpoint(view, number, checkpoint_id)
     if found_there is None:
         raise CheckpointNotFoundError(session_id, checkpoint_id)
