@@ -105,7 +105,9 @@ class ChangeMemory(NamedTuple):
     """Put frames, update one or delete one, and record it where a session is in force.
 
     ``frames``: those to put. ``frame_id``: the one to change; ``changes``: an update's.
-    ``analyser`` is for a memory that has none yet. A str among the frames is one that is this text
+    ``analyser`` is for a memory that has none yet. ``replaced``: those to delete for a put, as they
+    were found when the memory's hash was ``memory_hash``; the answer is None, and nothing is done,
+    where it is another one now. A str among the frames is one that is this text
     and nothing else: of very many frames most are, and Python's collector would look at an object
     for each again and again.
     """
@@ -119,6 +121,8 @@ class ChangeMemory(NamedTuple):
     duration_ms: float
     task: str | None
     metadata: Mapping[str, Any]
+    replaced: tuple[int, ...] = ()
+    memory_hash: bytes | None = None
 
 
 @frozen

@@ -178,9 +178,12 @@ def _store(state: State, command: StoreParts, now: int, known: Known) -> Decisio
 
 
 def _change(state: State, command: ChangeMemory, now: int, known: Known) -> Decision:
-    """Change the memory. The answer: the ids of the frames, and the recorded action or None."""
+    """Change the memory. The answer: the ids of the frames, and the recorded action or None; or
+    None where what is to be replaced must be looked for again."""
     session = _chosen_session(state, command.session)
     number = session.info.number if session is not None else 0
+    if command.memory_hash not in (None, state.memory.summary(number)[1]):
+        return [], None
     events: list[DecidedEvent] = []
     contents = _NewContents(state.last_sequence, now, known, events)
     ids, content = _change_frames(state.memory, command, number, contents)
@@ -235,6 +238,8 @@ def _change_frames(
             one if type(one) is str else _kept(one, contents, first + at, branch)  # type: ignore[arg-type]
             for at, one in enumerate(new)
         )
+        for frame_id in command.replaced:
+            contents.add(FrameDeleted(frame_id, branch))
         put = FramesPut(first, tuple(kept), branch)
         contents.add(put)
         if command.kind is ActionKind.PUT:

@@ -30,6 +30,7 @@ from ..recording.command_intake import CommandIntake
 from ..recording.prepare_values import (
     prepare_content,
     prepare_count,
+    prepare_flag,
     prepare_messages,
     prepare_metadata,
     prepare_text,
@@ -37,6 +38,7 @@ from ..recording.prepare_values import (
 )
 from ..recording.replies import GrowingReply, Model, check_model
 from .body_text import text_of
+from .change_gate import ChangeGate
 from .embedder import embed
 from .folded import Lineage, lineage_of
 from .frame_reader import FrameReader
@@ -87,6 +89,7 @@ class FrameStore(FrameReader):
         self._engine = engine
         self._intake = intake
         self._reads = engine.reads
+        self._gate = ChangeGate()
 
     async def _lineage_in_force(self) -> Lineage:
         """Return the memories that the session in force sees, with all that was acked so far."""
@@ -108,13 +111,15 @@ class FrameStore(FrameReader):
         media_type: str | None = None,
         embedding: Iterable[float] | None = None,
         embedding_model: str | None = None,
+        replace: bool = False,
     ) -> int:
         """Put a frame into the memory, and return its id: 1, 2, 3 … in the order of the log.
 
         Text is searched, and so are bytes of a ``media_type`` that is text. A stream of bytes is
         stored in parts as it comes; its first 16 MiB are searched. ``embedding``: numbers; without
-        them ``StoreConfig.embedder`` is called, if there is one. The frame is durable when this
-        returns (see :class:`Durability`).
+        them ``StoreConfig.embedder`` is called, if there is one. ``replace``: delete every frame
+        that has this ``uri``, in the same step. The frame is durable when this returns (see
+        :class:`Durability`).
 
         :raises InvalidValueError, LimitExceededError: when it cannot be recorded; nothing was put.
         """
@@ -128,11 +133,14 @@ class FrameStore(FrameReader):
             "embedding_model": embedding_model,
         }
         fields = {name: value for name, value in fields.items() if value is not None}
+        if prepare_flag(replace, "replace") and uri is None:
+            raise InvalidValueError("replace=True replaces what has a uri; pass the uri too")
         if isinstance(content, AsyncIterable):
             kept: Any = await self._store_stream(content)
         else:
             kept = content
-        ids = await self._put([{"content": kept, **fields}], ActionKind.PUT)
+        item = {"content": kept, **fields}
+        ids = await self._put([item], ActionKind.PUT, replaced=uri if replace else None)
         return ids[0]
 
     async def put_many(self, items: Iterable[str | bytes | FrameItem]) -> list[int]:
@@ -148,19 +156,36 @@ class FrameStore(FrameReader):
         some = list(islice(items, self._config.limits.frames + 1))
         return await self._put(some, ActionKind.PUT_MANY) if some else []
 
-    async def _put(self, items: list[Any], kind: ActionKind) -> list[int]:
+    async def _put(
+        self, items: list[Any], kind: ActionKind, replaced: str | None = None
+    ) -> list[int]:
         started, limits = time.perf_counter(), self._config.limits
         if len(items) == 1 and rough_size(items[0]) < LARGE:
             frames, size = prepare_frames_many(items, limits)
         else:
             frames, size = await self._reads.run(prepare_frames_many, items, limits)
-        if self._config.embedder is not None:
-            frames = await self._embedded(frames)
-        await self._recall.wait_for_room(size)
-        command = self._change(kind, frames=frames, started=started)
-        ids: list[int] = (await self._intake.submit(command, size + 512 * len(items)))[0]
+        async with self._gate.alone() if replaced is not None else self._gate:
+            if self._config.embedder is not None:
+                frames = await self._embedded(frames)
+            await self._recall.wait_for_room(size)
+            command = self._change(kind, frames=frames, started=started)
+            size += 512 * len(items)
+            if replaced is None:
+                ids: list[int] = (await self._intake.submit(command, size))[0]
+            else:
+                ids = await self._replace(command, size, replaced)
         self._recall.note_put(size)
         return ids
+
+    async def _replace(self, command: ChangeMemory, size: int, uri: str) -> list[int]:
+        """Put a frame in the place of all that have this URI, and return its id."""
+        while True:
+            found, memory_hash = await self._recall.with_uri(await self._lineage(), uri)
+            command = command._replace(replaced=found, memory_hash=memory_hash)
+            answer = await self._intake.submit(command, size)
+            if answer is not None:
+                ids: list[int] = answer[0]
+                return ids
 
     async def _embedded(self, prepared: tuple[NewFrame | str, ...]) -> tuple[NewFrame, ...]:
         frames = tuple(NewFrame(one) if isinstance(one, str) else one for one in prepared)
@@ -247,14 +272,15 @@ class FrameStore(FrameReader):
                 )
             if changes["content"] is None:
                 raise InvalidValueError("content must be str, bytes or a stream of bytes")
-        if "content" in changes and "embedding" not in changes:
-            await self._embed_again(changes)
         if not changes:
             raise InvalidValueError("an update needs content or a field to change")
-        await self._intake.submit(
-            self._change(ActionKind.UPDATE, frame_id=frame_id, changes=changes, started=started),
-            size,
-        )
+        async with self._gate:
+            if "content" in changes and "embedding" not in changes:
+                await self._embed_again(changes)
+            command = self._change(
+                ActionKind.UPDATE, frame_id=frame_id, changes=changes, started=started
+            )
+            await self._intake.submit(command, size)
 
     async def _embed_again(self, changes: dict[str, Any]) -> None:
         """Make a new embedding for a new text, or drop the old one."""

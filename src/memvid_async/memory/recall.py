@@ -146,6 +146,11 @@ class Recall:
         )
         return [memory.frame(row) for row in rows]
 
+    def _with_uri(self, lineage: Lineage, uri: str) -> tuple[tuple[int, ...], bytes]:
+        view = self._engine.written_view
+        found = self._memory(lineage).catch_up(view).with_uri(uri)
+        return found, view.state.memory.summary(lineage[0][0])[1]
+
     # On the loop.
 
     async def _run(self, lineage: Lineage, call: Callable[..., T], *args: Any, **more: Any) -> T:
@@ -179,6 +184,10 @@ class Recall:
     ) -> list[Frame]:
         """Return the next frames after (``newest``: before) the one with the id ``after``."""
         return await self._run(lineage, self._scan, lineage, after, filters, newest=newest)
+
+    async def with_uri(self, lineage: Lineage, uri: str) -> tuple[tuple[int, ...], bytes]:
+        """Return the ids of the frames that have this URI, and the memory's hash at that moment."""
+        return await self._run(lineage, self._with_uri, lineage, uri)
 
     def leave(self) -> None:
         """Release a file that a compaction replaced.

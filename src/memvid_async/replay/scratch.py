@@ -184,6 +184,9 @@ def judge_change(before: State, branch: int, changes: Sequence[Any], action: Act
     ``before``: the state before the command. ``changes``: the payloads of the command's events that
     change the memory, in the order of the log.
     """
+    if action.kind in (ActionKind.PUT, ActionKind.PUT_MANY):
+        # A put may replace others, which are deleted before.
+        changes = [payload for payload in changes if isinstance(payload, FramesPut)]
     mine = [one for payload in changes for one in _frames_of(payload)]
     if not mine:
         return ReplayStep(action.index, action, Verdict.UNVERIFIABLE, NOT_OURS)

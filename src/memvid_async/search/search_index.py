@@ -218,6 +218,11 @@ class SearchIndex:
         found = self._rows("WHERE frames.id = ?", [frame_id])
         return found[0] if found else None
 
+    def with_uri(self, uri: str) -> tuple[int, ...]:
+        """Return the ids of the frames that have this URI, in order."""
+        found = self._run("SELECT id FROM frames WHERE uri = ? ORDER BY id", [uri])
+        return tuple(frame_id for (frame_id,) in found)
+
     @property
     def total_size(self) -> int:
         """The size of all bodies together, in bytes."""
