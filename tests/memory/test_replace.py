@@ -1,4 +1,4 @@
-"""``put(…, uri=…, replace=True)`` leaves one frame with that URI, whoever else puts one."""
+"""``put(…, uri=…, replace=True)`` leaves one frame with that URI, however many tasks put one."""
 
 import asyncio
 

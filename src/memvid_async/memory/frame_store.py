@@ -178,7 +178,7 @@ class FrameStore(FrameReader):
         return ids
 
     async def _replace(self, command: ChangeMemory, size: int, uri: str) -> list[int]:
-        """Put a frame in the place of all that have this URI, and return its id."""
+        """Put a frame, delete all that have this URI, and return its id."""
         while True:
             found, memory_hash = await self._recall.with_uri(await self._lineage(), uri)
             command = command._replace(replaced=found, memory_hash=memory_hash)
