@@ -70,7 +70,7 @@ async def _action_lines(store: Store, action: Action) -> list[str]:
 
 def _is_own(key: str) -> bool:
     """Whether metadata is the caller's own and not a note of the library."""
-    return key not in ("memvid_async", "openai_chat")
+    return key not in ("memvid_async", "imported_chat")
 
 
 def _named(name: str, value: Any) -> Iterator[str]:

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from memvid_async import Durability, RecordingConfig, StoreConfig, open_store
 from memvid_async.cli import exits
 from memvid_async.cli.command_line import cli
-from memvid_async.interop.openai_chat import restore_run
+from memvid_async.interop.chats import restore_run
 
 pytestmark = pytest.mark.one_loop
 
@@ -383,7 +383,7 @@ def test_bad_runs_are_named_and_the_others_recorded(tmp_path):
     result = run("import-chat", path, broken, lines, status=1)
     errors = result.stderr.splitlines()
     assert errors[0].startswith("memvid-async: error: broken.json: not JSON")
-    assert errors[1].startswith("memvid-async: error: runs.jsonl, run 1: ")
+    assert errors[1].startswith("memvid-async: error: runs.jsonl, run 1, message 0: ")
     assert "VeryLongInteger" in errors[1]
     assert len(errors) == 2
     assert "imported 2 sessions" in result.stdout

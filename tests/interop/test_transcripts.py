@@ -189,7 +189,8 @@ def test_names_from_an_archive_are_made_printable():
     ("source", "label"),
     [
         ("gpt-4o-airline.json.gz", "gpt-4o-airline"),
-        ("runs.tar.gz:task-1/first.traj.json", "task-1/first"),
+        ("task-1/first.traj.json", "task-1/first"),
+        ("run_2026-01-02T10:20:30.json", "run_2026-01-02T10:20:30"),
         ("notes", "notes"),
         (".json", ".json"),
     ],
@@ -199,8 +200,8 @@ def test_short_label(source, label):
 
 
 def test_a_transcript_of_its_own_is_told_from_a_list_of_runs():
-    assert parse_runs(Transcript("a", b"[[]]"))[0].alone
-    assert not parse_runs(Transcript("a", b"[[], []]"))[0].alone
+    assert parse_runs(Transcript("a", b"[[]]", "a"))[0].alone
+    assert not parse_runs(Transcript("a", b"[[], []]", "a"))[0].alone
 
 
 def test_an_archive_of_very_many_members_is_refused(monkeypatch):

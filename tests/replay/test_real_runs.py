@@ -8,7 +8,9 @@ from itertools import pairwise
 import pytest
 
 from memvid_async import Durability, StoreConfig
-from memvid_async.interop.openai_chat import PlannedAsk, read_plans, record_run
+from memvid_async.interop.chat_plans import PlannedAsk
+from memvid_async.interop.chats import read_plans, record_run
+from memvid_async.interop.transcripts import TranscriptError
 from tests.conftest import ROOT
 from tests.replay.test_lcs import naive_length
 
@@ -40,7 +42,9 @@ async def tasks_of(store, path):
     tasks = defaultdict(list)
     async for plans in read_plans(path):
         for plan in plans:
-            fields = plan.metadata["openai_chat"]["fields"]
+            if isinstance(plan, TranscriptError):
+                continue  # an agent that was stopped before the model said anything
+            fields = plan.metadata["imported_chat"]["fields"]
             task = fields.get("task_id", fields.get("instance_id"))
             session_id = await record_run(store, plan)
             tasks[task].append((session_id, [outline(step) for step in plan.actions]))
@@ -67,7 +71,7 @@ async def test_what_runs_of_one_task_share_is_found(store, shared_data, name):
                 assert all(difference.diff for difference in changed.differences)
             compared += 1
             shared += prefix > 0
-    assert compared > 20
+    assert compared >= 20
     assert shared > 0
 
 
@@ -110,7 +114,7 @@ def is_run(plan, task, run):
     """Whether a transcript is the one that the table names."""
     kind, number = task.split()
     if kind == "airline":
-        fields = plan.metadata["openai_chat"]["fields"]
+        fields = plan.metadata["imported_chat"]["fields"]
         return (str(fields.get("task_id")), str(fields.get("trial"))) == (number, run)
     folder, _, name = plan.name.partition("/")
     wanted = {"rerun": "chat_dev_rerun", "noparallel": "lite_dev_noparallel"}
@@ -126,6 +130,8 @@ async def test_the_ten_comparisons_of_the_documentation(store, shared_data):
     for name in FILES:
         async for plans in read_plans(shared_data / name):
             for plan in plans:
+                if isinstance(plan, TranscriptError):
+                    continue  # as above
                 of_airline = name == FILES[0]
                 for task, run in wanted:
                     if task.startswith("airline") == of_airline and is_run(plan, task, run):

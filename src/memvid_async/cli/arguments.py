@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import difflib
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
@@ -11,9 +12,18 @@ from typing import Any, NoReturn, TypeVar, cast
 from uuid import UUID
 
 import anyio
+import attrs
 import click
 
-from .. import FrameFilters, NotAStoreError, SessionSummary, Store, StoreNotFoundError, StoreView
+from .. import (
+    FrameFilters,
+    Limits,
+    NotAStoreError,
+    SessionSummary,
+    Store,
+    StoreNotFoundError,
+    StoreView,
+)
 from ..view.text import shorten
 from .exits import AnswerError
 
@@ -21,6 +31,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LISTED_CANDIDATES = 5
+_LIMIT_NAMES = [field.name for field in attrs.fields(Limits)]
 
 file_argument = click.argument("file", type=click.Path(readable=False))
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
@@ -150,6 +161,36 @@ metadata_option = click.option(
     callback=_read_pairs,
     help="A metadata value: JSON, or else text. May be repeated.",
 )
+
+
+def limit_option(**raised: int) -> Callable[[Command], Command]:
+    """Return the option of a command that takes something in: other limits than the usual ones.
+
+    ``raised``: the limits that this command raises by itself. The parameter is a ``Limits``.
+    """
+
+    def read(_context: click.Context, _option: click.Parameter, pairs: tuple[str, ...]) -> Limits:
+        values = dict(raised)
+        for pair in pairs:
+            name, _, value = pair.partition("=")
+            if name not in _LIMIT_NAMES:
+                close = difflib.get_close_matches(name, _LIMIT_NAMES, 1)
+                hint = f"; did you mean {close[0]}?" if close else ""
+                raise click.BadParameter(f"there is no limit {shorten(name, 80)!r}{hint}")
+            if not value.isascii() or not value.isdigit() or int(value[:20]) == 0:
+                raise click.BadParameter(f"{name} needs a whole number above 0, as {name}=1000000")
+            values[name] = int(value[:20])
+        return Limits(**values)
+
+    return click.option(
+        "--limit",
+        "limits",
+        metavar="NAME=VALUE",
+        multiple=True,
+        callback=read,
+        help="Another limit, such as value_bytes=4194304. May be repeated.",
+    )
+
 
 frame_filter_options = together(
     click.option(

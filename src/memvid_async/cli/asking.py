@@ -13,7 +13,7 @@ from typing import IO, Any
 import click
 from attrs import frozen
 
-from .. import Answer, Prompt, Store, open_store
+from .. import Answer, Limits, Prompt, Store, StoreConfig, open_store
 from ..view import documents
 from ..view.text import printable
 from . import render
@@ -23,6 +23,7 @@ from .arguments import (
     file_argument,
     filter_options,
     json_option,
+    limit_option,
     moment_options,
     require_store,
     run,
@@ -53,10 +54,12 @@ def _search(query: str, options: dict[str, Any]) -> _Wanted:
 @search_options(top_k=10)
 @filter_options
 @moment_options
+@limit_option()
 @json_option
 def find(
     file: str,
     query: str,
+    limits: Limits,
     as_json: bool,
     at_sequence: int | None,
     at_time: int | None,
@@ -68,13 +71,19 @@ def find(
     word* matches beginnings, title:word looks in one field. The exit status is 1 if nothing was
     found.
     """
-    return run(_find, file, _search(query, options), at_sequence, at_time, as_json)
+    return run(_find, file, limits, _search(query, options), at_sequence, at_time, as_json)
 
 
 async def _find(
-    file: str, search: _Wanted, at_sequence: int | None, at_time: int | None, as_json: bool
+    file: str,
+    limits: Limits,
+    search: _Wanted,
+    at_sequence: int | None,
+    at_time: int | None,
+    as_json: bool,
 ) -> int:
-    async with open_store(file, read_only=True) as store:
+    config = StoreConfig(limits=limits)
+    async with open_store(file, config=config, read_only=True) as store:
         place = await at_moment(store, at_sequence, at_time)
         result = await place.find(search.query, **search.how)
     if as_json:
@@ -105,10 +114,12 @@ async def _find(
 @timeout_option
 @search_options(top_k=5)
 @filter_options
+@limit_option()
 @json_option
 def ask(
     file: str,
     question: str,
+    limits: Limits,
     command: str | None,
     record: bool,
     provider: str,
@@ -127,9 +138,9 @@ def ask(
         raise click.UsageError("--record needs --command: an ask is recorded with its reply")
     search = _search(question, options)
     if command is None:
-        return run(_ask_context, file, search, as_json)
+        return run(_ask_context, file, limits, search, as_json)
     words = _split(command)
-    asking = _Asking(file, search, words, timeout, provider, model or Path(words[0]).name)
+    asking = _Asking(file, limits, search, words, timeout, provider, model or Path(words[0]).name)
     return run(asking.run, record, as_json)
 
 
@@ -143,8 +154,9 @@ def _split(command: str) -> list[str]:
     return words
 
 
-async def _ask_context(file: str, search: _Wanted, as_json: bool) -> int:
-    async with open_store(file, read_only=True) as store:
+async def _ask_context(file: str, limits: Limits, search: _Wanted, as_json: bool) -> int:
+    config = StoreConfig(limits=limits)
+    async with open_store(file, config=config, read_only=True) as store:
         answer = await _ask(store, search, lambda prompt: str(prompt.context))
     if as_json:
         document = documents.answer_document(search.query, answer, with_reply=False)
@@ -175,6 +187,7 @@ class _Asking:
     """An ask that a program answers."""
 
     file: str
+    limits: Limits
     search: _Wanted
     words: list[str]
     patience: float
@@ -185,7 +198,8 @@ class _Asking:
         """Ask, and print the reply."""
         if record:
             require_store(self.file)
-        async with open_store(self.file, read_only=not record) as store:
+        config = StoreConfig(limits=self.limits)
+        async with open_store(self.file, config=config, read_only=not record) as store:
             if record and not store.is_recording:
                 async with store.session("ask"):
                     answer = await self._answer(store)

@@ -10,11 +10,10 @@ from typing import Any
 import click
 
 from .. import VerifyReport, open_store
-from ..interop.transcripts import MAX_TRANSCRIPT_BYTES
 from ..view import documents
 from ..view.text import printable
 from ..view.tree import TreeNode, tree_of
-from . import asking, exporting, forking, putting, render, replaying, rewriting
+from . import asking, exporting, forking, importing, putting, render, replaying, rewriting
 from .arguments import file_argument, find_session, json_option, run
 from .exits import BAD, FINE, guarded
 
@@ -191,42 +190,8 @@ async def _tail(file: str, count: int, follow: bool, as_json: bool) -> int:
     return FINE
 
 
-@cli.command("import-chat")
-@file_argument
-@click.argument(
-    "transcripts", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False)
-)
-@click.option("--provider", default="", help="Who ran the model; a transcript does not say it.")
-@click.option(
-    "--max-bytes",
-    type=click.IntRange(min=1),
-    default=MAX_TRANSCRIPT_BYTES,
-    show_default=True,
-    help="How many bytes a transcript file may hold at most, decompressed.",
-)
-def import_chat(file: str, transcripts: tuple[str, ...], provider: str, max_bytes: int) -> int:
-    """Record chat TRANSCRIPTs in the OpenAI message format in FILE, one session per run.
-
-    A transcript is a JSON list of runs (objects with `traj` or `messages`), one run, a list of
-    messages, or JSON lines. It may be plain, compressed by gzip, or in a tar. FILE is created if
-    it does not exist.
-    """
-    return run(_import_chat, file, transcripts, provider, max_bytes)
-
-
-async def _import_chat(
-    file: str, transcripts: tuple[str, ...], provider: str, max_bytes: int
-) -> int:
-    from .importing import Importer
-
-    with render.progress_bar(counted=True) as progress:
-        importer = Importer(file, provider, max_bytes, progress)
-        await importer.run(transcripts)
-    click.echo(importer.summary())
-    return BAD if importer.failures else FINE
-
-
 _MORE = (
+    importing.import_chat,
     putting.put,
     asking.find,
     asking.ask,

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from .. import MemvidAsyncError
+from .. import LimitExceededError, MemvidAsyncError
 from ..view.text import printable
 
 FINE = 0
@@ -27,8 +27,25 @@ class AnswerError(MemvidAsyncError):
 
 def report(problem: object) -> None:
     """Print a problem on the standard error, in one line that is safe for a terminal."""
-    line = printable(" ".join(str(problem).split()), one_line=True)
-    sys.stderr.write(f"memvid-async: error: {line}\n")
+    _say("error", advised(problem))
+
+
+def advised(problem: object) -> object:
+    """Return what to print of a problem: where a limit was reached, the option that raises it."""
+    if not isinstance(problem, LimitExceededError):
+        return problem
+    option = f"--limit {problem.limit}=NUMBER"
+    return f"{problem.value} is above the limit {problem.limit}; raise it with {option}"
+
+
+def say_note(note: object) -> None:
+    """Print what a user should know, though nothing failed, on the standard error."""
+    _say("note", note)
+
+
+def _say(kind: str, what: object) -> None:
+    line = printable(" ".join(str(what).split()), one_line=True)
+    sys.stderr.write(f"memvid-async: {kind}: {line}\n")
     sys.stderr.flush()
 
 

@@ -6,16 +6,58 @@ import time
 from collections.abc import Iterable
 from contextlib import AsyncExitStack, aclosing
 
+import click
 from attrs import define, field
 from rich.progress import Progress, TaskID
 
-from .. import Durability, Store, StoreConfig, open_store
-from ..interop.openai_chat import PlannedAsk, PlannedToolCall, SessionPlan, read_plans, record_run
-from ..interop.transcripts import TranscriptError
-from .exits import report
+from .. import Durability, Limits, Store, StoreConfig, open_store
+from ..interop.chat_plans import PlannedAsk, PlannedToolCall, SessionPlan
+from ..interop.chats import read_plans, record_run
+from ..interop.transcripts import MAX_TRANSCRIPT_BYTES, TranscriptError
+from . import render
+from .arguments import file_argument, limit_option, run
+from .exits import BAD, FINE, report, say_note
 
-# No single record needs an fsync: an import that was interrupted is run again.
-CONFIG = StoreConfig(durability=Durability.BUFFERED)
+# A message may hold a picture, and more of them than an agent records by itself.
+LIMITS = {"value_bytes": 16 * 1024 * 1024}
+"""The limits that an import raises, in bytes."""
+
+
+@click.command("import-chat")
+@file_argument
+@click.argument(
+    "transcripts", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False)
+)
+@click.option("--provider", default="", help="Who ran the model; a transcript does not say it.")
+@click.option(
+    "--max-bytes",
+    type=click.IntRange(min=1),
+    default=MAX_TRANSCRIPT_BYTES,
+    show_default=True,
+    help="How many bytes a transcript file may hold at most, decompressed.",
+)
+@limit_option(**LIMITS)
+def import_chat(
+    file: str, transcripts: tuple[str, ...], provider: str, max_bytes: int, limits: Limits
+) -> int:
+    """Record chat TRANSCRIPTs in FILE, one session per run.
+
+    The formats of OpenAI, Anthropic, LangChain, Claude Code, Codex, Inspect and ShareGPT are read:
+    a JSON list of runs (objects with `messages`, `traj` or `conversations`), one run, a list of
+    messages, or JSON lines. A transcript may be plain, compressed by gzip, or in a tar or zip.
+    FILE is created if it does not exist.
+    """
+    return run(_import_chat, file, transcripts, provider, max_bytes, limits)
+
+
+async def _import_chat(
+    file: str, transcripts: tuple[str, ...], provider: str, max_bytes: int, limits: Limits
+) -> int:
+    with render.progress_bar(counted=True) as progress:
+        importer = Importer(file, provider, max_bytes, limits, progress)
+        await importer.run(transcripts)
+    click.echo(importer.summary())
+    return BAD if importer.failures else FINE
 
 
 @define
@@ -25,6 +67,7 @@ class Importer:
     file: str
     provider: str
     max_bytes: int
+    limits: Limits
     progress: Progress
     sessions: int = 0
     asks: int = 0
@@ -41,7 +84,7 @@ class Importer:
             for path in transcripts:
                 try:
                     async with aclosing(
-                        read_plans(path, limits=CONFIG.limits, max_bytes=self.max_bytes)
+                        read_plans(path, limits=self.limits, max_bytes=self.max_bytes)
                     ) as batches:
                         async for plans in batches:
                             store = store or await self._open(stack, plans)
@@ -64,7 +107,9 @@ class Importer:
     ) -> Store | None:
         if not any(isinstance(plan, SessionPlan) for plan in plans):
             return None
-        return await stack.enter_async_context(open_store(self.file, config=CONFIG))
+        # No single record needs an fsync: an import that was interrupted is run again.
+        config = StoreConfig(durability=Durability.BUFFERED, limits=self.limits)
+        return await stack.enter_async_context(open_store(self.file, config=config))
 
     async def _record_all(
         self, store: Store | None, plans: list[SessionPlan | TranscriptError], task: TaskID
@@ -80,6 +125,8 @@ class Importer:
             self.progress.advance(task)
 
     def _count(self, plan: SessionPlan) -> None:
+        for note in plan.notes:
+            say_note(note)
         calls = [planned for planned in plan.actions if isinstance(planned, PlannedToolCall)]
         self.sessions += 1
         self.asks += sum(isinstance(planned, PlannedAsk) for planned in plan.actions)

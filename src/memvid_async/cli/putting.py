@@ -15,20 +15,19 @@ import click
 from attrs import define, field
 from rich.progress import Progress, TaskID
 
-from .. import InvalidValueError, LimitExceededError, Store, StoreConfig, open_store
+from .. import InvalidValueError, LimitExceededError, Limits, Store, StoreConfig, open_store
 from ..view import documents
 from ..view.text import printable
 from . import render
-from .arguments import file_argument, json_option, metadata_option, read_json, run
-from .exits import BAD, FINE, report
+from .arguments import file_argument, json_option, limit_option, metadata_option, read_json, run
+from .exits import BAD, FINE, advised, report
 
-CONFIG = StoreConfig()
 # A batch is one command, so either all of its frames are recorded or none.
 _BATCH_FRAMES = 1_000
 _BATCH_BYTES = 1024 * 1024
 _CHUNK = 256 * 1024
-# The longest line: JSON may escape every character of a content.
-_LINE_BYTES = 8 * CONFIG.limits.content_bytes
+# The longest line, in contents: JSON may escape every character of one.
+_LINE_TIMES = 8
 _REFUSED = (InvalidValueError, LimitExceededError)
 
 
@@ -49,8 +48,16 @@ _REFUSED = (InvalidValueError, LimitExceededError)
 @click.option("--tag", "tags", multiple=True, help="A tag. May be repeated.")
 @metadata_option
 @click.option("--media-type", help="The media type of the content, such as text/markdown.")
+@limit_option()
 @json_option
-def put(file: str, paths: tuple[str, ...], form: str | None, as_json: bool, **fields: Any) -> int:
+def put(
+    file: str,
+    paths: tuple[str, ...],
+    form: str | None,
+    limits: Limits,
+    as_json: bool,
+    **fields: Any,
+) -> int:
     """Put each PATH into the memory of FILE as a frame, and print the frames' ids.
 
     Without a PATH, and for -, the standard input is read. FILE is created if it does not exist.
@@ -59,14 +66,19 @@ def put(file: str, paths: tuple[str, ...], form: str | None, as_json: bool, **fi
     if alone and (form is not None or len(paths) > 1):
         raise click.UsageError(f"{' and '.join(alone)} would be the same for several frames")
     used = {name: value for name, value in fields.items() if value not in (None, (), {})}
-    return run(_put, file, paths or ("-",), form, used, as_json)
+    return run(_put, file, paths or ("-",), form, limits, used, as_json)
 
 
 async def _put(
-    file: str, paths: tuple[str, ...], form: str | None, fields: dict[str, Any], as_json: bool
+    file: str,
+    paths: tuple[str, ...],
+    form: str | None,
+    limits: Limits,
+    fields: dict[str, Any],
+    as_json: bool,
 ) -> int:
     with render.progress_bar(counted=form is None) as progress:
-        putter = _Putter(file, fields, progress, as_json=as_json)
+        putter = _Putter(file, limits, fields, progress, as_json=as_json)
         await putter.run(paths, form)
     if as_json:
         click.echo(documents.dump(putter.ids))
@@ -80,6 +92,7 @@ class _Putter:
     """Puts the frames that can be put, reports why the others cannot, and counts both."""
 
     file: str
+    limits: Limits
     fields: Mapping[str, Any]
     progress: Progress
     as_json: bool
@@ -114,7 +127,7 @@ class _Putter:
     async def _store(self) -> Store:
         if self._opened is None:
             self._opened = await self._stack.enter_async_context(
-                open_store(self.file, config=CONFIG)
+                open_store(self.file, config=StoreConfig(limits=self.limits))
             )
         return self._opened
 
@@ -123,7 +136,7 @@ class _Putter:
         if path != "-":
             name = os.fsencode(Path(path).name).decode(errors="replace")
             fields.setdefault("title", name)
-        content = await _content(chunks)
+        content = await _content(chunks, self.limits.content_bytes)
         store = await self._store()
         try:
             self._done([await store.put(content, **fields)])
@@ -134,7 +147,7 @@ class _Putter:
     async def _put_lines(self, path: str, chunks: AsyncIterator[bytes], form: str) -> None:
         number = 0
         try:
-            async for line in _lines(chunks):
+            async for line in _lines(chunks, _LINE_TIMES * self.limits.content_bytes):
                 number += 1
                 self._advance(len(line) + 1)
                 if line.strip():
@@ -195,7 +208,7 @@ class _Putter:
 
     def _refuse(self, where: str, error: Exception) -> None:
         self.failures += 1
-        report(f"{printable(where)}: {error}")
+        report(f"{printable(where)}: {advised(error)}")
 
 
 def _total(paths: tuple[str, ...], form: str | None) -> int | None:
@@ -221,12 +234,12 @@ async def _chunks(stream: IO[bytes]) -> AsyncGenerator[bytes]:
         yield chunk
 
 
-async def _content(chunks: AsyncIterator[bytes]) -> str | bytes | AsyncIterator[bytes]:
-    """Join the chunks: text where they are UTF-8, else bytes; a stream of bytes when large."""
+async def _content(chunks: AsyncIterator[bytes], most: int) -> str | bytes | AsyncIterator[bytes]:
+    """Join the chunks: text where they are UTF-8, else bytes; a stream beyond ``most`` bytes."""
     head = bytearray()
     async for chunk in chunks:
         head += chunk
-        if len(head) > CONFIG.limits.content_bytes:
+        if len(head) > most:
             return _joined(bytes(head), chunks)
     try:
         return head.decode()
@@ -240,17 +253,17 @@ async def _joined(head: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[byte
         yield chunk
 
 
-async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _lines(chunks: AsyncIterator[bytes], most: int) -> AsyncIterator[bytes]:
     """Yield the lines, without their ends.
 
-    :raises ValueError: when a line is longer than any frame can be.
+    :raises ValueError: when a line has more than ``most`` bytes.
     """
     waiting = bytearray()
     async for chunk in chunks:
         first, *others = chunk.split(b"\n")
         waiting += first
-        if len(waiting) > _LINE_BYTES:
-            raise ValueError(f"a line is longer than {_LINE_BYTES} bytes")
+        if len(waiting) > most:
+            raise ValueError(f"a line is longer than {most} bytes")
         if others:
             yield bytes(waiting)
             for line in others[:-1]:

@@ -1,4 +1,4 @@
-"""Files of chat transcripts, from bytes to runs: JSON or JSON lines; plain, gzip, or a tar of them.
+"""Files of chat transcripts, from bytes to runs: JSON or JSON lines; plain, gzip, a tar or a zip.
 
 Nothing is extracted to the disk, and every size is checked before memory is taken for it.
 """
@@ -10,14 +10,16 @@ import io
 import json
 import tarfile
 import unicodedata
+import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import PurePath
 from typing import Any, NoReturn
 
-from attrs import Factory, frozen
+from attrs import Factory, evolve, frozen
 
 from .. import InvalidValueError
+from .chat_messages import is_message
 
 MAX_TRANSCRIPT_BYTES = 256 * 1024 * 1024
 """How many bytes one transcript file may hold at most, decompressed."""
@@ -25,15 +27,24 @@ MAX_TRANSCRIPT_BYTES = 256 * 1024 * 1024
 MAX_MEMBERS = 2**16
 """How many members an archive may have at most, of any kind; each takes a KiB of memory."""
 
-MESSAGE_KEYS = ("traj", "messages")
+MESSAGE_KEYS = ("traj", "messages", "conversations", "conversation")
 """The keys of a run's messages, where the run is an object; the first that holds a list counts."""
 
+RUNS_KEY = "samples"
+"""The key of the runs in the one object of a log of Inspect's."""
+
 _DOCUMENT_SUFFIXES = (".json", ".jsonl", ".ndjson")
-_LABEL_SUFFIXES = (*_DOCUMENT_SUFFIXES, ".gz", ".tar", ".tgz", ".traj")
+_LABEL_SUFFIXES = (*_DOCUMENT_SUFFIXES, ".gz", ".tar", ".tgz", ".traj", ".zip", ".eval")
+_NO_DOCUMENT = "the archive holds no regular file named *.json, *.jsonl or *.ndjson"
 _GZIP_MAGIC = b"\x1f\x8b"
 _TAR_MAGIC = b"ustar"
 _TAR_MAGIC_OFFSET = 257
 _MOST_DIGITS = 4300  # of a number; Python reads no longer ones
+_TAR_BLOCK = 512
+_ZIP_MAGIC = b"PK\x03\x04"
+_ZIP_END = b"PK\x05\x06"  # of the record that ends a zip; 12 bytes on is its directory's length
+_ZIP64_LOCATOR = b"PK\x06\x07"
+_MOST_ZIP_DIRECTORY = 8 * 1024 * 1024  # bytes; 46 and a name for each member
 
 
 class TranscriptError(InvalidValueError):
@@ -42,13 +53,14 @@ class TranscriptError(InvalidValueError):
 
 @frozen
 class Transcript:
-    """One JSON document, or one series of JSON lines.
-
-    ``name``: where it came from (``file`` or ``archive:member``). ``data``: its decompressed bytes.
-    """
+    """One JSON document, or one series of JSON lines."""
 
     name: str
+    """Where it came from: ``file`` or ``archive:member``."""
     data: bytes
+    """Its decompressed bytes."""
+    label: str
+    """The name without the archive's and without the endings of formats."""
 
 
 @frozen
@@ -57,6 +69,8 @@ class ChatRun:
 
     source: str
     """The transcript's name."""
+    label: str
+    """The transcript's short name."""
     number: int
     """The run's place in its transcript, from 0."""
     messages: list[Any]
@@ -65,6 +79,8 @@ class ChatRun:
     """The key of the messages in the run's object; None for a run that is a bare list."""
     fields: dict[str, Any] = Factory(dict)
     """The other fields of the run's object."""
+    notes: tuple[str, ...] = ()
+    """What was odd about the transcript, though the run has all of it."""
     alone: bool = True
     """Whether the transcript holds no other run."""
 
@@ -94,10 +110,17 @@ def open_transcripts(
     """
     name = _plain_name(name)
     data = _unzip(name, data, max_bytes)
-    if data[_TAR_MAGIC_OFFSET:].startswith(_TAR_MAGIC):
+    if _is_tar(data):
         yield from _open_members(name, data, max_bytes)
+    elif data.startswith(_ZIP_MAGIC):
+        yield from _open_zip(name, data, max_bytes)
     else:
-        yield Transcript(name, data)
+        yield Transcript(name, data, short_label(name))
+
+
+def _is_tar(data: bytes) -> bool:
+    """Whether these bytes are a tar: its first block pads its fields with NULs, as no text does."""
+    return data.startswith(_TAR_MAGIC, _TAR_MAGIC_OFFSET) and b"\0" in data[:_TAR_BLOCK]
 
 
 def _open_members(name: str, data: bytes, max_bytes: int) -> Iterator[Transcript]:
@@ -122,15 +145,51 @@ def _open_members(name: str, data: bytes, max_bytes: int) -> Iterator[Transcript
                     raise TranscriptError(f"{member_name}: the archive ends in the middle of it")
                 content = _unzip(member_name, content, left)
                 left -= len(content)
-                yield Transcript(member_name, content)
+                yield Transcript(member_name, content, short_label(_plain_name(member.name)))
     except (tarfile.TarError, ValueError, OverflowError, EOFError, OSError) as error:
         if isinstance(error, TranscriptError):
             raise
         raise TranscriptError(f"{name}: damaged tar archive: {error}") from None
     if not found:
-        raise TranscriptError(
-            f"{name}: the archive holds no regular file named *.json, *.jsonl or *.ndjson"
-        )
+        raise TranscriptError(f"{name}: {_NO_DOCUMENT}")
+
+
+def _open_zip(name: str, data: bytes, max_bytes: int) -> Iterator[Transcript]:
+    """Iterate over the documents of a zip; of a log of Inspect's, over those of its samples."""
+    left = max_bytes
+    end = data.rfind(_ZIP_END)
+    directory = int.from_bytes(data[end + 12 : end + 16], "little")
+    # Python reads the whole directory at once, and makes an object of each member.
+    if end >= 0 and (directory > _MOST_ZIP_DIRECTORY or _ZIP64_LOCATOR in data[end - 20 : end]):
+        raise TranscriptError(f"{name}: it has too many members (at most {MAX_MEMBERS:,})")
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = archive.infolist()
+            if len(members) > MAX_MEMBERS:
+                raise TranscriptError(f"{name}: it has more than {MAX_MEMBERS:,} members")
+            members = [m for m in members if not m.is_dir() and _is_document(m.filename)]
+            samples = [m for m in members if m.filename.startswith(f"{RUNS_KEY}/")]
+            for member in samples or members:
+                member_name = _plain_name(f"{name}:{member.filename}")
+                with archive.open(member) as file:
+                    content = file.read(left + 1)
+                content = _unzip(member_name, content, left)
+                left -= len(content)
+                yield Transcript(member_name, content, short_label(_plain_name(member.filename)))
+    except (
+        zipfile.BadZipFile,
+        NotImplementedError,  # a compression that this Python does not have, as Zstandard
+        RuntimeError,  # an encrypted member
+        ValueError,
+        EOFError,
+        OSError,
+        zlib.error,
+    ) as error:
+        if isinstance(error, TranscriptError):
+            raise
+        raise TranscriptError(f"{name}: the zip cannot be read: {error}") from None
+    if not members:
+        raise TranscriptError(f"{name}: {_NO_DOCUMENT}")
 
 
 def _is_document(filename: str) -> bool:
@@ -156,31 +215,36 @@ def _too_large(name: str, max_bytes: int) -> NoReturn:
 
 
 def parse_runs(transcript: Transcript) -> list[ChatRun | TranscriptError]:
-    """Return the runs of a transcript, in order; an error in place of a run that cannot be read.
+    """Return the runs of a transcript, in order; an error in place of what cannot be read.
 
-    A transcript is a JSON list of runs, one run, or JSON lines of runs. A run is an object with a
-    list of messages under ``traj`` or ``messages``, or a bare list of messages. JSON lines may also
-    be the messages of one run.
+    A transcript is a JSON list of runs, one run, JSON lines of runs, or an object with runs under
+    ``samples``. A run is an object with a list of messages under one of ``MESSAGE_KEYS``, or a bare
+    list of messages. JSON lines may also be the messages of one run: then a line that is not JSON
+    costs that line alone.
 
     :raises TranscriptError: when the transcript is neither JSON nor JSON lines.
     """
     text = _decode(transcript)
+    notes: list[str] = []
     try:
         values = _split_document(_load(text))
     except ValueError as error:
         lines = [line for line in text.split("\n") if line.strip()]
         if len(lines) < 2 or not _is_value(lines[0]):
             raise TranscriptError(f"{transcript.name}: not JSON: {error}") from None
-        values = _parse_lines(text)
-    alone = len(values) == 1
+        values, notes = _parse_lines(text)
+    alone = sum(not isinstance(value, ValueError) for value in values) == 1
     runs = []
     for number, value in enumerate(values):
         place = transcript.name if alone else f"{transcript.name}, run {number}"
         runs.append(
             TranscriptError(f"{place}: {value}")
             if isinstance(value, ValueError)
-            else _as_run(transcript.name, number, value, place, alone=alone)
+            else _as_run(transcript, number, value, place, alone=alone)
         )
+    first = runs[0] if runs else None
+    if notes and isinstance(first, ChatRun):
+        runs[0] = evolve(first, notes=tuple(f"{transcript.name}: {note}" for note in notes))
     return runs
 
 
@@ -220,29 +284,50 @@ def _is_value(line: str) -> bool:
     return True
 
 
-def _parse_lines(text: str) -> list[Any]:
-    """Return the value, or the ValueError, of every line that is not blank.
+def _parse_lines(text: str) -> tuple[list[Any], list[str]]:
+    """Return the value, or the ValueError, of every line that is not blank; and notes on them.
 
-    Lines that are all messages make one run.
+    Where lines are messages and none is a run, all that are JSON make one run, which comes first.
     """
     values: list[Any] = []
+    notes: list[str] = []
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
-                values.append(_load(line))
+                value = _load(line)
             except ValueError as error:
-                values.append(ValueError(f"line {number} is not JSON: {error}"))
-    return [values] if all(map(_is_message, values)) else values
+                value = ValueError(f"line {number} is not JSON: {error}")
+            values.append(value)
+            # Programs that write their own lines among the messages give them a type.
+            if not isinstance(value, ValueError) and not _is_known(value):
+                notes.append(f"line {number} has no known format; it is kept as it is")
+    if any(map(_is_message, values)) and not any(map(_is_run, values)):
+        errors = [value for value in values if isinstance(value, ValueError)]
+        return [[value for value in values if not isinstance(value, ValueError)], *errors], notes
+    return values, []
 
 
 def _split_document(document: Any) -> list[Any]:
-    if isinstance(document, list) and not (document and all(map(_is_message, document))):
-        return document
+    if isinstance(document, list):
+        messages = any(map(_is_message, document)) and not any(map(_is_run, document))
+        return [document] if messages else document
+    if isinstance(document, dict) and _messages_key(document) is None:
+        runs = document.get(RUNS_KEY)
+        if isinstance(runs, list):
+            return runs
     return [[document] if _is_message(document) else document]
 
 
 def _is_message(value: Any) -> bool:
-    return isinstance(value, dict) and "role" in value and _messages_key(value) is None
+    return is_message(value) and _messages_key(value) is None
+
+
+def _is_known(value: Any) -> bool:
+    return is_message(value) or (isinstance(value, dict) and "type" in value)
+
+
+def _is_run(value: Any) -> bool:
+    return isinstance(value, list) or (isinstance(value, dict) and _messages_key(value) is not None)
 
 
 def _messages_key(value: dict[str, Any]) -> str | None:
@@ -250,23 +335,24 @@ def _messages_key(value: dict[str, Any]) -> str | None:
 
 
 def _as_run(
-    source: str, number: int, value: Any, place: str, *, alone: bool
+    transcript: Transcript, number: int, value: Any, place: str, *, alone: bool
 ) -> ChatRun | TranscriptError:
+    source, label = transcript.name, transcript.label
     if isinstance(value, list):
-        return ChatRun(source, number, value, alone=alone)
+        return ChatRun(source, label, number, value, alone=alone)
     key = _messages_key(value) if isinstance(value, dict) else None
     if key is None:
+        keys = ", ".join(MESSAGE_KEYS)
         return TranscriptError(
-            f"{place}: not a run: it needs a list of messages, bare or under 'traj' or 'messages'"
+            f"{place}: not a run: it needs a list of messages, bare or under one of {keys}"
         )
     fields = {name: field for name, field in value.items() if name != key}
-    return ChatRun(source, number, value[key], key, fields, alone)
+    return ChatRun(source, label, number, value[key], key, fields, alone=alone)
 
 
-def short_label(source: str) -> str:
-    """Return a transcript's name without its archive's name and without the endings of formats."""
-    label = source.rpartition(":")[2] or source
-    stripped = True
+def short_label(filename: str) -> str:
+    """Return the name of a file, or of an archive's member, without the endings of formats."""
+    label, stripped = filename, True
     while stripped:
         stripped = False
         for suffix in _LABEL_SUFFIXES:

@@ -24,7 +24,7 @@ from ..events.details import ActionKind, Details
 from ..events.event import Action
 from ..events.frames import Retrieval
 
-PROVENANCE = ("memvid_async", "openai_chat")
+PROVENANCE = ("memvid_async", "imported_chat")
 """The metadata keys under which this library notes where an action came from."""
 
 INPUT_NAMES = {
