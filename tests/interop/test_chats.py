@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import os
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -143,10 +144,10 @@ def test_content_in_parts():
         ('{"a":1,"a":2}', {"a": 2}),
         ("", ""),
         ("{broken", "{broken"),
-        ('{"a": NaN}', '{"a": NaN}'),
-        ('{"a": 1e999}', '{"a": 1e999}'),
+        ('{"a": NaN}', {"a": math.nan}),
+        ('{"a": 1e999}', {"a": math.inf}),
         ('{"a": "\\ud800"}', '{"a": "\\ud800"}'),
-        ("9" * 30, "9" * 30),
+        ("9" * 30, 10**30 - 1),
         ("9" * 5000, "9" * 5000),
         ("[" * 40 + "]" * 40, "[" * 40 + "]" * 40),
         ({"a": 1}, {"a": 1}),
@@ -157,7 +158,7 @@ def test_arguments_are_a_value_and_their_string_comes_back(arguments, recorded):
     call = {"id": "x", "function": {"name": "f", "arguments": arguments}}
     messages = [{"role": "assistant", "tool_calls": [call]}]
     plan = plan_of(messages)
-    assert plan.actions[1].arguments == recorded
+    assert same(plan.actions[1].arguments, recorded)
     assert same(rebuild_run(*stored(plan))["messages"], messages)
 
 
@@ -186,8 +187,6 @@ def test_runs_of_one_transcript_have_names_of_their_own():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"role": "user", "content": -Infinity}', "is -inf"),
-        ('{"role": "user", "content": 1e999}', "is inf"),
         ('{"role": "user", "content": ' + "9" * 5000 + "}", "has type VeryLongInteger"),
         ('{"role": "user", "content": ' + "[" * 40 + "]" * 40 + "}", "nested more than"),
     ],
