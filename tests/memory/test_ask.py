@@ -7,8 +7,8 @@ import anyio
 import pytest
 
 from memvid_async import (
+    Conversion,
     Generated,
-    LimitExceededError,
     Limits,
     StoreConfig,
     Verdict,
@@ -162,23 +162,26 @@ async def test_all_that_a_model_counts_is_kept(make_store):
     )  # fmt: skip
 
 
-async def test_a_reply_that_is_too_long_is_recorded_as_far_as_it_came(make_store):
+async def test_a_reply_that_is_too_long_is_cut_and_marked(make_store):
     store = await make_store(config=StoreConfig(limits=Limits(content_bytes=2000)))
 
     async def generate(_):
-        while True:
-            yield "x" * 900
+        for _ in range(5):
+            yield Generated("x" * 900, output_tokens=1)
 
     async with store.session() as recorder:
-        with pytest.raises(LimitExceededError):
-            await store.ask("why?", generate=generate)
-        with pytest.raises(LimitExceededError):
-            await store.ask("why?", generate=lambda _: "x" * 2001)
+        answers = [
+            await store.ask("why?", generate=generate),
+            await store.ask("why?", generate=lambda _: "x" * 2001),
+        ]
     streamed, whole = await actions_of(store, recorder)
-    assert await store.read_chunks(streamed) == ["x" * 900] * 2
-    assert streamed.error.startswith("LimitExceededError: ")
-    assert whole.error.startswith("LimitExceededError: ")
-    assert whole.output is None
+    assert [answer.text for answer in answers] == ["x" * 2000] * 2
+    # What a stream counted comes last, and is kept.
+    assert answers[0].output_tokens == 5
+    assert await store.read_chunks(streamed) == ["x" * 900, "x" * 900, "x" * 200, "", ""]
+    assert await store.read_content(whole.output) == b"x" * 2000
+    assert streamed.conversion == whole.conversion == Conversion.OUTPUT_CUT
+    assert streamed.error is whole.error is None
 
 
 async def test_half_a_surrogate_pair_does_not_lose_the_reply(make_store):

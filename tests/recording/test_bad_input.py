@@ -84,7 +84,6 @@ CONTENT = {
     "surrogate": LONE,
     "large surrogate": "y" * 100_000 + "\udfff",
 }
-RESULT = {key: value for key, value in CONTENT.items() if key != "None"}
 NUMBER = {
     "None": None,
     "str": "1",
@@ -160,7 +159,6 @@ MESSAGES = {
 COMMON = {
     "duration_ms": NUMBER,
     "task": OPTIONAL_NAME,
-    "error": OPTIONAL_NAME,
     "metadata": METADATA,
 }
 GOOD = {
@@ -177,7 +175,6 @@ BAD = {
         "query": CONTENT,
         "provider": OPTIONAL_NAME,
         "model": OPTIONAL_NAME,
-        "response": RESULT,
         "retrieved_frames": FRAMES,
         "messages": MESSAGES,
         "input_tokens": TOKENS,
@@ -195,7 +192,7 @@ BAD = {
     "record_put_many": {"frame_ids": FRAMES},
     "record_update": {"frame_id": COUNT, "data": CONTENT},
     "record_delete": {"frame_id": COUNT},
-    "record_tool_call": {"name": NAME, "arguments": VALUE, "result": RESULT},
+    "record_tool_call": {"name": NAME, "arguments": VALUE},
 }
 TABLE = [
     (method, argument)

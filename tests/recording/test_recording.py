@@ -290,7 +290,6 @@ async def test_what_is_over_a_limit_records_nothing(make_store, tmp_path):
         sequence = store.last_sequence
         for limit, value, call in [
             ("content_bytes", 2001, lambda: ask(recorder, "x" * 2001)),
-            ("content_bytes", 2001, lambda: ask(recorder, response=b"x" * 2001)),
             ("content_bytes", 2002, lambda: recorder.record_put(1, "\N{POUND SIGN}" * 1001)),
             ("content_bytes", 2001, lambda: recorder.record_update(1, b"x" * 2001)),
             ("value_bytes", 503, lambda: recorder.record_tool_call("t", arguments="x" * 500)),
@@ -300,7 +299,6 @@ async def test_what_is_over_a_limit_records_nothing(make_store, tmp_path):
             ("name_chars", 11, lambda: ask(recorder, provider="x" * 11)),
             ("name_chars", 11, lambda: ask(recorder, model="x" * 11)),
             ("name_chars", 11, lambda: ask(recorder, task="x" * 11)),
-            ("error_chars", 21, lambda: ask(recorder, error="x" * 21)),
             ("frames", 4, lambda: recorder.record_put_many(range(4))),
             ("frames", 4, lambda: ask(recorder, retrieved_frames=[1] * 4)),
         ]:

@@ -75,13 +75,13 @@ async def test_a_model_that_fails_is_told_per_ask(store, session):
     def fails(prompt):
         if prompt.messages:
             raise RuntimeError("too long")
-        return 7
+        raise TimeoutError
 
     report = await store.audit(session, {"bad": fails})
     first, second, _ = report.answers
     assert first.verdict is second.verdict is Verdict.UNVERIFIABLE
     assert first.reason == "the model failed: RuntimeError: too long"
-    assert "must return str, bytes" in second.reason
+    assert second.reason == "the model failed: TimeoutError: "
     assert report.models[0].failed == 2
     assert not report.is_equal
 

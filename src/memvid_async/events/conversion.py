@@ -21,7 +21,7 @@ class Conversion(IntFlag):
     OUTPUT_CUT = 8
     """So was the output."""
     ERROR = 16
-    """The error was no str, or had half of a surrogate pair."""
+    """The error was not a str, or had half of a surrogate pair."""
     ERROR_CUT = 32
     """The error was longer than its limit."""
     OUTPUT_JSON = 64

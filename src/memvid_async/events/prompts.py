@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from decimal import Decimal
 from itertools import accumulate, pairwise
 from typing import Any, AnyStr
 
@@ -12,6 +13,7 @@ from attrs import field, frozen
 
 from ..errors import InvalidValueError
 from .frames import Context
+from .values import as_plain
 
 MOST_TOKENS = 2**63 - 1
 
@@ -43,7 +45,7 @@ class Prompt:
 
 def as_text(value: str | bytes) -> str:
     """Return a text; bytes are decoded as UTF-8, with U+FFFD for invalid ones."""
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def _content_of(message: Any) -> str | None:
@@ -75,11 +77,10 @@ def _as_json(message: Any) -> str:
         return f"({type(message).__name__})"
 
 
-def _text_or_bytes(_instance: object, attribute: Any, value: Any) -> None:
-    if not isinstance(value, (str, bytes)):
-        raise InvalidValueError(
-            f"{attribute.name} must be str or bytes, not {type(value).__name__}"
-        )
+def _number(value: Any) -> Any:
+    """Return a number of another library as Python's own, and a decimal as a float."""
+    plain = as_plain(value)
+    return float(plain) if isinstance(plain, Decimal) and plain.is_finite() else plain
 
 
 def _tokens(_instance: object, attribute: Any, value: object) -> None:
@@ -106,19 +107,21 @@ class Generated:
     A reply that comes in chunks has the sums of its chunks' counts.
     """
 
-    text: str | bytes = field(validator=_text_or_bytes)
-    """The reply; bytes stay bytes."""
-    input_tokens: int | None = field(default=None, validator=_tokens)
+    text: str | bytes
+    """The reply; bytes stay bytes. A model may pass anything here; it is recorded, and returned
+    to the caller, as what it is converted to."""
+    input_tokens: int | None = field(default=None, validator=_tokens, converter=_number)
     """Tokens that the model read; None where it did not count."""
-    output_tokens: int | None = field(default=None, validator=_tokens)
+    output_tokens: int | None = field(default=None, validator=_tokens, converter=_number)
     """Tokens that it wrote."""
-    cached_tokens: int | None = field(default=None, validator=_tokens)
+    cached_tokens: int | None = field(default=None, validator=_tokens, converter=_number)
     """Tokens that it read from a cache: a part of ``input_tokens``."""
-    cost_usd: float | None = field(default=None, validator=_dollars)
+    cost_usd: float | None = field(default=None, validator=_dollars, converter=_number)
     """What it cost, in US dollars."""
 
     def __str__(self) -> str:
-        return as_text(self.text)
+        text: Any = self.text
+        return as_text("" if text is None else text)
 
 
 @frozen

@@ -57,7 +57,7 @@ class Answer:
     """
 
     text: str | bytes
-    """The reply; bytes where the model replied in bytes."""
+    """The reply, as it was recorded; bytes where the model replied in bytes."""
     hits: tuple[Hit, ...]
     """What was found, best first."""
     context: Context
@@ -397,13 +397,12 @@ class FrameStore(FrameReader):
         ``generate(prompt)`` is called with a :class:`Prompt` and returns the reply: str, bytes, a
         :class:`Generated`, or an async iterator of them, chunk by chunk. It may be async; if it is
         not, it runs in a thread. An error that it raises is recorded as the action's, with the
-        chunks so far, and raised again. ``provider`` and ``model``: their names, if any. Filters
-        and ``syntax`` are as for :meth:`find`, except that ``metadata`` is the action's and
-        ``frame_metadata`` filters the frames.
+        chunks so far, and raised again; a reply is never refused. ``provider`` and ``model``: their
+        names, if any. Filters and ``syntax`` are as for :meth:`find`, except that ``metadata`` is
+        the action's and ``frame_metadata`` filters the frames.
 
         :raises TypeError: when ``generate`` does not take one argument; nothing was searched.
-        :raises InvalidValueError, LimitExceededError: when an argument cannot be recorded; nothing
-            was searched. Also when the reply is not valid or too long, which is recorded.
+        :raises InvalidValueError, LimitExceededError: for an argument; nothing was searched.
         """
         started = time.perf_counter()
         await self._check_ask(generate, provider, model, task, metadata, messages)
@@ -428,6 +427,7 @@ class FrameStore(FrameReader):
                 metadata=metadata,
                 messages=messages,
                 reply=growing.reply,
+                conversion=growing.conversion,
             )
             action = await self._record(draft, searched)
         if error is not None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from attrs import evolve
+
 from ..config import Limits
 from ..core.commands import LargeContent, RecordAction, SessionChoice
 from ..events.content import EMPTY
@@ -15,10 +17,11 @@ from ..events.values import LARGE, check_duration
 from .prepare_values import (
     prepare_arguments,
     prepare_content,
+    prepare_error,
     prepare_frames,
     prepare_messages,
     prepare_metadata,
-    prepare_text,
+    prepare_output,
 )
 
 
@@ -30,12 +33,14 @@ class ActionDraft(NamedTuple):
     """What the kind adds: see :class:`RecordAction`."""
     input: Any = None
     """Text or bytes; of a tool call its arguments, which may be any CBOR value."""
-    output: str | bytes | None = None
+    output: Any = None
+    """Anything: see :mod:`.converting`."""
     frames: Iterable[int] = ()
     duration_ms: float = 0
     task: str | None = None
     """The agent's task; None for the name of the asyncio task that records."""
-    error: str | None = None
+    error: Any = None
+    """Anything: see :mod:`.converting`."""
     metadata: Mapping[str, Any] | None = None
     messages: Sequence[Any] = ()
     retrieval: Retrieval | None = None
@@ -63,23 +68,30 @@ def prepare_action(
     messages = draft.messages
     if draft.kind is ActionKind.TOOL_CALL:
         input_value = prepare_arguments(input_value, limits)
+    output, reply, conversion = draft.output, draft.reply, draft.conversion
+    if output is not None:
+        output, changed = prepare_output(output, limits)
+        conversion |= changed
+        if changed and reply is not None:
+            reply = evolve(reply, chunks=())
     if error is not None:
-        prepare_text(error, "error", "error_chars", limits.error_chars)
+        error, changed = prepare_error(error, limits)
+        conversion |= changed
     # Made as a tuple, in the order of its fields: a third of the time.
     fields = (
         session,
         draft.kind,
         draft.detail,
         prepare_content(input_value, "input", limits),
-        prepare_content(draft.output, "output", limits),
+        output,
         prepare_frames(draft.frames, limits),
         check_duration(draft.duration_ms),
         task,
         error,
         prepare_metadata(metadata, limits) if metadata is not None else EMPTY,
         draft.retrieval,
-        draft.reply,
-        draft.conversion,
+        reply,
+        int(conversion),
         None if messages is NO_MESSAGES else prepare_messages(messages, limits),
     )
     return tuple.__new__(RecordAction, fields)

@@ -21,7 +21,9 @@ class ActionRecorder(ABC, Generic[AnyAction]):
     """The ``record_…`` methods. Each returns when its action is durable (see :class:`Durability`).
 
     All take ``task`` (the agent's task; by default the asyncio task's name), ``error`` (how the
-    action failed) and ``metadata`` (a CBOR map). All raise
+    action failed: a text or an exception) and ``metadata`` (a CBOR map). A response, a result and
+    an error may be anything: they came after an effect, so they are never refused. What is not a
+    str or bytes, or is too long, is converted or cut; ``Action.conversion`` says so. All raise
 
     - :class:`InvalidValueError`, :class:`LimitExceededError`: nothing was recorded;
     - :class:`SessionEndedError`: this session's own recorder was called, and the session has ended;
@@ -48,7 +50,7 @@ class ActionRecorder(ABC, Generic[AnyAction]):
         *,
         provider: str | None = None,
         model: str | None = None,
-        response: str | bytes | None = None,
+        response: object = None,
         duration_ms: float = 0,
         retrieved_frames: Iterable[int] = (),
         messages: Sequence[Any] = (),
@@ -57,7 +59,7 @@ class ActionRecorder(ABC, Generic[AnyAction]):
         cached_tokens: int | None = None,
         cost_usd: float | None = None,
         task: str | None = None,
-        error: str | None = None,
+        error: object = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> AnyAction:
         """Record a question to a model and its answer.
@@ -107,7 +109,7 @@ class ActionRecorder(ABC, Generic[AnyAction]):
         result_frames: Iterable[int],
         duration_ms: float = 0,
         task: str | None = None,
-        error: str | None = None,
+        error: object = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> AnyAction:
         """Record a search: its mode, how many results it reported and the frames it named."""
@@ -138,7 +140,7 @@ class ActionRecorder(ABC, Generic[AnyAction]):
         *,
         duration_ms: float = 0,
         task: str | None = None,
-        error: str | None = None,
+        error: object = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> AnyAction:
         """Record that somebody put a frame; it creates none in this store."""
@@ -164,7 +166,7 @@ class ActionRecorder(ABC, Generic[AnyAction]):
         *,
         duration_ms: float = 0,
         task: str | None = None,
-        error: str | None = None,
+        error: object = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> AnyAction:
         """Record that somebody put several frames at once."""
@@ -190,7 +192,7 @@ class ActionRecorder(ABC, Generic[AnyAction]):
         *,
         duration_ms: float = 0,
         task: str | None = None,
-        error: str | None = None,
+        error: object = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> AnyAction:
         """Record that somebody replaced a frame's content."""
@@ -216,7 +218,7 @@ class ActionRecorder(ABC, Generic[AnyAction]):
         *,
         duration_ms: float = 0,
         task: str | None = None,
-        error: str | None = None,
+        error: object = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> AnyAction:
         """Record that somebody deleted a frame."""
@@ -240,14 +242,14 @@ class ActionRecorder(ABC, Generic[AnyAction]):
         name: str,
         *,
         arguments: Any,
-        result: str | bytes | None = None,
+        result: object = None,
         duration_ms: float = 0,
         task: str | None = None,
-        error: str | None = None,
+        error: object = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> AnyAction:
         """Record a tool call. ``arguments`` is any CBOR value, kept and hashed in its
-        deterministic encoding; ``result`` is None where there was none."""
+        deterministic encoding; ``result`` is anything, None where there was none."""
         return self._answer(
             await self._intake.record(
                 self._choice(),

@@ -8,10 +8,11 @@ tokens (40 unless somebody changed it).
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
+from types import GeneratorType
 from typing import Any
 
 from anyio import to_thread
@@ -74,7 +75,13 @@ async def call(
         result = function(*arguments, **named)
     else:
         result = await _call_in_thread(function, arguments, named)
-    return await result if inspect.isawaitable(result) else result
+    return await result if _is_awaitable(result) else result
+
+
+def _is_awaitable(value: Any) -> bool:
+    # By its type alone, because looking at somebody's object may raise anything.
+    kind = type(value)
+    return issubclass(kind, Awaitable) or (kind is GeneratorType and inspect.isawaitable(value))
 
 
 async def _call_in_thread(

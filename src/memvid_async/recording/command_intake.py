@@ -14,8 +14,9 @@ from ..engine.writer import LogCall, Writer
 from ..errors import StoreReadOnlyError
 from ..events.values import LARGE
 from .action_draft import NO_MESSAGES, ActionDraft, prepare_action, prepared_size
+from .converting import describe_error
 from .in_force import SessionBlocks
-from .prepare_values import describe_error, prepare_name, rough_size
+from .prepare_values import prepare_name, rough_size
 
 _SMALL_COMMAND_BYTES = 256
 

@@ -28,12 +28,15 @@ from ..events.values import (
     is_time,
     preview,
 )
+from .converting import convert_error, convert_output
 
 _MOST_FRAME_ID = 2**63 - 1
 _UUID_CHARS = 36
 # Hashing this many bytes takes as long as checking and encoding one item.
 _ITEM_COST = 32
 _MOST_ITEMS = LARGE // _ITEM_COST
+_SIZED = (str, bytes, bytearray, memoryview)
+_FLAT = (*_SIZED, int, float, type(None))
 
 
 def prepare_text(value: object, what: str, limit: str, allowed: int) -> str:
@@ -80,6 +83,27 @@ def prepare_content(value: object, what: str, limits: Limits) -> Prepared | None
     if size > limits.content_bytes:
         raise LimitExceededError("content_bytes", size, limits.content_bytes)
     return LargeContent(value, content_digest(value), size, preview(value))
+
+
+def prepare_output(value: object, limits: Limits) -> tuple[Prepared | None, int]:
+    """Return what came after an effect, and how it was converted: see :mod:`.converting`."""
+    if value is None or (type(value) is str and len(value) < CONTENT_BYTES and value.isascii()):
+        return value, 0
+    if type(value) in (str, bytes):
+        with suppress(InvalidValueError, LimitExceededError):
+            return prepare_content(value, "output", limits), 0
+    data, conversion = convert_output(value, limits.content_bytes)
+    return prepare_content(data, "output", limits), conversion
+
+
+def prepare_error(value: object, limits: Limits) -> tuple[str | None, int]:
+    """Return how an action failed, in words, and how that was converted."""
+    if value is None or (
+        type(value) is str and len(value) <= limits.error_chars and value.isascii()
+    ):
+        return value, 0
+    data, conversion = convert_error(value, limits.error_chars)
+    return cast("str", data), conversion
 
 
 def prepare_arguments(value: object, limits: Limits) -> bytes:
@@ -136,7 +160,7 @@ def prepare_reply(
         return None
     # A Generated checks them.
     counted = Generated("", input_tokens, output_tokens, cached_tokens, cost_usd)
-    chunks = (len(response),) if isinstance(response, (str, bytes)) else ()
+    chunks = (len(response),) if type(response) in (str, bytes) else ()  # type: ignore[arg-type]
     return Reply(
         chunks,
         counted.input_tokens,
@@ -219,16 +243,6 @@ def prepare_session_id(value: object) -> UUID:
     )
 
 
-def describe_error(error: BaseException, most_chars: int) -> str:
-    """Return an exception in words, as it is recorded."""
-    try:
-        said = str(error)
-    except Exception:  # noqa: BLE001 - somebody's exception need not be printable
-        said = ""
-    text = f"{type(error).__name__}: {said}" if said else type(error).__name__
-    return text.encode("utf-8", "replace").decode()[:most_chars]
-
-
 def rough_size(value: object) -> int:
     """Estimate how many bytes a value holds, and add what preparing its items costs.
 
@@ -236,17 +250,21 @@ def rough_size(value: object) -> int:
     """
     if value is None:
         return 0
-    if type(value) is str or isinstance(value, (str, bytes)):
+    if type(value) is str or type(value) is bytes:
         return len(value)
     total, waiting = 0, [value]
     while waiting and total < LARGE:
         item = waiting.pop()
-        total += len(item) if isinstance(item, (str, bytes)) else _ITEM_COST
-        if isinstance(item, Mapping):
-            waiting += islice(item.keys(), _MOST_ITEMS)
-            waiting += islice(item.values(), _MOST_ITEMS)
-        elif isinstance(item, (list, tuple)):
-            waiting += item[:_MOST_ITEMS]
+        # The methods of somebody's objects may raise; what they hold is then not counted.
+        with suppress(Exception):
+            total += len(item) if isinstance(item, _SIZED) else _ITEM_COST
+            if isinstance(item, Mapping):
+                waiting += islice(item.keys(), _MOST_ITEMS)
+                waiting += islice(item.values(), _MOST_ITEMS)
+            elif isinstance(item, (list, tuple, set, frozenset)):
+                waiting += islice(item, _MOST_ITEMS)
+            elif not isinstance(item, _FLAT):
+                waiting += islice(vars(item).values(), _MOST_ITEMS)
     return total
 
 

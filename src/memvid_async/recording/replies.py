@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -18,10 +17,13 @@ from typing import Any, TypeVar
 import anyio
 from anyio import to_thread
 
-from ..errors import InvalidValueError, LimitExceededError
-from ..events.prompts import Generated, Prompt, Reply
+from ..errors import InvalidValueError
+from ..events.conversion import Conversion
+from ..events.prompts import Generated, Prompt, Reply, as_text
 from ..events.values import LARGE, encoded
 from .callables import call, check_fits
+from .converting import convert_output, cut_text
+from .prepare_values import rough_size
 
 _Piece = str | bytes | Generated
 _Replied = _Piece | AsyncIterable[_Piece]
@@ -36,7 +38,8 @@ MOST_CHUNKS = 64 * 1024
 COUNTS = ("input_tokens", "output_tokens", "cached_tokens", "cost_usd")
 """What a model may count, by the names that a :class:`Generated` and a :class:`Reply` have."""
 
-_HALF_PAIR = re.compile("[\ud800-\udfff]")
+# What half of a surrogate pair becomes.
+_HALF = "\ufffd".encode()
 
 
 def check_model(generate: Any) -> None:
@@ -53,32 +56,38 @@ def check_model(generate: Any) -> None:
 class GrowingReply:
     """A model's reply so far: whole after :meth:`read` returned, else up to its failure.
 
-    ``most_bytes``: how many bytes the reply may have as UTF-8. Half of a surrogate pair, which
-    UTF-8 cannot hold, is replaced by U+FFFD.
+    It takes whatever a model returns, which has been paid for by then. What is neither str nor
+    bytes is converted (:mod:`.converting`), and what is beyond ``most_bytes`` bytes as UTF-8 is cut
+    off; ``conversion`` says so. All chunks become what the first is, str or bytes.
     """
 
     def __init__(self, most_bytes: int) -> None:
-        self._most_bytes = most_bytes
-        self._size = 0
+        self._room = most_bytes
+        # The first half of a surrogate pair, of which the other half may come with the next chunk.
+        self._half = ""
         self._is_whole = False
+        self._is_nothing = False
         self._texts: list[Any] = []
         self._lengths: list[int] = []
         self._counts: dict[str, Any] = dict.fromkeys(COUNTS)
+        self.conversion = 0
 
     async def read(self, generate: Model, prompt: Prompt) -> Generated:
-        """Call a model with a prompt, and return its whole reply.
-
-        :raises InvalidValueError: when it returns anything that a :data:`Model` may not return, or
-            chunks of text and of bytes in one reply.
-        :raises LimitExceededError: when the reply is longer than ``most_bytes``.
-        """
+        """Call a model with a prompt, and return its whole reply: a text of "" for None."""
         reply = await call(generate, (prompt,))
-        if isinstance(reply, AsyncIterable):
-            async with _closing(reply):
-                async for chunk in reply:
-                    await self._add(chunk)
+        if issubclass(type(reply), AsyncIterable):
+            try:
+                async with _closing(reply):
+                    async for chunk in reply:
+                        await self._add(chunk)
+            finally:
+                self._add_half()
+            # Chunks that are JSON do not make a whole that is.
+            self.conversion &= ~Conversion.OUTPUT_JSON
         else:
             await self._add(reply)
+            self._add_half()
+            self._is_nothing = not self._texts
         self._is_whole = True
         return Generated(self.text, **self._counts)
 
@@ -94,21 +103,36 @@ class GrowingReply:
         return None
 
     async def _add(self, returned: Any) -> None:
-        chunk = _generated(returned)
-        text = chunk.text
-        if self._texts and isinstance(text, bytes) != isinstance(self._texts[0], bytes):
-            raise InvalidValueError("the chunks of a reply must be all str or all bytes")
-        if isinstance(text, bytes):
-            size = len(text)
-        elif len(text) < LARGE:
-            text, size = _measure(text)
-        else:
-            text, size = await to_thread.run_sync(_measure, text)
-        if self._size + size > self._most_bytes:
-            raise LimitExceededError("content_bytes", self._size + size, self._most_bytes)
-        self._size += size
-        self._keep(text)
+        chunk = returned if issubclass(type(returned), Generated) else Generated(returned)
         self._counts = {name: total((self._counts[name], getattr(chunk, name))) for name in COUNTS}
+        value: Any = chunk.text
+        if type(value) is str:
+            value = self._half + value
+            self._half = value[-1:] if "\ud800" <= value[-1:] <= "\udbff" else ""
+            value = value.removesuffix(self._half)
+        else:
+            self._add_half()
+        as_bytes = isinstance(self._texts[0], bytes) if self._texts else None
+        if rough_size(value) < LARGE:
+            found = _measured(value, self._room, as_bytes)
+        else:
+            found = await to_thread.run_sync(_measured, value, self._room, as_bytes)
+        text, size, conversion = found
+        # Nothing comes after a text that was cut.
+        self._room = 0 if conversion & Conversion.OUTPUT_CUT else self._room - size
+        self.conversion |= conversion
+        if text is not None:
+            self._keep(text)
+
+    def _add_half(self) -> None:
+        """Add the half of a pair to which no other half came."""
+        if self._half:
+            self._half = ""
+            self.conversion |= Conversion.OUTPUT
+            mark = _HALF if isinstance(self._texts[0], bytes) else _HALF.decode()
+            if self._room >= len(_HALF):
+                self._texts.append(mark)
+                self._lengths[-1] += len(mark)
 
     def _keep(self, text: str | bytes) -> None:
         if len(self._lengths) < MOST_CHUNKS:
@@ -126,8 +150,8 @@ class GrowingReply:
 
     @property
     def output(self) -> str | bytes | None:
-        """The text as it is recorded; None where it failed before anything came."""
-        return self.text if self._is_whole or self._lengths else None
+        """The text as it is recorded; None where it failed before anything came, or was None."""
+        return self.text if self._lengths or (self._is_whole and not self._is_nothing) else None
 
     @property
     def counts(self) -> dict[str, Any]:
@@ -149,26 +173,24 @@ def total(counts: Iterable[Number | None]) -> Number | None:
     return sum(known) if known else None
 
 
-def _generated(returned: Any) -> Generated:
-    if isinstance(returned, Generated):
-        return returned
-    if isinstance(returned, (str, bytes)):
-        return Generated(returned)
-    raise InvalidValueError(
-        "generate must return str, bytes, a Generated, or an async iterator of them, "
-        f"not {type(returned).__name__}"
-    )
+def _measured(
+    value: Any,
+    room: int,
+    as_bytes: bool | None,  # noqa: FBT001 - called in a thread
+) -> tuple[str | bytes | None, int, int]:
+    """Return a chunk as it is kept, how many bytes it has, and how it was converted.
 
-
-def _measure(text: str) -> tuple[str, int]:
-    """Return the text as UTF-8 can hold it, and how many bytes that has."""
-    if text.isascii():
-        return text, len(text)
-    try:
-        return text, sum(map(len, encoded(text)))
-    except UnicodeEncodeError:
-        whole = _HALF_PAIR.sub("\ufffd", text)
-        return whole, sum(map(len, encoded(whole)))
+    ``as_bytes``: whether the reply's other chunks are bytes; None where there are none yet.
+    """
+    data, conversion = convert_output(value, room)
+    if data is None or as_bytes is None or isinstance(data, bytes) == as_bytes:
+        pass
+    else:
+        conversion |= Conversion.OUTPUT
+        data = data.encode() if isinstance(data, str) else cut_text(as_text(data), room)
+    if data is None or isinstance(data, bytes) or data.isascii():
+        return data, len(data or b""), conversion
+    return data, sum(map(len, encoded(data))), conversion
 
 
 @asynccontextmanager

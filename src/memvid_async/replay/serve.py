@@ -32,7 +32,8 @@ from ..events.event import Action
 from ..events.prompts import Prompt
 from ..events.values import LARGE, decode_value, encode_value
 from ..recording.callables import call, check_fits
-from ..recording.prepare_values import describe_error, prepare_frames, rough_size
+from ..recording.converting import describe_error
+from ..recording.prepare_values import prepare_frames, rough_size
 from ..recording.replies import COUNTS, GrowingReply, Model, check_model
 from ..recording.session_recorder import SessionRecorder
 from .compare import Side, read_side
@@ -163,9 +164,7 @@ class ServedSession:
         retrieved_frames: Iterable[int] | None = None,
         task: str | None = None,
     ) -> AsyncIterator[str | bytes]:
-        """Yield the response that :meth:`ask` returns in its recorded chunks.
-
-        A response that failed half-way is yielded up to there.
+        """Yield the response that :meth:`ask` returns in its recorded chunks, up to a failure.
 
         :raises ReplayDivergenceError, RecordedCallError: see the class.
         """
