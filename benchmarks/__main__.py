@@ -13,6 +13,7 @@ from . import (
     durable,
     frames,
     harness,
+    histories,
     locking,
     machine,
     memory,
@@ -27,6 +28,7 @@ from . import (
 BENCHMARKS = {
     "durable": durable.run,
     "buffered": buffered.run,
+    "histories": histories.run,
     "locking": locking.run,
     "size": size.run,
     "memory": memory.run,

@@ -23,6 +23,8 @@ class Built:
     actions: int
     seconds: float
     growth: int
+    tenths: tuple[float, ...]
+    """The seconds that each tenth of the sessions took."""
 
 
 @cache
@@ -51,8 +53,35 @@ def alone(directory: Path) -> Built:
     return _build(directory / "alone", 1, ACTIONS, together=1)
 
 
-def _build(path: Path, sessions: int, actions: int, *, together: int, kill: bool = False) -> Built:
+@cache
+def ended(directory: Path, count: int) -> Built:
+    """Sessions without actions, ended."""
+    return _build(directory / f"ended-{count}", count, 0, together=64)
+
+
+@cache
+def opened(directory: Path, count: int) -> Built:
+    """Sessions without actions that nobody ended."""
+    return _build(directory / f"opened-{count}", count, 0, together=64, kill=True, leave=True)
+
+
+@cache
+def long(directory: Path, count: int) -> Built:
+    """One session of very many actions."""
+    return _build(directory / f"long-{count}", 1, count, together=1)
+
+
+def _build(
+    path: Path,
+    sessions: int,
+    actions: int,
+    *,
+    together: int,
+    kill: bool = False,
+    leave: bool = False,
+) -> Built:
     arguments = [str(path), str(sessions), str(actions), str(together), *["--hold"] * kill]
+    arguments += ["--leave-open"] * leave
     command = [sys.executable, "-m", "benchmarks.child", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
@@ -62,4 +91,5 @@ def _build(path: Path, sessions: int, actions: int, *, together: int, kill: bool
     if not line or child.returncode != (-signal.SIGKILL if kill else 0):
         raise RuntimeError(f"the child that records {path.name} ended with {child.returncode}")
     report = json.loads(line)
-    return Built(path, sessions, actions, report["seconds"], report["growth"])
+    tenths = tuple(report["tenths"])
+    return Built(path, sessions, actions, report["seconds"], report["growth"], tenths)

@@ -1,10 +1,10 @@
 """A process that records many small actions, to be measured or killed from outside.
 
-    python -m benchmarks.child FILE SESSIONS ACTIONS TOGETHER [--hold]
+    python -m benchmarks.child FILE SESSIONS ACTIONS TOGETHER [--hold] [--leave-open]
 
 records SESSIONS sessions of ACTIONS actions, TOGETHER of them at a time and taking turns, prints
 one line of JSON once everything is durable, and closes the store; with `--hold` it waits to be
-killed instead.
+killed instead. With `--leave-open` it does not end the sessions.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import asyncio
 import json
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 from memvid_async import Durability, Store, StoreConfig, open_store
@@ -31,17 +32,24 @@ async def record_session(store: Store, name: str, actions: int) -> None:
             await asyncio.sleep(0)
 
 
-async def record(path: Path, sessions: int, actions: int, together: int) -> dict[str, float]:
+async def record(path: Path, sessions: int, actions: int, together: int) -> None:
     """Record, and report the seconds it took and the bytes by which the process grew."""
     async with open_store(path, config=StoreConfig(durability=Durability.BUFFERED)) as store:
         await record_session(store, "warm-up", WARM_UP)
         await store.sync()
         before, start = resident_bytes(), time.perf_counter()
         numbers = iter(range(sessions))
+        leave = "--leave-open" in sys.argv
+        times = [start]
 
         async def work() -> None:
             for number in numbers:
-                await record_session(store, f"session {number}", actions)
+                if leave:
+                    await store.session(f"session {number}").__aenter__()
+                else:
+                    await record_session(store, f"session {number}", actions)
+                if not (number + 1) % max(1, sessions // 10):
+                    times.append(time.perf_counter())
 
         async with asyncio.TaskGroup() as group:
             for _ in range(together):
@@ -49,11 +57,11 @@ async def record(path: Path, sessions: int, actions: int, together: int) -> dict
         await store.sync()
         seconds = time.perf_counter() - start
         growth = max(resident_bytes(), peak_resident_bytes()) - before
-        report = {"seconds": seconds, "before": before, "growth": growth}
+        tenths = [after - before for before, after in pairwise(times)]
+        report = {"seconds": seconds, "growth": growth, "tenths": tenths}
         print(json.dumps(report), flush=True)
         if "--hold" in sys.argv:
             await asyncio.Event().wait()
-    return report
 
 
 def main() -> None:
@@ -62,7 +70,8 @@ def main() -> None:
     parser.add_argument("file", type=Path)
     for name in ("sessions", "actions", "together"):
         parser.add_argument(name, type=int)
-    parser.add_argument("--hold", action="store_true")
+    for flag in ("--hold", "--leave-open"):
+        parser.add_argument(flag, action="store_true")
     options = parser.parse_args()
     asyncio.run(record(options.file, options.sessions, options.actions, options.together))
 

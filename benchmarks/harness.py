@@ -4,6 +4,7 @@ import gc
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
+from typing import TypeVar
 
 from attrs import field, frozen
 
@@ -23,12 +24,18 @@ class Figure:
 
     case: str
     against: str
-    value: float
+    values: Sequence[float]
+    """The figure of each round."""
     unit: str
     must: float | None = None
     aim: float | None = None
     at_least: bool = True
     """Whether a larger figure is the better one."""
+
+    @property
+    def value(self) -> float:
+        """The median of the rounds."""
+        return statistics.median(self.values)
 
     @property
     def verdict(self) -> Verdict:
@@ -67,7 +74,7 @@ class Result:
 class Scale:
     """How much is measured: `rounds` samples a median, and every count multiplied by `factor`."""
 
-    rounds: int = 7
+    rounds: int = 9
     factor: float = 1.0
 
     def count(self, full: int, *, multiple: int = 1) -> int:
@@ -79,13 +86,18 @@ FULL = Scale()
 QUICK = Scale(rounds=1, factor=0.02)
 
 
-def alternate(contenders: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+Sample = TypeVar("Sample")
+
+
+def alternate(
+    contenders: Mapping[str, Callable[[], Sample]], rounds: int
+) -> dict[str, list[Sample]]:
     """Run every contender once a round and return its samples, in the order of the rounds.
 
     The order rotates, so no contender always follows the same one: the effects of a disk or a
     processor on later contenders are spread over all.
     """
-    samples: dict[str, list[float]] = {name: [] for name in contenders}
+    samples: dict[str, list[Sample]] = {name: [] for name in contenders}
     names = list(contenders)
     for turn in range(rounds):
         shift = turn % len(names)
@@ -95,13 +107,13 @@ def alternate(contenders: Mapping[str, Callable[[], float]], rounds: int) -> dic
     return samples
 
 
-def paired_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> float:
-    """Return the median over the rounds of the ratio within one round.
+def ratios(numerator: Sequence[float], denominator: Sequence[float]) -> list[float]:
+    """Return the ratio within each round.
 
     Both samples of a round are seconds apart, so a machine that slows down for a minute does
-    not move it.
+    not move their median.
     """
-    return statistics.median(a / b for a, b in zip(numerator, denominator, strict=True))
+    return [a / b for a, b in zip(numerator, denominator, strict=True)]
 
 
 def spread(samples: Sequence[float], form: str = ",.0f") -> tuple[str, str, str]:

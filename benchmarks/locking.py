@@ -14,7 +14,7 @@ from memvid_async.file.journal import Journal
 from memvid_async.storage import FileStorage
 
 from .contenders import Ours
-from .harness import Detail, Figure, Result, Scale, alternate, paired_ratio, spread
+from .harness import Detail, Figure, Result, Scale, alternate, ratios, spread
 from .samples import Ask, asks
 
 # Tasks: actions a sample, samples a round. Short samples and many of them: the two must meet the
@@ -80,7 +80,7 @@ def _figure(tasks: int, shared: list[float], own: list[float]) -> Figure:
     return Figure(
         case=f"locking, {tasks} task{'s' * (tasks > 1)}",
         against="the same without a lock or a look for others",
-        value=paired_ratio(shared, own),
+        values=ratios(shared, own),
         unit="x",
         must=1.05,
         aim=1.02,

@@ -12,7 +12,9 @@ LIBRARIES = (
     "attrs",
     "cbor2",
     "aiosqlite",
+    "langgraph",
     "langgraph-checkpoint-sqlite",
+    "mcap",
 )
 
 

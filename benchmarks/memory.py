@@ -20,7 +20,7 @@ def run(directory: Path, scale: Scale) -> Result:
             Figure(
                 case="memory",
                 against=what,
-                value=file.growth / 1e6,
+                values=[file.growth / 1e6],
                 unit="MB",
                 must=150,
                 aim=50,

@@ -16,7 +16,7 @@ from memvid_async.format.segment import SegmentKind, scan
 from memvid_async.storage import FileStorage
 
 from . import built
-from .harness import Detail, Figure, Result, Scale, alternate, paired_ratio, spread
+from .harness import Detail, Figure, Result, Scale, alternate, ratios, spread
 
 
 def run(directory: Path, scale: Scale) -> Result:
@@ -45,7 +45,7 @@ def run(directory: Path, scale: Scale) -> Result:
         Figure(
             case="opening",
             against=f"folding all of {closed.sessions:,} sessions; {name}",
-            value=paired_ratio(seconds[name], seconds["folding all"]) * 100,
+            values=[100 * one for one in ratios(seconds[name], seconds["folding all"])],
             unit="%",
             must=2,
             aim=0.5,

@@ -11,7 +11,7 @@ from uuid import UUID
 from memvid_async import open_store
 
 from . import built
-from .harness import Detail, Figure, Result, Scale, alternate, paired_ratio, spread
+from .harness import Detail, Figure, Result, Scale, alternate, ratios, spread
 
 READS = 25
 
@@ -32,7 +32,7 @@ def run(directory: Path, scale: Scale) -> Result:
         Figure(
             case="reading one session",
             against=f"alone in its file; {name} in {count:,} actions",
-            value=paired_ratio(seconds[name], seconds["alone"]),
+            values=ratios(seconds[name], seconds["alone"]),
             unit="x",
             must=3,
             aim=1.5,

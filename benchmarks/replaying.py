@@ -17,7 +17,7 @@ from memvid_async import (
 )
 
 from . import memory_cases
-from .harness import Detail, Figure, Result, Scale, alternate, paired_ratio, spread
+from .harness import Detail, Figure, Result, Scale, alternate, ratios, spread
 from .samples import asks, record
 
 ACTIONS = 100_000
@@ -57,7 +57,7 @@ def run(directory: Path, scale: Scale) -> Result:
             Figure(
                 case="replay",
                 against=f"recording {count:,} {what}, buffered",
-                value=paired_ratio(seconds["replay"], seconds["record"]),
+                values=ratios(seconds["replay"], seconds["record"]),
                 unit="x",
                 must=3,
                 aim=1.5,
@@ -97,7 +97,7 @@ def _growth(directory: Path, scale: Scale) -> Figure:
     return Figure(
         case="replay, memory",
         against=f"{count:,} asks; the file has {path.stat().st_size / 1e6:.0f} MB",
-        value=peak / 1e6,
+        values=[peak / 1e6],
         unit="MB",
         must=25,
         aim=10,

@@ -28,7 +28,8 @@ def render(
         RATIOS.format(rounds=rounds),
         "\n".join(
             table(
-                ("case", "against", "measured", "must reach", "aim", "verdict"), map(_line, figures)
+                ("case", "against", "measured", "least, most", "must reach", "aim", "verdict"),
+                map(_line, figures),
             )
         ),
     ]
@@ -56,10 +57,15 @@ def _line(figure: Figure) -> list[str]:
     must = "—" if figure.must is None else f"{bound} {quantity(figure.must, figure.unit)}"
     aim = "—" if figure.aim is None else quantity(figure.aim, figure.unit)
     measured = quantity(figure.value, figure.unit)
-    return [figure.case, figure.against, measured, must, aim, str(figure.verdict)]
+    least, most = min(figure.values), max(figure.values)
+    spread = "—" if len(figure.values) == 1 else f"{_number(least)}, {_number(most)}"
+    return [figure.case, figure.against, measured, spread, must, aim, str(figure.verdict)]
 
 
 def quantity(value: float, unit: str) -> str:
     """The value to three digits, with its unit."""
-    number = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-    return f"{number} {unit}"
+    return f"{_number(value)} {unit}"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

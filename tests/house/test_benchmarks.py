@@ -3,12 +3,12 @@
 import pytest
 
 from benchmarks import __main__ as suite
-from benchmarks import harness, samples
+from benchmarks import harness, report, samples
 from tests.support.depth import BENCHMARKS
 
 
 def figure(value, **goals):
-    return harness.Figure(case="case", against="other", value=value, unit="x", **goals)
+    return harness.Figure(case="case", against="other", values=[value], unit="x", **goals)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,10 @@ def test_contenders_take_turns_in_a_rotating_order():
 
 
 def test_ratios_are_taken_within_a_round():
-    assert harness.paired_ratio([2.0, 20.0, 200.0], [1.0, 10.0, 50.0]) == 2.0
+    assert harness.ratios([2.0, 20.0, 200.0], [1.0, 10.0, 50.0]) == [2.0, 2.0, 4.0]
+    one = harness.Figure(case="case", against="other", values=[4.0, 2.0, 2.5], unit="x", must=2.2)
+    assert one.value == 2.5
+    assert "| 2.5 x | 2, 4 |" in report.render({"it": harness.Result(figures=[one])}, [], "", 3)
 
 
 def test_samples_are_of_the_size_they_say():
@@ -58,4 +61,4 @@ def test_a_trial_run_of_the_cheap_benchmarks(tmp_path, capsys):
     for case in BENCHMARKS.values():
         assert f"| {case} |" in text
     assert list(tmp_path.iterdir()) == [output]
-    assert "durable" in capsys.readouterr().err
+    assert "buffered" in capsys.readouterr().err

@@ -23,9 +23,10 @@ READS_EVERY = 1 if DEEP else 4
 # Forks of forks, updates of one frame, tasks in tasks. More than Python nests calls, either way.
 CHAIN = 5000 if DEEP else 1100
 # The benchmarks of the trial run, and a case that each reports.
-BENCHMARKS = {"durable": "durable, 1 task", "size": "file size"}
+BENCHMARKS = {"buffered": "buffered, 1 task", "size": "file size"}
 if DEEP:
-    BENCHMARKS |= {"buffered": "buffered, 1 task", "locking": "locking, 1 task", "replay": "replay"}
+    BENCHMARKS |= {"durable": "durable, 1 task, unpinned", "locking": "locking, 1 task"}
+    BENCHMARKS |= {"histories": "a page of 100 of them, newest first", "replay": "replay"}
 # Of the bytes of a sound file that are flipped, those of its structure aside: every nth.
 DAMAGE_EVERY = 1 if DEEP else 7
 # Writers that are killed: by the kill test, and by the torture.
