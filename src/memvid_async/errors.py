@@ -164,6 +164,15 @@ class ReplayDivergenceError(MemvidAsyncError):
         self.differences = tuple(differences)
 
 
+class ReplayStopped(BaseException):
+    """The session diverged, or has a call of which nobody knows how it ended: it takes no calls.
+
+    It is raised in every task that makes one. ``except Exception`` does not catch it, so an agent
+    that handles errors of its calls does not go on. Leaving the session's block raises the error
+    that came first, which is also this one's ``__cause__``.
+    """
+
+
 class RecordedCallError(MemvidAsyncError):
     """The recorded call failed, so the served one fails too; the message is what was recorded."""
 

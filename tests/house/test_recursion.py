@@ -29,6 +29,11 @@ BOUNDED = {
     "memvid_async.replay.lcs:_align": "halves one side each time",
     "memvid_async.memory.recall:Recall.note_put": "the loop calls _saved, once a task has ended",
     "memvid_async.memory.recall:Recall._saved": "see note_put",
+    "memvid_async.replay.handover:Handover._let_settle": "the loop calls _settle, turns later",
+    "memvid_async.replay.handover:Handover._settle": "see _let_settle",
+    "memvid_async.replay.handover:Handover._advance": "see _let_settle",
+    "memvid_async.replay.handover:Handover._release": "see _let_settle",
+    "memvid_async.replay.handover:Handover._record": "see _let_settle",
 }
 
 

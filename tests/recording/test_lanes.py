@@ -68,22 +68,17 @@ async def test_a_task_that_made_no_call_is_no_lane() -> None:
     assert (await asyncio.create_task(outer())).path == ("inner",)
 
 
-async def test_tasks_of_one_name_share_a_lane_unless_both_are_alive() -> None:
-    lanes, hold = Lanes(), asyncio.Event()
+async def test_the_second_task_of_a_name_counts_as_one_without_a_name() -> None:
+    lanes = Lanes()
 
-    async def call(wait: asyncio.Event | None = None) -> tuple[str | int, ...]:
-        path = lanes.current().path
-        if wait is not None:
-            await wait.wait()
-        return path
+    async def call() -> tuple[str | int, ...]:
+        await turns(1)
+        return lanes.current().path
 
-    for _ in range(2):
-        assert await asyncio.create_task(call(), name="w") == ("w",)
-    first = asyncio.create_task(call(hold), name="w")
-    await turns(1)
-    assert await asyncio.create_task(call(), name="w") == (0,)
-    hold.set()
-    assert await first == ("w",)
+    tasks = [asyncio.create_task(call(), name="w") for _ in range(2)]
+    assert await asyncio.gather(*tasks) == [("w",), (0,)]
+    assert await asyncio.create_task(call(), name="w") == (1,)
+    assert lanes.named("w").path == ("w",)
 
 
 async def test_two_sessions_have_lanes_of_their_own() -> None:

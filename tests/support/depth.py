@@ -18,6 +18,8 @@ CRASH_EVERY = 1 if DEEP else 3
 FAULTS_EVERY = 1 if DEEP else 25
 # Of the hostile files of a group: every nth. Odd, so that each bit of a byte has its turn.
 HOSTILE_EVERY = 1 if DEEP else 15
+# Random agents that are killed at every event of theirs, and resumed.
+RANDOM_AGENTS = 1_500 if DEEP else 60
 # Of the reads of a fold that fail in turn: every nth.
 READS_EVERY = 1 if DEEP else 4
 # Forks of forks, updates of one frame, tasks in tasks. More than Python nests calls, either way.

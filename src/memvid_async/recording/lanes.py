@@ -38,18 +38,12 @@ class Lane:
     ``parent``: None for the lane of the block itself. ``name``: None where nobody chose one.
     """
 
-    __slots__ = ("__weakref__", "_named", "_path", "_task", "_unnamed", "name", "parent")
+    __slots__ = ("__weakref__", "_named", "_path", "_unnamed", "name", "parent")
 
-    def __init__(
-        self,
-        parent: Lane | None = None,
-        name: str | None = None,
-        task: asyncio.Task[object] | None = None,
-    ) -> None:
+    def __init__(self, parent: Lane | None = None, name: str | None = None) -> None:
         self.parent = parent
         self.name = name
         self._path: LanePath | None = None if parent is not None else ()
-        self._task = None if task is None else ref(task)
         self._named: dict[str, Lane] = {}
         self._unnamed = 0
 
@@ -79,27 +73,20 @@ class Lane:
         """Keep the numbers up to this one from lanes without a name beneath this one."""
         self._unnamed = max(self._unnamed, number + 1)
 
-    def child(self, name: str | None, task: asyncio.Task[object] | None = None) -> Lane:
-        """Return the lane of a task beneath this one.
+    def child(self, name: str | None) -> Lane:
+        """Return the lane of a new task beneath this one.
 
-        Two tasks of one name, one after the other, are one lane. While the first is alive, the
-        second counts as one without a name.
+        Where an earlier task had the name, the new one counts as one without a name.
         """
-        if name is None:
-            return Lane(self, None, task)
-        known = self._named.get(name)
-        if known is None:
-            known = self._named[name] = Lane(self, name, task)
-        elif known._is_alive and (task is None or known._task is None or known._task() is not task):
-            return Lane(self, None, task)
-        else:
-            known._task = None if task is None else ref(task)
-        return known
+        if name is None or name in self._named:
+            return Lane(self)
+        return self.named(name)
 
-    @property
-    def _is_alive(self) -> bool:
-        task = self._task() if self._task is not None else None
-        return task is not None and not task.done()
+    def named(self, name: str) -> Lane:
+        """Return the lane of this name beneath this one."""
+        if name not in self._named:
+            self._named[name] = Lane(self, name)
+        return self._named[name]
 
 
 # The lanes that a context is in, one for each session's Lanes. One variable serves all, because a
@@ -128,13 +115,13 @@ class Lanes:
         lane = self._of_task.get(task)
         if lane is None:
             inherited = (mine for theirs, mine in _INHERITED.get() if theirs() is self)
-            lane = next(inherited, self.root).child(chosen_name(task.get_name()), task)
+            lane = next(inherited, self.root).child(chosen_name(task.get_name()))
             self._enter(task, lane)
         return lane
 
     def named(self, name: str) -> Lane:
         """Return the lane that a caller named instead of its task."""
-        return self.root.child(name)
+        return self.root.named(name)
 
     def _enter(self, task: asyncio.Task[object], lane: Lane) -> None:
         self._of_task[task] = lane

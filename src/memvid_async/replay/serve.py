@@ -52,7 +52,7 @@ from .served_calls import (
     messages_digest,
     read_messages,
 )
-from .served_lanes import LiveCall, RecordedCall, ServedLanes
+from .served_lanes import AskedCall, LaneCall, ServedLanes
 from .tool_calls import Tool, call_tool, check_tool, pack_result, unpack_result
 from .verdicts import ReplayReport, ReplayStep, Verdict, count_verdicts
 
@@ -355,7 +355,7 @@ class ServedSession:
         if "messages" in known:
             known["messages"] = messages_digest(known["messages"])
         live, own, label = self._task(task)
-        made = LiveCall(live, own, (kind, name, content_digest(data)), known)
+        made = AskedCall(live, own, (kind, name, content_digest(data)), known)
         return ServedCall(made, Asked(kind, name, value, facts, task_name(own)), label, arguments)
 
     def _task(self, task: str | None) -> tuple[Hashable, str, str]:
@@ -371,7 +371,7 @@ class ServedSession:
             self._tasks[current] = known
         return known[0], name, known[1]
 
-    async def _take(self, live: ServedCall, *, runs: bool) -> RecordedCall | None:
+    async def _take(self, live: ServedCall, *, runs: bool) -> LaneCall | None:
         """Return the recorded counterpart; None when the real callable must run.
 
         :raises ReplayDivergenceError: when there is neither.
@@ -396,7 +396,7 @@ class ServedSession:
             self._diverged.setdefault(step.index, step)
         raise error
 
-    async def _answer(self, recorded: RecordedCall) -> str | bytes | None:
+    async def _answer(self, recorded: LaneCall) -> str | bytes | None:
         """Return the recorded output or raise the recorded error; record it in a new session."""
         action = recorded.action
         output = await self._output(action)

@@ -24,7 +24,7 @@ from .compare import Side
 from .facts import INPUT_NAMES, OUTPUT_NAMES, drop_call_ids, value_digest
 from .nearest import Asked
 from .recorded import RecordedSession
-from .served_lanes import LiveCall, RecordedCall, ServedLanes
+from .served_lanes import AskedCall, LaneCall, ServedLanes
 
 NOTE = "memvid_async"
 """The metadata key under which a served session says where an action came from."""
@@ -42,7 +42,7 @@ class ServedCall:
     task, as it is recorded. ``arguments``: a tool call's, as they were before the tool got them.
     """
 
-    call: LiveCall
+    call: AskedCall
     asked: Asked
     label: str
     arguments: Any
@@ -75,13 +75,13 @@ def make_lanes(side: Side, ahead: bool) -> ServedLanes:  # noqa: FBT001 - called
 
 def _recorded_call(
     action: Action, facts: Mapping[str, Hashable], messages: bytes | None
-) -> RecordedCall | None:
+) -> LaneCall | None:
     """Return a recorded action as a call that can answer; None when it is not a call."""
     if action.kind not in CALLS:
         return None
     key = (action.kind, facts.get("name"), facts[INPUT_NAMES[action.kind]])
     answer = (facts.get(OUTPUT_NAMES.get(action.kind, "result_frames")), action.error)
-    return RecordedCall(action, key, {**facts, "messages": messages}, answer)
+    return LaneCall(action, key, {**facts, "messages": messages}, answer)
 
 
 def read_messages(view: View, recording: RecordedSession, action: Action) -> list[Any]:

@@ -20,7 +20,7 @@ _NUMBER = re.compile(r" \(\d+\)\Z")
 
 
 @frozen
-class LiveCall:
+class AskedCall:
     """A live call, by the task ``live`` whose name is ``task``.
 
     ``key``: kind, name and input. ``facts``: what else of it can be compared, by name.
@@ -33,7 +33,7 @@ class LiveCall:
 
 
 @frozen
-class RecordedCall:
+class LaneCall:
     """A recorded call. ``key`` and ``facts``: as of a live call. ``answer``: what it returned."""
 
     action: Action
@@ -41,7 +41,7 @@ class RecordedCall:
     facts: dict[str, Hashable]
     answer: Hashable
 
-    def fits(self, call: LiveCall) -> bool:
+    def fits(self, call: AskedCall) -> bool:
         """Whether this is the recorded counterpart of a call."""
         if call.key != self.key:
             return False
@@ -57,13 +57,13 @@ class ServedLane:
     """
 
     name: str | None
-    calls: list[RecordedCall] = Factory(list)
+    calls: list[LaneCall] = Factory(list)
     position: int = 0
     passed_over: set[int] = Factory(set)
     owner: Hashable = None
 
     @property
-    def next(self) -> RecordedCall | None:
+    def next(self) -> LaneCall | None:
         """The call that is due; None at the lane's end."""
         return self.calls[self.position] if self.position < len(self.calls) else None
 
@@ -72,7 +72,7 @@ class ServedLane:
         """Whether no task follows it yet."""
         return self.owner is None and self.position == 0
 
-    def is_due(self, call: LiveCall) -> bool:
+    def is_due(self, call: AskedCall) -> bool:
         """Whether the due call answers this live call."""
         recorded = self.next
         return recorded is not None and recorded.fits(call)
@@ -97,7 +97,7 @@ class ServedLanes:
     between are passed over.
     """
 
-    def __init__(self, calls: Iterable[RecordedCall], *, ahead: bool) -> None:
+    def __init__(self, calls: Iterable[LaneCall], *, ahead: bool) -> None:
         self._ahead = ahead
         self._by_name: dict[str | None, ServedLane] = {}
         for recorded in calls:
@@ -112,12 +112,12 @@ class ServedLanes:
     def __iter__(self) -> Iterator[ServedLane]:
         return iter(self._by_name.values())
 
-    def followed(self, call: LiveCall) -> ServedLane | None:
+    def followed(self, call: AskedCall) -> ServedLane | None:
         """Return the lane that the call's task follows, or would: its name's, or a free one."""
         lane = self._followed.get(call.live) or self._named(call)
         return lane or next(iter(self._free(call, self)), None)
 
-    def take(self, call: LiveCall) -> RecordedCall | None:
+    def take(self, call: AskedCall) -> LaneCall | None:
         """Return the recorded call that answers this one; None when none does at this point."""
         lane = self._followed.get(call.live)
         if lane is None or not lane.is_due(call):
@@ -127,7 +127,7 @@ class ServedLanes:
             lane.position += 1
         return recorded
 
-    def _find(self, call: LiveCall, lane: ServedLane | None) -> ServedLane | None:
+    def _find(self, call: AskedCall, lane: ServedLane | None) -> ServedLane | None:
         """Return a lane in which the call is due, other than the one that its task follows."""
         found = self._exchange(call, lane) if lane is not None else None
         if found is None and (lane is None or lane.next is None):
@@ -139,10 +139,10 @@ class ServedLanes:
             found = self._skip(call, lane)
         return found
 
-    def _named(self, call: LiveCall) -> ServedLane | None:
+    def _named(self, call: AskedCall) -> ServedLane | None:
         return self._by_name.get(call.task) if group(call.task) else None
 
-    def _exchange(self, call: LiveCall, lane: ServedLane) -> ServedLane | None:
+    def _exchange(self, call: AskedCall, lane: ServedLane) -> ServedLane | None:
         """Return an equal lane where the call is due; the task that follows it gets ours."""
         count = lane.position
         for other in self._by_start.get(lane.calls[0].key, ()):
@@ -160,12 +160,12 @@ class ServedLanes:
                 return self._own(call, other)
         return None
 
-    def _follow(self, call: LiveCall) -> ServedLane | None:
+    def _follow(self, call: AskedCall) -> ServedLane | None:
         """Return the best lane that no task follows and that begins with the call."""
         starting = (lane for lane in self._by_start.get(call.key, ()) if lane.is_due(call))
         return next((self._own(call, lane) for lane in self._free(call, starting)), None)
 
-    def _free(self, call: LiveCall, lanes: Iterable[ServedLane]) -> list[ServedLane]:
+    def _free(self, call: AskedCall, lanes: Iterable[ServedLane]) -> list[ServedLane]:
         """Return the lanes that no task follows, best first.
 
         First the lane of the call's task, then those of its group, those without a name, and all
@@ -182,12 +182,12 @@ class ServedLanes:
         free = [lane for lane in lanes if lane.is_free and (not known or group(lane.name) == own)]
         return sorted(free, key=rank)
 
-    def _own(self, call: LiveCall, lane: ServedLane) -> ServedLane:
+    def _own(self, call: AskedCall, lane: ServedLane) -> ServedLane:
         lane.owner = call.live
         self._followed[call.live] = lane
         return lane
 
-    def _skip(self, call: LiveCall, lane: ServedLane | None) -> ServedLane | None:
+    def _skip(self, call: AskedCall, lane: ServedLane | None) -> ServedLane | None:
         """Return a lane in which the call comes later."""
         candidates = [lane] if lane is not None else self._free(call, self)
         for candidate in candidates:

@@ -1,0 +1,273 @@
+"""Handing recorded answers over to the tasks that ask for them, in the order of the recording."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Hashable, Mapping
+from contextlib import suppress
+from enum import Enum
+from typing import Any
+
+from attrs import Factory, define
+
+from ..errors import MemvidAsyncError, ReplayDivergenceError, ReplayStopped
+from ..recording.lanes import Lane
+from .matching import Ask, Matching, Mismatch, RecordedCall
+
+SETTLING_TURNS = 4
+"""How many turns of the loop the agent has, after it got an answer, asked for one or cancelled a
+call, before the next answer comes. In one turn the task that waited goes on, in the next its end is
+told to those that wait for it, and in the third they go on. A recording session acknowledges two
+ends as far apart."""
+
+
+class Handed(Enum):
+    """What a live call waits for, besides the chunks of a stream."""
+
+    ANSWER = "answer"
+    """The recorded end."""
+    RUN = "run"
+    """Everything recorded was handed over, and nothing says how this call ends."""
+
+
+@define(eq=False)
+class LiveCall:
+    """A call of the agent, from its asking to its answer. ``asked``: what errors say of it."""
+
+    lane: Lane
+    scope: int
+    content: Hashable
+    facts: Mapping[str, Hashable]
+    asked: Any = None
+    ask: Ask | None = None
+    handed: deque[Handed | int | None] = Factory(deque)
+    waiter: asyncio.Future[None] | None = None
+
+    @property
+    def recorded(self) -> RecordedCall | None:
+        """The recorded call in its place; None where there is none."""
+        return self.ask.call if self.ask is not None else None
+
+    def hand(self, what: Handed | int | None) -> None:
+        """Wake the task that waits; None: somebody else's call diverged."""
+        self.handed.append(what)
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_result(None)
+
+
+Explain = Callable[[RecordedCall | None, LiveCall | None], Awaitable[ReplayDivergenceError]]
+
+
+class Handover:
+    """Decides when each call of a session goes on: with its recorded answer, or alive.
+
+    ``explain`` makes the error for a recorded call that is due and a live one, or one of both.
+    ``cancelled`` records that the agent cancelled a call of which the recording does not say so.
+    ``stall``: seconds that the agent may take longer than then to ask for what is due.
+    ``is_ending``: whether the block is being cancelled from outside.
+    """
+
+    def __init__(
+        self,
+        matching: Matching,
+        explain: Explain,
+        cancelled: Callable[[RecordedCall], Awaitable[None]],
+        stall: float,
+        is_ending: Callable[[], bool],
+    ) -> None:
+        self._matching = matching
+        self._explain = explain
+        self._record_cancelled = cancelled
+        self._stall = stall
+        self._is_ending = is_ending
+        self._waiting: dict[Ask, LiveCall] = {}
+        self._settling = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._unrecorded: list[LiveCall] = []
+        self._recording: asyncio.Task[None] | None = None
+        self._cancelled_wrongly: RecordedCall | None = None
+        self.error: MemvidAsyncError | None = None
+
+    @property
+    def is_live(self) -> bool:
+        """Whether everything recorded was handed over."""
+        return self._matching.drained and not self._unrecorded
+
+    # What the agent's tasks call.
+
+    async def ask(self, call: LiveCall) -> None:
+        """Match a call; :meth:`wait` then waits for its answer.
+
+        :raises ReplayDivergenceError: when another call is recorded in its place.
+        :raises ReplayStopped: when the session has diverged before.
+        """
+        self.check()
+        if self._cancelled_wrongly is not None:
+            await self._diverge(self._cancelled_wrongly, call)
+        try:
+            ask = self._matching.ask(call.lane, call.scope, call.content, call.facts)
+        except Mismatch as mismatch:
+            await self._diverge(mismatch.due, call)
+            raise
+        call.ask = ask
+        self._waiting[ask] = call
+        self._let_settle()
+
+    async def wait(self, call: LiveCall) -> Handed | int:
+        """Return what comes next for a call: its answer, or the number of a stream's chunks.
+
+        :raises ReplayDivergenceError, ReplayStopped: as :meth:`ask` does.
+        """
+        ask = call.ask
+        assert ask is not None
+        try:
+            while not call.handed:
+                call.waiter = asyncio.get_running_loop().create_future()
+                await call.waiter
+            handed = call.handed.popleft()
+        except asyncio.CancelledError:
+            await self.withdraw(call)
+            raise
+        if handed is None:
+            self.check()
+            await self._diverge(self._matching.due, call)
+        if isinstance(handed, Handed):
+            self._waiting.pop(ask, None)
+        assert handed is not None
+        return handed
+
+    async def withdraw(self, call: LiveCall) -> None:
+        """The agent cancelled a call that waits, or stopped to read a stream.
+
+        Return when it is its turn to be told that the call is cancelled, like any other end. Where
+        the process is being ended, that is at once.
+        """
+        if call.ask is None or self.error is not None:
+            return
+        call.handed.clear()
+        recorded = call.ask.call
+        try:
+            if self._matching.withdraw(call.ask) and recorded is not None:
+                self._unrecorded.append(call)
+        except Mismatch as mismatch:
+            # It may be the end of the process, which the agent did not decide.
+            self._cancelled_wrongly, recorded = mismatch.due, None
+        self._let_settle()
+        while recorded is not None and not call.handed and not self._is_ending():
+            call.waiter = asyncio.get_running_loop().create_future()
+            with suppress(asyncio.CancelledError):
+                await call.waiter
+        self._waiting.pop(call.ask, None)
+
+    def check(self) -> None:
+        """Stop the agent, if the session has diverged.
+
+        :raises ReplayStopped: when it has.
+        """
+        if self.error is not None:
+            raise ReplayStopped(str(self.error)) from self.error
+
+    async def leave(self, scope: int) -> None:
+        """A call that ran again, or the block (0), came to its end.
+
+        :raises ReplayDivergenceError: when calls inside are left that nobody asked for.
+        """
+        self.check()
+        left = self._matching.unserved(scope)
+        if self._cancelled_wrongly is not None:
+            await self._diverge(self._cancelled_wrongly, None)
+        if left:
+            await self._diverge(left[0], None)
+        await self.settle()
+
+    def abandon(self, scope: int) -> None:
+        """The agent cancelled a call that ran again: what is recorded inside is not due."""
+        self._matching.abandon(scope)
+        self._let_settle()
+
+    async def settle(self) -> None:
+        """Wait until what the agent cancelled is recorded."""
+        if self._recording is not None:
+            await asyncio.shield(self._recording)
+
+    # In the order of the recording.
+
+    def _let_settle(self) -> None:
+        """Go on once the agent has had some turns of the loop to react."""
+        if not self._settling:
+            asyncio.get_running_loop().call_soon(self._settle)
+        self._settling = SETTLING_TURNS
+        self._watch(None)
+
+    def _settle(self) -> None:
+        self._settling -= 1
+        if self._settling:
+            asyncio.get_running_loop().call_soon(self._settle)
+        elif self.error is None:
+            self._advance()
+
+    def _advance(self) -> None:
+        """Hand over what is due, one at a time; release what waits once everything was."""
+        due = self._matching.next()
+        if due is not None:
+            ask, chunks = due
+            if ask in self._waiting:
+                self._waiting[ask].hand(Handed.ANSWER if chunks is None else chunks)
+            self._let_settle()
+        elif not self._matching.drained:
+            self._watch(self._matching.due)
+        elif not self._unrecorded:
+            self._release()
+        elif self._recording is None:
+            self._recording = asyncio.create_task(self._record())
+
+    def _release(self) -> None:
+        for ask in self._matching.release():
+            self._waiting[ask].hand(Handed.RUN)
+        if not self._matching.drained:
+            self._let_settle()
+
+    async def _record(self) -> None:
+        """Record what the agent cancelled, and tell it, one at a time."""
+        call = self._unrecorded[0]
+        assert call.recorded is not None
+        await self._record_cancelled(call.recorded)
+        del self._unrecorded[0]
+        self._recording = None
+        call.hand(Handed.ANSWER)
+        self._let_settle()
+
+    # Where it goes wrong.
+
+    def _watch(self, due: RecordedCall | None) -> None:
+        """Diverge when nothing happens for a while, although somebody waits."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if due is not None and self._waiting:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self._stall + due.gap, self._give_up)
+
+    def _give_up(self) -> None:
+        """Tell one of those that wait; best one for which nothing is recorded."""
+        waiting = list(self._waiting.values())
+        if waiting and self.error is None:
+            next((one for one in waiting if one.recorded is None), waiting[0]).hand(None)
+
+    async def _diverge(self, due: RecordedCall | None, call: LiveCall | None) -> None:
+        """Stop the session, and raise why.
+
+        :raises ReplayDivergenceError: always.
+        """
+        error = ReplayDivergenceError("the agent does not do what it did when it was recorded")
+        self.stop(error)
+        self.error = await self._explain(due, call)
+        raise self.error
+
+    def stop(self, error: MemvidAsyncError) -> None:
+        """Let no call go on from now on; those that wait raise :class:`ReplayStopped`."""
+        self.error = error
+        self._watch(None)
+        for one in self._waiting.values():
+            one.hand(None)
