@@ -1,5 +1,7 @@
 """Frames: put, changed, listed and found; in one store, in several, and by followers."""
 
+from typing import Any
+
 import anyio
 import pytest
 
@@ -16,6 +18,7 @@ from memvid_async import (
     StoreReadOnlyError,
     open_store,
 )
+from memvid_async.search.search_index import SearchIndex
 from tests.support.frame_calls import actions_of, all_ids, body, ids_of, stream
 
 KIB = 1024
@@ -143,6 +146,41 @@ async def test_a_deleted_frame_is_hidden_at_once_and_its_id_never_comes_back(mak
     await store.aclose()
     store = await make_store()
     assert await store.put("five") == 5
+
+
+@pytest.mark.parametrize("limit", [0, 1, 99, 100, 101, 250, 300])
+async def test_no_more_frames_are_read_than_the_limit(make_store, monkeypatch, limit):
+    store = await make_store()
+    ids = await store.put_many([f"frame {number}" for number in range(250)])
+    read: list[int] = []
+    scan = SearchIndex.scan
+
+    def counted(index: SearchIndex, **options: Any) -> Any:
+        rows = scan(index, **options)
+        read.extend(row.frame_id for row in rows)
+        return rows
+
+    monkeypatch.setattr(SearchIndex, "scan", counted)
+    listed = [frame.frame_id async for frame in store.frames(limit=limit)]
+    assert listed == read == ids[:limit]
+    newest = [frame.frame_id async for frame in store.frames(limit=limit, newest_first=True)]
+    assert newest == ids[::-1][:limit]
+
+
+async def test_a_context_is_what_an_ask_passes_to_its_model(make_store):
+    store = await make_store()
+    await store.put_many(
+        ["Rain in Oslo.", "Sun in Rome.", {"content": "Fog in Oslo.", "tags": ["x"]}]
+    )
+    prompts = []
+    await store.ask("Oslo?", generate=lambda prompt: prompts.append(prompt) or "", tags=["x"])
+    assert await store.context("Oslo?", tags=["x"]) == prompts[0].context
+    moment = await store.at(sequence=store.last_sequence)
+    assert [item.text for item in (await moment.context("Oslo", top_k=1)).items] == [
+        "Rain in Oslo."
+    ]
+    with pytest.raises(InvalidValueError):
+        await store.context("Oslo?", mode="semantic")
 
 
 async def test_frames_are_listed_in_order_and_filtered(make_store):

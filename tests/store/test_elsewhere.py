@@ -33,6 +33,7 @@ CALLS = {
     "delete_session": lambda s: s.delete_session(s.ended),
     "end_session": lambda s: s.end_session(),
     "find": lambda s: s.find("fox"),
+    "context": lambda s: s.context("fox"),
     "fork": lambda s: s.fork(s.ended),
     "frames": lambda s: anext(s.frames()),
     "get": lambda s: s.get(0),
@@ -68,6 +69,7 @@ CALLS = {
 }
 VIEW_CALLS = {
     "find": lambda v: v.find("fox"),
+    "context": lambda v: v.context("fox"),
     "frames": lambda v: anext(v.frames()),
     "get": lambda v: v.get(0),
     "get_session": lambda v: v.get_session(v.ended),

@@ -250,13 +250,9 @@ async def _frames(
     as_json: bool,
 ) -> int:
     console = render.output_console()
-    count = 0
     async with open_store(file, read_only=True) as store:
         place = await at_moment(store, at_sequence, at_time)
-        async for frame in place.frames(newest_first=newest, **filters):
-            if count == limit:
-                break
-            count += 1
+        async for frame in place.frames(newest_first=newest, limit=limit, **filters):
             if as_json:
                 click.echo(documents.dump(documents.frame_document(frame)))
             else:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any, Unpack
 
 from ..config import StoreConfig
 from ..errors import InvalidValueError
-from ..events.frames import Frame, SearchMode
+from ..events.frames import Context, Frame, SearchMode
 from ..recording.prepare_values import prepare_count, prepare_flag, prepare_text
 from .embedder import embed
 from .folded import Lineage
 from .keywords import FrameFilters
 from .prepare_frames import prepare_embedding, prepare_filters, prepare_search
 from .recall import Recall, Search, Searched
+
+_PAGE_FRAMES = 100
+# More than there can be: an id is below.
+_MOST_FRAMES = 2**63
 
 # Returns the memories to read from, once all that was acked before is readable.
 FindLineage = Callable[[], Awaitable[Lineage]]
@@ -40,21 +44,52 @@ class FrameReader:
         *,
         newest_first: bool = False,
         after: int | None = None,
+        limit: int | None = None,
         **filters: Unpack[FrameFilters],
     ) -> AsyncIterator[Frame]:
-        """Yield all frames in the order of their ids, oldest or newest first.
+        """Yield frames in the order of their ids, oldest or newest first.
 
-        ``after``: only those after this id in that order. Filters as for :meth:`find`.
+        ``after``: only those after this id in that order. ``limit``: at most this many, and no
+        more are read. Filters as for :meth:`find`.
         """
         wanted, _ = prepare_filters(filters, self._config.limits)
         if after is not None:
             prepare_count(after, "after")
+        left = _MOST_FRAMES if limit is None else prepare_count(limit, "limit")
         lineage = await self._lineage()
         newest = prepare_flag(newest_first, "newest_first")
-        while page := await self._recall.scan(lineage, after, wanted, newest=newest):
+        while left > 0:
+            count = min(left, _PAGE_FRAMES)
+            page = await self._recall.scan(lineage, after, wanted, newest=newest, limit=count)
+            if not page:
+                break
             for frame in page:
                 yield frame
+            left -= len(page)
             after = page[-1].frame_id
+
+    async def context(
+        self,
+        question: str,
+        *,
+        top_k: int = 5,
+        mode: SearchMode = "lexical",
+        embedding: Iterable[float] | None = None,
+        embedding_model: str | None = None,
+        syntax: bool = True,
+        **filters: Unpack[FrameFilters],
+    ) -> Context:
+        """Return what :meth:`Store.ask` would pass to its model: the texts of the frames found.
+
+        ``str(context)`` is ready for a prompt. The arguments are those of :meth:`Store.find`.
+        Nothing is recorded.
+
+        :raises InvalidValueError, LimitExceededError: as :meth:`Store.find` does.
+        """
+        searched = await self.searched(
+            question, top_k, mode, embedding, embedding_model, filters, syntax=syntax, texts=True
+        )
+        return searched.context
 
     async def searched(
         self,

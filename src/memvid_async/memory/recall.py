@@ -138,11 +138,11 @@ class Recall:
         return memory.frame(row)
 
     def _scan(
-        self, lineage: Lineage, after: int | None, filters: Filters, *, newest: bool
+        self, lineage: Lineage, after: int | None, filters: Filters, *, newest: bool, limit: int
     ) -> list[Frame]:
         memory = self._memory(lineage)
         rows = memory.catch_up(self._engine.written_view).scan(
-            after_id=after, newest_first=newest, filters=filters
+            after_id=after, newest_first=newest, filters=filters, limit=limit
         )
         return [memory.frame(row) for row in rows]
 
@@ -180,10 +180,11 @@ class Recall:
         return await self._run(lineage, self._get, lineage, frame_id)
 
     async def scan(
-        self, lineage: Lineage, after: int | None, filters: Filters, *, newest: bool
+        self, lineage: Lineage, after: int | None, filters: Filters, *, newest: bool, limit: int
     ) -> list[Frame]:
-        """Return the next frames after (``newest``: before) the one with the id ``after``."""
-        return await self._run(lineage, self._scan, lineage, after, filters, newest=newest)
+        """Return the next ``limit`` frames after (``newest``: before) the one with id ``after``."""
+        call = self._scan
+        return await self._run(lineage, call, lineage, after, filters, newest=newest, limit=limit)
 
     async def with_uri(self, lineage: Lineage, uri: str) -> tuple[tuple[int, ...], bytes]:
         """Return the ids of the frames that have this URI, and the memory's hash at that moment."""

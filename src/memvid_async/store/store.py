@@ -196,6 +196,7 @@ class Store:
     get = PartMethod("_frames", FrameStore.get)
     frames = PartMethod("_frames", FrameStore.frames)
     find = PartMethod("_frames", FrameStore.find)
+    context = PartMethod("_frames", FrameStore.context)
     ask = PartMethod("_frames", FrameStore.ask)
 
     async def at(

@@ -132,6 +132,7 @@ class SyncStoreView(SyncHandle[StoreView]):
     get = awaited(StoreView.get)
     frames = iterated(StoreView.frames)
     find = awaited(StoreView.find)
+    context = awaited(StoreView.context)
     list_sessions = awaited(StoreView.list_sessions)
     get_session = awaited(StoreView.get_session)
 
@@ -271,6 +272,7 @@ class SyncStore(SyncHandle[Store]):
     get = awaited(Store.get)
     frames = iterated(Store.frames)
     find = awaited(Store.find)
+    context = awaited(Store.context)
     ask = awaited(Store.ask)
     at = handled(Store.at, SyncStoreView)
 

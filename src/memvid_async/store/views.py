@@ -50,6 +50,7 @@ class StoreView:
 
     get = PartMethod("_frames", FrameReader.get)
     frames = PartMethod("_frames", FrameReader.frames)
+    context = PartMethod("_frames", FrameReader.context)
 
     async def find(
         self,
