@@ -37,6 +37,7 @@ from memvid_async.core.decide_keys import LOOK_FIRST
 from memvid_async.core.recent_keys import NO_KEY
 from memvid_async.engine.reading import read_session
 from memvid_async.events.content import StoredContent, content_digest
+from memvid_async.events.embeddings import NewEmbedding
 from memvid_async.events.keyed import KeyChange
 from memvid_async.events.values import preview
 from memvid_async.file import catalog as index
@@ -209,6 +210,15 @@ def frame_commands() -> Iterator[commands.Command]:
     )
     found = Record((), "find", "otter", frames=(1, 4), detail=("hybrid", 2))
     yield found.command()._replace(retrieval=searched)
+    numbers = b"\0\0\x80?" * 3
+    first = 28
+    yield commands.AddEmbeddings(
+        0, (NewEmbedding(1, 2, 0, numbers), NewEmbedding(2, 3, 0, numbers))
+    )
+    yield commands.AddEmbeddings(first, (NewEmbedding(5, 5, 2, numbers),))
+    # Nobody ends this move.
+    yield commands.AddEmbeddings(0, (NewEmbedding(1, 2, 0, numbers),))
+    yield commands.SetEmbeddingModel("toy-2", 3, first, content_digest(numbers * 3), (), 0)
     asked = Record((), "ask", "who sleeps?", "the otter", frames=(1, 4), detail=("acme", "m-1"))
     yield asked.command()._replace(retrieval=searched, reply=Reply((4, 0, 5), 12, None))
 
@@ -220,7 +230,11 @@ def make_frames() -> dict[str, bytes]:
     with patch.multiple(index, **LOW_BOUNDS), patch.multiple(memory, **bounds):
         journal, folded = Journal.open(storage, fixed_config(clock)), memory.FoldedMemory()
         for number, command in enumerate(frame_commands()):
+            if isinstance(command, commands.SetEmbeddingModel):
+                hashes = journal.view.state.memory.hashes()
+                command = command._replace(hashes=hashes)  # noqa: PLW2901
             (outcome,), _ = journal.commit([command])
+            assert outcome is not None, command
             assert not isinstance(outcome, Exception), (command, outcome)
             if number in (4, 11):
                 due = folded.due(journal.view)

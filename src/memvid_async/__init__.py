@@ -47,6 +47,7 @@ from .events.details import (
     ToolCallDetails,
     UpdateDetails,
 )
+from .events.embeddings import EmbeddingModelSet, EmbeddingsMade, NewEmbedding
 from .events.event import (
     Action,
     ActionRecorded,
@@ -148,6 +149,8 @@ __all__ = [
     "DeleteDetails",
     "Difference",
     "Durability",
+    "EmbeddingModelSet",
+    "EmbeddingsMade",
     "Erased",
     "Event",
     "FindDetails",
@@ -177,6 +180,7 @@ __all__ = [
     "MemoryConfigured",
     "MemvidAsyncError",
     "ModelAudit",
+    "NewEmbedding",
     "NoActiveSessionError",
     "NotAStoreError",
     "NotCompactedError",

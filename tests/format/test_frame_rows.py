@@ -26,6 +26,12 @@ from memvid_async.core.memory_state import MemoryState, fold_memory
 from memvid_async.events.content import StoredContent, content_digest
 from memvid_async.events.details import make_details
 from memvid_async.events.digests import frame_digest, memory_digest
+from memvid_async.events.embeddings import (
+    EmbeddingModelSet,
+    EmbeddingsMade,
+    NewEmbedding,
+    pack_embeddings,
+)
 from memvid_async.events.frames import (
     FRAME_EVENTS,
     ForkPoint,
@@ -39,7 +45,12 @@ from memvid_async.events.frames import (
 from memvid_async.events.frozen_dict import FrozenDict
 from memvid_async.file.log_file import UNREAD
 from memvid_async.format.codec import decode_events, encode_events
-from memvid_async.format.frame_rows import frame_row, without_frames
+from memvid_async.format.frame_rows import (
+    frame_row,
+    read_embeddings,
+    without_embeddings,
+    without_frames,
+)
 from memvid_async.format.kinds import FRAME_KINDS
 from tests.support.hostile import ODDITIES
 from tests.support.plans import CONTENTS, COUNTS, METADATA, TEXTS, examples
@@ -99,10 +110,15 @@ CHANGES = st.sets(st.sampled_from(list(FIELDS))).flatmap(
     lambda names: st.fixed_dictionaries({n: f for n, f in FIELDS.items() if n in names})
 )
 UPDATES = st.builds(FrameUpdated, IDS, CHANGES.map(FrozenDict), COUNTS)
+MADE = st.builds(
+    NewEmbedding, IDS, IDS, st.integers(0, 2**32 - 1), st.binary(min_size=8, max_size=8)
+)
 OTHERS = st.one_of(
     st.builds(FrameDeleted, IDS, COUNTS),
     st.builds(FrameErased, IDS, st.just(DIGEST), COUNTS),
     st.builds(MemoryConfigured, TEXTS, st.none() | TEXTS, COUNTS),
+    st.builds(EmbeddingModelSet, TEXTS, COUNTS, COUNTS, st.just(DIGEST)),
+    st.builds(pack_embeddings, COUNTS, st.lists(MADE, max_size=4)),
 )
 
 
@@ -122,7 +138,7 @@ def test_every_event_of_the_memory_comes_back(payload):
         assert (type(got.data), got.stored) == (type(gave.data), gave.stored)
 
 
-@given(st.one_of(PUTS, UPDATES, OTHERS))
+@given(st.one_of(PUTS, UPDATES, OTHERS).filter(lambda one: not isinstance(one, EmbeddingsMade)))
 @examples(2)
 def test_a_fold_needs_nothing_that_a_row_refers_to(payload):
     """The hash of a memory is the same, whether the contents were looked up or not."""
@@ -191,6 +207,15 @@ def test_a_fork_comes_back():
     assert decode_events(encode_events([started]), 9, lambda _: None, contents) == [started]
 
 
+@given(st.lists(MADE, max_size=8), st.sets(st.integers(0, 7)))
+@examples(0.5)
+def test_what_compaction_leaves_of_embeddings(made, gone):
+    gone = {made[at].frame_id for at in gone if at < len(made)}
+    row = frame_row(pack_embeddings(3, made))
+    left = without_embeddings(row, gone.__contains__)
+    assert list(read_embeddings(left)) == [one for one in made if one.frame_id not in gone]
+
+
 # Rows that no writer wrote.
 
 FRAME = ["text", "t", "u", "text/plain", ["a"], b"\xa0", b"\0" * 8, "m"]
@@ -202,6 +227,9 @@ ROWS = [
     [22, 1, 0],
     [23, 1, 0, DIGEST],
     [24, "english", "m", 2],
+    [25, 5, b"\1\0\0\0\0\0\0\0" * 2 + b"\3\0\0\0", b"\0\0\x80?" * 2],
+    [25, 0, b"", b""],
+    [26, "m", 2, 5, DIGEST],
 ]
 WRONG = [
     None, True, -1, 1.5, "text", b"bytes", b"12345", [], [None], [-1], [b"", 1, 2], [DIGEST, -1, 3],
@@ -211,7 +239,7 @@ WRONG = [
 
 
 def test_the_rows_are_of_every_kind():
-    assert sorted({row[0] for row in ROWS}) == KINDS
+    assert {row[0] for row in ROWS} == FRAME_KINDS
     for row in ROWS:
         (back,) = decoded(cbor2.dumps([TIME, 0, row]))
         assert isinstance(back.payload, FRAME_EVENTS)
@@ -266,7 +294,7 @@ def test_metadata_that_could_not_have_been_put_is_refused(odd):
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: str(row[0]))
 def test_a_field_that_a_newer_release_adds_is_not_looked_at(row):
-    full = {20: 0, 21: 12, 22: 3, 23: 4, 24: 4}[row[0]]
+    full = {20: 0, 21: 12, 22: 3, 23: 4, 24: 4, 25: 4, 26: 5}[row[0]]
     later = [*row, *[None] * (full - len(row)), "new", 1]
     if row[0] == 20:
         # After a put's frames there can be no field: there is a place before them, and after the

@@ -151,10 +151,6 @@ class Histories(RuleBasedStateMachine):
         self.memory.delete(frame_id)
 
     @rule()
-    def purge(self):
-        self.memory.index.purge()
-
-    @rule()
     def find(self):
         self.memory.index.find("fox", QUESTION, mode="hybrid")
 
@@ -430,22 +426,6 @@ def test_clearing_forgets_everything(memory):
     assert len(dump.pages) == dump.page_count
 
 
-def test_a_purge_leaves_nothing_of_what_was_deleted(memory):
-    fill(memory, 200)
-    memory.put(201, "zanzibar quixotic", title="Marzipan", tags=("vermilion",), uri="mem://oblong")
-    memory.index.dump()
-    memory.delete(201)
-    memory.index.purge()
-    dump = memory.index.dump()
-    image = b"".join(complete(dump.page_count, dump.pages, 2**30))
-    for word in (b"word1", b"zanzibar", b"quixot", b"arzipan", b"vermilion", b"oblong"):
-        assert (word in image) == (word == b"word1")
-    index = SearchIndex(memory.read_text)
-    index.load(dump.page_count, dump.pages)
-    assert index.find("word1 word2") == memory.index.find("word1 word2")
-    index.close()
-
-
 def test_pages_are_rewritten_few_times(memory):
     saved, marks = 0, {round(500 * 1.06**step) for step in range(60)}
     rng = random.Random(1)
@@ -485,7 +465,6 @@ def ask_everything(memory, count, pages):
         for row in index.scan():
             index.delete(row.frame_id, memory.texts.get(row.frame_id, ""))
             index.put(evolve(row, frame_id=row.frame_id + 1_000), "a text")
-        index.purge()
     finally:
         index.close()
 

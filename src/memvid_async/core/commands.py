@@ -15,6 +15,7 @@ from attrs import frozen
 from ..config import RecordingConfig
 from ..events.content import EMPTY, Content
 from ..events.details import ActionKind
+from ..events.embeddings import NewEmbedding
 from ..events.frames import ForkPoint, Retrieval
 from ..events.keyed import KeyChange
 from ..events.prompts import Reply
@@ -125,6 +126,32 @@ class ChangeMemory(NamedTuple):
     memory_hash: bytes | None = None
 
 
+class AddEmbeddings(NamedTuple):
+    """Keep embeddings of another model, which are not used yet.
+
+    ``move``: the answer to the first of these commands for that model; 0 in that one.
+    """
+
+    move: int
+    made: tuple[NewEmbedding, ...]
+
+
+class SetEmbeddingModel(NamedTuple):
+    """Move the memory to another embedding model.
+
+    ``model`` to ``digest``: as in :class:`..events.embeddings.EmbeddingModelSet`. ``hashes`` and
+    ``generation``: the memories' (:meth:`.memory_state.MemoryState.hashes`) and the log's when the
+    embeddings were made; the answer is None, and nothing is done, where one is another now.
+    """
+
+    model: str
+    dimension: int
+    move: int
+    digest: bytes
+    hashes: tuple[bytes, ...]
+    generation: int
+
+
 @frozen
 class StoreParts:
     """Store parts of a content that is too long for one event. Nothing refers to them yet."""
@@ -199,6 +226,8 @@ Command = (
     | RecordAction
     | ChangeMemory
     | StoreParts
+    | AddEmbeddings
+    | SetEmbeddingModel
     | ChangeCollection
     | OnlyOnce
 )

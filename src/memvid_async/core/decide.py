@@ -21,6 +21,7 @@ from ..errors import (
 from ..events.content import Content, StoredContent, content_digest
 from ..events.decided import DecidedAction, DecidedEvent
 from ..events.details import ActionKind
+from ..events.embeddings import EmbeddingModelSet, pack_embeddings
 from ..events.event import (
     CheckpointCreated,
     ContentStored,
@@ -43,6 +44,7 @@ from ..events.frames import (
 )
 from ..events.frozen_dict import FrozenDict
 from .commands import (
+    AddEmbeddings,
     ChangeCollection,
     ChangeMemory,
     Command,
@@ -56,6 +58,7 @@ from .commands import (
     RecordAction,
     ResumeSession,
     SessionChoice,
+    SetEmbeddingModel,
     StartSession,
     StoreParts,
 )
@@ -461,7 +464,26 @@ def _mark(state: State, command: CreateCheckpoint, now: int) -> Decision:
     return [_first(state, session, now, payload)], payload.action
 
 
+def _add_embeddings(state: State, command: AddEmbeddings, now: int) -> Decision:
+    """Keep embeddings. The answer: the sequence of the first event of the move."""
+    sequence = state.last_sequence + 1
+    payload = pack_embeddings(command.move, command.made)
+    return [DecidedEvent(sequence, now, None, payload)], command.move or sequence
+
+
+def _set_model(state: State, command: SetEmbeddingModel, now: int) -> Decision:
+    """Set the embedding model. The answer: the sequence of the event, or None where the memory
+    changed in the meantime."""
+    if (command.hashes, command.generation) != (state.memory.hashes(), state.generation):
+        return [], None
+    sequence = state.last_sequence + 1
+    payload = EmbeddingModelSet(command.model, command.dimension, command.move, command.digest)
+    return [DecidedEvent(sequence, now, None, payload)], sequence
+
+
 _DECIDERS: dict[type, Callable[[State, Any, int], Decision]] = {
+    AddEmbeddings: _add_embeddings,
+    SetEmbeddingModel: _set_model,
     StartSession: _start,
     EndSession: _end,
     ResumeSession: _resume,

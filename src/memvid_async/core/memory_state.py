@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from ..events.content import content_digest
 from ..events.decided import AnyEvent
 from ..events.digests import memory_digest
+from ..events.embeddings import EmbeddingModelSet, EmbeddingsMade
 from ..events.frames import (
     FrameDeleted,
     FramesPut,
@@ -63,6 +64,11 @@ class MemoryState(NamedTuple):
             return found.frame_count, found.memory_hash
         return self.frame_count, self.memory_hash
 
+    def hashes(self) -> tuple[bytes, ...]:
+        """Return the hash of each memory, the shared one first. They change with any of them."""
+        branches = sorted(self.branches.items())
+        return (self.memory_hash, *(branch.memory_hash for _, branch in branches))
+
     def lineage(self, branch: int) -> list[tuple[int, int, int]]:
         """Return the memories that a branch consists of, its own first and the shared one last.
 
@@ -91,6 +97,9 @@ class MemoryState(NamedTuple):
 def fold_memory(memory: MemoryState, event: AnyEvent) -> MemoryState:
     """Return the memory after an event that changes it; for an unknown branch only ids change."""
     payload: Any = event.payload
+    if isinstance(payload, EmbeddingsMade):
+        # Nobody uses them yet.
+        return memory
     digest = memory_digest(payload)
     if isinstance(payload, FramesPut):
         return _put(memory, payload, digest)
@@ -102,6 +111,10 @@ def fold_memory(memory: MemoryState, event: AnyEvent) -> MemoryState:
             model, dimension = payload.embedding_model, payload.dimension
             memory = memory._replace(embedding_model=model, dimension=dimension)
         return memory
+    if isinstance(payload, EmbeddingModelSet):
+        hashed = content_digest(memory.memory_hash + digest)
+        model, dimension = payload.model, payload.dimension
+        return memory._replace(memory_hash=hashed, embedding_model=model, dimension=dimension)
     frame_id, number = payload.frame_id, payload.branch
     part = memory.branches.get(number) if number else memory
     if part is None:

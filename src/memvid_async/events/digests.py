@@ -9,6 +9,7 @@ from typing import Any
 import cbor2
 
 from .content import Content, content_digest
+from .embeddings import EmbeddingModelSet
 from .frames import (
     FRAME_FIELDS,
     FrameErased,
@@ -31,6 +32,8 @@ def memory_digest(payload: Any) -> bytes:
     if isinstance(payload, MemoryConfigured):
         model, dimension = payload.embedding_model, payload.dimension
         return _of("MemoryConfigured", payload.analyser, model, dimension)
+    if isinstance(payload, EmbeddingModelSet):
+        return _of("EmbeddingModelSet", payload.model, payload.dimension, payload.digest)
     changes = payload.changes if isinstance(payload, FrameUpdated) else {}
     named = [(name, _plain(changes[name])) for name in FRAME_FIELDS if name in changes]
     return _of(type(payload).__name__, payload.frame_id, payload.branch, *sum(named, ()))

@@ -16,6 +16,7 @@ from ..config import RecordingConfig
 from .content import EMPTY, Content, content_digest
 from .conversion import UNCONVERTED, Conversion
 from .details import ActionKind, CheckpointDetails, Details
+from .embeddings import EmbeddingModelSet, EmbeddingsMade
 from .frames import (
     ForkPoint,
     FrameDeleted,
@@ -350,6 +351,8 @@ Payload = (
     | FrameUpdated
     | FrameDeleted
     | FrameErased
+    | EmbeddingsMade
+    | EmbeddingModelSet
     | CollectionCreated
     | CollectionChanged
     | KeyUsed

@@ -9,6 +9,7 @@ from uuid import UUID
 from attrs import field, frozen
 
 from .content import EMPTY, Content
+from .embeddings import EmbeddingModelSet, EmbeddingsMade
 from .printing import amount, brief, counted, html_table
 
 SearchMode = Literal["lexical", "semantic", "hybrid"]
@@ -172,7 +173,15 @@ class FramesPut(Sequence[FramePut | FrameErased]):
 
 
 # The payloads of the events that change the memory.
-FRAME_EVENTS = (FramesPut, FrameUpdated, FrameDeleted, FrameErased, MemoryConfigured)
+FRAME_EVENTS = (
+    FramesPut,
+    FrameUpdated,
+    FrameDeleted,
+    FrameErased,
+    MemoryConfigured,
+    EmbeddingsMade,
+    EmbeddingModelSet,
+)
 
 
 @frozen

@@ -16,16 +16,24 @@ from ..errors import CorruptFileError
 from ..events.content import Content
 from ..format.action_rows import content_references
 from ..format.codec import started_row_without_names
-from ..format.frame_rows import HOLDERS, content_fields, content_sequences, without_frames
+from ..format.frame_rows import (
+    HOLDERS,
+    content_fields,
+    content_sequences,
+    without_embeddings,
+    without_frames,
+)
 from ..format.header import LOG_START
 from ..format.kinds import (
     ACTION_KINDS,
     COLLECTION_CHANGED,
     COLLECTION_CREATED,
     DELETED,
+    EMBEDDINGS_MADE,
     ERASED,
     FRAME_KINDS,
     KEY_USED,
+    MODEL_SET,
     STARTED,
     STORED,
 )
@@ -63,6 +71,8 @@ class _Compactor:
             while part not in self._branches:
                 self._branches.add(part)
                 part = branches[part].parent
+        # The moves to another embedding model that came to their end.
+        self._moves: set[int] = set()
         self._kept = self._referenced()
         self.erased = 0
 
@@ -83,6 +93,8 @@ class _Compactor:
                 for sequence, row in enumerate(rows, segment.sequence):
                     if row[0] == COLLECTION_CHANGED:
                         self._keys.note(row, sequence)
+                    elif row[0] == MODEL_SET:
+                        self._moves.add(row[3])
                     kept.update(self._references(row, session, rows))
         return kept
 
@@ -164,6 +176,10 @@ class _Compactor:
             return without_frames(row, lambda frame_id: not is_alive(frame_id), self._content)
         if kind == COLLECTION_CHANGED:
             return self._keys.left(row, sequence)
+        if kind == EMBEDDINGS_MADE:
+            is_alive = self._living_in(0)
+            is_used = (row[1] or sequence) in self._moves
+            return without_embeddings(row, lambda one: not (is_used and is_alive(one)))
         if kind in FRAME_KINDS or kind == COLLECTION_CREATED:
             return row
         # A session's deletion stays: it only says which session is gone.

@@ -1,4 +1,4 @@
-"""The rows of events that change the memory (kinds 20 to 24), for segments of :mod:`.codec`."""
+"""The rows of events that change the memory (kinds 20 to 26), for segments of :mod:`.codec`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,12 @@ import cbor2
 
 from ..events.content import EMPTY, Content, StoredContent
 from ..events.digests import frame_digest, memory_digest
+from ..events.embeddings import (
+    EmbeddingModelSet,
+    EmbeddingsMade,
+    check_embeddings,
+    pack_embeddings,
+)
 from ..events.frames import (
     FRAME_FIELDS,
     FrameDeleted,
@@ -23,7 +29,15 @@ from ..events.frozen_dict import FrozenDict
 from ..events.pace import unhurried
 from ..events.values import check_value, decode_value, preview
 from .counts import are_counts, is_count
-from .kinds import CONFIGURED, FRAME_DELETED, FRAME_UPDATED, FRAMES_PUT, UPDATE_ERASED
+from .kinds import (
+    CONFIGURED,
+    EMBEDDINGS_MADE,
+    FRAME_DELETED,
+    FRAME_UPDATED,
+    FRAMES_PUT,
+    MODEL_SET,
+    UPDATE_ERASED,
+)
 from .places import FIRST_FRAME
 
 # Kinds whose row holds frames or their content.
@@ -32,7 +46,15 @@ HOLDERS = frozenset({FRAMES_PUT, FRAME_UPDATED})
 CONTENT_PLACE = 4
 
 ReadContent = Callable[[int], Content]
-FrameEvent = FramesPut | FrameUpdated | FrameDeleted | FrameErased | MemoryConfigured
+FrameEvent = (
+    FramesPut
+    | FrameUpdated
+    | FrameDeleted
+    | FrameErased
+    | MemoryConfigured
+    | EmbeddingsMade
+    | EmbeddingModelSet
+)
 
 
 def content_field(content: Content) -> str | bytes | int | list[Any]:
@@ -99,6 +121,10 @@ def frame_row(payload: FrameEvent) -> list[Any]:
         return [UPDATE_ERASED, payload.frame_id, payload.branch, payload.digest]
     if isinstance(payload, FrameDeleted):
         return [FRAME_DELETED, payload.frame_id, payload.branch]
+    if isinstance(payload, EmbeddingsMade):
+        return [EMBEDDINGS_MADE, payload.move, payload.frames, payload.vectors]
+    if isinstance(payload, EmbeddingModelSet):
+        return [MODEL_SET, payload.model, payload.dimension, payload.move, payload.digest]
     values = payload.changes
     mask = sum(1 << i for i, name in enumerate(FRAME_FIELDS) if name in values)
     row: list[Any] = [FRAME_UPDATED, payload.frame_id, payload.branch, mask]
@@ -149,6 +175,12 @@ def read_frame_row(row: list[Any], content: ReadContent) -> FrameEvent:
     if kind == CONFIGURED:
         model = None if row[2] is None else _typed(row[2], str)
         return MemoryConfigured(_typed(row[1], str), model, _count(row[3]))
+    if kind == EMBEDDINGS_MADE:
+        return read_embeddings(row)
+    if kind == MODEL_SET:
+        _, named, *counts, digest = row[:5]
+        dimension, move = map(_count, counts)
+        return EmbeddingModelSet(_typed(named, str), dimension, move, read_bytes(digest, 32))
     frame_id, branch = row[1:3]
     if not are_counts((frame_id, branch)) or not frame_id:
         raise TypeError("a frame id is not an int of at least 1, or a branch not one of at least 0")
@@ -161,6 +193,15 @@ def read_frame_row(row: list[Any], content: ReadContent) -> FrameEvent:
     names = _named(_count(row[3]))
     values = _read_fields(row[CONTENT_PLACE:], names, content)
     return FrameUpdated(frame_id, FrozenDict(values), branch)
+
+
+def read_embeddings(row: list[Any]) -> EmbeddingsMade:
+    """Read embeddings that were made.
+
+    :raises TypeError, IndexError, ValueError: when the row does not hold them.
+    """
+    made = EmbeddingsMade(_count(row[1]), read_bytes(row[2]), read_bytes(row[3]))
+    return check_embeddings(made)
 
 
 def _read_frames(frame_id: int, branch: int, items: list[Any], content: ReadContent) -> FramesPut:
@@ -250,6 +291,13 @@ def without_frames(
             item = [None, frame_digest(kept)]  # noqa: PLW2901 - what is left of it
         left.append(item)
     return left
+
+
+def without_embeddings(row: list[Any], is_gone: Callable[[int], bool]) -> list[Any]:
+    """Return what compaction leaves of embeddings that were made: those of frames that are left."""
+    made = read_embeddings(row)
+    left = [one for one in made if not is_gone(one.frame_id)]
+    return row if len(left) == made.count else frame_row(pack_embeddings(made.move, left))
 
 
 def content_fields(row: list[Any]) -> Iterator[tuple[int, Any]]:

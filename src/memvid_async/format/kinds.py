@@ -15,7 +15,8 @@ ACTION_KINDS = {
     16: ActionKind.TOOL_CALL,
 }
 FRAMES_PUT, FRAME_UPDATED, FRAME_DELETED, UPDATE_ERASED, CONFIGURED = range(20, 25)
-FRAME_KINDS = frozenset(range(20, 25))
+EMBEDDINGS_MADE, MODEL_SET = 25, 26
+FRAME_KINDS = frozenset(range(20, 27))
 COLLECTION_CREATED, COLLECTION_CHANGED, KEY_USED = KEYED_KINDS = range(40, 43)
 COLLECTION_KINDS = frozenset({COLLECTION_CREATED, COLLECTION_CHANGED})
 KNOWN = frozenset(
@@ -28,7 +29,6 @@ RESERVED = {
     7: "session resumed",
     8: "session suspended",
     17: "step",
-    25: "embeddings replaced",
     30: "call started",
     31: "uncertainty settled",
     32: "chunks came",

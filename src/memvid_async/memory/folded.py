@@ -5,7 +5,7 @@ It is synchronous and used by one thread at a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -20,6 +20,7 @@ from ..errors import (
     UnsupportedVersionError,
 )
 from ..events.content import Content
+from ..events.embeddings import EmbeddingModelSet, EmbeddingsMade, NewEmbedding
 from ..events.event import Event
 from ..events.frames import (
     Frame,
@@ -234,6 +235,11 @@ class FoldedMemory:
 
     def _take_in(self, view: View, waiting: _Waiting, event: Event, hint: int) -> None:
         payload: Any = event.payload
+        if isinstance(payload, EmbeddingModelSet):
+            waiting.put()
+            made = _embeddings(view, payload, event.sequence)
+            waiting.search_index.replace_vectors(payload.model, made)
+            return
         branch = getattr(payload, "branch", None)
         if branch is None or event.sequence > self._until.get(branch, 0):
             return
@@ -259,7 +265,7 @@ class FoldedMemory:
                 if isinstance(frame, FrameErased):
                     self.missing.add(frame_id)
                     continue
-                text = self._text(view, frame.content, frame.media_type)
+                text = read_text(view, frame.content, frame.media_type)
                 waiting.batch.add(_indexed(frame, event, place, hint), text)
             self._unsaved += len(text)
             self._text_size += len(text)
@@ -287,27 +293,11 @@ class FoldedMemory:
         text = old_text
         if content is not None:
             new = evolve(new, sequence=event.sequence, place=0, hint=hint, size=content.size)
-            text = self._text(view, content, new.media_type)
+            text = read_text(view, content, new.media_type)
         elif new.media_type != old.media_type:
             text = self._read_text(new.hint, new.version, new.media_type)
         search_index.update(new, text, old_text)
         self._unsaved += len(text)
-
-    def _text(self, view: View, content: Content, media_type: str | None) -> str:
-        stored = content.stored
-        if content.data is not None:
-            return text_of(content.data, media_type)
-        try:
-            if stored is None or not stored.parts:
-                return text_of(view.value(content), media_type)
-            if not is_text(media_type):
-                return ""
-            count = min(len(stored.parts), _SEARCHED_PARTS)
-            parts = (view.part(content, i) for i in range(count))
-            return text_of(b"".join(parts), media_type)
-        except ContentNotFoundError:
-            # A recovery could not save the content.
-            return ""
 
     def _read_text(self, hint: int, version: Version, media_type: str | None) -> str:
         key = (version, media_type)
@@ -315,7 +305,7 @@ class FoldedMemory:
         if text is None:
             assert self._view is not None
             content = self._view.frame_content(hint, version)
-            text = self._text(self._view, content, media_type)
+            text = read_text(self._view, content, media_type)
             self._text_room -= len(text)
             if self._text_room < 0:
                 self._texts, self._text_room = {}, _CACHED_CHARS
@@ -385,6 +375,34 @@ class FoldedMemory:
         self._saved_at = at
         if not at:
             self._saved_pages = 0
+
+
+def read_text(view: View, content: Content, media_type: str | None) -> str:
+    """Return what is searched of a content; "" where there is nothing to search."""
+    stored = content.stored
+    if content.data is not None:
+        return text_of(content.data, media_type)
+    try:
+        if stored is None or not stored.parts:
+            return text_of(view.value(content), media_type)
+        if not is_text(media_type):
+            return ""
+        count = min(len(stored.parts), _SEARCHED_PARTS)
+        parts = (view.part(content, i) for i in range(count))
+        return text_of(b"".join(parts), media_type)
+    except ContentNotFoundError:
+        # A recovery could not save the content.
+        return ""
+
+
+def _embeddings(view: View, model: EmbeddingModelSet, sequence: int) -> Iterator[NewEmbedding]:
+    """Iterate over the embeddings that the event with this sequence puts in use."""
+    if not model.move:
+        return
+    for event, _ in unhurried(view.memory_events(model.move - 1, sequence)):
+        made = event.payload
+        if isinstance(made, EmbeddingsMade) and (made.move or event.sequence) == model.move:
+            yield from (one for one in made if len(one.vector) == 4 * model.dimension)
 
 
 def fold_whole(view: View) -> Folded | None:

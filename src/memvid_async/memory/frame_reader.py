@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any, Unpack
 
+from attrs import evolve
+
 from ..config import StoreConfig
 from ..errors import InvalidValueError
 from ..events.frames import Context, Frame, SearchMode
@@ -30,6 +32,11 @@ class FrameReader:
         self._recall = recall
         self._config = config
         self._lineage = lineage
+
+    @property
+    def config(self) -> StoreConfig:
+        """The store's configuration, with the embedder that is in use now."""
+        return self._config
 
     async def get(self, frame_id: int) -> Frame:
         """Return a frame.
@@ -113,12 +120,21 @@ class FrameReader:
         if embedding_model is not None:
             prepare_text(embedding_model, "embedding_model", "title_chars", limits.title_chars)
         vector = prepare_embedding(embedding, limits)
-        if vector is None and mode != "lexical" and self._config.embedder is not None:
-            vector = prepare_embedding((await embed(self._config, [text]))[0], limits)
-            embedding_model = embedding_model or self._config.embedding_model
-        if vector is None and mode != "lexical":
-            raise InvalidValueError(
-                f"a {mode} search needs an embedding, or StoreConfig(embedder=...)"
-            )
         search = Search(text, mode, top_k, parameters, vector, embedding_model, syntax)
-        return await self._recall.find(await self._lineage(), search, texts=texts)
+        if vector is not None or mode == "lexical":
+            return await self._recall.find(await self._lineage(), search, texts=texts)
+        while True:
+            config = self._config
+            if config.embedder is None:
+                raise InvalidValueError(
+                    f"a {mode} search needs an embedding, or StoreConfig(embedder=...)"
+                )
+            made = prepare_embedding((await embed(config, [text]))[0], limits)
+            model = embedding_model or config.embedding_model
+            search = evolve(search, embedding=made, embedding_model=model)
+            try:
+                return await self._recall.find(await self._lineage(), search, texts=texts)
+            except InvalidValueError:
+                if config is self._config:
+                    raise
+                # The memory was moved to another model in the meantime.

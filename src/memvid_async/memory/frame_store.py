@@ -15,7 +15,7 @@ from typing import Any, Unpack
 import anyio
 from attrs import evolve, frozen
 
-from ..config import StoreConfig
+from ..config import Embedder, StoreConfig
 from ..core.commands import ChangeMemory, LargeContent, NewFrame, StoreParts
 from ..engine.engine import Engine
 from ..errors import InvalidValueError, LimitExceededError
@@ -26,6 +26,7 @@ from ..events.frames import Context, FindResult, Hit, SearchMode
 from ..events.prompts import Prompt, as_text
 from ..events.values import LARGE, preview
 from ..recording.action_draft import NO_MESSAGES, ActionDraft, new_draft
+from ..recording.callables import check_fits
 from ..recording.command_intake import CommandIntake
 from ..recording.prepare_values import (
     prepare_content,
@@ -33,6 +34,7 @@ from ..recording.prepare_values import (
     prepare_flag,
     prepare_messages,
     prepare_metadata,
+    prepare_progress,
     prepare_text,
     rough_size,
 )
@@ -44,6 +46,7 @@ from .folded import Lineage, lineage_of
 from .frame_reader import FrameReader
 from .keywords import UNCHANGED, AskFilters, FrameFields, FrameFilters, FrameItem, Unchanged
 from .prepare_frames import prepare_embedding, prepare_fields, prepare_frames_many
+from .re_embedding import Move
 from .recall import Recall, Searched
 
 _PART_BYTES = 1024 * 1024
@@ -289,6 +292,38 @@ class FrameStore(FrameReader):
         if self._config.embedder is not None:
             (frame,) = await self._embedded((frame,))
         changes |= {"embedding": frame.embedding, "embedding_model": frame.embedding_model}
+
+    async def set_embedding_model(
+        self,
+        model: str,
+        embed: Embedder,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> int:
+        """Move the memory to another embedding model, and return how many frames it embedded.
+
+        ``embed`` is called with lists of texts, as ``StoreConfig.embedder`` is, and takes the place
+        of that in this store. Every text in the memory is embedded again, batch by batch;
+        ``progress`` is called with how many are done and how many there are. Until the last one is
+        durable, finds have the model before, also after a crash. Then they have this one, in every
+        process; an embedding of any other is refused. Only texts have an embedding
+        afterwards. A view of an earlier moment has the embeddings of then.
+
+        :raises InvalidValueError: when ``embed`` returns what cannot be recorded; nothing changed.
+        """
+        prepare_text(model, "model", "title_chars", self._config.limits.title_chars)
+        if not callable(embed):
+            raise InvalidValueError("embed must be callable")
+        check_fits(embed, "embed is called with a list of texts", ([],))
+        prepare_progress(progress)
+        # In a read-only store it is refused before a text is embedded.
+        await self._engine.sync()
+        config = evolve(self._config, embedder=embed, embedding_model=model)
+        move = Move(self._engine, self._intake, config, progress)
+        return await move.run(self._gate, self._use)
+
+    def _use(self, config: StoreConfig) -> None:
+        self._config = config
 
     async def delete(self, frame_id: int) -> None:
         """Delete a frame. It is hidden at once; ``compact()`` erases its bytes.

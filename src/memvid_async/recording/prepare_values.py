@@ -213,6 +213,15 @@ def prepare_flag(value: object, what: str) -> bool:
     return value
 
 
+def prepare_progress(value: object) -> None:
+    """Return if the value can be called with the work done and the work there is, or is None.
+
+    :raises InvalidValueError: when it is anything else.
+    """
+    if value is not None and not callable(value):
+        raise InvalidValueError("progress must be callable, or None")
+
+
 def prepare_time(value: object, what: str) -> int:
     """Return a time in nanoseconds since the Unix epoch, an int from -2^63 to 2^63 - 1.
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Iterable
 from typing import Any
 
+from ..events.embeddings import NewEmbedding
 from ..events.frames import Version
 from .analyser import analyse
 from .filters import NO_METADATA, encode_metadata
 from .results import IndexedFrame
+from .vectors import check_vector
 
 # A batch is full at this many frames, or at this size of texts (characters) and embeddings (bytes).
 _MOST_FRAMES = 1000
@@ -111,6 +114,24 @@ class Batch:
         if self.vectors:
             vectors = [(frame_id, vector) for frame_id, vector, _ in self.vectors]
             database.executemany("INSERT INTO vectors VALUES (?, ?)", vectors)
+
+
+def replace_vectors(database: sqlite3.Connection, model: str, made: Iterable[NewEmbedding]) -> None:
+    """Remove all embeddings, and put these, where a frame has the version that one is of."""
+    database.execute("DELETE FROM vectors")
+    database.execute("UPDATE frames SET embedding_model = NULL WHERE embedding_model IS NOT NULL")
+    for one in made:
+        check_vector(one.vector)
+        version = one[:3]
+        found = database.execute(
+            "INSERT INTO vectors SELECT id, ? FROM frames "
+            "WHERE id = ? AND sequence = ? AND place = ?",
+            (one.vector, *version),
+        )
+        if found.rowcount:
+            database.execute(
+                "UPDATE frames SET embedding_model = ? WHERE id = ?", (model, one.frame_id)
+            )
 
 
 def _insert_together(

@@ -12,7 +12,6 @@ Rules for its caller:
 - :meth:`~SearchIndex.dump` returns the pages that changed, and :meth:`~SearchIndex.load` takes
   pages. The bytes depend on the moment of a dump. So the log must determine that moment, not the
   clock.
-- Call :meth:`~SearchIndex.purge` before a dump that must hold no trace of deleted frames.
 - After any exception of a write, and after :class:`DamagedSearchIndexError` of any call, throw the
   index away and fold it again from the events.
 - Use it from one thread at a time. Only :meth:`~SearchIndex.interrupt`, which stops a find, may be
@@ -30,12 +29,13 @@ from operator import itemgetter
 from typing import Any
 
 from ..errors import InvalidValueError
+from ..events.embeddings import NewEmbedding
 from ..events.frames import SearchMode, Version
 from ..events.values import decode_value
 from .approximate import ApproximateVectors, is_installed
 from .filters import HAS_METADATA, Conditions, Filters, conditions, has_metadata
 from .fusion import fuse, in_order
-from .inserts import Batch, searchable
+from .inserts import Batch, replace_vectors, searchable
 from .query import Query, parse
 from .results import Found, FramePlace, IndexedFrame
 from .saved_pages import Dump, Image, SavedPages, complete
@@ -158,6 +158,18 @@ class SearchIndex:
         if old is None:
             raise KeyError(frame_id)
         self._change(old, old_text, None)
+
+    def replace_vectors(self, model: str, made: Iterable[NewEmbedding]) -> None:
+        """Replace all embeddings. A frame gets the one that was made of its present version.
+
+        :raises InvalidValueError: when one is not an embedding.
+        """
+        self._begin()
+        try:
+            replace_vectors(self._database, model, made)
+        except (sqlite3.DatabaseError, OverflowError) as error:
+            raise DamagedSearchIndexError(str(error)) from error
+        self._vectors, self._space = None, self._stored_space()
 
     def _check_fit(self, batch: Batch) -> None:
         space = self._space
@@ -435,14 +447,6 @@ class SearchIndex:
         image, self._image = self._image, None
         if image is not None:
             image.close()
-
-    def purge(self) -> None:
-        """Remove all traces of deleted and replaced frames; the next dump holds every page."""
-        self._begin()
-        self._database.execute("INSERT INTO words (words) VALUES ('optimize')")
-        self._database.execute("COMMIT")
-        self._database.execute("VACUUM")
-        self.forget_saved()
 
     def forget_saved(self) -> None:
         """Let the next dump hold every page."""

@@ -24,7 +24,12 @@ from ..memory.frame_store import FrameStore
 from ..memory.past import sequence_at, session_moment
 from ..memory.recall import Recall
 from ..recording.command_intake import CommandIntake
-from ..recording.prepare_values import prepare_count, prepare_session_id, prepare_time
+from ..recording.prepare_values import (
+    prepare_count,
+    prepare_progress,
+    prepare_session_id,
+    prepare_time,
+)
 from ..recording.store_recorder import StoreRecorder
 from ..replay.replays import Replays
 from .contents import Contents
@@ -80,7 +85,6 @@ class Store:
     ) -> None:
         self._path = path
         self._engine = engine = Engine(log, reads, config, read_only=read_only)
-        self._config = config
         self._intake = intake = CommandIntake(engine.writer, reads, config.limits, engine.home)
         self._recall = recall = Recall(engine, intake, config.limits)
         engine.tail.on_rewritten = recall.leave
@@ -193,6 +197,7 @@ class Store:
     put_many = PartMethod("_frames", FrameStore.put_many)
     update = PartMethod("_frames", FrameStore.update)
     delete = PartMethod("_frames", FrameStore.delete)
+    set_embedding_model = PartMethod("_frames", FrameStore.set_embedding_model)
     get = PartMethod("_frames", FrameStore.get)
     frames = PartMethod("_frames", FrameStore.frames)
     find = PartMethod("_frames", FrameStore.find)
@@ -239,7 +244,7 @@ class Store:
                     f"the log ends at {view.state.last_sequence}, before sequence {moment}"
                 )
         lineage = lineage_of(view.state, number, moment)
-        return StoreView(moment, lineage, self._recall, self._config, self._engine)
+        return StoreView(moment, lineage, self._recall, self._frames.config, self._engine)
 
     # What actions hold, and what is done with recordings.
 
@@ -285,7 +290,7 @@ class Store:
 
         ``progress`` is called on the loop with the bytes done and the bytes in all.
         """
-        _progress(progress)
+        prepare_progress(progress)
         await self._engine.fresh_view()
         return await self._engine.log.verify(lambda: self._engine.written_view, progress)
 
@@ -306,7 +311,7 @@ class Store:
         - :class:`NotCompactedError` when the new one cannot be written or put in its place: no
           space, no permission, attributes that it cannot have, hard links, a mount point.
         """
-        _progress(progress)
+        prepare_progress(progress)
         loop = self._engine.home.loop
 
         def tell(done: int, total: int) -> None:
@@ -344,8 +349,3 @@ class Store:
 def fold_projections(view: View) -> list[Folded]:
     """Fold the projections of a view, and return those that are worth being saved."""
     return [folded for folded in (fold_whole(view),) if folded is not None]
-
-
-def _progress(value: object) -> None:
-    if value is not None and not callable(value):
-        raise InvalidValueError("progress must be callable, or None")

@@ -24,6 +24,8 @@ from .. import (
     ContentNotFoundError,
     ContentStored,
     Difference,
+    EmbeddingModelSet,
+    EmbeddingsMade,
     Event,
     FindResult,
     ForkPoint,
@@ -308,10 +310,12 @@ async def _read_payload(store: Store, payload: object, *, full: bool) -> Documen
                 "changes": await _read_changes(store, payload.changes, full=full),
                 "branch": payload.branch,
             }
-        case FrameErased():
+        case FrameErased() | EmbeddingModelSet():
             return {**attrs.asdict(payload), "digest": payload.digest.hex()}
         case FrameDeleted() | MemoryConfigured():
             return attrs.asdict(payload)
+        case EmbeddingsMade():
+            return {"move": payload.move, "count": payload.count}
         case Unknown():
             return {"kind": payload.kind, "fields": plain(payload.fields)}
     return {}
