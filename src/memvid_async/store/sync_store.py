@@ -274,6 +274,7 @@ class SyncStore(SyncHandle[Store]):
     find = awaited(Store.find)
     context = awaited(Store.context)
     ask = awaited(Store.ask)
+    set_embedding_model = awaited(Store.set_embedding_model)
     at = handled(Store.at, SyncStoreView)
 
     read_content = awaited(Store.read_content)
