@@ -10,7 +10,7 @@ from typing import Any
 
 import cbor2
 
-from memvid_async.format.header import LOG_START, MAGIC, SLOT_OFFSETS, SLOT_SIZE
+from memvid_async.format.header import LOG_START, MAGIC, SLOT_OFFSETS, SLOT_SIZE, Slot
 from memvid_async.format.segment import HEAD_SIZE, SegmentKind, seal
 
 _MOST_SEQUENCE = 2**56 - 1
@@ -55,16 +55,17 @@ def join(start: bytes, parts: Parts) -> bytes:
     """A file of these segments, with every checksum right and its slots to the last TOC."""
     header = MAGIC + start[len(MAGIC) : 32]
     salt = zlib.crc32(header)
-    log, previous, tocs = b"", salt, []
+    log, previous, slots = b"", salt, list[Slot]()
     for kind, sequence, payload in parts:
         if kind == SegmentKind.TOC:
-            tocs.append((LOG_START + len(log), max(0, sequence - 1) & _MOST_SEQUENCE))
+            toc = (LOG_START + len(log), max(0, sequence - 1) & _MOST_SEQUENCE)
         head, previous = seal(kind, sequence & _MOST_SEQUENCE, payload, previous, salt)
         log += head + payload
+        if kind == SegmentKind.TOC:
+            slots.append(Slot(LOG_START + len(log), *toc))
     begin = bytearray((header + struct.pack("<I", salt)).ljust(LOG_START, b"\0"))
-    for at, (offset, sequence) in zip(SLOT_OFFSETS, tocs[-2:], strict=False):
-        fields = struct.pack("<QQ", offset, sequence)
-        begin[at : at + SLOT_SIZE] = fields + struct.pack("<I", zlib.crc32(fields, salt))
+    for at, slot in zip(SLOT_OFFSETS, slots[-2:], strict=False):
+        begin[at : at + SLOT_SIZE] = slot.encode(salt)
     return bytes(begin) + log
 
 

@@ -56,6 +56,7 @@ def small_bounds(rng: Random) -> Iterator[None]:
         patch.setattr(logfile, "_RESERVE", rng.choice((64, 600, 1024)))
         patch.setattr(logfile, "_MOST_RESERVE", 1024)
         patch.setattr(journal, "_CLOSING_TOC_BYTES", 250)
+        patch.setattr(logfile, "_SLOT_BYTES", rng.choice((1, 300, 1500)))
         yield
 
 

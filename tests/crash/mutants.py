@@ -170,10 +170,8 @@ def write_out_unlocked(self: LogFile) -> None:
 
 
 def slot_first(self: LogFile) -> None:
-    if self._toc is not None:
-        start = self.storage.read(0, header.LOG_START)
-        place = header.next_slot_offset(start, self._salt)
-        self.storage.write(place, self._toc.encode(self._salt))
+    if self._buffer:
+        self._write_slot(header.Slot(self._end))
     _write_out(self)
 
 
@@ -201,7 +199,7 @@ WRITING = (
     Mutant(
         "lock released before fsync", "states", replaces(LogFile, "write_out", write_out_unlocked)
     ),
-    Mutant("slot written before its TOC", "states", replaces(LogFile, "write_out", slot_first)),
+    Mutant("slot names what is not synced", "states", replaces(LogFile, "write_out", slot_first)),
     Mutant(
         "slot over the newest", "states", replaces(logfile, "next_slot_offset", over_the_newest)
     ),
@@ -307,7 +305,7 @@ def unchained(read: Any, start: int, end: int, _: Any, salt: int) -> Any:
 
 def slots_unchecked(data: bytes, salt: int) -> Any:
     found = [header.Slot(*header._SLOT.unpack_from(data, offset)) for offset in header.SLOT_OFFSETS]
-    return tuple(slot if slot.offset >= header.LOG_START else None for slot in found)
+    return tuple(slot if slot.end >= header.LOG_START else None for slot in found)
 
 
 def toc_ignored_if_damaged(self: LogFile, slot: Any) -> None:
@@ -357,6 +355,11 @@ RECOVERY = (
     Mutant(
         "damaged TOC passed over", "rules", replaces(LogFile, "_load_toc", toc_ignored_if_damaged)
     ),
+    Mutant(
+        "damage below what is durable cut",
+        "rules",
+        replaces(LogFile, "_require_reached", nothing),
+    ),
     Mutant("gap in the sequence taken", "rules", gaps_taken),
     Mutant(
         "others' bytes taken for durable", "states", replaces(LogFile, "catch_up", trust_others)
@@ -401,7 +404,7 @@ INDEX = (
     Mutant("a deletion not saved", "states", replaces(Catalog, "_forget", deletion_forgotten)),
     Mutant(
         "old rows of open sessions count",
-        "states",
+        "rules",
         replaces(Catalog, "_load_open", old_rows_current),
     ),
     Mutant(

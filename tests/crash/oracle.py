@@ -154,15 +154,16 @@ def event_count(kind: int, payload: bytes) -> int:
     return 1 if isinstance(fields[2], int) else len(fields) - 2
 
 
-def newest_slot(data: bytes) -> int:
-    """The offset of the TOC that opening has to start from; 0 for none."""
+def newest_slot(data: bytes) -> tuple[int, int]:
+    """The end that is known to be durable, and the offset of the TOC that opening has to start
+    from; zeros for none."""
     salt = zlib.crc32(data[: HEADER_BYTES - 4])
-    found = [0]
+    found = [(0, 0)]
     for at in SLOTS if len(data) >= LOG_START else ():
-        offset = int.from_bytes(data[at : at + 8], "little")
-        crc = int.from_bytes(data[at + 16 : at + 20], "little")
-        if offset and zlib.crc32(data[at : at + 16], salt) == crc:
-            found.append(offset)
+        end, toc = (int.from_bytes(data[at + i : at + i + 8], "little") for i in (0, 8))
+        crc = int.from_bytes(data[at + 24 : at + 28], "little")
+        if end and zlib.crc32(data[at : at + 24], salt) == crc:
+            found.append((end, toc))
     return max(found)
 
 
@@ -173,14 +174,14 @@ REFUSALS = (NotAStoreError, CorruptFileError, UnsupportedVersionError)
 class Truth:
     """What is true of a file at a moment: how processes see it, where its log may end and how many
     steps lie before (-1: no whole number), how many were acked, the history that led there, and
-    which TOC its durable slots name."""
+    which end and which TOC its durable slots name."""
 
     view: bytes
     ends: list[int]
     counts: list[int]
     acked: int
     history: History
-    slot: int = 0
+    slot: tuple[int, int] = (0, 0)
 
     @classmethod
     def of(cls, view: bytes, acked: int, history: History, durable: bytes = b"") -> Truth:
@@ -226,7 +227,9 @@ def expect_open(truth: Truth, before: bytes, journal: Journal, after: bytes) -> 
     found = journal.view.end
     demand(found == end, "recovered up to byte {}, not {} (steps: {})", found, end, count)
     demand(count >= truth.acked, "{} steps of {} acked are there", count, truth.acked)
-    demand(newest_slot(after) >= truth.slot, "the slot that proves what was durable is lost")
+    named, proven = newest_slot(after), truth.slot
+    demand(named >= proven and named[1] >= proven[1], "what proves what was durable is lost")
+    demand(newest_slot(before)[0] <= end, "an end is named that was never durable")
     demand(after[LOG_START:end] == truth.view[LOG_START:end], "the log has other bytes")
     demand(not any(after[end:]), "a torn tail is still there after the log")
     dropped = len(before[end:].rstrip(b"\0")) if len(before) > LOG_START else 0

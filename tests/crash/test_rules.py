@@ -2,6 +2,8 @@
 mutants of ``mutants.py`` are held against these as well."""
 
 import errno
+import itertools
+from contextlib import contextmanager
 from random import Random
 from uuid import UUID
 
@@ -14,8 +16,11 @@ from memvid_async import (
     StoreFailedError,
     StoreLockedError,
 )
+from memvid_async.core import commands
+from memvid_async.core.reports import TornTail
+from memvid_async.file import log_file
 from memvid_async.file.journal import Journal
-from memvid_async.format.header import LOG_START
+from memvid_async.format.header import LOG_START, SLOT_OFFSETS, Slot
 from memvid_async.format.segment import SegmentKind, seal
 from tests.crash.driver import NAME, Driver, Time, fixed_config, sim_opener, small_bounds
 from tests.crash.oracle import HEADER_BYTES, History, newest_slot, parse_log
@@ -46,6 +51,14 @@ def opened(data, *, read_only=True):
     )
 
 
+@contextmanager
+def slots_every(size):
+    """A slot is due after this many bytes of log."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(log_file, "_SLOT_BYTES", size)
+        yield
+
+
 def with_bytes(data, offset, new):
     return data[:offset] + new + data[offset + len(new) :]
 
@@ -73,21 +86,85 @@ def test_a_gap_in_the_sequence_is_damage():
 
 
 @pytest.mark.parametrize("read_only", [False, True])
-def test_damage_below_a_slot_is_told_and_nothing_is_cut(read_only):
-    with small_bounds(Random(0)):
-        data, _ = grown(["text " * 10] * 12)
-        toc = newest_slot(data)
-        assert toc
-        for offset in (toc, toc + 30):
-            harmed = with_bytes(data, offset, bytes([data[offset] ^ 1]))
-            disk = SimDisk(((NAME, harmed),))
-            with pytest.raises(CorruptFileError):
+def test_damage_below_what_is_durable_is_told_and_nothing_is_cut(read_only):
+    with small_bounds(Random(0)), slots_every(1):
+        data, _ = grown(["text " * 10] * 15)
+    durable, toc = newest_slot(data)
+    ends, _ = parse_log(data)
+    assert durable in ends[-5:-1]
+    assert 0 < toc < ends[-4]
+    # From the TOC on a writer reads every byte, and cuts off what is not valid at the end.
+    for end, later in itertools.pairwise(ends[: ends.index(durable) + 1]):
+        harmed = with_bytes(data, later - 20, b"\x5a" * 16)
+        for found in (harmed, data[:end], data[:end] + bytes(len(data) - end)) * (end >= toc):
+            disk = SimDisk(((NAME, found),))
+            with pytest.raises(CorruptFileError) as caught:
                 Journal.open(
                     SimStorage(disk, NAME, read_only=read_only), CONFIG, read_only=read_only
                 )
-            assert disk.names[NAME].cache == harmed
-        with pytest.raises(CorruptFileError):
-            opened(data[:toc], read_only=read_only)
+            assert caught.value.offset == min(end, len(found))
+            assert disk.names[NAME].cache == found
+
+
+def test_damage_above_what_is_durable_is_a_torn_tail_however_much_of_it_is_whole():
+    with slots_every(1 << 40):
+        data, history = grown(["text"] * 14)
+    ends, _ = parse_log(data)
+    first = ends.index(newest_slot(data)[0])
+    assert first < 3
+    for at in range(first, len(ends) - 1):
+        journal = opened(with_bytes(data, ends[at] + 25, b"\x5a"), read_only=False)
+        assert journal.torn_tail == TornTail(ends[-1] - ends[at], ends[at])
+        assert answers(journal) == history.known[at]
+
+
+def test_a_slot_that_names_no_toc_is_damage_whatever_the_events_before_it_say():
+    data, _ = grown(["one", "two", "six"])
+    ends, events = parse_log(data)
+    salt = int.from_bytes(data[HEADER_BYTES - 4 : HEADER_BYTES], "little")
+    for at, toc in enumerate(ends[:-1]):
+        slot = Slot(ends[-1], toc, max(0, events[at])).encode(salt)
+        for place in SLOT_OFFSETS:
+            with pytest.raises(CorruptFileError) as caught:
+                opened(with_bytes(data, place, slot), read_only=False)
+            assert caught.value.offset == toc
+
+
+def test_of_rows_in_pages_the_last_one_counts_and_none_of_a_session_that_is_gone():
+    with small_bounds(Random(0)):
+        driver = Driver(SimDisk(), History(), 0, 1, sim_opener)
+        process = driver.open(1)
+        numbers = range(1, 9)
+        steps = [*map(start, numbers), *(ask(n, "text" * 50) for n in numbers)]
+        # Others of their pages stay as they are there.
+        steps += [commands.EndSession(2), commands.DeleteSession(UUID(int=3))]
+        steps += [ask(8, "more" * 50)] * 6
+        for at, step in enumerate(steps):
+            driver.commit(process, [step], FIRST_TIME + 1000 * at)
+        driver.close(process)
+        journal = opened(bytes(driver.disk.names[NAME].cache))
+    assert answers(journal) == driver.history.known[-1]
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_whoever_catches_up_tells_of_damage_below_what_is_durable(read_only):
+    """Not only who opens. A writer would cut off what it had not read yet."""
+    driver = Driver(SimDisk(), History(), 0, 1, sim_opener)
+    first = driver.open(1)
+    driver.commit(first, [start(1)], FIRST_TIME)
+    late = Journal.open(
+        SimStorage(driver.disk, NAME, read_only=read_only), CONFIG, read_only=read_only
+    )
+    with slots_every(1):
+        for at in range(3):
+            driver.commit(first, [ask(1, "text")], FIRST_TIME + 1000 * (at + 1))
+    file = driver.disk.names[NAME]
+    ends, _ = parse_log(bytes(file.cache))
+    file.cache[ends[2] + 30] ^= 1
+    before = bytes(file.cache)
+    with pytest.raises(CorruptFileError):
+        late.refresh()
+    assert file.cache == before
 
 
 @pytest.mark.parametrize("data", [b"hello", b"x" * LOG_START, b"MV2\0" * 1000, b"\0" * 5000 + b"x"])
@@ -152,6 +229,7 @@ def test_a_reader_is_told_when_what_it_took_in_did_not_reach_the_disk(later):
         driver = Driver(SimDisk(), History(), 0, 1 << 100, file_opener(system))
         victim = driver.open(1)
         driver.commit(victim, [start(1)], FIRST_TIME)
+        driver.commit(victim, [start(2)], FIRST_TIME)
         storage = file_opener(system)(driver.disk, read_only=True)
         reader = Journal.open(storage, driver.config, read_only=True)
         driver.begin(victim)
@@ -165,7 +243,7 @@ def test_a_reader_is_told_when_what_it_took_in_did_not_reach_the_disk(later):
         with pytest.raises(StoreFailedError):
             driver.flush(victim)
         driver.on_operation = lambda: None
-        assert reader.view.state.last_sequence == 2
+        assert reader.view.state.last_sequence == 3
         driver.kill(victim)
         system.arm(None)
         driver.commit(driver.open(2), [ask(1, later), ask(1, "one more")], FIRST_TIME + 2)

@@ -54,7 +54,7 @@ def test_a_file_cut_at_any_byte_is_its_exact_prefix_or_a_named_error(sound):
             with pytest.raises((NotAStoreError, CorruptFileError)):
                 opened(data)
             continue
-        if size < sound.toc_end:
+        if size < sound.durable_end:
             with pytest.raises(CorruptFileError) as caught:
                 opened(data)
             assert caught.value.offset <= size
@@ -162,8 +162,8 @@ def test_any_byte_of_the_header_flipped_is_a_named_error_or_changes_nothing(soun
             assert check(data, sound) == last
 
 
-def test_any_byte_above_the_last_toc_flipped_cuts_the_log_there(sound):
-    for at, data, structure in flips(sound, sound.toc_end, len(sound.data)):
+def test_any_byte_above_what_is_durable_flipped_cuts_the_log_there(sound):
+    for at, data, structure in flips(sound, sound.durable_end, len(sound.data)):
         segment = next(s for s in sound.segments if s.offset <= at < s.end)
         known = sound.known(segment.offset)
         journal = opened(data)
@@ -177,10 +177,10 @@ def test_any_byte_above_the_last_toc_flipped_cuts_the_log_there(sound):
             assert verified(again).ok
 
 
-def test_any_byte_below_the_last_toc_flipped_is_noticed():
+def test_any_byte_below_what_is_durable_flipped_is_noticed():
     sound = reference("rich")
     last, told = len(sound.ends) - 1, []
-    for at, data, structure in flips(sound, LOG_START, sound.toc_end):
+    for at, data, structure in flips(sound, LOG_START, sound.durable_end):
         segment = next(s for s in sound.segments if s.offset <= at < s.end)
         try:
             journal = opened(data)

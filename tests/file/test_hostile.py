@@ -29,13 +29,14 @@ def test_slots_that_point_anywhere_are_noticed(sound):
     places |= {s.offset + d for s in sound.segments for d in (-1, 0, 1)}
     for place in sorted(places):
         for sequence in (0, 1, sound.expected[-1]["last",][0], 2**56 - 1, 2**64 - 1):
-            check(with_slot(sound.data, Slot(place, sequence), salt), sound)
+            for slot in (Slot(size, place, sequence), Slot(place), Slot(place, LOG_START)):
+                check(with_slot(sound.data, slot, salt), sound)
 
 
 def test_a_slot_that_names_an_older_toc_opens_the_same():
     sound = reference("rich")
     for toc in [s for s in sound.segments if s.kind == SegmentKind.TOC]:
-        data = with_slot(sound.data, Slot(toc.offset, toc.sequence - 1), sound.salt)
+        data = with_slot(sound.data, Slot(toc.end, toc.offset, toc.sequence - 1), sound.salt)
         assert check(data, sound) == len(sound.ends) - 1
         again = appended(data, sound.expected[-1]["last",][0])
         assert verified(again).ok
@@ -46,8 +47,9 @@ def resealed(sound, segment, kind, payload, *, slot=False):
     head, _ = seal(kind, segment.sequence, payload, segment.previous, sound.salt)
     data = sound.data[: segment.offset] + head + payload
     if slot:
-        return with_slot(data, Slot(segment.offset, segment.sequence - 1), sound.salt)
-    return with_slot(data, Slot(0, 0), sound.salt)
+        slot = Slot(len(data), segment.offset, segment.sequence - 1)
+        return with_slot(data, slot, sound.salt)
+    return with_slot(data, Slot(0), sound.salt)
 
 
 WRONG = [None, True, 0, 1, -1, 7, 2**63, 1.5, "text", b"", bytes(16), [], [0], [[]], {}, {"a": 1}]

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memvid_async import NotAStoreError
+from memvid_async import CorruptFileError, NotAStoreError
 from memvid_async.file import log_file as logfile
 from memvid_async.file.journal import Journal
-from memvid_async.format.header import LOG_START, newest_slot
-from memvid_async.format.segment import SegmentKind, read_segment
+from memvid_async.format.header import LOG_START, decode_slots, newest_slot
+from memvid_async.format.segment import SegmentKind, read_segment, scan
 from memvid_async.storage import RamStorage
 from tests.support.asking import answers, outcome_answer, verified, without_messages
 from tests.support.disk import SECTOR, KilledError, SimDisk, SimStorage
@@ -265,7 +265,7 @@ def test_the_death_of_the_creator_leaves_a_file_that_opens_as_new():
         assert journal.view.state.last_sequence == 0
 
 
-def test_every_slot_points_at_a_toc_that_was_synced_before_it():
+def test_every_slot_names_what_was_synced_before_it():
     slots, disk = [], SimDisk()
 
     def written(what, file):
@@ -274,9 +274,12 @@ def test_every_slot_points_at_a_toc_that_was_synced_before_it():
             found = newest_slot(bytes(file.cache[:LOG_START]), salt)
             assert found is not None
             synced = RamStorage(file.durable)
-            segment = read_segment(synced.read, found.offset, synced.size(), salt)
-            assert segment.kind == SegmentKind.TOC
-            assert found.sequence == segment.sequence - 1
+            ends = {s.end for s in scan(synced.read, LOG_START, synced.size(), salt, salt)}
+            assert found.end in ends
+            if found.toc:
+                segment = read_segment(synced.read, found.toc, found.end, salt)
+                assert segment.kind == SegmentKind.TOC
+                assert found.sequence == segment.sequence - 1
             slots.append(found)
 
     with small_tables():
@@ -285,5 +288,53 @@ def test_every_slot_points_at_a_toc_that_was_synced_before_it():
         journal.commit([start(1)])
         for _ in range(20):
             journal.commit([ask(1, "q" * 200).command()] * 3)
-    assert len(slots) >= 3
-    assert [slot.offset for slot in slots] == sorted({slot.offset for slot in slots})
+    assert slots[0].toc == 0
+    assert [slot.end for slot in slots] == sorted(slot.end for slot in slots)
+    assert len({slot.toc for slot in slots}) >= 3
+    assert [slot.toc for slot in slots] == sorted(slot.toc for slot in slots)
+
+
+def test_a_slot_is_at_most_4_kib_or_100_ms_behind_the_last_batch():
+    storage, clock = RamStorage(), Clock()
+    journal = Journal.open(storage, fixed_config(clock))
+
+    def named():
+        return newest_slot(bytes(storage.data[:LOG_START]), journal._file.header.salt)
+
+    journal.commit([start(1)])
+    first = journal.view.end
+    journal.commit([ask(1, "q").command()])
+    assert named().end == first
+    for _ in range(3):
+        first = named().end
+        while (before := journal.view.end) - first < 4 * 1024:
+            journal.commit([ask(1, "q" * 500).command()])
+            assert named().end == first
+        journal.commit([ask(1, "q").command()])
+        assert named().end == before
+        before = journal.view.end
+        # A clock that steps back is as far away.
+        clock.calls += 200_000 if clock.calls < 150_000 else -200_000
+        journal.commit([ask(1, "q").command()])
+        assert named().end == before
+
+
+def test_closing_leaves_the_same_bytes_however_the_batches_were_cut():
+    found = set()
+    for size in (1, 2, 5, 40):
+        storage = RamStorage()
+        journal = Journal.open(storage, fixed_config())
+        journal.commit([start(1)])
+        ops = [ask(1, f"{at} " * 500).command() for at in range(40)]
+        for at in range(0, len(ops), size):
+            journal.commit(ops[at : at + size])
+        journal.close()
+        found.add(bytes(storage.data))
+    (data,) = found
+    (one, other) = decode_slots(data[:LOG_START], journal._file.header.salt)
+    assert one == other
+    # A command may be missing from the end, as where a write was torn; with more, it is damage.
+    last = one.end + 1
+    assert Journal.open(RamStorage(data[:last]), fixed_config()).torn_tail.bytes_dropped == 1
+    with pytest.raises(CorruptFileError):
+        Journal.open(RamStorage(data[: one.end - 1]), fixed_config())

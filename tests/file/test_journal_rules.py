@@ -26,7 +26,7 @@ from memvid_async.engine.reading import read_session
 from memvid_async.file.catalog import Catalog
 from memvid_async.file.journal import Journal
 from memvid_async.format.codec import encode_events
-from memvid_async.format.header import LOG_START, newest_slot
+from memvid_async.format.header import LOG_START, Slot, newest_slot
 from memvid_async.format.segment import SegmentKind, scan, seal
 from memvid_async.storage import RamStorage
 from tests.support.asking import answers, verified
@@ -321,13 +321,16 @@ def test_closing_saves_a_toc_where_it_spares_work(monkeypatch):
     opened = Journal.open(storage, fixed_config())
     opened.commit([start(1)])
     opened.close()
-    assert newest_slot(bytes(storage.data[:LOG_START]), opened._file.header.salt) is None
+    salt = opened._file.header.salt
+    assert newest_slot(bytes(storage.data[:LOG_START]), salt) == Slot(LOG_START)
     assert storage.size() == opened.view.end
     opened = Journal.open(storage, fixed_config())
     opened.commit([ask(1, "q" * 1000).command()] * 100)
     before = answers(opened)
     opened.close()
-    assert newest_slot(bytes(storage.data[:LOG_START]), opened._file.header.salt) is not None
+    slot = newest_slot(bytes(storage.data[:LOG_START]), salt)
+    assert slot.end == opened.view.end
+    assert slot.toc
     assert storage.size() == opened.view.end
     monkeypatch.setattr(Catalog, "note_events", None)
     again = Journal.open(storage, fixed_config(), read_only=True)

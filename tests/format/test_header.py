@@ -123,7 +123,7 @@ def newer():
     [
         newer(),
         MAGIC + b"notes that somebody keeps behind these eight bytes",
-        with_slots(Slot(LOG_START, 1))[:1000],
+        with_slots(Slot(LOG_START))[:1000],
         HEADER.encode()[:FIELDS].ljust(300, b"x"),
     ],
     ids=["newer", "text", "slot", "junk"],
@@ -137,19 +137,23 @@ def test_what_no_killed_creation_leaves_is_not_written_over(data):
 
 @given(OFFSETS, st.integers(0, 2**56 - 1), OFFSETS, st.integers(0, 2**56 - 1))
 def test_the_newest_slot_is_the_one_further_on(offset, sequence, other, later):
-    one, two = Slot(offset, sequence), Slot(other, later)
+    one, two = Slot(offset), Slot(other)
+    if offset > LOG_START:
+        one = Slot(offset, offset - 1, sequence)
+    if other > LOG_START:
+        two = Slot(other, LOG_START, later)
     data = with_slots(one, two)
     assert decode_slots(data, HEADER.salt) == (one, two)
     newest = newest_slot(data, HEADER.salt)
-    assert newest.offset == max(offset, other)
+    assert newest.end == max(offset, other)
     place = next_slot_offset(data, HEADER.salt)
     untouched = {512: two, 1024: one}[place]
-    assert untouched.offset == newest.offset
+    assert untouched.end == newest.end
 
 
-@pytest.mark.parametrize("torn", [0, 1, 8, 16, 19])
+@pytest.mark.parametrize("torn", [0, 1, 8, 16, 24, 27])
 def test_a_torn_slot_leaves_the_other(torn):
-    old, new = Slot(LOG_START, 1), Slot(99_999, 50)
+    old, new = Slot(LOG_START), Slot(99_999, 88_888, 50)
     for place in (0, 1):
         pair = (old, None) if place else (None, old)
         data = bytearray(with_slots(*pair))
@@ -166,17 +170,19 @@ def test_a_header_without_slots_has_none():
 
 
 def test_another_files_slot_is_none():
-    data = with_slots(Slot(LOG_START, 1))
+    data = with_slots(Slot(LOG_START))
     assert newest_slot(data, HEADER.salt + 1) is None
 
 
 @pytest.mark.parametrize("offset", [0, 1, LOG_START - 1])
-def test_a_slot_that_points_before_the_log_is_none(offset):
-    assert newest_slot(with_slots(Slot(offset, 1)), HEADER.salt) is None
+def test_a_slot_that_points_before_the_log_or_behind_its_end_is_none(offset):
+    assert newest_slot(with_slots(Slot(offset)), HEADER.salt) is None
+    toc = offset or LOG_START
+    assert newest_slot(with_slots(Slot(LOG_START, toc)), HEADER.salt) is None
 
 
 def test_any_flipped_byte_of_a_slot_is_no_slot():
-    data = with_slots(Slot(5000, 70))
+    data = with_slots(Slot(5000, 4000, 70))
     for at in range(SLOT_OFFSETS[0], SLOT_OFFSETS[0] + SLOT_SIZE):
         for bit in range(8):
             flipped = bytearray(data)

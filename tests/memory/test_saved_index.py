@@ -128,6 +128,8 @@ def saved_file():
             saved_at, _ = journal.save_projection(*due)
             folded_memory.saved(saved_at)
     folded_memory.close()
+    # Without the slots: nothing is known to be durable, so that any part of it may be torn.
+    storage.data[512:LOG_START] = bytes(LOG_START - 512)
     return bytes(storage.data[: journal.view.end])
 
 

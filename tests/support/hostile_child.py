@@ -161,7 +161,8 @@ class Saved:
             offset = len(data)
             head, previous = seal(kind, self.toc.sequence, payload, previous, self.salt)
             data += head + payload
-        return bytes(with_slot(data, Slot(offset, self.toc.sequence - 1), self.salt))
+        slot = Slot(len(data), offset, self.toc.sequence - 1)
+        return bytes(with_slot(data, slot, self.salt))
 
     def places(self) -> list[int]:
         """Offsets that are wrong for something: itself, the end, after it, any, another's."""
@@ -241,12 +242,14 @@ def lengths() -> Iterator[Callable[[], None]]:
                 yield lambda data=data: provoke(data)
             for kind in (0, *SegmentKind, 6, 255):
                 empty, _ = seal(kind, segment.sequence, b"", segment.previous, sound.salt)
-                data = with_slot(sound.data[: segment.offset] + empty, Slot(0, 0), sound.salt)
+                data = with_slot(sound.data[: segment.offset] + empty, Slot(0), sound.salt)
                 yield lambda data=bytes(data): provoke(data)
         for place in OFFSETS:
             for sequence in OFFSETS:
-                data = bytes(with_slot(sound.data, Slot(place, sequence), sound.salt))
-                yield lambda data=data, sound=sound: _checked(data, sound)
+                for slot in (Slot(len(sound.data), place, sequence), Slot(place, sequence)):
+                    if slot.end < 2**64:
+                        data = bytes(with_slot(sound.data, slot, sound.salt))
+                        yield lambda data=data, sound=sound: _checked(data, sound)
 
 
 def bombs() -> Iterator[Callable[[], None]]:
@@ -256,8 +259,10 @@ def bombs() -> Iterator[Callable[[], None]]:
 
     def end_with(kind: int, payload: bytes) -> Callable[[], None]:
         head, _ = seal(kind, first.sequence, payload, first.previous, sound.salt)
-        slot = Slot(first.offset, first.sequence - 1) if kind == SegmentKind.TOC else Slot(0, 0)
-        data = bytes(with_slot(start_ + head + payload, slot, sound.salt))
+        data = start_ + head + payload
+        named = Slot(len(data), first.offset, first.sequence - 1)
+        slot = named if kind == SegmentKind.TOC else Slot(0)
+        data = bytes(with_slot(data, slot, sound.salt))
         return lambda: provoke(data)
 
     huge = [bytes([major << 5 | 27]) + struct.pack(">Q", 2**63) for major in range(2, 7)]

@@ -8,7 +8,7 @@ from attrs import define
 from memvid_async import MemvidAsyncError
 from memvid_async.core import commands
 from memvid_async.file.journal import Journal
-from memvid_async.format.header import LOG_START, SLOT_OFFSETS, SLOT_SIZE, Header
+from memvid_async.format.header import LOG_START, SLOT_OFFSETS, SLOT_SIZE, Header, newest_slot
 from memvid_async.format.segment import SegmentKind, scan
 from memvid_async.storage import RamStorage
 from tests.support.asking import answers, questions
@@ -33,6 +33,11 @@ class Reference:
     def toc_end(self):
         """The end of the TOC that opening starts from, or of the header."""
         return max([s.end for s in self.segments if s.kind == SegmentKind.TOC], default=LOG_START)
+
+    @property
+    def durable_end(self):
+        """The end that the slots name: the log is known to be durable up to there."""
+        return newest_slot(self.data[:LOG_START], self.salt).end
 
     def known(self, size):
         """How many commands are whole in the first ``size`` bytes."""

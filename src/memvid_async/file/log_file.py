@@ -38,6 +38,10 @@ from .toc import decode_toc
 # Closing the file cuts them off.
 _RESERVE = 64 * 1024
 _MOST_RESERVE = 1024 * 1024
+# A slot is written with a batch when the log before that ends this many bytes after what the slots
+# say, or when the batch's time is this many nanoseconds from that of the slot before.
+_SLOT_BYTES = 4 * 1024
+_SLOT_NS = 100_000_000
 # One write has at most this many bytes, unless a single segment has more.
 _WRITE_BYTES = 1024 * 1024
 # A segment holds at most this many pages of a search index.
@@ -65,7 +69,15 @@ class LogFile:
         # The offset of that checksum: in the last segment, or in the header if there is none.
         self._checksum_at = SALT_OFFSET
         self._buffer: list[bytes | bytearray] = []
+        # The slot for a TOC that is staged.
         self._toc: Slot | None = None
+        # Up to ``_durable`` the log was synced, and up to ``_named`` the slots say so: since events
+        # of the time ``_named_ns``.
+        self._durable = self._named = LOG_START
+        self._named_ns = 0
+        # Whether a slot was written since the last sync: another one must wait for the next, as a
+        # power cut could tear both.
+        self._slot_pending = False
         # Whether the log has bytes that another process wrote and may not have synced.
         self._unsynced = False
         # Whether a fold or a cut has begun and not ended.
@@ -81,7 +93,7 @@ class LogFile:
 
     @classmethod
     def load(cls, storage: Storage, *, read_only: bool) -> LogFile:
-        """Read a file: its last TOC, then the tail; cut a torn end, unless ``read_only``.
+        """Read a file: its last TOC, then the tail; cut a torn tail, unless ``read_only``.
 
         :raises NotAStoreError, UnsupportedVersionError, CorruptFileError: see there.
         """
@@ -89,7 +101,9 @@ class LogFile:
         file = cls(storage, decode_header(start), read_only=read_only)
         slot = newest_slot(start, file._salt)
         if slot is not None:
-            file._load_toc(slot)
+            file._require_size(slot.end)
+            if slot.toc:
+                file._load_toc(slot)
         file.catch_up(None)
         if read_only:
             file._look_after(storage.size())
@@ -107,17 +121,15 @@ class LogFile:
         The slot was written after the TOC was synced. So a TOC that is not there was damaged or cut
         off.
         """
-        read, size = self.storage.read, self.storage.size()
-        if slot.offset >= size:
-            raise CorruptFileError(size, f"the file is cut short: byte {slot.offset} was in it")
-        segment = read_segment(read, slot.offset, size, self._salt, guess=64 * 1024)
+        read = self.storage.read
+        segment = read_segment(read, slot.toc, slot.end, self._salt, guess=64 * 1024)
         if segment.kind != SegmentKind.TOC or segment.sequence != slot.sequence + 1:
-            raise CorruptFileError(slot.offset, "there is no TOC where one should be")
+            raise CorruptFileError(slot.toc, "there is no TOC where one should be")
         try:
             toc = decode_toc(segment.payload, self.header.generation)
             self.state = self._shown = self.catalog.load(toc, segment, read, self._salt)
         except ValueError as error:
-            raise CorruptFileError(slot.offset, f"the TOC is not valid: {error}") from None
+            raise CorruptFileError(slot.toc, f"the TOC is not valid: {error}") from None
         self._end = self._written = segment.end
         self._checksum, self._checksum_at = segment.checksum, segment.offset
 
@@ -147,11 +159,12 @@ class LogFile:
 
         A read that fails leaves the fold as it is after the segments before; ``found`` has those.
 
-        :raises CorruptFileError: when the file was cut short, or holds what no writer wrote.
+        :raises CorruptFileError: when the file was cut short or damaged below what is known to be
+            durable, or holds what no writer wrote.
         """
-        size = self.storage.size()
-        if size < self._end:
-            raise CorruptFileError(size, f"the file is cut short: byte {self._end - 1} was in it")
+        # Read before the log, because a writer may be appending.
+        slot = newest_slot(self.storage.read(0, LOG_START), self._salt)
+        size = self._require_size(self._end)
         before = self._end
         for segment in scan(self.storage.read, self._end, size, self._checksum, self._salt):
             folded = self._fold(segment, content)
@@ -163,9 +176,31 @@ class LogFile:
             self.in_doubt = False
         if self._end == before:
             self._check_last()
+        if slot is not None:
+            self._require_reached(slot.end)
+            self._durable, self._named = max(self._durable, slot.end), max(self._named, slot.end)
         self._reserved = size
         if not self._read_only:
             self._look_after(size)
+
+    def _require_reached(self, durable: int) -> None:
+        """Check that the log reaches the end up to which a slot says that it is durable."""
+        if self._end < durable:
+            raise CorruptFileError(
+                self._end,
+                f"there is no valid segment, but the log was durable up to byte {durable}; "
+                "recover() saves what is left",
+            )
+
+    def _require_size(self, end: int) -> int:
+        """Return the file's size.
+
+        :raises CorruptFileError: when the file is shorter than ``end``.
+        """
+        size = self.storage.size()
+        if size < end:
+            raise CorruptFileError(size, f"the file is cut short: byte {end - 1} was in it")
+        return size
 
     def _check_last(self) -> None:
         """Check the last segment, when none follows it: it may be gone, if its sync failed."""
@@ -316,7 +351,7 @@ class LogFile:
         payload = self.catalog.encode_toc(self.state)
         offset = self._seal_derived(SegmentKind.TOC, payload)
         self.catalog.toc_written(self._end, len(payload))
-        self._toc = Slot(offset, self.state.last_sequence)
+        self._toc = Slot(self._end, offset, self.state.last_sequence)
 
     def save_projection(
         self, name: str, through: int, page_count: int, pages: Sequence[tuple[int, bytes]]
@@ -341,7 +376,13 @@ class LogFile:
             self.catalog.note_saved(part, previous)
 
     def write_out(self) -> None:
-        """Write and sync what is staged; then write the slot of a TOC that became durable."""
+        """Write and sync what is staged; then write the slot of a TOC that became durable.
+
+        Another slot, if one is due, is written before the sync and says what was durable by then.
+        """
+        wanted = bool(self._buffer) or self._unsynced
+        if wanted and self._slot_is_due:
+            self._write_slot(Slot(self._durable))
         if self._buffer:
             if self._end > self._reserved:
                 self._reserve()
@@ -350,16 +391,36 @@ class LogFile:
             for run in [b"".join(self._buffer)] if small else _runs(self._buffer):
                 self.storage.write(at, run)
                 at += len(run)
-        if self._buffer or self._unsynced:
+        if wanted:
             self.storage.sync()
-            self._unsynced = False
+            self._slot_pending = self._unsynced = False
             self._buffer.clear()
-            self._written = self._end
+            self._written = self._durable = self._end
             self.catalog.all_written()
         if self._toc is not None:
-            place = next_slot_offset(self.storage.read(0, LOG_START), self._salt)
-            self.storage.write(place, self._toc.encode(self._salt))
+            self._write_slot(self._toc)
             self._toc = None
+
+    @property
+    def _slot_is_due(self) -> bool:
+        # A newer release may have written to the file; then this one may not.
+        waits = self._slot_pending or self.state.beyond
+        behind = 0 if waits else self._durable - self._named
+        since = abs(self.state.last_time_ns - self._named_ns)
+        return behind >= _SLOT_BYTES or (behind > 0 and since >= _SLOT_NS)
+
+    def _write_slot(self, slot: Slot) -> None:
+        """Write over the older slot. One without a TOC gets that of the newer slot.
+
+        What it says is durable already; the next sync makes the slot durable.
+        """
+        start = self.storage.read(0, LOG_START)
+        newest = newest_slot(start, self._salt)
+        if newest is not None and not slot.toc:
+            slot = Slot(slot.end, newest.toc, newest.sequence)
+        self.storage.write(next_slot_offset(start, self._salt), slot.encode(self._salt))
+        self._named, self._named_ns = slot.end, self.state.last_time_ns
+        self._slot_pending = True
 
     def _reserve(self) -> None:
         """Stage zeros after the log, so that the disk already has room for the next batches.
@@ -373,17 +434,29 @@ class LogFile:
 
     @property
     def is_tidy(self) -> bool:
-        """Whether no reserved space follows the log."""
-        return self._reserved == self._end
+        """Whether no reserved space follows the log, and the slots say what :meth:`tidy` has them
+        say."""
+        return self._reserved == self._end and self._named >= self._checksum_at
 
     def tidy(self, *, with_toc: bool) -> None:
-        """Write out everything, with a TOC if wanted, and cut the reserved space off."""
+        """Write out everything, with a TOC if wanted, and cut the reserved space off.
+
+        Both slots then say that the log before its last segment is durable, or all of it where that
+        is a TOC. So a file whose end is missing opens with a torn tail of one command, and with
+        more missing not at all.
+        """
         if with_toc:
             self.save_toc()
         self.write_out()
+        slot = Slot(max(self._named, self._checksum_at))
+        if not self._slot_pending:
+            self._write_slot(slot)
         self.storage.truncate(self._end)
         self.storage.sync()
         self._reserved = self._end
+        self._write_slot(slot)
+        self.storage.sync()
+        self._slot_pending = False
 
 
 def _runs(pieces: Iterable[bytes | bytearray]) -> Iterator[bytes | bytearray]:

@@ -94,6 +94,8 @@ class Wreck:
             )
         slots = decode_slots(start, self._salt)
         self._slots = [slot for slot in slots if slot is not None]
+        # The end up to which the log was durable once, as far as that is known.
+        self._named = max((slot.end for slot in self._slots), default=LOG_START)
         self._bad_slots = [
             Damage(offset, SLOT_SIZE)
             for slot, offset in zip(slots, SLOT_OFFSETS, strict=True)
@@ -195,7 +197,7 @@ class Wreck:
             if run.start > position:
                 found.append(Damage(position, run.start - position))
             position = run.end
-        end = _end_of_data(self.read, position, self._size)
+        end = max(_end_of_data(self.read, position, self._size), self._named)
         if end > position:
             found.append(Damage(position, end - position))
         unexplained = 0 if self._is_toc(position, end, last) else end - position
@@ -204,7 +206,7 @@ class Wreck:
     def _is_toc(self, start: int, end: int, last: int) -> bool:
         """Whether the bytes at the end are exactly the TOC that a slot names."""
         head = self._finder.head(start)
-        proven = any(slot.offset == start and slot.sequence == last for slot in self._slots)
+        proven = any(slot.toc == start and slot.sequence == last for slot in self._slots)
         return proven and head is not None and start + head.size >= end
 
 

@@ -1,4 +1,4 @@
-"""The first 1,536 bytes of a file: what it is, and where its newest TOC is."""
+"""The first 1,536 bytes of a file: what it is, and how far it is known to be durable."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _GENERATION_AT = 12
 MOST_GENERATIONS = 2**32 - 1
 # The offset of the header's own checksum, which is the salt.
 SALT_OFFSET = _HEADER.size
-_SLOT = struct.Struct("<QQ")
+_SLOT = struct.Struct("<QQQ")
 SLOT_SIZE = _SLOT.size + _CRC.size
 
 
@@ -49,14 +49,18 @@ class Header:
 
 @frozen
 class Slot:
-    """Where a durable TOC is: its offset, and the sequence of the last event folded into it."""
+    """How far the log is known to be durable, and the newest TOC below that."""
 
-    offset: int
-    sequence: int
+    end: int
+    """The offset up to which the log was synced."""
+    toc: int = 0
+    """The offset of the TOC; 0 for none."""
+    sequence: int = 0
+    """The sequence of the last event folded into the TOC; 0 without a TOC."""
 
     def encode(self, salt: int) -> bytes:
-        """Return the slot's 20 bytes, the checksum last."""
-        fields = _SLOT.pack(self.offset, self.sequence)
+        """Return the slot's 28 bytes, the checksum last."""
+        fields = _SLOT.pack(self.end, self.toc, self.sequence)
         return fields + _CRC.pack(zlib.crc32(fields, salt))
 
 
@@ -111,22 +115,26 @@ def decode_slots(data: bytes, salt: int) -> tuple[Slot | None, Slot | None]:
     """
 
     def decode(offset: int) -> Slot | None:
-        slot = Slot(*_SLOT.unpack_from(data, offset))
-        valid = data[offset : offset + SLOT_SIZE] == slot.encode(salt)
-        return slot if valid and slot.offset >= LOG_START else None
+        found = data[offset : offset + SLOT_SIZE]
+        if len(found) < SLOT_SIZE:
+            return None
+        slot = Slot(*_SLOT.unpack_from(found))
+        valid = found == slot.encode(salt)
+        has_toc = LOG_START <= slot.toc < slot.end
+        return slot if valid and slot.end >= LOG_START and (has_toc or not slot.toc) else None
 
     return decode(SLOT_OFFSETS[0]), decode(SLOT_OFFSETS[1])
 
 
 def newest_slot(data: bytes, salt: int) -> Slot | None:
-    """Return the slot that names the highest offset; None when neither is valid."""
+    """Return the slot that names the highest end; None when neither is valid."""
     found = [slot for slot in decode_slots(data, salt) if slot is not None]
-    return max(found, key=lambda slot: slot.offset, default=None)
+    return max(found, key=lambda slot: slot.end, default=None)
 
 
 def next_slot_offset(data: bytes, salt: int) -> int:
     """Return where the next slot goes: never over the newest, so that one is always whole."""
     first, second = decode_slots(data, salt)
-    if first is not None and (second is None or second.offset < first.offset):
+    if first is not None and (second is None or second.end < first.end):
         return SLOT_OFFSETS[1]
     return SLOT_OFFSETS[0]
