@@ -13,7 +13,7 @@ from .. import VerifyReport, open_store
 from ..view import documents
 from ..view.text import printable
 from ..view.tree import TreeNode, tree_of
-from . import asking, exporting, forking, importing, putting, render, replaying, rewriting
+from . import asking, exporting, forking, importing, putting, render, replaying, rewriting, serving
 from .arguments import file_argument, find_session, json_option, run
 from .exits import BAD, FINE, guarded
 
@@ -192,6 +192,7 @@ async def _tail(file: str, count: int, follow: bool, as_json: bool) -> int:
 
 _MORE = (
     importing.import_chat,
+    serving.mcp,
     putting.put,
     asking.find,
     asking.ask,
