@@ -96,7 +96,7 @@ from .events.prompts import Generated, Prompt, Reply
 from .events.values import check_recordable
 from .file.recover import LostEvents, RecoverReport
 from .file.wreck import Damage
-from .memory.frame_store import Answer
+from .memory.answer import Answer
 from .memory.keywords import FrameFields, FrameFilters, FrameItem
 from .recording.session_recorder import SessionRecorder
 from .replay.audit import AuditAnswer, AuditReport, ModelAudit

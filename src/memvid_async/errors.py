@@ -43,8 +43,9 @@ class UnrecordedWarning(UserWarning):
     """A ``record_…`` call on the store found no session in force, so nothing was recorded.
 
     Python shows it once for each line that made such a call, and ``warnings.filterwarnings`` makes
-    it an error or silences it. ``put``, ``find`` and ``ask`` do their work without a session, and
-    do not warn.
+    it an error or silences it. ``put``, ``find`` and ``ask`` do their work without a session; they
+    warn only where sessions are open and the caller's context is empty, as in a thread of an
+    executor: there it was lost.
     """
 
 

@@ -1,6 +1,7 @@
 """A recording that finds no session says so, at the line that asked for it."""
 
 import asyncio
+import contextvars
 import inspect
 import warnings
 
@@ -108,3 +109,63 @@ async def test_a_store_that_is_read_only_refuses(make_store):
     store = await make_store(read_only=True)
     with pytest.raises(StoreReadOnlyError):
         await store.record_put(1, "x")
+
+
+def call_from_a_thread(store, call, run=lambda do: do()):
+    """Await a call of the store in a thread's name, as code in an executor does."""
+    loop = asyncio.get_running_loop()
+
+    def do():
+        return asyncio.run_coroutine_threadsafe(call(store), loop).result(30)
+
+    return loop.run_in_executor(None, run, do)
+
+
+WORK = {
+    "put": lambda store: store.put("otter"),
+    "put_many": lambda store: store.put_many(["otter"]),
+    "update": lambda store: store.update(1, title="t"),
+    "find": lambda store: store.find("otter"),
+    "ask": lambda store: store.ask("otter?", generate=lambda _: "yes"),
+    "delete": lambda store: store.delete(1),
+}
+
+
+@pytest.mark.parametrize("name", WORK)
+async def test_an_executor_that_loses_the_context_is_told(make_store, shown, name):
+    store = await make_store()
+    await store.put("otter")
+    async with store.session() as recorder:
+        await call_from_a_thread(store, WORK[name])
+        assert [one.category for one in shown] == [UnrecordedWarning]
+        assert "copy_context" in str(shown[0].message)
+        assert (await store.get_session(recorder.session_id)).actions == ()
+        await call_from_a_thread(store, WORK["find"], contextvars.copy_context().run)
+        await asyncio.to_thread(lambda: None)
+        assert len((await store.get_session(recorder.session_id)).actions) == 1
+    assert len(shown) == 1
+
+
+async def test_who_is_in_no_session_on_purpose_is_not_told(make_store):
+    store = await make_store()
+    await call_from_a_thread(store, WORK["put"])
+    entered, leave = asyncio.Event(), asyncio.Event()
+
+    async def another():
+        async with store.session():
+            entered.set()
+            await leave.wait()
+
+    working = asyncio.create_task(another())
+    await entered.wait()
+    for call in WORK.values():
+        await call(store)
+    await asyncio.create_task(store.put("otter"))
+    leave.set()
+    await working
+    await call_from_a_thread(store, WORK["find"])
+    await store.start_session()
+    async with store.session():
+        await call_from_a_thread(store, WORK["find"])
+        await call_from_a_thread(store, WORK["put"])
+    assert len((await store.end_session()).actions) == 2

@@ -81,6 +81,7 @@ class Engine:
         Staged events are written first, so that a task reads what it wrote. A follower catches up.
         """
         self.check_open()
+        self.home.check_task()
         if self.writer is not None:
             if self.writer.dirty:
                 await self.sync()
@@ -103,6 +104,7 @@ class Engine:
         """
         if self.writer is None:
             raise StoreReadOnlyError("the store was opened read-only")
+        self.home.check_task()
         await self.writer.submit(None, 0)
 
     async def refresh(self) -> None:
@@ -119,6 +121,7 @@ class Engine:
         :raises StoreClosedError, StoreFailedError, CorruptFileError: when it cannot be read.
         """
         self.check_open()
+        self.home.check_task()
         if self.writer is not None:
             # A batch of no commands: the log is caught up with under its lock, as for any other.
             await self.writer.submit_call(lambda log: log.commit(()))

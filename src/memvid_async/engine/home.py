@@ -42,6 +42,7 @@ class Home:
         if loop is None:
             raise WrongLoopError("a store needs an asyncio event loop, and none runs here")
         self.loop = loop
+        self.check_task()
         self._forks = _forks
         # The thread in which the loop ran at the last check.
         self._thread = get_ident()
@@ -64,6 +65,18 @@ class Home:
         """
         if _forks != self._forks:
             raise WrongLoopError("the store was opened before a fork; open the file again")
+
+    def check_task(self) -> None:
+        """Return if an asyncio task of the loop makes the call.
+
+        :raises WrongLoopError: when another library runs it, whose loop is a guest of this one:
+            that library cannot wait for what asyncio delivers.
+        """
+        if asyncio.current_task(self.loop) is None:
+            raise WrongLoopError(
+                "another library's event loop runs this call, such as trio's in guest mode; await "
+                "it in an asyncio task"
+            )
 
     @property
     def has_ended(self) -> bool:

@@ -92,6 +92,7 @@ class Subscription(AsyncIterator[Event]):
         Another task must iterate over the subscription meanwhile.
         """
         self._home.check()
+        self._home.check_task()
         target = self._tail.last_sequence
         while self._delivered < target and not self._closed:
             await self._progress.wait()
@@ -125,6 +126,7 @@ class Subscription(AsyncIterator[Event]):
             if self._closed:
                 raise StopAsyncIteration
             self._home.check()
+            self._home.check_task()
             # Two tasks may share a subscription: each event goes to one of them.
             async with self._filling:
                 if not self._buffer and not self._closed:

@@ -124,6 +124,7 @@ class Worker:
         :raises WrongLoopError: anywhere but on the loop where the worker was made.
         """
         self._home.check()
+        self._home.check_task()
         return await self.start(call, *args).wait()
 
     def stop(self) -> None:

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any, Unpack
 
 import anyio
-from attrs import evolve, frozen
+from attrs import evolve
 
 from ..config import Embedder, StoreConfig
 from ..core.commands import ChangeMemory, LargeContent, NewFrame, StoreParts
@@ -22,8 +22,8 @@ from ..errors import InvalidValueError, LimitExceededError
 from ..events.content import Content, StoredContent, content_digest
 from ..events.details import ActionKind
 from ..events.event import Action
-from ..events.frames import Context, FindResult, Hit, SearchMode
-from ..events.prompts import Prompt, as_text
+from ..events.frames import FindResult, SearchMode
+from ..events.prompts import Prompt
 from ..events.values import LARGE, preview
 from ..recording.action_draft import NO_MESSAGES, ActionDraft, new_draft
 from ..recording.callables import check_fits
@@ -39,6 +39,8 @@ from ..recording.prepare_values import (
     rough_size,
 )
 from ..recording.replies import GrowingReply, Model, check_model
+from ..recording.store_recorder import warn_unrecorded
+from .answer import Answer
 from .body_text import text_of
 from .change_gate import ChangeGate
 from .embedder import embed
@@ -50,36 +52,10 @@ from .re_embedding import Move
 from .recall import Recall, Searched
 
 _PART_BYTES = 1024 * 1024
-
-
-@frozen
-class Answer:
-    """What :meth:`Store.ask` returns: the model's reply, and the frames passed to the model.
-
-    ``str(answer)`` is the reply's text.
-    """
-
-    text: str | bytes
-    """The reply, as it was recorded; bytes where the model replied in bytes."""
-    hits: tuple[Hit, ...]
-    """What was found, best first."""
-    context: Context
-    """What of it was passed to the model."""
-    action: Action | None
-    """What was recorded; None outside a session."""
-    duration_ms: float
-    """How long it took, with the search, in milliseconds."""
-    input_tokens: int | None = None
-    """Tokens that the model read; None where it did not count."""
-    output_tokens: int | None = None
-    """Tokens that it wrote."""
-    cached_tokens: int | None = None
-    """Tokens that it read from a cache: a part of ``input_tokens``."""
-    cost_usd: float | None = None
-    """What the reply cost, in US dollars."""
-
-    def __str__(self) -> str:
-        return as_text(self.text)
+_LOST = (
+    "this is not recorded: sessions are open, but the call's context knows none of them, as in a "
+    "thread of an executor; run it there with contextvars.copy_context().run"
+)
 
 
 class FrameStore(FrameReader):
@@ -99,6 +75,8 @@ class FrameStore(FrameReader):
         self._engine.watch()
         view = await self._engine.fresh_view()
         session = view.state.in_force(self._intake.blocks.entered)
+        if session is None and self._intake.blocks.are_lost:
+            warn_unrecorded(_LOST)
         return lineage_of(view.state, session.info.number if session is not None else 0)
 
     # Changing it.
@@ -345,8 +323,11 @@ class FrameStore(FrameReader):
     ) -> ChangeMemory:
         if not frames:
             prepare_count(frame_id, "a frame id")
+        blocks = self._intake.blocks
+        if blocks.are_lost and self._engine.view.state.ambient is None:
+            warn_unrecorded(_LOST)
         return ChangeMemory(
-            self._intake.blocks.entered,
+            blocks.entered,
             kind,
             self._config.language,
             frames,

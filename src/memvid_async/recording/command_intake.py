@@ -56,6 +56,7 @@ class CommandIntake:
         :raises MemvidAsyncError: what the decider refuses it with.
         """
         writer = self._need_writer()
+        self._running_task()
         if writer.is_full:
             await writer.wait_for_room()
         return await writer.submit(command, size)
@@ -69,6 +70,7 @@ class CommandIntake:
 
     async def run_alone(self, call: LogCall) -> Any:
         """Make a call of the log while the writer does nothing else, and return its answer."""
+        self._running_task()
         return await self._need_writer().submit_call(call)
 
     # Actions.
@@ -83,6 +85,8 @@ class CommandIntake:
             if draft.task is None
             else prepare_name(draft.task, "task", self.limits)
         )
+        if draft.task is not None:
+            self._running_task()
         size = _SMALL_COMMAND_BYTES + rough_size(draft.input) + rough_size(draft.output)
         if draft.metadata is not None or draft.messages is not NO_MESSAGES:
             size += rough_size(draft.metadata) + rough_size(draft.messages)
@@ -124,13 +128,23 @@ class CommandIntake:
         """
         return prepare_name(task, "task", self.limits)
 
-    def task_name(self) -> str | None:
-        """Return the name of the asyncio task that runs; None outside one."""
+    def task_name(self) -> str:
+        """Return the name of the asyncio task that runs.
+
+        :raises WrongLoopError: as :meth:`Home.check_task` does.
+        """
+        name = self._running_task().get_name()[: self.limits.name_chars]
+        # Nobody passed this name to be recorded, so one that UTF-8 cannot hold is mended.
+        return name if name.isascii() else name.encode(errors="replace").decode()
+
+    def _running_task(self) -> asyncio.Task[Any]:
         # Passing the loop saves half the cost, which is looking for it.
         task = asyncio.current_task(self.home.loop)
-        name = task.get_name()[: self.limits.name_chars] if task is not None else None
-        # Nobody passed this name to be recorded, so one that UTF-8 cannot hold is mended.
-        return name if name is None or name.isascii() else name.encode(errors="replace").decode()
+        if task is None:
+            self.home.check()
+            self.home.check_task()
+        assert task is not None
+        return task
 
     def describe(self, error: BaseException | None) -> str | None:
         """Return an exception in words, as it is recorded; None for None."""

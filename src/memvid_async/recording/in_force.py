@@ -9,7 +9,7 @@ the newest state is known.
 
 from __future__ import annotations
 
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 
 
 class Block:
@@ -24,7 +24,9 @@ class Block:
 
     def leave(self) -> None:
         """Take it out of force in every context; may be called from any context."""
-        self.is_left = True
+        if not self.is_left:
+            self.is_left = True
+            self.store.open_count -= 1
         _ENTERED.set(_still_entered())
 
 
@@ -39,16 +41,31 @@ def _still_entered() -> tuple[Block, ...]:
 
 
 class SessionBlocks:
-    """The blocks of one store's sessions. Contexts refer to this object and not to the store."""
+    """The blocks of one store's sessions. Contexts refer to this object and not to the store.
 
-    __slots__ = ()
+    ``open_count``: how many were entered and not left.
+    """
+
+    __slots__ = ("open_count",)
+
+    def __init__(self) -> None:
+        self.open_count = 0
+        # The opener's context, and those copied from it, are not empty from now on.
+        _ENTERED.set(_ENTERED.get())
 
     def enter(self, session: int) -> Block:
         """Enter a new block of a session, for the caller's context and those copied from it."""
         block = Block(self, session)
+        self.open_count += 1
         # Blocks that were left in other contexts are dropped: a long task must not collect them.
         _ENTERED.set((*_still_entered(), block))
         return block
+
+    @property
+    def are_lost(self) -> bool:
+        """Whether the caller's context is empty while there are blocks: it comes from a thread that
+        was started without one, as those of executors are."""
+        return self.open_count > 0 and not copy_context()
 
     @property
     def entered(self) -> tuple[int, ...]:

@@ -34,7 +34,10 @@ class StoreRecorder(ActionRecorder[Action | None]):
 
     def _answer(self, action: Action | None) -> Action | None:
         if action is None:
-            _warn_unrecorded()
+            warn_unrecorded(
+                "nothing was recorded, as no session is in force: use an `async with "
+                "store.session()` block, start_session(), or RecordingConfig(auto_record=True)"
+            )
         return action
 
     async def create_checkpoint(self) -> int:
@@ -45,8 +48,8 @@ class StoreRecorder(ActionRecorder[Action | None]):
         return await self._intake.checkpoint(self._choice())
 
 
-def _warn_unrecorded() -> None:
-    """Warn that nothing was recorded, at the caller's line; Python shows it once for each line.
+def warn_unrecorded(message: str) -> None:
+    """Warn that something is not recorded, at the caller's line. Python shows it once a line.
 
     A coroutine knows who awaits it and not who made it. If it is a task of its own, the line is the
     one that runs the event loop.
@@ -54,9 +57,4 @@ def _warn_unrecorded() -> None:
     frame, level = sys._getframe(1), 2  # noqa: SLF001 - as `warnings` itself does
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PASSED_OVER):
         frame, level = frame.f_back, level + 1
-    warnings.warn(
-        "nothing was recorded, as no session is in force: use an `async with store.session()` "
-        "block, start_session(), or RecordingConfig(auto_record=True)",
-        UnrecordedWarning,
-        stacklevel=level,
-    )
+    warnings.warn(message, UnrecordedWarning, stacklevel=level)
