@@ -1,0 +1,84 @@
+"""Who answers a call: the tool or the model itself, or a recording.
+
+There is one implementation of the calls, for a session that records and for one that answers. It
+asks an :class:`Answers` before it records that a call begins, and does what the :class:`Answer`
+says. This module has the one that always lets calls run; `replay/` has the one that knows better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+from attrs import Factory, define, frozen
+
+from ..events.event import Action
+from .lanes import Lane
+
+
+@define(eq=False)
+class AskedCall:
+    """A call of the agent, before anything is recorded of it.
+
+    ``lane``: the task that makes it. ``scope``: the first start of the call that it is part of; 0
+    for none, and a step is not one. ``content``: what is always compared: the kind, the name of the
+    tool, the digest of the input. ``facts``: what is compared where a recording has it too: the
+    fields of the details, and for messages their digest. ``asked``: what errors say of it.
+    """
+
+    lane: Lane
+    scope: int
+    content: Hashable
+    facts: Mapping[str, Hashable] = Factory(dict)
+    asked: Any = None
+
+
+@frozen
+class Answer:
+    """What happens with a call.
+
+    ``action``: it is answered with this recorded action, and nothing runs. Else it runs: it begins,
+    or, with ``first``, the call that began there and of which nobody said how it ended is tried
+    again, as ``settled_by`` decided. With ``chunks`` it is a stream of which that much had come: it
+    fails after them, as a dropped connection does, which is recorded as its end.
+    """
+
+    action: Action | None = None
+    first: int | None = None
+    try_number: int = 1
+    settled_by: str | None = None
+    chunks: tuple[str | bytes, ...] = ()
+
+
+class Answers:
+    """Answers no call: each of them runs."""
+
+    async def ask(self, call: AskedCall) -> Answer:
+        """Return what happens with a call, when it is its turn.
+
+        A recorded stream is answered once its first chunks are due; :meth:`chunks` waits for them.
+
+        :raises ReplayDivergenceError, ReplayStopped: when the agent does what it did not do then.
+        :raises asyncio.CancelledError: when the agent cancels the call; there is nothing to record.
+        """
+        return Answer()
+
+    async def chunks(self, call: AskedCall, passed: int) -> int | None:
+        """Return how many chunks of a recorded stream may be passed on, more than ``passed``; None
+        when the whole of it may. To be called only for calls that were answered.
+
+        It raises what :meth:`ask` does.
+        """
+        return None
+
+    async def withdraw(self, call: AskedCall) -> None:
+        """The agent stopped to read a stream that is answered."""
+
+    async def leave(self, first: int) -> None:
+        """A call that was tried again has returned or failed, which is not recorded yet.
+
+        :raises ReplayDivergenceError: when calls inside of it are recorded that were not made.
+        """
+
+    def abandon(self, first: int) -> None:
+        """The agent has cancelled a call that was tried again."""
