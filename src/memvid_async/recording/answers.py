@@ -1,14 +1,14 @@
 """Who answers a call: the tool or the model itself, or a recording.
 
-There is one implementation of the calls, for a session that records and for one that answers. It
-asks an :class:`Answers` before it records that a call begins, and does what the :class:`Answer`
-says. This module has the one that always lets calls run; `replay/` has the one that knows better.
+There is one implementation of the calls, for a session that records and for one that answers. Where
+a session has :class:`Answers`, it asks them before it records that a call begins, and does what the
+:class:`CallAnswer` says. `replay/` has such answers. Without them, every call runs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from attrs import Factory, define, frozen
 
@@ -34,7 +34,7 @@ class AskedCall:
 
 
 @frozen
-class Answer:
+class CallAnswer:
     """What happens with a call.
 
     ``action``: it is answered with this recorded action, and nothing runs. Else it runs: it begins,
@@ -50,10 +50,10 @@ class Answer:
     chunks: tuple[str | bytes, ...] = ()
 
 
-class Answers:
-    """Answers no call: each of them runs."""
+class Answers(Protocol):
+    """What a recording answers."""
 
-    async def ask(self, call: AskedCall) -> Answer:
+    async def ask(self, call: AskedCall) -> CallAnswer:
         """Return what happens with a call, when it is its turn.
 
         A recorded stream is answered once its first chunks are due; :meth:`chunks` waits for them.
@@ -61,7 +61,7 @@ class Answers:
         :raises ReplayDivergenceError, ReplayStopped: when the agent does what it did not do then.
         :raises asyncio.CancelledError: when the agent cancels the call; there is nothing to record.
         """
-        return Answer()
+        ...
 
     async def chunks(self, call: AskedCall, passed: int) -> int | None:
         """Return how many chunks of a recorded stream may be passed on, more than ``passed``; None
@@ -69,16 +69,19 @@ class Answers:
 
         It raises what :meth:`ask` does.
         """
-        return None
+        ...
 
     async def withdraw(self, call: AskedCall) -> None:
         """The agent stopped to read a stream that is answered."""
+        ...
 
     async def leave(self, first: int) -> None:
         """A call that was tried again has returned or failed, which is not recorded yet.
 
         :raises ReplayDivergenceError: when calls inside of it are recorded that were not made.
         """
+        ...
 
     def abandon(self, first: int) -> None:
         """The agent has cancelled a call that was tried again."""
+        ...

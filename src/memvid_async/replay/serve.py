@@ -52,7 +52,7 @@ from .served_calls import (
     messages_digest,
     read_messages,
 )
-from .served_lanes import AskedCall, LaneCall, ServedLanes
+from .served_lanes import LaneAsk, LaneCall, ServedLanes
 from .tool_calls import Tool, call_tool, check_tool, pack_result, unpack_result
 from .verdicts import ReplayReport, ReplayStep, Verdict, count_verdicts
 
@@ -355,7 +355,7 @@ class ServedSession:
         if "messages" in known:
             known["messages"] = messages_digest(known["messages"])
         live, own, label = self._task(task)
-        made = AskedCall(live, own, (kind, name, content_digest(data)), known)
+        made = LaneAsk(live, own, (kind, name, content_digest(data)), known)
         return ServedCall(made, Asked(kind, name, value, facts, task_name(own)), label, arguments)
 
     def _task(self, task: str | None) -> tuple[Hashable, str, str]:

@@ -24,7 +24,7 @@ from .compare import Side
 from .facts import INPUT_NAMES, OUTPUT_NAMES, drop_call_ids, value_digest
 from .nearest import Asked
 from .recorded import RecordedSession
-from .served_lanes import AskedCall, LaneCall, ServedLanes
+from .served_lanes import LaneAsk, LaneCall, ServedLanes
 
 NOTE = "memvid_async"
 """The metadata key under which a served session says where an action came from."""
@@ -42,7 +42,7 @@ class ServedCall:
     task, as it is recorded. ``arguments``: a tool call's, as they were before the tool got them.
     """
 
-    call: AskedCall
+    call: LaneAsk
     asked: Asked
     label: str
     arguments: Any

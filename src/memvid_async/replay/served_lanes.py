@@ -20,7 +20,7 @@ _NUMBER = re.compile(r" \(\d+\)\Z")
 
 
 @frozen
-class AskedCall:
+class LaneAsk:
     """A live call, by the task ``live`` whose name is ``task``.
 
     ``key``: kind, name and input. ``facts``: what else of it can be compared, by name.
@@ -41,7 +41,7 @@ class LaneCall:
     facts: dict[str, Hashable]
     answer: Hashable
 
-    def fits(self, call: AskedCall) -> bool:
+    def fits(self, call: LaneAsk) -> bool:
         """Whether this is the recorded counterpart of a call."""
         if call.key != self.key:
             return False
@@ -72,7 +72,7 @@ class ServedLane:
         """Whether no task follows it yet."""
         return self.owner is None and self.position == 0
 
-    def is_due(self, call: AskedCall) -> bool:
+    def is_due(self, call: LaneAsk) -> bool:
         """Whether the due call answers this live call."""
         recorded = self.next
         return recorded is not None and recorded.fits(call)
@@ -112,12 +112,12 @@ class ServedLanes:
     def __iter__(self) -> Iterator[ServedLane]:
         return iter(self._by_name.values())
 
-    def followed(self, call: AskedCall) -> ServedLane | None:
+    def followed(self, call: LaneAsk) -> ServedLane | None:
         """Return the lane that the call's task follows, or would: its name's, or a free one."""
         lane = self._followed.get(call.live) or self._named(call)
         return lane or next(iter(self._free(call, self)), None)
 
-    def take(self, call: AskedCall) -> LaneCall | None:
+    def take(self, call: LaneAsk) -> LaneCall | None:
         """Return the recorded call that answers this one; None when none does at this point."""
         lane = self._followed.get(call.live)
         if lane is None or not lane.is_due(call):
@@ -127,7 +127,7 @@ class ServedLanes:
             lane.position += 1
         return recorded
 
-    def _find(self, call: AskedCall, lane: ServedLane | None) -> ServedLane | None:
+    def _find(self, call: LaneAsk, lane: ServedLane | None) -> ServedLane | None:
         """Return a lane in which the call is due, other than the one that its task follows."""
         found = self._exchange(call, lane) if lane is not None else None
         if found is None and (lane is None or lane.next is None):
@@ -139,10 +139,10 @@ class ServedLanes:
             found = self._skip(call, lane)
         return found
 
-    def _named(self, call: AskedCall) -> ServedLane | None:
+    def _named(self, call: LaneAsk) -> ServedLane | None:
         return self._by_name.get(call.task) if group(call.task) else None
 
-    def _exchange(self, call: AskedCall, lane: ServedLane) -> ServedLane | None:
+    def _exchange(self, call: LaneAsk, lane: ServedLane) -> ServedLane | None:
         """Return an equal lane where the call is due; the task that follows it gets ours."""
         count = lane.position
         for other in self._by_start.get(lane.calls[0].key, ()):
@@ -160,12 +160,12 @@ class ServedLanes:
                 return self._own(call, other)
         return None
 
-    def _follow(self, call: AskedCall) -> ServedLane | None:
+    def _follow(self, call: LaneAsk) -> ServedLane | None:
         """Return the best lane that no task follows and that begins with the call."""
         starting = (lane for lane in self._by_start.get(call.key, ()) if lane.is_due(call))
         return next((self._own(call, lane) for lane in self._free(call, starting)), None)
 
-    def _free(self, call: AskedCall, lanes: Iterable[ServedLane]) -> list[ServedLane]:
+    def _free(self, call: LaneAsk, lanes: Iterable[ServedLane]) -> list[ServedLane]:
         """Return the lanes that no task follows, best first.
 
         First the lane of the call's task, then those of its group, those without a name, and all
@@ -182,12 +182,12 @@ class ServedLanes:
         free = [lane for lane in lanes if lane.is_free and (not known or group(lane.name) == own)]
         return sorted(free, key=rank)
 
-    def _own(self, call: AskedCall, lane: ServedLane) -> ServedLane:
+    def _own(self, call: LaneAsk, lane: ServedLane) -> ServedLane:
         lane.owner = call.live
         self._followed[call.live] = lane
         return lane
 
-    def _skip(self, call: AskedCall, lane: ServedLane | None) -> ServedLane | None:
+    def _skip(self, call: LaneAsk, lane: ServedLane | None) -> ServedLane | None:
         """Return a lane in which the call comes later."""
         candidates = [lane] if lane is not None else self._free(call, self)
         for candidate in candidates:
