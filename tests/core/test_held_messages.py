@@ -8,7 +8,7 @@ from attrs import evolve as replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memvid_async import Content, CorruptFileError, InvalidValueError
+from memvid_async import Content, CorruptFileError, InvalidValueError, MessageRun, StoredMessages
 from memvid_async.core import held_messages as model
 from memvid_async.core.held_messages import (
     HELD_MOST,
@@ -16,9 +16,10 @@ from memvid_async.core.held_messages import (
     TAG_CONTENT,
     TAG_PIECE,
     Messages,
+    hashed_messages,
     hold_messages,
     keep_messages,
-    prefix_hashes,
+    message_places,
     restore_messages,
 )
 from memvid_async.core.session_state import NOTHING_HELD
@@ -34,8 +35,7 @@ from tests.support.plans import CONTENTS, MESSAGES, examples
 
 
 def as_messages(values) -> Messages:
-    items = tuple(map(canonical, values))
-    return Messages(items, prefix_hashes(items))
+    return hashed_messages(tuple(map(canonical, values)))
 
 
 class Asks:
@@ -113,7 +113,7 @@ def test_a_growing_chat_is_stored_once():
         chat.append({"role": "user", "content": query})
         stored = asks.add(chat, query, response)
         # What was asked is a piece of the message; what was answered is one of the next ask's.
-        assert sum(map(len, stored.items)) < 100
+        assert sum(map(len, stored.own)) < 100
         chat.append({"role": "assistant", "content": response})
     assert asks.read(49) == chat[:-1]
 
@@ -122,9 +122,9 @@ def test_a_second_chat_beside_the_first_keeps_what_they_share():
     asks = Asks()
     asks.add(["system", "one"])
     other = asks.add(["system", "two"])
-    assert (other.shared_index, other.shared_count, len(other.items)) == (0, 1, 1)
+    assert (other.parts[0], len(other.parts)) == (MessageRun(0, 0, 1), 2)
     both = asks.add(["system", "one", "more"])
-    assert (both.shared_index, both.shared_count) == (0, 2)
+    assert both.parts[0] == MessageRun(0, 0, 2)
     assert [asks.read(i) for i in range(3)] == [
         ["system", "one"],
         ["system", "two"],
@@ -136,7 +136,7 @@ def test_the_same_messages_again_are_a_reference_alone():
     asks = Asks()
     asks.add(["a", "b"])
     again = asks.add(["a", "b"])
-    assert (again.shared_index, again.shared_count, again.items) == (0, 2, ())
+    assert again == StoredMessages(b"", (MessageRun(0, 0, 2),))
     assert asks.read(1) == ["a", "b"]
 
 
@@ -150,7 +150,7 @@ def test_a_shorter_prompt_is_a_prefix_of_a_longer_one():
 def test_equal_values_of_other_types_are_other_messages():
     asks = Asks()
     for values in ([1], [1.0], [True], ["1"], [b"1"]):
-        assert asks.add(values).shared_count == 0
+        assert len(asks.add(values).own) == 1
     assert [type(asks.read(i)[0]) for i in range(5)] == [int, float, bool, str, bytes]
 
 
@@ -159,7 +159,7 @@ def test_a_string_that_the_action_holds_is_a_reference(text):
     asks = Asks()
     stored = asks.add([{"content": text}, [text, text]], query=text)
     tag = cbor2.dumps(cbor2.CBORTag(TAG_PIECE, [0, 0]))
-    assert stored.items[1] == b"\x82" + tag + tag
+    assert stored.own[1] == b"\x82" + tag + tag
     assert asks.read(0) == [{"content": text}, [text, text]]
 
 
@@ -192,11 +192,62 @@ def test_what_a_session_holds_is_bounded():
 
 
 @given(st.lists(MESSAGES, max_size=5), st.lists(MESSAGES, max_size=5))
-def test_hashes_tell_prefixes_apart(one, other):
+def test_hashes_tell_messages_and_chains_apart(one, other):
     first, second = (as_messages(values) for values in (one, other))
-    for i, (a, b) in enumerate(zip(first.hashes, second.hashes, strict=False)):
-        assert (a == b) == (first.items[: i + 1] == second.items[: i + 1])
-    assert all(a != b for a, b in pairwise(first.hashes))
+    pairs = zip(first.hashes, second.hashes, first.chains, second.chains, strict=False)
+    for i, (a, b, c, d) in enumerate(pairs):
+        assert (a == b) == (first.items[i] == second.items[i])
+        assert (c == d) == (first.items[: i + 1] == second.items[: i + 1])
+    assert all(a != b for a, b in pairwise(first.chains))
+
+
+def chat(turns, change):
+    """What each turn of a chat asks: messages that ``change`` makes of all so far."""
+    said = []
+    for turn in range(turns):
+        said.append(f"question {turn}, {'q' * 100}")
+        yield change(turn, list(said))
+        said.append(f"answer {turn}, {'a' * 100}")
+
+
+CHANGES = {
+    "a clock before": lambda turn, said: [f"It is 10:{turn}.", *said],
+    "a clock before the question": lambda turn, said: [*said[:-1], f"It is 10:{turn}.", said[-1]],
+    "a clock in the middle": lambda turn, said: [*said[:3], f"It is 10:{turn}.", *said[3:]],
+    "two clocks": lambda turn, said: [f"It is 10:{turn}.", *said, f"It is 11:{turn}."],
+    "two chats in turn": lambda turn, said: [f"chat {turn % 2}", *said],
+    "a window": lambda _turn, said: ["system", *said[-9:]],
+    "the same again and again": lambda _turn, said: ["continue", *said, "continue", "continue"],
+    "the same answers": lambda _turn, said: [one if "q" in one else "ok" for one in said],
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_message_is_stored_once_wherever_it_stands(name):
+    asks, told = Asks(), list(chat(60, CHANGES[name]))
+    stored = [asks.add(messages) for messages in told]
+    distinct = len({message for messages in told for message in messages})
+    assert sum(len(one.own) for one in stored) <= 2 * distinct + 60
+    # An ask is a few runs, however long the chat is.
+    assert max(len(one.parts) - len(one.own) for one in stored[10:]) <= 11
+    assert [asks.read(index) for index in range(60)] == told
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 6).map(str), min_size=1, max_size=12), max_size=40),
+    st.integers(2, 60),
+)
+@examples(8)
+def test_any_order_of_few_messages_comes_back_and_no_stored_one_is_used_twice(told, most):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model, "HELD_MOST", most)
+        asks = Asks()
+        for index, messages in enumerate(told):
+            asks.add(messages)
+            assert len(asks.held) <= most + 2
+            places = [(a, b) for a, b, _ in message_places(index, asks.asks.__getitem__)]
+            assert len(set(places)) == len(places)
+    assert [asks.read(index) for index in range(len(told))] == told
 
 
 # What a damaged or hostile file may say.
@@ -205,20 +256,22 @@ def test_hashes_tell_prefixes_apart(one, other):
 @pytest.mark.parametrize(
     "change",
     [
-        {"shared_index": 5},
-        {"shared_index": 1},
-        {"shared_count": 9},
-        {"items": (canonical(cbor2.CBORTag(TAG_PIECE, [0, 1])),)},
-        {"items": (canonical(cbor2.CBORTag(TAG_PIECE, [9, 0])),)},
-        {"items": (canonical(cbor2.CBORTag(TAG_PIECE, 3)),)},
-        {"items": (canonical(cbor2.CBORTag(TAG_PIECE, ["a", "b"])),)},
-        {"items": (canonical(cbor2.CBORTag(TAG_CONTENT, [99, True])),)},
-        {"items": (canonical(cbor2.CBORTag(TAG_CONTENT, [1, True])),)},
-        {"items": (canonical(cbor2.CBORTag(1234, [1, True])),)},
-        {"items": (b"\xff",)},
-        *({"items": (odd,)} for odd in ODDITIES),
+        MessageRun(5, 0, 1),
+        MessageRun(1, 0, 1),
+        MessageRun(0, 0, 2),
+        MessageRun(0, 1, 1),
+        MessageRun(0, 2**30, 2**30),
+        canonical(cbor2.CBORTag(TAG_PIECE, [0, 1])),
+        canonical(cbor2.CBORTag(TAG_PIECE, [9, 0])),
+        canonical(cbor2.CBORTag(TAG_PIECE, 3)),
+        canonical(cbor2.CBORTag(TAG_PIECE, ["a", "b"])),
+        canonical(cbor2.CBORTag(TAG_CONTENT, [99, True])),
+        canonical(cbor2.CBORTag(TAG_CONTENT, [1, True])),
+        canonical(cbor2.CBORTag(1234, [1, True])),
+        b"\xff",
+        *ODDITIES,
     ],
-    ids=range(11 + len(ODDITIES)),
+    ids=range(13 + len(ODDITIES)),
 )
 def test_references_that_lead_nowhere_are_errors(change):
     asks = Asks()
@@ -226,7 +279,7 @@ def test_references_that_lead_nowhere_are_errors(change):
     asks.add(["first"], query="query")
     asks.add(["first", "second"])
     action, stored = asks.asks[1]
-    asks.asks[1] = (action, replace(stored, **change))
+    asks.asks[1] = (action, replace(stored, parts=(change,)))
     # The reader turns each of these into CorruptFileError.
     with pytest.raises((ValueError, KeyError, TypeError)):
         asks.read(1)
@@ -238,9 +291,23 @@ def test_references_in_a_circle_are_an_error():
     asks.add(["second"])
     for index, other in ((0, 1), (1, 0)):
         action, stored = asks.asks[index]
-        asks.asks[index] = (action, replace(stored, shared_index=other, shared_count=1))
+        asks.asks[index] = (action, replace(stored, parts=(MessageRun(other, 0, 1),)))
     with pytest.raises(ValueError, match="forward"):
         asks.read(0)
+
+
+def test_references_that_grow_with_each_ask_are_an_error():
+    """A file may say that each ask is the one before, twice over."""
+    asks = Asks()
+    asks.add(["first"])
+    asks.add(["second"])
+    action, _ = asks.asks[1]
+    for index in range(1, 40):
+        before = 2 ** (index - 1)
+        runs = (MessageRun(index - 1, 0, before),) * 2
+        asks.asks[index] = (action, StoredMessages(b"", runs))
+    with pytest.raises(ValueError, match="one twice"):
+        asks.read(39)
 
 
 # Through the journal: anything that is taken in is given back, after a reopening too.

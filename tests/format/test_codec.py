@@ -22,6 +22,7 @@ from memvid_async import (
     Erased,
     Event,
     MemvidAsyncError,
+    MessageRun,
     RecordingConfig,
     SessionDeleted,
     SessionEnded,
@@ -77,9 +78,10 @@ def actions(draw):
         frames = (draw(COUNTS),)
     messages = None
     if kind is ActionKind.ASK and draw(st.booleans()):
-        items = tuple(draw(st.lists(st.binary(max_size=40), max_size=4)))
-        shared = draw(st.integers(-1, 5))
-        messages = StoredMessages(shared, draw(st.integers(0, 99)), bytes(16 * len(items)), items)
+        runs = st.builds(MessageRun, st.integers(0, 5), st.integers(0, 9), st.integers(1, 9))
+        parts = tuple(draw(st.lists(st.binary(max_size=40) | runs, max_size=4)))
+        hash_count = StoredMessages(b"", parts).hash_count
+        messages = StoredMessages(bytes(16 * hash_count), parts)
     content = st.none() | CONTENTS.map(Content) | st.just(FAR)
     action = Action(
         draw(st.integers(0, 2**31 - 1)),

@@ -7,6 +7,7 @@ and the TOC are folded from events.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
@@ -272,22 +273,50 @@ TAG_PIECE, TAG_CONTENT = 59_001, 59_002
 
 
 @frozen
+class MessageRun:
+    """Messages of an ask that are those of an earlier one of the session."""
+
+    index: int
+    """The index of the earlier ask."""
+    first: int
+    """The place of the first of them in the earlier ask, from 0."""
+    count: int
+    """How many they are."""
+
+
+@frozen
 class StoredMessages:
     """An ask's messages as they are kept: those that an earlier ask holds are not repeated."""
 
-    shared_index: int
-    """The index of the earlier ask; -1 for none."""
-    shared_count: int
-    """How many of its messages, from the first on, are the first of these."""
     hashes: bytes = field(repr=False)
-    """16 bytes for each item: the BLAKE2b-128 over all messages up to that one."""
-    items: tuple[bytes, ...] = field(repr=counted("message"))
-    """The other messages as CBOR; a text that the file already holds is a tagged reference."""
+    """By which later asks find the messages that are stored here: the BLAKE2b-128 of each (16
+    bytes), and before a row of them that comes after a run that of the chain of messages up to it.
+    """
+    parts: tuple[bytes | MessageRun, ...] = field(repr=counted("part"))
+    """The messages in order: one as CBOR, in which a text that the file already holds is a tagged
+    reference; or a run of an earlier ask's."""
+
+    @property
+    def own(self) -> tuple[bytes, ...]:
+        """The messages that are stored here."""
+        return tuple(part for part in self.parts if isinstance(part, bytes))
+
+    @property
+    def hash_count(self) -> int:
+        """How many hashes there must be."""
+        is_own = [isinstance(part, bytes) for part in self.parts]
+        after_runs = sum(own and not before for before, own in pairwise(is_own))
+        return sum(is_own) + after_runs
 
     @property
     def count(self) -> int:
         """How many messages there are in all."""
-        return self.shared_count + len(self.items)
+        return sum(map(message_count, self.parts))
+
+
+def message_count(part: bytes | MessageRun) -> int:
+    """Return how many messages a part of an ask's messages is."""
+    return 1 if isinstance(part, bytes) else part.count
 
 
 @frozen

@@ -10,11 +10,12 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import cbor2
+from attrs import astuple
 
 from ..events.content import Content
 from ..events.decided import DecidedAction
 from ..events.details import ActionKind
-from ..events.event import TAG_CONTENT, ActionRecorded, StoredMessages
+from ..events.event import TAG_CONTENT, ActionRecorded, MessageRun, StoredMessages
 from ..events.frames import Retrieval
 from ..events.prompts import Reply, is_cost
 from ..events.values import MAX_ITEMS, check_duration, decode_value
@@ -122,7 +123,8 @@ def _reply_row(reply: Reply | None) -> list[Any] | None:
 def _messages_row(messages: StoredMessages | None) -> list[Any] | None:
     if messages is None:
         return None
-    return [messages.shared_index, messages.shared_count, messages.hashes, *messages.items]
+    parts = messages.parts
+    return [messages.hashes, *(p if isinstance(p, bytes) else astuple(p) for p in parts)]
 
 
 def read_action(
@@ -183,7 +185,7 @@ def content_references(row: list[Any]) -> Iterator[int]:
         yield from content_sequences(field)
     place = 9 + len(_DETAIL_TYPES[ACTION_KINDS[row[0]]])
     messages = _read_messages(row[place]) if len(row) > place else None
-    for item in messages.items if messages is not None else ():
+    for item in messages.own if messages is not None else ():
         yield from _referenced_contents(item)
 
 
@@ -265,12 +267,22 @@ def _first(row: Any, count: int) -> list[Any]:
 def _read_messages(row: list[Any] | None) -> StoredMessages | None:
     if row is None:
         return None
-    shared_index, shared_count, hashes, *items = row
-    # An action's index and a message's place have four bytes in a saved table.
-    if not isinstance(shared_index, int) or not (is_count(shared_count) and shared_count < 2**31):
-        raise TypeError("messages share what is not there")
-    checked = tuple(read_bytes(item) for item in items)
-    return StoredMessages(shared_index, shared_count, read_bytes(hashes, 16 * len(items)), checked)
+    hashes, *parts = row
+    checked = tuple(part if type(part) is bytes else _read_run(part) for part in parts)
+    stored = StoredMessages(hashes, checked)
+    read_bytes(hashes, 16 * stored.hash_count)
+    # A message's place has four bytes in a saved table.
+    if stored.count >= 2**31:
+        raise TypeError("an ask has too many messages")
+    return stored
+
+
+def _read_run(row: Any) -> MessageRun:
+    index, first, count = read_counts(_first(row, 3))
+    # An action's index has four bytes in a saved table.
+    if not count or max(index, first, count) >= 2**31:
+        raise TypeError("messages are a run of none or of too many")
+    return MessageRun(index, first, count)
 
 
 def read_counts(values: Sequence[Any]) -> tuple[int, ...]:

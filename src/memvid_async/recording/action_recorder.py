@@ -66,7 +66,7 @@ class ActionRecorder(ABC, Generic[AnyAction]):
 
         ``provider`` and ``model``: their names, where there are any. ``duration_ms``: milliseconds.
         ``retrieved_frames``: the ids of the frames given to the model. ``messages``: the prompt as
-        it went to the model, one item per message; a prefix that an earlier ask of the session
+        it went to the model, one item per message; what an earlier ask of the session
         already holds is not stored again. The tokens and the cost are what the model counted;
         ``cached_tokens`` are a part of ``input_tokens``.
         """

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from ..config import Limits
 from ..core.commands import LargeContent, Prepared
-from ..core.held_messages import CONTENT_BYTES, Messages, prefix_hashes
+from ..core.held_messages import CONTENT_BYTES, Messages, hashed_messages
 from ..errors import InvalidValueError, LimitExceededError
 from ..events.content import EMPTY, content_digest
 from ..events.frozen_dict import FrozenDict
@@ -128,7 +128,7 @@ def prepare_metadata(value: object, limits: Limits) -> Mapping[str, Any]:
 
 
 def prepare_messages(values: Sequence[Any], limits: Limits) -> Messages | None:
-    """Return messages, each as CBOR, with the hashes of their prefixes.
+    """Return messages, each as CBOR, with their hashes.
 
     :raises InvalidValueError, LimitExceededError: when they cannot be recorded.
     """
@@ -141,7 +141,7 @@ def prepare_messages(values: Sequence[Any], limits: Limits) -> Messages | None:
         size += len(items[-1])
         if size > limits.messages_bytes:
             raise LimitExceededError("messages_bytes", size, limits.messages_bytes)
-    return Messages(tuple(items), prefix_hashes(items)) if items else None
+    return hashed_messages(items) if items else None
 
 
 def prepare_reply(

@@ -11,12 +11,19 @@ from uuid import UUID
 
 from attrs import Factory, define, frozen
 
-from ..core.held_messages import restore_messages
+from ..core.held_messages import message_places, restore_messages
 from ..engine.event_log import View
 from ..engine.reading import session_history
 from ..errors import ContentNotFoundError, CorruptFileError, SessionNotFoundError
 from ..events.content import Content, content_digest
-from ..events.event import Action, ActionRecorded, Checkpoint, CheckpointCreated, StoredMessages
+from ..events.event import (
+    Action,
+    ActionRecorded,
+    Checkpoint,
+    CheckpointCreated,
+    MessageRun,
+    StoredMessages,
+)
 from ..events.values import decode_value
 from .facts import (
     INPUT_NAMES,
@@ -35,12 +42,12 @@ Facts = dict[str, Hashable]
 
 
 @frozen
-class _Chain:
-    """A digest of each prefix of an ask's messages; those of a shared one are an earlier ask's."""
+class _Digests:
+    """The digests of the messages that are stored with an ask, by their places in it."""
 
-    shared_index: int
-    shared_count: int
-    digests: tuple[bytes, ...]
+    messages: dict[int, bytes]
+    chains: dict[int, bytes]
+    """Those of all the ask's messages up to this one."""
 
 
 @define
@@ -52,7 +59,7 @@ class RecordedSession:
     checkpoints: dict[int, Checkpoint] = Factory(dict)
     messages: dict[int, StoredMessages] = Factory(dict)
     _by_index: dict[int, Action] = Factory(dict)
-    _chains: dict[int, _Chain] = Factory(dict)
+    _digests: dict[int, _Digests] = Factory(dict)
 
     def add(self, action: Action) -> None:
         """Add the next action."""
@@ -106,36 +113,42 @@ class RecordedSession:
         stored = self.messages.get(action.index)
         if stored is None:
             return None
-        last = self._prefix_digest(stored.shared_index, stored.shared_count)
-        digests = []
-        for message in self._own_messages(view, action, stored):
-            last = content_digest(last + value_digest(drop_call_ids(message)))[:16]
-            digests.append(last)
-        self._chains[action.index] = _Chain(
-            stored.shared_index, stored.shared_count, tuple(digests)
-        )
+        own, last, place = iter(self._own_messages(view, action, stored)), b"", 0
+        kept = self._digests[action.index] = _Digests({}, {})
+        for part in stored.parts:
+            if isinstance(part, MessageRun):
+                last = self._run_digest(part, last, is_beginning=not place)
+                place += part.count
+                continue
+            kept.messages[place] = message = value_digest(drop_call_ids(next(own)))
+            kept.chains[place] = last = content_digest(last + message)[:16]
+            place += 1
         return last
 
-    def _prefix_digest(self, index: int, count: int) -> bytes:
-        while count:
-            chain = self._chains.get(index)
-            if chain is None:
-                # Only a recovery leaves a reference to an ask that is gone.
-                return b"gone"
-            if count > chain.shared_count:
-                return chain.digests[count - chain.shared_count - 1]
-            index = chain.shared_index
-        return b""
+    def _run_digest(self, run: MessageRun, last: bytes, *, is_beginning: bool) -> bytes:
+        """Return the digest over the messages before a run, which is ``last``, and those of it."""
+        try:
+            if is_beginning and not run.first:
+                # A run mostly ends with a message that is stored with the ask it is of.
+                chain = self._digests[run.index].chains.get(run.count - 1)
+                if chain is not None:
+                    return chain
+            for index, place, _ in message_places(run.index, self.ask, run.first, run.count):
+                last = content_digest(last + self._digests[index].messages[place])[:16]
+        except (KeyError, ValueError):
+            # Only a recovery leaves a reference to an ask that is gone.
+            return b"gone"
+        return last
 
     def _own_messages(self, view: View, action: Action, stored: StoredMessages) -> list[Any]:
-        alone = StoredMessages(-1, 0, stored.hashes, stored.items)
+        alone = StoredMessages(stored.hashes, stored.own)
         lone = RecordedSession(
             self.session_id, messages={action.index: alone}, by_index=self._by_index
         )
         try:
             return lone.read_messages(view, action)
         except ContentNotFoundError:
-            return list(stored.items)
+            return list(stored.own)
 
 
 def load_recording(view: View, session_id: UUID) -> RecordedSession:
