@@ -117,6 +117,37 @@ async def test_a_cancelled_one_is_told_as_far_as_it_came():
     assert growing.output == "so far"
 
 
+def spoken(raw):
+    """What the bytes of a made-up format mean: their text, and how many they are."""
+    return Generated(raw.decode("utf-8", "replace").removeprefix(">"), input_tokens=len(raw))
+
+
+async def test_bytes_of_a_format_are_kept_beside_what_they_mean():
+    growing = GrowingReply(MOST, spoken)
+    assert (growing.raw, growing.output) == (None, None)
+    reply = await growing.read(streamed(b">a", b"b"), PROMPT)
+    assert str(reply) == growing.text == growing.output == "ab"
+    assert growing.raw == b">ab"
+    assert (reply.input_tokens, growing.reply.input_tokens) == (3, 3)
+    assert growing.reply.chunks == (2, 1)
+
+
+async def test_bytes_that_broke_off_mean_what_they_say_so_far():
+    async def generate(_):
+        yield b">a"
+        assert growing.text == "a"
+        yield b"b\xff"
+        raise ConnectionError
+
+    growing = GrowingReply(MOST, spoken)
+    assert isinstance(await growing.try_to_read(generate, PROMPT), ConnectionError)
+    assert (growing.raw, growing.output, growing.counts["input_tokens"]) == (
+        b">ab\xff",
+        "ab\ufffd",
+        4,
+    )
+
+
 async def test_a_generator_left_half_way_is_closed_at_once():
     closed = []
 

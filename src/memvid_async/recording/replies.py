@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import anyio
 from anyio import to_thread
+from attrs import evolve
 
 from ..errors import InvalidValueError
 from ..events.conversion import Conversion
@@ -31,6 +32,11 @@ _Replied = _Piece | AsyncIterable[_Piece]
 Model = Callable[[Prompt], _Replied | Awaitable[_Replied]]
 """A model: it returns its reply or an async iterator over the reply's chunks, directly or awaited.
 """
+
+Reading = Callable[[bytes], Generated]
+"""Says what a reply means that came as the bytes of a network's format, whole or in part. It is for
+models that yield such bytes: they are recorded as the output's raw form, and what they mean as the
+output. It raises nothing."""
 
 MOST_CHUNKS = 64 * 1024
 """At most this many chunks of a reply are kept apart; later ones are joined to the last."""
@@ -59,10 +65,16 @@ class GrowingReply:
     It takes whatever a model returns, which has been paid for by then. What is neither str nor
     bytes is converted (:mod:`.converting`), and what is beyond ``most_bytes`` bytes as UTF-8 is cut
     off; ``conversion`` says so. All chunks become what the first is, str or bytes.
+
+    ``reading``: says what the chunks mean, where they are bytes of a network's format. Then
+    ``raw`` is what came, ``reply.chunks`` are its parts, and everything else is what it means.
     """
 
-    def __init__(self, most_bytes: int) -> None:
-        self._room = most_bytes
+    def __init__(self, most_bytes: int, reading: Reading | None = None) -> None:
+        self._room = self._most_bytes = most_bytes
+        self._reading = reading
+        # What the bytes mean, and how many of them that was read from.
+        self._meant: tuple[Generated, int] | None = None
         # The first half of a surrogate pair, of which the other half may come with the next chunk.
         self._half = ""
         self._is_whole = False
@@ -89,7 +101,7 @@ class GrowingReply:
             self._add_half()
             self._is_nothing = not self._texts
         self._is_whole = True
-        return Generated(self.text, **self._counts)
+        return Generated(self.text, **self.counts)
 
     async def try_to_read(self, generate: Model, prompt: Prompt) -> BaseException | None:
         """Do what :meth:`read` does, but return what it raises, also a cancellation.
@@ -145,8 +157,28 @@ class GrowingReply:
     @property
     def text(self) -> str | bytes:
         """The reply so far, in one piece."""
+        return self._came if self._reading is None else self._meaning(self._reading).text
+
+    @property
+    def raw(self) -> bytes | None:
+        """What came, where ``reading`` says what it means; None where nothing came."""
+        came = self._came
+        return came if self._reading is not None and isinstance(came, bytes) else None
+
+    @property
+    def _came(self) -> str | bytes:
         empty = b"" if self._texts and isinstance(self._texts[0], bytes) else ""
         return empty.join(self._texts)
+
+    def _meaning(self, reading: Reading) -> Generated:
+        """Return what the bytes mean that came so far, as it can be recorded."""
+        came = len(self._texts)
+        if self._meant is None or self._meant[1] != came:
+            meant = reading(self.raw or b"")
+            text, conversion = convert_output(meant.text, self._most_bytes)
+            self.conversion |= conversion
+            self._meant = evolve(meant, text=text or ""), came
+        return self._meant[0]
 
     @property
     def output(self) -> str | bytes | None:
@@ -156,12 +188,15 @@ class GrowingReply:
     @property
     def counts(self) -> dict[str, Any]:
         """The sums of the chunks' counts, by the names of :class:`Generated`."""
-        return dict(self._counts)
+        if self._reading is None:
+            return dict(self._counts)
+        meant = self._meaning(self._reading)
+        return {name: getattr(meant, name) for name in COUNTS}
 
     @property
     def reply(self) -> Reply:
         """How it came, as it is recorded with the text."""
-        return Reply(tuple(self._lengths), **self._counts)
+        return Reply(tuple(self._lengths), **self.counts)
 
 
 Number = TypeVar("Number", int, float)
