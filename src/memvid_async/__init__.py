@@ -98,6 +98,9 @@ from .events.values import check_recordable
 from .file.recover import LostEvents, RecoverReport
 from .file.wreck import Damage
 from .memory.answer import Answer
+from .memory.collection import Collection
+from .memory.collection_reader import CollectionReader
+from .memory.collection_steps import Check, Delete, DeletePrefix, Put
 from .memory.keywords import FrameFields, FrameFilters, FrameItem
 from .recording.session_recorder import SessionRecorder
 from .replay.audit import AuditAnswer, AuditReport, ModelAudit
@@ -111,6 +114,8 @@ from .store.opening import OpenStore, open_store
 from .store.recovering import recover
 from .store.store import Store, StoreStatistics
 from .store.sync_store import (
+    SyncCollection,
+    SyncCollectionReader,
     SyncReplay,
     SyncServedSession,
     SyncSession,
@@ -131,12 +136,15 @@ __all__ = [
     "AuditAnswer",
     "AuditReport",
     "ChangedAction",
+    "Check",
     "Checkpoint",
     "CheckpointCreated",
     "CheckpointDetails",
     "CheckpointNotFoundError",
+    "Collection",
     "CollectionChanged",
     "CollectionCreated",
+    "CollectionReader",
     "CompactReport",
     "Comparison",
     "Content",
@@ -147,7 +155,9 @@ __all__ = [
     "Conversion",
     "CorruptFileError",
     "Damage",
+    "Delete",
     "DeleteDetails",
+    "DeletePrefix",
     "Difference",
     "Durability",
     "EmbeddingModelSet",
@@ -191,6 +201,7 @@ __all__ = [
     "PrefixDeleted",
     "Problem",
     "Prompt",
+    "Put",
     "PutDetails",
     "PutManyDetails",
     "RecordedCallError",
@@ -227,6 +238,8 @@ __all__ = [
     "StoredContent",
     "StoredMessages",
     "Subscription",
+    "SyncCollection",
+    "SyncCollectionReader",
     "SyncReplay",
     "SyncServedSession",
     "SyncSession",

@@ -66,6 +66,11 @@ async def test_the_page_of_recording_runs_from_top_to_bottom(tmp_path, monkeypat
     assert "1 tool_call MainThread" in printed
 
 
+async def test_the_page_of_collections_runs_from_top_to_bottom(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    await run_page("docs/collections.md")
+
+
 async def test_the_page_of_the_memory_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
     pytest.importorskip("numpy")
     monkeypatch.chdir(tmp_path)

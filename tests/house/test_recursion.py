@@ -16,6 +16,8 @@ FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 # Those that do, each with what bounds it.
 BOUNDED = {
+    "memvid_async.search.conditions:_plain": "stops at _MOST_DEPTH",
+    "memvid_async.search.conditions:_asked": "stops at _MOST_DEPTH",
     "memvid_async.events.values:_check_container": "stops at MAX_DEPTH",
     "memvid_async.events.values:_with_one_nan": "a decoded value, at most MAX_DEPTH deep",
     "memvid_async.format.rows:_count": "a row made here: a frame, its content, its parts",
@@ -27,8 +29,8 @@ BOUNDED = {
     "memvid_async.recording.converting:_Plain._map": "see _make",
     "memvid_async.replay.compare:_fill": "one level for each key that actions are paired by",
     "memvid_async.replay.lcs:_align": "halves one side each time",
-    "memvid_async.memory.recall:Recall.note_put": "the loop calls _saved, once a task has ended",
-    "memvid_async.memory.recall:Recall._saved": "see note_put",
+    "memvid_async.memory.projection_saver:ProjectionSaver.note_put": "the loop calls _saved",
+    "memvid_async.memory.projection_saver:ProjectionSaver._saved": "see note_put",
     "memvid_async.replay.handover:Handover._let_settle": "the loop calls _settle, turns later",
     "memvid_async.replay.handover:Handover._settle": "see _let_settle",
     "memvid_async.replay.handover:Handover._advance": "see _let_settle",

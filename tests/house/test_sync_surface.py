@@ -7,6 +7,8 @@ import pytest
 import memvid_async
 
 PAIRS = {
+    "Collection": "SyncCollection",
+    "CollectionReader": "SyncCollectionReader",
     "Replay": "SyncReplay",
     "ServedSession": "SyncServedSession",
     "SessionRecorder": "SyncSession",

@@ -12,12 +12,17 @@ from memvid_async import (
     ActionRecorded,
     Answer,
     AskDetails,
+    Check,
     CheckpointNotFoundError,
+    Collection,
+    CollectionReader,
     CompactReport,
     Content,
     ContentNotFoundError,
     Context,
     CorruptFileError,
+    Delete,
+    DeletePrefix,
     Durability,
     Event,
     FindDetails,
@@ -34,6 +39,7 @@ from memvid_async import (
     LimitExceededError,
     Limits,
     Prompt,
+    Put,
     RecordingConfig,
     RecoverReport,
     Reply,
@@ -49,11 +55,16 @@ from memvid_async import (
     StoreLockedError,
     StoreStatistics,
     StoreView,
+    SyncCollection,
+    SyncCollectionReader,
     SyncSession,
     SyncStore,
+    SyncStoreView,
     TornTail,
+    Value,
     Verdict,
     VerifyReport,
+    VersionConflictError,
     WhatIf,
     check_recordable,
     content_text,
@@ -155,6 +166,54 @@ async def remembering(store: Store, chunks: AsyncIterable[bytes]) -> None:
     await store.find(None, mode="semantic", embedding=[1.0], metadata={"year": 2026}, until_ns=1)
     async for one in store.frames(newest_first=True, after=7, uri="file:", media_type="text/plain"):
         assert_type(one.title, str | None)
+
+
+async def keeping_keys(store: Store, view: StoreView) -> None:
+    threads = store.collection("threads")
+    assert_type(threads, Collection)
+    version = await threads.put("a/1", {"n": [1]}, metadata={"step": 1}, ttl=60, if_version=0)
+    assert_type(version, int)
+    await threads.delete("a/2", if_version=version)
+    check = Check("a/1", version)
+    applied = await threads.apply(
+        [Put("b", 1, {"n": 1}, 60), Delete("c"), DeletePrefix("d"), check]
+    )
+    assert_type(applied, int)
+    assert_type(await threads.append("list", [1, "two"]), int)
+    assert_type(await threads.write_list("list", [3], keep=1, if_version=version), int)
+    await threads.pop("list")
+    assert_type(await threads.items("list"), list[Any])
+    assert_type(await threads.tail("list", 3), list[Any])
+    assert_type(await threads.get("a/1"), Value | None)
+    assert_type(await threads.get_many(["a/1"]), list[Value | None])
+    where = {"step": {"$gte": 1}}
+    async for value in threads.scan("a/", after="a/0", reverse=True, limit=3, where=where):
+        assert_type(value, Value)
+    assert_type(await threads.prefixes(1, prefix="a"), list[str])
+    then = view.collection("threads")
+    assert_type(then, CollectionReader)
+    print(then.name, await then.get_many(["a"]), await then.items("l"), await then.tail("l", 1))
+    print([value.key async for value in then.scan()], await then.prefixes(2))
+    try:
+        await threads.put("a/1", 2, if_version=version)
+    except VersionConflictError as conflict:
+        print(conflict.key, conflict.expected, conflict.version, conflict.value)
+
+
+def keeping_keys_without_await(store: SyncStore, view: SyncStoreView) -> None:
+    threads = store.collection("threads")
+    assert_type(threads, SyncCollection)
+    assert_type(threads.put("a/1", 1), int)
+    threads.apply([Put("a/1", 2), Check("a/1", 3)])
+    print(threads.name, threads.append("list", [1]), threads.write_list("list", [1]))
+    threads.pop("list")
+    for value in threads.scan(limit=3):
+        assert_type(value, Value)
+    print(threads.get_many(["a"]), threads.prefixes(1), threads.items("l"), threads.tail("l", 2))
+    then = view.collection("threads")
+    assert_type(then, SyncCollectionReader)
+    print(then.name, then.get_many(["a"]), then.items("l"), then.tail("l", 1), then.prefixes(1))
+    print([value.key for value in then.scan()])
 
 
 async def asking(store: Store) -> None:

@@ -27,6 +27,7 @@ CALLS = {
     "ask": lambda s: s.ask("a fox", generate=s.effect),
     "at": lambda s: s.at(sequence=1),
     "audit": lambda s: s.audit(s.ended, {"m": s.effect}),
+    "collection": lambda s: s.collection("ghosts").put("a fox", 1),
     "compact": lambda s: s.compact(),
     "compare": lambda s: s.compare(s.ended, s.ended),
     "create_checkpoint": lambda s: s.create_checkpoint(),
@@ -70,6 +71,7 @@ CALLS = {
     "verify": lambda s: s.verify(),
 }
 VIEW_CALLS = {
+    "collection": lambda v: v.collection("ghosts").get("a fox"),
     "find": lambda v: v.find("fox"),
     "context": lambda v: v.context("fox"),
     "frames": lambda v: anext(v.frames()),

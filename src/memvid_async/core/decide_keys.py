@@ -40,20 +40,12 @@ def change_collection(
     :raises InvalidValueError: when a key holds a list and gets a value, or the opposite.
     """
     info = state.collections.find(command.name)
-    try:
-        for key, version in command.checks:
-            held = _facts(info, command, key, recent).at(now)
-            if held.version != version:
-                raise VersionConflictError(key, version, held.version)
-        for key, is_list in _kinds_needed(info, command):
-            held = _facts(info, command, key, recent).at(now)
-            if held.version and held.is_list != is_list:
-                kind, how = ("value", "put()") if is_list else ("list", "append(), write_list()")
-                raise InvalidValueError(
-                    f"key {key!r:.80} holds a {kind}, which {how} changes; delete it first"
-                )
-    except _UnseenKeyError:
-        return [], LOOK_FIRST
+    # Most are puts without a condition, into collections without lists.
+    if command.checks or (info is not None and (info.has_lists or _has_list(command))):
+        try:
+            _check(info, command, now, recent)
+        except _UnseenKeyError:
+            return [], LOOK_FIRST
     if not command.changes:
         return [], state.last_sequence
     events: list[DecidedEvent] = []
@@ -67,6 +59,26 @@ def change_collection(
         number = info.number
     events.append(DecidedEvent(sequence, now, None, CollectionChanged(number, command.changes)))
     return events, sequence
+
+
+def _has_list(command: ChangeCollection) -> bool:
+    return any(type(change) is ListChanged for change in command.changes)
+
+
+def _check(
+    info: CollectionInfo | None, command: ChangeCollection, now: int, recent: RecentKeys
+) -> None:
+    for key, version in command.checks:
+        held = _facts(info, command, key, recent).at(now)
+        if held.version != version:
+            raise VersionConflictError(key, version, held.version)
+    for key, is_list in _kinds_needed(info, command):
+        held = _facts(info, command, key, recent).at(now)
+        if held.version and held.is_list != is_list:
+            kind, how = ("value", "put()") if is_list else ("list", "append(), write_list()")
+            raise InvalidValueError(
+                f"key {key!r:.80} holds a {kind}, which {how} changes; delete it first"
+            )
 
 
 def _kinds_needed(

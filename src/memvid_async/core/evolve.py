@@ -81,9 +81,8 @@ def _evolve_other(state: State, event: AnyEvent) -> State:
 
 
 def _change_keys(state: State, event: AnyEvent) -> State:
-    _, _, *others, collections = state
-    folded = fold_collections(collections, event)
-    return _new(State, (event.sequence, event.time_ns, *others, folded))
+    folded = fold_collections(state.collections, event)
+    return _new(State, (event.sequence, event.time_ns, *state[2:-1], folded))
 
 
 def _act(state: State, event: AnyEvent, payload: ActionRecorded | DecidedAction) -> State:

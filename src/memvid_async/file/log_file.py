@@ -273,13 +273,13 @@ class LogFile:
         state = self.state
         number = events[-1].session or max(event.session for event in events)
         sessions = state.sessions
-        takes = number in sessions.open
-        had_ended = not takes and number in sessions.packed
+        takes = number > 0 and number in sessions.open
+        had_ended = number > 0 and not takes and number in sessions.packed
         for event in events:
             state = evolve(state, event)
         self.state = state
         # Events that the fold ignores, after a session's end or of no session, belong to nobody.
-        takes = takes or (not had_ended and number in state.sessions)
+        takes = takes or (number > 0 and not had_ended and number in state.sessions)
         self.catalog.note_events(events, number if takes else 0, offset)
         if not self._in_run:
             self._shown = state

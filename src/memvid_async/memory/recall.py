@@ -19,12 +19,13 @@ from ..config import Limits
 from ..engine.engine import Engine
 from ..engine.worker import Worker
 from ..engine.writer import Writer
-from ..errors import FrameNotFoundError, MemvidAsyncError
+from ..errors import FrameNotFoundError
 from ..events.frames import Context, ContextItem, FindResult, Frame, Hit, Retrieval, SearchMode
 from ..recording.command_intake import CommandIntake
 from ..search import Filters, InterruptedFindError
 from .folded import SHARED, FoldedMemory, Lineage
 from .prepare_frames import make_filters
+from .projection_saver import ProjectionSaver
 
 T = TypeVar("T")
 # After this many bytes were put, a check tells whether the search index is due to be saved.
@@ -72,15 +73,12 @@ class Recall:
 
     def __init__(self, engine: Engine, intake: CommandIntake, limits: Limits) -> None:
         self._engine = engine
-        self._intake = intake
         self._most_open = limits.open_memories
         self._live = FoldedMemory()
         self._others: dict[Lineage, FoldedMemory] = {}
         self._worker = Worker("memvid_async memory")
         self._past_worker = Worker("memvid_async past memories")
-        self._put_bytes = 0
-        self._saving: asyncio.Task[None] | None = None
-        self._closing = False
+        self._saver = ProjectionSaver(engine, intake, self._worker, self._live, _LOOK_BYTES)
 
     # In the threads.
 
@@ -195,7 +193,7 @@ class Recall:
 
         The next find starts from the search index that the new file has as saved.
         """
-        if not self._closing:
+        if not self._saver.closing:
             self._worker.start(lambda: self._live.leave(self._engine.written_view))
             self._past_worker.start(self._leave_others)
 
@@ -206,61 +204,17 @@ class Recall:
     # Saving the search index.
 
     def note_put(self, size: int) -> None:
-        """Count ``size`` bytes that were put; from time to time, fold them and save the index."""
-        self._put_bytes += size
-        if self._put_bytes >= _LOOK_BYTES and self._saving is None and not self._closing:
-            self._put_bytes = 0
-            self._saving = asyncio.create_task(self._save(), name="memvid_async index")
-            self._saving.add_done_callback(self._saved)
+        """Count ``size`` bytes that were put: see :meth:`ProjectionSaver.note_put`."""
+        self._saver.note_put(size)
 
     async def wait_for_room(self, size: int) -> None:
-        """Return once ``size`` more bytes may be put while a save goes on.
-
-        So what must be folded again after a kill stays a small part of the memory.
-        """
-        while self._saving is not None and self._put_bytes + size > self._live.most_unsaved:
-            await asyncio.wait([self._saving])
-            # Its callback may start the next one.
-            await asyncio.sleep(0)
-
-    def _saved(self, task: asyncio.Task[None]) -> None:
-        self._saving = None
-        if not task.cancelled() and task.exception() is None:
-            # Frames that were put meanwhile do not wait for the next put.
-            self.note_put(0)
-        if not self._is_saving and not self._closing:
-            self._worker.start(self._live.rest)
-
-    @property
-    def _is_saving(self) -> bool:
-        return self._saving is not None
-
-    async def _save(self) -> None:
-        try:
-            due = await self._worker.run(lambda: self._live.due(self._engine.written_view))
-        except MemvidAsyncError:
-            # Nothing is lost: the next find folds the memory, and raises the error.
-            return
-        if due is None:
-            return
-        dump, saved_at = due, 0
-        try:
-            saved_at = await self._intake.run_alone(lambda log: log.save_projection(*dump))
-        except MemvidAsyncError:
-            # The index can be folded again, and the next write raises the error.
-            return
-        finally:
-            self._worker.start(self._live.saved, saved_at)
+        """Wait for room for ``size`` bytes: see :meth:`ProjectionSaver.wait_for_room`."""
+        await self._saver.wait_for_room(size)
 
     async def finish(self, writer: Writer | None) -> None:
         """Save the search index a last time where that is due, and close the memories."""
-        self._closing = True
-        if self._saving is not None and writer is not None:
-            await asyncio.wait([self._saving])
         try:
-            used = self._live.is_open or self._put_bytes
-            if used and writer is not None and writer.failure is None:
-                await self._save()
+            await self._saver.finish(writer)
         finally:
             self._stop()
 

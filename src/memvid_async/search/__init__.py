@@ -2,12 +2,15 @@
 
 from .filters import Filters
 from .inserts import Batch
+from .key_index import Change, KeptItem, KeptKey, KeyIndex
 from .results import Found, FramePlace, IndexedFrame
+from .saved_database import DamagedSearchIndexError
 from .saved_pages import Dump
-from .search_index import DamagedSearchIndexError, InterruptedFindError, SearchIndex
+from .search_index import InterruptedFindError, SearchIndex
 
 __all__ = [
     "Batch",
+    "Change",
     "DamagedSearchIndexError",
     "Dump",
     "Filters",
@@ -15,5 +18,8 @@ __all__ = [
     "FramePlace",
     "IndexedFrame",
     "InterruptedFindError",
+    "KeptItem",
+    "KeptKey",
+    "KeyIndex",
     "SearchIndex",
 ]

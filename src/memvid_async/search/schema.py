@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from typing import TypeVar
 
 from .analyser import VERSION as ANALYSER_VERSION
@@ -93,22 +94,16 @@ def described(connection: sqlite3.Connection) -> list[tuple[object, ...]]:
     ]
 
 
-def check(connection: sqlite3.Connection, language: str) -> None:
-    """Refuse a database that this release did not make.
+def check(connection: sqlite3.Connection, create: Callable[[], sqlite3.Connection]) -> None:
+    """Refuse a database that this release did not make; ``create`` makes an empty one.
 
     :raises ValueError: when its schema differs, or its structure is damaged.
     """
-    if described(connection) != _expected(language):
+    with closing(create()) as expected:
+        is_same = described(connection) == described(expected)
+    if not is_same:
         raise ValueError("the saved index has another schema")
     if connection.execute("PRAGMA quick_check(1)").fetchall() != [("ok",)]:
         raise ValueError("the saved index is damaged")
     if connection.execute("SELECT count(*) FROM progress").fetchone() != (1,):
         raise ValueError("the saved index does not say how far it goes")
-
-
-def _expected(language: str) -> list[tuple[object, ...]]:
-    connection = create(language)
-    try:
-        return described(connection)
-    finally:
-        connection.close()

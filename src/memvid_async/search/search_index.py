@@ -24,7 +24,8 @@ import json
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
+from functools import partial
 from operator import itemgetter
 from typing import Any
 
@@ -38,8 +39,8 @@ from .fusion import fuse, in_order
 from .inserts import Batch, replace_vectors, searchable
 from .query import Query, parse
 from .results import Found, FramePlace, IndexedFrame
-from .saved_pages import Dump, Image, SavedPages, complete
-from .schema import check, connect, create, parts
+from .saved_database import DamagedSearchIndexError, SavedDatabase
+from .schema import create, parts
 from .snippets import Snippets
 from .vectors import ExactVectors, check_vector
 from .words import best_by_words
@@ -63,15 +64,11 @@ _COLUMNS = (
 ReadText = Callable[[int, Version, str | None], str]
 
 
-class DamagedSearchIndexError(Exception):
-    """The search index contradicts itself; fold it again from the events."""
-
-
 class InterruptedFindError(Exception):
     """A find was stopped by :meth:`SearchIndex.interrupt`."""
 
 
-class SearchIndex:
+class SearchIndex(SavedDatabase):
     """The frames up to one sequence, searchable, in memory.
 
     ``read_text(hint, version, media_type)`` returns the text of that version of a frame; ``hint``
@@ -83,21 +80,18 @@ class SearchIndex:
     def __init__(self, read_text: ReadText, *, language: str = "english") -> None:
         self.language = language
         self._read_text = read_text
-        self._saved = SavedPages()
-        self._image: Image | None = None
         self._snippets = Snippets(language)
         self._guard = threading.Lock()
         self._finding = False
         self._stop = threading.Event()
-        self._start(create(language))
+        super().__init__(partial(create, language))
 
     def _start(self, database: sqlite3.Connection) -> None:
-        self._database = database
+        super()._start(database)
         # Not SQLite's own interrupt: while FTS5 keeps a page open, that would stop the next write.
         database.set_progress_handler(self._stop.is_set, _STEPS)
         database.create_function(HAS_METADATA, 2, has_metadata, deterministic=True)
         (self.count,) = database.execute("SELECT count(*) FROM frames").fetchone()
-        (self.through,) = database.execute("SELECT through FROM progress").fetchone()
         self._space = self._stored_space()
         self._vectors: ExactVectors | ApproximateVectors | None = None
         # Of each word that was looked for since the last change: how many frames have it.
@@ -105,15 +99,8 @@ class SearchIndex:
 
     def close(self) -> None:
         """Release everything. The index cannot be used afterwards."""
-        self.rest()
-        self._database.close()
+        super().close()
         self._snippets.close()
-
-    def clear(self) -> None:
-        """Remove everything: the index is as new."""
-        self._database.close()
-        self._start(create(self.language))
-        self._saved.forget()
 
     # What the fold calls.
 
@@ -188,12 +175,6 @@ class SearchIndex:
         except sqlite3.DatabaseError as error:
             raise DamagedSearchIndexError(str(error)) from error
 
-    def _begin(self) -> None:
-        # One transaction lasts from dump to dump, so that FTS5 writes in large pieces. A find
-        # inside it need not begin and end a transaction for each row that it scores.
-        if not self._database.in_transaction:
-            self._database.execute("BEGIN")
-
     def _insert(self, new: Batch) -> None:
         new.insert(self._database)
         self.count += new.count
@@ -240,11 +221,6 @@ class SearchIndex:
         """The size of all bodies together, in bytes."""
         found = self._database.execute("SELECT total(size) FROM frames").fetchone()
         return int(found[0])
-
-    @property
-    def page_count(self) -> int:
-        """How many pages a whole dump has."""
-        return int(self._database.execute("PRAGMA page_count").fetchone()[0])
 
     def scan(
         self,
@@ -422,65 +398,6 @@ class SearchIndex:
             return self._database.execute(statement, parameters).fetchall()
         except (sqlite3.DatabaseError, ValueError, TypeError) as error:
             raise DamagedSearchIndexError(str(error)) from error
-
-    # Saving.
-
-    def dump(self) -> Dump:
-        """Return what to save: the pages that changed since the last dump or load, and the first.
-
-        :raises OSError: when there is no room for a temporary file; then nothing has changed.
-        """
-        self._begin()
-        self._database.execute("UPDATE progress SET through = ?", (self.through,))
-        self._database.execute("COMMIT")
-        # The same file is overwritten by each dump: a new file would take as long again.
-        self._image = self._image or Image()
-        try:
-            self._database.backup(self._image.connection)
-        except sqlite3.Error as error:
-            self.rest()
-            raise OSError(f"the index was not copied: {error}") from error
-        return self._saved.changed(self._image.pages())
-
-    def rest(self) -> None:
-        """Release what the last dump took, because no dump will follow soon."""
-        image, self._image = self._image, None
-        if image is not None:
-            image.close()
-
-    def forget_saved(self) -> None:
-        """Let the next dump hold every page."""
-        self._saved.forget()
-
-    def load(
-        self,
-        page_count: int,
-        pages: Iterable[tuple[int, bytes | memoryview]],
-        *,
-        most_bytes: int = 2**30,
-    ) -> None:
-        """Become the index that these pages hold. If a page comes twice, the last one is used.
-
-        :raises ValueError: when the pages are not an index of this release and language; then the
-            index is as it was.
-        :raises OSError: when there is no room for a temporary file; then the index is as it was.
-        """
-        whole = complete(page_count, pages, most_bytes)
-        database = connect()
-        try:
-            with closing(Image()) as image:
-                image.write(whole)
-                check(image.connection, self.language)
-                image.connection.backup(database)
-        except (sqlite3.Error, TypeError) as error:
-            database.close()
-            raise ValueError(f"the saved index is damaged: {error}") from None
-        except BaseException:
-            database.close()
-            raise
-        self._database.close()
-        self._start(database)
-        self._saved.remember(whole)
 
 
 def _check_space(space: tuple[str | None, int] | None, model: str | None, dimension: int) -> None:

@@ -17,10 +17,14 @@ from ..engine.engine import Engine
 from ..engine.event_log import EventLog, Folded, View
 from ..engine.subscription import Subscription
 from ..engine.worker import Worker
+from ..engine.writer import Writer
 from ..errors import InvalidValueError, SessionNotFoundError
 from ..events.printing import amount
+from ..memory.collection import Collection
 from ..memory.folded import fold_whole, lineage_of
+from ..memory.folded_keys import fold_keys
 from ..memory.frame_store import FrameStore
+from ..memory.key_recall import KeyRecall
 from ..memory.past import sequence_at, session_moment
 from ..memory.recall import Recall
 from ..recording.command_intake import CommandIntake
@@ -87,7 +91,13 @@ class Store:
         self._engine = engine = Engine(log, reads, config, read_only=read_only)
         self._intake = intake = CommandIntake(engine.writer, reads, config.limits, engine.home)
         self._recall = recall = Recall(engine, intake, config.limits)
-        engine.tail.on_rewritten = recall.leave
+        self._keys = keys = KeyRecall(engine, intake, config.limits)
+
+        def rewritten() -> None:
+            recall.leave()
+            keys.leave()
+
+        engine.tail.on_rewritten = rewritten
         self._frames = FrameStore(engine, intake, recall, config)
         self._recorder = StoreRecorder(intake)
         self._sessions = Sessions(engine, intake, config)
@@ -115,7 +125,13 @@ class Store:
 
         :raises StoreFailedError: when events that a buffered store has acked could not be written.
         """
-        await self._engine.aclose(self._recall.finish)
+        await self._engine.aclose(self._finish)
+
+    async def _finish(self, writer: Writer | None) -> None:
+        try:
+            await self._recall.finish(writer)
+        finally:
+            await self._keys.finish(writer)
 
     def __del__(self) -> None:
         engine = getattr(self, "_engine", None)
@@ -244,7 +260,20 @@ class Store:
                     f"the log ends at {view.state.last_sequence}, before sequence {moment}"
                 )
         lineage = lineage_of(view.state, number, moment)
-        return StoreView(moment, lineage, self._recall, self._frames.config, self._engine)
+        return StoreView(
+            moment, lineage, self._recall, self._keys, self._frames.config, self._engine
+        )
+
+    # Keyed values.
+
+    def collection(self, name: str) -> Collection:
+        """Return the collection with this name: keyed values and lists, in the same file.
+
+        It is there from its first change on. Two names are two collections, whatever they are.
+
+        :raises InvalidValueError, LimitExceededError: when it is not a name.
+        """
+        return Collection(name, self._engine, self._intake, self._keys, self._frames.config)
 
     # What actions hold, and what is done with recordings.
 
@@ -348,4 +377,4 @@ class Store:
 
 def fold_projections(view: View) -> list[Folded]:
     """Fold the projections of a view, and return those that are worth being saved."""
-    return [folded for folded in (fold_whole(view),) if folded is not None]
+    return [folded for folded in (fold_whole(view), fold_keys(view)) if folded is not None]

@@ -20,6 +20,8 @@ from ..core.reports import TornTail
 from ..engine.subscription import Subscription
 from ..errors import WrongLoopError
 from ..events.event import Action, Event
+from ..memory.collection import Collection
+from ..memory.collection_reader import CollectionReader
 from ..recording.session_recorder import SessionRecorder
 from ..replay.replay_run import Replay
 from ..replay.serve import ServedSession
@@ -121,6 +123,44 @@ class SyncReplay(SyncHandle[Replay]):
         return self._portal.run(self._handle.report)
 
 
+class SyncCollectionReader(SyncHandle[CollectionReader]):
+    """A collection as it was at one moment. Like :class:`CollectionReader`."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self._handle.name
+
+    get = awaited(CollectionReader.get)
+    get_many = awaited(CollectionReader.get_many)
+    scan = iterated(CollectionReader.scan)
+    prefixes = awaited(CollectionReader.prefixes)
+    items = awaited(CollectionReader.items)
+    tail = awaited(CollectionReader.tail)
+
+
+class SyncCollection(SyncHandle[Collection]):
+    """A collection of a :class:`SyncStore`. Like :class:`Collection`."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self._handle.name
+
+    get = awaited(Collection.get)
+    get_many = awaited(Collection.get_many)
+    scan = iterated(Collection.scan)
+    prefixes = awaited(Collection.prefixes)
+    items = awaited(Collection.items)
+    tail = awaited(Collection.tail)
+    put = awaited(Collection.put)
+    delete = awaited(Collection.delete)
+    apply = awaited(Collection.apply)
+    append = awaited(Collection.append)
+    pop = awaited(Collection.pop)
+    write_list = awaited(Collection.write_list)
+
+
 class SyncStoreView(SyncHandle[StoreView]):
     """A store as it was at one moment. Like :class:`StoreView`."""
 
@@ -133,6 +173,7 @@ class SyncStoreView(SyncHandle[StoreView]):
     frames = iterated(StoreView.frames)
     find = awaited(StoreView.find)
     context = awaited(StoreView.context)
+    collection = handled(StoreView.collection, SyncCollectionReader)
     list_sessions = awaited(StoreView.list_sessions)
     get_session = awaited(StoreView.get_session)
 
@@ -276,6 +317,7 @@ class SyncStore(SyncHandle[Store]):
     ask = awaited(Store.ask)
     set_embedding_model = awaited(Store.set_embedding_model)
     at = handled(Store.at, SyncStoreView)
+    collection = handled(Store.collection, SyncCollection)
 
     read_content = awaited(Store.read_content)
     stream_content = iterated(Store.stream_content)

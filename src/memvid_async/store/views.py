@@ -11,8 +11,10 @@ from ..engine.engine import Engine
 from ..engine.reading import list_sessions
 from ..events.event import Session, SessionSummary
 from ..events.frames import FindResult, SearchMode
+from ..memory.collection_reader import CollectionReader
 from ..memory.folded import Lineage
 from ..memory.frame_reader import FrameReader
+from ..memory.key_recall import KeyRecall
 from ..memory.keywords import FrameFilters
 from ..memory.past import session_at, state_at
 from ..memory.recall import Recall
@@ -28,11 +30,19 @@ class StoreView:
     """
 
     def __init__(
-        self, sequence: int, lineage: Lineage, recall: Recall, config: StoreConfig, engine: Engine
+        self,
+        sequence: int,
+        lineage: Lineage,
+        recall: Recall,
+        keys: KeyRecall,
+        config: StoreConfig,
+        engine: Engine,
     ) -> None:
         self._sequence = sequence
         self._lineage = lineage
         self._engine = engine
+        self._keys = keys
+        self._config = config
         self._frames = FrameReader(recall, config, self._fresh_lineage)
 
     async def _fresh_lineage(self) -> Lineage:
@@ -73,6 +83,13 @@ class StoreView:
             query, top_k, mode, embedding, embedding_model, filters, syntax=syntax
         )
         return searched.result
+
+    def collection(self, name: str) -> CollectionReader:
+        """Return a collection as it was at that moment. What a compaction dropped since is missing.
+
+        :raises InvalidValueError, LimitExceededError: when it is not a name.
+        """
+        return CollectionReader(name, self._engine, self._keys, self._config, self._sequence)
 
     async def list_sessions(
         self,
