@@ -272,7 +272,7 @@ async def mcap(path: Path) -> AsyncIterator[Lines]:
     try:
         yield Lines(descriptor, encode)
     finally:
-        writer.finish()
+        writer.finish()  # type: ignore[no-untyped-call]
         os.write(descriptor, buffer.getvalue())
         os.close(descriptor)
 

@@ -14,10 +14,12 @@ from ..events.event import Event
 class Appended:
     """Events that became durable, in order."""
 
+    last_sequence: int
+    """Of the last event of the log."""
     added: Sequence[AnyEvent]
-    """The events as they were decided or read."""
+    """The events as they were decided or read; not all of them where nobody wanted them."""
     sizes: list[int]
-    """Per event, the bytes that it takes in the log."""
+    """Per event in ``added``, the bytes that it takes in the log."""
     rewritten: bool = False
     """Whether the log was compacted: earlier events may have been erased."""
 

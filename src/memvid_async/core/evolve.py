@@ -94,7 +94,7 @@ def _act(state: State, event: AnyEvent, payload: ActionRecorded | DecidedAction)
         if payload.messages is not None:
             held = _held(held, payload, payload.messages)
         acted = (info, event.time_ns, ended, actions + 1, checkpoints, unmarked + 1, held)
-        sessions = sessions.set(event.session, _new(SessionState, acted))
+        sessions = sessions.set_open(event.session, _new(SessionState, acted))
     folded = (event.sequence, event.time_ns, sessions)
     return _new(State, (*folded, numbers, ambient, generation, memory, beyond, collections))
 

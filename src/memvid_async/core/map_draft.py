@@ -45,6 +45,10 @@ class MapDraft(PersistentMap[Key, Value]):
             return self._base.get(key, default)
         return default if value is ABSENT else value
 
+    def __contains__(self, key: object) -> bool:
+        value = self._changes.get(key, _UNCHANGED)  # type: ignore[arg-type]
+        return key in self._base if value is _UNCHANGED else value is not ABSENT
+
     def _find(self, key: Key) -> Value:
         return self.get(key, ABSENT)  # type: ignore[no-any-return]
 

@@ -146,11 +146,15 @@ class SessionMap(Mapping[int, SessionState]):
     def set(self, number: int, session: SessionState) -> SessionMap:
         """Return a map that also has this session."""
         if session.ended_ns is None:
-            opened = self.open.set(number, session)
-            # A draft is changed itself.
-            return self if opened is self.open else SessionMap(opened, self.packed)
+            return self.set_open(number, session)
         opened = self.open.delete(number) if number in self.open else self.open
         return SessionMap(opened, self.packed.set(number, pack_session(session)))
+
+    def set_open(self, number: int, session: SessionState) -> SessionMap:
+        """Return a map that also has this session, which is open."""
+        opened = self.open.set(number, session)
+        # A draft is changed itself.
+        return self if opened is self.open else SessionMap(opened, self.packed)
 
     def delete(self, number: int) -> SessionMap:
         """Return a map without this session.

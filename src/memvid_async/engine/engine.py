@@ -35,6 +35,8 @@ class Engine:
         self.reads = reads
         self._read_bytes = config.limits.read_bytes
         self.tail = Tail(log.view.state.last_sequence, config.limits.tail_bytes, log.release)
+        log.note_readers(0)
+        self.tail.on_readers = log.note_readers
         self.home = Home()
         self.writer = None if read_only else Writer(log, self.tail, config, self.home)
         self._follower = Follower(log, self.tail) if read_only else None

@@ -222,6 +222,11 @@ class EventLog(Protocol):
         """What opening, or catching up, found torn at the end."""
         ...
 
+    def note_readers(self, count: int) -> None:
+        """Note how many read the events as they become durable. While nobody does, they need not be
+        returned, and cost nothing."""
+        ...
+
     @property
     def byte_count(self) -> int:
         """The log's length in bytes."""

@@ -101,6 +101,10 @@ class FileLog:
         """Why the journal refuses everything; None while it does not."""
         return self._journal.failure
 
+    def note_readers(self, count: int) -> None:
+        """Note how many read the events as they become durable."""
+        self._journal.keeps_events = count > 0
+
     # Appending.
 
     def commit(self, commands: Sequence[Command]) -> Job[tuple[list[Any], Appended]]:

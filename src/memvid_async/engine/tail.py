@@ -16,6 +16,7 @@ class Tail:
     ``last_sequence``: of the newest event. ``readers``: how many subscriptions are entered.
     ``tail_bytes``: the size of the events held. ``on_end`` is called once after :meth:`close`, when
     the last reader has left. ``on_rewritten`` is called when a compaction has replaced the log.
+    ``on_readers`` is told how many there are, at each change.
 
     Events are kept only while there are readers: a hundred thousand objects that nobody reads would
     cost the garbage collector a quarter of the writer's speed.
@@ -29,6 +30,7 @@ class Tail:
         self.readers = 0
         self._on_end = on_end
         self.on_rewritten: Callable[[], object] = lambda: None
+        self.on_readers: Callable[[int], object] = lambda _: None
         self._ended = False
         self.tail_bytes = 0
         self._most = tail_bytes
@@ -45,10 +47,11 @@ class Tail:
             # The rewritten log has other versions of the events in memory.
             self._forget()
             self.on_rewritten()
-        if not appended.added:
+        before, self.last_sequence = self.last_sequence, appended.last_sequence
+        if self.last_sequence == before:
             return
-        self.last_sequence = appended.added[-1].sequence
-        if self.readers:
+        # A reader that came meanwhile reads the others from the file.
+        if self.readers and len(appended.added) == self.last_sequence - before:
             self._events += appended.events
             self._sizes += appended.sizes
             self.tail_bytes += sum(appended.sizes)
@@ -80,10 +83,12 @@ class Tail:
     def enter(self) -> None:
         """Count one more reader."""
         self.readers += 1
+        self.on_readers(self.readers)
 
     def leave(self) -> None:
         """Count one reader less; the last one of a closed tail ends it."""
         self.readers -= 1
+        self.on_readers(self.readers)
         self._end_if_last()
 
     def close(self) -> None:

@@ -155,7 +155,8 @@ class Writer:
         self._home.check()
         self._queue.append(request)
         self.queued_bytes += request.size
-        self._notify()
+        if self._wake is not None:
+            self._notify()
 
     @property
     def is_full(self) -> bool:

@@ -74,6 +74,8 @@ def check_duration(value: object) -> float:
 
     :raises InvalidValueError: when it is negative, not finite or no number.
     """
+    if (type(value) is float or type(value) is int) and 0 <= value <= 2**63:
+        return value
     number = as_plain(value)
     if type(number) in (int, float) and 0 <= number <= 2**63:
         return number  # type: ignore[no-any-return]

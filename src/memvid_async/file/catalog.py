@@ -118,7 +118,8 @@ class Catalog:
             self._mark(events[0].sequence, offset)
         if number and type(events[0].payload) is not SessionDeleted:
             self._add(number, offset)
-            self.open.note(number)
+            if number not in self.open.changed:
+                self.open.note(number)
         if len(events) > 1 or not number or type(events[0].payload) in _SPECIAL:
             self._note_special(events, number, offset)
 

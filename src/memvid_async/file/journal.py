@@ -32,7 +32,7 @@ from ..errors import (
     as_ours,
 )
 from ..events.decided import AnyEvent
-from ..events.event import ContentStored, Event
+from ..events.event import Event
 from ..events.values import is_time
 from ..format.codec import encode_events
 from ..format.header import LOG_START, Header, is_unfinished
@@ -69,15 +69,18 @@ class _OnError:
 class Journal:
     """The log of a store, in the file that holds it now. Made by :meth:`open`.
 
-    ``torn_tail``: the one found last.
+    ``torn_tail``: the one found last. ``keeps_events``: whether what becomes durable is returned as
+    events too; else only how far the log reaches.
     """
 
     def __init__(self, file: LogFile, config: StoreConfig, *, read_only: bool) -> None:
         self._file = file
         self._config = config
+        self._clock = config.clock
         self._read_only = read_only
         self._pid = os.getpid()
         self.torn_tail: TornTail = file.torn_tail
+        self.keeps_events = True
         self._staged: list[AnyEvent] = []
         self._sizes: list[int] = []
         self._holding = False
@@ -176,7 +179,8 @@ class Journal:
 
     def _all_staged(self) -> Appended:
         """Return what became durable since the last call."""
-        appended = Appended(self._staged, self._sizes, self._rewritten)
+        last = self._file.state.last_sequence
+        appended = Appended(last, self._staged, self._sizes, self._rewritten)
         self._staged, self._sizes, self._rewritten = [], [], False
         return appended
 
@@ -306,16 +310,14 @@ class Journal:
         except BaseException as error:
             self.fail_half_way(error)
             raise
-        if len(events) > 1 or type(events[0].payload) is ContentStored:
-            self._sizes += [0] * (len(events) - 1)
-            events = [event.without_data() for event in events]
-        self._staged += events
-        self._sizes.append(size)
+        if self.keeps_events:
+            self._sizes += [*[0] * (len(events) - 1), size]
+            self._staged += [event.without_data() for event in events]
         return answer
 
     def _now(self) -> int:
         """Return the clock's time. It may be before the last event's: sequences are the order."""
-        now = self._config.clock()
+        now = self._clock()
         if not is_time(now):
             raise InvalidValueError(f"clock() returned {now!r:.80}, not an int of nanoseconds")
         return now

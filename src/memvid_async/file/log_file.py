@@ -324,7 +324,7 @@ class LogFile:
             self._save_due()
         offset = self._seal(kind, payload, events[0].sequence)
         self.take_in(events, offset)
-        return HEAD_SIZE + len(payload)
+        return self._end - offset
 
     def _seal(self, kind: SegmentKind, payload: bytes | bytearray, sequence: int) -> int:
         head, self._checksum = seal(kind, sequence, payload, self._checksum, self._salt)
