@@ -23,6 +23,7 @@ from . import (
     replaying,
     report,
     size,
+    transport,
 )
 
 BENCHMARKS = {
@@ -36,6 +37,7 @@ BENCHMARKS = {
     "reading": reading.run,
     "frames": frames.run,
     "replay": replaying.run,
+    "transport": transport.run,
     "original": original.run,
 }
 REPORT = Path(__file__).with_name("report.md")

@@ -1,0 +1,454 @@
+"""Recording at the HTTP transport: unmodified clients of model APIs, recorded and served.
+
+:class:`RecordingTransport` is the transport of an ``httpx2.AsyncClient`` (or ``httpx``'s), which
+the official SDKs take as ``http_client``. It imports neither: it is for whichever asks it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import cache, partial
+from importlib import import_module
+from types import ModuleType, TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from anyio import to_thread
+
+from .. import Generated, InvalidValueError, MemvidAsyncError, SyncServedSession, SyncSession
+from .wire_formats import ModelReply, ModelRequest, read_reply, read_request
+from .wire_messages import (
+    MessageReader,
+    ResponseHead,
+    Secrets,
+    public_url,
+    recordable,
+    write_chunk,
+    write_head,
+)
+
+if TYPE_CHECKING:
+    import httpx2
+
+    # What a type checker wants of a client's transport.
+    class _Transport(httpx2.AsyncBaseTransport, httpx2.BaseTransport):
+        pass
+else:
+    _Transport = object
+
+_SHOWN_BODY = 64 * 1024
+_MOST_TEXT_CHARS = 64 * 1024
+
+
+class ReplyError(MemvidAsyncError):
+    """A server answered, and its answer is an error; the message is what it said.
+
+    ``response``: for a tool call, the recorded head and body of the answer; else empty.
+    """
+
+    response: bytes
+
+    def __init__(self, message: str, response: bytes = b"") -> None:
+        super().__init__(message, response)
+        self.response = response
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class RecordingTransport(_Transport):
+    """A transport that records into a session, or answers from a recording.
+
+    ``session``: a session that records, or one that serves; that of a :class:`SyncStore` for a
+    synchronous client. Requests to models (OpenAI's chat and responses, Anthropic's messages, and
+    whoever speaks like them) become asks. ``other``: what happens to all other requests. They are
+    passed on, or with ``"record"`` are recorded as tool calls. ``transport``: what really sends
+    requests, by default the client library's own; one that is passed in is not closed here.
+
+    Recorded are the prompt, the reply, the tokens, and the response as it came. Not recorded are
+    the request's headers, and of the response's those that its clients do not read; secrets of the
+    address and the headers are masked wherever they come up.
+    """
+
+    def __init__(
+        self, session: Any, transport: Any = None, *, other: Literal["pass", "record"] = "pass"
+    ) -> None:
+        if not hasattr(session, "stream_model"):
+            raise InvalidValueError(
+                f"session must be a session that records or serves, not {type(session).__name__}"
+            )
+        if other not in ("pass", "record"):
+            raise InvalidValueError(f"other must be 'pass' or 'record', not {other!r:.80}")
+        self._session = session
+        self._transport = transport
+        self._own_transport: Any = None
+        self._records_others = other == "record"
+        self._is_sync = isinstance(session, (SyncSession, SyncServedSession))
+
+    def __repr__(self) -> str:
+        return f"<RecordingTransport of {self._session!r}>"
+
+    # For an asyncio client.
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the client library's own transport, where that was used."""
+        own, self._own_transport = self._own_transport, None
+        if own is not None:
+            await own.aclose()
+
+    async def handle_async_request(self, request: Any) -> Any:
+        """Answer a request, as the client asks it to.
+
+        :raises InvalidValueError: when the session is a synchronous one.
+        """
+        if self._is_sync:
+            raise InvalidValueError("an asyncio client needs a session of an asyncio store")
+        library = _library(request)
+        exchange = await _Exchange.begin(request, self._inner(library, "AsyncHTTPTransport"))
+        if exchange.asked is not None:
+            answer = _ReadResponse(library)
+            message = self._ask(exchange)
+            async for data in message:
+                if answer.has_begun(data):
+                    break
+            return answer.response(_streams(library)[0](answer.body(message)))
+        if not self._records_others:
+            return await exchange.send()
+        calling = self._session.call_tool(exchange.name, exchange.arguments, exchange.fetch)
+        try:
+            message = await calling
+        except ReplyError as error:
+            message = error.response
+        return _whole_response(library, message)
+
+    # For a synchronous client.
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the client library's own transport, where that was used."""
+        own, self._own_transport = self._own_transport, None
+        if own is not None:
+            own.close()
+
+    def handle_request(self, request: Any) -> Any:
+        """Answer a request, as the client asks it to.
+
+        :raises InvalidValueError: when the session is not a synchronous one.
+        """
+        if not self._is_sync:
+            raise InvalidValueError("a synchronous client needs a session of a SyncStore")
+        library = _library(request)
+        request.read()
+        exchange = _Exchange(request, _InThreads(self._inner(library, "HTTPTransport")))
+        if exchange.asked is not None:
+            answer = _ReadResponse(library)
+            message = self._ask(exchange)
+            for data in message:
+                if answer.has_begun(data):
+                    break
+            return answer.response(_streams(library)[1](answer.body_sync(message)))
+        if not self._records_others:
+            return self._inner(library, "HTTPTransport").handle_request(request)
+        try:
+            message = self._session.call_tool(exchange.name, exchange.arguments, exchange.fetch)
+        except ReplyError as error:
+            message = error.response
+        return _whole_response(library, message)
+
+    # Both.
+
+    def _inner(self, library: ModuleType, kind: str) -> Any:
+        """Return what really sends requests."""
+        if self._transport is not None:
+            return self._transport
+        if self._own_transport is None:
+            self._own_transport = getattr(library, kind)()
+        return self._own_transport
+
+    def _ask(self, exchange: _Exchange) -> Any:
+        asked = exchange.asked
+        assert asked is not None
+        return self._session.stream_model(
+            recordable(asked.messages, _MOST_TEXT_CHARS),
+            exchange.generate,
+            provider=asked.provider,
+            model=asked.model,
+            metadata={"request": asked.parameters},
+            reading=exchange.read,
+        )
+
+
+class _Exchange:
+    """A request, and what really sends it. Its body must have been read."""
+
+    def __init__(self, request: Any, transport: Any) -> None:
+        self._request = request
+        self._transport = transport
+        self._library = _library(request)
+        url = str(request.url)
+        self._secrets = Secrets(url, request.headers.multi_items())
+        body = self._secrets.mask(request.content)
+        host, path = request.url.host, request.url.path
+        self.asked = read_request(request.method, host, path, body)
+        self.name = f"{request.method} {host}"
+        self.arguments = {"url": public_url(url), **_shown_body(body)}
+
+    @classmethod
+    async def begin(cls, request: Any, transport: Any) -> Self:
+        """Read the request's body, and return it with its transport."""
+        await request.aread()
+        return cls(request, transport)
+
+    async def send(self) -> Any:
+        """Send the request as it is."""
+        return await self._transport.handle_async_request(self._request)
+
+    async def _send_readable(self) -> AsyncIterator[bytes]:
+        """Send the request; yield the response as it is recorded, piece by piece as it comes."""
+        # What is recorded should be readable, and is no longer than what the server makes of it.
+        self._request.headers["accept-encoding"] = "identity"
+        response = await self.send()
+        try:
+            yield self._secrets.mask(
+                write_head(response.status_code, response.headers.multi_items())
+            )
+            async for part in response.stream:
+                if part:
+                    yield write_chunk(self._secrets.mask(part))
+            yield write_chunk(b"")
+        finally:
+            await response.stream.aclose()
+
+    async def generate(self, _: object) -> AsyncIterator[bytes]:
+        """Ask the model: yield the response's head and body.
+
+        :raises ReplyError: at the end, when the answer is an error.
+        """
+        parts: list[bytes] = []
+        async for part in self._send_readable():
+            parts.append(part)
+            yield part
+        error = self._reply(b"".join(parts)).error
+        if error is not None:
+            raise ReplyError(error)
+
+    def read(self, message: bytes) -> Generated:
+        """Return what a response says, as far as it came."""
+        reply = self._reply(message)
+        return Generated(
+            reply.text,
+            input_tokens=reply.input_tokens,
+            output_tokens=reply.output_tokens,
+            cached_tokens=reply.cached_tokens,
+            cost_usd=reply.cost_usd,
+        )
+
+    def _reply(self, message: bytes) -> ModelReply:
+        asked = self.asked
+        assert isinstance(asked, ModelRequest)
+        head, body = _read_message(self._library, message)
+        if head is None:
+            return ModelReply()
+        return read_reply(asked.form, head.status, head.content_type, body)
+
+    async def fetch(self, **_: object) -> bytes:
+        """Send the request as a tool call, and return the response's head and body.
+
+        :raises ReplyError: when the answer is an error.
+        """
+        message = b"".join([part async for part in self._send_readable()])
+        head, body = _read_message(self._library, message)
+        if head is not None and head.status >= 400:
+            text = body[:200].decode("utf-8", "replace").strip()
+            raise ReplyError(
+                f"HTTP {head.status}: {text}" if text else f"HTTP {head.status}", message
+            )
+        return message
+
+
+def _read_message(library: ModuleType, message: bytes) -> tuple[ResponseHead | None, bytes]:
+    """Return a recorded response's head and its body without an encoding, as far as it came."""
+    reader = MessageReader()
+    try:
+        body = b"".join(reader.feed(message))
+    except ValueError:
+        return None, b""
+    head = reader.head
+    if head is not None and any(name.lower() == "content-encoding" for name, _ in head.headers):
+        try:
+            body = library.Response(head.status, headers=head.headers, content=body).content
+        except library.DecodingError:
+            # It came only in part, or is something else.
+            body = b""
+    return head, body
+
+
+class _ReadResponse:
+    """A recorded response, read piece by piece, as the client library's."""
+
+    def __init__(self, library: ModuleType) -> None:
+        self._library = library
+        self._reader = MessageReader()
+        self._parts: list[bytes] = []
+
+    def has_begun(self, data: bytes) -> bool:
+        """Take in a piece; return whether the head has come."""
+        self._parts += self._reader.feed(data)
+        return self._reader.head is not None
+
+    def response(self, stream: Any) -> Any:
+        """Return the response; its body is to be read from the stream."""
+        head = self._reader.head
+        if head is None:
+            # The call was broken off before anything came.
+            raise self._error("the recording holds no response to this request")
+        return self._library.Response(head.status, headers=head.headers, stream=stream)
+
+    async def body(self, message: Any) -> AsyncIterator[bytes]:
+        """Yield the parts of the body."""
+        try:
+            for part in self._parts:
+                yield part
+            async for data in message:
+                for part in self._reader.feed(data):
+                    yield part
+        except ReplyError:
+            # It is for the client to say that this answer is an error.
+            return
+        finally:
+            await message.aclose()
+        self._check_whole()
+
+    def body_sync(self, message: Any) -> Iterator[bytes]:
+        """Yield the parts of the body."""
+        try:
+            yield from self._parts
+            for data in message:
+                yield from self._reader.feed(data)
+        except ReplyError:
+            return
+        finally:
+            message.close()
+        self._check_whole()
+
+    def _check_whole(self) -> None:
+        if not self._reader.is_whole:
+            # Its reader had left it here.
+            raise self._error("the recording of this response ends here")
+
+    def _error(self, problem: str) -> Exception:
+        error: Exception = self._library.RemoteProtocolError(problem)
+        return error
+
+
+def _whole_response(library: ModuleType, message: bytes | str) -> Any:
+    reader = MessageReader()
+    body = b"".join(reader.feed(message.encode() if isinstance(message, str) else message))
+    if reader.head is None:
+        raise library.RemoteProtocolError("the recording holds no response to this request")
+    return library.Response(reader.head.status, headers=reader.head.headers, content=body)
+
+
+def _shown_body(body: bytes) -> dict[str, Any]:
+    """Return a request's body as an argument: JSON, text, or the digest of what is neither."""
+    if not body:
+        return {}
+    if len(body) <= _SHOWN_BODY:
+        try:
+            text = body.decode()
+        except UnicodeDecodeError:
+            pass
+        else:
+            try:
+                return {"body": json.loads(text, parse_constant=_refuse)}
+            except (ValueError, RecursionError):
+                return {"body": text}
+    digest = hashlib.blake2b(body, digest_size=32).hexdigest()
+    return {"body_bytes": len(body), "body_digest": digest}
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(name)
+
+
+# --- either client library ----------------------------------------------------------------------
+
+
+def _library(request: Any) -> ModuleType:
+    """Return the client library that a request is of: httpx2 or httpx."""
+    return import_module(type(request).__module__.partition(".")[0])
+
+
+@cache
+def _streams(library: ModuleType) -> tuple[type[Any], type[Any]]:
+    """Return classes of response bodies, asyncio and synchronous, of what yields their parts."""
+
+    class AsyncBody(library.AsyncByteStream):  # type: ignore[misc,name-defined]
+        def __init__(self, parts: Any) -> None:
+            self._parts = parts
+
+        def __aiter__(self) -> AsyncIterator[bytes]:
+            return self._parts  # type: ignore[no-any-return]
+
+        async def aclose(self) -> None:
+            await self._parts.aclose()
+
+    class Body(library.SyncByteStream):  # type: ignore[misc,name-defined]
+        def __init__(self, parts: Any) -> None:
+            self._parts = parts
+
+        def __iter__(self) -> Iterator[bytes]:
+            return self._parts  # type: ignore[no-any-return]
+
+        def close(self) -> None:
+            self._parts.close()
+
+    return AsyncBody, Body
+
+
+class _InThreads:
+    """A synchronous transport for asyncio: each of its calls is made in a thread."""
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+
+    async def handle_async_request(self, request: Any) -> Any:
+        response = await to_thread.run_sync(self._transport.handle_request, request)
+        response.stream = _ThreadStream(response.stream)
+        return response
+
+
+class _ThreadStream:
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._parts = iter(stream)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        advance: Callable[[], bytes | None] = partial(next, self._parts, None)
+        while (part := await to_thread.run_sync(advance)) is not None:
+            yield part
+
+    async def aclose(self) -> None:
+        await to_thread.run_sync(self._stream.close)
