@@ -36,6 +36,14 @@ from memvid_async.core import commands
 from memvid_async.core.decide_keys import LOOK_FIRST
 from memvid_async.core.recent_keys import NO_KEY
 from memvid_async.engine.reading import read_session
+from memvid_async.events.calls import (
+    AnswerDropped,
+    CallFacts,
+    ChunksCame,
+    ErrorDetail,
+    SessionResumed,
+    SessionSuspended,
+)
 from memvid_async.events.content import StoredContent, content_digest
 from memvid_async.events.embeddings import NewEmbedding
 from memvid_async.events.keyed import KeyChange
@@ -54,6 +62,7 @@ from memvid_async.storage import RamStorage
 from tests.support.asking import fields_of
 from tests.support.naive import (
     FIRST_TIME,
+    Begin,
     Clock,
     Naive,
     Op,
@@ -107,7 +116,63 @@ def operations(naive: Naive) -> Iterator[Op]:
     yield start(9)
     yield ask(numbered(9), "gone soon, " * 100, "secret")
     yield commands.DeleteSession(UUID(int=9))
+    yield from calls(naive)
     yield ask(1, "the tail", "of the log", message, large, "and one more", "and another")
+
+
+def calls(naive: Naive) -> Iterator[Op]:
+    """A session of calls and steps, of which some are left in flight; and changes of sessions."""
+    yield start(10, auto_checkpoint_interval=4, max_actions=20)
+    number = len(naive.log)
+    detail, large = ("charge",), "arguments of their own, " * 52
+    yield Begin(number, "step", {"plan": 1}, ("plan",), "main", None, ())
+    step = len(naive.log)
+    given = {"b": 1, "a": large}
+    yield Begin(number, "tool_call", given, detail, "worker", step, ("worker", 0))
+    first = len(naive.log)
+    failed = CallFacts(
+        first, error_detail=ErrorDetail("shop", "Refused", ("no", 7), {"code": 402}, ("a:1 in b",))
+    )
+    yield commands.NoteEvent(number, ChunksCame(first, 0, ("a ", b"chunk")))
+    yield Begin(
+        number,
+        "tool_call",
+        {"b": 1, "a": large},
+        detail,
+        "worker",
+        step,
+        ("worker", 0),
+        first,
+        2,
+        "run",
+    )
+    yield Record(
+        number, "tool_call", {"b": 1, "a": large}, detail=detail, error="Refused: no", call=failed
+    )
+    yield Begin(number, "ask", "why?", ("acme", "m-1"), None, step, (), digest=bytes(range(16)))
+    asked = CallFacts(len(naive.log), raw=Content("{}"), settled_by="a policy")
+    reply = Reply((7,), 10, 2, 5, 0.000_001_5)
+    yield Record(
+        number,
+        "ask",
+        "why?",
+        "because",
+        detail=("acme", "m-1"),
+        messages=("why?",),
+        reply=reply,
+        call=asked,
+    )
+    yield commands.NoteEvent(number, AnswerDropped(len(naive.log)))
+    once = CallFacts(parent=step, lane=("worker", 0))
+    yield Record(number, "once", output="0.25", detail=("random",), call=once)
+    yield Record(number, "step", {"plan": 1}, "done", detail=("plan",), call=CallFacts(step))
+    yield Begin(number, "tool_call", [large], detail, "worker", None, ("worker",))
+    yield commands.NoteEvent(number, SessionSuspended())
+    yield commands.NoteEvent(number, SessionResumed(len(naive.log)))
+    for session, name in ((10, "calls"), (7, "an ended session")):
+        changes = {"name": name, "metadata": {"rating": 5}}
+        yield commands.ChangeSession(UUID(int=session), changes, 10**6)
+    yield commands.ChangeSession(UUID(int=7), {"metadata": {"é": None}}, 10**6)
 
 
 def appended(data: bytes, sequence: int, number: int, *payloads: Erased | Unknown) -> bytes:

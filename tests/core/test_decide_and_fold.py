@@ -39,7 +39,7 @@ from memvid_async.file.toc import (
     with_sessions,
 )
 from memvid_async.format.codec import decode_events, encode_events
-from tests.support.asking import action_answer, event_answer, fields_of, session_answer
+from tests.support.asking import action_answer, event_answer, session_answer, summary_answer
 from tests.support.naive import FIRST_TIME, Naive, ask, command, start
 from tests.support.plans import ASKS, PLANS, SIMPLE_PLANS, STARTS, examples
 
@@ -103,7 +103,7 @@ class Core:
         given = {
             ("last",): (state.last_sequence, state.last_time_ns),
             ("ambient",): state.sessions[state.ambient].info.session_id if state.ambient else None,
-            ("listed",): [fields_of(s.summary()) for _, s in sorted(state.sessions.items())],
+            ("listed",): [summary_answer(s.summary()) for _, s in sorted(state.sessions.items())],
             ("events",): [event_answer(event) for event in self.events],
         }
         for number, session in state.sessions.items():

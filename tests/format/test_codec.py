@@ -31,6 +31,7 @@ from memvid_async import (
     StoredMessages,
     Unknown,
 )
+from memvid_async.events.calls import NO_CALL
 from memvid_async.events.content import StoredContent, content_digest
 from memvid_async.events.details import make_details
 from memvid_async.events.values import preview
@@ -39,7 +40,17 @@ from memvid_async.format.kinds import ACTION_KINDS
 from memvid_async.format.rows import decode_rows
 from memvid_async.format.stubs import MOST_EVENTS, decode_stubs, encode_stubs, stub_events
 from tests.support.hostile import ODDITIES
-from tests.support.plans import CONFIGS, CONTENTS, COUNTS, ERRORS, FIELDS, METADATA, TEXTS, examples
+from tests.support.plans import (
+    CALLS,
+    CONFIGS,
+    CONTENTS,
+    COUNTS,
+    ERRORS,
+    FIELDS,
+    METADATA,
+    TEXTS,
+    examples,
+)
 
 SESSION, ID, TIME = 5, UUID(int=77), 1_700_000_000_000_000_000
 FAR = Content(None, StoredContent(content_digest("far"), 3, "far", 3))
@@ -72,7 +83,7 @@ def actions(draw):
         detail = (draw(TEXTS), draw(TEXTS))
     elif kind is ActionKind.FIND:
         detail = (draw(TEXTS), draw(COUNTS))
-    elif kind is ActionKind.TOOL_CALL:
+    elif kind in (ActionKind.TOOL_CALL, ActionKind.STEP, ActionKind.ONCE):
         detail = (draw(TEXTS),)
     elif kind is not ActionKind.PUT_MANY:
         frames = (draw(COUNTS),)
@@ -97,6 +108,8 @@ def actions(draw):
         draw(ERRORS),
         draw(METADATA) or {},
         conversion=Conversion(draw(st.just(0) | st.integers(0, 127))),
+        session_id=ID,
+        call=draw(st.just(NO_CALL) | CALLS),
     )
     return ActionRecorded(action, messages)
 
@@ -126,7 +139,7 @@ def test_a_checkpoint_comes_back(index, checkpoint_id, frames, generation, task)
     snapshot = StateSnapshot(frames, bytes(range(32)), 8, generation)
     details = CheckpointDetails(checkpoint_id)
     kind = ActionKind.CHECKPOINT
-    action = Action(index, 9, TIME, kind, details, None, None, (), 0, task)
+    action = Action(index, 9, TIME, kind, details, None, None, (), 0, task, session_id=ID)
     created = event(CheckpointCreated(action, Checkpoint(checkpoint_id, index, TIME, snapshot)))
     assert round_trip(created) == [created]
 
@@ -164,7 +177,7 @@ def test_an_action_refers_to_the_content_beside_it():
     assert back[1].payload.action.output.stored == FAR.stored
 
 
-@given(st.integers(17, 19) | st.integers(25, 2**40), st.lists(FIELDS, max_size=4))
+@given(st.just(9) | st.integers(60, 2**40), st.lists(FIELDS, max_size=4))
 def test_an_unknown_kind_is_delivered_as_it_stands(kind, fields):
     unknown = event(Unknown(kind, tuple(fields)))
     assert round_trip(unknown) == [unknown]
@@ -275,7 +288,7 @@ def check_types(decoded):
 )
 def test_a_field_that_a_newer_release_adds_is_not_looked_at(row):
     now = decode_events(cbor2.dumps([TIME, SESSION, row]), SESSION, ids, contents)
-    known = {1: 1, 13: 5}.get(row[0], 0)
+    known = {1: 1, 13: 13}.get(row[0], 0)
     added = [*row, *[None] * known]
     later = cbor2.dumps([TIME, SESSION, [*added, "new"]])
     assert decode_events(later, SESSION, ids, contents) == now

@@ -36,7 +36,7 @@ STUMBLES = {
 # The classes and modules that may have a word of docs/design.md's table in their name, because they
 # use it as the table says. "Search index" and "command line" are terms of their own.
 NAMES = {
-    "event": "DecidedEvent Event EventLog LostEvents event event_log",
+    "event": "NoteEvent DecidedEvent Event EventLog LostEvents event event_log",
     "sequence": "",
     "index": "DamagedSearchIndexError KeyIndex SearchIndex key_index search_index",
     "offset": "",
@@ -47,9 +47,10 @@ NAMES = {
     "toc": "Toc toc",
     "catalog": "Catalog catalog",
     "segment": "Segment SegmentKind segment",
-    "row": "RowPlace action_rows fork_rows frame_rows keyed_rows rows",
+    "row": "RowPlace action_rows call_rows fork_rows frame_rows keyed_rows rows",
     "session": """
-        DeleteSession EndSession EndedSessions NoActiveSessionError OpenSession RecordedSession
+        ChangeSession DeleteSession EndSession EndedSessions NoActiveSessionError OpenSession
+        RecordedSession SessionChanged SessionResumed SessionSuspended
         ResumeSession ServedSession Session SessionActiveError SessionBlocks SessionDeleted
         SessionEnded SessionEndedError SessionInfo SessionMap SessionNotFoundError SessionPlan
         SessionRecorder SessionStarted SessionState SessionSummary Sessions StartSession
@@ -57,8 +58,8 @@ NAMES = {
         session_map session_recorder session_state sessions
     """,
     "action": """
-        Action ActionDraft ActionKind ActionList ActionRecorded ActionRecorder ChangedAction
-        DecidedAction PackedActions RecordAction _ActionValues
+        Action ActionDraft ActionKind ActionList ActionRecorded ActionRecorder ActionStarted
+        ChangedAction DecidedAction PackedActions RecordAction StartAction _ActionValues
         action_draft action_recorder action_rows packed_actions
     """,
     "checkpoint": """
@@ -66,12 +67,12 @@ NAMES = {
     """,
     "content": """
         Content ContentNotFoundError ContentStored Contents LargeContent StoredContent
-        _NewContents content contents
+        NewContents new_contents content contents
     """,
     "frame": """
         Frame FrameDeleted FrameErased FrameFields FrameFilters FrameItem FrameNotFoundError
         FramePlace FramePut FrameReader FrameStore FrameUpdated FramesPut IndexedFrame NewFrame
-        frame_reader frame_rows frame_store frames prepare_frames
+        decide_frames frame_reader frame_rows frame_store frames prepare_frames
     """,
     "view": "FileView StoreView SyncStoreView View file_view views",
     "subscription": "Subscription SyncSubscription subscription",

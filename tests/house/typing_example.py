@@ -61,6 +61,7 @@ from memvid_async import (
     SyncStore,
     SyncStoreView,
     TornTail,
+    Usage,
     Value,
     Verdict,
     VerifyReport,
@@ -359,6 +360,17 @@ async def replaying(store: Store, one: UUID, other: UUID) -> None:
     assert_type(report.models[0].input_tokens, int | None)
     assert_type(report.is_equal, bool)
     assert_type(Reply((1, 2)).split("abc"), list[str])
+
+
+async def looking_at_calls(store: Store, session_id: UUID) -> None:
+    session = await store.get_session(session_id)
+    for start in session.in_flight:
+        assert_type((start.call, start.key, start.parent), tuple[int, str, int | None])
+    for action in session.actions:
+        assert_type((action.started, action.started_ns), tuple[int | None, int | None])
+        if action.error_detail is not None:
+            assert_type(action.error_detail.type_name, str)
+        assert_type((Reply((1,)).usage, action.usage), tuple[Usage | None, Usage | None])
 
 
 def shout(prompt: Prompt) -> str:

@@ -8,25 +8,35 @@ from typing import Any
 from uuid import UUID
 
 import attrs
+from attrs import evolve
 
 from memvid_async import (
     Action,
     ActionRecorded,
+    ActionStarted,
+    AnswerDropped,
     CheckpointCreated,
+    ChunksCame,
     Content,
     ContentStored,
     Event,
     Session,
+    SessionChanged,
     SessionDeleted,
     SessionEnded,
+    SessionResumed,
     SessionStarted,
+    SessionSummary,
+    SessionSuspended,
     Unknown,
     VerifyReport,
 )
 from memvid_async.engine.reading import read_messages, read_session
+from memvid_async.events.calls import NO_CALL
 from memvid_async.file.journal import Journal
 from memvid_async.file.verify import Verifier
-from tests.support.naive import canonical
+from memvid_async.format.call_rows import DETAIL_TYPES
+from tests.support.naive import call_values, canonical
 
 
 def fields_of(value: Any) -> tuple[Any, ...]:
@@ -34,15 +44,15 @@ def fields_of(value: Any) -> tuple[Any, ...]:
     return tuple(getattr(value, field.name) for field in attrs.fields(type(value)))
 
 
+def content_answer(given: Content | None, data: Callable[[Content], bytes]) -> Any:
+    """A content as the naive store tells it."""
+    return None if given is None else (data(given), given.digest, given.size, given.preview)
+
+
 def action_answer(
     action: Action, data: Callable[[Content], bytes], messages: Callable[[Action], list[Any]]
 ) -> dict[str, Any]:
     """An action as the naive store tells it; ``data`` and ``messages`` read what it refers to."""
-
-    def content(given: Content | None) -> Any:
-        if given is None:
-            return None
-        return data(given), given.digest, given.size, given.preview
 
     return {
         "index": action.index,
@@ -50,15 +60,40 @@ def action_answer(
         "time": action.time_ns,
         "kind": str(action.kind),
         "details": fields_of(action.details),
-        "input": content(action.input),
-        "output": content(action.output),
+        "input": content_answer(action.input, data),
+        "output": content_answer(action.output, data),
         "frames": action.affected_frames,
         "duration": repr(action.duration_ms),
         "task": action.task,
         "error": action.error,
         "metadata": canonical(dict(action.metadata)),
         "messages": canonical(messages(action)),
+        "session": action.session_id,
+        "started": None if action.started is None else (action.started, action.started_ns),
+        "call": None if action.call == NO_CALL else call_values(action.call),
+        "reply": None if action.reply is None else fields_of(action.reply),
     }
+
+
+def start_answer(start: ActionStarted, data: Callable[[Content], bytes]) -> dict[str, Any]:
+    """A call in flight as the naive store tells it."""
+    return {
+        "sequence": start.sequence,
+        "time": start.time_ns,
+        "kind": str(start.kind),
+        "input": content_answer(start.input, data),
+        "task": start.task,
+        "parent": start.parent,
+        "lane": start.lane,
+        "detail": fields_of(start.details)[: len(DETAIL_TYPES[start.kind])],
+        "digest": start.messages_digest,
+        "tries": start.try_number,
+    }
+
+
+def summary_answer(summary: SessionSummary) -> tuple[Any, ...]:
+    """A session as listed, as the naive store tells it."""
+    return fields_of(evolve(summary, metadata=canonical(dict(summary.metadata))))
 
 
 def session_answer(
@@ -78,6 +113,7 @@ def session_answer(
             (*fields_of(checkpoint)[:3], fields_of(checkpoint.snapshot))
             for checkpoint in session.checkpoints
         ],
+        "in flight": [start_answer(start, data) for start in session.in_flight],
     }
 
 
@@ -99,6 +135,12 @@ def event_answer(event: Event) -> tuple[Any, ...]:
         what = ("action", payload.action.index)
     elif isinstance(payload, CheckpointCreated):
         what = ("checkpoint", payload.checkpoint.checkpoint_id)
+    elif isinstance(payload, ActionStarted):
+        what = ("begun", payload.first, payload.try_number)
+    elif isinstance(payload, SessionChanged):
+        what = ("changed", canonical(dict(payload.changes)))
+    elif isinstance(payload, (AnswerDropped, ChunksCame, SessionResumed, SessionSuspended)):
+        what = ("noted", type(payload).__name__, repr(payload))
     elif isinstance(payload, Unknown):
         what = ("unknown", payload.kind, payload.fields)
     return event.sequence, event.time_ns, event.session_id, event.session, what
@@ -137,7 +179,7 @@ def questions(journal: Journal, limit: int = 400) -> dict[tuple[Any, ...], Calla
         return found
 
     ambient = state.sessions[state.ambient].info.session_id if state.ambient is not None else None
-    listed = [fields_of(s.summary()) for _, s in sorted(state.sessions.items())]
+    listed = [summary_answer(s.summary()) for _, s in sorted(state.sessions.items())]
     asked: dict[tuple[Any, ...], Callable[[], Any]] = {
         ("last",): lambda: (state.last_sequence, state.last_time_ns),
         ("ambient",): lambda: ambient,

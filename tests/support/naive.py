@@ -14,11 +14,12 @@ from typing import Any
 from uuid import UUID
 
 import cbor2
-from attrs import asdict, field, frozen
+from attrs import asdict, astuple, field, frozen
 
 from memvid_async import (
     ActionKind,
     InvalidValueError,
+    LimitExceededError,
     Limits,
     NoActiveSessionError,
     RecordingConfig,
@@ -28,7 +29,10 @@ from memvid_async import (
     StoreConfig,
 )
 from memvid_async.core import commands
+from memvid_async.events.calls import CallFacts
+from memvid_async.events.prompts import Reply, cost_units
 from memvid_async.recording.action_draft import ActionDraft, prepare_action
+from memvid_async.recording.prepare_values import prepare_content
 
 NO_MEMORY = hashlib.blake2b(b"", digest_size=32).digest()
 FIRST_TIME = 1_700_000_000_000_000_000
@@ -49,11 +53,62 @@ class Record:
     error: str | None = None
     metadata: dict[str, Any] | None = None
     messages: tuple[Any, ...] = ()
+    reply: Reply | None = None
+    call: CallFacts | None = None
 
     def command(self) -> commands.RecordAction:
         """The command that a recorder makes of it."""
         given = asdict(self, recurse=False, filter=lambda field, _: field.name != "session")
         return prepare_action(self.session, ActionDraft(**given), self.task, Limits())
+
+
+@frozen
+class Begin:
+    """The start of a call, or another try of the one that began at ``first``."""
+
+    session: int
+    kind: ActionKind = field(converter=ActionKind)
+    input: Any = None
+    detail: tuple[Any, ...] = ()
+    task: str | None = None
+    parent: int | None = None
+    lane: tuple[str | int, ...] = ()
+    first: int | None = None
+    try_number: int = 1
+    settled_by: str | None = None
+    digest: bytes | None = None
+
+    def command(self) -> commands.StartAction:
+        """The command that a recorder makes of it."""
+        return commands.StartAction(
+            self.session,
+            self.kind,
+            self.detail,
+            prepare_content(encoded(self.kind, self.input), "input", Limits()),
+            self.task,
+            self.parent,
+            self.lane,
+            self.first,
+            self.try_number,
+            self.settled_by,
+            self.digest,
+        )
+
+
+def call_values(call: CallFacts) -> tuple[Any, ...]:
+    """What an action has of a call, besides its start, as plain values."""
+    detail = call.error_detail
+    error = None
+    if detail is not None:
+        arguments = None if detail.arguments is None else list(detail.arguments)
+        values = canonical([arguments, dict(detail.attributes)])
+        error = (detail.module, detail.qualname, values, detail.frames)
+    return call.parent, call.lane, error, call.settled_by, call.raw and _content(call.raw.data)
+
+
+def encoded(kind: ActionKind, given: Any) -> Any:
+    """An input as it is recorded: arguments are CBOR."""
+    return canonical(given) if kind in ("tool_call", "step") and given is not None else given
 
 
 def ask(
@@ -73,12 +128,15 @@ Op = (
     | commands.ResumeSession
     | commands.DeleteSession
     | commands.CreateCheckpoint
+    | commands.NoteEvent
+    | commands.ChangeSession
+    | Begin
 )
 
 
 def command(op: Op) -> commands.Command:
     """What a journal takes for the operation."""
-    return op.command() if isinstance(op, Record) else op
+    return op.command() if isinstance(op, (Record, Begin)) else op
 
 
 def start(number: int, *, ambient: bool = False, **config: Any) -> commands.StartSession:
@@ -166,6 +224,12 @@ class Naive:
             return self._record(op)
         if isinstance(op, commands.StartSession):
             return self._start(op)
+        if isinstance(op, Begin):
+            return self._begin(op)
+        if isinstance(op, commands.NoteEvent):
+            return self._note_of(op)
+        if isinstance(op, commands.ChangeSession):
+            return self._change(op)
         if isinstance(op, commands.CreateCheckpoint):
             number = self._chosen(op.session)
             if number is None:
@@ -189,6 +253,7 @@ class Naive:
             kept |= {_content(string)[1] for string in strings}
             for action in session["actions"]:
                 kept |= {content[1] for content in (action["input"], action["output"]) if content}
+            kept |= {call["input"][1] for call in session["begun"] if call["input"]}
         self.contents &= kept
         for at, (time_ns, number, what) in enumerate(self.log):
             gone = number and number not in self.sessions and what[0] != "deleted"
@@ -203,11 +268,21 @@ class Naive:
     def _open(self, number: int | None) -> bool:
         return number in self.sessions and self.sessions[number]["ended"] is None
 
+    def _full(self, number: int | None) -> bool:
+        session = self.sessions[number]
+        done = [action for action in session["actions"] if action["kind"] != "checkpoint"]
+        most = session["config"].max_actions
+        return most is not None and len(done) + len(session["in_flight"]) >= most
+
+    def _takes(self, number: int | None) -> bool:
+        return self._open(number) and not self._full(number)
+
     def _chosen(self, choice: commands.SessionChoice) -> int | None:
-        """The one session, open or not; else the first of several that is open, or the ambient."""
+        """The one session, open or not; else the first of several that takes an action, or the
+        ambient one if it does."""
         if isinstance(choice, int):
             return choice
-        return next((number for number in choice if self._open(number)), self.ambient)
+        return next((number for number in (*choice, self.ambient) if self._takes(number)), None)
 
     def _number(self, session_id: UUID) -> int | None:
         found = [n for n in self.sessions if self.ids[n] == session_id]
@@ -235,6 +310,9 @@ class Naive:
             "last": self.now,
             "config": config,
             "asked": [],
+            "begun": [],
+            "in_flight": {},
+            "unmarked": 0,
         }
         self.ambient = number if op.ambient else self.ambient
         return number
@@ -270,6 +348,64 @@ class Naive:
             self.ambient = None
         return number
 
+    def _begin(self, op: Begin) -> Any:
+        if not (self._open(op.session) if op.first else self._takes(op.session)):
+            return SessionEndedError
+        session = self.sessions[op.session]
+        if op.first is not None and op.first not in session["in_flight"]:
+            return InvalidValueError
+        given = encoded(op.kind, op.input)
+        self._store(given)
+        sequence = self.note(op.session, "begun", op.first, op.try_number)
+        session["last"] = self.now
+        call = {
+            "sequence": sequence,
+            "time": self.now,
+            "kind": str(op.kind),
+            "input": _content(given),
+            "task": op.task,
+            "parent": op.parent,
+            "lane": op.lane,
+            "detail": op.detail,
+            "digest": op.digest,
+            "tries": op.try_number,
+        }
+        session["begun"].append(call)
+        if op.first is not None:
+            session["in_flight"][op.first]["tries"] = op.try_number
+            return op.first
+        session["in_flight"][sequence] = call
+        session["unmarked"] += 1
+        self._mark_if_due(op.session)
+        return sequence
+
+    def _mark_if_due(self, number: int) -> None:
+        interval = self.sessions[number]["config"].auto_checkpoint_interval
+        if interval and self.sessions[number]["unmarked"] >= interval:
+            self._checkpoint(number, None)
+
+    def _note_of(self, op: commands.NoteEvent) -> Any:
+        if not self._open(op.session):
+            return SessionEndedError
+        self.note(op.session, "noted", type(op.note).__name__, repr(op.note))
+        self.sessions[op.session]["last"] = self.now
+        return None
+
+    def _change(self, op: commands.ChangeSession) -> Any:
+        number = self._number(op.session_id)
+        if number is None:
+            return SessionNotFoundError
+        session = self.sessions[number]
+        merged = {**cbor2.loads(session["metadata"]), **op.changes.get("metadata", {})}
+        if op.changes.get("metadata") and len(canonical(merged)) > op.most_bytes:
+            return LimitExceededError
+        self.note(number, "changed", canonical(dict(op.changes)))
+        session["name"] = op.changes.get("name", session["name"])
+        session["metadata"] = canonical(merged)
+        if session["ended"] is None:
+            session["last"] = self.now
+        return number
+
     def _store(self, data: str | bytes | None) -> None:
         if data is not None and len(_raw(data)) >= 1024:
             digest = _content(data)[1]
@@ -281,10 +417,13 @@ class Naive:
         number = self._chosen(op.session)
         if number is None:
             return None
-        if not self._open(number):
+        started = None if op.call is None else op.call.started
+        if not (self._takes(number) if started is None else self._open(number)):
             return SessionEndedError
         session = self.sessions[number]
-        given = canonical(op.input) if op.kind == "tool_call" else op.input
+        if started is not None and started not in session["in_flight"]:
+            return InvalidValueError
+        given = encoded(op.kind, op.input)
         self._store(given)
         self._store(op.output)
         known = max((_shared(op.messages, other) for other in session["asked"]), default=0)
@@ -301,17 +440,20 @@ class Naive:
             details = (*details, len(op.messages))
         elif op.kind in ("put", "update", "delete"):
             details = (op.frames[0],)
-        action = self._act(number, op, details, given)
+        begun = session["in_flight"].pop(started, None)
+        action = self._act(number, op, details, given, begun)
         config = session["config"]
+        if begun is None:
+            session["unmarked"] += 1
+            self._mark_if_due(number)
         kinds = [done["kind"] for done in session["actions"]]
-        unmarked = len(list(itertools.takewhile(lambda kind: kind != "checkpoint", kinds[::-1])))
-        if config.auto_checkpoint_interval and unmarked >= config.auto_checkpoint_interval:
-            self._checkpoint(number, None)
         if config.max_actions and len(kinds) - kinds.count("checkpoint") >= config.max_actions:
             self._ended(number, None)
         return action
 
-    def _act(self, number: int, op: Record, details: tuple[Any, ...], given: Any) -> Any:
+    def _act(
+        self, number: int, op: Record, details: tuple[Any, ...], given: Any, begun: Any = None
+    ) -> Any:
         actions = self.sessions[number]["actions"]
         what = "checkpoint" if op.kind == "checkpoint" else "action"
         place = details[0] if op.kind == "checkpoint" else len(actions)
@@ -329,6 +471,10 @@ class Naive:
             "error": op.error,
             "metadata": canonical(op.metadata or {}),
             "messages": canonical(list(op.messages)),
+            "session": self.ids[number],
+            "started": None if begun is None else (begun["sequence"], begun["time"]),
+            "call": None if op.call is None else call_values(op.call),
+            "reply": None if op.reply is None else astuple(op.reply),
         }
         actions.append(action)
         self.sessions[number]["last"] = self.now
@@ -338,6 +484,7 @@ class Naive:
         session = self.sessions[number]
         count = len(session["checkpoints"])
         snapshot = (0, NO_MEMORY, len(self.log), self.generation)
+        session["unmarked"] = 0
         session["checkpoints"].append((count, len(session["actions"]), self.now, snapshot))
         kind = ActionKind.CHECKPOINT
         return self._act(number, Record(number, kind, task=task), (count,), None)
@@ -357,6 +504,9 @@ class Naive:
                     len(session["checkpoints"]),
                     max(0, session["last"] - session["created"]),
                     None,
+                    session["error"],
+                    session["metadata"],
+                    *self._sums(session),
                 )
                 for number, session in self.sessions.items()
             ],
@@ -366,11 +516,21 @@ class Naive:
             answer = {key: session[key] for key in keys}
             answer["actions"] = [dict(action) for action in session["actions"]]
             answer["checkpoints"] = list(session["checkpoints"])
+            answer["in flight"] = [dict(call) for call in session["in_flight"].values()]
             given["session", self.ids[number]] = answer
             own = [self._event(i) for i, event in enumerate(self.log) if event[1] == number]
             given["events of", self.ids[number]] = own
         given["events",] = [self._event(i) for i in range(len(self.log))]
         return given
+
+    def _sums(self, session: dict[str, Any]) -> tuple[Any, ...]:
+        kinds = [action["kind"] for action in session["actions"]]
+        failed = [a for a in session["actions"] if a["error"] is not None and a["kind"] != "step"]
+        replies = [a["reply"] for a in session["actions"] if a["reply"] is not None]
+        tokens = [min(2**63 - 1, sum(reply[at] or 0 for reply in replies)) for at in (1, 2, 3)]
+        cost = sum(cost_units(reply[4] or 0) for reply in replies)
+        counts = (kinds.count("ask"), kinds.count("tool_call"), len(failed))
+        return (*counts, len(session["in_flight"]), *tokens, cost / 10**12)
 
     def _event(self, at: int) -> tuple[Any, ...]:
         time_ns, number, what = self.log[at]

@@ -9,16 +9,26 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from attrs import frozen
+from attrs import evolve, frozen
 from hypothesis import settings
 from hypothesis import strategies as st
 
 from memvid_async import ActionKind, RecordingConfig
 from memvid_async.core import commands
+from memvid_async.events.calls import (
+    AnswerDropped,
+    CallFacts,
+    ChunksCame,
+    ErrorDetail,
+    SessionResumed,
+    SessionSuspended,
+)
+from memvid_async.events.content import Content
+from memvid_async.events.prompts import Reply
 from memvid_async.file import catalog as index
 from memvid_async.file import open_table
 from memvid_async.format.tables import Table
-from tests.support.naive import Naive, Op, Record
+from tests.support.naive import Begin, Naive, Op, Record
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 # On both sides of every bound: repeated strings meet again as pieces, as contents, as prefixes.
@@ -70,7 +80,7 @@ class Plan:
     def resolve(self, naive: Naive) -> Op:
         """The operation on the naive store as it is now; mostly on sessions that are open."""
         op = self.op
-        if isinstance(op, (commands.StartSession, commands.ResumeSession, commands.DeleteSession)):
+        if isinstance(op, _WHOLE):
             return op
         if isinstance(op, commands.EndSession) and isinstance(op.session, UUID):
             return op
@@ -78,6 +88,13 @@ class Plan:
         if isinstance(op, commands.EndSession):
             numbers = [*still_open, *still_open, *naive.ids, None]
             return commands.EndSession(numbers[self.pick % len(numbers)], op.error)
+        if isinstance(op, commands.NoteEvent):
+            numbers = [*still_open, *still_open, *naive.ids, 1]
+            return commands.NoteEvent(numbers[self.pick % len(numbers)], op.note)
+        if isinstance(op, Begin):
+            return self._begin(naive, op, still_open)
+        if isinstance(op, Record) and op.call is not None:
+            return self._end(naive, op, still_open)
         # Of one block, of blocks within each other (some were left), or of none.
         blocks = (*naive.ids,)[self.pick % (len(naive.ids) + 1) :: -1]
         choices = [*still_open, *still_open, *naive.ids, blocks, blocks, ()]
@@ -91,10 +108,62 @@ class Plan:
         values = {**{a: getattr(op, a) for a in _RECORD_FIELDS}, "session": choice}
         return Record(**{**values, "messages": messages})
 
+    def _begin(self, naive: Naive, op: Begin, still_open: list[int]) -> Op:
+        """The start of a call of an open session mostly; or another try of one in flight."""
+        numbers = [*still_open, *still_open, *naive.ids, 1]
+        number = numbers[self.pick % len(numbers)]
+        calls = list(naive.sessions.get(number, {}).get("in_flight", {}))
+        parent = [*calls, None][self.branch % (len(calls) + 1)]
+        if op.first is None:
+            return evolve(op, session=number, parent=parent)
+        first = [*calls, 1][self.branch % (len(calls) + 1)]
+        return evolve(op, session=number, first=first)
 
+    def _end(self, naive: Naive, op: Record, still_open: list[int]) -> Op:
+        """The end of a call in flight mostly; also of one that is not, or of none."""
+        assert op.call is not None
+        numbers = [*still_open, *still_open, *naive.ids, 1]
+        number = numbers[self.pick % len(numbers)]
+        calls = [*naive.sessions.get(number, {}).get("in_flight", {})]
+        started = [*calls, *calls, 1, None][self.branch % (2 * len(calls) + 2)]
+        return evolve(op, session=number, call=op.call._replace(started=started))
+
+
+_WHOLE = (
+    *(commands.StartSession, commands.ResumeSession),
+    *(commands.DeleteSession, commands.ChangeSession),
+)
 _RECORD_FIELDS = [field.name for field in Record.__attrs_attrs__]
 
 
+TOKENS = st.none() | st.sampled_from([0, 1, 5, 2**63 - 1])
+REPLIES = st.builds(
+    Reply,
+    st.lists(st.integers(0, 9), max_size=3).map(tuple),
+    TOKENS,
+    TOKENS,
+    TOKENS,
+    st.none() | st.floats(0, 1e6) | st.integers(0, 5).map(lambda n: n / 10),
+)
+LANES = st.lists(TEXTS | st.integers(0, 3), max_size=2).map(tuple)
+ERROR_DETAILS = st.builds(
+    ErrorDetail,
+    TEXTS,
+    TEXTS,
+    st.none() | st.lists(VALUES, max_size=2).map(tuple),
+    st.dictionaries(TEXTS, VALUES, max_size=2),
+    st.lists(TEXTS, max_size=2).map(tuple),
+)
+CALLS = st.builds(
+    CallFacts,
+    st.none(),
+    st.none(),
+    st.none() | COUNTS,
+    st.none() | LANES,
+    st.none() | ERROR_DETAILS,
+    ERRORS,
+    st.none() | CONTENTS.filter(lambda raw: len(raw) < 300).map(Content),
+)
 _FRAME = st.tuples(COUNTS)
 _FRAMES = st.lists(COUNTS, max_size=4).map(tuple)
 _COMMON: dict[str, st.SearchStrategy[Any]] = {
@@ -110,6 +179,7 @@ _FIELDS: dict[ActionKind, dict[str, st.SearchStrategy[Any]]] = {
         "frames": _FRAMES,
         "detail": st.tuples(TEXTS, TEXTS),
         "messages": st.lists(MESSAGES, max_size=3).map(tuple),
+        "reply": st.none() | REPLIES,
     },
     ActionKind.PUT: {"input": CONTENTS, "frames": _FRAME},
     ActionKind.PUT_MANY: {"frames": _FRAMES},
@@ -121,7 +191,14 @@ _FIELDS: dict[ActionKind, dict[str, st.SearchStrategy[Any]]] = {
         "output": st.none() | CONTENTS,
         "detail": st.tuples(TEXTS),
     },
+    ActionKind.STEP: {
+        "input": st.none() | VALUES,
+        "output": st.none() | CONTENTS,
+        "detail": st.tuples(TEXTS),
+    },
+    ActionKind.ONCE: {"output": st.none() | CONTENTS, "detail": st.tuples(TEXTS)},
 }
+_NAMED = (ActionKind.TOOL_CALL, ActionKind.STEP)
 
 
 @st.composite
@@ -130,6 +207,44 @@ def records(draw: st.DrawFn, kind: ActionKind | None = None) -> Record:
     kind = kind or draw(st.sampled_from(list(_FIELDS)))
     fields = {**_COMMON, **_FIELDS[kind]}
     return Record((), kind, **{name: draw(strategy) for name, strategy in fields.items()})
+
+
+@st.composite
+def begins(draw: st.DrawFn) -> Begin:
+    """What begins a call or a step, or tries it again."""
+    kind = draw(st.sampled_from([*_NAMED, ActionKind.ASK]))
+    again = draw(st.booleans())
+    return Begin(
+        0,
+        kind,
+        draw(_FIELDS[kind]["input"]),
+        draw(_FIELDS[kind]["detail"]),
+        draw(ERRORS),
+        None,
+        draw(LANES),
+        1 if again else None,
+        draw(st.integers(2, 5)) if again else 1,
+        draw(ERRORS) if again else None,
+        draw(st.none() | st.binary(min_size=16, max_size=16)),
+    )
+
+
+@st.composite
+def ends(draw: st.DrawFn) -> Record:
+    """What ends a call."""
+    kind = draw(st.sampled_from([*_NAMED, ActionKind.ASK]))
+    return evolve(draw(records(kind)), call=draw(CALLS))
+
+
+NOTES = st.one_of(
+    st.builds(AnswerDropped, COUNTS),
+    st.builds(ChunksCame, COUNTS, COUNTS, st.lists(CONTENTS, max_size=2).map(tuple)),
+    st.builds(SessionResumed, COUNTS),
+    st.just(SessionSuspended()),
+)
+CHANGES = st.fixed_dictionaries(
+    {}, optional={"name": ERRORS, "metadata": st.dictionaries(KEYS, VALUES, max_size=3)}
+)
 
 
 @st.composite
@@ -152,8 +267,10 @@ OTHERS = st.one_of(
     st.builds(commands.ResumeSession, IDS),
     st.builds(commands.DeleteSession, IDS),
     st.builds(commands.CreateCheckpoint, st.just(()), ERRORS),
+    st.builds(commands.NoteEvent, st.just(0), NOTES),
+    st.builds(commands.ChangeSession, IDS, CHANGES, st.sampled_from([30, 10**6])),
 )
-PLANS = st.builds(Plan, st.one_of(records(), STARTS, ASKS, OTHERS), PICKS, PICKS)
+PLANS = st.builds(Plan, st.one_of(records(), STARTS, ASKS, begins(), ends(), OTHERS), PICKS, PICKS)
 # Cheap to draw, for what needs many operations rather than strange ones.
 SIMPLE_ASKS = st.builds(
     Record,

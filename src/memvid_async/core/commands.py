@@ -13,6 +13,14 @@ from uuid import UUID
 from attrs import frozen
 
 from ..config import RecordingConfig
+from ..events.calls import (
+    AnswerDropped,
+    CallFacts,
+    ChunksCame,
+    LanePath,
+    SessionResumed,
+    SessionSuspended,
+)
 from ..events.content import EMPTY, Content
 from ..events.details import ActionKind
 from ..events.embeddings import NewEmbedding
@@ -71,6 +79,27 @@ class ResumeSession:
     """Look up a session that is still open; records nothing."""
 
     session_id: UUID
+
+
+@frozen
+class ChangeSession:
+    """Rename a session or add to its metadata, whether it has ended or not.
+
+    ``changes``: as those of a :class:`SessionChanged`. ``most_bytes``: what the metadata may have
+    as CBOR afterwards.
+    """
+
+    session_id: UUID
+    changes: Mapping[str, Any]
+    most_bytes: int
+
+
+@frozen
+class NoteEvent:
+    """Note something about an open session that changes nothing else."""
+
+    session: int
+    note: AnswerDropped | ChunksCame | SessionResumed | SessionSuspended
 
 
 @frozen
@@ -160,11 +189,11 @@ class StoreParts:
 
 
 class RecordAction(NamedTuple):
-    """Record an action where a session is in force.
+    """Record an action where a session is in force; or the end of a call, in its own session.
 
     ``detail`` is what the kind adds: ``(provider, model)`` of an ask, ``(mode, result_count)`` of
-    a find, ``(name,)`` of a tool call, else ``()``. From ``kind`` on, the fields are those of a
-    :class:`.decided.DecidedAction`.
+    a find, ``(name,)`` of a tool call, a step or a once, else ``()``. From ``kind`` on, the fields
+    are those of a :class:`.decided.DecidedAction`.
     """
 
     session: SessionChoice
@@ -180,6 +209,7 @@ class RecordAction(NamedTuple):
     retrieval: Retrieval | None
     reply: Reply | None
     conversion: int
+    call: CallFacts | None
     messages: Messages | None
 
 
@@ -217,6 +247,26 @@ class Repeated(NamedTuple):
     sequence: int
 
 
+class StartAction(NamedTuple):
+    """Note that a call or a step begins, in an open session; or that a call is tried again.
+
+    The answer is the sequence of the call's first start. From ``kind`` on, the fields are those of
+    a :class:`.decided.DecidedStart`.
+    """
+
+    session: int
+    kind: ActionKind
+    detail: tuple[Any, ...]
+    input: Prepared | None
+    task: str | None
+    parent: int | None
+    lane: LanePath
+    first: int | None = None
+    try_number: int = 1
+    settled_by: str | None = None
+    messages_digest: bytes | None = None
+
+
 Command = (
     StartSession
     | EndSession
@@ -224,6 +274,9 @@ Command = (
     | DeleteSession
     | CreateCheckpoint
     | RecordAction
+    | StartAction
+    | NoteEvent
+    | ChangeSession
     | ChangeMemory
     | StoreParts
     | AddEmbeddings

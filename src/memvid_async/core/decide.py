@@ -6,21 +6,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID
 
 from ..config import DEFAULT_RECORDING, recording_config
 from ..errors import (
-    FrameNotFoundError,
     InvalidValueError,
+    LimitExceededError,
     NoActiveSessionError,
     SessionActiveError,
     SessionEndedError,
     SessionNotFoundError,
 )
-from ..events.content import Content, StoredContent, content_digest
-from ..events.decided import DecidedAction, DecidedEvent
-from ..events.details import ActionKind
+from ..events.calls import SessionChanged
+from ..events.decided import DecidedAction, DecidedEvent, DecidedStart
 from ..events.embeddings import EmbeddingModelSet, pack_embeddings
 from ..events.event import (
     CheckpointCreated,
@@ -33,60 +32,34 @@ from ..events.event import (
     action_of,
     make_checkpoint,
 )
-from ..events.frames import (
-    FRAME_FIELDS,
-    FrameDeleted,
-    FramePut,
-    FramesPut,
-    FrameUpdated,
-    KeptFrame,
-    MemoryConfigured,
-)
-from ..events.frozen_dict import FrozenDict
 from .commands import (
     AddEmbeddings,
     ChangeCollection,
     ChangeMemory,
+    ChangeSession,
     Command,
     CreateCheckpoint,
     DeleteSession,
     EndSession,
     LargeContent,
-    NewFrame,
+    NoteEvent,
     OnlyOnce,
-    Prepared,
     RecordAction,
     ResumeSession,
     SessionChoice,
     SetEmbeddingModel,
+    StartAction,
     StartSession,
     StoreParts,
 )
+from .decide_frames import change_frames, kept_by
 from .decide_keys import change_collection, once
 from .held_messages import keep_messages
-from .memory_state import NO_FRAMES, MemoryState, fold_memory
+from .memory_state import NO_FRAMES, fold_memory
+from .new_contents import Known, NewContents
 from .persistent_map import PersistentMap
-from .recent_keys import RecentKeys
-from .session_state import SessionState
+from .session_state import SessionState, encode_map
 from .state import State
-
-
-class Known(Protocol):
-    """What is known of the log besides the folded state: which contents it holds, which keys of
-    collections changed last."""
-
-    @property
-    def recent_keys(self) -> RecentKeys:
-        """The keys that changed last."""
-        ...
-
-    def used_key(self, key_hash: bytes, /) -> tuple[bytes, int] | None:
-        """Return what an idempotency key came with (a hash), and the sequence of its answer."""
-        ...
-
-    def get(self, digest: bytes, /) -> int | None:
-        """Return the sequence of the event that stored the content with this digest, or None."""
-
 
 Decision = tuple[list[DecidedEvent], Any]
 _new = tuple.__new__
@@ -97,13 +70,16 @@ def decide(state: State, command: Command, now: int, known: Known) -> Decision:
     durable.
 
     The answer is the recorded :class:`Action`, also for a checkpoint, or None when nothing is
-    recorded; the number of the session that was started or resumed; or the :class:`SessionState`
-    of the session that was ended or deleted; the sequence of the event that changed a collection.
+    recorded; the sequence of a call's first start; the number of the session that was started or
+    resumed; or the :class:`SessionState` of the session that was ended, changed or deleted; the
+    sequence of the event that changed a collection.
 
     :raises MemvidAsyncError: when the command does not fit the state.
     """
     if isinstance(command, RecordAction):
         return _record(state, command, now, known)
+    if isinstance(command, StartAction):
+        return _begin(state, command, now, known)
     if isinstance(command, ChangeMemory):
         return _change(state, command, now, known)
     if isinstance(command, OnlyOnce):
@@ -121,47 +97,97 @@ def _inner(state: State, command: OnlyOnce, now: int, known: Known) -> Decision:
     return decider(state, inner, now, known)  # type: ignore[arg-type]
 
 
-def _chosen_session(state: State, choice: SessionChoice) -> SessionState | None:
+def _chosen_session(
+    state: State, choice: SessionChoice, *, even_full: bool = False
+) -> SessionState | None:
     """Return the session that a command is for; None when it names none and none is in force.
 
-    :raises SessionEndedError: when it names a session that has ended or was deleted.
+    ``even_full``: also one that takes no more actions; the end of a call that has begun is taken.
+
+    :raises SessionEndedError: when it names a session that has ended or was deleted, or that takes
+        no more actions.
     """
     if not isinstance(choice, int):
         return state.in_force(choice)
     session = state.sessions.open.get(choice)
-    if session is None:
+    if session is None or (session.is_full and not even_full):
         raise SessionEndedError(state.sessions.session_id(choice))
     return session
 
 
 def _need_session(state: State, choice: SessionChoice) -> SessionState:
-    session = _chosen_session(state, choice)
+    session = _chosen_session(state, choice, even_full=True)
     if session is None:
         raise NoActiveSessionError("no session is active; start one with start_session()")
     return session
 
 
 def _record(state: State, command: RecordAction, now: int, known: Known) -> Decision:
-    session = _chosen_session(state, command.session)
+    call = command.call
+    started = None if call is None else call.started
+    session = _chosen_session(state, command.session, even_full=started is not None)
     if session is None:
         return [], None
     info, index = session.info, session.action_count
     events: list[DecidedEvent] = []
     fields = command[1:]
+    if call is not None and started is not None:
+        if started not in session.in_flight:
+            raise InvalidValueError(f"call {started} is not in flight: it ended before")
+        call = call._replace(started_ns=session.in_flight[started])
+        command = command._replace(call=call)
+        fields = command[1:]
     small = type(command.input) is not LargeContent and type(command.output) is not LargeContent
     if command.messages is not None or not small:
-        fields = _stored(command, session, _NewContents(state.last_sequence, now, known, events))
+        fields = _stored(command, session, NewContents(state.last_sequence, now, known, events))
     sequence = state.last_sequence + len(events) + 1
-    values = _new(DecidedAction, (index, sequence, now, *fields))
+    values = _new(DecidedAction, (info.session_id, index, sequence, now, *fields))
     events.append(_new(DecidedEvent, (sequence, now, info.session_id, values, info.number)))
     if info.config is not DEFAULT_RECORDING:
-        _follow_up(state, session, events)
+        _follow_up(state, session, events, counts=started is None)
     return events, action_of(values)
 
 
-def _stored(
-    command: RecordAction, session: SessionState, contents: _NewContents
-) -> tuple[Any, ...]:
+def _begin(state: State, command: StartAction, now: int, known: Known) -> Decision:
+    session = _chosen_session(state, command.session, even_full=command.first is not None)
+    assert session is not None
+    info, first = session.info, command.first
+    if first is not None and first not in session.in_flight:
+        raise InvalidValueError(f"call {first} is not in flight: it has ended")
+    events: list[DecidedEvent] = []
+    given: Any = command.input
+    if type(given) is LargeContent:
+        given = NewContents(state.last_sequence, now, known, events).content(given)
+    sequence = state.last_sequence + len(events) + 1
+    values = _new(
+        DecidedStart,
+        (sequence, now, info.session_id, command.kind, command.detail, given, *command[4:]),
+    )
+    events.append(_new(DecidedEvent, (sequence, now, info.session_id, values, info.number)))
+    if first is None and info.config is not DEFAULT_RECORDING:
+        _mark_if_due(state, session, session.action_count, events)
+    return events, first or sequence
+
+
+def _note(state: State, command: NoteEvent, now: int) -> Decision:
+    session = _chosen_session(state, command.session, even_full=True)
+    assert session is not None
+    return [_first(state, session, now, command.note)], None
+
+
+def _rename(state: State, command: ChangeSession, now: int) -> Decision:
+    session = state.find(command.session_id)
+    if session is None:
+        raise SessionNotFoundError(command.session_id)
+    added = command.changes.get("metadata")
+    if added:
+        size = len(encode_map({**session.info.read_metadata(), **added}))
+        if size > command.most_bytes:
+            raise LimitExceededError("value_bytes", size, command.most_bytes)
+    return [_first(state, session, now, SessionChanged(command.changes))], session
+
+
+def _stored(command: RecordAction, session: SessionState, contents: NewContents) -> tuple[Any, ...]:
     """Return the fields of an action from its kind on, with its large contents and its messages as
     they are kept."""
     _, kind, detail, input_data, output_data, *others, messages = command
@@ -176,7 +202,7 @@ def _stored(
 
 def _store(state: State, command: StoreParts, now: int, known: Known) -> Decision:
     events: list[DecidedEvent] = []
-    contents = _NewContents(state.last_sequence, now, known, events)
+    contents = NewContents(state.last_sequence, now, known, events)
     return events, [contents.content(part) for part in command.parts]
 
 
@@ -188,19 +214,20 @@ def _change(state: State, command: ChangeMemory, now: int, known: Known) -> Deci
     if command.memory_hash not in (None, state.memory.summary(number)[1]):
         return [], None
     events: list[DecidedEvent] = []
-    contents = _NewContents(state.last_sequence, now, known, events)
-    ids, content = _change_frames(state.memory, command, number, contents)
+    contents = NewContents(state.last_sequence, now, known, events)
+    ids, content = change_frames(state.memory, command, number, contents)
     if session is None:
         return events, (list(ids), None)
     # Directly after the event of the frames.
     sequence = state.last_sequence + len(events) + 1
     values = DecidedAction(
+        session.info.session_id,
         session.action_count,
         sequence,
         now,
         command.kind,
         (),
-        _kept_by(content, sequence - 1),
+        kept_by(content, sequence - 1),
         None,
         ids,
         command.duration_ms,
@@ -211,6 +238,7 @@ def _change(state: State, command: ChangeMemory, now: int, known: Known) -> Deci
         None,
         0,
         None,
+        None,
     )
     folded = state
     if session.info.config is not DEFAULT_RECORDING:
@@ -219,100 +247,6 @@ def _change(state: State, command: ChangeMemory, now: int, known: Known) -> Deci
     if session.info.config is not DEFAULT_RECORDING:
         _follow_up(folded, session, events)
     return events, (list(ids), action_of(values))
-
-
-def _change_frames(
-    memory: MemoryState, command: ChangeMemory, number: int, contents: _NewContents
-) -> tuple[tuple[int, ...], Content | None]:
-    """Add the events that change the memory.
-
-    The event of the frames is the last one. Returns their ids, and the content of a single frame.
-    """
-    branch = number if number in memory.branches else 0
-    if not command.frames and not memory.holds(command.frame_id, branch):
-        raise FrameNotFoundError(command.frame_id)
-    configured = _configuration(memory, command)
-    if configured is not None:
-        contents.add(configured)
-    content: Content | None = None
-    if command.frames:
-        first, new = memory.last_frame + 1, command.frames
-        kept = (
-            one if type(one) is str else _kept(one, contents, first + at, branch)  # type: ignore[arg-type]
-            for at, one in enumerate(new)
-        )
-        for frame_id in command.replaced:
-            contents.add(FrameDeleted(frame_id, branch))
-        put = FramesPut(first, tuple(kept), branch)
-        contents.add(put)
-        if command.kind is ActionKind.PUT:
-            content = put[0].content  # type: ignore[union-attr]
-        return tuple(range(first, first + len(new))), content
-    if command.kind is ActionKind.DELETE:
-        contents.add(FrameDeleted(command.frame_id, branch))
-        return (command.frame_id,), None
-    changes = dict(command.changes)
-    if "content" in changes:
-        content = changes["content"] = contents.content(changes["content"])
-    contents.add(FrameUpdated(command.frame_id, FrozenDict(changes), branch))
-    return (command.frame_id,), content
-
-
-def _kept(new: NewFrame, contents: _NewContents, frame_id: int, branch: int) -> KeptFrame:
-    """Return a new frame as the event keeps it."""
-    content = contents.content(new.content)
-    if content.data is not None and not _has_fields(new):
-        return content.data
-    values = {name: getattr(new, name) for name in FRAME_FIELDS[1:]}
-    return FramePut(frame_id, content, branch=branch, **values)
-
-
-def _has_fields(new: NewFrame) -> bool:
-    """Whether a new frame is more than its content. An empty title is a title."""
-    return (
-        new.title is not None
-        or new.uri is not None
-        or new.media_type is not None
-        or bool(new.tags)
-        or bool(new.metadata)
-        or new.embedding is not None
-        or new.embedding_model is not None
-    )
-
-
-def _configuration(memory: MemoryState, command: ChangeMemory) -> MemoryConfigured | None:
-    """Return the event that says how the memory is searched, if it is needed for the first time.
-
-    :raises InvalidValueError: when an embedding is of another model or dimension.
-    """
-    embeddings = [
-        (new.embedding, new.embedding_model) for new in command.frames if not isinstance(new, str)
-    ]
-    if "embedding" in command.changes:
-        model = command.changes.get("embedding_model")
-        embeddings.append((command.changes["embedding"], model))
-    analyser = memory.analyser or command.analyser
-    held, dimension = memory.embedding_model, memory.dimension
-    for embedding, model in embeddings:
-        if embedding is None:
-            continue
-        if not dimension:
-            held, dimension = model, len(embedding) // 4
-        elif (model, len(embedding) // 4) != (held, dimension):
-            raise InvalidValueError(
-                f"the memory holds embeddings of model {held!r} with {dimension} dimensions; "
-                f"this one is of {model!r} with {len(embedding) // 4}"
-            )
-    if memory.analyser is not None and dimension == memory.dimension:
-        return None
-    return MemoryConfigured(analyser, held, dimension)
-
-
-def _kept_by(content: Content | None, sequence: int) -> Content | None:
-    """Return content as an action refers to it when the frame event ``sequence`` holds it."""
-    if content is None or content.stored is not None:
-        return content
-    return Content(None, StoredContent(content.digest, content.size, content.preview, sequence))
 
 
 def _folded(state: State, number: int, events: Sequence[DecidedEvent]) -> State:
@@ -331,59 +265,29 @@ def _folded(state: State, number: int, events: Sequence[DecidedEvent]) -> State:
     return state._replace(memory=memory)
 
 
-class _NewContents:
-    """The contents of one command. What the log does not hold yet becomes events of its own."""
+def _follow_up(
+    state: State, session: SessionState, events: list[DecidedEvent], *, counts: bool = True
+) -> None:
+    """Add the checkpoint that is due after the action, and the end that ``max_actions`` sets.
 
-    __slots__ = ("_events", "_known", "_last", "_new", "_now")
-
-    def __init__(self, last: int, now: int, known: Known, events: list[DecidedEvent]) -> None:
-        self._last = last
-        self._now = now
-        self._known = known
-        self._events = events
-        self._new: dict[bytes, int] = {}
-
-    def content(self, data: Prepared | Content) -> Content:
-        if isinstance(data, Content):
-            # Its parts are in the log already.
-            return data
-        if type(data) is not LargeContent:
-            return Content(data)  # type: ignore[arg-type]
-        sequence = self._store(data.digest, data.size, data.data)
-        return Content(None, StoredContent(data.digest, data.size, data.preview, sequence))
-
-    def store_string(self, data: str | bytes) -> int:
-        size = len(data.encode()) if isinstance(data, str) else len(data)
-        return self._store(content_digest(data), size, data)
-
-    def _store(self, digest: bytes, size: int, data: str | bytes) -> int:
-        sequence = self._known.get(digest)
-        if sequence is None:
-            sequence = self._new.get(digest)
-        if sequence is None:
-            # It belongs to no session, because others may refer to it later.
-            sequence = self._new[digest] = self.add(ContentStored(digest, size, data))
-        return sequence
-
-    def add(self, payload: Payload) -> int:
-        """Add an event that belongs to no session, and return its sequence."""
-        sequence = self._last + len(self._events) + 1
-        self._events.append(DecidedEvent(sequence, self._now, None, payload))
-        return sequence
-
-
-def _follow_up(state: State, session: SessionState, events: list[DecidedEvent]) -> None:
-    """Add the checkpoint that is due after the action, and the end that ``max_actions`` sets."""
-    config = session.info.config
-    interval, most = config.auto_checkpoint_interval, config.max_actions
-    if interval and session.unmarked + 1 >= interval:
-        last = events[-1]
-        payload = _checkpoint(
-            state, session, session.action_count + 1, last.sequence + 1, last.time_ns, None
-        )
-        events.append(_after(last, payload))
+    ``counts``: whether the action counts towards the interval; a call's did when it began.
+    """
+    if counts:
+        _mark_if_due(state, session, session.action_count + 1, events)
+    most = session.info.config.max_actions
     if most is not None and session.action_count - session.checkpoint_count + 1 >= most:
         events.append(_after(events[-1], SessionEnded()))
+
+
+def _mark_if_due(
+    state: State, session: SessionState, index: int, events: list[DecidedEvent]
+) -> None:
+    """Add the checkpoint that is due after one more action or start; ``index``: its own."""
+    interval = session.info.config.auto_checkpoint_interval
+    if interval and session.unmarked + 1 >= interval:
+        last = events[-1]
+        payload = _checkpoint(state, session, index, last.sequence + 1, last.time_ns, None)
+        events.append(_after(last, payload))
 
 
 def _after(last: DecidedEvent, payload: Payload) -> DecidedEvent:
@@ -407,7 +311,10 @@ def _checkpoint(
         log_sequence=sequence - 1,
         generation=state.generation,
     )
-    return make_checkpoint(session.checkpoint_count, index, sequence, now, snapshot, task)
+    session_id = session.info.session_id
+    return make_checkpoint(
+        session_id, session.checkpoint_count, index, sequence, now, snapshot, task
+    )
 
 
 def _start(state: State, command: StartSession, now: int) -> Decision:
@@ -436,6 +343,7 @@ def _end(state: State, command: EndSession, now: int) -> Decision:
         if found is None:
             raise SessionNotFoundError(number)
         number = found.info.number
+    number = state.ambient if number is None else number
     session = _need_session(state, () if number is None else number)
     return [_first(state, session, now, SessionEnded(command.error))], session
 
@@ -489,4 +397,6 @@ _DECIDERS: dict[type, Callable[[State, Any, int], Decision]] = {
     ResumeSession: _resume,
     DeleteSession: _delete,
     CreateCheckpoint: _mark,
+    NoteEvent: _note,
+    ChangeSession: _rename,
 }

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from ..events.decided import AnyEvent, DecidedAction, whole_content
+from attrs import evolve as replace
+
+from ..events.calls import (
+    ActionStarted,
+    AnswerDropped,
+    ChunksCame,
+    SessionChanged,
+    SessionResumed,
+    SessionSuspended,
+)
+from ..events.decided import AnyEvent, DecidedAction, DecidedStart, whole_content
 from ..events.event import (
     ActionRecorded,
     CheckpointCreated,
@@ -19,12 +29,14 @@ from ..events.keyed import COLLECTION_EVENTS
 from .collections_state import fold_collections
 from .held_messages import hold_messages
 from .memory_state import Branch, MemoryState, fold_memory
-from .session_state import Held, SessionInfo, SessionState
+from .persistent_map import PersistentMap
+from .session_state import NOTHING_HELD, Held, SessionInfo, SessionState, encode_map
 from .state import State
 
 # A release that does not know an event kind may skip it from this number on. Below it, a release
 # that does not know the kind must not write.
 FIRST_OPTIONAL_KIND = 128
+_NOTES = (AnswerDropped, ChunksCame, SessionResumed, SessionSuspended)
 _new = tuple.__new__
 
 
@@ -33,6 +45,8 @@ def evolve(state: State, event: AnyEvent) -> State:
     payload = event.payload
     if type(payload) is DecidedAction or type(payload) is ActionRecorded:
         return _act(state, event, payload)
+    if type(payload) is DecidedStart or type(payload) is ActionStarted:
+        return _begin(state, event, payload.first)
     if isinstance(payload, COLLECTION_EVENTS):
         return _change_keys(state, event)
     return _evolve_other(state, event)
@@ -60,13 +74,10 @@ def _evolve_other(state: State, event: AnyEvent) -> State:
             sessions = sessions.delete(event.session)
             numbers = numbers.delete(session.info.session_id.bytes)
             ambient = None if ambient == event.session else ambient
-        elif session.ended_ns is not None:
-            pass
-        elif isinstance(payload, CheckpointCreated):
-            sessions = sessions.set(event.session, _marked(session, event))
-        elif isinstance(payload, SessionEnded):
-            sessions = sessions.set(event.session, _ended(session, event))
-            ambient = None if ambient == event.session else ambient
+        else:
+            sessions = sessions.set(event.session, _within(session, event))
+            if isinstance(payload, SessionEnded) and ambient == event.session:
+                ambient = None
     return State(
         event.sequence,
         event.time_ns,
@@ -90,13 +101,40 @@ def _act(state: State, event: AnyEvent, payload: ActionRecorded | DecidedAction)
     _, _, sessions, numbers, ambient, generation, memory, beyond, collections = state
     session = sessions.open.get(event.session)
     if session is not None:
-        info, _, ended, actions, checkpoints, unmarked, held = session
+        info, _, ended, actions, checkpoints, unmarked, held, error, in_flight, sums = session
         if payload.messages is not None:
             held = _held(held, payload, payload.messages)
-        acted = (info, event.time_ns, ended, actions + 1, checkpoints, unmarked + 1, held)
+        action = payload.action if type(payload) is ActionRecorded else payload
+        sums = sums.adding(action.kind, action.error, action.reply)  # type: ignore[union-attr]
+        started = None if action.call is None else action.call.started  # type: ignore[union-attr]
+        if started is not None and started in in_flight:
+            # It counted when it began.
+            in_flight = in_flight.delete(started)
+        else:
+            unmarked += 1
+        acted = (
+            *(info, event.time_ns, ended, actions + 1, checkpoints, unmarked, held, error),
+            *(in_flight, sums),
+        )
         sessions = sessions.set_open(event.session, _new(SessionState, acted))
     folded = (event.sequence, event.time_ns, sessions)
     return _new(State, (*folded, numbers, ambient, generation, memory, beyond, collections))
+
+
+def _begin(state: State, event: AnyEvent, first: int | None) -> State:
+    """Fold the start of a call; ``first``: of one that is tried again, which counted already."""
+    _, _, sessions, *others = state
+    session = sessions.open.get(event.session)
+    if session is not None:
+        info, _, ended, actions, checkpoints, unmarked, held, error, in_flight, sums = session
+        if first is None:
+            in_flight, unmarked = in_flight.set(event.sequence, event.time_ns), unmarked + 1
+        begun = (
+            *(info, event.time_ns, ended, actions, checkpoints, unmarked, held, error),
+            *(in_flight, sums),
+        )
+        sessions = sessions.set(event.session, _new(SessionState, begun))
+    return _new(State, (event.sequence, event.time_ns, sessions, *others))
 
 
 def _held(held: Held, payload: ActionRecorded | DecidedAction, messages: StoredMessages) -> Held:
@@ -124,31 +162,57 @@ def _started(event: AnyEvent, payload: SessionStarted, session_id: UUID) -> Sess
         ambient=payload.ambient,
         config=payload.config,
         fork=payload.fork,
+        metadata=encode_map(payload.metadata),
     )
     fork = payload.fork
     if fork is None:
         return SessionState(info, event.time_ns)
-    return SessionState(info, event.time_ns, None, fork.action_count, fork.checkpoint_count)
-
-
-def _marked(session: SessionState, event: AnyEvent) -> SessionState:
     return SessionState(
-        session.info,
+        info,
         event.time_ns,
-        session.ended_ns,
-        session.action_count + 1,
-        session.checkpoint_count + 1,
-        0,
-        session.held,
+        None,
+        fork.action_count,
+        fork.checkpoint_count,
+        in_flight=PersistentMap(fork.in_flight),
     )
 
 
-def _ended(session: SessionState, event: AnyEvent) -> SessionState:
-    return SessionState(
-        session.info,
-        event.time_ns,
-        event.time_ns,
-        session.action_count,
-        session.checkpoint_count,
-        session.unmarked,
+def _within(session: SessionState, event: AnyEvent) -> SessionState:
+    """Return a session after an event of its own that is neither its start nor its deletion."""
+    payload = event.payload
+    if isinstance(payload, SessionChanged):
+        return _changed(session, event, payload)
+    if session.ended_ns is None:
+        if isinstance(payload, CheckpointCreated):
+            return _marked(session, event)
+        if isinstance(payload, SessionEnded):
+            return _ended(session, event, payload)
+        if isinstance(payload, _NOTES):
+            return session._replace(last_ns=event.time_ns)
+    return session
+
+
+def _changed(session: SessionState, event: AnyEvent, payload: SessionChanged) -> SessionState:
+    info, changes = session.info, payload.changes
+    if "name" in changes:
+        info = replace(info, name=changes["name"])
+    if "metadata" in changes:
+        info = replace(info, metadata=encode_map({**info.read_metadata(), **changes["metadata"]}))
+    # What is said of a session after its end makes it no longer.
+    last = event.time_ns if session.ended_ns is None else session.last_ns
+    return session._replace(info=info, last_ns=last)
+
+
+def _marked(session: SessionState, event: AnyEvent) -> SessionState:
+    return session._replace(
+        last_ns=event.time_ns,
+        action_count=session.action_count + 1,
+        checkpoint_count=session.checkpoint_count + 1,
+        unmarked=0,
+    )
+
+
+def _ended(session: SessionState, event: AnyEvent, payload: SessionEnded) -> SessionState:
+    return session._replace(
+        last_ns=event.time_ns, ended_ns=event.time_ns, held=NOTHING_HELD, error=payload.error
     )

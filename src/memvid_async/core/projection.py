@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
-from ..events.content import EMPTY
+from attrs import evolve
+
+from ..events.calls import ActionStarted, SessionChanged
 from ..events.event import (
     ActionRecorded,
     Checkpoint,
@@ -15,36 +17,49 @@ from ..events.event import (
     SessionEnded,
     SessionStarted,
 )
+from ..events.frozen_dict import FrozenDict
 from ..events.packed_actions import ActionList
 from .session_state import SessionState
 
 
 def project_session(state: SessionState, events: Iterable[Event], version: int) -> Session:
-    """Return the session with this state, from its events in order; ``version``: the format's."""
+    """Return the session with this state, from its events in order; ``version``: the format's.
+
+    The events of a fork begin with those that it shares.
+    """
     actions = ActionList(state.action_count)
     checkpoints: list[Checkpoint] = []
-    metadata: Mapping[str, Any] = EMPTY
+    in_flight: dict[int, ActionStarted] = {}
+    name, metadata = state.info.name, dict[str, Any]()
     error, ended_ns = None, None
     for event in events:
         payload = event.payload
         if isinstance(payload, ActionRecorded):
             actions.append(payload.action)
+            in_flight.pop(payload.action.started or 0, None)
+        elif isinstance(payload, SessionStarted):
+            name, metadata = payload.name, dict(payload.metadata)
+        elif isinstance(payload, SessionChanged):
+            name = payload.changes.get("name", name)
+            metadata.update(payload.changes.get("metadata", {}))
+        elif isinstance(payload, SessionEnded):
+            error, ended_ns = payload.error, event.time_ns
+        elif isinstance(payload, ActionStarted):
+            first = in_flight.get(payload.call, payload)
+            in_flight[payload.call] = evolve(first, try_number=payload.try_number)
         elif isinstance(payload, CheckpointCreated):
             actions.append(payload.action)
             checkpoints.append(payload.checkpoint)
-        elif isinstance(payload, SessionStarted):
-            metadata = payload.metadata
-        elif isinstance(payload, SessionEnded):
-            error, ended_ns = payload.error, event.time_ns
     return Session(
         session_id=state.info.session_id,
-        name=state.info.name,
+        name=name,
         created_ns=state.info.created_ns,
         ended_ns=ended_ns,
         error=error,
         actions=actions.whole(),
         checkpoints=tuple(checkpoints),
-        metadata=metadata,
+        metadata=FrozenDict(metadata),
         version=version,
         fork=state.info.fork,
+        in_flight=tuple(in_flight.values()),
     )

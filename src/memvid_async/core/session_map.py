@@ -16,10 +16,10 @@ import cbor2
 
 from ..config import recording_config
 from ..errors import CorruptFileError
-from ..events.fork_rows import fork_row, read_fork_row
-from ..events.values import decode_untagged, is_time
+from ..events.fork_rows import fork_row, pack_calls, read_fork_row, unpack_calls
+from ..events.values import decode_untagged, decode_value, is_time
 from .persistent_map import PersistentMap
-from .session_state import SessionInfo, SessionState
+from .session_state import SessionInfo, SessionState, Sums
 
 # A row is an array of fewer than 24 items that begins with the session's id. So the id is always at
 # the same place: after the head of the array (1 byte) and the head of the 16 bytes (0x50).
@@ -46,6 +46,10 @@ def pack_session(session: SessionState) -> bytes:
         info.config.auto_checkpoint_interval,
         info.config.max_actions,
         fork_row(info.fork),
+        session.error,
+        info.metadata or None,
+        list(session.sums),
+        pack_calls(session.in_flight.items()),
     ]
     packed: bytes = cbor2.dumps(row)
     return packed
@@ -68,26 +72,51 @@ def unpack_session(packed: bytes) -> SessionState:
     """
     session_id = UUID(bytes=packed_id(packed))
     fields = decode_untagged(packed)
-    if not isinstance(fields, list) or len(fields) < 13:
+    if not isinstance(fields, list) or len(fields) < 17:
         raise ValueError("a session row is not a list, or is too short")
     number, name, created, ended, last, actions, checkpoints, unmarked = fields[1:9]
-    ambient, interval, most, fork = fields[9:13]
-    for count in (number, actions, checkpoints, unmarked):
+    ambient, interval, most, fork, error, metadata, sums, in_flight = fields[9:17]
+    if not isinstance(sums, list) or len(sums) < len(Sums._fields):
+        raise ValueError("a session row has no sums")
+    sums = sums[: len(Sums._fields)]
+    for count in (number, actions, checkpoints, unmarked, *sums):
         if type(count) is not int or not 0 <= count < 2**63:
             raise ValueError("a session row has a bad count")
     if actions >= MOST_ACTIONS:
         raise ValueError("a session row counts more actions than a session can have")
     if not all(map(is_time, (created, last, created if ended is None else ended))):
         raise ValueError("a session row has a bad time")
-    if not (name is None or isinstance(name, str)):
-        raise ValueError("a session row has a bad name")
+    if not all(text is None or isinstance(text, str) for text in (name, error)):
+        raise ValueError("a session row has a bad name or error")
+    if not (metadata is None or (isinstance(metadata, bytes) and is_map(metadata))):
+        raise ValueError("a session row has bad metadata")
     try:
-        forked = read_fork_row(fork)
-    except TypeError as error:
-        raise ValueError(str(error)) from None
+        forked, calls = read_fork_row(fork), PersistentMap(unpack_calls(in_flight))
+    except TypeError as wrong:
+        raise ValueError(str(wrong)) from None
     config = recording_config(interval, most)
-    info = SessionInfo(number, session_id, name, created, ambient is True, config, forked)
-    return SessionState(info, last, ended, actions, checkpoints, unmarked)
+    info = SessionInfo(
+        number, session_id, name, created, ambient is True, config, forked, metadata or b""
+    )
+    return SessionState(
+        info,
+        last,
+        ended,
+        actions,
+        checkpoints,
+        unmarked,
+        error=error,
+        in_flight=calls,
+        sums=Sums(*sums),
+    )
+
+
+def is_map(data: bytes) -> bool:
+    """Whether the bytes are a map in CBOR, as metadata must be."""
+    try:
+        return isinstance(decode_value(data), dict)
+    except ValueError:
+        return False
 
 
 class SessionMap(Mapping[int, SessionState]):

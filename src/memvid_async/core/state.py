@@ -45,13 +45,14 @@ class State(NamedTuple):
         return None if number is None else self.sessions[number]
 
     def in_force(self, sessions: Iterable[int]) -> SessionState | None:
-        """Return the first of these sessions (numbers) that is open, else the ambient one.
+        """Return the first of these sessions (numbers) that is open, else the ambient one. One that
+        takes no more actions is passed over.
 
         None when there is neither.
         """
         for number in (*sessions, self.ambient or 0):
             session = self.sessions.open.get(number)
-            if session is not None:
+            if session is not None and not session.is_full:
                 return session
         return None
 

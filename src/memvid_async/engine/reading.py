@@ -13,12 +13,16 @@ from ..core.held_messages import restore_messages
 from ..core.projection import project_session
 from ..core.state import State
 from ..errors import ContentNotFoundError, InvalidValueError, SessionNotFoundError
+from ..events.calls import SessionChanged, SessionResumed
 from ..events.event import (
     Action,
     ActionRecorded,
     CheckpointCreated,
     Event,
     Session,
+    SessionDeleted,
+    SessionEnded,
+    SessionStarted,
     SessionSummary,
     StoredMessages,
 )
@@ -73,8 +77,8 @@ def _in_order(view: View, events: Iterable[Event], session_id: UUID) -> Iterator
 def session_history(view: View, number: int) -> Iterator[Event]:
     """Iterate over the events of a session, in order.
 
-    A fork's events follow the actions that it shares with its parents. Actions of parents that
-    were deleted are missing.
+    A fork's events follow those that it shares with its parents: their actions, and the starts of
+    their calls. Those of parents that were deleted are missing.
     """
     parts = [events for _, events in history_parts(view, number)]
     for part in reversed(parts):
@@ -84,8 +88,8 @@ def session_history(view: View, number: int) -> Iterator[Event]:
 def history_parts(view: View, number: int) -> Iterator[tuple[ForkPoint | None, Iterator[Event]]]:
     """Yield the parts of a session's history, the newest first.
 
-    The first part holds the session's own events. The others hold the actions that it shares with
-    its parent, with the parent's parent, and so on. Each part comes with the fork point of the
+    The first part holds the session's own events. The others hold those that it shares with its
+    parent, with the parent's parent, and so on. Each part comes with the fork point of the
     session that it is from, and is read when somebody iterates over it.
     """
     until: int | None = None
@@ -108,9 +112,11 @@ def _part(view: View, number: int, until: int | None) -> Iterator[Event]:
 
 
 def _is_shared(event: Event, until: int) -> bool:
-    return event.sequence <= until and isinstance(
-        event.payload, (ActionRecorded, CheckpointCreated)
-    )
+    return event.sequence <= until and not isinstance(event.payload, _OWN)
+
+
+# What a session does not share with its forks.
+_OWN = (SessionStarted, SessionChanged, SessionEnded, SessionDeleted, SessionResumed)
 
 
 def find_checkpoint(view: View, number: int, checkpoint_id: int) -> CheckpointCreated | None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from .calls import NO_CALL, ActionStarted, CallFacts, LanePath
 from .content import Content
 from .conversion import UNCONVERTED, Conversion
 from .details import ActionKind, make_details
@@ -19,12 +20,13 @@ from .prompts import Reply
 
 
 class DecidedAction(NamedTuple):
-    """The values of an action, in the order of the fields of :class:`Action`.
+    """The values of an action, mostly in the order of the fields of :class:`Action`.
 
     ``detail``: what the kind adds, as a command carries it. ``input`` and ``output``: small content
     may be the data itself. ``conversion``: a :class:`Conversion`, or an int with its bits.
     """
 
+    session_id: UUID | None
     action_index: int
     sequence: int
     time_ns: int
@@ -40,6 +42,7 @@ class DecidedAction(NamedTuple):
     retrieval: Retrieval | None
     reply: Reply | None
     conversion: int
+    call: CallFacts | None
     messages: StoredMessages | None
 
     @classmethod
@@ -47,6 +50,7 @@ class DecidedAction(NamedTuple):
         """Return the values of an action that is there with all of its fields."""
         action, kind = recorded.action, recorded.action.kind
         return cls(
+            action.session_id,
             action.index,
             action.sequence,
             action.time_ns,
@@ -62,6 +66,7 @@ class DecidedAction(NamedTuple):
             action.retrieval,
             action.reply,
             int(action.conversion),
+            None if action.call == NO_CALL else action.call,
             recorded.messages,
         )
 
@@ -84,6 +89,8 @@ class DecidedAction(NamedTuple):
             self.retrieval,
             self.reply,
             Conversion(self.conversion) if self.conversion else UNCONVERTED,
+            self.session_id,
+            self.call or NO_CALL,
         )
 
 
@@ -92,7 +99,58 @@ _DETAILS = {
     ActionKind.ASK: ("provider", "model"),
     ActionKind.FIND: ("mode", "result_count"),
     ActionKind.TOOL_CALL: ("name",),
+    ActionKind.STEP: ("name",),
+    ActionKind.ONCE: ("name",),
 }
+
+
+class DecidedStart(NamedTuple):
+    """The values of an :class:`ActionStarted`; ``detail`` and ``input`` as an action's."""
+
+    sequence: int
+    time_ns: int
+    session_id: UUID | None
+    kind: ActionKind
+    detail: tuple[Any, ...]
+    input: Content | str | bytes | None
+    task: str | None
+    parent: int | None
+    lane: LanePath
+    first: int | None
+    try_number: int
+    settled_by: str | None
+    messages_digest: bytes | None
+
+    @classmethod
+    def of(cls, start: ActionStarted) -> DecidedStart:
+        """Return the values of a start that is there with all of its fields."""
+        return cls(
+            start.sequence,
+            start.time_ns,
+            start.session_id,
+            start.kind,
+            tuple(getattr(start.details, name) for name in _DETAILS.get(start.kind, ())),
+            start.input,
+            start.task,
+            start.parent,
+            start.lane,
+            start.first,
+            start.try_number,
+            start.settled_by,
+            start.messages_digest,
+        )
+
+    def start(self) -> ActionStarted:
+        """Return the start with all of its fields."""
+        return ActionStarted(
+            self.sequence,
+            self.time_ns,
+            self.session_id,
+            self.kind,
+            make_details(self.kind, self.detail, (), 0),
+            whole_content(self.input),
+            *self[6:],
+        )
 
 
 def whole_content(value: Content | str | bytes | None) -> Content | None:
@@ -106,7 +164,7 @@ class DecidedEvent(NamedTuple):
     sequence: int
     time_ns: int
     session_id: UUID | None
-    payload: Payload | DecidedAction
+    payload: Payload | DecidedAction | DecidedStart
     session: int = 0
 
     def event(self) -> Event:
@@ -114,6 +172,8 @@ class DecidedEvent(NamedTuple):
         sequence, time_ns, session_id, payload, session = self
         if isinstance(payload, DecidedAction):
             payload = ActionRecorded(payload.action(), payload.messages)
+        elif isinstance(payload, DecidedStart):
+            payload = payload.start()
         return Event(sequence, time_ns, session_id, payload, session)
 
     def without_data(self) -> DecidedEvent:

@@ -30,6 +30,10 @@ class ActionKind(StrEnum):
     """A frame was deleted."""
     TOOL_CALL = "tool_call"
     """A tool was called."""
+    STEP = "step"
+    """A part of the agent's work, with the actions that were recorded in it."""
+    ONCE = "once"
+    """The agent read what another run may read otherwise: the time, a random choice."""
 
 
 @frozen
@@ -99,6 +103,22 @@ class ToolCallDetails:
 
 
 @frozen
+class StepDetails:
+    """A part of the agent's work; its input is read with ``store.read_arguments``."""
+
+    name: str
+    """The part."""
+
+
+@frozen
+class OnceDetails:
+    """The agent read what another run may read otherwise."""
+
+    name: str
+    """What it was."""
+
+
+@frozen
 class CheckpointDetails:
     """A checkpoint was made."""
 
@@ -114,6 +134,8 @@ Details = (
     | FindDetails
     | AskDetails
     | ToolCallDetails
+    | StepDetails
+    | OnceDetails
     | CheckpointDetails
 )
 
@@ -128,6 +150,10 @@ def make_details(
         return ToolCallDetails(detail[0])
     if kind is ActionKind.FIND:
         return FindDetails(detail[0], detail[1], frames)
+    if kind is ActionKind.STEP:
+        return StepDetails(detail[0])
+    if kind is ActionKind.ONCE:
+        return OnceDetails(detail[0])
     if kind is ActionKind.PUT_MANY:
         return PutManyDetails(frames)
     return _FRAME_DETAILS[kind](frames[0])

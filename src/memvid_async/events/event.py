@@ -14,6 +14,18 @@ from uuid import UUID
 from attrs import field, fields, frozen
 
 from ..config import RecordingConfig
+from .calls import (
+    NO_CALL,
+    ActionStarted,
+    AnswerDropped,
+    CallFacts,
+    ChunksCame,
+    ErrorDetail,
+    SessionChanged,
+    SessionResumed,
+    SessionSuspended,
+    Usage,
+)
 from .content import EMPTY, Content, content_digest
 from .conversion import UNCONVERTED, Conversion
 from .details import ActionKind, CheckpointDetails, Details
@@ -82,6 +94,35 @@ class Action(_MadeLater):
     """How the reply came, if the store's own ask got it."""
     conversion: Conversion = UNCONVERTED
     """What had to be changed before it could be recorded; 0 for nothing."""
+    session_id: UUID | None = None
+    """The session that recorded it; of a fork's shared actions, the parent."""
+    call: CallFacts = field(default=NO_CALL, repr=False)
+    """What only a call's action has."""
+
+    @property
+    def started(self) -> int | None:
+        """The sequence of its :class:`ActionStarted`; None for an action in one piece."""
+        return self.call.started
+
+    @property
+    def started_ns(self) -> int | None:
+        """When it began, in nanoseconds since the Unix epoch; None for an action in one piece."""
+        return self.call.started_ns
+
+    @property
+    def parent(self) -> int | None:
+        """The sequence of the :class:`ActionStarted` of the call or step around it, if any."""
+        return self.call.parent
+
+    @property
+    def error_detail(self) -> ErrorDetail | None:
+        """The exception that it raised, as far as it was recorded."""
+        return self.call.error_detail
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the model counted for it; None where it counted nothing."""
+        return None if self.reply is None else self.reply.usage
 
     # A type checker must not take any name for an attribute.
     if not TYPE_CHECKING:
@@ -184,6 +225,9 @@ class Session:
     """The version of the file's format."""
     fork: ForkPoint | None = None
     """Where a fork leaves its parent, with whose actions it begins."""
+    in_flight: tuple[ActionStarted, ...] = field(default=(), repr=counted("call"))
+    """The calls and steps that began and of which nobody said how they ended, in order: the first
+    start of each, with the number of its last try."""
 
     def _repr_html_(self) -> str:
         """A notebook's table: the session's actions."""
@@ -225,6 +269,27 @@ class SessionSummary:
     before its start."""
     fork: ForkPoint | None = None
     """Where a fork leaves its parent."""
+    error: str | None = field(default=None, repr=brief)
+    """The exception that left its block, if one did."""
+    metadata: Mapping[str, Any] = field(default=EMPTY, repr=brief)
+    """What it was started with, and what was added since."""
+    ask_count: int = 0
+    """How many of its actions are asks. This and what follows counts a fork's own actions only, so
+    that nothing is counted twice."""
+    tool_call_count: int = 0
+    """How many are tool calls."""
+    failed_count: int = 0
+    """How many failed, steps not counted."""
+    in_flight_count: int = 0
+    """Calls and steps that began and of which nobody said how they ended."""
+    input_tokens: int = 0
+    """The sum of what its models read, where they counted it."""
+    output_tokens: int = 0
+    """The sum of what they wrote."""
+    cached_tokens: int = 0
+    """The sum of what they read from a cache, a part of ``input_tokens``."""
+    cost_usd: float = 0
+    """The sum of what they cost, in US dollars."""
 
 
 @frozen
@@ -340,6 +405,7 @@ class CheckpointCreated:
 
 
 def make_checkpoint(
+    session_id: UUID | None,
     checkpoint_id: int,
     index: int,
     sequence: int,
@@ -349,7 +415,19 @@ def make_checkpoint(
 ) -> CheckpointCreated:
     """Return a checkpoint's event, with the action that it also is."""
     details = CheckpointDetails(checkpoint_id)
-    action = Action(index, sequence, now, ActionKind.CHECKPOINT, details, None, None, (), 0, task)
+    action = Action(
+        index,
+        sequence,
+        now,
+        ActionKind.CHECKPOINT,
+        details,
+        None,
+        None,
+        (),
+        0,
+        task,
+        session_id=session_id,
+    )
     return CheckpointCreated(action, Checkpoint(checkpoint_id, index, now, snapshot))
 
 
@@ -373,8 +451,14 @@ Payload = (
     | SessionEnded
     | SessionDeleted
     | ContentStored
+    | ActionStarted
     | ActionRecorded
+    | ChunksCame
+    | AnswerDropped
     | CheckpointCreated
+    | SessionChanged
+    | SessionResumed
+    | SessionSuspended
     | MemoryConfigured
     | FramesPut
     | FrameUpdated

@@ -49,6 +49,9 @@ class ForkPoint:
     """How many frames the memory held then."""
     memory_hash: bytes
     """The hash of the memory then (32 bytes)."""
+    in_flight: tuple[tuple[int, int], ...] = field(default=(), repr=brief)
+    """The calls and steps that were in flight at that event: of each the sequence of its first
+    start, and the time of that."""
 
 
 @frozen

@@ -12,6 +12,7 @@ from typing import Any, AnyStr
 from attrs import field, frozen
 
 from ..errors import InvalidValueError
+from .calls import Usage
 from .frames import Context
 from .values import as_plain
 
@@ -91,13 +92,32 @@ def _tokens(_instance: object, attribute: Any, value: object) -> None:
 def _dollars(_instance: object, attribute: Any, value: object) -> None:
     if value is not None and not is_cost(value):
         raise InvalidValueError(
-            f"{attribute.name} must be a finite number from 0, not {value!r:.80}"
+            f"{attribute.name} must be US dollars, from 0 to {MOST_DOLLARS:,}, not {value!r:.80}"
         )
 
 
+MOST_DOLLARS = 9_000_000
+_UNITS = 10**12
+
+
 def is_cost(value: Any) -> bool:
-    """Whether a value is a number from 0 that every reader can take: at most 2^63."""
-    return type(value) in (int, float) and 0 <= value <= 2**63
+    """Whether a value is a number of US dollars, from 0 to 9 million."""
+    return type(value) in (int, float) and 0 <= value <= MOST_DOLLARS
+
+
+def cost_units(dollars: float) -> int:
+    """Return US dollars in units of 10^-12, which add without drift."""
+    above, below = dollars.as_integer_ratio()
+    return (2 * above * _UNITS + below) // (2 * below)
+
+
+def cost_dollars(units: int) -> float:
+    """Return units of 10^-12 US dollars in dollars."""
+    return units / _UNITS
+
+
+def _whole_units(dollars: float | None) -> float | None:
+    return cost_dollars(cost_units(dollars)) if is_cost(dollars) else dollars  # type: ignore[arg-type]
 
 
 @frozen
@@ -124,6 +144,9 @@ class Generated:
         return as_text("" if text is None else text)
 
 
+NO_USAGE = Usage()
+
+
 @frozen
 class Reply:
     """How a reply came, as it is recorded: its chunks, and the model's counts."""
@@ -137,8 +160,14 @@ class Reply:
     """Tokens that it wrote."""
     cached_tokens: int | None = None
     """Tokens that it read from a cache: a part of ``input_tokens``."""
-    cost_usd: float | None = None
-    """What it cost, in US dollars."""
+    cost_usd: float | None = field(default=None, converter=_whole_units)
+    """What it cost, in US dollars, to 12 places."""
+
+    @property
+    def usage(self) -> Usage | None:
+        """The counts; None where the model counted nothing."""
+        usage = Usage(self.input_tokens, self.output_tokens, self.cached_tokens, self.cost_usd)
+        return None if usage == NO_USAGE else usage
 
     def split(self, text: AnyStr) -> list[AnyStr]:
         """Split a reply's text into its chunks; leave it whole where they do not fit it."""

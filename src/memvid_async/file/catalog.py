@@ -118,7 +118,11 @@ class Catalog:
             self._mark(events[0].sequence, offset)
         if number and type(events[0].payload) is not SessionDeleted:
             self._add(number, offset)
-            if number not in self.open.changed:
+            if number in self.ended_chunks:
+                # A session that has ended was changed: its row and its positions are due again.
+                self._ended[number] = None
+                self._full.append(number)
+            elif number not in self.open.changed:
                 self.open.note(number)
         if len(events) > 1 or not number or type(events[0].payload) in _SPECIAL:
             self._note_special(events, number, offset)
@@ -158,7 +162,8 @@ class Catalog:
     def _add(self, owner: Owner, offset: int) -> None:
         place = self.positions.get(owner)
         if place is None:
-            place = self.positions[owner] = (0, [])
+            # A session that has ended may be changed. Readers look among the open ones first.
+            place = self.positions[owner] = (self.ended_chunks.get(owner, 0), [])
         offsets = place[1]
         offsets.append(offset)
         if len(offsets) == CHUNK:

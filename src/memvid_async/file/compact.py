@@ -26,6 +26,7 @@ from ..format.frame_rows import (
 from ..format.header import LOG_START
 from ..format.kinds import (
     ACTION_KINDS,
+    CALL_STARTED,
     COLLECTION_CHANGED,
     COLLECTION_CREATED,
     DELETED,
@@ -53,6 +54,10 @@ FoldWhole = Callable[[FileView], Sequence[tuple[str, int, int, Sequence[tuple[in
 def fold_nothing(_view: FileView) -> tuple[()]:
     """Save no projection: the next reader folds it."""
     return ()
+
+
+# The kinds whose row may refer to contents, frames' aside.
+_REFERRING = {*ACTION_KINDS, CALL_STARTED}
 
 
 class _Compactor:
@@ -107,7 +112,7 @@ class _Compactor:
             is_alive = self._living_in(row[2])
             fields = (field for frame_id, field in content_fields(row) if is_alive(frame_id))
             return [sequence for field in fields for sequence in content_sequences(field)]
-        if row[0] not in ACTION_KINDS or session not in self._source.state.sessions:
+        if row[0] not in _REFERRING or session not in self._source.state.sessions:
             return ()
         return () if any(row[0] in HOLDERS for row in rows) else content_references(row)
 

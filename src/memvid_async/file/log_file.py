@@ -12,6 +12,7 @@ from ..core.evolve import evolve
 from ..core.reports import TornTail
 from ..core.state import State, drafted, settled
 from ..errors import CorruptFileError
+from ..events.calls import SessionChanged
 from ..events.content import Content, StoredContent
 from ..events.decided import AnyEvent
 from ..events.event import Erased, Event
@@ -279,7 +280,9 @@ class LogFile:
             state = evolve(state, event)
         self.state = state
         # Events that the fold ignores, after a session's end or of no session, belong to nobody.
-        takes = takes or (number > 0 and not had_ended and number in state.sessions)
+        takes = takes or (
+            number > 0 and number in state.sessions and (not had_ended or _changes(events))
+        )
         self.catalog.note_events(events, number if takes else 0, offset)
         if not self._in_run:
             self._shown = state
@@ -470,6 +473,11 @@ def _runs(pieces: Iterable[bytes | bytearray]) -> Iterator[bytes | bytearray]:
         run.append(piece)
         size += len(piece)
     yield b"".join(run) if len(run) > 1 else run[0]
+
+
+def _changes(events: Sequence[AnyEvent]) -> bool:
+    """Whether the events are of the one kind that a session takes after its end."""
+    return all(type(event.payload) is SessionChanged for event in events)
 
 
 # Stands in for large content that a fold does not look at.

@@ -27,6 +27,7 @@ from ..format.codec import encode_events
 from ..format.header import Header
 from ..format.kinds import (
     ACTION_KINDS,
+    CALL_STARTED,
     CHECKPOINT,
     COLLECTION_CHANGED,
     COLLECTION_KINDS,
@@ -155,7 +156,7 @@ class _Inventory:
             self.next_index[number] = row[1] + 1
         if kind == CHECKPOINT:
             self.generation = max(self.generation, row[5])
-        elif kind in ACTION_KINDS:
+        elif kind in ACTION_KINDS or kind == CALL_STARTED:
             gone = [at for at in content_references(row) if self.is_lost(at)]
             if gone:
                 self.touched.add(number)

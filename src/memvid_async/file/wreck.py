@@ -17,7 +17,7 @@ from ..events.content import Content
 from ..format.action_rows import content_references
 from ..format.codec import decode_events
 from ..format.header import LOG_START, SLOT_OFFSETS, SLOT_SIZE, Header, decode_header, decode_slots
-from ..format.kinds import ACTION_KINDS, STORED
+from ..format.kinds import ACTION_KINDS, CALL_STARTED, STORED
 from ..format.resync import Finder, Run, find_salt
 from ..format.rows import decode_rows
 from ..format.segment import EVENT_KINDS, Read, Segment, SegmentKind, scan
@@ -235,7 +235,7 @@ def _check(segment: Segment, rows: list[list[Any]]) -> None:
     for row in rows:
         if row[0] == STORED and Content(row[2]).digest != row[1]:
             raise ValueError("content does not match its digest")
-        if row[0] in ACTION_KINDS:
+        if row[0] in ACTION_KINDS or row[0] == CALL_STARTED:
             list(content_references(row))
 
 

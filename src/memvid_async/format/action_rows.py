@@ -6,19 +6,20 @@ Fields that are null at the end of a row are left out.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
+from uuid import UUID
 
 import cbor2
 from attrs import astuple
 
 from ..events.content import Content
 from ..events.decided import DecidedAction
-from ..events.details import ActionKind
 from ..events.event import TAG_CONTENT, ActionRecorded, MessageRun, StoredMessages
 from ..events.frames import Retrieval
-from ..events.prompts import Reply, is_cost
+from ..events.prompts import Reply, cost_dollars, cost_units, is_cost
 from ..events.values import MAX_ITEMS, check_duration, decode_value
+from .call_rows import DETAIL_TYPES, NUMBERS, call_fields, read_call, read_detail
 from .counts import are_counts, is_count
 from .frame_rows import (
     ReadContent,
@@ -27,34 +28,25 @@ from .frame_rows import (
     read_bytes,
     read_content_field,
     read_map,
+    read_optional,
 )
-from .kinds import ACTION_KINDS
+from .kinds import ACTION_KINDS, CALL_STARTED
 
-_NUMBERS = {kind: number for number, kind in ACTION_KINDS.items()}
-# The fields that only this kind has, between the common ones and the optional ones.
-_DetailTypes = tuple[Collection[type], ...]
-_NO_DETAILS: _DetailTypes = ()
-_NAME = (str, type(None))
-_DETAIL_TYPES: dict[ActionKind, _DetailTypes] = dict.fromkeys(ActionKind, _NO_DETAILS) | {
-    ActionKind.ASK: (_NAME, _NAME),
-    ActionKind.FIND: ((str,), (int,)),
-    ActionKind.TOOL_CALL: ((str,),),
-}
-
-# Of the fields after the kind's own, the place of the marks of conversion; those between the reply
-# and these are for later.
-_CONVERSION = 10
-_NOT_WRITTEN = (None,) * 5
-_NO_TAIL = (None,) * (_CONVERSION + 1)
+# Of the fields after the kind's own, the places of those that only a call's action has, which are
+# on both sides of the marks of conversion.
+_CALL, _CONVERSION, _CALL_END, _RAW = slice(5, 10), 10, slice(11, 13), 12
+_NO_CALL = (None,) * 5
+_NO_TAIL = (None,) * (_RAW + 1)
 
 
 def action_row(action: DecidedAction) -> list[Any]:
     """Return an action's row."""
     # Unpacked at once: looking up each field takes three times as long.
     (
+        _,
         index,
         _,
-        _,
+        time_ns,
         kind,
         detail,
         input_data,
@@ -67,10 +59,11 @@ def action_row(action: DecidedAction) -> list[Any]:
         retrieval,
         reply,
         conversion,
+        call,
         messages,
     ) = action
     row: list[Any] = [
-        _NUMBERS[kind],
+        NUMBERS[kind],
         index,
         content_field(input_data) if isinstance(input_data, Content) else input_data,
         content_field(output_data) if isinstance(output_data, Content) else output_data,
@@ -86,9 +79,12 @@ def action_row(action: DecidedAction) -> list[Any]:
         or retrieval is not None
         or reply is not None
         or conversion
+        or call is not None
     ):
         row += (error, cbor2.dumps(dict(metadata)) if metadata else None, _messages_row(messages))
-        row += (_retrieval_row(retrieval), _reply_row(reply), *_NOT_WRITTEN, conversion or None)
+        row += (_retrieval_row(retrieval), _reply_row(reply))
+        own, end = (_NO_CALL, ()) if call is None else call_fields(call, time_ns)
+        row += (*own, conversion or None, *end)
         while row[-1] is None:
             row.pop()
     return row
@@ -116,7 +112,8 @@ def _reply_row(reply: Reply | None) -> list[Any] | None:
         return None
     row: list[Any] = [list(reply.chunks), reply.input_tokens, reply.output_tokens]
     if reply.cached_tokens is not None or reply.cost_usd is not None:
-        row += (reply.cached_tokens, reply.cost_usd)
+        cost = None if reply.cost_usd is None else cost_units(reply.cost_usd)
+        row += (reply.cached_tokens, cost)
     return row
 
 
@@ -128,7 +125,7 @@ def _messages_row(messages: StoredMessages | None) -> list[Any] | None:
 
 
 def read_action(
-    row: list[Any], sequence: int, time_ns: int, content: ReadContent
+    row: list[Any], sequence: int, time_ns: int, session_id: UUID, content: ReadContent
 ) -> ActionRecorded:
     """Read an action's row. ``content`` returns large content by the sequence of its event.
 
@@ -139,19 +136,18 @@ def read_action(
     if not (is_count(index) and index < 2**32 and type(frames) in _LIST):
         raise TypeError("an action's index or frames")
     check_duration(duration)
-    types = _DETAIL_TYPES[kind]
-    detail_count = len(types)
-    detail = tuple(rest[:detail_count])
-    if len(detail) < detail_count or not all(map(_is_of, detail, types)):
-        raise TypeError(f"an action's own fields {detail!r:.80}")
-    if len(rest) > detail_count:
-        tail = (*rest[detail_count:], *_NO_TAIL)
+    detail = read_detail(kind, rest)
+    if len(rest) > len(detail):
+        tail = (*rest[len(detail) :], *_NO_TAIL)
         error, metadata, messages, retrieval_row, reply_row = tail[:5]
         stored, retrieval = _read_messages(messages), _read_retrieval(retrieval_row)
         reply, conversion = _read_reply(reply_row), _read_conversion(tail[_CONVERSION])
+        call = read_call((*tail[_CALL], *tail[_CALL_END]), time_ns, content)
     else:
-        error, metadata, stored, retrieval, reply, conversion = None, None, None, None, None, 0
+        error = metadata = stored = retrieval = reply = call = None
+        conversion = 0
     values = DecidedAction(
+        session_id,
         index,
         sequence,
         time_ns,
@@ -167,23 +163,25 @@ def read_action(
         retrieval,
         reply,
         conversion,
+        call,
         stored,
     )
     return ActionRecorded(values.action(), stored)
 
 
-def _is_of(value: object, types: Collection[type]) -> bool:
-    return type(value) in types
-
-
 def content_references(row: list[Any]) -> Iterator[int]:
-    """Iterate over the sequences of the contents to which an action's row and messages refer.
+    """Iterate over the sequences of the contents to which the row of an action or of a call's start
+    refers, an action's messages included.
 
-    :raises ValueError: when the row is not an action's.
+    :raises ValueError: when the row is not such a one.
     """
-    for field in row[2:4]:
+    if row[0] == CALL_STARTED:
+        yield from content_sequences(row[2])
+        return
+    own = 7 + len(DETAIL_TYPES[ACTION_KINDS[row[0]]])
+    for field in (*row[2:4], *row[own + _RAW : own + _RAW + 1]):
         yield from content_sequences(field)
-    place = 9 + len(_DETAIL_TYPES[ACTION_KINDS[row[0]]])
+    place = own + 2
     messages = _read_messages(row[place]) if len(row) > place else None
     for item in messages.own if messages is not None else ():
         yield from _referenced_contents(item)
@@ -244,9 +242,10 @@ def _read_reply(row: list[Any] | None) -> Reply | None:
     for tokens in (given, made, cached):
         if tokens is not None and not is_count(tokens):
             raise TypeError("a count of tokens is not an int of at least 0")
-    if cost is not None and not is_cost(cost):
-        raise TypeError("a cost is not a finite number of at least 0")
-    return Reply(read_counts(chunks), given, made, cached, cost)
+    if cost is not None and not (is_count(cost) and is_cost(cost_dollars(cost))):
+        raise TypeError("a cost is not a number of 10^-12 US dollars")
+    dollars = None if cost is None else cost_dollars(cost)
+    return Reply(read_counts(chunks), given, made, cached, dollars)
 
 
 def _read_conversion(value: Any) -> int:
@@ -293,13 +292,3 @@ def read_counts(values: Sequence[Any]) -> tuple[int, ...]:
     if not are_counts(values):
         raise TypeError("a count or an id is not an int of at least 0")
     return tuple(values)
-
-
-def read_optional(value: Any, kind: type) -> Any:
-    """Return a field that is of this type, or null.
-
-    :raises TypeError: when it is anything else.
-    """
-    if value is not None and not isinstance(value, kind):
-        raise TypeError(f"a field is not {kind.__name__}")
-    return value

@@ -15,8 +15,16 @@ import cbor2
 
 from ..config import recording_config
 from ..errors import InvalidValueError
+from ..events.calls import (
+    ActionStarted,
+    AnswerDropped,
+    ChunksCame,
+    SessionChanged,
+    SessionResumed,
+    SessionSuspended,
+)
 from ..events.content import Content, StoredContent
-from ..events.decided import AnyEvent, DecidedAction
+from ..events.decided import AnyEvent, DecidedAction, DecidedStart
 from ..events.event import (
     ActionRecorded,
     CheckpointCreated,
@@ -36,7 +44,8 @@ from ..events.frames import FRAME_EVENTS
 from ..events.keyed import COLLECTION_EVENTS, KeyUsed
 from ..events.pace import unhurried
 from ..events.values import preview
-from .action_rows import action_row, read_action, read_counts, read_optional
+from .action_rows import action_row, read_action, read_counts
+from .call_rows import note_row, read_note, read_start, start_row
 from .frame_rows import (
     ReadContent,
     frame_row,
@@ -44,11 +53,13 @@ from .frame_rows import (
     read_bytes,
     read_frame_row,
     read_map,
+    read_optional,
     stored_content,
 )
 from .keyed_rows import keyed_row, read_keyed_row
 from .kinds import (
     ACTION_KINDS,
+    CALL_STARTED,
     CHECKPOINT,
     DELETED,
     ENDED,
@@ -57,6 +68,7 @@ from .kinds import (
     KEY_USED,
     KEYED_KINDS,
     KNOWN,
+    NOTE_KINDS,
     STARTED,
     STORED,
 )
@@ -92,6 +104,8 @@ def _row(event: AnyEvent) -> list[Any]:
     payload = event.payload
     if type(payload) is DecidedAction:
         return action_row(payload)
+    if type(payload) is DecidedStart:
+        return start_row(payload)
     return _ROWS[type(payload)](payload, event)
 
 
@@ -149,6 +163,13 @@ _ROWS: dict[type, Callable[[Any, AnyEvent], list[Any]]] = {
     CheckpointCreated: _checkpoint_row,
     Erased: lambda _payload, _event: [ERASED],
     Unknown: lambda payload, _: [payload.kind, *payload.fields],
+    **dict.fromkeys(
+        (
+            *(ActionStarted, AnswerDropped, ChunksCame),
+            *(SessionChanged, SessionResumed, SessionSuspended),
+        ),
+        lambda payload, _: note_row(payload),
+    ),
 }
 
 
@@ -181,7 +202,10 @@ def decode_events(
         kind = row[0]
         try:
             if kind in ACTION_KINDS and session_id is not None:
-                decoded: Payload = read_action(row, sequence, time_ns, find)
+                decoded: Payload = read_action(row, sequence, time_ns, session_id, find)
+                event = Event(sequence, time_ns, session_id, decoded, session)
+            elif kind == CALL_STARTED and session_id is not None:
+                decoded = read_start(row, sequence, time_ns, session_id, find)
                 event = Event(sequence, time_ns, session_id, decoded, session)
             elif kind == STORED:
                 found = read_stored(row, sequence)
@@ -235,7 +259,9 @@ def _read_other(
     elif session_id is not None and kind == ENDED:
         payload = SessionEnded(read_optional(row[1], str))
     elif session_id is not None and kind == CHECKPOINT:
-        payload = _read_checkpoint(row, sequence, time_ns)
+        payload = _read_checkpoint(row, sequence, time_ns, session_id)
+    elif session_id is not None and kind in NOTE_KINDS:
+        payload = read_note(row)
     owner = session if session_id is not None else 0
     return Event(sequence, time_ns, session_id, payload, owner), session_id
 
@@ -249,10 +275,11 @@ def _read_started(row: list[Any]) -> SessionStarted:
     )
 
 
-def _read_checkpoint(row: list[Any], sequence: int, time_ns: int) -> CheckpointCreated:
+def _read_checkpoint(
+    row: list[Any], sequence: int, time_ns: int, session_id: UUID
+) -> CheckpointCreated:
     _, index, checkpoint_id, frames, memory_hash, generation, task = row[:7]
     counts = read_counts((index, checkpoint_id, frames, generation))
     snapshot = StateSnapshot(counts[2], read_bytes(memory_hash, 32), sequence - 1, counts[3])
-    return make_checkpoint(
-        counts[1], counts[0], sequence, time_ns, snapshot, read_optional(task, str)
-    )
+    named = read_optional(task, str)
+    return make_checkpoint(session_id, counts[1], counts[0], sequence, time_ns, snapshot, named)

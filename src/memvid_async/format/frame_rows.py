@@ -323,6 +323,16 @@ def item_content(item: Any) -> Any:
     return item[0] if isinstance(item, list) and item else item
 
 
+def read_optional(value: Any, kind: type) -> Any:
+    """Return a field that is of this type, or null.
+
+    :raises TypeError: when it is anything else.
+    """
+    if value is not None and not isinstance(value, kind):
+        raise TypeError(f"a field is not {kind.__name__}")
+    return value
+
+
 def read_map(data: Any) -> Mapping[str, Any]:
     """Decode a CBOR map; None is an empty one.
 

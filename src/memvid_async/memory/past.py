@@ -18,6 +18,7 @@ from ..errors import (
     InvalidValueError,
     SessionNotFoundError,
 )
+from ..events.calls import ActionStarted
 from ..events.event import Action, ActionRecorded, CheckpointCreated, Session
 from ..events.frames import Context, ContextItem, ForkPoint, FramesPut, Version
 from .body_text import text_of
@@ -87,7 +88,7 @@ def fork_point(
         raise CheckpointNotFoundError(session_id, checkpoint_id)
     if place is None:
         raise InvalidValueError(f"session {session_id} has no action {action_index}")
-    sequence, actions, checkpoints = place
+    sequence, actions, checkpoints, in_flight = place
     memory = memory_at(view, sequence)
     branch = number if number in memory.branches else 0
     count, digest = memory.summary(branch)
@@ -101,36 +102,42 @@ def fork_point(
         last_frame=memory.last_frame,
         frame_count=count,
         memory_hash=digest,
+        in_flight=tuple(sorted(in_flight.items())),
     )
 
 
 def _place_of(
     view: View, number: int, checkpoint_id: int | None, action_index: int | None
-) -> tuple[int, int, int] | None:
+) -> tuple[int, int, int, dict[int, int]] | None:
     """Return the sequence of a checkpoint or an action in a session's history; by default of the
-    last action. With it, how many actions and checkpoints the history holds up to there.
+    last action. With it, how many actions and checkpoints the history holds up to there, and the
+    calls that are in flight there: for the sequence of each one's start, its time.
 
     None when it is not there. Parents are read one by one, until it is found.
     """
     wants_last = checkpoint_id is None and action_index is None
     for fork, events in history_parts(view, number):
         sequence, actions, checkpoints = number, 0, 0
+        in_flight: dict[int, int] = {}
         if fork is not None:
-            sequence = fork.sequence
+            sequence, in_flight = fork.sequence, dict(fork.in_flight)
             actions, checkpoints = fork.action_count, fork.checkpoint_count
         for event in events:
             payload = event.payload
+            if isinstance(payload, ActionStarted):
+                in_flight.setdefault(payload.call, event.time_ns)
             if not isinstance(payload, (ActionRecorded, CheckpointCreated)):
                 continue
             sequence, actions = event.sequence, payload.action.index + 1
+            in_flight.pop(payload.action.started or 0, None)
             is_there = actions - 1 == action_index
             if isinstance(payload, CheckpointCreated):
                 checkpoints += 1
                 is_there = is_there or payload.checkpoint.checkpoint_id == checkpoint_id
             if is_there:
-                return sequence, actions, checkpoints
+                return sequence, actions, checkpoints, in_flight
         if wants_last:
-            return sequence, actions, checkpoints
+            return sequence, actions, checkpoints, in_flight
     return None
 
 

@@ -9,6 +9,7 @@ from attrs import evolve
 
 from ..config import Limits
 from ..core.commands import LargeContent, RecordAction, SessionChoice
+from ..events.calls import CallFacts
 from ..events.content import EMPTY
 from ..events.details import ActionKind
 from ..events.frames import Retrieval
@@ -47,6 +48,8 @@ class ActionDraft(NamedTuple):
     reply: Reply | None = None
     conversion: int = 0
     """What was changed already, as :class:`Conversion`."""
+    call: CallFacts | None = None
+    """What only a call's action has."""
 
 
 # Compared by identity, because an array equals nothing. There is one empty tuple.
@@ -66,7 +69,9 @@ def prepare_action(
     """
     input_value, error, metadata = draft.input, draft.error, draft.metadata
     messages = draft.messages
-    if draft.kind is ActionKind.TOOL_CALL:
+    if draft.kind is ActionKind.TOOL_CALL or (
+        draft.kind is ActionKind.STEP and input_value is not None
+    ):
         input_value = prepare_arguments(input_value, limits)
     output, reply, conversion = draft.output, draft.reply, draft.conversion
     if output is not None:
@@ -92,6 +97,7 @@ def prepare_action(
         draft.retrieval,
         reply,
         int(conversion),
+        draft.call,
         None if messages is NO_MESSAGES else prepare_messages(messages, limits),
     )
     return tuple.__new__(RecordAction, fields)

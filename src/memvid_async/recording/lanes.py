@@ -13,8 +13,7 @@ import sys
 from contextvars import ContextVar
 from weakref import WeakKeyDictionary, ref
 
-LanePath = tuple[str | int, ...]
-"""The lanes from the block's own to one: a task's name, or the number of one without a name."""
+from ..events.calls import LanePath
 
 _AUTOMATIC = re.compile(r"Task-\d+")
 

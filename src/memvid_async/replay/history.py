@@ -12,7 +12,7 @@ from typing import Any
 
 from attrs import Factory, define
 
-from ..recording.lanes import LanePath
+from ..events.calls import LanePath
 from .matching import Outcome, RecordedCall
 
 

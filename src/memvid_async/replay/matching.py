@@ -13,7 +13,8 @@ from enum import Enum
 
 from attrs import Factory, define, frozen
 
-from ..recording.lanes import Lane, LanePath
+from ..events.calls import LanePath
+from ..recording.lanes import Lane
 
 
 class Outcome(Enum):
