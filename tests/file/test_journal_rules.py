@@ -4,7 +4,6 @@ import os
 from uuid import UUID
 
 import pytest
-from attrs import evolve as replace
 
 from memvid_async import (
     ActionKind,
@@ -162,14 +161,18 @@ def test_a_clock_that_is_none_fails_the_command_alone(now):
     assert answers(Journal.open(storage, fixed_config())) == answers(opened)
 
 
-def test_a_clock_that_raises_fails_the_command_alone(journal):
-    def broken():
-        raise RuntimeError("no time")
+def test_a_clock_that_raises_fails_the_command_alone():
+    times = [FIRST_TIME]
 
-    journal._config = replace(journal._config, clock=broken)
-    outcomes, flushed = journal.commit([ask(1, "q").command()])
-    assert isinstance(outcomes[0], RuntimeError)
-    assert flushed.events == []
+    def broken():
+        if not times:
+            raise RuntimeError("no time")
+        return times.pop()
+
+    journal = Journal.open(RamStorage(), fixed_config(broken))
+    outcomes, flushed = journal.commit([start(1), ask(1, "q").command()])
+    assert isinstance(outcomes[1], RuntimeError)
+    assert [event.time_ns for event in flushed.events] == [FIRST_TIME]
 
 
 def test_a_refused_command_is_refused_alone(journal):
@@ -267,7 +270,7 @@ def test_what_a_newer_release_notes_of_an_ended_session_changes_no_session(journ
     assert answers(other)["session", UUID(int=1)]["actions"] == []
 
 
-@pytest.mark.parametrize("kind", [6, 9, 17, 127])
+@pytest.mark.parametrize("kind", [9, 19, 50, 127])
 def test_a_kind_of_event_that_must_be_understood_makes_the_file_read_only(journal, kind):
     storage = with_events(journal, Unknown(kind, ("new",)))
     before = bytes(storage.data)
@@ -286,7 +289,7 @@ def test_a_kind_of_event_that_must_be_understood_makes_the_file_read_only(journa
 def test_a_follower_that_meets_such_a_kind_goes_on_reading_and_stops_writing(journal):
     storage = journal._file.storage
     other = Journal.open(storage, fixed_config())
-    storage.data[:] = with_events(journal, Unknown(30, ())).data
+    storage.data[:] = with_events(journal, Unknown(50, ())).data
     with pytest.raises(StoreReadOnlyError):
         other.commit([ask(1, "q").command()])
     assert other.view.state.last_sequence == 2

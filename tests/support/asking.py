@@ -93,7 +93,8 @@ def start_answer(start: ActionStarted, data: Callable[[Content], bytes]) -> dict
 
 def summary_answer(summary: SessionSummary) -> tuple[Any, ...]:
     """A session as listed, as the naive store tells it."""
-    return fields_of(evolve(summary, metadata=canonical(dict(summary.metadata))))
+    metadata: Any = canonical(dict(summary.metadata))
+    return fields_of(evolve(summary, metadata=metadata))
 
 
 def session_answer(

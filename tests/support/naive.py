@@ -268,7 +268,7 @@ class Naive:
     def _open(self, number: int | None) -> bool:
         return number in self.sessions and self.sessions[number]["ended"] is None
 
-    def _full(self, number: int | None) -> bool:
+    def _full(self, number: int) -> bool:
         session = self.sessions[number]
         done = [action for action in session["actions"] if action["kind"] != "checkpoint"]
         most = session["config"].max_actions
