@@ -275,7 +275,7 @@ class Naive:
         return most is not None and len(done) + len(session["in_flight"]) >= most
 
     def _takes(self, number: int | None) -> bool:
-        return self._open(number) and not self._full(number)
+        return number is not None and self._open(number) and not self._full(number)
 
     def _chosen(self, choice: commands.SessionChoice) -> int | None:
         """The one session, open or not; else the first of several that takes an action, or the

@@ -93,6 +93,7 @@ def summary_document(summary: SessionSummary) -> Document:
     return {
         **attrs.asdict(summary, recurse=False),
         "session_id": str(summary.session_id),
+        "metadata": plain(summary.metadata),
         "fork": fork_document(summary.fork),
     }
 
