@@ -61,10 +61,11 @@ class RecordingTransport(_Transport):
     """A transport that records into a session, or answers from a recording.
 
     ``session``: a session that records, or one that serves; that of a :class:`SyncStore` for a
-    synchronous client. Requests to models (OpenAI's chat and responses, Anthropic's messages, and
-    whoever speaks like them) become asks. ``other``: what happens to all other requests. They are
-    passed on, or with ``"record"`` are recorded as tool calls. ``transport``: what really sends
-    requests, by default the client library's own; one that is passed in is not closed here.
+    synchronous client. Requests to models become asks: those of OpenAI's chat and responses and of
+    Anthropic's messages, to any service that speaks like them. ``other``: what happens to all other
+    requests. They are passed on, or with ``"record"`` are recorded as tool calls. ``transport``:
+    what really sends requests, by default the client library's own; one that is passed in is not
+    closed here.
 
     Recorded are the prompt, the reply, the tokens, and the response as it came. Not recorded are
     the request's headers, and of the response's those that its clients do not read; secrets of the
