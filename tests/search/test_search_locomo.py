@@ -78,12 +78,12 @@ def recall(memories, mode, top_k=10):
 def test_lexical_recall(memories):
     reached = recall(memories, "lexical")
     print(f"lexical evidence recall@10: {reached:.3f}")
-    assert reached >= 0.58
+    assert reached >= 0.6325
 
 
 def test_hybrid_beats_both_of_its_parts(memories):
     reached = recall(memories, "hybrid")
     parts = recall(memories, "lexical"), recall(memories, "semantic")
     print(f"hybrid evidence recall@10: {reached:.3f}; lexical and semantic: {parts}")
-    assert reached >= 0.63
+    assert reached >= 0.735
     assert reached > max(parts)
