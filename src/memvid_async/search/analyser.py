@@ -69,6 +69,15 @@ UNSEEN = (
 _UNSEEN_RUN = re.compile(f"[{UNSEEN}]+")
 # Between Arabic letters, a zero-width non-joiner separates a word from its ending.
 _ARABIC_PARTS = re.compile("(?<=[\u0600-\u06ff])\u200c(?=[\u0600-\u06ff])")
+# Letters of Latin, Greek and Cyrillic, and the punctuation of prose: the soft hyphen aside, none of
+# them needs the steps before normalising.
+_SIMPLE = (
+    "\x00-\u02ff\u0370-\u0482\u048a-\u052f\u1e00-\u1fff\u2010-\u2027\u2030-\u205e"
+    "\u20a0-\u20bf\u2100-\u214f"
+)
+_NOT_SIMPLE = re.compile(f"[^{_SIMPLE}]")
+_SOFT_HYPHEN = "\u00ad"
+_NON_JOINER = "\u200c"
 # Normalising sorts successive marks, in a time that grows with the square of their number. So a
 # space is put after this many.
 _MANY_MARKS = re.compile(r"(?:[^\w\s\x00-\x7f\U0001f000-\U0001ffff]|[\uff9e\uff9f]){30}")
@@ -82,6 +91,8 @@ _HUMP = re.compile(
     f"|(?<=[{_UPPER}0-9][{_UPPER}])(?=[{_LOWER}])(?!s(?![{_LOWER}{_UPPER}])))"
 )
 _CUT = "\x1e"
+# The captured parts of a split are those outside ASCII.
+_BEYOND_ASCII = re.compile(r"([^\x00-\x7f]+)")
 _HUMPED = re.compile(rf"(?<![^\W_])[^\W_]++(?:{_CUT}[^\W_]++)+")
 _DOTTED = re.compile(rf"\.(?<![\w.)\]]\.)([A-Za-z][A-Za-z0-9]{{0,{_WHOLE_CHARS}}})(?![\w+#])")
 _DECIMAL = re.compile(r"\.(?<=[0-9]\.)(?=[0-9])")
@@ -168,6 +179,25 @@ def _folded_part(char: str) -> str:
 _FOLDING = _Folding()
 
 
+class _FoldedRuns(dict[str, str]):
+    """Runs of characters outside ASCII, folded; computed when one first occurs.
+
+    Most are a letter with an accent, or a word, and occur again and again.
+    """
+
+    _MOST = 20_000
+    _MOST_CHARS = 16
+
+    def __missing__(self, run: str) -> str:
+        made = run.translate(_FOLDING)
+        if len(self) < self._MOST and len(run) <= self._MOST_CHARS:
+            self[run] = made
+        return made
+
+
+_FOLDED_RUNS = _FoldedRuns()
+
+
 def analyse(text: str) -> str:
     """Return a text as SQLite's tokenizer ``ascii`` gets it; see the module."""
     if text.isascii() and _is_plain(text):
@@ -221,8 +251,7 @@ def _pieces(text: str) -> Iterator[str]:
 def _read(text: str) -> Analysed:
     is_ascii = text.isascii()
     if not is_ascii:
-        text = _UNSEEN_RUN.sub("", _ARABIC_PARTS.sub(" ", text))
-        text = unicodedata.normalize("NFKC", _MANY_MARKS.sub(r"\g<0> ", text))
+        text = unicodedata.normalize("NFKC", _prepared(text))
     text, wholes = _split(text)
     if is_ascii:
         return Analysed(text.lower(), tuple(dict.fromkeys(map(str.lower, wholes))))
@@ -230,9 +259,32 @@ def _read(text: str) -> Analysed:
     return Analysed(folded, tuple(dict.fromkeys(TERM.findall(" ".join(map(_fold, wholes))))))
 
 
+def _prepared(text: str) -> str:
+    """Return the text as it can be normalised, without what is not seen."""
+    if not _NOT_SIMPLE.search(text):
+        return text.replace(_SOFT_HYPHEN, "")
+    if _NON_JOINER in text:
+        text = _ARABIC_PARTS.sub(" ", text)
+    return _MANY_MARKS.sub(r"\g<0> ", _UNSEEN_RUN.sub("", text))
+
+
 def _fold(text: str) -> str:
-    text = text.translate(_FOLDING)
+    # A translation looks at each character, ASCII too. Of that only the case is folded.
+    parts = _BEYOND_ASCII.split(text.lower())
+    parts[1::2] = map(_FOLDED_RUNS.__getitem__, parts[1::2])
+    text = "".join(parts)
     return _CLUSTERS.sub(r" \g<0> ", text) if _HAS_CLUSTERS.search(text) else text
+
+
+def _cut_words(text: str) -> str:
+    """Return the words in which something was cut: a pattern takes its time with all the others."""
+    words, at = [], text.find(_CUT)
+    while at >= 0:
+        end = text.find(" ", at)
+        end = len(text) if end < 0 else end
+        words.append(text[text.rfind(" ", 0, at) + 1 : end])
+        at = text.find(_CUT, end)
+    return " ".join(words)
 
 
 def _split(text: str) -> tuple[str, list[str]]:
@@ -253,9 +305,10 @@ def _split(text: str) -> tuple[str, list[str]]:
 
     if "#" in text or "++" in text:
         text = _SHARPENED.sub(name, text)
-    text = _NUMBERED.sub(number, text)
+    if _DECIMAL.search(text):
+        text = _NUMBERED.sub(number, text)
     if _HUMP.search(text):
         text = _HUMP.sub(rf"{_CUT}\g<0>", text.replace(_CUT, " "))
-        wholes += [found[0].replace(_CUT, "") for found in _HUMPED.finditer(text)]
+        wholes += [found.replace(_CUT, "") for found in _HUMPED.findall(_cut_words(text))]
         text = text.replace(_CUT, " ")
     return text, wholes
