@@ -302,9 +302,9 @@ def views(directory: Path, scale: Scale) -> Result:
     shutil.copyfile(closed.path, path)
     query = QUERIES["a natural question"]
 
-    async def measure() -> tuple[float, float, float]:
+    async def measure(sequence: int) -> tuple[float, float, float]:
         async with open_store(path) as store:
-            view = await store.at(sequence=closed.count)
+            view = await store.at(sequence=sequence)
             start = time.perf_counter()
             await view.find("warm")
             first = time.perf_counter() - start
@@ -315,14 +315,16 @@ def views(directory: Path, scale: Scale) -> Result:
                 await timed(lambda: store.find(query)),
             )
 
-    async def grow() -> None:
+    async def grow() -> int:
         async with open_store(path) as store:
+            before = store.last_sequence
             more = samples.documents(closed.count, seed=2)
             for at in range(0, len(more), BATCH):
                 await store.put_many(more[at : at + BATCH])
+        return before
 
-    asyncio.run(grow())
-    taken = [asyncio.run(measure()) for _ in range(scale.rounds)]
+    grown_from = asyncio.run(grow())
+    taken = [asyncio.run(measure(grown_from)) for _ in range(scale.rounds)]
     indexing = [index_again(closed.path, directory) for _ in range(scale.rounds)]
     path.unlink()
     firsts, nexts, lives = (list(column) for column in zip(*taken, strict=True))

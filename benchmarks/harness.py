@@ -74,7 +74,8 @@ class Result:
 class Scale:
     """How much is measured: `rounds` samples a median, and every count multiplied by `factor`."""
 
-    rounds: int = 9
+    # The files that are built do not depend on it.
+    rounds: int = field(default=9, eq=False)
     factor: float = 1.0
 
     def count(self, full: int, *, multiple: int = 1) -> int:

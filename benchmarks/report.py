@@ -7,15 +7,15 @@ from .harness import Detail, Figure, Result, Verdict
 
 NOTES = Path(__file__).with_name("notes.md")
 RATIOS = (
-    "A ratio is the median over {rounds} rounds of the ratio within one round;"
+    "A ratio is the median over {rounds} of the ratio within one round;"
     " the contenders take turns, and their order rotates."
 )
 
 
 def render(
-    results: Mapping[str, Result], machine: Sequence[tuple[str, str]], date: str, rounds: int
+    results: Mapping[str, Result], machine: Sequence[tuple[str, str]], date: str, rounds: str
 ) -> str:
-    """Write the report as Markdown; `date` is a day, `rounds` the samples of each median."""
+    """Write the report as Markdown; `date`: a day; `rounds`: of how many a figure is the median."""
     figures = [figure for result in results.values() for figure in result.figures]
     missed = sum(figure.verdict is Verdict.MISS for figure in figures)
     judged = sum(figure.verdict is not Verdict.NONE for figure in figures)

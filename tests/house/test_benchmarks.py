@@ -43,7 +43,9 @@ def test_ratios_are_taken_within_a_round():
     assert harness.ratios([2.0, 20.0, 200.0], [1.0, 10.0, 50.0]) == [2.0, 2.0, 4.0]
     one = harness.Figure(case="case", against="other", values=[4.0, 2.0, 2.5], unit="x", must=2.2)
     assert one.value == 2.5
-    assert "| 2.5 x | 2, 4 |" in report.render({"it": harness.Result(figures=[one])}, [], "", 3)
+    assert "| 2.5 x | 2, 4 |" in report.render(
+        {"it": harness.Result(figures=[one])}, [], "", "3 rounds"
+    )
 
 
 def test_samples_are_of_the_size_they_say():
