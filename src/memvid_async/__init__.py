@@ -115,6 +115,7 @@ from .memory.collection import Collection
 from .memory.collection_reader import CollectionReader
 from .memory.collection_steps import Check, Delete, DeletePrefix, Put
 from .memory.keywords import FrameFields, FrameFilters, FrameItem
+from .recording.known_secrets import scrub_secrets
 from .recording.session_recorder import SessionRecorder
 from .replay.audit import AuditAnswer, AuditReport, ModelAudit
 from .replay.compare import ChangedAction, Comparison
@@ -286,6 +287,7 @@ __all__ = [
     "content_text",
     "open_store",
     "recover",
+    "scrub_secrets",
     "spoken_text",
 ]
 

@@ -27,6 +27,7 @@ BOUNDED = {
     "memvid_async.recording.converting:_Plain._make": "stops at MAX_DEPTH",
     "memvid_async.recording.converting:_Plain._container": "see _make",
     "memvid_async.recording.converting:_Plain._map": "see _make",
+    "memvid_async.recording.scrubbing:ScrubbingLimits.value": "stops at MAX_DEPTH",
     "memvid_async.replay.compare:_fill": "one level for each key that actions are paired by",
     "memvid_async.replay.lcs:_align": "halves one side each time",
     "memvid_async.memory.projection_saver:ProjectionSaver.note_put": "the loop calls _saved",

@@ -14,7 +14,7 @@ from attrs import field, frozen
 from ..errors import InvalidValueError
 from .calls import Usage
 from .frames import Context
-from .values import as_plain
+from .values import as_plain, shown
 
 MOST_TOKENS = 2**63 - 1
 
@@ -86,13 +86,13 @@ def _number(value: Any) -> Any:
 
 def _tokens(_instance: object, attribute: Any, value: object) -> None:
     if value is not None and not (type(value) is int and 0 <= value <= MOST_TOKENS):
-        raise InvalidValueError(f"{attribute.name} must be an int from 0, not {value!r:.80}")
+        raise InvalidValueError(f"{attribute.name} must be an int from 0, not {shown(value)}")
 
 
 def _dollars(_instance: object, attribute: Any, value: object) -> None:
     if value is not None and not is_cost(value):
         raise InvalidValueError(
-            f"{attribute.name} must be US dollars, from 0 to {MOST_DOLLARS:,}, not {value!r:.80}"
+            f"{attribute.name} must be US dollars, from 0 to {MOST_DOLLARS:,}, not {shown(value)}"
         )
 
 

@@ -12,6 +12,7 @@ import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from io import BytesIO
 from typing import Any
 
@@ -57,6 +58,17 @@ def check_text(value: object, what: str) -> str:
     return value
 
 
+def shown(value: object) -> str:
+    """Return a value as an error names it: a number as it is, of anything else its type alone.
+
+    A text that was passed in a wrong place may be a secret.
+    """
+    if value is None or type(value) in (bool, int, float):
+        with suppress(ValueError):
+            return f"{value!r:.80}"
+    return f"a {type(value).__name__}"
+
+
 def as_plain(value: Any) -> Any:
     """Return a numpy scalar or array, a pandas series or the like as a number or a list; anything
     else as it is.
@@ -79,7 +91,7 @@ def check_duration(value: object) -> float:
     number = as_plain(value)
     if type(number) in (int, float) and 0 <= number <= 2**63:
         return number  # type: ignore[no-any-return]
-    raise InvalidValueError(f"duration_ms must be a finite number of at least 0, not {value!r:.80}")
+    raise InvalidValueError(f"duration_ms must be a finite number from 0, not {shown(value)}")
 
 
 def is_time(value: Any) -> bool:

@@ -10,7 +10,7 @@ from attrs import evolve
 from ..config import StoreConfig
 from ..errors import InvalidValueError
 from ..events.frames import Context, Frame, SearchMode
-from ..recording.prepare_values import prepare_count, prepare_flag, prepare_text
+from ..recording.prepare_values import prepare_count, prepare_field, prepare_flag
 from .embedder import embed
 from .folded import Lineage
 from .keywords import FrameFilters
@@ -118,7 +118,9 @@ class FrameReader:
         text = prepare_search(query, mode, top_k, limits, syntax=syntax)
         _, parameters = prepare_filters(filters, limits)
         if embedding_model is not None:
-            prepare_text(embedding_model, "embedding_model", "title_chars", limits.title_chars)
+            embedding_model = prepare_field(
+                embedding_model, "embedding_model", "title_chars", limits
+            )
         vector = prepare_embedding(embedding, limits)
         search = Search(text, mode, top_k, parameters, vector, embedding_model, syntax)
         if vector is not None or mode == "lexical":

@@ -31,14 +31,16 @@ from ..recording.command_intake import CommandIntake
 from ..recording.prepare_values import (
     prepare_content,
     prepare_count,
+    prepare_field,
     prepare_flag,
     prepare_messages,
     prepare_metadata,
+    prepare_name,
     prepare_progress,
-    prepare_text,
     rough_size,
 )
 from ..recording.replies import GrowingReply, Model, check_model
+from ..recording.scrubbing import ScrubbingLimits, limits_for
 from ..recording.store_recorder import warn_unrecorded
 from .answer import Answer
 from .body_text import text_of
@@ -140,7 +142,7 @@ class FrameStore(FrameReader):
     async def _put(
         self, items: list[Any], kind: ActionKind, replaced: str | None = None
     ) -> list[int]:
-        started, limits = time.perf_counter(), self._config.limits
+        started, limits = time.perf_counter(), limits_for(kind, self._config.limits)
         if len(items) == 1 and rough_size(items[0]) < LARGE:
             frames, size = prepare_frames_many(items, limits)
         else:
@@ -190,6 +192,16 @@ class FrameStore(FrameReader):
     async def _store_stream(self, chunks: AsyncIterable[bytes]) -> str | bytes | Content:
         """Store the parts of a stream, and return the content that refers to them."""
         limits, digest, size = self._config.limits, hashlib.blake2b(digest_size=32), 0
+        # What is scrubbed is looked at in one piece.
+        is_whole = type(limits) is ScrubbingLimits
+        limit, most = (
+            ("content_bytes", limits.content_bytes)
+            if is_whole
+            else (
+                "stream_bytes",
+                limits.stream_bytes,
+            )
+        )
         parts: list[Content] = []
         waiting = bytearray()
         begin = b""
@@ -198,9 +210,9 @@ class FrameStore(FrameReader):
                 raise InvalidValueError(f"a stream must yield bytes, not {type(chunk).__name__}")
             waiting += chunk
             size += len(chunk)
-            if size > limits.stream_bytes:
-                raise LimitExceededError("stream_bytes", size, limits.stream_bytes)
-            while len(waiting) >= _PART_BYTES:
+            if size > most:
+                raise LimitExceededError(limit, size, most)
+            while len(waiting) >= _PART_BYTES and not is_whole:
                 part = bytes(waiting[:_PART_BYTES])
                 del waiting[:_PART_BYTES]
                 begin = begin or part[:4096]
@@ -235,7 +247,7 @@ class FrameStore(FrameReader):
         :raises InvalidValueError, LimitExceededError: when a value cannot be recorded; nothing was
             changed.
         """
-        started, limits = time.perf_counter(), self._config.limits
+        started, limits = time.perf_counter(), limits_for("update", self._config.limits)
         size = 512 + rough_size(fields)
         if size < LARGE:
             changes = prepare_fields(fields, limits)
@@ -289,7 +301,7 @@ class FrameStore(FrameReader):
 
         :raises InvalidValueError: when ``embed`` returns what cannot be recorded; nothing changed.
         """
-        prepare_text(model, "model", "title_chars", self._config.limits.title_chars)
+        model = prepare_field(model, "model", "title_chars", self._config.limits)
         if not callable(embed):
             raise InvalidValueError("embed must be callable")
         check_fits(embed, "embed is called with a list of texts", ([],))
@@ -465,7 +477,7 @@ class FrameStore(FrameReader):
         limits = self._config.limits
         for value, what in ((provider, "provider"), (model, "model")):
             if value is not None:
-                prepare_text(value, what, "name_chars", limits.name_chars)
+                prepare_name(value, what, limits)
         if task is not None:
             self._intake.check_task(task)
         prepare_metadata(metadata, limits)

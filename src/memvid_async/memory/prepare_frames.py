@@ -15,11 +15,11 @@ from ..errors import InvalidValueError, LimitExceededError
 from ..events.content import Content
 from ..events.frames import SearchMode
 from ..events.pace import unhurried
-from ..events.values import as_plain
+from ..events.values import as_plain, shown
 from ..recording.prepare_values import (
     prepare_content,
+    prepare_field,
     prepare_metadata,
-    prepare_text,
     prepare_time,
 )
 from ..search import Filters
@@ -66,7 +66,7 @@ def prepare_tags(values: Any, limits: Limits) -> tuple[str, ...]:
     tags = list(islice(values, limits.tags + 1))
     if len(tags) > limits.tags:
         raise LimitExceededError("tags", len(tags), limits.tags)
-    texts = (prepare_text(tag, "a tag", "name_chars", limits.name_chars) for tag in tags)
+    texts = (prepare_field(tag, "a tag", "name_chars", limits) for tag in tags)
     return tuple(dict.fromkeys(texts))
 
 
@@ -88,7 +88,7 @@ def prepare_fields(fields: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
         elif value is None:
             made[name] = None
         else:
-            made[name] = prepare_text(value, name, "title_chars", limits.title_chars)
+            made[name] = prepare_field(value, name, "title_chars", limits)
     if made.get("embedding_model") is not None and made.get("embedding") is None:
         raise InvalidValueError("embedding_model names the model of an embedding; pass both")
     return made
@@ -168,7 +168,7 @@ def prepare_filters(filters: Mapping[str, Any], limits: Limits) -> tuple[Filters
         elif name in ("since_ns", "until_ns"):
             kept[name] = prepare_time(value, name)
         else:
-            kept[name] = prepare_text(value, name, "title_chars", limits.title_chars)
+            kept[name] = prepare_field(value, name, "title_chars", limits)
     return make_filters(kept), cast("FrameFilters", kept)
 
 
@@ -186,13 +186,13 @@ def prepare_search(query: Any, mode: Any, top_k: Any, limits: Limits, *, syntax:
     :raises InvalidValueError, LimitExceededError: when it cannot be searched for.
     """
     if not isinstance(mode, str) or mode not in MODES:
-        raise InvalidValueError(f"mode must be one of {MODES}, not {mode!r:.80}")
+        raise InvalidValueError(f"mode must be one of {MODES}, not {shown(mode)}")
     if type(syntax) is not bool:
-        raise InvalidValueError(f"syntax must be True or False, not {syntax!r:.80}")
+        raise InvalidValueError(f"syntax must be True or False, not {shown(syntax)}")
     if type(top_k) is not int or top_k < 1:
-        raise InvalidValueError(f"top_k must be an int of at least 1, not {top_k!r:.80}")
+        raise InvalidValueError(f"top_k must be an int of at least 1, not {shown(top_k)}")
     if top_k > limits.top_k:
         raise LimitExceededError("top_k", top_k, limits.top_k)
     if query is None and mode == "semantic":
         return ""
-    return prepare_text(query, "query", "query_chars", limits.query_chars)
+    return prepare_field(query, "query", "query_chars", limits)

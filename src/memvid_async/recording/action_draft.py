@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from attrs import evolve
 
 from ..config import Limits
-from ..core.commands import LargeContent, RecordAction, SessionChoice
+from ..core.commands import LargeContent, Prepared, RecordAction, SessionChoice
 from ..events.calls import CallFacts
 from ..events.content import EMPTY
 from ..events.details import ActionKind
@@ -16,6 +16,7 @@ from ..events.frames import Retrieval
 from ..events.prompts import Reply
 from ..events.values import LARGE, check_duration
 from .prepare_values import (
+    hashed_content,
     prepare_arguments,
     prepare_content,
     prepare_error,
@@ -24,6 +25,7 @@ from .prepare_values import (
     prepare_metadata,
     prepare_output,
 )
+from .scrubbing import ScrubbingLimits, limits_for
 
 
 class ActionDraft(NamedTuple):
@@ -67,27 +69,33 @@ def prepare_action(
 
     :raises InvalidValueError, LimitExceededError: when anything cannot be recorded.
     """
+    limits = limits_for(draft.kind, limits)
     input_value, error, metadata = draft.input, draft.error, draft.metadata
     messages = draft.messages
     if draft.kind is ActionKind.TOOL_CALL or (
         draft.kind is ActionKind.STEP and input_value is not None
     ):
-        input_value = prepare_arguments(input_value, limits)
+        given = hashed_content(prepare_arguments(input_value, limits), "arguments", limits)
+    else:
+        given = prepare_content(input_value, "input", limits)
     output, reply, conversion = draft.output, draft.reply, draft.conversion
     if output is not None:
         output, changed = prepare_output(output, limits)
         conversion |= changed
-        if changed and reply is not None:
-            reply = evolve(reply, chunks=())
+        if reply is not None and (changed or type(limits) is ScrubbingLimits):
+            reply = _fitting(reply, output)
     if error is not None:
         error, changed = prepare_error(error, limits)
         conversion |= changed
+    detail = draft.detail
+    if type(limits) is ScrubbingLimits:
+        detail = tuple(limits.value("name", one) for one in detail)
     # Made as a tuple, in the order of its fields: a third of the time.
     fields = (
         session,
         draft.kind,
-        draft.detail,
-        prepare_content(input_value, "input", limits),
+        detail,
+        given,
         output,
         prepare_frames(draft.frames, limits),
         check_duration(draft.duration_ms),
@@ -101,6 +109,12 @@ def prepare_action(
         None if messages is NO_MESSAGES else prepare_messages(messages, limits),
     )
     return tuple.__new__(RecordAction, fields)
+
+
+def _fitting(reply: Reply, output: Prepared | None) -> Reply:
+    """Return how a reply came, without its chunks where they are not those of what is recorded."""
+    data = output.data if isinstance(output, LargeContent) else output
+    return reply if data is None or len(data) == sum(reply.chunks) else evolve(reply, chunks=())
 
 
 def prepared_size(command: RecordAction) -> int:

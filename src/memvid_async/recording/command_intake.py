@@ -14,9 +14,9 @@ from ..engine.writer import LogCall, Writer
 from ..errors import StoreReadOnlyError
 from ..events.values import LARGE
 from .action_draft import NO_MESSAGES, ActionDraft, prepare_action, prepared_size
-from .converting import describe_error
 from .in_force import SessionBlocks
-from .prepare_values import prepare_name, rough_size
+from .prepare_values import prepare_error, prepare_name, rough_size
+from .scrubbing import scrubbed
 
 _SMALL_COMMAND_BYTES = 256
 
@@ -133,7 +133,8 @@ class CommandIntake:
 
         :raises WrongLoopError: as :meth:`Home.check_task` does.
         """
-        name = self._running_task().get_name()[: self.limits.name_chars]
+        name: str = scrubbed(self.limits, "task", self._running_task().get_name())
+        name = name[: self.limits.name_chars]
         # Nobody passed this name to be recorded, so one that UTF-8 cannot hold is mended.
         return name if name.isascii() else name.encode(errors="replace").decode()
 
@@ -148,4 +149,4 @@ class CommandIntake:
 
     def describe(self, error: BaseException | None) -> str | None:
         """Return an exception in words, as it is recorded; None for None."""
-        return None if error is None else describe_error(error, self.limits.error_chars)
+        return prepare_error(error, self.limits)[0]

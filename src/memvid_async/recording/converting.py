@@ -21,7 +21,7 @@ import json
 import math
 import re
 from collections import deque
-from collections.abc import Mapping, Sequence, ValuesView
+from collections.abc import Callable, Mapping, Sequence, ValuesView
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from datetime import date, datetime, time, timedelta
@@ -43,6 +43,8 @@ _AS_LIST = (Sequence, AbstractSet, deque, ValuesView)
 _BYTES_LIKE = (bytes, bytearray, memoryview)
 # Python refuses to print longer ints in decimal.
 _MOST_BITS = 8192
+# An exception's text, in characters.
+_MOST_SAID = 2**24
 # What an item takes of the room: a number in a list has at least three characters, alone one.
 _ITEM_CHARS = 3
 _PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]|[\ud800-\udfff]")
@@ -55,16 +57,26 @@ class Converted(NamedTuple):
     conversion: int
 
 
-def convert_output(value: object, most_bytes: int) -> Converted:
-    """Return an output as it can be recorded, with at most ``most_bytes`` bytes as UTF-8."""
+Clean = Callable[[Any], Any]
+
+
+def convert_output(value: object, most_bytes: int, clean: Clean | None = None) -> Converted:
+    """Return an output as it can be recorded, with at most ``most_bytes`` bytes as UTF-8.
+
+    ``clean``: what each text in it is passed through, and bytes, before anything is cut.
+    """
     if value is None:
         return Converted(None, 0)
     conversion = 0
+    if clean is not None and type(value) in (str, bytes):
+        value = clean(value)
     if type(value) is not str and type(value) is not bytes:
         conversion = _OUTPUT
         # Whatever runs out of this room is too long as JSON too.
-        making = _Plain(_ITEM_CHARS * (most_bytes + 1))
+        making = _Plain(_ITEM_CHARS * (most_bytes + 1), clean)
         value = making.plain(value)
+        if clean is not None and isinstance(value, bytes):
+            value = clean(value)
         if not isinstance(value, (str, bytes)):
             value = _as_json(value)
             conversion |= _JSON
@@ -84,11 +96,14 @@ def convert_output(value: object, most_bytes: int) -> Converted:
     return Converted(data, conversion)
 
 
-def convert_error(value: object, most_chars: int) -> Converted:
-    """Return how an action failed, in words: an exception's type and text; None for None."""
+def convert_error(value: object, most_chars: int, clean: Clean | None = None) -> Converted:
+    """Return how an action failed, in words: an exception's type and text; None for None.
+
+    ``clean``: see :func:`convert_output`.
+    """
     if value is None:
         return Converted(None, 0)
-    data, conversion = convert_output(value, 4 * most_chars)
+    data, conversion = convert_output(value, 4 * most_chars, clean)
     text = data.decode("utf-8", "replace") if isinstance(data, bytes) else data or ""
     marks = 0
     if type(value) is not str or conversion & _OUTPUT:
@@ -150,8 +165,9 @@ class _Plain:
     is left.
     """
 
-    def __init__(self, room: int) -> None:
+    def __init__(self, room: int, clean: Clean | None) -> None:
         self._room = room
+        self._clean = clean
         self.is_short = False
 
     def plain(self, value: object) -> Any:
@@ -177,6 +193,8 @@ class _Plain:
 
     def _bounded(self, text: str) -> str:
         text = str.__str__(text)
+        if self._clean is not None:
+            text = self._clean(text)
         self._room -= len(text)
         if self._room >= 0:
             return text
@@ -203,7 +221,7 @@ class _Plain:
         if isinstance(value, _BYTES_LIKE):
             return self._bounded(_bytes_text(value))
         if isinstance(value, BaseException):
-            return self._bounded(describe_error(value, self._room + 1))
+            return self._bounded(describe_error(value, _MOST_SAID))
         return _NO_LEAF
 
     def _container(self, value: Any, depth: int) -> Any:

@@ -27,8 +27,10 @@ from ..events.values import (
     encoded,
     is_time,
     preview,
+    shown,
 )
 from .converting import convert_error, convert_output
+from .scrubbing import ScrubbingLimits, cleaner, scrubbed
 
 _MOST_FRAME_ID = 2**63 - 1
 _UUID_CHARS = 36
@@ -52,18 +54,36 @@ def prepare_text(value: object, what: str, limit: str, allowed: int) -> str:
     return text
 
 
+def prepare_field(value: object, what: str, limit: str, limits: Limits) -> str:
+    """Return a str, scrubbed, of at most as many characters as the limit with this name allows.
+
+    :raises InvalidValueError, LimitExceededError: when it is anything else.
+    """
+    return prepare_text(scrubbed(limits, what, value), what, limit, getattr(limits, limit))
+
+
 def prepare_name(value: object, what: str, limits: Limits) -> str:
-    """Return a name: of a provider, a model, a tool, a task.
+    """Return a name, scrubbed: of a provider, a model, a tool, a task.
 
     :raises InvalidValueError, LimitExceededError: when it cannot be recorded.
     """
+    if type(limits) is ScrubbingLimits:
+        value = limits.value(what, value)
     if type(value) is str and len(value) <= limits.name_chars and value.isascii():
         return value
     return prepare_text(value, what, "name_chars", limits.name_chars)
 
 
 def prepare_content(value: object, what: str, limits: Limits) -> Prepared | None:
-    """Return an input or output: small content as it is, large with digest, size and preview.
+    """Return an input or a frame's content, scrubbed: see :func:`hashed_content`.
+
+    :raises InvalidValueError, LimitExceededError: when it cannot be recorded.
+    """
+    return hashed_content(scrubbed(limits, what, value), what, limits)
+
+
+def hashed_content(value: object, what: str, limits: Limits) -> Prepared | None:
+    """Return a content: a small one as it is, a large one with digest, size and preview.
 
     :raises InvalidValueError, LimitExceededError: when it cannot be recorded.
     """
@@ -86,23 +106,33 @@ def prepare_content(value: object, what: str, limits: Limits) -> Prepared | None
 
 
 def prepare_output(value: object, limits: Limits) -> tuple[Prepared | None, int]:
-    """Return what came after an effect, and how it was converted: see :mod:`.converting`."""
-    if value is None or (type(value) is str and len(value) < CONTENT_BYTES and value.isascii()):
-        return value, 0
-    if type(value) in (str, bytes):
+    """Return what came after an effect, and how it was converted: see :mod:`.converting`.
+
+    :raises InvalidValueError: when ``StoreConfig.scrub`` fails.
+    """
+    clean = cleaner(limits, "output")
+    if type(value) is str or type(value) is bytes:
+        if clean is not None:
+            value = scrubbed(limits, "output", value)
         with suppress(InvalidValueError, LimitExceededError):
-            return prepare_content(value, "output", limits), 0
-    data, conversion = convert_output(value, limits.content_bytes)
-    return prepare_content(data, "output", limits), conversion
+            return hashed_content(value, "output", limits), 0
+        clean = None
+    data, conversion = convert_output(value, limits.content_bytes, clean)
+    return hashed_content(data, "output", limits), conversion
 
 
 def prepare_error(value: object, limits: Limits) -> tuple[str | None, int]:
-    """Return how an action failed, in words, and how that was converted."""
-    if value is None or (
-        type(value) is str and len(value) <= limits.error_chars and value.isascii()
-    ):
-        return value, 0
-    data, conversion = convert_error(value, limits.error_chars)
+    """Return how an action failed, in words, and how that was converted.
+
+    :raises InvalidValueError: when ``StoreConfig.scrub`` fails.
+    """
+    if value is None:
+        return None, 0
+    clean = cleaner(limits, "error")
+    is_short = type(value) is str and len(value) <= limits.error_chars
+    if clean is None and is_short and cast("str", value).isascii():
+        return cast("str", value), 0
+    data, conversion = convert_error(value, limits.error_chars, clean)
     return cast("str", data), conversion
 
 
@@ -111,6 +141,7 @@ def prepare_arguments(value: object, limits: Limits) -> bytes:
 
     :raises InvalidValueError, LimitExceededError: when they cannot be recorded.
     """
+    value = scrubbed(limits, "arguments", value)
     return encode_value(value, "arguments", "value_bytes", limits.value_bytes)
 
 
@@ -123,7 +154,8 @@ def prepare_metadata(value: object, limits: Limits) -> Mapping[str, Any]:
         return EMPTY
     if not isinstance(value, Mapping):
         raise InvalidValueError(f"metadata must be a dict, not {type(value).__name__}")
-    data = encode_value(dict(value), "metadata", "value_bytes", limits.value_bytes)
+    plain = scrubbed(limits, "metadata", dict(value))
+    data = encode_value(plain, "metadata", "value_bytes", limits.value_bytes)
     return FrozenDict(decode_value(data)) if value else EMPTY
 
 
@@ -137,7 +169,8 @@ def prepare_messages(values: Sequence[Any], limits: Limits) -> Messages | None:
         raise InvalidValueError("messages must be a sequence with one item per message")
     items, size = [], 0
     for i, value in enumerate(values):
-        items.append(encode_value(value, f"messages[{i}]", "value_bytes", limits.value_bytes))
+        plain = scrubbed(limits, "messages", value)
+        items.append(encode_value(plain, f"messages[{i}]", "value_bytes", limits.value_bytes))
         size += len(items[-1])
         if size > limits.messages_bytes:
             raise LimitExceededError("messages_bytes", size, limits.messages_bytes)
@@ -184,7 +217,7 @@ def prepare_frames(values: Iterable[Any], limits: Limits) -> tuple[int, ...]:
             # An iterable may be endless. One id too many is enough to refuse it.
             frames = tuple(islice(as_plain(values), limits.frames + 1))
         except TypeError:
-            raise InvalidValueError(f"frame ids must be a sequence, not {values!r:.80}") from None
+            raise InvalidValueError(f"frame ids must be a sequence, not {shown(values)}") from None
     if len(frames) > limits.frames:
         raise LimitExceededError("frames", len(frames), limits.frames)
     for frame in frames:
@@ -199,7 +232,7 @@ def prepare_count(value: object, what: str) -> int:
     :raises InvalidValueError: when it is anything else.
     """
     if type(value) is not int or not 0 <= value <= _MOST_FRAME_ID:
-        raise InvalidValueError(f"{what} must be an int from 0 to 2^63 - 1, not {value!r:.80}")
+        raise InvalidValueError(f"{what} must be an int from 0 to 2^63 - 1, not {shown(value)}")
     return value
 
 
@@ -209,7 +242,7 @@ def prepare_flag(value: object, what: str) -> bool:
     :raises InvalidValueError: when it is anything else.
     """
     if not isinstance(value, bool):
-        raise InvalidValueError(f"{what} must be True or False, not {value!r:.80}")
+        raise InvalidValueError(f"{what} must be True or False, not {shown(value)}")
     return value
 
 
@@ -229,7 +262,8 @@ def prepare_time(value: object, what: str) -> int:
     """
     time_ns = as_plain(value)
     if not is_time(time_ns):
-        raise InvalidValueError(f"{what} must be nanoseconds since 1970, an int, not {value!r:.80}")
+        said = shown(value)
+        raise InvalidValueError(f"{what} must be nanoseconds since 1970, an int, not {said}")
     return cast("int", time_ns)
 
 

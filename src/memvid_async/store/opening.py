@@ -8,10 +8,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from attrs import evolve
+
 from ..config import StoreConfig
 from ..engine.file_log import FileLog
 from ..engine.worker import Worker
 from ..errors import InvalidValueError
+from ..recording.scrubbing import scrubbing
 from .store import Store
 
 
@@ -95,4 +98,6 @@ def open_store(
         raise InvalidValueError(f"read_only must be a bool, not {read_only!r:.80}")
     if config is not None and not isinstance(config, StoreConfig):
         raise InvalidValueError("config must be a StoreConfig")
-    return OpenStore(where.absolute(), config or StoreConfig(), read_only=read_only)
+    used = config or StoreConfig()
+    used = evolve(used, limits=scrubbing(used.limits, used.scrub))
+    return OpenStore(where.absolute(), used, read_only=read_only)

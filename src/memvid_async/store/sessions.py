@@ -21,8 +21,8 @@ from ..recording.prepare_values import (
     prepare_count,
     prepare_listing,
     prepare_metadata,
+    prepare_name,
     prepare_session_id,
-    prepare_text,
     rough_size,
 )
 from ..recording.session_recorder import SessionRecorder
@@ -67,7 +67,7 @@ class Sessions:
     ) -> StartSession:
         limits = self._config.limits
         if name is not None:
-            prepare_text(name, "name", "name_chars", limits.name_chars)
+            name = prepare_name(name, "name", limits)
         if config is None:
             config = self._config.recording
         elif not isinstance(config, RecordingConfig):
