@@ -99,7 +99,8 @@ class _Settings:
 
 @frozen(kw_only=True, repr=False)
 class RecordingConfig(_Settings):
-    """How a session records. Checkpoint actions count towards neither number."""
+    """How a session records. Checkpoint actions count towards neither number; a call counts from
+    its beginning on."""
 
     auto_checkpoint_interval: int = field(default=0, validator=_whole(0))
     """A checkpoint after every this many actions; 0 for none."""
@@ -107,6 +108,9 @@ class RecordingConfig(_Settings):
     """The session ends, in the same atomic step, when it holds this many; None for no end."""
     auto_record: bool = field(default=False, validator=_instance_of(bool))
     """Whether a store that has no ambient session starts one when it is opened for writing."""
+    record_starts: bool = field(default=True, validator=_instance_of(bool))
+    """Whether a call is durable in the log before it runs, so that what was in flight is known when
+    its process died. Without that a call is one event, at its end. The file does not keep this."""
 
 
 # Most sessions have this one. It is recognised by identity, which saves comparing its fields.

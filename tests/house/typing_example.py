@@ -248,6 +248,7 @@ async def looking_back(store: Store, session_id: UUID) -> None:
     forked = await store.fork(session_id, action_index=3, name="another way", metadata={"k": 1})
     assert_type(forked, UUID)
     async with store.resume_session(forked) as recorder:
+        await recorder.annotate({"forked": True})
         assert_type(recorder, SessionRecorder)
 
 
@@ -257,6 +258,8 @@ async def keeping(store: Store, damaged: Path, session_id: UUID) -> None:
     statistics = store.statistics()
     assert_type(statistics, StoreStatistics)
     assert_type(statistics.frame_count, int)
+    await store.annotate_session(session_id, {"rating": 5})
+    await store.rename_session(session_id, None)
     await store.delete_session(session_id)
     report = await store.compact(progress=lambda done, total: print(f"{done} of {total}"))
     assert_type(report, CompactReport)

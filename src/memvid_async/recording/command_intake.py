@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from typing import Any
+from uuid import UUID
 
 from ..config import Limits
-from ..core.commands import Command, CreateCheckpoint, SessionChoice
+from ..core.commands import ChangeSession, Command, CreateCheckpoint, SessionChoice
 from ..engine.home import Home
 from ..engine.worker import Worker
 from ..engine.writer import LogCall, Writer
@@ -15,7 +16,7 @@ from ..errors import StoreReadOnlyError
 from ..events.values import LARGE
 from .action_draft import NO_MESSAGES, ActionDraft, prepare_action, prepared_size
 from .in_force import SessionBlocks
-from .prepare_values import prepare_error, prepare_name, rough_size
+from .prepare_values import prepare_error, prepare_metadata, prepare_name, rough_size
 from .scrubbing import scrubbed
 
 _SMALL_COMMAND_BYTES = 256
@@ -118,6 +119,12 @@ class CommandIntake:
         action = await self.submit(CreateCheckpoint(session, self.task_name()))
         checkpoint_id: int = action.details.checkpoint_id
         return checkpoint_id
+
+    async def annotate(self, session_id: UUID, metadata: Mapping[str, Any]) -> None:
+        """Add to a session's metadata; raises as :meth:`Sessions.annotate_session` does."""
+        added = await self.preparing.run(prepare_metadata, metadata, self.limits)
+        most = self.limits.value_bytes
+        await self.submit(ChangeSession(session_id, {"metadata": added}, most), most)
 
     # The agent's task.
 

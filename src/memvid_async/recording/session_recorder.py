@@ -65,6 +65,15 @@ class SessionRecorder(ActionRecorder[Action]):
         """
         return await self._intake.checkpoint(self._choice())
 
+    async def annotate(self, metadata: Mapping[str, Any]) -> None:
+        """Add to the session's metadata; what it has of the same key is replaced.
+
+        :raises InvalidValueError: when it cannot be recorded.
+        :raises LimitExceededError: when it is too long, alone or with what there is.
+        :raises SessionNotFoundError: when the session was deleted.
+        """
+        await self._intake.annotate(self.session_id, metadata)
+
     def _choice(self) -> int:
         return self._entered_block().session
 

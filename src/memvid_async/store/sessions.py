@@ -9,7 +9,7 @@ from uuid import UUID
 from attrs import evolve
 
 from ..config import RecordingConfig, StoreConfig
-from ..core.commands import DeleteSession, EndSession, ResumeSession, StartSession
+from ..core.commands import ChangeSession, DeleteSession, EndSession, ResumeSession, StartSession
 from ..engine.engine import Engine
 from ..engine.reading import list_sessions, read_session
 from ..errors import InvalidValueError
@@ -175,6 +175,27 @@ class Sessions:
         command = self._start_command(name, parent.info.config, metadata, ambient=False)
         await self._intake.submit(evolve(command, fork=point))
         return command.session_id
+
+    async def annotate_session(self, session_id: UUID | str, metadata: Mapping[str, Any]) -> None:
+        """Add to a session's metadata, whether it has ended or not; what it has of the same key is
+        replaced.
+
+        :raises InvalidValueError: when it cannot be recorded.
+        :raises LimitExceededError: when it is too long, alone or with what there is.
+        :raises SessionNotFoundError: when there is no session with this id.
+        """
+        await self._intake.annotate(prepare_session_id(session_id), metadata)
+
+    async def rename_session(self, session_id: UUID | str, name: str | None) -> None:
+        """Give a session another name, whether it has ended or not; None takes its name away.
+
+        :raises InvalidValueError, LimitExceededError: when it cannot be recorded.
+        :raises SessionNotFoundError: when there is no session with this id.
+        """
+        limits, found = self._config.limits, prepare_session_id(session_id)
+        if name is not None:
+            name = prepare_name(name, "name", limits)
+        await self._intake.submit(ChangeSession(found, {"name": name}, limits.value_bytes))
 
     async def delete_session(self, session_id: UUID | str) -> None:
         """Delete a session. It is hidden at once; its bytes stay in the file until ``compact``.

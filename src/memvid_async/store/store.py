@@ -194,6 +194,8 @@ class Store:
     list_sessions = PartMethod("_sessions", Sessions.list_sessions)
     get_session = PartMethod("_sessions", Sessions.get_session)
     fork = PartMethod("_sessions", Sessions.fork)
+    annotate_session = PartMethod("_sessions", Sessions.annotate_session)
+    rename_session = PartMethod("_sessions", Sessions.rename_session)
     delete_session = PartMethod("_sessions", Sessions.delete_session)
 
     # Recording.

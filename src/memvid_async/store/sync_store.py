@@ -57,6 +57,7 @@ class SyncSession(SyncBlock[SessionRecorder]):
     record_delete = awaited(SessionRecorder.record_delete)
     record_tool_call = awaited(SessionRecorder.record_tool_call)
     create_checkpoint = awaited(SessionRecorder.create_checkpoint)
+    annotate = awaited(SessionRecorder.annotate)
 
 
 class SyncServedSession(SyncBlock[ServedSession]):
@@ -295,6 +296,8 @@ class SyncStore(SyncHandle[Store]):
     list_sessions = awaited(Store.list_sessions)
     get_session = awaited(Store.get_session)
     fork = awaited(Store.fork)
+    annotate_session = awaited(Store.annotate_session)
+    rename_session = awaited(Store.rename_session)
     delete_session = awaited(Store.delete_session)
 
     record_ask = awaited(Store.record_ask)
