@@ -7,6 +7,7 @@ from typing import get_type_hints
 from .config import Durability, Limits, RecordingConfig, StoreConfig
 from .core.reports import CompactReport, Problem, TornTail, VerifyReport
 from .engine.subscription import Subscription
+from .engine.usage_sums import UsageRow
 from .errors import (
     CheckpointNotFoundError,
     ContentNotFoundError,
@@ -277,6 +278,7 @@ __all__ = [
     "UnsupportedVersionError",
     "UpdateDetails",
     "Usage",
+    "UsageRow",
     "Value",
     "Verdict",
     "VerifyReport",

@@ -5,7 +5,8 @@ All functions block, as a :class:`View` does, and are called in the threads that
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 from uuid import UUID
 
@@ -38,15 +39,32 @@ def list_sessions(
     newest_first: bool,
     after: UUID | None,
     limit: int | None,
+    name: str | None,
+    metadata: Mapping[str, Any],
 ) -> list[SessionSummary]:
     """List a state's sessions as :meth:`Store.list_sessions` says. Very many take their time."""
     number = state.numbers.get(after.bytes) if after is not None else None
     if after is not None and number is None:
         raise SessionNotFoundError(after)
+    is_any = name is None and not metadata
     found = state.sessions.listed(
-        include_open=include_open, newest_first=newest_first, after=number, limit=limit
+        include_open=include_open,
+        newest_first=newest_first,
+        after=number,
+        limit=limit if is_any else None,
     )
-    return [session.summary() for session in unhurried(found)]
+    summaries = (session.summary() for session in unhurried(found))
+    if is_any:
+        return list(summaries)
+    wanted = (one for one in summaries if _is_wanted(one, name, metadata))
+    return list(islice(wanted, limit))
+
+
+def _is_wanted(summary: SessionSummary, name: str | None, metadata: Mapping[str, Any]) -> bool:
+    if name is not None and summary.name != name:
+        return False
+    held = summary.metadata
+    return all(key in held and held[key] == value for key, value in metadata.items())
 
 
 def read_session(view: View, session_id: UUID) -> Session:

@@ -318,10 +318,18 @@ class Listing(TypedDict):
     newest_first: bool
     after: UUID | None
     limit: int | None
+    name: str | None
+    metadata: Mapping[str, Any]
 
 
 def prepare_listing(
-    *, include_open: bool, newest_first: bool, after: UUID | str | None, limit: int | None
+    *,
+    include_open: bool,
+    newest_first: bool,
+    after: UUID | str | None,
+    limit: int | None,
+    name: str | None,
+    metadata: Mapping[str, Any] | None,
 ) -> Listing:
     """Check which sessions to list.
 
@@ -332,4 +340,6 @@ def prepare_listing(
         newest_first=prepare_flag(newest_first, "newest_first"),
         after=None if after is None else prepare_session_id(after),
         limit=None if limit is None else prepare_count(limit, "limit"),
+        name=None if name is None else check_text(name, "name"),
+        metadata=prepare_metadata(metadata, Limits()),
     )

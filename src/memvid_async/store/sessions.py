@@ -121,18 +121,26 @@ class Sessions:
         newest_first: bool = False,
         after: UUID | str | None = None,
         limit: int | None = None,
+        name: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
     ) -> list[SessionSummary]:
         """List the ended sessions, in the order in which they began; with ``include_open`` the
         open ones too.
 
         ``newest_first``: in the opposite order. ``after``: only those that come after this session
         in that order. ``limit``: at most this many. To list a page at a time, pass the last session
-        of a page as ``after`` for the next one.
+        of a page as ``after`` for the next one. ``name``: only those with this name. ``metadata``:
+        only those whose own has all of these keys with these values.
 
         :raises SessionNotFoundError: when there is no session ``after``.
         """
         options = prepare_listing(
-            include_open=include_open, newest_first=newest_first, after=after, limit=limit
+            include_open=include_open,
+            newest_first=newest_first,
+            after=after,
+            limit=limit,
+            name=name,
+            metadata=metadata,
         )
         return await self._engine.read(lambda view: list_sessions(view.state, **options))
 

@@ -38,6 +38,7 @@ from ..recording.store_recorder import StoreRecorder
 from ..replay.replays import Replays
 from .contents import Contents
 from .parts import PartMethod
+from .queries import Queries
 from .sessions import Sessions
 from .views import StoreView
 
@@ -102,6 +103,7 @@ class Store:
         self._recorder = StoreRecorder(intake)
         self._sessions = Sessions(engine, intake, config)
         self._contents = Contents(engine)
+        self._queries = Queries(engine)
         self._replays = Replays(engine, self._sessions.session, config.limits)
 
     # Opening and closing.
@@ -193,6 +195,8 @@ class Store:
     resume_session = PartMethod("_sessions", Sessions.resume_session)
     list_sessions = PartMethod("_sessions", Sessions.list_sessions)
     get_session = PartMethod("_sessions", Sessions.get_session)
+    actions = PartMethod("_queries", Queries.actions)
+    usage = PartMethod("_queries", Queries.usage)
     fork = PartMethod("_sessions", Sessions.fork)
     annotate_session = PartMethod("_sessions", Sessions.annotate_session)
     rename_session = PartMethod("_sessions", Sessions.rename_session)

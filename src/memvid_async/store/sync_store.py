@@ -294,6 +294,8 @@ class SyncStore(SyncHandle[Store]):
     session = handled(Store.session, SyncSession)
     resume_session = handled(Store.resume_session, SyncSession)
     list_sessions = awaited(Store.list_sessions)
+    actions = iterated(Store.actions)
+    usage = awaited(Store.usage)
     get_session = awaited(Store.get_session)
     fork = awaited(Store.fork)
     annotate_session = awaited(Store.annotate_session)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Unpack
+from collections.abc import Iterable, Mapping
+from typing import Any, Unpack
 from uuid import UUID
 
 from ..config import StoreConfig
@@ -98,13 +98,20 @@ class StoreView:
         newest_first: bool = False,
         after: UUID | str | None = None,
         limit: int | None = None,
+        name: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
     ) -> list[SessionSummary]:
         """List the sessions that had ended by then, as :meth:`Store.list_sessions` does.
         Sessions that were erased since
         are missing. This reads the log up to that moment.
         """
         options = prepare_listing(
-            include_open=include_open, newest_first=newest_first, after=after, limit=limit
+            include_open=include_open,
+            newest_first=newest_first,
+            after=after,
+            limit=limit,
+            name=name,
+            metadata=metadata,
         )
         state = await self._engine.read(state_at, self._sequence)
         return await self._engine.reads.run(lambda: list_sessions(state, **options))
