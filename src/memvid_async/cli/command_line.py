@@ -193,6 +193,7 @@ async def _tail(file: str, count: int, follow: bool, as_json: bool) -> int:
 _MORE = (
     importing.import_chat,
     serving.mcp,
+    serving.view,
     putting.put,
     asking.find,
     asking.ask,

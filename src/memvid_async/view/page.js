@@ -1,15 +1,17 @@
 "use strict";
 (() => {
   const root = document.documentElement;
-  const all = [...document.querySelectorAll("article[data-kind]")];
+  // Read anew each time: a live page gets more of them.
+  const articles = () => [...document.querySelectorAll("article[data-kind]")];
   const search = document.getElementById("search");
   const count = document.getElementById("count");
   const chips = [...document.querySelectorAll(".chip")];
-  let here = -1;
+  let here = null;
 
   function filter() {
     const wanted = search.value.trim().toLowerCase();
     const off = new Set(chips.filter((c) => c.ariaPressed === "false").map((c) => c.dataset.kind));
+    const all = articles();
     let shown = 0;
     for (const article of all) {
       const fits = !off.has(article.dataset.kind) &&
@@ -21,12 +23,12 @@
   }
 
   function go(step) {
-    const shown = all.filter((a) => !a.hidden && a.checkVisibility());
+    const shown = articles().filter((a) => !a.hidden && a.checkVisibility());
     if (!shown.length) return;
-    const at = shown.indexOf(all[here]);
+    const at = shown.indexOf(here);
     const next = shown[Math.min(shown.length - 1, Math.max(0, at + step))];
-    all[here]?.classList.remove("here");
-    here = all.indexOf(next);
+    here?.classList.remove("here");
+    here = next;
     next.classList.add("here");
     next.focus({ preventScroll: true });
     next.scrollIntoView({ block: "nearest" });
@@ -64,5 +66,6 @@
   document.getElementById("fold").addEventListener("click", fold);
   document.getElementById("theme").addEventListener("click", theme);
   document.querySelector(".tools").hidden = false;
+  document.addEventListener("memvid:new", filter);
   filter();
 })();

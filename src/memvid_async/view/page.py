@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from importlib.resources import files
 from itertools import groupby
 
@@ -42,16 +42,34 @@ _KEYS = {
 }
 
 
-async def session_page(store: Store, session: Session) -> AsyncGenerator[str, None]:
-    """Yield the page of a session, piece by piece."""
-    yield _start(shorten(session.name or "(no name)", 200))
-    yield f"<main>{_session_header(session)}"
+async def session_page(
+    store: Store, session: Session, *, window: slice = slice(None), live: bool = False
+) -> AsyncGenerator[str, None]:
+    """Yield the page of a session, piece by piece.
+
+    ``window``: the indexes of the actions that are shown whole. ``live``: the page is served, and
+    asks its server for what is new.
+    """
+    yield start(shorten(session.name or "(no name)", 200), live=live)
+    yield f"<main>{home_link() if live else ''}{_session_header(session)}"
     kinds = Counter(action.kind.value for action in session.actions)
     yield _session_timeline(session.actions)
     yield _tools(dict(kinds), "actions")
+    yield _pages(session, window)
+    async for piece in session_articles(store, session, window):
+        yield piece
+    if not session.actions:
+        yield '<p class="note">Nothing is recorded.</p>'
+    yield "</div>" + _pages(session, window) + end(_KEYS, live=live)
+
+
+async def session_articles(
+    store: Store, session: Session, window: slice
+) -> AsyncGenerator[str, None]:
+    """Yield the actions of a session as HTML, and where it was forked."""
     checkpoints = {checkpoint.at_index: checkpoint for checkpoint in session.checkpoints}
     fork = session.fork
-    for action in session.actions:
+    for action in session.actions[window]:
         if fork is not None and action.index >= fork.action_count:
             yield _fork_mark(fork)
             fork = None
@@ -61,11 +79,23 @@ async def session_page(store: Store, session: Session) -> AsyncGenerator[str, No
             yield checkpoint_article(document, checkpoint_document(checkpoint))
         else:
             yield article(document)
-    if fork is not None:
+    if fork is not None and window.stop is None:
         yield _fork_mark(fork)
-    if not session.actions:
-        yield '<p class="note">Nothing is recorded.</p>'
-    yield "</div>" + _end()
+
+
+def _pages(session: Session, window: slice) -> str:
+    """Return links to the actions before and after those that are shown."""
+    first, last, _ = window.indices(len(session.actions))
+    size = last - first
+    links = []
+    if first > 0:
+        links.append(f'<a rel="prev" href="?from={max(0, first - size)}">earlier actions</a>')
+    if last < len(session.actions):
+        links.append(f'<a rel="next" href="?from={last}">later actions</a>')
+    if not links:
+        return ""
+    shown_now = f"actions {first} to {last - 1} of {len(session.actions)}"
+    return f'<nav class="pages" aria-label="Actions">{shown_now} · {" · ".join(links)}</nav>\n'
 
 
 async def comparison_page(store: Store, comparison: Comparison) -> AsyncGenerator[str, None]:
@@ -74,7 +104,7 @@ async def comparison_page(store: Store, comparison: Comparison) -> AsyncGenerato
     b = await store.get_session(comparison.session_b)
     names = [shorten(session.name or "(no name)", 120) for session in (a, b)]
     pairs = list(aligned_pairings(comparison))
-    yield _start(" / ".join(names))
+    yield start(" / ".join(names))
     yield f'<main class="wide">{_comparison_header(comparison, (a, b))}'
     yield _comparison_timeline(pairs)
     counts = {
@@ -92,7 +122,7 @@ async def comparison_page(store: Store, comparison: Comparison) -> AsyncGenerato
             diverged = ""
             for pair in group:
                 yield await _pairing_html(store, pair)
-    yield "</div>" + _end()
+    yield "</div>" + end(_KEYS)
 
 
 # --- around the list -----------------------------------------------------------------------------
@@ -105,12 +135,14 @@ def _asset(name: str) -> tuple[str, str]:
     return text, f"'sha256-{digest}'"
 
 
-def _start(title: str) -> str:
+def start(title: str, *, live: bool = False) -> str:
+    """Return the head of a page. ``live``: its script may ask its own server, and nobody else."""
     style, style_source = _asset("page.css")
-    _, script_source = _asset("page.js")
+    sources = " ".join(_asset(name)[1] for name in _scripts(live=live))
     policy = (
-        f"default-src 'none'; style-src {style_source}; script-src {script_source}; "
-        "base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; style-src {style_source}; script-src {sources}; "
+        + ("connect-src 'self'; form-action 'self'; " if live else "form-action 'none'; ")
+        + "base-uri 'none'"
     )
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -122,13 +154,23 @@ def _start(title: str) -> str:
     )
 
 
-def _end() -> str:
-    script, _ = _asset("page.js")
-    keys = " ".join(f"<kbd>{key}</kbd> {what} ·" for key, what in _KEYS.items()).removesuffix(" ·")
+def end(keys: Mapping[str, str], *, live: bool = False) -> str:
+    """Return what ends a page: its keys, and its scripts."""
+    named = " ".join(f"<kbd>{key}</kbd> {what} ·" for key, what in keys.items())
+    scripts = "".join(f"<script>{_asset(name)[0]}</script>\n" for name in _scripts(live=live))
     return (
-        f"<footer>{keys}<br>Recorded with memvid_async. Times are UTC.</footer></main>\n"
-        f"<script>{script}</script>\n</body>\n</html>\n"
+        f"<footer>{named.removesuffix(' ·')}<br>Recorded with memvid_async. Times are UTC.</footer>"
+        f"</main>\n{scripts}</body>\n</html>\n"
     )
+
+
+def _scripts(*, live: bool) -> tuple[str, ...]:
+    return ("page.js", "live.js") if live else ("page.js",)
+
+
+def home_link() -> str:
+    """Return the link to all sessions."""
+    return '<nav class="home"><a href="/">All sessions</a></nav>'
 
 
 def _tools(counts: dict[str, int], what: str) -> str:
