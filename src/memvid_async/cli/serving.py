@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import secrets
+import signal
 import socket
 import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
+import anyio
 import click
 
 from .. import open_store
@@ -13,8 +18,6 @@ from ..view.text import printable
 from .arguments import file_argument, run
 from .exits import FINE
 
-# A page keeps a connection open for what is new; the server does not wait for it to end.
-_QUIET = {"log_level": "warning", "timeout_graceful_shutdown": 1}
 _LOOPBACK = ("127.0.0.1", "localhost")
 
 
@@ -42,14 +45,17 @@ def mcp(file: str, read_only: bool, http: bool, host: str, port: int) -> int:
 
 
 async def _mcp(file: str, read_only: bool, http: bool, host: str, port: int) -> int:
-    from ..interop.mcp import make_server, serve_http
+    from ..interop.mcp import make_server
 
     async with open_store(file, read_only=read_only) as store:
         server = make_server(store)
-        if http:
-            await serve_http(server, host, port, lambda url: click.echo(f"serving {url}", err=True))
-        else:
+        if not http:
             await server.run_stdio_async()
+        else:
+            with socket.create_server((host, port)) as listening:
+                url = f"http://{host}:{listening.getsockname()[1]}/mcp"
+                click.echo(f"serving {printable(file)} at {url}", err=True)
+                await _serve(server.streamable_http_app(host=host), listening)
     return FINE
 
 
@@ -69,19 +75,42 @@ def view(file: str, port: int, host: str, token: str | None, no_browser: bool) -
 
 
 async def _view(file: str, port: int, host: str, token: str | None, no_browser: bool) -> int:
-    import uvicorn
-
     from ..view.server import make_app
 
     if token is None and host not in _LOOPBACK:
         token = secrets.token_urlsafe(18)
     async with open_store(file, read_only=True) as store:
         with socket.create_server((host, port)) as listening:
-            port = listening.getsockname()[1]
-            url = f"http://{host}:{port}/" + (f"?token={token}" if token else "")
+            query = f"?token={token}" if token else ""
+            url = f"http://{host}:{listening.getsockname()[1]}/{query}"
             click.echo(f"showing {printable(file)} at {url} (Ctrl-C ends it)", err=True)
             app = make_app(store, hosts=(host, *_LOOPBACK), token=token)
             if not no_browser:
                 webbrowser.open(url)
-            await uvicorn.Server(uvicorn.Config(app, **_QUIET)).serve([listening])
+            await _serve(app, listening)
     return FINE
+
+
+async def _serve(app: Any, listening: socket.socket) -> None:
+    """Serve an application on a socket until Ctrl-C or SIGTERM."""
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        @contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            # uvicorn's own would send the signal once more, after the server has ended.
+            yield
+
+    # Pages keep a connection open for what is new: the server does not wait for it to end.
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
+    server = Server(config)
+    async with anyio.create_task_group() as group:
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+
+            async def stop() -> None:
+                async for _ in signals:
+                    server.should_exit = True
+
+            group.start_soon(stop)
+            await server.serve([listening])
+            group.cancel_scope.cancel()

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import functools
 import json
-import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -49,7 +48,7 @@ _MOST_ACTIONS = 50
 def make_server(store: Store) -> MCPServer[Any]:
     """Return a server over an open store; of one that is read-only, without the tools that write.
 
-    ``await server.run_stdio_async()`` and :func:`serve_http` serve it.
+    ``await server.run_stdio_async()`` and ``server.streamable_http_app()`` serve it.
     """
     server: MCPServer[Any] = MCPServer(
         "memvid-async", instructions=INSTRUCTIONS, version=__version__, log_level="WARNING"
@@ -70,21 +69,6 @@ def make_server(store: Store) -> MCPServer[Any]:
     one_session = server.resource(one_uri, name="session", mime_type=json_type)
     one_session(_named(sessions.read_one, ResourceError))
     return server
-
-
-async def serve_http(
-    server: MCPServer[Any], host: str, port: int, tell: Callable[[str], None]
-) -> None:
-    """Serve streamable HTTP until a signal ends it; ``tell`` is passed its address once it listens.
-
-    :raises OSError: when the address cannot be had.
-    """
-    import uvicorn  # noqa: PLC0415 - mcp requires it, and the other transport does not need it
-
-    with socket.create_server((host, port)) as listening:
-        tell(f"http://{host}:{listening.getsockname()[1]}/mcp")
-        app = server.streamable_http_app(host=host)
-        await uvicorn.Server(uvicorn.Config(app, log_level="warning")).serve([listening])
 
 
 def _named(call: Callable[P, Awaitable[T]], failure: type[Exception]) -> Callable[P, Awaitable[T]]:

@@ -2,13 +2,14 @@
 (() => {
   const root = document.documentElement;
   // Read anew each time: a live page gets more of them.
-  const articles = () => [...document.querySelectorAll("article[data-kind]")];
+  const articles = () => [...document.querySelectorAll("article[data-kind], #sessions tr")];
   const search = document.getElementById("search");
   const count = document.getElementById("count");
   const chips = [...document.querySelectorAll(".chip")];
   let here = null;
 
   function filter() {
+    if (!count) return; // the server filters the list of sessions
     const wanted = search.value.trim().toLowerCase();
     const off = new Set(chips.filter((c) => c.ariaPressed === "false").map((c) => c.dataset.kind));
     const all = articles();
@@ -30,7 +31,7 @@
     here?.classList.remove("here");
     here = next;
     next.classList.add("here");
-    next.focus({ preventScroll: true });
+    (next.querySelector("td a") ?? next).focus({ preventScroll: true });
     next.scrollIntoView({ block: "nearest" });
   }
 
@@ -50,7 +51,7 @@
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.target === search) {
-      if (event.key === "Escape") { search.value = ""; filter(); search.blur(); }
+      if (event.key === "Escape" && count) { search.value = ""; filter(); search.blur(); }
       return;
     }
     const act = keys[event.key];
@@ -63,9 +64,9 @@
       filter();
     });
   }
-  document.getElementById("fold").addEventListener("click", fold);
-  document.getElementById("theme").addEventListener("click", theme);
-  document.querySelector(".tools").hidden = false;
+  document.getElementById("fold")?.addEventListener("click", fold);
+  document.getElementById("theme")?.addEventListener("click", theme);
+  document.querySelector(".tools")?.removeAttribute("hidden");
   document.addEventListener("memvid:new", filter);
   filter();
 })();
