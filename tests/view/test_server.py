@@ -13,7 +13,7 @@ from memvid_async import open_store
 pytest.importorskip("starlette", reason="needs the extra view")
 
 from memvid_async.view import server
-from memvid_async.view.index_page import ROWS
+from memvid_async.view.list_page import ROWS
 
 HOSTILE = "<script>alert(1)</script>\u202e\x1b[2J"
 

@@ -95,7 +95,7 @@ async def _serve(app: Any, listening: socket.socket) -> None:
     """Serve an application on a socket until Ctrl-C or SIGTERM."""
     import uvicorn
 
-    class Server(uvicorn.Server):
+    class Server(uvicorn.Server):  # type: ignore[misc, unused-ignore]
         @contextmanager
         def capture_signals(self) -> Iterator[None]:
             # uvicorn's own would send the signal once more, after the server has ended.

@@ -25,7 +25,7 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError(message, name=error.name) from error
 
 from .. import InvalidValueError, Session, SessionNotFoundError, Store
-from .index_page import Wanted, find_sessions, index_page, session_rows
+from .list_page import ListFilter, find_sessions, list_page, session_rows
 from .page import session_articles, session_page
 
 ACTIONS = 500
@@ -87,7 +87,7 @@ class _Pages:
     async def index(self, request: Request) -> Response:
         """Return all sessions, or the rows of them."""
         asked = request.query_params
-        wanted = Wanted(
+        wanted = ListFilter(
             asked.get("q", "").strip(),
             "failed" in asked,
             "open" in asked,
@@ -97,7 +97,7 @@ class _Pages:
         found = await find_sessions(self._store, wanted)
         if asked.get("part") == "rows":
             return HTMLResponse(session_rows(found.rows))
-        return HTMLResponse(index_page(self._store, wanted, found))
+        return HTMLResponse(list_page(self._store, wanted, found))
 
     async def session(self, request: Request) -> Response:
         """Return a session, or those of its actions that a page does not have yet."""

@@ -22,7 +22,7 @@ _LOOKED_AT = 10_000
 
 
 @frozen
-class Wanted:
+class ListFilter:
     """Which sessions to show."""
 
     name: str = ""
@@ -58,14 +58,14 @@ class Wanted:
 
 
 @frozen
-class Found:
+class ListPage:
     """The sessions of a page, and the last one looked at when there may be more."""
 
     rows: list[SessionSummary] = field(factory=list)
     last: UUID | None = None
 
 
-async def find_sessions(store: Store, wanted: Wanted) -> Found:
+async def find_sessions(store: Store, wanted: ListFilter) -> ListPage:
     """Return the newest sessions that are wanted, at most ``ROWS``."""
     found: list[SessionSummary] = []
     after, looked_at = wanted.after, 0
@@ -77,15 +77,15 @@ async def find_sessions(store: Store, wanted: Wanted) -> Found:
             if wanted.fits(summary):
                 found.append(summary)
                 if len(found) == ROWS:
-                    return Found(found, summary.session_id)
+                    return ListPage(found, summary.session_id)
         if len(listed) < ROWS:
-            return Found(found)
+            return ListPage(found)
         looked_at += len(listed)
         after = listed[-1].session_id
-    return Found(found, after)
+    return ListPage(found, after)
 
 
-def index_page(store: Store, wanted: Wanted, found: Found) -> str:
+def list_page(store: Store, wanted: ListFilter, found: ListPage) -> str:
     """Return the page of these sessions."""
     name = shown(store.path.name, one_line=True)
     more = ""
@@ -141,7 +141,7 @@ def _row(summary: SessionSummary) -> str:
     )
 
 
-def _filters(wanted: Wanted) -> str:
+def _filters(wanted: ListFilter) -> str:
     boxes: Mapping[str, bool] = {"failed": wanted.failed, "open": wanted.is_open}
     checks = "".join(
         f'<label><input type="checkbox" name="{name}" value="1"{" checked" if on else ""}> '
