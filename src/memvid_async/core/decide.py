@@ -110,7 +110,10 @@ def _chosen_session(
     if not isinstance(choice, int):
         return state.in_force(choice)
     session = state.sessions.open.get(choice)
-    if session is None or (session.is_full and not even_full):
+    # The config first: looking at it takes a third of asking the session.
+    if session is None or (
+        session.info.config is not DEFAULT_RECORDING and session.is_full and not even_full
+    ):
         raise SessionEndedError(state.sessions.session_id(choice))
     return session
 

@@ -112,13 +112,20 @@ def _act(state: State, event: AnyEvent, payload: ActionRecorded | DecidedAction)
             in_flight = in_flight.delete(started)
         else:
             unmarked += 1
+        now, actions = event.time_ns, actions + 1
+        # fmt: off
         acted = (
-            *(info, event.time_ns, ended, actions + 1, checkpoints, unmarked, held, error),
-            *(in_flight, sums),
+            info, now, ended, actions, checkpoints, unmarked, held, error, in_flight, sums
         )
+        # fmt: on
         sessions = sessions.set_open(event.session, _new(SessionState, acted))
-    folded = (event.sequence, event.time_ns, sessions)
-    return _new(State, (*folded, numbers, ambient, generation, memory, beyond, collections))
+    # fmt: off
+    folded = (
+        event.sequence, event.time_ns, sessions, numbers, ambient, generation, memory, beyond,
+        collections,
+    )
+    # fmt: on
+    return _new(State, folded)
 
 
 def _begin(state: State, event: AnyEvent, first: int | None) -> State:

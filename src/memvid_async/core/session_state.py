@@ -53,6 +53,8 @@ InFlight = PersistentMap[int, int]
 NONE_IN_FLIGHT: InFlight = PersistentMap()
 # A sum stays below this, so that every reader can take it.
 _MOST = 2**63 - 1
+# Looking a member up in its class takes as long as comparing five of them.
+_ASK, _TOOL_CALL = ActionKind.ASK, ActionKind.TOOL_CALL
 
 
 class Sums(NamedTuple):
@@ -68,18 +70,20 @@ class Sums(NamedTuple):
 
     def adding(self, kind: ActionKind, error: str | None, reply: Reply | None) -> Sums:
         """Return the sums with one more action."""
-        asks, tools, failed, *counts = self
-        if kind is ActionKind.ASK:
+        asks, tools, failed, given, made, cached, cost = self
+        if kind is _ASK:
             asks += 1
-        elif kind is ActionKind.TOOL_CALL:
+        elif kind is _TOOL_CALL:
             tools += 1
         if error is not None and kind is not ActionKind.STEP:
             failed += 1
         if reply is not None:
-            cost = 0 if reply.cost_usd is None else cost_units(reply.cost_usd)
-            given = (reply.input_tokens, reply.output_tokens, reply.cached_tokens, cost)
-            counts = [min(a + (b or 0), _MOST) for a, b in zip(counts, given, strict=True)]
-        return _new(Sums, (asks, tools, failed, *counts))
+            given = min(given + (reply.input_tokens or 0), _MOST)
+            made = min(made + (reply.output_tokens or 0), _MOST)
+            cached = min(cached + (reply.cached_tokens or 0), _MOST)
+            if reply.cost_usd is not None:
+                cost = min(cost + cost_units(reply.cost_usd), _MOST)
+        return _new(Sums, (asks, tools, failed, given, made, cached, cost))
 
 
 NO_SUMS = Sums()

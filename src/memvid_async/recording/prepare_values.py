@@ -79,7 +79,11 @@ def prepare_content(value: object, what: str, limits: Limits) -> Prepared | None
 
     :raises InvalidValueError, LimitExceededError: when it cannot be recorded.
     """
-    return hashed_content(scrubbed(limits, what, value), what, limits)
+    if type(limits) is ScrubbingLimits:
+        value = limits.value(what, value)
+    if type(value) is str and len(value) < CONTENT_BYTES and value.isascii():
+        return value
+    return hashed_content(value, what, limits)
 
 
 def hashed_content(value: object, what: str, limits: Limits) -> Prepared | None:
@@ -110,6 +114,9 @@ def prepare_output(value: object, limits: Limits) -> tuple[Prepared | None, int]
 
     :raises InvalidValueError: when ``StoreConfig.scrub`` fails.
     """
+    scrubs = type(limits) is ScrubbingLimits
+    if not scrubs and type(value) is str and len(value) < CONTENT_BYTES and value.isascii():
+        return value, 0
     clean = cleaner(limits, "output")
     if type(value) is str or type(value) is bytes:
         if clean is not None:
