@@ -1,11 +1,30 @@
 """Arrays, and scalars of other libraries, wherever a value is passed: taken, or refused by name."""
 
 import asyncio
+import functools
 import inspect
 
 import pytest
 
-from memvid_async import MemvidAsyncError, Store
+from memvid_async import (
+    Check,
+    Collection,
+    Delete,
+    DeletePrefix,
+    Generated,
+    Limits,
+    MemvidAsyncError,
+    Prompt,
+    Put,
+    RecordingConfig,
+    ServedSession,
+    SessionRecorder,
+    Store,
+    StoreConfig,
+    StoreView,
+    SyncStore,
+    WhatIf,
+)
 from memvid_async.events.values import as_plain
 
 np = pytest.importorskip("numpy")
@@ -51,11 +70,22 @@ ODD = [
     Series(["a", "b"]),
 ]
 
-# Arguments that each call needs besides the one that is tried.
+# Arguments that each call needs besides the one that is tried. "s": an ended session's id.
 NEEDED = {
     "ask": {"question": "q", "generate": lambda prompt: "yes"},
-    "at": {},
+    "context": {"question": "q"},
     "compare": {"session_a": "s", "session_b": "s"},
+    "audit": {"session_id": "s", "generate": {"m": lambda prompt: "yes"}},
+    "fork": {"session_id": "s"},
+    "replay": {"session_id": "s"},
+    "serve": {"session_id": "s"},
+    "get_session": {"session_id": "s"},
+    "delete_session": {"session_id": "s"},
+    "resume_session": {"session_id": "s"},
+    "annotate_session": {"session_id": "s", "metadata": {}},
+    "annotate": {"metadata": {}},
+    "rename": {"name": "n"},
+    "rename_session": {"session_id": "s", "name": "n"},
     "record_ask": {"query": "q", "provider": "p", "model": "m", "response": "r"},
     "record_find": {"query": "q", "mode": "m", "result_count": 0, "result_frames": []},
     "record_put": {"frame_id": 0, "data": "x"},
@@ -69,20 +99,46 @@ NEEDED = {
     "delete": {"frame_id": 0},
     "get": {"frame_id": 0},
     "find": {"query": "x"},
+    "collection": {"name": "c"},
+    "set_embedding_model": {"model": "m", "embed": lambda texts: [[1.0]] * len(texts)},
+    **{key: {"content": "c"} for key in ("read_content", "stream_content")},
+    **{f"read_{what}": {"action": "a"} for what in ("arguments", "chunks", "context", "messages")},
+    "ServedSession.ask": {"query": "q", "generate": lambda prompt: "yes"},
+    "ServedSession.stream": {"query": "q", "generate": lambda prompt: "yes"},
+    "ServedSession.call_tool": {"name": "t", "arguments": {}, "run": lambda **_: "r"},
+    "ServedSession.find": {"query": "q", "find": lambda query: [1]},
+    "call_tool": {"name": "t", "arguments": {}, "run": lambda **_: "r"},
+    "Collection.get": {"key": "k"},
+    "Collection.get_many": {"keys": ["k"]},
+    "Collection.put": {"key": "k", "data": 1},
+    "Collection.delete": {"key": "k"},
+    "Collection.apply": {"steps": [Put("k", 1)]},
+    "Collection.append": {"key": "l", "items": [1]},
+    "Collection.items": {"key": "l"},
+    "Collection.tail": {"key": "l", "limit": 1},
+    "Collection.pop": {"key": "l"},
+    "Collection.prefixes": {"depth": 1},
+    "Collection.write_list": {"key": "l", "items": [1]},
 }
+_FIELDS = ["title", "uri", "media_type", "tags", "metadata", "embedding", "embedding_model"]
+_FILTERS = ["tags", "uri", "title", "media_type", "metadata", "since_ns", "until_ns"]
 KEYWORDS = {
-    "put": ["title", "uri", "media_type", "tags", "metadata", "embedding", "embedding_model"],
-    "update": ["title", "uri", "media_type", "tags", "metadata", "embedding", "embedding_model"],
-    "find": ["tags", "uri", "title", "media_type", "metadata", "since_ns", "until_ns"],
-    "frames": ["tags", "uri", "title", "media_type", "metadata", "since_ns", "until_ns"],
-    "ask": ["tags", "uri", "title", "media_type", "metadata", "since_ns", "until_ns"],
+    "put": _FIELDS,
+    "update": _FIELDS,
+    **dict.fromkeys(("find", "frames", "ask", "context"), _FILTERS),
 }
-CALLS = sorted(
-    name
-    for name, value in vars(Store).items()
-    if not name.startswith("_") and not isinstance(value, property)
-    if name not in {"aclose", "sync", "refresh", "start_session_if_none", "end_session"}
-)
+# They take nothing, or end what is tried.
+PASSED_OVER = {
+    *("aclose", "sync", "refresh", "start_session_if_none", "end_session", "report", "statistics"),
+    *("create_checkpoint", "compact", "close", "of", "open", "submit"),
+}
+KINDS = (Store, SessionRecorder, StoreView, ServedSession, Collection, SyncStore)
+CALLS = [
+    (kind, name)
+    for kind in KINDS
+    for name in sorted(dir(kind))
+    if not name.startswith("_") and callable(getattr(kind, name)) and name not in PASSED_OVER
+]
 
 
 async def tried(call):
@@ -98,34 +154,116 @@ async def tried(call):
             break
 
 
-@pytest.mark.parametrize("name", CALLS)
-async def test_an_array_like_is_taken_or_refused_by_name(make_store, name):
+def tried_in_a_thread(call):
+    """Make a call of a store for synchronous code to its end."""
+    answer = call()
+    if hasattr(answer, "__enter__"):
+        with answer:
+            return
+    if hasattr(answer, "__next__"):
+        next(answer, None)
+
+
+@pytest.fixture
+async def subjects(make_store):
+    """An object of each kind whose calls are tried, and what calls of it need."""
     store = await make_store()
     await store.put("a frame")
-    async with store.session() as session:
-        pass
-    method = getattr(store, name)
-    needed = {
-        key: session.session_id if value == "s" else value
-        for key, value in NEEDED.get(name, {}).items()
+    async with store.session() as ended:
+        action = await ended.record_ask("q", response="r", messages=[{"role": "user"}])
+    served = store.serve(ended.session_id, missing="run")
+    async with store.session() as session, served:
+        await store.start_session()
+        yield {
+            Store: store,
+            SessionRecorder: session,
+            StoreView: await store.at(sequence=store.last_sequence),
+            ServedSession: served,
+            Collection: store.collection("c"),
+            SyncStore: SyncStore.of(store),
+            "s": ended.session_id,
+            "a": action,
+            "c": action.input,
+        }
+
+
+def needed_by(kind, name, subjects):
+    """The arguments that a call needs."""
+    own = NEEDED.get(f"{kind.__name__}.{name}")
+    needed = NEEDED.get(name, {}) if own is None and kind is not Collection else own or {}
+    return {
+        key: subjects[value] if isinstance(value, str) and value in ("s", "a", "c") else value
+        for key, value in needed.items()
     }
-    signature = inspect.signature(getattr(Store, name))
-    names = [
-        one.name
-        for one in signature.parameters.values()
-        if one.name != "self" and one.kind is not one.VAR_KEYWORD
+
+
+@pytest.mark.parametrize(("kind", "name"), CALLS, ids=lambda one: getattr(one, "__name__", one))
+async def test_an_array_like_is_taken_or_refused_by_name(subjects, kind, name):
+    method = getattr(subjects[kind], name)
+    needed = needed_by(kind, name, subjects)
+    parameters = [
+        one
+        for one in inspect.signature(getattr(kind, name)).parameters.values()
+        if one.name != "self" and one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)
     ]
-    await store.start_session()
-    for parameter in dict.fromkeys([*names, *KEYWORDS.get(name, [])]):
-        for odd in ODD:
-            arguments = {**needed, parameter: odd}
+    missing = {one.name for one in parameters if one.default is one.empty} - {*needed}
+    assert not missing, f"say in NEEDED what {kind.__name__}.{name} needs: {missing}"
+    keywords = KEYWORDS.get(name, []) if kind is not Collection else []
+    for parameter in dict.fromkeys([*(one.name for one in parameters), *keywords]):
+        for odd in ODD if kind is not SyncStore else ODD[:3] + ODD[-2:]:
+            call = functools.partial(method, **{**needed, parameter: odd})
             try:
                 async with asyncio.timeout(20):
-                    await tried(lambda arguments=arguments: method(**arguments))
+                    if kind is SyncStore:
+                        await asyncio.to_thread(tried_in_a_thread, call)
+                    else:
+                        await tried(call)
             except (MemvidAsyncError, TypeError):
                 continue
             except ValueError as error:
                 pytest.fail(f"{name}({parameter}={odd!r}): {error!r}")
+
+
+MADE = {
+    StoreConfig: {},
+    RecordingConfig: {},
+    Limits: {},
+    Generated: {"text": "t"},
+    Prompt: {"question": "q"},
+    WhatIf: {},
+    Put: {"key": "k", "data": 1},
+    Delete: {"key": "k"},
+    DeletePrefix: {"prefix": "p"},
+    Check: {"key": "k", "version": 0},
+}
+
+
+@pytest.mark.parametrize("kind", MADE, ids=lambda kind: kind.__name__)
+async def test_a_value_takes_an_array_like_or_refuses_it_by_name(make_store, kind):
+    """It may also be refused where it is used."""
+    store = await make_store()
+    await store.put("a frame")
+    async with store.session() as session:
+        await store.find("a")
+
+    async def use(value):
+        if kind is WhatIf:
+            await store.replay(session.session_id, what_if=value).report()
+        elif kind in (Put, Delete, DeletePrefix, Check):
+            await store.collection("c").apply([value])
+        elif kind is Generated:
+            await store.ask("a", generate=lambda _: value)
+        elif kind is Prompt:
+            str(value)
+
+    for name in inspect.signature(kind).parameters:
+        for odd in ODD:
+            try:
+                await use(kind(**{**MADE[kind], name: odd}))
+            except (MemvidAsyncError, TypeError):
+                continue
+            except ValueError as error:
+                pytest.fail(f"{kind.__name__}({name}={odd!r}): {error!r}")
 
 
 async def test_arrays_are_taken_where_a_sequence_or_a_number_is(make_store):

@@ -146,6 +146,8 @@ class Collection(CollectionReader):
         wanted, encoded = self._key(key), await self._encoded(items)
         if keep is not None:
             prepare_count(keep, "keep")
+        if if_version is not None:
+            prepare_count(if_version, "if_version")
         hashes, now = list(map(item_hash, encoded)), await self._time()
 
         def look(_: FoldedKeys, index: KeyIndex) -> tuple[KeyFacts, int, int]:

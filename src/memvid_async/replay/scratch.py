@@ -64,7 +64,7 @@ def prepare_what_if(value: Any) -> WhatIf:
         raise InvalidValueError(f"top_k must be an int of at least 1, not {value.top_k!r:.80}")
     if value.mode is not None and as_plain(value.mode) not in MODES:
         raise InvalidValueError(f"mode must be one of {MODES}, not {value.mode!r:.80}")
-    if value.as_of not in (None, "now"):
+    if value.as_of is not None and as_plain(value.as_of) != "now":
         prepare_count(value.as_of, "as_of")
     embedding: Any = value.embedding
     if embedding is not None:

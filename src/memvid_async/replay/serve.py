@@ -50,6 +50,7 @@ from .served_calls import (
     chunks,
     make_lanes,
     messages_digest,
+    plain_messages,
     read_messages,
 )
 from .served_lanes import LaneAsk, LaneCall, ServedLanes
@@ -193,18 +194,18 @@ class ServedSession:
         """Return a response, and the lengths of its chunks."""
         if generate is not None:
             check_model(generate)
+        said = plain_messages(messages)
         frames = None if retrieved_frames is None else tuple(retrieved_frames)
         facts = {"provider": provider, "model": model, "retrieved_frames": frames}
-        live = self._live_call(ActionKind.ASK, None, query, {**facts, "messages": messages}, task)
+        live = self._live_call(ActionKind.ASK, None, query, {**facts, "messages": said}, task)
         recorded = await self._take(live, runs=generate is not None)
         if recorded is not None:
             return await self._answer(recorded), chunk_lengths(recorded.action)
-        said = [] if messages is None else list(messages)
         growing = GrowingReply(self._limits.content_bytes)
 
         async def run() -> None:
             assert generate is not None
-            await growing.read(generate, Prompt(query, None, said))
+            await growing.read(generate, Prompt(query, None, said or []))
 
         async def record(_: None, **options: Any) -> Action:
             lengths = growing.reply.chunks
@@ -216,7 +217,7 @@ class ServedSession:
                 model=model,
                 response=growing.output,
                 retrieved_frames=frames or (),
-                messages=said,
+                messages=said or (),
                 **growing.counts,
                 **options,
             )

@@ -13,6 +13,7 @@ from ..events.content import content_digest
 from ..events.details import ActionKind
 from ..events.event import Action
 from ..events.prompts import split_text
+from ..events.values import as_plain, check_value
 from ..recording.prepare_values import (
     prepare_arguments,
     prepare_content,
@@ -64,7 +65,21 @@ def check_recordable(live: ServedCall, limits: Limits) -> None:
     else:
         prepare_content(asked.input, "query", limits)
     prepare_frames(asked.facts.get("retrieved_frames") or (), limits)
-    prepare_messages(asked.facts.get("messages") or (), limits)
+    messages = asked.facts.get("messages")
+    if messages is not None:
+        prepare_messages(messages, limits)
+
+
+def plain_messages(messages: Sequence[Any] | None) -> list[Any] | None:
+    """Return messages as they can be compared with recorded ones; None for None.
+
+    :raises InvalidValueError: when one could not have been recorded.
+    """
+    if messages is None:
+        return None
+    plain = list(as_plain(messages))
+    check_value(plain, "messages")
+    return plain
 
 
 def make_lanes(side: Side, ahead: bool) -> ServedLanes:  # noqa: FBT001 - called in a thread

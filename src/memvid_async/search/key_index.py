@@ -233,7 +233,7 @@ class KeyIndex(SavedDatabase):
         if after is not None:
             condition += f" AND key {'<' if reverse else '>'} ?"
             parameters.append(after.encode())
-        if where:
+        if where is not None:
             asked, more = where_sql(where, "coalesce(metadata, '{}')")
             condition += f" AND {asked}"
             parameters += more
