@@ -47,7 +47,7 @@ NAMES = {
     "toc": "Toc toc",
     "catalog": "Catalog catalog",
     "segment": "Segment SegmentKind segment",
-    "row": "RowPlace action_rows call_rows fork_rows frame_rows keyed_rows rows",
+    "row": "UsageRow RowPlace action_rows call_rows fork_rows frame_rows keyed_rows rows",
     "session": """
         ChangeSession DeleteSession EndSession EndedSessions NoActiveSessionError OpenSession
         RecordedSession SessionChanged SessionResumed SessionSuspended
@@ -58,9 +58,9 @@ NAMES = {
         session_map session_recorder session_state sessions
     """,
     "action": """
-        Action ActionDraft ActionKind ActionList ActionRecorded ActionRecorder ActionStarted
+        Action ActionDraft ActionKind ActionList ActionQuery ActionRecorded ActionRecorder ActionStarted
         ChangedAction DecidedAction PackedActions RecordAction StartAction _ActionValues
-        action_draft action_recorder action_rows packed_actions
+        action_draft action_recorder action_rows finding_actions packed_actions
     """,
     "checkpoint": """
         Checkpoint CheckpointCreated CheckpointDetails CheckpointNotFoundError CreateCheckpoint

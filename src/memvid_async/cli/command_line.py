@@ -13,7 +13,18 @@ from .. import VerifyReport, open_store
 from ..view import documents
 from ..view.text import printable
 from ..view.tree import TreeNode, tree_of
-from . import asking, exporting, forking, importing, putting, render, replaying, rewriting, serving
+from . import (
+    asking,
+    exporting,
+    forking,
+    importing,
+    putting,
+    querying,
+    render,
+    replaying,
+    rewriting,
+    serving,
+)
 from .arguments import file_argument, find_session, json_option, run
 from .exits import BAD, FINE, guarded
 
@@ -54,7 +65,8 @@ def info(file: str, as_json: bool) -> int:
 
 async def _info(file: str, as_json: bool) -> int:
     async with open_store(file, read_only=True) as store:
-        document = documents.info_document(store, store.statistics())
+        sessions = await store.list_sessions(include_open=True)
+        document = documents.info_document(store, store.statistics(), sessions)
     if as_json:
         click.echo(documents.dump(document, indent=2))
     else:
@@ -65,15 +77,20 @@ async def _info(file: str, as_json: bool) -> int:
 @cli.command()
 @file_argument
 @click.option("--tree", is_flag=True, help="List forks below the sessions they were forked from.")
+@click.option(
+    "--failed", is_flag=True, help="Only those with an error of their own, or a call that failed."
+)
 @json_option
-def sessions(file: str, tree: bool, as_json: bool) -> int:
+def sessions(file: str, tree: bool, failed: bool, as_json: bool) -> int:
     """List the sessions of FILE, oldest first, open ones included."""
-    return run(_sessions, file, tree, as_json)
+    return run(_sessions, file, tree, failed, as_json)
 
 
-async def _sessions(file: str, tree: bool, as_json: bool) -> int:
+async def _sessions(file: str, tree: bool, failed: bool, as_json: bool) -> int:
     async with open_store(file, read_only=True) as store:
         summaries = await store.list_sessions(include_open=True)
+    if failed:
+        summaries = [s for s in summaries if s.failed_count or s.error is not None]
     nodes = tree_of(summaries) if tree else [TreeNode(0, s.session_id, s) for s in summaries]
     if as_json:
         rows = [documents.tree_document(node, with_depth=tree) for node in nodes]
@@ -199,6 +216,8 @@ _MORE = (
     asking.ask,
     asking.frames,
     asking.get,
+    querying.usage,
+    querying.grep,
     replaying.replay,
     replaying.diff,
     forking.fork,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from io import StringIO
 
 from rich.console import Console
 from rich.progress import (
@@ -20,8 +21,16 @@ from rich.table import Table
 from rich.text import Text
 
 from .. import Frame, Hit, Session
-from ..view.documents import Document
-from ..view.text import format_duration, format_size, format_time, printable, shorten
+from ..view.documents import Document, used_of
+from ..view.text import (
+    format_cost,
+    format_count,
+    format_duration,
+    format_size,
+    format_time,
+    printable,
+    shorten,
+)
 from ..view.tree import TreeNode, describe_fork
 
 _PIPE_WIDTH = 10_000  # the width without a terminal, so that nothing is cut
@@ -80,6 +89,12 @@ def info_grid(info: Document) -> Table:
         "sessions": f"{info['session_count']} ({info['open_session_count']} open)",
         "frames": info["frame_count"],
         "contents": f"{info['content_count']} kept once",
+        "calls": f"{format_count(info['ask_count'])} asks, "
+        f"{format_count(info['tool_call_count'])} tool calls, "
+        f"{format_count(info['failed_count'])} failed",
+        "tokens": f"{format_count(info['input_tokens'])} in, "
+        f"{format_count(info['output_tokens'])} out",
+        "cost": format_cost(info["cost_usd"]),
         "ambient session": info["active_session_id"] or "none",
         "compacted": f"{info['generation']} times",
         "torn tail": f"{info['bytes_dropped']} bytes",
@@ -98,21 +113,27 @@ def sessions_table(nodes: Sequence[TreeNode]) -> Table:
     table.add_column("name", overflow="fold", min_width=16)
     table.add_column("started (UTC)", no_wrap=True)
     table.add_column("lasted", justify="right", no_wrap=True)
-    table.add_column("actions", justify="right", no_wrap=True)
+    for name in ("actions", "tokens", "cost", "failed"):
+        table.add_column(name, justify="right", no_wrap=True)
     table.add_column("state", no_wrap=True)
     for node in nodes:
         session = _indent(node.depth) + str(node.session_id)[:digits]
         summary = node.summary
         if summary is None:
-            table.add_row(Text(session), "", "", "", "", Text("gone", style="dim"))
+            table.add_row(Text(session), *[""] * 7, Text("gone", style="dim"))
             continue
         still_open = summary.ended_ns is None
+        tokens = summary.input_tokens + summary.output_tokens
+        failed = summary.failed_count
         table.add_row(
             Text(session),
             Text(shorten(summary.name or "", 256)),
             Text(format_time(summary.created_ns).partition(".")[0]),
             Text(format_duration(summary.duration_ns)),
             Text(str(summary.action_count)),
+            Text(format_count(tokens) if tokens else ""),
+            Text(format_cost(summary.cost_usd) if summary.cost_usd else ""),
+            Text(format_count(failed) if failed else "", style="red"),
             Text("open" if still_open else "ended", style="yellow" if still_open else ""),
         )
     return table
@@ -169,6 +190,15 @@ def print_session_head(console: Console, session: Session) -> None:
         keys = ", ".join(sorted(str(key) for key in session.metadata))
         console.print(Text(f"  metadata {shorten(keys, _LINE)}"))
     console.print(Text(f"  actions  {len(session.actions)}"))
+    failed = sum(action.error is not None for action in session.actions)
+    if failed:
+        console.print(Text(f"  failed   {failed}", style="red"))
+    used = used_of(session.actions)
+    if used.input_tokens or used.output_tokens:
+        tokens = f"{format_count(used.input_tokens)} in, {format_count(used.output_tokens)} out"
+        console.print(Text(f"  tokens   {tokens}"))
+    if used.cost_usd:
+        console.print(Text(f"  cost     {format_cost(used.cost_usd)}"))
 
 
 def print_action(console: Console, action: Document) -> None:
@@ -187,7 +217,19 @@ def print_action(console: Console, action: Document) -> None:
         _print_content(console, ">", action["input"])
     if action["retrieval"] is not None:
         console.print(Text(f"{_INDENT}? {_describe_retrieval(action)}", style="dim"))
+    for message in action.get("messages") or ():
+        _print_block(console, "m", json.dumps(message, ensure_ascii=False), None)
     _print_content(console, "<", action["output"])
+
+
+def action_lines(action: Document) -> list[str]:
+    """Return the lines that :func:`print_action` prints of an action, as plain text."""
+    written = StringIO()
+    console = Console(
+        file=written, markup=False, highlight=False, emoji=False, soft_wrap=True, width=_PIPE_WIDTH
+    )
+    print_action(console, action)
+    return written.getvalue().splitlines()
 
 
 def print_event(console: Console, event: Document) -> None:

@@ -50,13 +50,13 @@ def find_actions(view: View, query: ActionQuery) -> Iterator[list[Action]]:
 
     :raises SessionNotFoundError: when there is no such session.
     """
-    wanted = _Wanted(view, query)
+    match = _Match(view, query)
     for events in _events(view, query):
         yield [
             event.payload.action
             for event in events
             if isinstance(event.payload, (ActionRecorded, CheckpointCreated))
-            and wanted.is_met_by(event.payload.action)
+            and match.is_met_by(event.payload.action)
         ]
 
 
@@ -108,7 +108,7 @@ def _all_events_back(view: View, before: int | None) -> Iterator[list[Event]]:
         end = begin
 
 
-class _Wanted:
+class _Match:
     """Tells which actions meet a query."""
 
     def __init__(self, view: View, query: ActionQuery) -> None:

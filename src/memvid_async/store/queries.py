@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from typing import Any, get_args
 from uuid import UUID
 
@@ -43,7 +43,7 @@ class Queries:
         newest_first: bool = False,
         after: Action | int | None = None,
         limit: int | None = None,
-    ) -> AsyncIterator[Action]:
+    ) -> AsyncGenerator[Action, None]:
         """Iterate over actions in the order of the log: of one session, or of all where it is None.
 
         ``name``: of the tool or the step; of an ask the model. ``failed``: those that failed, or

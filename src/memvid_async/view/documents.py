@@ -6,8 +6,9 @@ import base64
 import json
 import math
 import re
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
 import attrs
 
@@ -45,6 +46,7 @@ from .. import (
     Store,
     StoreStatistics,
     Unknown,
+    UsageRow,
     VerifyReport,
 )
 from .tree import TreeNode
@@ -397,15 +399,77 @@ def replay_document(report: ReplayReport) -> Document:
     }
 
 
-def info_document(store: Store, statistics: StoreStatistics) -> Document:
-    """Return a store's statistics, and its ambient session."""
+def info_document(
+    store: Store, statistics: StoreStatistics, sessions: Iterable[SessionSummary]
+) -> Document:
+    """Return a store's statistics, its ambient session, and what its sessions used."""
     active = store.active_session_id
     return {
         **plain(attrs.asdict(statistics)),
         "path": str(statistics.path),
         "active_session_id": None if active is None else str(active),
         "is_recording": store.is_recording,
+        **totals_document(sessions),
     }
+
+
+_SUMMED = (
+    "ask_count",
+    "tool_call_count",
+    "failed_count",
+    "input_tokens",
+    "output_tokens",
+    "cached_tokens",
+    "cost_usd",
+)
+
+
+@attrs.frozen
+class Used:
+    """What actions used together: tokens, and US dollars."""
+
+    input_tokens: int
+    output_tokens: int
+    cost_usd: float
+
+
+def used_of(actions: Iterable[Action]) -> Used:
+    """Return what actions used together."""
+    counted = [action.usage for action in actions if action.usage is not None]
+    return Used(
+        sum(usage.input_tokens or 0 for usage in counted),
+        sum(usage.output_tokens or 0 for usage in counted),
+        math.fsum(usage.cost_usd or 0 for usage in counted),
+    )
+
+
+def totals_document(rows: Iterable[SessionSummary | UsageRow]) -> Document:
+    """Return the sums of sessions or of rows of usage: whole numbers, and the cost in dollars."""
+    found = list(rows)
+    totals: Document = {name: sum(getattr(row, name) for row in found) for name in _SUMMED}
+    return {**totals, "cost_usd": round(math.fsum(row.cost_usd for row in found), 12)}
+
+
+def usage_document(by: str, rows: Sequence[UsageRow]) -> Document:
+    """Return what calls used, and what that is in all."""
+    shown = [{**attrs.asdict(row), "session_id": _id(row.session_id)} for row in rows]
+    return {"by": by, "rows": shown, "total": totals_document(rows)}
+
+
+def match_document(action: Action, session: str | None, lines: list[str]) -> Document:
+    """Return the lines of an action that a pattern was found in, and where the action is."""
+    return {
+        "session_id": _id(action.session_id),
+        "session": session,
+        "index": action.index,
+        "sequence": action.sequence,
+        "kind": action.kind.value,
+        "lines": lines,
+    }
+
+
+def _id(session_id: UUID | None) -> str | None:
+    return None if session_id is None else str(session_id)
 
 
 def verify_document(report: VerifyReport, bytes_dropped: int) -> Document:

@@ -15,7 +15,7 @@ from itertools import groupby
 
 from .. import Action, Comparison, ForkPoint, Session, Store
 from .aligned import Pairing, aligned_pairings
-from .documents import checkpoint_document, plain, read_action
+from .documents import checkpoint_document, plain, read_action, used_of
 from .page_parts import (
     article,
     aside,
@@ -27,7 +27,7 @@ from .page_parts import (
     part,
     shown,
 )
-from .text import format_duration, format_time, shorten
+from .text import format_cost, format_count, format_duration, format_time, shorten
 from .tree import describe_fork
 
 _COLUMNS = 480
@@ -210,6 +210,13 @@ def _session_header(session: Session) -> str:
         "checkpoints": str(len(session.checkpoints)),
         "failed": str(sum(action.error is not None for action in session.actions)),
     }
+    used = used_of(session.actions)
+    if used.input_tokens or used.output_tokens:
+        facts["tokens"] = (
+            f"{format_count(used.input_tokens)} in, {format_count(used.output_tokens)} out"
+        )
+    if used.cost_usd:
+        facts["cost"] = format_cost(used.cost_usd)
     name = shown(shorten(session.name or "(no name)", 200))
     error = "" if session.error is None else f'<p class="error">{shown(session.error)}</p>'
     forked = ""

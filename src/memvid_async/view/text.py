@@ -55,6 +55,18 @@ def format_duration(duration_ns: int) -> str:
     )
 
 
+def format_count(count: int) -> str:
+    """Format a whole number, in groups of three digits."""
+    return f"{count:,}"
+
+
+def format_cost(dollars: float) -> str:
+    """Format US dollars: to the cent, and small sums to four digits."""
+    if not dollars:
+        return "0"
+    return f"${dollars:,.2f}" if dollars >= 10 else f"${dollars:.4g}"
+
+
 def format_size(size: int) -> str:
     """Format a number of bytes in a fitting unit (1 KiB is 1024 bytes)."""
     value = float(size)
