@@ -16,18 +16,19 @@ import anyio
 from attrs import evolve
 
 from ..config import Embedder, StoreConfig
-from ..core.commands import ChangeMemory, LargeContent, NewFrame, StoreParts
+from ..core.commands import ChangeMemory, LargeContent, NewFrame, OnlyOnce, Repeated, StoreParts
 from ..engine.engine import Engine
 from ..errors import InvalidValueError, LimitExceededError
 from ..events.content import Content, StoredContent, content_digest
 from ..events.details import ActionKind
 from ..events.event import Action
-from ..events.frames import FindResult, SearchMode
+from ..events.frames import FindResult, FramesPut, SearchMode
 from ..events.prompts import Prompt
 from ..events.values import LARGE, preview
 from ..recording.action_draft import NO_MESSAGES, ActionDraft, new_draft
 from ..recording.callables import check_fits
 from ..recording.command_intake import CommandIntake
+from ..recording.content_hashes import frames_hash
 from ..recording.prepare_values import (
     prepare_content,
     prepare_count,
@@ -95,14 +96,16 @@ class FrameStore(FrameReader):
         embedding: Iterable[float] | None = None,
         embedding_model: str | None = None,
         replace: bool = False,
+        key: str | None = None,
     ) -> int:
         """Put a frame into the memory, and return its id: 1, 2, 3 … in the order of the log.
 
         Text is searched, and so are bytes of a ``media_type`` that is text. A stream of bytes is
         stored in parts as it comes; its first 16 MiB are searched. ``embedding``: numbers; without
         them ``StoreConfig.embedder`` is called, if there is one. ``replace``: delete every frame
-        that has this ``uri``, in the same step. The frame is durable when this returns (see
-        :class:`Durability`).
+        that has this ``uri``, in the same step. ``key``: a put with the same key again adds nothing
+        and returns the first one's id; with another content it is refused. The frame is durable
+        when this returns (see :class:`Durability`).
 
         :raises InvalidValueError, LimitExceededError: when it cannot be recorded; nothing was put.
         """
@@ -123,7 +126,10 @@ class FrameStore(FrameReader):
         else:
             kept = content
         item = {"content": kept, **fields}
-        ids = await self._put([item], ActionKind.PUT, replaced=uri if replace else None)
+        if key is not None:
+            limits = self._config.limits
+            key = prepare_text(key, "key", "key_chars", limits.key_chars)
+        ids = await self._put([item], ActionKind.PUT, uri if replace else None, key)
         return ids[0]
 
     async def put_many(self, items: Iterable[str | bytes | FrameItem]) -> list[int]:
@@ -140,7 +146,11 @@ class FrameStore(FrameReader):
         return await self._put(some, ActionKind.PUT_MANY) if some else []
 
     async def _put(
-        self, items: list[Any], kind: ActionKind, replaced: str | None = None
+        self,
+        items: list[Any],
+        kind: ActionKind,
+        replaced: str | None = None,
+        key: str | None = None,
     ) -> list[int]:
         started, limits = time.perf_counter(), limits_for(kind, self._config.limits)
         if len(items) == 1 and rough_size(items[0]) < LARGE:
@@ -154,20 +164,33 @@ class FrameStore(FrameReader):
             command = self._change(kind, frames=frames, started=started)
             size += 512 * len(items)
             if replaced is None:
-                ids: list[int] = (await self._intake.submit(command, size))[0]
+                ids = await self._submit_put(command, size, key)
             else:
-                ids = await self._replace(command, size, replaced)
+                ids = await self._replace(command, size, replaced, key)
         self._recall.note_put(size)
         return ids
 
-    async def _replace(self, command: ChangeMemory, size: int, uri: str) -> list[int]:
+    async def _submit_put(self, command: ChangeMemory, size: int, key: str | None) -> list[int]:
+        """Put frames, unless the key was used, and return their ids; of a put that replaces
+        others, none where the memory has changed."""
+        once = command if key is None else OnlyOnce(command, key, frames_hash(command))
+        answer = await self._intake.submit(once, size)
+        if isinstance(answer, Repeated):
+            payload = (await self._intake.event_at(answer.sequence)).payload
+            assert isinstance(payload, FramesPut)
+            return list(payload.frame_ids)
+        ids: list[int] = [] if answer is None else answer[0]
+        return ids
+
+    async def _replace(
+        self, command: ChangeMemory, size: int, uri: str, key: str | None
+    ) -> list[int]:
         """Put a frame, delete all that have this URI, and return its id."""
         while True:
             found, memory_hash = await self._recall.with_uri(await self._lineage(), uri)
             command = command._replace(replaced=found, memory_hash=memory_hash)
-            answer = await self._intake.submit(command, size)
-            if answer is not None:
-                ids: list[int] = answer[0]
+            ids = await self._submit_put(command, size, key)
+            if ids:
                 return ids
 
     async def _embedded(self, prepared: tuple[NewFrame | str, ...]) -> tuple[NewFrame, ...]:

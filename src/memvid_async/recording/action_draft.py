@@ -52,6 +52,8 @@ class ActionDraft(NamedTuple):
     """What was changed already, as :class:`Conversion`."""
     call: CallFacts | None = None
     """What only a call's action has."""
+    key: str | None = None
+    """The idempotency key, if there is one."""
 
 
 # Compared by identity, because an array equals nothing. There is one empty tuple.

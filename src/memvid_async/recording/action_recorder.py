@@ -21,9 +21,11 @@ class ActionRecorder(ABC, Generic[AnyAction]):
     """The ``record_…`` methods. Each returns when its action is durable (see :class:`Durability`).
 
     All take ``task`` (the agent's task; by default the asyncio task's name), ``error`` (how the
-    action failed: a text or an exception) and ``metadata`` (a CBOR map). A response, a result and
-    an error may be anything: they came after an effect, so they are never refused. What is not a
-    str or bytes, or is too long, is converted or cut; ``Action.conversion`` says so. All raise
+    action failed: a text or an exception), ``metadata`` (a CBOR map) and ``key``: the same call
+    with the same key again records nothing, and returns the first one's action; another call with
+    that key is refused. A key is a session's own. A response, a result and an error may be
+    anything: they came after an effect, so they are never refused. What is not a str or bytes, or
+    is too long, is converted or cut; ``Action.conversion`` says so. All raise
 
     - :class:`InvalidValueError`, :class:`LimitExceededError`: nothing was recorded;
     - :class:`SessionEndedError`: this session's own recorder was called, and the session has ended;
@@ -61,6 +63,7 @@ class ActionRecorder(ABC, Generic[AnyAction]):
         task: str | None = None,
         error: object = None,
         metadata: Mapping[str, Any] | None = None,
+        key: str | None = None,
     ) -> AnyAction:
         """Record a question to a model and its answer.
 
@@ -88,6 +91,7 @@ class ActionRecorder(ABC, Generic[AnyAction]):
                     task=task,
                     error=error,
                     metadata=metadata,
+                    key=key,
                     messages=messages,
                     reply=prepare_reply(
                         response,
@@ -111,6 +115,7 @@ class ActionRecorder(ABC, Generic[AnyAction]):
         task: str | None = None,
         error: object = None,
         metadata: Mapping[str, Any] | None = None,
+        key: str | None = None,
     ) -> AnyAction:
         """Record a search: its mode, how many results it reported and the frames it named."""
         return self._answer(
@@ -129,6 +134,7 @@ class ActionRecorder(ABC, Generic[AnyAction]):
                     task=task,
                     error=error,
                     metadata=metadata,
+                    key=key,
                 ),
             )
         )
@@ -142,6 +148,7 @@ class ActionRecorder(ABC, Generic[AnyAction]):
         task: str | None = None,
         error: object = None,
         metadata: Mapping[str, Any] | None = None,
+        key: str | None = None,
     ) -> AnyAction:
         """Record that somebody put a frame; it creates none in this store."""
         return self._answer(
@@ -156,6 +163,7 @@ class ActionRecorder(ABC, Generic[AnyAction]):
                     task=task,
                     error=error,
                     metadata=metadata,
+                    key=key,
                 ),
             )
         )
@@ -168,6 +176,7 @@ class ActionRecorder(ABC, Generic[AnyAction]):
         task: str | None = None,
         error: object = None,
         metadata: Mapping[str, Any] | None = None,
+        key: str | None = None,
     ) -> AnyAction:
         """Record that somebody put several frames at once."""
         return self._answer(
@@ -181,6 +190,7 @@ class ActionRecorder(ABC, Generic[AnyAction]):
                     task=task,
                     error=error,
                     metadata=metadata,
+                    key=key,
                 ),
             )
         )
@@ -194,6 +204,7 @@ class ActionRecorder(ABC, Generic[AnyAction]):
         task: str | None = None,
         error: object = None,
         metadata: Mapping[str, Any] | None = None,
+        key: str | None = None,
     ) -> AnyAction:
         """Record that somebody replaced a frame's content."""
         return self._answer(
@@ -208,6 +219,7 @@ class ActionRecorder(ABC, Generic[AnyAction]):
                     task=task,
                     error=error,
                     metadata=metadata,
+                    key=key,
                 ),
             )
         )
@@ -220,6 +232,7 @@ class ActionRecorder(ABC, Generic[AnyAction]):
         task: str | None = None,
         error: object = None,
         metadata: Mapping[str, Any] | None = None,
+        key: str | None = None,
     ) -> AnyAction:
         """Record that somebody deleted a frame."""
         return self._answer(
@@ -233,6 +246,7 @@ class ActionRecorder(ABC, Generic[AnyAction]):
                     task=task,
                     error=error,
                     metadata=metadata,
+                    key=key,
                 ),
             )
         )
@@ -247,6 +261,7 @@ class ActionRecorder(ABC, Generic[AnyAction]):
         task: str | None = None,
         error: object = None,
         metadata: Mapping[str, Any] | None = None,
+        key: str | None = None,
     ) -> AnyAction:
         """Record a tool call. ``arguments`` is any CBOR value, kept and hashed in its
         deterministic encoding; ``result`` is anything, None where there was none."""
@@ -263,6 +278,7 @@ class ActionRecorder(ABC, Generic[AnyAction]):
                     task=task,
                     error=error,
                     metadata=metadata,
+                    key=key,
                 ),
             )
         )

@@ -8,15 +8,30 @@ from typing import Any
 from uuid import UUID
 
 from ..config import Limits
-from ..core.commands import ChangeSession, Command, CreateCheckpoint, SessionChoice
+from ..core.commands import (
+    ChangeSession,
+    Command,
+    CreateCheckpoint,
+    OnlyOnce,
+    Repeated,
+    SessionChoice,
+)
 from ..engine.home import Home
 from ..engine.worker import Worker
 from ..engine.writer import LogCall, Writer
 from ..errors import StoreReadOnlyError
+from ..events.event import ActionRecorded, Event
 from ..events.values import LARGE
 from .action_draft import NO_MESSAGES, ActionDraft, prepare_action, prepared_size
+from .content_hashes import action_hash
 from .in_force import SessionBlocks
-from .prepare_values import prepare_error, prepare_metadata, prepare_name, rough_size
+from .prepare_values import (
+    prepare_error,
+    prepare_metadata,
+    prepare_name,
+    prepare_text,
+    rough_size,
+)
 from .scrubbing import scrubbed
 
 _SMALL_COMMAND_BYTES = 256
@@ -92,6 +107,8 @@ class CommandIntake:
         if draft.metadata is not None or draft.messages is not NO_MESSAGES:
             size += rough_size(draft.metadata) + rough_size(draft.messages)
         writer = self._need_writer()
+        if draft.key is not None:
+            return self._record_once(writer, session, draft, task, size)
         if size >= LARGE or writer.is_full:
             return self._record_slowly(writer, session, draft, task, size)
         return writer.submit(prepare_action(session, draft, task, self.limits), size)
@@ -113,6 +130,38 @@ class CommandIntake:
             command = prepare_action(session, draft, task, self.limits)
         await writer.wait_for_room()
         return await writer.submit(command, size)
+
+    async def _record_once(
+        self,
+        writer: Writer,
+        session: SessionChoice,
+        draft: ActionDraft,
+        task: str | None,
+        size: int,
+    ) -> Any:
+        """Record an action unless its key was used; then return the action that was recorded."""
+        key = prepare_text(draft.key, "key", "key_chars", self.limits.key_chars)
+
+        def prepare() -> OnlyOnce:
+            command = prepare_action(session, draft, task, self.limits)
+            return OnlyOnce(command, key, action_hash(command))
+
+        command = await self.preparing.run(prepare) if size >= LARGE else prepare()
+        await writer.wait_for_room()
+        answer = await writer.submit(command, size)
+        if not isinstance(answer, Repeated):
+            return answer
+        payload = (await self.event_at(answer.sequence)).payload
+        assert isinstance(payload, ActionRecorded)
+        return payload.action
+
+    async def event_at(self, sequence: int) -> Event:
+        """Return an event that this store has appended or taken in."""
+        writer = self._need_writer()
+        if writer.dirty:
+            await self.submit(None, 0)
+        events = await self.preparing.run(writer.written_view.events_after, sequence - 1, 1)
+        return events[0]
 
     async def checkpoint(self, session: SessionChoice) -> int:
         """Mark a checkpoint in a session, and return its id."""
