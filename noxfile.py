@@ -92,6 +92,22 @@ def coverage(session: nox.Session) -> None:
     session.run("coverage", "report", f"--include={kept}", "--fail-under=100")
 
 
+@nox.session(name="suite-langgraph")
+def suite_langgraph(session: nox.Session) -> None:
+    """Hold our LangGraph adapter, and savers that are broken on purpose, to LangGraph's own suite.
+
+    `-- newest` takes the newest releases; what docs/integrations/langgraph.md names otherwise.
+    """
+    session.install("-e", ".[test,langgraph]")
+    pinned = ("langgraph==1.2.24", "langgraph-checkpoint==4.3.2")
+    suite = "langgraph-checkpoint-conformance"
+    if "newest" in session.posargs:
+        session.install("--upgrade", "langgraph", "langgraph-checkpoint", suite)
+    else:
+        session.install(*pinned, f"{suite}==0.0.2")
+    session.run("pytest", "tests/interop/test_langgraph.py")
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style and formatting."""

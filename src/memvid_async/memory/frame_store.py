@@ -16,19 +16,18 @@ import anyio
 from attrs import evolve
 
 from ..config import Embedder, StoreConfig
-from ..core.commands import ChangeMemory, LargeContent, NewFrame, OnlyOnce, Repeated, StoreParts
+from ..core.commands import ChangeMemory, LargeContent, NewFrame, StoreParts
 from ..engine.engine import Engine
 from ..errors import InvalidValueError, LimitExceededError
 from ..events.content import Content, StoredContent, content_digest
 from ..events.details import ActionKind
 from ..events.event import Action
-from ..events.frames import FindResult, FramesPut, SearchMode
+from ..events.frames import FindResult, SearchMode
 from ..events.prompts import Prompt
 from ..events.values import LARGE, preview
 from ..recording.action_draft import NO_MESSAGES, ActionDraft, new_draft
 from ..recording.callables import check_fits
 from ..recording.command_intake import CommandIntake
-from ..recording.content_hashes import frames_hash
 from ..recording.prepare_values import (
     prepare_content,
     prepare_count,
@@ -51,6 +50,7 @@ from .folded import Lineage, lineage_of
 from .frame_reader import FrameReader
 from .keywords import UNCHANGED, AskFilters, FrameFields, FrameFilters, FrameItem, Unchanged
 from .prepare_frames import prepare_embedding, prepare_fields, prepare_frames_many
+from .put_once import put_once
 from .re_embedding import Move
 from .recall import Recall, Searched
 
@@ -126,9 +126,6 @@ class FrameStore(FrameReader):
         else:
             kept = content
         item = {"content": kept, **fields}
-        if key is not None:
-            limits = self._config.limits
-            key = prepare_text(key, "key", "key_chars", limits.key_chars)
         ids = await self._put([item], ActionKind.PUT, uri if replace else None, key)
         return ids[0]
 
@@ -164,22 +161,10 @@ class FrameStore(FrameReader):
             command = self._change(kind, frames=frames, started=started)
             size += 512 * len(items)
             if replaced is None:
-                ids = await self._submit_put(command, size, key)
+                ids = await put_once(self._intake, command, size, key)
             else:
                 ids = await self._replace(command, size, replaced, key)
         self._recall.note_put(size)
-        return ids
-
-    async def _submit_put(self, command: ChangeMemory, size: int, key: str | None) -> list[int]:
-        """Put frames, unless the key was used, and return their ids; of a put that replaces
-        others, none where the memory has changed."""
-        once = command if key is None else OnlyOnce(command, key, frames_hash(command))
-        answer = await self._intake.submit(once, size)
-        if isinstance(answer, Repeated):
-            payload = (await self._intake.event_at(answer.sequence)).payload
-            assert isinstance(payload, FramesPut)
-            return list(payload.frame_ids)
-        ids: list[int] = [] if answer is None else answer[0]
         return ids
 
     async def _replace(
@@ -189,7 +174,7 @@ class FrameStore(FrameReader):
         while True:
             found, memory_hash = await self._recall.with_uri(await self._lineage(), uri)
             command = command._replace(replaced=found, memory_hash=memory_hash)
-            ids = await self._submit_put(command, size, key)
+            ids = await put_once(self._intake, command, size, key)
             if ids:
                 return ids
 

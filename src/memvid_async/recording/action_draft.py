@@ -76,7 +76,7 @@ def prepare_action(
     # fmt: off
     (
         kind, detail, given, output, frames, duration_ms, _, error, metadata, messages, retrieval,
-        reply, conversion, call,
+        reply, conversion, call, _key,
     ) = draft
     # fmt: on
     scrubs = type(limits) is ScrubbingLimits

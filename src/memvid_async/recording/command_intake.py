@@ -23,8 +23,8 @@ from ..errors import StoreReadOnlyError
 from ..events.event import ActionRecorded, Event
 from ..events.values import LARGE
 from .action_draft import NO_MESSAGES, ActionDraft, prepare_action, prepared_size
-from .content_hashes import action_hash
 from .in_force import SessionBlocks
+from .once_hashes import action_hash
 from .prepare_values import (
     prepare_error,
     prepare_metadata,

@@ -1,0 +1,113 @@
+"""A collection for frameworks that call from any thread or event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Any, TypeVar
+
+from .. import Collection, Store, StoreConfig, SyncStore, open_store
+
+T = TypeVar("T")
+
+
+class Bridge:
+    """A store's collection, for its own event loop, for others and for threads."""
+
+    def __init__(self, store: Store | SyncStore, collection: str) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        if isinstance(store, Store):
+            self._loop = asyncio.get_running_loop()
+            self._store: Store | None = store
+            self.sync = SyncStore.of(store)
+        else:
+            self._store, self.sync = None, store
+        self._name = collection
+
+    async def run(self, call: Callable[[Collection], Awaitable[T]], *, fresh: bool = False) -> T:
+        """Await ``call(collection)`` on the store's loop; ``fresh``: it sees what any process had
+        acked before."""
+        if self._store is not None and asyncio.get_running_loop() is self._loop:
+            return await self._made(self._store, call, fresh=fresh)
+        return await asyncio.wrap_future(self._submit(call, fresh=fresh))
+
+    def wait(self, call: Callable[[Collection], Awaitable[T]], *, fresh: bool = False) -> T:
+        """Wait for ``call(collection)`` in a thread that is not the loop's.
+
+        :raises InvalidStateError: in the loop's own thread, which would wait for itself.
+        """
+        try:
+            here = asyncio.get_running_loop()
+        except RuntimeError:
+            here = None
+        if here is not None and here is self._loop:
+            raise asyncio.InvalidStateError(
+                "this would wait for the event loop that it runs on; call the method that begins "
+                "with 'a' and await it"
+            )
+        return self._submit(call, fresh=fresh).result()
+
+    def _submit(self, call: Callable[[Collection], Awaitable[T]], *, fresh: bool) -> Future[T]:
+        return self.sync.submit(lambda store: self._made(store, call, fresh=fresh))
+
+    async def _made(
+        self, store: Store, call: Callable[[Collection], Awaitable[T]], *, fresh: bool
+    ) -> T:
+        if fresh:
+            await store.refresh()
+        return await call(store.collection(self._name))
+
+
+class OpenFrom:
+    """Opens a file for one adapter, in a ``with`` or an ``async with`` block."""
+
+    def __init__(
+        self,
+        make: Callable[[Store | SyncStore], Any],
+        path: str | os.PathLike[str],
+        config: StoreConfig | None,
+    ) -> None:
+        self._make = make
+        self._path = path
+        self._config = config
+        self._sync: SyncStore | None = None
+        self._store: Store | None = None
+
+    def __enter__(self) -> Any:
+        self._sync = SyncStore.open(self._path, config=self._config)
+        return self._make(self._sync)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._sync is not None:
+            self._sync.close()
+
+    async def __aenter__(self) -> Any:
+        self._store = await open_store(self._path, config=self._config)
+        return self._make(self._store)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._store is not None:
+            await self._store.aclose()
+
+
+def part(name: object) -> str:
+    """Return a part of a key, so that different names never make the same key."""
+    return str(name).replace("%", "%25").replace("/", "%2f")
+
+
+def name_of(encoded: str) -> str:
+    """Return the name in a part of a key."""
+    return encoded.replace("%2f", "/").replace("%25", "%")

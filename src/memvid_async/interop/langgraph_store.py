@@ -1,0 +1,195 @@
+"""LangGraph's store, in a collection. See :mod:`.langgraph`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from langgraph.store.base import (
+    BaseStore,
+    GetOp,
+    Item,
+    ListNamespacesOp,
+    MatchCondition,
+    Op,
+    PutOp,
+    Result,
+    SearchItem,
+    SearchOp,
+    TTLConfig,
+    validate_op_namespace,
+)
+
+from .. import Collection, Delete, Put, Store, StoreConfig, SyncStore, Value
+from .collection_bridge import Bridge, OpenFrom, name_of, part
+
+# Namespaces have fewer parts than this.
+_MOST_PARTS = 1024
+_MINUTE = 60
+
+
+class MemvidStore(BaseStore):
+    """A LangGraph store in a collection of a file.
+
+    ``store``: an open :class:`Store` (on its event loop) or :class:`SyncStore`; it is not closed.
+    ``collection``: the collection's name. ``ttl``: LangGraph's settings of expiry; what has expired
+    is left out at once. Items are found by their namespace and by their fields, not by meaning: a
+    search's ``query`` is ignored.
+    """
+
+    supports_ttl = True
+
+    def __init__(
+        self,
+        store: Store | SyncStore,
+        *,
+        collection: str = "langgraph store",
+        ttl: TTLConfig | None = None,
+    ) -> None:
+        self.ttl_config = ttl
+        self._bridge = Bridge(store, collection)
+
+    @classmethod
+    def from_path(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        config: StoreConfig | None = None,
+        collection: str = "langgraph store",
+        ttl: TTLConfig | None = None,
+    ) -> Any:
+        """Open a file, for ``with MemvidStore.from_path(path) as store`` or ``async with``."""
+        return OpenFrom(lambda s: cls(s, collection=collection, ttl=ttl), path, config)
+
+    async def abatch(self, ops: Iterable[Op]) -> list[Result]:
+        """Do several operations: reads first, then all changes in one command."""
+        return await self._bridge.run(lambda c: self._batch(c, list(ops)), fresh=True)
+
+    def batch(self, ops: Iterable[Op]) -> list[Result]:
+        """Do several operations, as :meth:`abatch` does."""
+        return self._bridge.wait(lambda c: self._batch(c, list(ops)), fresh=True)
+
+    async def _batch(self, c: Collection, ops: list[Op]) -> list[Result]:
+        results: list[Result] = []
+        puts: dict[str, PutOp] = {}
+        for op in ops:
+            validate_op_namespace(op)
+        for op in ops:
+            if isinstance(op, GetOp):
+                results.append(await self._get(c, op))
+            elif isinstance(op, SearchOp):
+                results.append(await self._search(c, op))
+            elif isinstance(op, ListNamespacesOp):
+                results.append(await _namespaces(c, op))
+            elif isinstance(op, PutOp):
+                # Of several for one key the last one counts.
+                puts[_key(op.namespace, op.key)] = op
+                results.append(None)
+            else:
+                raise TypeError(f"a store does not know the operation {type(op).__name__}")
+        if puts:
+            await self._put(c, puts)
+        return results
+
+    async def _put(self, c: Collection, puts: Mapping[str, PutOp]) -> None:
+        held = dict(zip(puts, await c.get_many(puts), strict=True))
+        steps: list[Put | Delete] = []
+        for key, op in puts.items():
+            if op.value is None:
+                steps.append(Delete(key))
+                continue
+            before = held[key]
+            # 0: now, as it is the first.
+            created = before.data[0] or before.updated_ns if before is not None else 0
+            steps.append(_kept(key, created, op.value, op.ttl))
+        await c.apply(steps)
+
+    async def _get(self, c: Collection, op: GetOp) -> Item | None:
+        value = await c.get(_key(op.namespace, op.key))
+        if value is None:
+            return None
+        await _refresh(c, [value] if op.refresh_ttl else [])
+        return Item(**_fields(value))
+
+    async def _search(self, c: Collection, op: SearchOp) -> list[SearchItem]:
+        begin = "".join(f"{part(name)}/" for name in op.namespace_prefix)
+        scanned = c.scan(begin, limit=op.offset + op.limit, where=op.filter or None)
+        found = [value async for value in scanned][op.offset :]
+        await _refresh(c, found if op.refresh_ttl else [])
+        return [SearchItem(**_fields(value), score=None) for value in found]
+
+
+def _key(namespace: tuple[str, ...], key: str) -> str:
+    return "/".join(map(part, (*namespace, key)))
+
+
+def _place(key: str) -> tuple[tuple[str, ...], str]:
+    *namespace, name = map(name_of, key.split("/"))
+    return tuple(namespace), name
+
+
+def _kept(key: str, created_ns: int, value: Mapping[str, Any], minutes: float | None) -> Put:
+    """Return what keeps an item: its value is the metadata, by which it can be found."""
+    seconds = None if minutes is None else minutes * _MINUTE
+    return Put(key, [created_ns, seconds], dict(value), seconds)
+
+
+async def _refresh(c: Collection, values: list[Value]) -> None:
+    """Let values that expire live as long again from now on."""
+    steps = [
+        Put(
+            value.key,
+            [value.data[0] or value.updated_ns, value.data[1]],
+            value.metadata,
+            value.data[1],
+        )
+        for value in values
+        if value.data[1] is not None
+    ]
+    if steps:
+        await c.apply(steps)
+
+
+def _fields(value: Value) -> dict[str, Any]:
+    namespace, key = _place(value.key)
+    return {
+        "value": dict(value.metadata),
+        "key": key,
+        "namespace": namespace,
+        "created_at": _time(value.data[0] or value.updated_ns),
+        "updated_at": _time(value.updated_ns),
+    }
+
+
+def _time(time_ns: int) -> datetime:
+    return datetime.fromtimestamp(time_ns / 10**9, UTC)
+
+
+async def _namespaces(c: Collection, op: ListNamespacesOp) -> list[tuple[str, ...]]:
+    begin = ""
+    for condition in op.match_conditions or ():
+        if condition.match_type == "prefix" and "*" not in condition.path:
+            begin = max(begin, "".join(f"{part(name)}/" for name in condition.path), key=len)
+    found = {_place(key)[0] for key in await c.prefixes(_MOST_PARTS, prefix=begin)}
+    matching = [
+        namespace
+        for namespace in found
+        if all(_matches(condition, namespace) for condition in op.match_conditions or ())
+    ]
+    cut = {namespace[: op.max_depth] for namespace in matching}
+    return sorted(cut)[op.offset : op.offset + op.limit]
+
+
+def _matches(condition: MatchCondition, namespace: tuple[str, ...]) -> bool:
+    wanted = condition.path
+    if len(namespace) < len(wanted):
+        return False
+    if condition.match_type == "prefix":
+        own = namespace[: len(wanted)]
+    elif condition.match_type == "suffix":
+        own = namespace[len(namespace) - len(wanted) :]
+    else:
+        raise ValueError(f"a store does not know the match type {condition.match_type!r:.80}")
+    return all(name in ("*", one) for name, one in zip(wanted, own, strict=True))

@@ -1,0 +1,224 @@
+"""LangGraph's checkpoints and store in collections; skipped where LangGraph is not installed."""
+
+import asyncio
+import threading
+
+import pytest
+
+pytest.importorskip("langgraph")
+
+from langgraph.checkpoint.base import empty_checkpoint
+from langgraph.store.base import PutOp
+
+from memvid_async import StoreConfig, SyncStore, open_store
+from memvid_async.interop.langgraph import MemvidSaver, MemvidStore
+from memvid_async.interop.langgraph_values import _RUN_ITEMS
+from tests.suites.langgraph_savers import BROKEN, conformance
+
+
+def config(thread="t", ns="", checkpoint=None):
+    names = {"thread_id": thread, "checkpoint_ns": ns}
+    return {"configurable": names | ({"checkpoint_id": checkpoint} if checkpoint else {})}
+
+
+def checkpoint(number, **values):
+    versions = dict.fromkeys(values, number)
+    return {
+        **empty_checkpoint(),
+        "id": f"{number:04}",
+        "channel_values": values,
+        "channel_versions": versions,
+    }
+
+
+async def put(saver, number, thread="t", parent=None, **values):
+    metadata = {"step": number, "run_id": f"run {number}"}
+    return await saver.aput(config(thread, "", parent), checkpoint(number, **values), metadata, {})
+
+
+async def values(saver, thread="t", number=None):
+    found = await saver.aget_tuple(config(thread, "", number and f"{number:04}"))
+    return found and found.checkpoint["channel_values"]
+
+
+async def test_the_conformance_suite_passes(tmp_path):
+    pytest.importorskip("langgraph.checkpoint.conformance")
+    report = await conformance(MemvidSaver, tmp_path / "saver.mva")
+    assert report == {"passed": 81, "failed": [], "capabilities": 8}
+
+
+@pytest.mark.parametrize("broken", BROKEN, ids=lambda kind: kind.__name__)
+async def test_the_conformance_suite_finds_a_broken_saver(broken, tmp_path):
+    pytest.importorskip("langgraph.checkpoint.conformance")
+    assert (await conformance(broken, tmp_path / "saver.mva"))["failed"]
+
+
+async def test_names_do_not_meet(make_store):
+    saver = MemvidSaver(await make_store())
+    names = ["a", "a/b", "a%2fb", "a%", "/", "é"]
+    for number, name in enumerate(names):
+        await put(saver, number, name, where=name)
+    for name in names:
+        assert await values(saver, name) == {"where": name}
+        await saver.adelete_thread(name)
+        assert await values(saver, name) is None
+
+
+async def test_a_chat_is_stored_once_and_forks_are_right(make_store):
+    store = await make_store()
+    saver = MemvidSaver(store)
+    chat = [{"n": n, "text": "word " * 60} for n in range(100)]
+    for n in range(1, 100):
+        await put(saver, n, parent=f"{n - 1:04}", messages=chat[:n])
+    await put(saver, 200, parent="0050", messages=[*chat[:50], {"n": "fork"}])
+    assert store.statistics().file_bytes < 10 * len(str(chat))
+    for n in (1, _RUN_ITEMS - 1, _RUN_ITEMS, _RUN_ITEMS + 1, 50, 99):
+        assert await values(saver, number=n) == {"messages": chat[:n]}
+    assert await values(saver) == {"messages": [*chat[:50], {"n": "fork"}]}
+    assert (await saver.aget_tuple(config())).parent_config == config(checkpoint="0050")
+
+
+async def test_what_another_process_deletes_is_stored_again(make_store):
+    one, two = [MemvidSaver(await make_store("one.mva")) for _ in range(2)]
+    chat = ["word " * 100] * 40
+    await put(one, 1, messages=chat)
+    await two.adelete_thread("t")
+    await put(one, 2, messages=chat)
+    assert await values(one) == {"messages": chat}
+    await put(one, 3, messages=["other " * 100] * 40)
+    await two.aprune(["t"])
+    await put(one, 4, messages=chat)
+    assert await values(two, number=4) == await values(one) == {"messages": chat}
+
+
+async def test_pruning_leaves_nothing_that_nobody_needs(make_store):
+    store = await make_store()
+    saver = MemvidSaver(store)
+    for n in range(1, 20):
+        await put(saver, n, parent=f"{n - 1:04}", text=f"secret {n} " * 100)
+        await saver.aput_writes(config(checkpoint=f"{n:04}"), [("c", f"write {n}")], "task")
+    await saver.aprune(["t"])
+    await store.compact()
+    data = store.path.read_bytes()
+    assert b"secret 19" in data
+    assert b"write 19" in data
+    assert b"secret 18" not in data
+    assert b"write 18" not in data
+    await saver.adelete_for_runs(["run 19"])
+    assert await values(saver) is None
+
+
+async def test_pruning_keeps_what_delta_channels_are_rebuilt_from(make_store):
+    saver = MemvidSaver(await make_store())
+    await put(saver, 1, chat=["snapshot"])
+    for n in (2, 3, 4):
+        delta = {"step": n, "counters_since_delta_snapshot": {"chat": (n, n)}}
+        await saver.aput(config(checkpoint=f"{n - 1:04}"), checkpoint(n, other=n), delta, {})
+        await saver.aput_writes(config(checkpoint=f"{n:04}"), [("chat", n)], "task")
+    await put(saver, 0, other=0)
+    await saver.aprune(["t"])
+    history = await saver.aget_delta_channel_history(config=config(), channels=["chat"])
+    assert history["chat"]["seed"] == ["snapshot"]
+    assert [write[2] for write in history["chat"]["writes"]] == [2, 3]
+    assert [found.checkpoint["id"] async for found in saver.alist(config())][-1] == "0001"
+
+
+async def test_writes_of_a_task_are_kept_once_and_in_order(make_store):
+    saver = MemvidSaver(await make_store())
+    await put(saver, 1)
+    at = config(checkpoint="0001")
+    await saver.aput_writes(at, [("b", 2), ("c", 3)], "task", "path 2")
+    await saver.aput_writes(at, [("b", "again"), ("c", "again"), ("d", 4)], "task", "path 2")
+    await saver.aput_writes(at, [("a", 1)], "other task", "path 1")
+    await saver.aput_writes(at, [("__error__", "no")], "task", "path 2")
+    await saver.aput_writes(at, [("__error__", "yes")], "task", "path 2")
+    writes = (await saver.aget_tuple(at)).pending_writes
+    assert [write[1:] for write in writes] == [
+        ("a", 1), ("__error__", "yes"), ("b", 2), ("c", 3), ("d", 4),
+    ]  # fmt: skip
+
+
+def test_it_works_without_asyncio_and_from_any_loop(tmp_path):
+    path = tmp_path / "a.mva"
+    with MemvidSaver.from_path(path) as saver:
+        saver.put(config(), checkpoint(1, text="x"), {}, {})
+        saver.put_writes(config(checkpoint="0001"), [("a", 1)], "task")
+        assert saver.get_tuple(config()).pending_writes == [("task", "a", 1)]
+        assert [found.checkpoint["id"] for found in saver.list(config())] == ["0001"]
+        assert asyncio.run(values(saver)) == {"text": "x"}
+        saver.copy_thread("t", "u")
+        saver.prune(["u"])
+        saver.delete_thread("t")
+        saver.delete_for_runs(["none"])
+        assert saver.get_tuple(config()) is None
+        assert saver.get_tuple(config("u")).checkpoint["channel_values"] == {"text": "x"}
+    with SyncStore.open(path) as store:
+        assert MemvidSaver(store).get_tuple(config("u")) is not None
+
+
+async def test_a_synchronous_call_on_its_own_loop_is_refused(make_store):
+    saver = MemvidSaver(await make_store())
+    with pytest.raises(asyncio.InvalidStateError, match="await"):
+        saver.get_tuple(config())
+    found = []
+    thread = threading.Thread(target=lambda: found.append(saver.get_tuple(config())))
+    thread.start()
+    await asyncio.to_thread(thread.join)
+    assert found == [None]
+
+
+# The store.
+
+
+async def test_items_are_found_by_their_fields(make_store):
+    store = MemvidStore(await make_store())
+    for n in range(30):
+        await store.aput(
+            ("users", f"u{n % 3}"), f"k{n:02}", {"n": n, "tag": ["even", "odd"][n % 2]}
+        )
+    found = await store.asearch(("users",), filter={"n": {"$gte": 27}, "tag": "odd"}, limit=5)
+    assert [item.key for item in found] == ["k27", "k29"]
+    assert found[0].namespace == ("users", "u0")
+    page = await store.asearch(("users", "u1"), limit=2, offset=1)
+    assert [item.key for item in page] == ["k04", "k07"]
+    assert await store.alist_namespaces(prefix=("users",), max_depth=1) == [("users",)]
+    assert await store.alist_namespaces(suffix=("u2",)) == [("users", "u2")]
+    assert await store.asearch(("user",)) == []
+
+
+async def test_an_item_changes_and_goes(make_store):
+    store = MemvidStore(await make_store())
+    await store.aput(("a",), "k", {"v": 1})
+    first = await store.aget(("a",), "k")
+    await store.aput(("a",), "k", {"v": 2})
+    second = await store.aget(("a",), "k")
+    assert (first.value, second.value) == ({"v": 1}, {"v": 2})
+    assert first.created_at == second.created_at <= second.updated_at
+    last = [PutOp(("a",), "k", {"v": 3}), PutOp(("a",), "k", {"v": 4})]
+    await store.abatch(last)
+    assert (await store.aget(("a",), "k")).value == {"v": 4}
+    await store.adelete(("a",), "k")
+    assert await store.aget(("a",), "k") is None
+
+
+async def test_an_item_expires_unless_it_is_read(make_store):
+    now = [1_700_000_000 * 10**9]
+    opened = await make_store(config=StoreConfig(clock=lambda: now[0]))
+    store = MemvidStore(opened)
+    await store.aput(("a",), "read", {}, ttl=1)
+    await store.aput(("a",), "left", {}, ttl=1)
+    for _ in range(3):
+        now[0] += 40 * 10**9
+        assert await store.aget(("a",), "read") is not None
+    assert await store.aget(("a",), "left") is None
+    assert await store.aget(("a",), "read", refresh_ttl=False) is not None
+
+
+async def test_both_share_a_file_with_a_recording(tmp_path):
+    path = tmp_path / "all.mva"
+    async with open_store(path) as store, store.session() as session:
+        await put(MemvidSaver(store), 1, text="x")
+        await MemvidStore(store).aput(("a",), "k", {"v": 1})
+        await session.record_tool_call("t", arguments={})
+    async with MemvidStore.from_path(path) as again:
+        assert (await again.aget(("a",), "k")).value == {"v": 1}
