@@ -153,8 +153,9 @@ def made_by_hand() -> dict[str, list[bytes]]:
     big = "x" * (1 << 20)
     digest = content_digest(big)
     stored = events([_STORED, digest, big])
-    whole = content_digest(big * 3000)
+    whole = bytes(32)
     tagged = [cbor2.dumps(cbor2.CBORTag(59002, [1, True]))] * 1000
+    deleted = events([_DELETED, (1).to_bytes(16, "big")], session=1)
     deep = cbor2.dumps([cbor2.CBORTag(59001, [0, 1])] * 5)
     found: dict[str, list[bytes]] = {
         "a fork of itself": [started(1, *fork_point(1, 0))],
@@ -166,7 +167,7 @@ def made_by_hand() -> dict[str, list[bytes]]:
         ],
         "a fork of a later branch": [started(1), started(2, *fork_point(1, 1, branch=2))],
         "ended twice": [started(1), *[events([_ENDED, None], session=1)] * 2],
-        "deleted twice": [started(1), *[events([_DELETED, (1).to_bytes(16, "big")], session=1)] * 2],
+        "deleted twice": [started(1), *[deleted] * 2],
         "started twice": [started(1), started(1), started(2, session=1)],
         "an end with an end inside": [
             started(1),
@@ -274,10 +275,9 @@ def made_by_hand() -> dict[str, list[bytes]]:
     return found
 
 
-def file_of(payloads: list[bytes], begin: bytes, parts: Parts = ()) -> bytes:  # type: ignore[assignment]
-    """Return a file with these segments of events, after ``parts``."""
-    found = [*parts, *((int(_EVENTS), 0, payload) for payload in payloads)]
-    return join(begin, in_sequence(found))
+def file_of(payloads: list[bytes], begin: bytes) -> bytes:
+    """Return a file with these segments of events and no others, and this header."""
+    return join(begin, in_sequence([(int(_EVENTS), 0, payload) for payload in payloads]))
 
 
 # Saved search indexes.

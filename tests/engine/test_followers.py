@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import statistics
+import threading
 import time
 from pathlib import Path
 
@@ -172,6 +173,19 @@ async def test_an_idle_follower_costs_little(path, capsys):
     # A busy loop would make 50 polls in no time, or take all of a core.
     assert seconds > 50 * 0.02 * 0.5
     assert cpu < 0.25
+
+
+async def test_a_follower_that_is_closed_at_once_leaves_no_thread(path):
+    async with open_store(path) as store:
+        await recorded(store, "a")
+    before = set(threading.enumerate())
+    async with open_store(path, read_only=True) as reader:
+        threads = set(threading.enumerate()) - before
+        # No other task has run since it was opened.
+        await reader.aclose()
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
 
 
 async def test_an_idle_follower_before_a_large_torn_tail_does_not_read_it_at_every_look(

@@ -20,6 +20,8 @@ FAULTS_EVERY = 1 if DEEP else 25
 HOSTILE_EVERY = 1 if DEEP else 15
 # Random agents that are killed at every event of theirs, and resumed.
 RANDOM_AGENTS = 1_500 if DEEP else 60
+# Of the files whose contents contradict each other, through every call and command: every nth.
+CONTRADICTING_EVERY = {"hand": 1, "chance": 1} if DEEP else {"hand": 4, "chance": 25}
 # Of the reads of a fold that fail in turn: every nth.
 READS_EVERY = 1 if DEEP else 4
 # Forks of forks, updates of one frame, tasks in tasks. More than Python nests calls, either way.

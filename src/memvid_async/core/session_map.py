@@ -16,7 +16,7 @@ import cbor2
 
 from ..config import recording_config
 from ..errors import CorruptFileError
-from ..events.fork_rows import fork_row, pack_calls, read_fork_row, unpack_calls
+from ..events.fork_rows import MOST_ACTIONS, fork_row, pack_calls, read_fork_row, unpack_calls
 from ..events.values import decode_untagged, decode_value, is_time
 from .persistent_map import PersistentMap
 from .session_state import SessionInfo, SessionState, Sums
@@ -24,9 +24,6 @@ from .session_state import SessionInfo, SessionState, Sums
 # A row is an array of fewer than 24 items that begins with the session's id. So the id is always at
 # the same place: after the head of the array (1 byte) and the head of the 16 bytes (0x50).
 _ID_HEAD, _ID_AT, _ID_END = 0x50, 2, 18
-# An open session holds the index of an action in four bytes. A row may use half of that range; the
-# rest is left for appending.
-MOST_ACTIONS = 2**31
 
 
 def pack_session(session: SessionState) -> bytes:

@@ -43,9 +43,7 @@ class Follower:
         except MemvidAsyncError as error:
             self.failure = error
         finally:
-            self._log.wake()
-            self._refuse(self._refusal())
-            self._tail.close()
+            self._end()
 
     async def _catch_up(self) -> None:
         answered = len(self._waiting)
@@ -56,6 +54,11 @@ class Follower:
             if not waiting.done():
                 waiting.set_result(None)
         del self._waiting[:answered]
+
+    def _end(self) -> None:
+        self._log.wake()
+        self._refuse(self._refusal())
+        self._tail.close()
 
     def _refuse(self, error: MemvidAsyncError) -> None:
         """Raise an error where a reader waits; the next one tries again."""
@@ -83,3 +86,5 @@ class Follower:
         """Stop following."""
         self._task.cancel()
         await asyncio.wait([self._task])
+        # A task that is cancelled before it ran at all has ended nothing.
+        self._end()

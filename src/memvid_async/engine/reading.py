@@ -29,6 +29,7 @@ from ..events.event import (
 )
 from ..events.frames import ForkPoint
 from ..events.pace import unhurried
+from ..events.values import decode_value
 from .event_log import View
 
 
@@ -178,3 +179,16 @@ def read_messages(view: View, action: Action) -> list[Any]:
         raise ContentNotFoundError("an earlier ask that held some of them is gone") from None
     except (ValueError, TypeError) as error:
         raise view.damage(action.sequence, f"messages refer wrongly: {error}") from None
+
+
+def decode_arguments(view: View, action: Action) -> Any:
+    """Return the arguments of a tool call, decoded.
+
+    :raises ContentNotFoundError: when they are gone.
+    :raises CorruptFileError: when they are no value.
+    """
+    assert action.input is not None
+    try:
+        return decode_value(view.data(action.input))
+    except ValueError as error:
+        raise view.damage(action.sequence, f"the arguments are no value: {error}") from None

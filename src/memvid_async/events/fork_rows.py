@@ -46,6 +46,11 @@ def fork_row(fork: ForkPoint | None) -> list[Any] | None:
     ]
 
 
+# A saved table holds the index of an action in four bytes. A fork point, as the row of an open
+# session, may use half of that range; the rest is left for appending.
+MOST_ACTIONS = 2**31
+
+
 def read_fork_row(value: Any) -> ForkPoint | None:
     """Return the fork point in a list; None for None.
 
@@ -61,6 +66,8 @@ def read_fork_row(value: Any) -> ForkPoint | None:
     for number in (parent, sequence, actions, checkpoints, branch, last, count):
         if type(number) is not int or not 0 <= number < 2**63:
             raise TypeError("a fork point has a bad count")
+    if max(actions, checkpoints) >= MOST_ACTIONS:
+        raise TypeError("a fork shares more actions than a session has")
     for data, length in ((parent_id, 16), (digest, 32)):
         if not isinstance(data, bytes) or len(data) != length:
             raise TypeError("a fork point has a bad id or digest")

@@ -7,6 +7,7 @@ consistent prefix of the log.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from io import BytesIO
 
 from attrs import frozen
 
@@ -34,6 +35,8 @@ from ..format.tables import COLLECTIONS, MEMORY, PAGE_NUMBER
 from .changes import in_range
 from .reader import Reader, start_of
 
+# A larger content is read as a stream only. Those of less than a segment have no parts.
+MOST_WHOLE_BYTES = 2**30
 # About how many bytes of the log are read at once, where the caller does not say.
 _RUN = 256 * 1024
 # A session is read backwards by at most this many segments at once, which begin within _RUN bytes.
@@ -277,9 +280,17 @@ class FileView:
     def _stored_data(self, content: Content) -> str | bytes:
         stored = content.stored
         if stored is not None and stored.parts:
-            whole = b"".join(self.part(content, i) for i in range(len(stored.parts)))
-            if Content(whole) == content:
-                return whole
+            if stored.size > MOST_WHOLE_BYTES:
+                raise InvalidValueError(
+                    f"a content of {stored.size} bytes is not read whole; use stream_content()"
+                )
+            # Joined without a copy. A file may name one part very often.
+            whole = BytesIO()
+            for i in range(len(stored.parts)):
+                if whole.write(self.part(content, i)) and whole.tell() > stored.size:
+                    raise _not_here(content)
+            if Content(whole.getvalue()) == content:
+                return whole.getvalue()
         elif stored is not None and stored.sequence <= self.state.last_sequence:
             held = self.reader.held(stored.sequence, self.end)
             if held is not None and held.content == content:

@@ -5,9 +5,9 @@ It is synchronous and used by one thread at a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from attrs import evolve
 
@@ -73,6 +73,8 @@ def lineage_of(state: State, number: int, until: int = 2**63) -> Lineage:
 # Of a body that was put as a stream, the first 16 parts of 1 MiB are searched. This must never
 # change for a file: removing a text from the search index needs the same text that was added.
 _SEARCHED_PARTS = 16
+T = TypeVar("T")
+
 # What a fold raises for events that no writer wrote, or over an index that holds others.
 _NOT_FOLDABLE = (DamagedSearchIndexError, KeyError, ValueError)
 
@@ -95,6 +97,8 @@ class FoldedMemory:
         self._through = 0
         self._hint: int | None = None
         self.missing: set[int] = set()
+        # Whether the frames of an index that was loaded are known to be those of the events.
+        self._is_checked = True
         # The texts of snippets, by version: frames are often found again.
         self._texts: dict[tuple[Version, str | None], str] = {}
         self._text_room = _CACHED_CHARS
@@ -176,6 +180,7 @@ class FoldedMemory:
             if self._saved_at:
                 with suppress(*_NOT_FOLDABLE):
                     self._fold(view, index, last)
+                    self._check_loaded(view.state, index, last)
                     return index
                 # A saved index may load and still be wrong. Then the events are folded again.
                 index = self._restart(view, analyser, 0)
@@ -188,6 +193,28 @@ class FoldedMemory:
             self.close()
             raise
         return index
+
+    def answer(
+        self, view: View, ask: Callable[[SearchIndex], T], until: int = 2**63
+    ) -> tuple[T, SearchIndex]:
+        """Return what ``ask`` returns for the search index of :meth:`catch_up`, and that index.
+
+        A saved index may load, fold and still hold what no writer wrote. Then the events are folded
+        again, and ``ask`` is called once more.
+
+        :raises CorruptFileError: also when the events themselves cannot be searched.
+        """
+        index = self.catch_up(view, until)
+        try:
+            return ask(index), index
+        except DamagedSearchIndexError:
+            self._restart(view, index.language, 0)
+        index = self.catch_up(view, until)
+        try:
+            return ask(index), index
+        except DamagedSearchIndexError as error:
+            self.close()
+            raise view.damage(max(1, self._through), f"it cannot be searched: {error}") from None
 
     def _restart(self, view: View, analyser: str, until: int) -> SearchIndex:
         """Start again, from a saved index that is folded no further than the event ``until``."""
@@ -204,6 +231,17 @@ class FoldedMemory:
             self._load(view, index, until)
         return index
 
+    def _check_loaded(self, state: State, index: SearchIndex, last: int) -> None:
+        """Check, once, that an index that was loaded has the frames that the events say are there.
+
+        :raises ValueError: when it has others. Of a past moment, the state does not tell.
+        """
+        if not self._is_checked and last == state.last_sequence:
+            memory = state.memory
+            others = [*dict(memory.gone), *dict(memory.owners)]
+            index.check_frames(memory.frame_count, memory.last_frame, others)
+        self._is_checked = True
+
     def _load(self, view: View, search_index: SearchIndex, until: int) -> None:
         try:
             saved = view.saved_projection(MEMORY, until)
@@ -215,6 +253,7 @@ class FoldedMemory:
             search_index.clear()
             return
         if search_index.through <= until:
+            self._is_checked = False
             self._saved_at, self._through = saved.at, search_index.through
             self._saved_pages = len(saved.pages)
             self._text_size = search_index.total_size

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 from attrs import frozen
@@ -22,7 +23,8 @@ from ..engine.writer import Writer
 from ..errors import FrameNotFoundError
 from ..events.frames import Context, ContextItem, FindResult, Frame, Hit, Retrieval, SearchMode
 from ..recording.command_intake import CommandIntake
-from ..search import Filters, InterruptedFindError
+from ..search import Filters, FramePlace, InterruptedFindError, SearchIndex
+from ..search.results import Found
 from .folded import SHARED, FoldedMemory, Lineage
 from .prepare_frames import make_filters
 from .projection_saver import ProjectionSaver
@@ -68,6 +70,23 @@ class Searched:
         )
 
 
+def _searched(
+    search: Search, index: SearchIndex
+) -> tuple[list[Found], dict[int, FramePlace], dict[int, str]]:
+    """Return what a search finds, where the frames are, and their snippets."""
+    found = index.find(
+        search.query,
+        search.embedding,
+        mode=search.mode,
+        top_k=search.top_k,
+        filters=search.filters(),
+        embedding_model=search.embedding_model,
+        syntax=search.syntax,
+    )
+    places = index.places([one.frame_id for one in found])
+    return found, places, index.snippets(search.query or None, places, syntax=search.syntax)
+
+
 class Recall:
     """Finds and reads frames for a store and its views."""
 
@@ -95,18 +114,9 @@ class Recall:
     def _find(self, lineage: Lineage, search: Search, *, texts: bool) -> Searched:
         started = time.perf_counter()
         memory = self._memory(lineage)
-        index = memory.catch_up(self._engine.written_view)
-        found = index.find(
-            search.query,
-            search.embedding,
-            mode=search.mode,
-            top_k=search.top_k,
-            filters=search.filters(),
-            embedding_model=search.embedding_model,
-            syntax=search.syntax,
+        (found, places, snippets), _ = memory.answer(
+            self._engine.written_view, partial(_searched, search)
         )
-        places = index.places([one.frame_id for one in found])
-        snippets = index.snippets(search.query or None, places, syntax=search.syntax)
         shown = [(one, places[one.frame_id]) for one in found if one.frame_id in places]
         hits = tuple(
             Hit(one.frame_id, one.score, snippets[one.frame_id], place.title, place.uri)
@@ -130,7 +140,7 @@ class Recall:
 
     def _get(self, lineage: Lineage, frame_id: int) -> Frame:
         memory = self._memory(lineage)
-        row = memory.catch_up(self._engine.written_view).get(frame_id)
+        row, _ = memory.answer(self._engine.written_view, lambda index: index.get(frame_id))
         if row is None:
             raise FrameNotFoundError(frame_id)
         return memory.frame(row)
@@ -139,14 +149,15 @@ class Recall:
         self, lineage: Lineage, after: int | None, filters: Filters, *, newest: bool, limit: int
     ) -> list[Frame]:
         memory = self._memory(lineage)
-        rows = memory.catch_up(self._engine.written_view).scan(
-            after_id=after, newest_first=newest, filters=filters, limit=limit
+        scan = partial(
+            SearchIndex.scan, after_id=after, newest_first=newest, filters=filters, limit=limit
         )
+        rows, _ = memory.answer(self._engine.written_view, scan)
         return [memory.frame(row) for row in rows]
 
     def _with_uri(self, lineage: Lineage, uri: str) -> tuple[tuple[int, ...], bytes]:
         view = self._engine.written_view
-        found = self._memory(lineage).catch_up(view).with_uri(uri)
+        found, _ = self._memory(lineage).answer(view, lambda index: index.with_uri(uri))
         return found, view.state.memory.summary(lineage[0][0])[1]
 
     # On the loop.

@@ -162,9 +162,13 @@ async def run_audit(
                 read, recording, action, model, partial(growing.read, generate[model])
             )
 
-    async with asyncio.TaskGroup() as group:
-        for number in range(min(concurrency, len(jobs))):
-            group.create_task(work(), name=f"memvid_async audit {number}")
+    try:
+        async with asyncio.TaskGroup() as group:
+            for number in range(min(concurrency, len(jobs))):
+                group.create_task(work(), name=f"memvid_async audit {number}")
+    except BaseExceptionGroup as failed:
+        # Of a damaged file each task may say the same.
+        raise failed.exceptions[0] from None
     found = tuple(answer for answer in answers if answer is not None)
     models = (_sum_up(name, [a for a in found if a.model == name]) for name in generate)
     return AuditReport(session_id, tuple(models), found)

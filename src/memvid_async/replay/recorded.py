@@ -13,7 +13,7 @@ from attrs import Factory, define, frozen
 
 from ..core.held_messages import message_places, restore_messages
 from ..engine.event_log import View
-from ..engine.reading import session_history
+from ..engine.reading import decode_arguments, session_history
 from ..errors import ContentNotFoundError, CorruptFileError, SessionNotFoundError
 from ..events.content import Content, content_digest
 from ..events.event import (
@@ -24,7 +24,6 @@ from ..events.event import (
     MessageRun,
     StoredMessages,
 )
-from ..events.values import decode_value
 from .facts import (
     INPUT_NAMES,
     OUTPUT_NAMES,
@@ -182,8 +181,11 @@ def read_text(view: View, content: Content | None) -> str | bytes | None:
 
 
 def read_arguments(view: View, action: Action) -> Any:
-    """Return a tool call's arguments, decoded; None where there are none."""
-    return None if action.input is None else decode_value(view.data(action.input))
+    """Return a tool call's arguments, decoded; None where there are none.
+
+    :raises CorruptFileError: when they are no value.
+    """
+    return None if action.input is None else decode_arguments(view, action)
 
 
 def _output_digest(view: View, action: Action) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 from attrs import evolve, field, frozen
@@ -28,6 +29,7 @@ from ..memory.keywords import FrameFilters
 from ..memory.prepare_frames import MODES, make_filters, prepare_embedding, prepare_filters
 from ..recording.callables import check_fits, is_async
 from ..recording.prepare_values import prepare_count
+from ..search import SearchIndex
 from .textdiff import text_diff
 from .verdicts import Difference, ReplayStep, Rerun, Verdict
 
@@ -120,17 +122,18 @@ class Scratch:
         if memory.missing:
             why = f"{len(memory.missing)} frames of the memory it searched were erased"
             return ReplayStep(action.index, action, Verdict.UNVERIFIABLE, why)
-        index = memory.catch_up(view, changed.as_of)
+        find = partial(
+            SearchIndex.find,
+            query=query,
+            vector=changed.embedding,
+            mode=changed.mode,  # type: ignore[arg-type]
+            top_k=changed.top_k,
+            filters=make_filters(changed.parameters),
+            embedding_model=changed.embedding_model,
+            syntax=changed.syntax,
+        )
         try:
-            found = index.find(
-                query,
-                changed.embedding,
-                mode=changed.mode,  # type: ignore[arg-type]
-                top_k=changed.top_k,
-                filters=make_filters(changed.parameters),
-                embedding_model=changed.embedding_model,
-                syntax=changed.syntax,
-            )
+            found, index = memory.answer(view, find, changed.as_of)
         except InvalidValueError as error:
             if self._what_if is not None:
                 raise

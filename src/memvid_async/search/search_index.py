@@ -33,6 +33,7 @@ from ..errors import InvalidValueError
 from ..events.embeddings import NewEmbedding
 from ..events.frames import SearchMode, Version
 from ..events.values import decode_value
+from .agreement import check_frames
 from .approximate import ApproximateVectors, is_installed
 from .filters import HAS_METADATA, Conditions, Filters, conditions, has_metadata
 from .fusion import fuse, in_order
@@ -215,6 +216,13 @@ class SearchIndex(SavedDatabase):
         """Return the ids of the frames that have this URI, in order."""
         found = self._run("SELECT id FROM frames WHERE uri = ? ORDER BY id", [uri])
         return tuple(frame_id for (frame_id,) in found)
+
+    def check_frames(self, count: int, last: int, others: Sequence[int]) -> None:
+        """Check a loaded index as :func:`.agreement.check_frames` says.
+
+        :raises ValueError: when it holds what was never put.
+        """
+        check_frames(self._database, count, last, others)
 
     @property
     def total_size(self) -> int:

@@ -78,7 +78,10 @@ class ExactVectors:
             part = items[at : at + _CHUNK]
             exact = self._np.frombuffer(b"".join(data for _, data in part), "<f4").astype("f8")
             exact = exact.reshape(len(part), -1)
-            exact /= self._np.sqrt((exact * exact).sum(axis=1, keepdims=True))
+            lengths = self._np.sqrt((exact * exact).sum(axis=1, keepdims=True))
+            # Nobody put a vector without a direction; a file may hold one. It is like no other.
+            sound = self._np.isfinite(lengths) & (lengths > 0)
+            exact = self._np.where(sound, exact, 0) / self._np.where(sound, lengths, 1)
             for frame_id, _ in part:
                 self._places.setdefault(frame_id, len(self._places))
             places = [self._places[frame_id] for frame_id, _ in part]

@@ -8,14 +8,13 @@ from typing import Any
 
 from ..engine.engine import Engine
 from ..engine.event_log import View
-from ..engine.reading import read_messages
+from ..engine.reading import decode_arguments, read_messages
 from ..errors import ContentNotFoundError, InvalidValueError
 from ..events.content import Content
 from ..events.details import ActionKind
 from ..events.event import Action
 from ..events.frames import Context
 from ..events.prompts import split_text
-from ..events.values import decode_value
 from ..memory.past import context_of
 
 # A content is streamed in pieces of at most this many bytes, or in the parts in which it was put.
@@ -72,7 +71,7 @@ class Contents:
         """
         if _action(action).kind is not ActionKind.TOOL_CALL or action.input is None:
             raise InvalidValueError(f"a {action.kind} has no arguments")
-        return decode_value(await self.read_content(action.input))
+        return await self._read(decode_arguments, action)
 
     async def read_messages(self, action: Action) -> list[Any]:
         """Return the messages of an ask as they were passed; an empty list when there were none.

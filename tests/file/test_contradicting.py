@@ -1,0 +1,97 @@
+"""Right checksums, contents that contradict each other: from every public call and every command
+comes an answer or an error of ours, within 2 GB and 20 s of processor time for each MB."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fuzz.mutate import split
+from fuzz.structure import contradicting, index_changes, made_by_hand
+from memvid_async import MemvidAsyncError, open_store
+from memvid_async.format.segment import SegmentKind
+from tests.support.contradicting_child import SEEDS
+from tests.support.depth import CONTRADICTING_EVERY
+from tests.support.frame_plans import eager_saving
+
+ROOT = Path(__file__).resolve().parents[2]
+CASES = {"hand": len(made_by_hand()), "chance": SEEDS}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="bounds are set as Linux counts them")
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("group", CASES)
+def test_every_call_and_every_command_answers_or_refuses_within_bounds(group):
+    every = CONTRADICTING_EVERY[group]
+    result = subprocess.run(
+        [sys.executable, "-m", "tests.support.contradicting_child", group, f"{every}"],
+        cwd=ROOT,
+        # One arena: each thread's own would take address space, which is what is bounded.
+        env={
+            "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}",
+            "MALLOC_ARENA_MAX": "1",
+            "PATH": os.environ["PATH"],
+        },
+        timeout=850,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr[-4000:]
+    assert int(result.stdout) == -(-CASES[group] // every)
+
+
+async def make_indexed(path):
+    async with open_store(path) as store:
+        await store.put_many([f"fox words {number}" for number in range(30)])
+        await store.put("near", embedding=[1.0, 0.5], embedding_model="m", tags=["a"], uri="u")
+        await store.delete(3)
+    with eager_saving():
+        async with open_store(path) as store:
+            await store.find("fox")
+
+
+async def answers(path):
+    """What searches say, each an answer or None for an error of ours."""
+
+    async def find(store, query, **how):
+        try:
+            found = await store.find(query, top_k=50, **how)
+        except MemvidAsyncError:
+            return None
+        return [(hit.frame_id, hit.score, hit.snippet, hit.uri) for hit in found.hits]
+
+    async with open_store(path) as store:
+        near = {"mode": "hybrid", "embedding": [1.0, 0.5], "embedding_model": "m"}
+        return [
+            await find(store, "fox"),
+            await find(store, "words 7"),
+            await find(store, "near", **near),
+            await find(store, "near", tags=["a"]),
+            [frame.frame_id async for frame in store.frames()],
+        ]
+
+
+def test_a_saved_index_with_rows_missing_added_or_renumbered_is_not_believed(tmp_path):
+    path = tmp_path / "store.mva"
+    asyncio.run(make_indexed(path))
+    data = path.read_bytes()
+    assert [kind for kind, _, _ in split(data)[1]].count(SegmentKind.PROJECTION) == 1
+    right = asyncio.run(answers(path))
+    assert len(right[0]) == 29
+    changed = {sql: found for sql, found in index_changes(data) if found != data}
+    assert len(changed) > 15
+    for sql, found in changed.items():
+        path.write_bytes(found)
+        for said, wanted in zip(asyncio.run(answers(path)), right, strict=True):
+            assert said in (None, wanted), sql
+
+
+def test_a_contradicting_file_differs_and_has_right_checksums(tmp_path):
+    path = tmp_path / "store.mva"
+    asyncio.run(make_indexed(path))
+    data = path.read_bytes()
+    assert len({contradicting(data, seed) for seed in range(20)}) > 15
