@@ -185,10 +185,10 @@ def decode_arguments(view: View, action: Action) -> Any:
     """Return the arguments of a tool call, decoded.
 
     :raises ContentNotFoundError: when they are gone.
-    :raises CorruptFileError: when they are no value.
+    :raises CorruptFileError: when they are not a value.
     """
     assert action.input is not None
     try:
         return decode_value(view.data(action.input))
     except ValueError as error:
-        raise view.damage(action.sequence, f"the arguments are no value: {error}") from None
+        raise view.damage(action.sequence, f"the arguments are not a value: {error}") from None

@@ -183,7 +183,7 @@ def read_text(view: View, content: Content | None) -> str | bytes | None:
 def read_arguments(view: View, action: Action) -> Any:
     """Return a tool call's arguments, decoded; None where there are none.
 
-    :raises CorruptFileError: when they are no value.
+    :raises CorruptFileError: when they are not a value.
     """
     return None if action.input is None else decode_arguments(view, action)
 
