@@ -128,6 +128,7 @@ from .replay.verdicts import Difference, ReplayReport, ReplayStep, Rerun, Verdic
 from .store.opening import OpenStore, open_store
 from .store.recovering import recover
 from .store.store import Store, StoreStatistics
+from .store.store_session import StoreSession
 from .store.sync_store import (
     SyncCollection,
     SyncCollectionReader,
@@ -258,6 +259,7 @@ __all__ = [
     "StoreLockedError",
     "StoreNotFoundError",
     "StoreReadOnlyError",
+    "StoreSession",
     "StoreStatistics",
     "StoreView",
     "StoredContent",

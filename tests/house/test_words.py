@@ -54,12 +54,12 @@ NAMES = {
         ResumeSession ServedSession Session SessionActiveError SessionBlocks SessionDeleted
         SessionEnded SessionEndedError SessionInfo SessionMap SessionNotFoundError SessionPlan
         SessionRecorder SessionStarted SessionState SessionSummary Sessions StartSession
-        SyncServedSession SyncSession
-        session_map session_recorder session_state sessions
+        StoreSession SyncServedSession SyncSession
+        store_session session_map session_recorder session_state sessions
     """,
     "action": """
-        Action ActionDraft ActionKind ActionList ActionQuery ActionRecorded ActionRecorder ActionStarted
-        ChangedAction DecidedAction PackedActions RecordAction StartAction _ActionValues
+        Action ActionDraft ActionKind ActionList ActionQuery ActionRecorded ActionRecorder
+        ActionStarted ChangedAction DecidedAction PackedActions RecordAction StartAction _ActionValues
         action_draft action_recorder action_rows finding_actions packed_actions
     """,
     "checkpoint": """

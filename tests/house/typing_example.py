@@ -53,6 +53,7 @@ from memvid_async import (
     StoreConfig,
     StoreFailedError,
     StoreLockedError,
+    StoreSession,
     StoreStatistics,
     StoreView,
     SyncCollection,
@@ -94,7 +95,7 @@ async def recording(path: Path) -> None:
     )
     async with open_store(path, config=config) as store:
         async with store.session("typed", metadata={"run": 1}) as recorder:
-            assert_type(recorder, SessionRecorder)
+            assert_type(recorder, StoreSession)
             assert_type(recorder.session_id, UUID)
             action = await recorder.record_ask(
                 "Why?",
@@ -249,7 +250,9 @@ async def looking_back(store: Store, session_id: UUID) -> None:
     assert_type(forked, UUID)
     async with store.resume_session(forked) as recorder:
         await recorder.annotate({"forked": True})
-        assert_type(recorder, SessionRecorder)
+        assert_type(await recorder.put("a frame", title="t"), int)
+        assert_type(await recorder.find("frame", top_k=3), FindResult)
+        assert_type(recorder, StoreSession)
 
 
 async def keeping(store: Store, damaged: Path, session_id: UUID) -> None:

@@ -9,6 +9,8 @@ the newest state is known.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 
 
@@ -21,6 +23,16 @@ class Block:
         self.store = store
         self.session = session
         self.is_left = False
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Make it the only block that the caller is in, for a call through its session's handle."""
+        before = _ENTERED.get()
+        _ENTERED.set((self,))
+        try:
+            yield
+        finally:
+            _ENTERED.set(before)
 
     def leave(self) -> None:
         """Take it out of force in every context; may be called from any context."""

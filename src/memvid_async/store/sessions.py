@@ -15,6 +15,7 @@ from ..engine.reading import list_sessions, read_session
 from ..errors import InvalidValueError
 from ..events.event import Session, SessionSummary
 from ..events.values import LARGE
+from ..memory.frame_store import FrameStore
 from ..memory.past import fork_point
 from ..recording.command_intake import CommandIntake
 from ..recording.prepare_values import (
@@ -25,14 +26,17 @@ from ..recording.prepare_values import (
     prepare_session_id,
     rough_size,
 )
-from ..recording.session_recorder import SessionRecorder
+from .store_session import StoreSession
 
 
 class Sessions:
     """The sessions of a store: the ambient session, and any number of the caller's own."""
 
-    def __init__(self, engine: Engine, intake: CommandIntake, config: StoreConfig) -> None:
+    def __init__(
+        self, engine: Engine, memory: FrameStore, intake: CommandIntake, config: StoreConfig
+    ) -> None:
         self._engine = engine
+        self._memory = memory
         self._intake = intake
         self._config = config
 
@@ -96,23 +100,24 @@ class Sessions:
         name: str | None = None,
         config: RecordingConfig | None = None,
         metadata: Mapping[str, Any] | None = None,
-    ) -> SessionRecorder:
+    ) -> StoreSession:
         """Return a new session for an ``async with`` block. Any number may be open at once.
 
         ``config``: None for ``StoreConfig.recording``. ``metadata``: a CBOR map.
         """
         if rough_size(metadata) < LARGE:
             command = self._start_command(name, config, metadata, ambient=False)
-            return SessionRecorder(self._intake, command)
+            return StoreSession(self._engine, self._memory, self._intake, command)
         command = self._start_command(name, config, None, ambient=False)
-        return SessionRecorder(self._intake, command, metadata)
+        return StoreSession(self._engine, self._memory, self._intake, command, metadata)
 
-    def resume_session(self, session_id: UUID | str) -> SessionRecorder:
+    def resume_session(self, session_id: UUID | str) -> StoreSession:
         """Continue a session that a crash left open, in an ``async with`` block.
 
         Entering raises :class:`SessionNotFoundError` or :class:`SessionEndedError`.
         """
-        return SessionRecorder(self._intake, ResumeSession(prepare_session_id(session_id)))
+        command = ResumeSession(prepare_session_id(session_id))
+        return StoreSession(self._engine, self._memory, self._intake, command)
 
     async def list_sessions(
         self,

@@ -101,7 +101,7 @@ class Store:
         engine.tail.on_rewritten = rewritten
         self._frames = FrameStore(engine, intake, recall, config)
         self._recorder = StoreRecorder(intake)
-        self._sessions = Sessions(engine, intake, config)
+        self._sessions = Sessions(engine, self._frames, intake, config)
         self._contents = Contents(engine)
         self._queries = Queries(engine)
         self._replays = Replays(engine, self._sessions.session, config.limits)

@@ -22,13 +22,13 @@ from ..errors import WrongLoopError
 from ..events.event import Action, Event
 from ..memory.collection import Collection
 from ..memory.collection_reader import CollectionReader
-from ..recording.session_recorder import SessionRecorder
 from ..replay.replay_run import Replay
 from ..replay.serve import ServedSession
 from ..replay.verdicts import ReplayReport, ReplayStep
 from .opening import OpenStore, open_store
 from .portal import Portal
 from .store import Store
+from .store_session import StoreSession
 from .sync_methods import SyncBlock, SyncHandle, awaited, called, handled, iterate, iterated
 from .views import StoreView
 
@@ -37,10 +37,10 @@ T = TypeVar("T")
 _CLOSE_SECONDS = 5.0
 
 
-class SyncSession(SyncBlock[SessionRecorder]):
+class SyncSession(SyncBlock[StoreSession]):
     """A session of a :class:`SyncStore`: ``with store.session(…) as session``.
 
-    Like :class:`SessionRecorder`. Inside the block, the store records into this session, too, in
+    Like :class:`StoreSession`. Inside the block, the store records into this session, too, in
     the same thread.
     """
 
@@ -49,15 +49,21 @@ class SyncSession(SyncBlock[SessionRecorder]):
         """The session's id."""
         return self._handle.session_id
 
-    record_ask = awaited(SessionRecorder.record_ask)
-    record_find = awaited(SessionRecorder.record_find)
-    record_put = awaited(SessionRecorder.record_put)
-    record_put_many = awaited(SessionRecorder.record_put_many)
-    record_update = awaited(SessionRecorder.record_update)
-    record_delete = awaited(SessionRecorder.record_delete)
-    record_tool_call = awaited(SessionRecorder.record_tool_call)
-    create_checkpoint = awaited(SessionRecorder.create_checkpoint)
-    annotate = awaited(SessionRecorder.annotate)
+    record_ask = awaited(StoreSession.record_ask)
+    record_find = awaited(StoreSession.record_find)
+    record_put = awaited(StoreSession.record_put)
+    record_put_many = awaited(StoreSession.record_put_many)
+    record_update = awaited(StoreSession.record_update)
+    record_delete = awaited(StoreSession.record_delete)
+    record_tool_call = awaited(StoreSession.record_tool_call)
+    create_checkpoint = awaited(StoreSession.create_checkpoint)
+    annotate = awaited(StoreSession.annotate)
+    put = awaited(StoreSession.put)
+    put_many = awaited(StoreSession.put_many)
+    update = awaited(StoreSession.update)
+    delete = awaited(StoreSession.delete)
+    find = awaited(StoreSession.find)
+    ask = awaited(StoreSession.ask)
 
 
 class SyncServedSession(SyncBlock[ServedSession]):
