@@ -374,6 +374,7 @@ async def looking_at_calls(store: Store, session_id: UUID) -> None:
         assert_type((start.call, start.key, start.parent), tuple[int, str, int | None])
     for action in session.actions:
         assert_type((action.started, action.started_ns), tuple[int | None, int | None])
+        assert_type(action.raw, Content | None)
         if action.error_detail is not None:
             assert_type(action.error_detail.type_name, str)
         assert_type((Reply((1,)).usage, action.usage), tuple[Usage | None, Usage | None])

@@ -140,6 +140,11 @@ def _record(state: State, command: RecordAction, now: int, known: Known) -> Deci
         call = call._replace(started_ns=session.in_flight[started])
         command = command._replace(call=call)
         fields = command[1:]
+    if call is not None and call.raw is not None:
+        # It is prepared, and not yet a content of an event.
+        contents = NewContents(state.last_sequence, now, known, events)
+        command = command._replace(call=call._replace(raw=contents.content(call.raw)))
+        fields = command[1:]
     small = type(command.input) is not LargeContent and type(command.output) is not LargeContent
     if command.messages is not None or not small:
         fields = _stored(command, session, NewContents(state.last_sequence, now, known, events))

@@ -120,6 +120,11 @@ class Action(_MadeLater):
         return self.call.error_detail
 
     @property
+    def raw(self) -> Content | None:
+        """Its output as it came from the network, where that is something else."""
+        return self.call.raw
+
+    @property
     def usage(self) -> Usage | None:
         """What the model counted for it; None where it counted nothing."""
         return None if self.reply is None else self.reply.usage

@@ -54,6 +54,8 @@ class ActionDraft(NamedTuple):
     """What only a call's action has."""
     key: str | None = None
     """The idempotency key, if there is one."""
+    raw: bytes | None = None
+    """A call's output as it came from the network, where that is something else."""
 
 
 # Compared by identity, because an array equals nothing. There is one empty tuple.
@@ -76,7 +78,7 @@ def prepare_action(
     # fmt: off
     (
         kind, detail, given, output, frames, duration_ms, _, error, metadata, messages, retrieval,
-        reply, conversion, call, _key,
+        reply, conversion, call, _key, raw,
     ) = draft
     # fmt: on
     scrubs = type(limits) is ScrubbingLimits
@@ -95,6 +97,10 @@ def prepare_action(
     if error is not None:
         error, changed = prepare_error(error, limits)
         conversion |= changed
+    if raw is not None and call is not None:
+        # The decider makes a content of it.
+        prepared: Any = prepare_content(raw, "raw", limits)
+        call = call._replace(raw=prepared)
     # Made as a tuple, in the order of its fields: a third of the time.
     fields = (
         session,
@@ -125,7 +131,8 @@ def _fitting(reply: Reply, output: Prepared | None) -> Reply:
 def prepared_size(command: RecordAction) -> int:
     """Estimate how many bytes a prepared command holds."""
     size = LARGE
-    for content in (command.input, command.output):
+    raw: Any = None if command.call is None else command.call.raw
+    for content in (command.input, command.output, raw):
         if content is not None:
             size += content.size if isinstance(content, LargeContent) else len(content)
     return size + sum(map(len, command.messages.items if command.messages is not None else ()))
