@@ -81,10 +81,15 @@ def write_chunk(part: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(part), part)
 
 
-class MessageReader:
-    """Reads a recorded response, which may come in any pieces.
+_NEXT_CHUNK = re.compile(rb"\r\n(?=[0-9a-f]+\r\n)")
 
-    ``head`` is None until it has come. ``is_whole``: whether the end of the body has come.
+
+class MessageReader:
+    """Reads a recorded response, which may come in any pieces that are no less than a chunk.
+
+    ``head`` is None until it has come. ``is_whole``: whether the end of the body has come. A chunk
+    that has another length than it says, because a scrubber took something out of it, ends where
+    the next one begins.
     """
 
     def __init__(self) -> None:
@@ -110,12 +115,16 @@ class MessageReader:
             if start < 2:
                 break
             length = int(rest[at : start - 2], 16)
-            if len(rest) < start + length + 2:
-                break
+            end = start + length
+            if rest[end : end + 2] != b"\r\n":
+                found = _NEXT_CHUNK.search(rest, start)
+                if found is None:
+                    break
+                end = found.start()
             if length:
-                parts.append(rest[start : start + length])
+                parts.append(rest[start:end])
             self.is_whole = not length
-            at = start + length + 2
+            at = end + 2
         self._rest = rest[at:]
         return parts
 
