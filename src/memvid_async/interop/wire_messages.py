@@ -85,7 +85,7 @@ _NEXT_CHUNK = re.compile(rb"\r\n(?=[0-9a-f]+\r\n)")
 
 
 class MessageReader:
-    """Reads a recorded response, which may come in any pieces that are no less than a chunk.
+    """Reads a recorded response, which may come in pieces of one chunk or more.
 
     ``head`` is None until it has come. ``is_whole``: whether the end of the body has come. A chunk
     that has another length than it says, because a scrubber took something out of it, ends where
