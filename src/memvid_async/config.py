@@ -206,11 +206,11 @@ class StoreConfig(_Settings):
     """The name of the embedder's model."""
     scrub: Scrub | None = field(default=None, validator=_callable_or_none)
     """Called with what is recorded (the kind of an action, or ``session``), the field's name and a
-    text, it returns the text to record. It sees every text of an action, a session and a frame,
-    before the text is checked, cut, encoded, hashed, indexed or previewed; bytes as far as they are
-    UTF-8. It runs where the value is prepared: on the event loop for small values, in a thread for
-    more than 64 KiB. When it raises, or returns another type, nothing is recorded, and
-    :class:`InvalidValueError` says so. ``scrub_secrets`` is one."""
+    text, it returns the text to record. It sees every text of an action, a session, a frame and a
+    collection, before the text is checked, cut, encoded, hashed, indexed or previewed; bytes as
+    far as they are UTF-8. It runs where the value is prepared: on the event loop for small values,
+    in a thread for more than 64 KiB. When it raises, or returns another type, nothing is recorded,
+    and :class:`InvalidValueError` says so. ``scrub_secrets`` is one."""
     clock: Callable[[], int] = field(default=time.time_ns, validator=_callable)
     """Returns the time in nanoseconds since the Unix epoch; read once per command."""
     id_factory: Callable[[], UUID] = field(default=_RandomIds(), validator=_callable)

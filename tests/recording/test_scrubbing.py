@@ -239,6 +239,15 @@ async def test_replies_streams_and_failures_are_scrubbed(tmp_path):
         assert await store.read_messages(first) == [REMOVED]
         assert second.output.preview == f'{{"key": "{REMOVED}"}}'
         assert third.error == read.error
+        await store.annotate_session(session.session_id, {SECRET: SECRET})
+        await store.rename_session(session.session_id, f"still {SECRET}")
+        read = await store.get_session(session.session_id)
+        assert (read.name, read.metadata[REMOVED]) == (f"still {REMOVED}", REMOVED)
+        values = store.collection(f"of {SECRET}")
+        await values.put(f"key/{SECRET}", {"data": [SECRET]}, metadata={"m": SECRET})
+        await values.append("list", [SECRET, 1])
+        assert (await values.get(f"key/{SECRET}")).data == {"data": [REMOVED]}
+        assert await values.items("list") == [REMOVED, 1]
         # What is searched for is scrubbed as what was put.
         await store.put(f"the key is {SECRET}", title=SECRET)
         assert (await store.find("key", title=SECRET)).hits

@@ -44,6 +44,7 @@ def check_text(value: object, what: str) -> str:
     """
     if not isinstance(value, str):
         raise InvalidValueError(f"{what} must be a str, not {type(value).__name__}")
+    at = -1
     if not value.isascii():
         try:
             if len(value) > LARGE:
@@ -52,9 +53,11 @@ def check_text(value: object, what: str) -> str:
                 value.encode()
         except UnicodeEncodeError as error:
             at = value.index(error.object[error.start])
-            raise InvalidValueError(
-                f"{what} has a lone surrogate at {at}; encode it as bytes to keep it"
-            ) from None
+    # Raised here, so that the error does not hold the other one, which holds the text.
+    if at >= 0:
+        raise InvalidValueError(
+            f"{what} has a lone surrogate at {at}; encode it as bytes to keep it"
+        )
     return value
 
 

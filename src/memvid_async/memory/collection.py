@@ -19,6 +19,7 @@ from ..events.keyed import KeyChange, KeyDeleted, KeyPut, ListChanged, PrefixDel
 from ..events.values import LARGE, as_plain, check_items, check_value, is_time
 from ..recording.command_intake import CommandIntake
 from ..recording.prepare_values import prepare_count, prepare_metadata, rough_size
+from ..recording.scrubbing import scrubbed
 from ..search import KeptItem, KeptKey, KeyIndex
 from .collection_reader import CollectionReader, list_of
 from .collection_steps import Check, Delete, DeletePrefix, Put, Step
@@ -225,7 +226,7 @@ class Collection(CollectionReader):
         return () if version is None else ((key, prepare_count(version, "if_version")),)
 
     def _encode(self, value: Any, what: str) -> bytes:
-        value, allowed = as_plain(value), self._limits.content_bytes
+        value, allowed = scrubbed(self._limits, what, as_plain(value)), self._limits.content_bytes
         check_value(value, what)
         data: bytes = cbor2.dumps(value)
         if len(data) > allowed:

@@ -11,7 +11,13 @@ from ..engine.event_log import View
 from ..errors import InvalidValueError
 from ..events.keyed import Value
 from ..events.values import is_time
-from ..recording.prepare_values import prepare_count, prepare_flag, prepare_text
+from ..recording.prepare_values import (
+    prepare_count,
+    prepare_field,
+    prepare_flag,
+    prepare_name,
+)
+from ..recording.scrubbing import limits_for
 from ..search import KeptKey, KeyIndex
 from .folded_keys import FoldedKeys
 from .key_recall import LIVE, KeyRecall
@@ -34,11 +40,11 @@ class CollectionReader:
         config: StoreConfig,
         until: int = LIVE,
     ) -> None:
-        self._name = prepare_text(name, "name", "name_chars", config.limits.name_chars)
+        self._name = prepare_name(name, "name", limits_for("collection", config.limits))
         self._engine = engine
         self._recall = recall
         self._config = config
-        self._limits = config.limits
+        self._limits = limits_for("collection", config.limits)
         self._until = until
         # In a view, the time of its moment, once it was read.
         self._moment: int | None = None
@@ -69,7 +75,7 @@ class CollectionReader:
         return now
 
     def _key(self, key: object) -> str:
-        return prepare_text(key, "a key", "key_chars", self._limits.key_chars)
+        return prepare_field(key, "a key", "key_chars", self._limits)
 
     async def get(self, key: str) -> Value | None:
         """Return what a key holds; None when it is not there. The data of a list are its items."""
