@@ -53,7 +53,7 @@ def test_every_map_stays_what_a_copied_dict_is(start, steps):
     for found, plain in made:
         assert found == plain
         assert len(found) == len(plain)
-        assert sorted(found) == sorted(found.keys()) == sorted(plain)
+        assert sorted(found) == sorted(found.keys()) == sorted(found.key_list()) == sorted(plain)
         assert sorted(found.values()) == sorted(plain.values())
         assert [found.get(key, "none") for key in range(6)] == [
             plain.get(key, "none") for key in range(6)

@@ -56,6 +56,10 @@ class MapDraft(PersistentMap[Key, Value]):
         copy = {**dict(self._base.items()), **self._changes}
         return {key: value for key, value in copy.items() if value is not ABSENT}
 
+    def key_list(self) -> list[Key]:
+        """Return the keys."""
+        return list(self._copy())
+
     def __len__(self) -> int:
         return len(self._copy())
 

@@ -224,6 +224,15 @@ class PersistentMap(Mapping[Key, Value]):
     def __iter__(self) -> Iterator[Key]:
         return iter(self._copy())
 
+    def key_list(self) -> list[Key]:
+        """Return the keys, without a copy of the values."""
+        place = self._place
+        if type(place) is dict:
+            keys = list(place)
+            if self._place is place:
+                return keys
+        return list(self._copy())
+
     def keys(self) -> KeysView[Key]:
         """Return the keys of a copy."""
         return self._copy().keys()

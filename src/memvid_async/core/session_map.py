@@ -7,6 +7,7 @@ has to visit each session.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
@@ -204,13 +205,16 @@ class SessionMap(Mapping[int, SessionState]):
         ``newest_first``: in the opposite order. ``after``: only those that come after the session
         with this number. ``limit``: at most this many.
         """
-        numbers = list(self.packed)
+        numbers = self.packed.key_list()
         if include_open:
-            numbers += self.open
-        if after is not None:
-            numbers = [n for n in numbers if (n < after if newest_first else n > after)]
-        numbers.sort(reverse=newest_first)
-        return (self[number] for number in islice(numbers, limit))
+            numbers += self.open.key_list()
+        # They are in order but for the sessions that ended in another one.
+        numbers.sort()
+        if newest_first:
+            wanted = reversed(range(len(numbers) if after is None else bisect_left(numbers, after)))
+        else:
+            wanted = iter(range(0 if after is None else bisect_right(numbers, after), len(numbers)))
+        return (self[numbers[at]] for at in islice(wanted, limit))
 
 
 def _unpacked(packed: bytes) -> SessionState:
