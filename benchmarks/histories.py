@@ -12,8 +12,7 @@ from functools import partial
 from pathlib import Path
 from uuid import UUID
 
-from memvid_async import Event, Store, open_store
-from memvid_async.engine.event_log import View
+from memvid_async import Store, open_store
 
 from . import built
 from .harness import Detail, Figure, Result, Scale, alternate, ratios, spread
@@ -251,17 +250,10 @@ async def _watched(reading: Coroutine[object, object, object]) -> tuple[float, f
 
 async def _last(store: Store, session_id: UUID) -> float:
     start = time.perf_counter()
-    found = await store._engine.read(_last_actions, session_id)  # noqa: SLF001
+    found = [action async for action in store.actions(session_id, newest_first=True, limit=20)]
     taken = time.perf_counter() - start
     assert len(found) == 20
     return taken
-
-
-def _last_actions(view: View, session_id: UUID) -> list[Event]:
-    session = view.state.find(session_id)
-    assert session is not None
-    commands = view.session_events_back(session.info.number)
-    return list(itertools.islice(itertools.chain.from_iterable(commands), 20))
 
 
 @contextmanager
