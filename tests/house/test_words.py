@@ -59,7 +59,8 @@ NAMES = {
     """,
     "action": """
         Action ActionDraft ActionKind ActionList ActionQuery ActionRecorded ActionRecorder
-        ActionStarted ChangedAction DecidedAction PackedActions RecordAction StartAction _ActionValues
+        ActionStarted ChangedAction DecidedAction PackedActions RecordAction StartAction
+        _ActionValues
         action_draft action_recorder action_rows finding_actions packed_actions
     """,
     "checkpoint": """
