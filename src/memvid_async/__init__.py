@@ -126,6 +126,7 @@ from .replay.serve import ServedSession
 from .replay.textdiff import content_text, spoken_text
 from .replay.verdicts import Difference, ReplayReport, ReplayStep, Rerun, Verdict
 from .store.opening import OpenStore, open_store
+from .store.pruning import PruneReport
 from .store.recovering import recover
 from .store.store import Store, StoreStatistics
 from .store.store_session import StoreSession
@@ -223,6 +224,7 @@ __all__ = [
     "PrefixDeleted",
     "Problem",
     "Prompt",
+    "PruneReport",
     "Put",
     "PutDetails",
     "PutManyDetails",

@@ -3,6 +3,7 @@
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, assert_type
 from uuid import UUID
@@ -39,6 +40,7 @@ from memvid_async import (
     LimitExceededError,
     Limits,
     Prompt,
+    PruneReport,
     Put,
     RecordingConfig,
     RecoverReport,
@@ -264,6 +266,12 @@ async def keeping(store: Store, damaged: Path, session_id: UUID) -> None:
     await store.annotate_session(session_id, {"rating": 5})
     await store.rename_session(session_id, None)
     await store.delete_session(session_id)
+    pruned = await store.prune(
+        older_than=timedelta(days=30), keep_last=10, where={"agent": "a"}, dry_run=True
+    )
+    assert_type(pruned, PruneReport)
+    print(pruned.sessions, pruned.keys, pruned.kept, pruned.event_count, pruned.compacted)
+    await store.prune(older_than=60.0, collection="threads", compact_share=0.5)
     report = await store.compact(progress=lambda done, total: print(f"{done} of {total}"))
     assert_type(report, CompactReport)
     assert_type(await recover(damaged, "saved.mva"), RecoverReport)

@@ -41,6 +41,7 @@ CALLS = {
     "get": lambda s: s.get(0),
     "get_session": lambda s: s.get_session(s.ended),
     "list_sessions": lambda s: s.list_sessions(),
+    "prune": lambda s: s.prune(keep_last=0),
     "put": lambda s: s.put("ghost"),
     "put_many": lambda s: s.put_many(["ghost"]),
     "read_arguments": lambda s: s.read_arguments(s.tool),

@@ -104,7 +104,8 @@ def _bytes_or_map(value: dict[str, Any]) -> Any:
     return value
 
 
-def _read_pairs(_: click.Context, __: click.Parameter, options: tuple[str, ...]) -> dict[str, Any]:
+def read_pairs(_: click.Context, __: click.Parameter, options: tuple[str, ...]) -> dict[str, Any]:
+    """Return the pairs of options such as ``year=2026``; a value that is not JSON is a text."""
     pairs = {}
     for pair in options:
         key, equals, value = pair.partition("=")
@@ -158,7 +159,7 @@ metadata_option = click.option(
     "--metadata",
     metavar="KEY=VALUE",
     multiple=True,
-    callback=_read_pairs,
+    callback=read_pairs,
     help="A metadata value: JSON, or else text. May be repeated.",
 )
 

@@ -15,6 +15,7 @@ from ..view.text import printable
 from ..view.tree import TreeNode, tree_of
 from . import (
     asking,
+    deleting,
     exporting,
     forking,
     importing,
@@ -226,5 +227,6 @@ _MORE = (
 )
 for command in _MORE:
     cli.add_command(command)
+cli.add_command(deleting.prune)
 cli.add_command(rewriting.compact)
 cli.add_command(rewriting.recover_command)

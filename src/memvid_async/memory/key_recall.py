@@ -7,14 +7,14 @@ the search index of the memory.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ..config import Limits
 from ..engine.engine import Engine
 from ..engine.worker import Worker
 from ..engine.writer import Writer
 from ..recording.command_intake import CommandIntake
-from ..search import DamagedSearchIndexError, KeyIndex
+from ..search import DamagedSearchIndexError, KeptKey, KeyIndex
 from .folded_keys import FoldedKeys
 from .projection_saver import ProjectionSaver
 
@@ -62,6 +62,11 @@ class KeyRecall:
         in the thread; and the sequence of the last event that they may have."""
         await self._engine.fresh_view()
         return await self._worker.run(self._read, until, call)
+
+    async def newest(self, number: int, now: int, where: Any) -> list[KeptKey]:
+        """Return the keys of a collection, those that changed last first, without their values."""
+        found, _ = await self.read(lambda _, index: index.newest(number, now, where))
+        return found
 
     def note_put(self, size: int) -> None:
         """Count ``size`` bytes that were put; from time to time, fold them and save the index."""

@@ -38,6 +38,7 @@ _COLUMNS = "key, version, time_ns, hint, place, expires_ns, list, length"
 _SET = "INSERT OR REPLACE INTO keys VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 # At most this many values wait to go into the table together.
 _MOST_WAITING = 256
+_METADATA = "coalesce(metadata, '{}')"
 _ALIVE = "(expires_ns IS NULL OR expires_ns > ?)"
 
 
@@ -234,13 +235,26 @@ class KeyIndex(SavedDatabase):
             condition += f" AND key {'<' if reverse else '>'} ?"
             parameters.append(after.encode())
         if where is not None:
-            asked, more = where_sql(where, "coalesce(metadata, '{}')")
+            asked, more = where_sql(where, _METADATA)
             condition += f" AND {asked}"
             parameters += more
         found = self._run(
             f"SELECT {_COLUMNS} FROM keys WHERE collection = ? AND {condition} AND {_ALIVE} "  # noqa: S608 - as above
             f"ORDER BY key {'DESC' if reverse else 'ASC'} LIMIT ?",
             (collection, *parameters, now, limit),
+        )
+        return [_kept(row) for row in found]
+
+    def newest(self, collection: int, now: int, where: Any = None) -> list[KeptKey]:
+        """Return all keys, those that changed last first.
+
+        :raises InvalidValueError: when ``where`` is not a map of conditions.
+        """
+        condition, parameters = ("1", []) if not where else where_sql(where, _METADATA)
+        found = self._run(
+            f"SELECT {_COLUMNS} FROM keys WHERE collection = ? AND {condition} AND {_ALIVE} "  # noqa: S608 - as above
+            "ORDER BY version DESC, place DESC",
+            (collection, *parameters, now),
         )
         return [_kept(row) for row in found]
 

@@ -14,15 +14,14 @@ from attrs import frozen
 from ..config import StoreConfig
 from ..core.reports import CompactReport, TornTail, VerifyReport
 from ..engine.engine import Engine
-from ..engine.event_log import EventLog, Folded, View
+from ..engine.event_log import EventLog
 from ..engine.subscription import Subscription
 from ..engine.worker import Worker
 from ..engine.writer import Writer
 from ..errors import InvalidValueError, SessionNotFoundError
 from ..events.printing import amount
 from ..memory.collection import Collection
-from ..memory.folded import fold_whole, lineage_of
-from ..memory.folded_keys import fold_keys
+from ..memory.folded import lineage_of
 from ..memory.frame_store import FrameStore
 from ..memory.key_recall import KeyRecall
 from ..memory.past import sequence_at, session_moment
@@ -37,7 +36,9 @@ from ..recording.prepare_values import (
 from ..recording.store_recorder import StoreRecorder
 from ..replay.replays import Replays
 from .contents import Contents
+from .folding import fold_projections
 from .parts import PartMethod
+from .pruning import Pruning
 from .queries import Queries
 from .sessions import Sessions
 from .views import StoreView
@@ -104,6 +105,7 @@ class Store:
         self._sessions = Sessions(engine, self._frames, intake, config)
         self._contents = Contents(engine)
         self._queries = Queries(engine)
+        self._pruning = Pruning(engine, intake, self._sessions, keys, config)
         self._replays = Replays(engine, self._sessions.session, config.limits)
 
     # Opening and closing.
@@ -281,6 +283,8 @@ class Store:
         """
         return Collection(name, self._engine, self._intake, self._keys, self._frames.config)
 
+    prune = PartMethod("_pruning", Pruning.prune)
+
     # What actions hold, and what is done with recordings.
 
     read_content = PartMethod("_contents", Contents.read_content)
@@ -379,8 +383,3 @@ class Store:
             tail_bytes=tail.tail_bytes,
             subscriber_count=tail.readers,
         )
-
-
-def fold_projections(view: View) -> list[Folded]:
-    """Fold the projections of a view, and return those that are worth being saved."""
-    return [folded for folded in (fold_whole(view), fold_keys(view)) if folded is not None]

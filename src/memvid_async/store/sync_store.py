@@ -344,6 +344,7 @@ class SyncStore(SyncHandle[Store]):
     subscribe = handled(Store.subscribe, SyncSubscription)
     sync = awaited(Store.sync)
     refresh = awaited(Store.refresh)
+    prune = awaited(Store.prune)
     verify = awaited(Store.verify)
     compact = awaited(Store.compact)
     statistics = called(Store.statistics)

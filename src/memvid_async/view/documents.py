@@ -37,6 +37,7 @@ from .. import (
     FramesPut,
     FrameUpdated,
     MemoryConfigured,
+    PruneReport,
     RecoverReport,
     ReplayReport,
     Session,
@@ -477,7 +478,7 @@ def verify_document(report: VerifyReport, bytes_dropped: int) -> Document:
     return {**plain(attrs.asdict(report)), "bytes_dropped": bytes_dropped}
 
 
-def report_document(report: CompactReport | RecoverReport) -> Document:
-    """Return what writing a new file did; ids as text."""
+def report_document(report: CompactReport | RecoverReport | PruneReport) -> Document:
+    """Return what writing a new file did, or deleting; ids as text."""
     document: Document = plain(attrs.asdict(report))
     return document
