@@ -19,12 +19,12 @@ from attrs import define, field, frozen
 
 from ..config import DEFAULT_RECORDING
 from ..core.session_state import SessionInfo
-from ..errors import InvalidValueError, StoreFailedError
+from ..errors import InvalidValueError, MemvidAsyncError, StoreFailedError
 from ..events.event import Event, SessionEnded, SessionStarted
 from ..events.keyed import CollectionCreated
 from ..format.action_rows import content_references
 from ..format.codec import encode_events
-from ..format.header import Header
+from ..format.header import LOG_START, Header, decode_header, is_unfinished
 from ..format.kinds import (
     ACTION_KINDS,
     CALL_STARTED,
@@ -43,6 +43,8 @@ from .log_copy import LogCopy
 from .log_file import LogFile
 from .wreck import Damage, Part, Progress, Wreck
 
+# Ends the name of a file that is not whole yet, after the new file's id.
+_SUFFIX = ".recovering"
 LOST_START = "this session's start was lost: its metadata is unknown"
 UNKNOWN_START = "this session's start was lost: its id, name, settings and metadata are unknown"
 LOST_NAME = "recovered {number}: the name of this collection was lost"
@@ -276,8 +278,12 @@ class _Salvage:
         )
 
 
-def recover_into(source: Storage, target: Storage, progress: Progress) -> RecoverReport:
+def recover_into(
+    source: Storage, target: Storage, progress: Progress, file_id: UUID | None = None
+) -> RecoverReport:
     """Write everything of ``source`` that can still be proven good to ``target``, which is empty.
+
+    ``file_id``: the new file's; None for a random one.
 
     :raises NotAStoreError: when nothing of a store is left.
     :raises UnsupportedVersionError: when a newer release wrote it.
@@ -287,7 +293,7 @@ def recover_into(source: Storage, target: Storage, progress: Progress) -> Recove
     salvage.look()
     header = wreck.header
     generation = header.generation if header else salvage.inventory.generation
-    file = LogFile.create(target, Header(uuid.uuid4(), min(generation, 2**32 - 1)))
+    file = LogFile.create(target, Header(file_id or uuid.uuid4(), min(generation, 2**32 - 1)))
     salvage.write(file)
     return salvage.report(file)
 
@@ -297,14 +303,15 @@ def recover_file(damaged: Path, out: Path, progress: Progress) -> RecoverReport:
     :func:`memvid_async.recover`. It stops where ``progress`` raises."""
     if os.path.lexists(out):
         raise InvalidValueError(f"{out} exists already; name a new file")
-    unfinished = beside(out, ".recovering")
     source = FileStorage.open(damaged, read_only=True)
     try:
-        with suppress(FileNotFoundError):
-            unfinished.unlink()
+        _discard_left(out)
+        file_id = uuid.uuid4()
+        unfinished = _unfinished(out, file_id)
         target = FileStorage.open(unfinished)
         try:
-            report = recover_into(source, target, progress)
+            target.lock(0)
+            report = recover_into(source, target, progress, file_id)
             target.take_attributes(source)
             _install(unfinished, out)
             target.sync_directory()
@@ -314,6 +321,36 @@ def recover_file(damaged: Path, out: Path, progress: Progress) -> RecoverReport:
     finally:
         source.close()
     return report
+
+
+def _unfinished(out: Path, file_id: UUID) -> Path:
+    """Return the path of the file of this id until it is whole and gets the name ``out``."""
+    return beside(out, f".{file_id.hex}{_SUFFIX}")
+
+
+def _discard_left(out: Path) -> None:
+    """Remove what killed recoveries to ``out`` left, if anything.
+
+    Each is proven by its name, which holds the id in its own header, and by its lock, which nobody
+    holds any more. Whatever else has such a name is left alone.
+    """
+    with suppress(OSError):
+        for path in list(out.parent.iterdir()):
+            stem = path.name.removesuffix(_SUFFIX)
+            with suppress(ValueError, MemvidAsyncError, OSError):
+                if stem != path.name and path == _unfinished(out, UUID(stem[-32:])):
+                    _discard(path, stem[-32:])
+
+
+def _discard(path: Path, file_id: str) -> None:
+    found = FileStorage.open(path, create=False)
+    try:
+        found.lock(0)
+        start = found.read(0, LOG_START)
+        if is_unfinished(start, found.size()) or decode_header(start).file_id.hex == file_id:
+            path.unlink()
+    finally:
+        found.close()
 
 
 def _install(unfinished: Path, out: Path) -> None:
