@@ -324,3 +324,22 @@ async def test_without_a_place_for_temporary_files_all_but_the_save_goes_on(
     assert await ids_of(again, '"text 3 99"', top_k=5) == [400]
     assert len(folded) > 400
     assert (await again.verify()).ok
+
+
+async def test_an_almost_full_disk_has_no_saved_index_and_a_store_that_goes_on(
+    make_store, monkeypatch
+):
+    store = await make_store()
+    await store.put_many(["a few words"] * 50)
+    room = 0
+    monkeypatch.setattr(FileStorage, "room", lambda _: room)
+    with eager_saving():
+        await store.find("words")
+        await store.put("more words")
+        await store.find("words")
+        assert segments_of(store.path.read_bytes(), SegmentKind.PROJECTION) == []
+        room = 1 << 40
+        await store.put("still more words")
+        await store.find("words")
+        await store.aclose()
+    assert segments_of(store.path.read_bytes(), SegmentKind.PROJECTION)

@@ -421,6 +421,9 @@ class SimStorage:
         self._changes("sync_directory", "a sync of the directory")
         self._disk.sync_names()
 
+    def room(self) -> int:
+        return 2**63
+
     def truncate(self, size: int) -> None:
         self._changes("truncate", "a cut")
         self._cut_unsynced = size < len(self._file.cache)

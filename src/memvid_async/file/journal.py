@@ -45,6 +45,8 @@ from .successor import discard_left, write_successor
 
 # Closing saves a TOC when at least this many bytes follow the last one; fewer are quickly folded.
 _CLOSING_TOC_BYTES = 64 * 1024
+# Where a disk has less room than this beside twice what it is to hold, no projection is saved.
+_LEAST_ROOM = 4 * 1024 * 1024
 
 
 class _OnError:
@@ -371,16 +373,22 @@ class Journal:
     ) -> tuple[int, Appended]:
         """Append the pages of a projection that changed since the save at ``base``.
 
-        It was folded from views of ``edition``. Returns where the new save is; 0 when
-        nothing was saved, because the file or its last save is another one now.
+        It was folded from views of ``edition``. Returns where the new save is; 0 when nothing was
+        saved: the file or its last save is another one now, or the disk is almost full. A write
+        that finds no room fails the store, and a projection can be made again.
         """
         self.begin()
         with _OnError(self.fail_half_way):
             at, catalog = 0, self._file.catalog
-            if edition is self._file.view.edition and base in (0, catalog.saved[name][0]):
+            is_same = edition is self._file.view.edition
+            if is_same and base in (0, catalog.saved[name][0]) and self._has_room_for(pages):
                 self._file.save_projection(name, through, page_count, pages)
                 at = catalog.saved[name][0]
         return at, self.flush()
+
+    def _has_room_for(self, pages: Sequence[tuple[int, bytes]]) -> bool:
+        size = sum(len(page) for _, page in pages)
+        return self._file.storage.room() >= 2 * size + _LEAST_ROOM
 
     # Failing and closing.
 

@@ -266,6 +266,12 @@ class FileStorage:
         with _Mapped("syncing the directory"):
             os.fsync(self._directory)
 
+    def room(self) -> int:
+        """How many bytes of the file system are free for this user."""
+        with _Mapped("looking at the file system"):
+            found = os.fstatvfs(self._descriptor)
+        return found.f_bavail * found.f_frsize
+
     def truncate(self, size: int) -> None:
         """Cut the file to ``size`` bytes."""
         with _Mapped("truncating"):

@@ -31,6 +31,9 @@ class Storage(Protocol):
     def sync_directory(self) -> None:
         """Make the file's name durable. Needed once, after the file was created or installed."""
 
+    def room(self) -> int:
+        """How many bytes the file may still grow by, as far as the system tells."""
+
     def truncate(self, size: int) -> None:
         """Cut the file to ``size`` bytes. Durable after ``sync``."""
 
