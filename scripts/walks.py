@@ -21,7 +21,7 @@ from typing import Any
 from attrs import Factory, define
 
 import memvid_async
-from memvid_async import Store, open_store
+from memvid_async import Store, StoreConfig, open_store
 
 SOURCE = f"{Path(memvid_async.__file__).parent}/"
 ASK: dict[str, Any] = {
@@ -94,7 +94,8 @@ async def walks(folder: Path) -> list[Walk]:
 
 
 async def _record_and_replay(tracer: Tracer, path: Path) -> None:
-    async with open_store(path) as store:
+    # A clock that stands still: no slot is due because of the time.
+    async with open_store(path, config=StoreConfig(clock=lambda: 0)) as store:
         async with store.session("warm") as warm:
             for _ in range(3):
                 await store.record_ask("Who?", **ASK)
