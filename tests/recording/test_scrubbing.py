@@ -6,6 +6,9 @@ import traceback
 import pytest
 
 from memvid_async import (
+    ActionKind,
+    ChunksCame,
+    ErrorDetail,
     InvalidValueError,
     Limits,
     MemvidAsyncError,
@@ -15,8 +18,11 @@ from memvid_async import (
     open_store,
     scrub_secrets,
 )
+from memvid_async.core.commands import NoteEvent, StartAction
+from memvid_async.events.calls import CallFacts
 from memvid_async.recording.converting import whole_text
 from memvid_async.recording.known_secrets import REMOVED
+from memvid_async.recording.scrubbing import scrubbed_call, scrubbed_command, scrubbing
 
 SECRET = "sk-proj-Zq3vT9xLmN4bR7wK2pYs8dFh"
 CARD = "4111 1111 1111 1111"
@@ -311,3 +317,24 @@ def test_what_scrubs_is_a_callable():
         StoreConfig(scrub="secrets")
     assert whole_text("é") == "é"
     assert isinstance(SessionRecorder, type)
+
+
+def test_what_only_calls_have_is_scrubbed():
+    limits = scrubbing(Limits(), scrub_secrets)
+    frames = (f"a.py:1 in {SECRET}",)
+    detail = ErrorDetail("builtins", "OSError", (5, SECRET), {"note": [SECRET]}, frames)
+    call = scrubbed_call(limits, CallFacts(lane=(SECRET, 2), error_detail=detail))
+    assert call.lane == (REMOVED, 2)
+    assert call.error_detail == ErrorDetail(
+        "builtins", "OSError", (5, REMOVED), {"note": [REMOVED]}, (f"a.py:1 in {REMOVED}",)
+    )
+    start = StartAction(5, ActionKind.TOOL_CALL, ("t",), None, None, None, (1, SECRET))
+    assert scrubbed_command(limits, start).lane == (1, REMOVED)
+    assert scrubbed_command(Limits(), start) is start
+    for whole, made in ((SECRET, REMOVED), (SECRET.encode(), REMOVED.encode())):
+        note = NoteEvent(5, ChunksCame(7, 0, (whole[:9], whole[9:])))
+        cleaned = scrubbed_command(limits, note).note
+        assert cleaned == ChunksCame(7, 0, (made, made[:0]))
+    harmless = NoteEvent(5, ChunksCame(7, 0, ("a", "b")))
+    assert scrubbed_command(limits, harmless) == harmless
+    assert scrubbed_command(limits, None) is None

@@ -25,7 +25,7 @@ from .prepare_values import (
     prepare_metadata,
     prepare_output,
 )
-from .scrubbing import ScrubbingLimits, limits_for, scrubbed
+from .scrubbing import ScrubbingLimits, limits_for, scrubbed, scrubbed_call
 
 
 class ActionDraft(NamedTuple):
@@ -85,6 +85,7 @@ def prepare_action(
     if scrubs:
         limits = limits_for(kind, limits)
         detail = tuple(scrubbed(limits, "name", one) for one in detail)
+        call = None if call is None else scrubbed_call(limits, call)
     if kind is _TOOL_CALL or (kind is _STEP and given is not None):
         given = hashed_content(prepare_arguments(given, limits), "arguments", limits)
     else:

@@ -32,7 +32,7 @@ from .prepare_values import (
     prepare_text,
     rough_size,
 )
-from .scrubbing import scrubbed
+from .scrubbing import scrubbed, scrubbed_command
 
 _SMALL_COMMAND_BYTES = 256
 
@@ -75,14 +75,15 @@ class CommandIntake:
         self._running_task()
         if writer.is_full:
             await writer.wait_for_room()
-        return await writer.submit(command, size)
+        return await writer.submit(scrubbed_command(self.limits, command), size)
 
     def submit_at_once(self, command: Command) -> asyncio.Future[Any]:
         """Queue a small command whether there is room or not; the future gets its answer.
 
         :raises StoreReadOnlyError, StoreClosedError, StoreFailedError: it cannot be queued.
         """
-        return self._need_writer().submit(command, _SMALL_COMMAND_BYTES)
+        cleaned = scrubbed_command(self.limits, command)
+        return self._need_writer().submit(cleaned, _SMALL_COMMAND_BYTES)
 
     async def run_alone(self, call: LogCall) -> Any:
         """Make a call of the log while the writer does nothing else, and return its answer."""

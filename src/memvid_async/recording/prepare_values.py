@@ -79,7 +79,8 @@ def prepare_content(value: object, what: str, limits: Limits) -> Prepared | None
 
     :raises InvalidValueError, LimitExceededError: when it cannot be recorded.
     """
-    if type(limits) is ScrubbingLimits:
+    # Arguments were scrubbed before they were encoded.
+    if type(limits) is ScrubbingLimits and what != "arguments":
         value = limits.value(what, value)
     if type(value) is str and len(value) < CONTENT_BYTES and value.isascii():
         return value

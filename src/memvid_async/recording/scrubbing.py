@@ -9,13 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from attrs import asdict, evolve, field, frozen
 
 from ..config import Limits, Scrub
+from ..core.commands import Command, NoteEvent, StartAction
 from ..errors import InvalidValueError
+from ..events.calls import CallFacts, ChunksCame
+from ..events.frozen_dict import FrozenDict
 from ..events.values import MAX_DEPTH
+
+AnyCommand = TypeVar("AnyCommand", bound=Command | None)
 
 # What an action's input and output are called, where they are not just that.
 _FIELDS = {
@@ -102,3 +107,40 @@ def cleaner(limits: Limits, what: str) -> Callable[[Any], Any] | None:
 def scrubbed(limits: Limits, what: str, value: Any) -> Any:
     """Return a value scrubbed, where the limits are of a store that scrubs."""
     return limits.value(what, value) if type(limits) is ScrubbingLimits else value
+
+
+def scrubbed_call(limits: Limits, call: CallFacts) -> CallFacts:
+    """Return what only a call has, scrubbed: its lane, and the exception that it raised."""
+    detail = call.error_detail
+    if detail is not None:
+        arguments = detail.arguments
+        detail = evolve(
+            detail,
+            arguments=None if arguments is None else tuple(scrubbed(limits, "error", [*arguments])),
+            attributes=FrozenDict(scrubbed(limits, "error", dict(detail.attributes))),
+            frames=tuple(scrubbed(limits, "error", [*detail.frames])),
+        )
+    lane = None if call.lane is None else tuple(scrubbed(limits, "task", [*call.lane]))
+    return call._replace(error_detail=detail, lane=lane)
+
+
+def scrubbed_command(limits: Limits, command: AnyCommand) -> AnyCommand:
+    """Return a command with those of its texts scrubbed that are not prepared before: the lane of a
+    call that begins, and the chunks of a stream.
+
+    Chunks are looked at in one piece, and are one where that changes them. A secret that is in two
+    notes of chunks is not whole in either.
+    """
+    if type(limits) is not ScrubbingLimits:
+        return command
+    if isinstance(command, StartAction):
+        lane = tuple(limits.value("task", [*command.lane]))
+        return command._replace(lane=lane)
+    if isinstance(command, NoteEvent) and isinstance(command.note, ChunksCame):
+        chunks: tuple[Any, ...] = command.note.chunks
+        whole = (b"" if isinstance(chunks[0], bytes) else "").join(chunks) if chunks else ""
+        made = limits.value("response", whole)
+        if made != whole:
+            kept = (made, *[made[:0]] * (len(chunks) - 1))
+            return evolve(command, note=evolve(command.note, chunks=kept))
+    return command
