@@ -242,12 +242,12 @@ async def test_a_fork_names_the_parent_and_where_it_leaves_it(make_store):
     fork = await store.fork(parent.session_id, action_index=0)
     text = await page_of(store, fork)
     Page(text)
-    assert f'<a href="#forked">forked</a> from session {parent.session_id} after 1 actions' in text
+    assert f'<a href="#forked">forked</a> from session {parent.session_id} after 1 action' in text
     assert text.index('id="a0"') < text.index('id="forked"')
     await store.delete_session(parent.session_id)
     text = await page_of(store, fork)
     Page(text)
-    assert "of which 1 are gone with a deleted session" in text
+    assert "of which 1 is gone with a deleted session" in text
 
 
 # --- in a browser ---------------------------------------------------------------------------------

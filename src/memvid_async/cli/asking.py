@@ -15,7 +15,7 @@ from attrs import frozen
 
 from .. import Answer, Limits, Prompt, Store, StoreConfig, open_store
 from ..view import documents
-from ..view.text import printable
+from ..view.text import count_of, printable
 from . import render
 from .arguments import (
     at_moment,
@@ -92,7 +92,7 @@ async def _find(
         render.output_console().print(render.hits_table(result.hits))
     if result.incomplete:
         click.echo(
-            f"{result.incomplete} frames of that moment are erased and were not searched",
+            f"{count_of(result.incomplete, 'frame')} of that moment not searched, as it is erased",
             err=True,
         )
     if not result.hits:

@@ -11,7 +11,7 @@ import click
 
 from .. import VerifyReport, open_store
 from ..view import documents
-from ..view.text import printable
+from ..view.text import count_of, printable
 from ..view.tree import TreeNode, tree_of
 from . import (
     asking,
@@ -162,11 +162,13 @@ async def _verify(file: str, as_json: bool) -> int:
 def _print_verified(file: str, result: VerifyReport, torn: int) -> None:
     click.echo(
         f"{printable(file, one_line=True)}: {'fine' if result.ok else 'DAMAGED'}: "
-        f"{result.event_count} events, {result.session_count} sessions, "
-        f"{result.content_count} contents in {result.byte_count} bytes"
+        f"{count_of(result.event_count, 'event')}, {count_of(result.session_count, 'session')}, "
+        f"{count_of(result.content_count, 'content')} in {count_of(result.byte_count, 'byte')}"
     )
     if torn:
-        click.echo(f"  torn tail: {torn} bytes, which the next opening for writing cuts")
+        click.echo(
+            f"  torn tail: {count_of(torn, 'byte')}, which the next opening for writing cuts"
+        )
     for problem in result.problems:
         click.echo(f"  at byte {problem.offset}: {printable(problem.message, one_line=True)}")
 

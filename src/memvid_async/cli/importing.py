@@ -14,6 +14,7 @@ from .. import Durability, Limits, Store, StoreConfig, open_store
 from ..interop.chat_plans import PlannedAsk, PlannedToolCall, SessionPlan
 from ..interop.chats import read_plans, record_run
 from ..interop.transcripts import MAX_TRANSCRIPT_BYTES, TranscriptError
+from ..view.text import count_of
 from . import render
 from .arguments import file_argument, limit_option, run
 from .exits import BAD, FINE, report, say_note
@@ -96,9 +97,10 @@ class Importer:
 
     def summary(self) -> str:
         """Say in one line what was imported."""
+        calls = count_of(self.tool_calls, "tool call")
         return (
-            f"imported {self.sessions} sessions with {self.asks} asks "
-            f"and {self.tool_calls} tool calls, {self.unanswered} of them without a result, "
+            f"imported {count_of(self.sessions, 'session')} with {count_of(self.asks, 'ask')} "
+            f"and {calls}, {self.unanswered} of them without a result, "
             f"in {time.monotonic() - self.started:.1f} s"
         )
 

@@ -17,7 +17,7 @@ from rich.progress import Progress, TaskID
 
 from .. import InvalidValueError, LimitExceededError, Limits, Store, StoreConfig, open_store
 from ..view import documents
-from ..view.text import printable
+from ..view.text import count_of, printable
 from . import render
 from .arguments import file_argument, json_option, limit_option, metadata_option, read_json, run
 from .exits import BAD, FINE, advised, report
@@ -122,7 +122,7 @@ class _Putter:
     def summary(self) -> str:
         """Say in one line what was put."""
         seconds = time.monotonic() - self.started
-        return f"put {self.count} frames in {seconds:.1f} s; {self.failures} left out"
+        return f"put {count_of(self.count, 'frame')} in {seconds:.1f} s; {self.failures} left out"
 
     async def _store(self) -> Store:
         if self._opened is None:

@@ -30,7 +30,7 @@ from .. import (
 )
 from ..view import documents
 from ..view.aligned import Pairing, aligned_pairings
-from ..view.text import printable, shorten
+from ..view.text import count_of, printable, shorten
 from . import render
 from .arguments import file_argument, find_session, json_option, run
 from .exits import BAD, FINE
@@ -158,7 +158,7 @@ async def _diff(file: str, wanted_a: str, wanted_b: str, as_json: bool) -> int:
 def _print_comparison(console: Console, comparison: Comparison, sessions: list[Session]) -> None:
     for letter, session in zip("ab", sessions, strict=True):
         name = shorten(session.name or "(no name)", 80)
-        title = f"  {session.session_id}  {len(session.actions)} actions"
+        title = f"  {session.session_id}  {count_of(len(session.actions), 'action')}"
         console.print(Text(f"{letter}  ").append(name, style="bold").append(title))
     first = comparison.first_divergence
     console.print(Text("equal" if first is None else f"they diverge at action {first}"))

@@ -10,7 +10,7 @@ import click
 
 from .. import CompactReport, RecoverReport, open_store, recover
 from ..view import documents
-from ..view.text import format_size, printable
+from ..view.text import count_of, format_size, printable
 from . import render
 from .arguments import file_argument, json_option, require_store, run
 from .exits import BAD, FINE, WRONG_USAGE, report
@@ -49,10 +49,11 @@ async def _compact(file: str, as_json: bool) -> int:
 
 
 def _compacted(file: str, result: CompactReport) -> str:
+    erased = count_of(result.erased_events, "event")
     return (
         f"{printable(file, one_line=True)}: {format_size(result.bytes_before)} before, "
-        f"{format_size(result.bytes_after)} after; {result.erased_events} events erased; "
-        f"compacted {result.generation} times by now"
+        f"{format_size(result.bytes_after)} after; {erased} erased; "
+        f"compacted {count_of(result.generation, 'time')} by now"
     )
 
 
@@ -83,8 +84,9 @@ async def _recover(damaged: str, out: str, as_json: bool) -> int:
 
 def _print_recovered(out: str, result: RecoverReport) -> None:
     click.echo(
-        f"{printable(out, one_line=True)}: {result.event_count} events recovered, "
-        f"{result.session_count} sessions, {result.content_count} contents; "
+        f"{printable(out, one_line=True)}: {count_of(result.event_count, 'event')} recovered, "
+        f"{count_of(result.session_count, 'session')}, "
+        f"{count_of(result.content_count, 'content')}; "
         f"{'nothing was lost' if result.complete else 'SOMETHING WAS LOST'}"
     )
     if result.header_lost:

@@ -60,7 +60,12 @@ class ActionDraft(NamedTuple):
 
 # Compared by identity, because an array equals nothing. There is one empty tuple.
 NO_MESSAGES: tuple[Any, ...] = ()
-_TOOL_CALL, _STEP = ActionKind.TOOL_CALL, ActionKind.STEP
+_TOOL_CALL, _STEP, _ASK, _FIND = (
+    ActionKind.TOOL_CALL,
+    ActionKind.STEP,
+    ActionKind.ASK,
+    ActionKind.FIND,
+)
 
 # Makes a draft: ``new_draft(ActionDraft, kind=…)``. Calling the class does the same but takes three
 # times as long, because it makes a dict of the arguments first.
@@ -89,7 +94,9 @@ def prepare_action(
     if kind is _TOOL_CALL or (kind is _STEP and given is not None):
         given = hashed_content(prepare_arguments(given, limits), "arguments", limits)
     else:
-        given = prepare_content(given, "input", limits)
+        # As the caller's argument is named.
+        what = "query" if kind is _ASK or kind is _FIND else "data"
+        given = prepare_content(given, what, limits)
     if output is not None:
         output, changed = prepare_output(output, limits)
         conversion |= changed

@@ -23,6 +23,7 @@ from ..events.frames import (
     Retrieval,
     SearchMode,
 )
+from ..events.printing import amount
 from ..events.values import as_plain
 from ..memory.folded import FoldedMemory, Lineage
 from ..memory.keywords import FrameFilters
@@ -120,7 +121,7 @@ class Scratch:
         changed = self._changed(retrieval, query)
         memory = self.at(view, lineage, changed.as_of)
         if memory.missing:
-            why = f"{len(memory.missing)} frames of the memory it searched were erased"
+            why = f"of the memory it searched, {amount(len(memory.missing), 'frame')} erased since"
             return ReplayStep(action.index, action, Verdict.UNVERIFIABLE, why)
         find = partial(
             SearchIndex.find,

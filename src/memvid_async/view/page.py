@@ -27,7 +27,7 @@ from .page_parts import (
     part,
     shown,
 )
-from .text import format_cost, format_count, format_duration, format_time, shorten
+from .text import count_of, format_cost, format_count, format_duration, format_time, shorten
 from .tree import describe_fork
 
 _COLUMNS = 480
@@ -367,8 +367,7 @@ def _equal_pairings(pairs: Sequence[Pairing]) -> str:
             f"<li><span>{pair.a.index} / {pair.b.index}</span>"
             f'<span class="{pair.a.kind}">{pair.a.kind}</span><span>{shown(preview)}</span></li>'
         )
-    plural = "s" if len(pairs) > 1 else ""
     return (
-        f'<details class="same"><summary>{len(pairs)} equal action{plural}</summary>'
+        f'<details class="same"><summary>{count_of(len(pairs), "equal action")}</summary>'
         f'<ul class="same-list">{"".join(items)}</ul></details>\n'
     )

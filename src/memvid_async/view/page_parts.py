@@ -12,7 +12,7 @@ from typing import Any
 
 from .. import content_text, spoken_text
 from .documents import Document
-from .text import format_size, format_time, printable, shorten
+from .text import count_of, format_size, format_time, printable, shorten
 
 SHOWN_CHARS = 64 * 1024
 """How many characters of a content the page shows."""
@@ -116,7 +116,7 @@ def title_of(action: Document) -> str:
     if "frame_id" in details:
         return f"frame {details['frame_id']}"
     frames = details.get("frame_ids", ())
-    return f"{len(frames)} frames" if frames else ""
+    return count_of(len(frames), "frame") if frames else ""
 
 
 def head(action: Document, *, anchor: str = "a", other: str = "", note: str = "") -> str:
@@ -199,7 +199,7 @@ def _retrieved(action: Document) -> list[str]:
     """Return how the memory was searched, and what was found: folded, each frame as it was then."""
     how = action["retrieval"]
     words = [f"{how['mode']} search of the memory after event {how['as_of']}, at most"]
-    words.append(f"{how['top_k']} frames")
+    words.append(count_of(how["top_k"], "frame"))
     if how["parameters"]:
         words.append(f"where {json_text(how['parameters'])}")
     if not how["syntax"]:
@@ -241,7 +241,8 @@ def _reply(action: Document) -> str:
 def checkpoint_article(action: Document, checkpoint: Document, *, anchor: str = "a") -> str:
     """Return a checkpoint as one line that ends with its state."""
     frames, digest = checkpoint["snapshot"]["frame_count"], checkpoint["state_hash"]
-    state = f'<span class="id" title="{digest}">{frames} frames, state {digest[:16]}…</span>'
+    held = f"{count_of(frames, 'frame')}, state {digest[:16]}…"
+    state = f'<span class="id" title="{digest}">{held}</span>'
     line = head(action, anchor=anchor, note=state)
     return (
         f'<article id="{anchor}{action["index"]}" class="mark" tabindex="-1" '

@@ -27,6 +27,11 @@ def printable(text: str, *, one_line: bool = False) -> str:
     )
 
 
+def count_of(number: int, noun: str) -> str:
+    """Return "1 action", "2 actions"; ``noun`` is the singular, whose plural ends with an s."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def shorten(text: str, width: int) -> str:
     """Return the text on one line, safe to print, and at most ``width`` characters long."""
     line = printable(" ".join(text[: 4 * width].split()), one_line=True)

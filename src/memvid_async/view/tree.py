@@ -9,6 +9,7 @@ from uuid import UUID
 from attrs import frozen
 
 from .. import ForkPoint, Session, SessionSummary
+from .text import count_of
 
 
 @frozen
@@ -58,5 +59,6 @@ def tree_of(summaries: Sequence[SessionSummary]) -> list[TreeNode]:
 def describe_fork(session: Session, fork: ForkPoint) -> str:
     """Say where a fork leaves its parent."""
     first = session.actions[0].index if session.actions else fork.action_count
-    gone = f", of which {first} are gone with a deleted session" if first else ""
-    return f"from session {fork.parent_id} after {fork.action_count} actions{gone}"
+    are = "is" if first == 1 else "are"
+    gone = f", of which {first} {are} gone with a deleted session" if first else ""
+    return f"from session {fork.parent_id} after {count_of(fork.action_count, 'action')}{gone}"
