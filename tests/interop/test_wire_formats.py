@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memvid_async.interop.wire_formats import Form, read_reply, read_request
+from memvid_async.interop.wire_formats import Form, read_reply, read_request, says_end
 
 JSON, EVENTS = "application/json", "text/event-stream; charset=utf-8"
 
@@ -167,6 +167,14 @@ def test_a_stream_that_broke_off_says_what_had_come(name):
         texts.append(json.loads(reply.text)["content"] if "{" in reply.text else reply.text)
     assert set(texts) <= {"", "Hel", "Hello"}
     assert texts == sorted(texts, key=len)
+
+
+@pytest.mark.parametrize("name", [name for name in WITH_CALLS if "streamed" in name])
+def test_a_stream_says_where_it_ends(name):
+    _, body = WITH_CALLS[name]
+    *parts, last = body.split(b"\n\n")[:-1]
+    assert says_end(last)
+    assert not any(map(says_end, parts))
 
 
 ERRORS = [

@@ -56,7 +56,8 @@ class Server:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 first, *lines = head.decode().split("\r\n")
                 method, path, _ = first.split()
-                self.headers = dict(line.lower().split(": ", 1) for line in lines if line)
+                pairs = (line.split(": ", 1) for line in lines if line)
+                self.headers = {name.lower(): value for name, value in pairs}
                 body = await reader.readexactly(int(self.headers.get("content-length", 0)))
                 self.requests.append(path)
                 self.on_request()

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from functools import cache, partial
 from importlib import import_module
 from types import ModuleType, TracebackType
@@ -17,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from anyio import to_thread
 
 from .. import Generated, InvalidValueError, MemvidAsyncError, SyncServedSession, SyncSession
-from .wire_formats import ModelReply, ModelRequest, read_reply, read_request
+from .wire_formats import ModelReply, ModelRequest, read_reply, read_request, says_end
 from .wire_messages import (
     MessageReader,
     ResponseHead,
@@ -313,6 +315,7 @@ class _ReadResponse:
         self._library = library
         self._reader = MessageReader()
         self._parts: list[bytes] = []
+        self._says_end = False
 
     def has_begun(self, data: bytes) -> bool:
         """Take in a piece; return whether the head has come."""
@@ -330,29 +333,42 @@ class _ReadResponse:
     async def body(self, message: Any) -> AsyncIterator[bytes]:
         """Yield the parts of the body."""
         try:
-            for part in self._parts:
+            for part in self._noted(self._parts):
                 yield part
             async for data in message:
-                for part in self._reader.feed(data):
+                for part in self._noted(self._reader.feed(data)):
                     yield part
         except ReplyError:
             # It is for the client to say that this answer is an error.
             return
         finally:
+            if self._says_end:
+                # Its reader may leave then. What is left is the end, and belongs to it.
+                with suppress(ReplyError):
+                    async for _ in message:
+                        pass
             await message.aclose()
         self._check_whole()
 
     def body_sync(self, message: Any) -> Iterator[bytes]:
         """Yield the parts of the body."""
         try:
-            yield from self._parts
+            yield from self._noted(self._parts)
             for data in message:
-                yield from self._reader.feed(data)
+                yield from self._noted(self._reader.feed(data))
         except ReplyError:
             return
         finally:
+            if self._says_end:
+                with suppress(ReplyError):
+                    deque(message, maxlen=0)
             message.close()
         self._check_whole()
+
+    def _noted(self, parts: list[bytes]) -> list[bytes]:
+        """Return parts of the body, and note whether a stream says in them that it ends."""
+        self._says_end = self._says_end or any(map(says_end, parts))
+        return parts
 
     def _check_whole(self) -> None:
         if not self._reader.is_whole:
@@ -409,12 +425,20 @@ def _streams(library: ModuleType) -> tuple[type[Any], type[Any]]:
     class AsyncBody(library.AsyncByteStream):  # type: ignore[misc,name-defined]
         def __init__(self, parts: Any) -> None:
             self._parts = parts
+            self._is_closed = False
 
+        # No generator is handed out: the client library would close it, too.
         def __aiter__(self) -> AsyncIterator[bytes]:
-            return self._parts  # type: ignore[no-any-return]
+            return self
+
+        async def __anext__(self) -> bytes:
+            return await self._parts.__anext__()  # type: ignore[no-any-return]
 
         async def aclose(self) -> None:
-            await self._parts.aclose()
+            # A reader that was dropped may be closing it, too.
+            if not self._is_closed:
+                self._is_closed = True
+                await self._parts.aclose()
 
     class Body(library.SyncByteStream):  # type: ignore[misc,name-defined]
         def __init__(self, parts: Any) -> None:

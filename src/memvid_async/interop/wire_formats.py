@@ -33,6 +33,9 @@ _AZURE = (".openai.azure.com", ".services.ai.azure.com", ".cognitiveservices.azu
 _NEITHER_PARAMETER = ("instructions", "input", "messages", "model", "system", "tools")
 _PARAMETER_CHARS = 200
 _ERROR_CHARS = 2_000
+_END = re.compile(
+    rb"data: ?\[DONE\]|event: ?(message_stop|response\.(completed|incomplete|failed))"
+)
 _LINES = re.compile(r"\r\n|\r|\n")
 
 
@@ -122,6 +125,11 @@ def read_reply(form: Form, status: int, content_type: str, body: bytes) -> Model
 
 def _is_short(value: Any) -> bool:
     return isinstance(value, (str, int, float)) and len(json.dumps(value)) <= _PARAMETER_CHARS
+
+
+def says_end(part: bytes) -> bool:
+    """Whether a part of a streamed answer says that the answer ends there."""
+    return _END.search(part) is not None
 
 
 def _provider(host: str) -> str | None:
