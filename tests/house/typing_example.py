@@ -74,6 +74,7 @@ from memvid_async import (
     content_text,
     open_store,
     recover,
+    scrub_secrets,
     spoken_text,
 )
 
@@ -319,6 +320,8 @@ async def following(store: Store) -> int:
             if isinstance(event.payload, ActionRecorded):
                 if event.payload.messages is not None:
                     assert_type(event.payload.messages.count, int)
+                    assert_type(event.payload.messages.own, tuple[bytes, ...])
+                    assert_type(event.payload.messages.hash_count, int)
                 return event.payload.action.index
         assert_type((events.caught_up, events.last_sequence), tuple[bool, int])
         await events.aclose()
@@ -393,7 +396,8 @@ def shout(prompt: Prompt) -> str:
 
 
 def synchronous(path: Path) -> None:
-    with SyncStore.open(path, config=StoreConfig(), read_only=False) as store:
+    config = StoreConfig(scrub=scrub_secrets)
+    with SyncStore.open(path, config=config, read_only=False) as store:
         assert_type(store.put("a frame", title="t", tags=["a"]), int)
         assert_type(store.find("frame", top_k=3, mode="hybrid", tags=["a"]), FindResult)
         assert_type(store.ask("what?", generate=lambda prompt: str(prompt.context)), Answer)
