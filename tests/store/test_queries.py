@@ -14,6 +14,10 @@ from memvid_async import (
     UsageRow,
 )
 from memvid_async.engine import finding_actions
+from memvid_async.engine.finding_actions import ActionQuery, find_actions
+from memvid_async.file.journal import Journal
+from memvid_async.storage import RamStorage
+from tests.support.naive import ask, fixed_config, start
 
 START = int(dt.datetime(2026, 11, 28, 23, 59, 50, tzinfo=dt.UTC).timestamp()) * 10**9
 SECOND = 10**9
@@ -175,3 +179,15 @@ async def test_bad_questions_are_named(store):
         with pytest.raises(InvalidValueError):
             await store.list_sessions(**options)
     assert isinstance(store.one, UUID)
+
+
+def test_a_session_is_read_back_in_few_pieces():
+    """Each piece is a change to the thread that reads and back."""
+    journal = Journal.open(RamStorage(), fixed_config())
+    journal.commit([start(1)])
+    journal.commit([ask(1, "q").command()] * 100)
+    query = ActionQuery(UUID(int=1), newest_first=True)
+    pieces = [[action.index for action in piece] for piece in find_actions(journal.view, query)]
+    assert [index for piece in pieces for index in piece] == list(range(99, -1, -1))
+    assert len(pieces[0]) == 24
+    assert len(pieces) <= 3

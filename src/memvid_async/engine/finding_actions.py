@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 from uuid import UUID
 
@@ -24,6 +24,8 @@ from .reading import history_parts, session_history
 
 # Events are read about this many bytes at a time, and going back this many events at a time.
 _READ_BYTES, _READ_EVENTS = 256 * 1024, 512
+# Of one session, going back, the first time only this many.
+_LAST_EVENTS = 24
 
 
 @frozen
@@ -78,8 +80,13 @@ def _session_events(view: View, session_id: UUID, *, newest_first: bool) -> Iter
         while events := list(islice(history, _READ_EVENTS)):
             yield events
     elif found.info.fork is None:
-        for events in view.session_events_back(number):
-            yield events[::-1]
+        commands = view.session_events_back(number)
+        back = chain.from_iterable(events[::-1] for events in commands)
+        # Often only the last few are wanted.
+        count = _LAST_EVENTS
+        while events := list(islice(back, count)):
+            yield events
+            count = _READ_EVENTS
     else:
         for _, shared in history_parts(view, number):
             yield list(shared)[::-1]
