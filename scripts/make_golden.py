@@ -133,7 +133,7 @@ def calls(naive: Naive) -> Iterator[Op]:
     failed = CallFacts(
         first, error_detail=ErrorDetail("shop", "Refused", ("no", 7), {"code": 402}, ("a:1 in b",))
     )
-    yield commands.NoteEvent(number, ChunksCame(first, 0, ("a ", b"chunk")))
+    yield commands.NoteEvent(number, ChunksCame(first, step, 0, ("a ", b"chunk")))
     yield Begin(
         number,
         "tool_call",
@@ -142,6 +142,7 @@ def calls(naive: Naive) -> Iterator[Op]:
         "worker",
         step,
         ("worker", 0),
+        0,
         first,
         2,
         "run",
@@ -163,12 +164,12 @@ def calls(naive: Naive) -> Iterator[Op]:
         call=asked,
     )
     yield commands.NoteEvent(number, AnswerDropped(len(naive.log)))
-    once = CallFacts(parent=step, lane=("worker", 0))
+    once = CallFacts(parent=step, lane=("worker", 0), seen=first)
     yield Record(number, "once", output="0.25", detail=("random",), call=once)
     yield Record(number, "step", {"plan": 1}, "done", detail=("plan",), call=CallFacts(step))
     yield Begin(number, "tool_call", [large], detail, "worker", None, ("worker",))
-    yield commands.NoteEvent(number, SessionSuspended())
-    yield commands.NoteEvent(number, SessionResumed(len(naive.log)))
+    yield commands.NoteEvent(number, SessionSuspended(len(naive.log)))
+    yield commands.NoteEvent(number, SessionResumed(len(naive.log), ((first, 0),)))
     for session, name in ((10, "calls"), (7, "an ended session")):
         changes = {"name": name, "metadata": {"rating": 5}}
         yield commands.ChangeSession(UUID(int=session), changes, 10**6)

@@ -85,6 +85,7 @@ def start_answer(start: ActionStarted, data: Callable[[Content], bytes]) -> dict
         "task": start.task,
         "parent": start.parent,
         "lane": start.lane,
+        "seen": start.seen,
         "detail": fields_of(start.details)[: len(DETAIL_TYPES[start.kind])],
         "digest": start.messages_digest,
         "tries": start.try_number,

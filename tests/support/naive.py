@@ -29,7 +29,7 @@ from memvid_async import (
     StoreConfig,
 )
 from memvid_async.core import commands
-from memvid_async.events.calls import CallFacts
+from memvid_async.events.calls import CallFacts, SessionResumed
 from memvid_async.events.prompts import Reply, cost_units
 from memvid_async.recording.action_draft import ActionDraft, prepare_action
 from memvid_async.recording.prepare_values import prepare_content
@@ -73,6 +73,7 @@ class Begin:
     task: str | None = None
     parent: int | None = None
     lane: tuple[str | int, ...] = ()
+    seen: int = 0
     first: int | None = None
     try_number: int = 1
     settled_by: str | None = None
@@ -88,6 +89,7 @@ class Begin:
             self.task,
             self.parent,
             self.lane,
+            self.seen,
             self.first,
             self.try_number,
             self.settled_by,
@@ -103,7 +105,14 @@ def call_values(call: CallFacts) -> tuple[Any, ...]:
         arguments = None if detail.arguments is None else list(detail.arguments)
         values = canonical([arguments, dict(detail.attributes)])
         error = (detail.module, detail.qualname, values, detail.frames)
-    return call.parent, call.lane, error, call.settled_by, call.raw and _content(call.raw.data)
+    return (
+        call.parent,
+        call.lane,
+        call.seen,
+        error,
+        call.settled_by,
+        call.raw and _content(call.raw.data),
+    )
 
 
 def encoded(kind: ActionKind, given: Any) -> Any:
@@ -215,6 +224,8 @@ class Naive:
         self.ambient: int | None = None
         self.contents: set[bytes] = set()
         self.asked: list[tuple[Any, ...]] = []
+        # The starts that are another try of a call.
+        self.tries: set[int] = set()
         self.now = self.generation = 0
 
     def apply(self, op: Op, clock: int) -> Any:
@@ -366,12 +377,14 @@ class Naive:
             "task": op.task,
             "parent": op.parent,
             "lane": op.lane,
+            "seen": op.seen,
             "detail": op.detail,
             "digest": op.digest,
             "tries": op.try_number,
         }
         session["begun"].append(call)
         if op.first is not None:
+            self.tries.add(sequence)
             session["in_flight"][op.first]["tries"] = op.try_number
             return op.first
         session["in_flight"][sequence] = call
@@ -388,6 +401,12 @@ class Naive:
         if not self._open(op.session):
             return SessionEndedError
         self.note(op.session, "noted", type(op.note).__name__, repr(op.note))
+        if isinstance(op.note, SessionResumed):
+            session = self.sessions[op.session]
+            reopened = dict(op.note.reopened)
+            for call in session["begun"]:
+                if call["sequence"] in reopened:
+                    session["in_flight"][call["sequence"]] = call
         self.sessions[op.session]["last"] = self.now
         return None
 
@@ -473,7 +492,7 @@ class Naive:
             "messages": canonical(list(op.messages)),
             "session": self.ids[number],
             "started": None if begun is None else (begun["sequence"], begun["time"]),
-            "call": None if op.call is None else call_values(op.call),
+            "call": None if op.call in (None, CallFacts()) else call_values(op.call),
             "reply": None if op.reply is None else astuple(op.reply),
         }
         actions.append(action)

@@ -90,7 +90,10 @@ class Plan:
             return commands.EndSession(numbers[self.pick % len(numbers)], op.error)
         if isinstance(op, commands.NoteEvent):
             numbers = [*still_open, *still_open, *naive.ids, 1]
-            return commands.NoteEvent(numbers[self.pick % len(numbers)], op.note)
+            number, note = numbers[self.pick % len(numbers)], op.note
+            if isinstance(note, SessionResumed) and number in naive.sessions:
+                note = evolve(note, reopened=self._ended_calls(naive, number))
+            return commands.NoteEvent(number, note)
         if isinstance(op, Begin):
             return self._begin(naive, op, still_open)
         if isinstance(op, Record) and op.call is not None:
@@ -107,6 +110,16 @@ class Plan:
             messages = before[: len(before) - self.branch % 3] + messages
         values = {**{a: getattr(op, a) for a in _RECORD_FIELDS}, "session": choice}
         return Record(**{**values, "messages": messages})
+
+    def _ended_calls(self, naive: Naive, number: int) -> tuple[tuple[int, int], ...]:
+        """Calls of a session that have ended, each with the time of its start; some of them."""
+        session = naive.sessions[number]
+        ended = [
+            (call["sequence"], call["time"])
+            for call in session["begun"]
+            if not (call["sequence"] in naive.tries or call["sequence"] in session["in_flight"])
+        ]
+        return tuple(ended[self.branch % 3 :])
 
     def _begin(self, naive: Naive, op: Begin, still_open: list[int]) -> Op:
         """The start of a call of an open session mostly; or another try of one in flight."""
@@ -160,6 +173,7 @@ CALLS = st.builds(
     st.none(),
     st.none() | COUNTS,
     st.none() | LANES,
+    st.none() | COUNTS,
     st.none() | ERROR_DETAILS,
     ERRORS,
     st.none() | CONTENTS.filter(lambda raw: len(raw) < 300).map(Content),
@@ -222,6 +236,7 @@ def begins(draw: st.DrawFn) -> Begin:
         draw(ERRORS),
         None,
         draw(LANES),
+        draw(COUNTS),
         1 if again else None,
         draw(st.integers(2, 5)) if again else 1,
         draw(ERRORS) if again else None,
@@ -238,9 +253,13 @@ def ends(draw: st.DrawFn) -> Record:
 
 NOTES = st.one_of(
     st.builds(AnswerDropped, COUNTS),
-    st.builds(ChunksCame, COUNTS, COUNTS, st.lists(CONTENTS, max_size=2).map(tuple)),
-    st.builds(SessionResumed, COUNTS),
-    st.just(SessionSuspended()),
+    st.builds(ChunksCame, COUNTS, COUNTS, COUNTS, st.lists(CONTENTS, max_size=2).map(tuple)),
+    st.builds(
+        SessionResumed,
+        COUNTS,
+        st.lists(st.tuples(COUNTS, COUNTS), max_size=2).map(lambda calls: tuple(sorted(calls))),
+    ),
+    st.builds(SessionSuspended, COUNTS),
 )
 CHANGES = st.fixed_dictionaries(
     {}, optional={"name": ERRORS, "metadata": st.dictionaries(KEYS, VALUES, max_size=3)}

@@ -261,6 +261,7 @@ class StartAction(NamedTuple):
     task: str | None
     parent: int | None
     lane: LanePath
+    seen: int = 0
     first: int | None = None
     try_number: int = 1
     settled_by: str | None = None

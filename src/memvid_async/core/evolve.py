@@ -194,6 +194,11 @@ def _within(session: SessionState, event: AnyEvent) -> SessionState:
             return _marked(session, event)
         if isinstance(payload, SessionEnded):
             return _ended(session, event, payload)
+        if isinstance(payload, SessionResumed):
+            in_flight = session.in_flight
+            for first, began_ns in payload.reopened:
+                in_flight = in_flight.set(first, began_ns)
+            session = session._replace(in_flight=in_flight)
         if isinstance(payload, _NOTES):
             return session._replace(last_ns=event.time_ns)
     return session

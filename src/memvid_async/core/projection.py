@@ -7,7 +7,7 @@ from typing import Any
 
 from attrs import evolve
 
-from ..events.calls import ActionStarted, SessionChanged
+from ..events.calls import ActionStarted, SessionChanged, SessionResumed
 from ..events.event import (
     ActionRecorded,
     Checkpoint,
@@ -30,6 +30,7 @@ def project_session(state: SessionState, events: Iterable[Event], version: int) 
     actions = ActionList(state.action_count)
     checkpoints: list[Checkpoint] = []
     in_flight: dict[int, ActionStarted] = {}
+    starts: dict[int, ActionStarted] = {}
     name, metadata = state.info.name, dict[str, Any]()
     error, ended_ns = None, None
     for event in events:
@@ -45,8 +46,11 @@ def project_session(state: SessionState, events: Iterable[Event], version: int) 
         elif isinstance(payload, SessionEnded):
             error, ended_ns = payload.error, event.time_ns
         elif isinstance(payload, ActionStarted):
-            first = in_flight.get(payload.call, payload)
-            in_flight[payload.call] = evolve(first, try_number=payload.try_number)
+            first = starts.get(payload.call, payload)
+            starts[payload.call] = evolve(first, try_number=payload.try_number)
+            in_flight[payload.call] = starts[payload.call]
+        elif isinstance(payload, SessionResumed):
+            in_flight.update((one, starts[one]) for one, _ in payload.reopened if one in starts)
         elif isinstance(payload, CheckpointCreated):
             actions.append(payload.action)
             checkpoints.append(payload.checkpoint)

@@ -64,6 +64,8 @@ class CallFacts(NamedTuple):
     lane: LanePath | None = None
     """The asyncio task that made it; None where it has a start, which says so, and where it was
     recorded by a ``record_…`` call."""
+    seen: int | None = None
+    """As a start's; None where the lane is None."""
     error_detail: ErrorDetail | None = None
     """The exception that it raised."""
     settled_by: str | None = None
@@ -97,6 +99,9 @@ class ActionStarted:
     """The sequence of the start of the call or step around it; None for none."""
     lane: LanePath = ()
     """The asyncio task that made it."""
+    seen: int = 0
+    """The sequence of the last end of a call that the agent had been told of when it made this one;
+    0 for none. Another run tells it neither more nor less by then."""
     first: int | None = None
     """Of a call that is tried again, the sequence of its first start; else None."""
     try_number: int = 1
@@ -130,6 +135,8 @@ class ChunksCame:
 
     started: int
     """The sequence of the call's first start."""
+    seen: int
+    """As a start's, when they were passed on."""
     first: int
     """The number of the first of these chunks, from 0."""
     chunks: tuple[str | bytes, ...] = field(repr=counted("chunk"))
@@ -158,9 +165,15 @@ class SessionResumed:
 
     through: int
     """The sequence of the last event that is answered from the recording."""
+    reopened: tuple[tuple[int, int], ...] = field(default=(), repr=counted("call"))
+    """The calls that are in flight again, since the agent did not decide that they were cancelled,
+    or did not go on after it: of each the sequence of its first start, and the time of that."""
 
 
 @frozen
 class SessionSuspended:
-    """A session's block was left by a shutdown. The session stays open, and calls that the shutdown
-    cancelled are in flight."""
+    """A session's block was left by a shutdown. The session stays open, calls that the shutdown
+    cancelled are in flight, and calls that began after it are not repeated."""
+
+    since: int
+    """The sequence of the last event before the shutdown."""

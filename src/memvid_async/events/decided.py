@@ -116,6 +116,7 @@ class DecidedStart(NamedTuple):
     task: str | None
     parent: int | None
     lane: LanePath
+    seen: int
     first: int | None
     try_number: int
     settled_by: str | None
@@ -134,6 +135,7 @@ class DecidedStart(NamedTuple):
             start.task,
             start.parent,
             start.lane,
+            start.seen,
             start.first,
             start.try_number,
             start.settled_by,

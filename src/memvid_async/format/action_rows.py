@@ -34,8 +34,8 @@ from .kinds import ACTION_KINDS, CALL_STARTED
 
 # Of the fields after the kind's own, the places of those that only a call's action has, which are
 # on both sides of the marks of conversion.
-_CALL, _CONVERSION, _CALL_END, _RAW = slice(5, 10), 10, slice(11, 13), 12
-_NO_CALL = (None,) * 5
+_CALL, _CONVERSION, _CALL_END, _RAW = slice(5, 11), 11, slice(12, 14), 13
+_NO_CALL = (None,) * 6
 _NO_TAIL = (None,) * (_RAW + 1)
 
 

@@ -22,6 +22,7 @@ from ..events.calls import (
 from ..events.content import EMPTY, Content
 from ..events.decided import DecidedStart
 from ..events.details import ActionKind
+from ..events.fork_rows import pack_calls, unpack_calls
 from ..events.values import decode_value, is_time
 from .counts import is_count
 from .frame_rows import content_field, read_bytes, read_content_field, read_map, read_optional
@@ -84,6 +85,7 @@ def call_fields(call: CallFacts, time_ns: int) -> tuple[Any, ...]:
         began,
         call.parent,
         None if call.lane is None else list(call.lane),
+        call.seen,
         detail,
     )
     return head, (call.settled_by, raw)
@@ -96,7 +98,7 @@ def read_call(fields: Sequence[Any], time_ns: int, content: ReadContent) -> Call
     """
     if fields.count(None) == len(fields):
         return None
-    started, began, parent, lane, detail, settled_by, raw = fields
+    started, began, parent, lane, seen, detail, settled_by, raw = fields
     started_ns = None if began is None else time_ns - _whole(began)
     if not (started_ns is None or is_time(started_ns)):
         raise TypeError("a call's start has a bad time")
@@ -105,6 +107,7 @@ def read_call(fields: Sequence[Any], time_ns: int, content: ReadContent) -> Call
         started_ns,
         _sequence(parent),
         None if lane is None else _read_lane(lane),
+        _sequence(seen),
         None if detail is None else _read_error(detail),
         read_optional(settled_by, str),
         None if raw is None else read_content_field(raw, content),
@@ -115,6 +118,12 @@ def _whole(value: Any) -> int:
     if type(value) is not int:
         raise TypeError("a distance in time is not an int")
     return value
+
+
+def _count(value: Any) -> int:
+    if not is_count(value):
+        raise TypeError("a field is not a count")
+    return value  # type: ignore[no-any-return]
 
 
 def _sequence(value: Any) -> int | None:
@@ -156,7 +165,7 @@ def _read_error(value: Any) -> ErrorDetail:
 
 def start_row(start: DecidedStart) -> list[Any]:
     """Return the row of a call's start."""
-    _, _, _, kind, detail, given, task, parent, lane, *others = start
+    _, _, _, kind, detail, given, task, parent, lane, seen, *others = start
     first, try_number, settled_by, digest = others
     row: list[Any] = [
         CALL_STARTED,
@@ -164,6 +173,7 @@ def start_row(start: DecidedStart) -> list[Any]:
         content_field(given) if isinstance(given, Content) else given,
         parent,
         list(lane),
+        seen,
         task,
         *detail,
     ]
@@ -181,7 +191,7 @@ def read_start(
 
     :raises TypeError, ValueError, IndexError: when the row is not such a one.
     """
-    _, number, given, parent, lane, task, *rest = row
+    _, number, given, parent, lane, seen, task, *rest = row
     kind = ACTION_KINDS.get(number)
     if kind is None:
         raise TypeError("a call of a kind that no action has")
@@ -199,6 +209,7 @@ def read_start(
         read_optional(task, str),
         _sequence(parent),
         _read_lane(lane),
+        _count(seen),
         _sequence(first),
         1 if first is None else tried,
         read_optional(settled_by, str),
@@ -211,13 +222,13 @@ def note_row(payload: CallEvent | SessionEvent) -> list[Any]:
     if isinstance(payload, ActionStarted):
         return start_row(DecidedStart.of(payload))
     if isinstance(payload, ChunksCame):
-        return [CHUNKS_CAME, payload.started, payload.first, *payload.chunks]
+        return [CHUNKS_CAME, payload.started, payload.seen, payload.first, *payload.chunks]
     if isinstance(payload, AnswerDropped):
         return [ANSWER_DROPPED, payload.action_sequence]
     if isinstance(payload, SessionResumed):
-        return [SESSION_RESUMED, payload.through]
+        return [SESSION_RESUMED, payload.through, pack_calls(payload.reopened)]
     if isinstance(payload, SessionSuspended):
-        return [SESSION_SUSPENDED]
+        return [SESSION_SUSPENDED, payload.since]
     return _change_row(payload.changes)
 
 
@@ -234,8 +245,6 @@ def read_note(row: list[Any]) -> CallEvent | SessionEvent:
     :raises TypeError, ValueError, IndexError: when the row is not such a one.
     """
     kind, *fields = row
-    if kind == SESSION_SUSPENDED:
-        return SessionSuspended()
     if kind == SESSION_CHANGED:
         mask, name, metadata = fields[:3]
         changes: dict[str, Any] = {}
@@ -247,10 +256,12 @@ def read_note(row: list[Any]) -> CallEvent | SessionEvent:
     if not is_count(fields[0]):
         raise TypeError("an event names no other by its sequence")
     if kind == SESSION_RESUMED:
-        return SessionResumed(fields[0])
+        return SessionResumed(fields[0], unpack_calls(fields[1]))
+    if kind == SESSION_SUSPENDED:
+        return SessionSuspended(fields[0])
     if kind == ANSWER_DROPPED:
         return AnswerDropped(fields[0])
-    started, first, *chunks = fields
-    if not is_count(first) or not all(isinstance(chunk, (str, bytes)) for chunk in chunks):
+    started, seen, first, *chunks = fields
+    if not all(isinstance(chunk, (str, bytes)) for chunk in chunks):
         raise TypeError("chunks are neither text nor bytes")
-    return ChunksCame(started, first, tuple(chunks))
+    return ChunksCame(started, _count(seen), _count(first), tuple(chunks))

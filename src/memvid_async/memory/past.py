@@ -18,7 +18,7 @@ from ..errors import (
     InvalidValueError,
     SessionNotFoundError,
 )
-from ..events.calls import ActionStarted
+from ..events.calls import ActionStarted, SessionResumed
 from ..events.event import Action, ActionRecorded, CheckpointCreated, Session
 from ..events.frames import Context, ContextItem, ForkPoint, FramesPut, Version
 from .body_text import text_of
@@ -126,6 +126,8 @@ def _place_of(
             payload = event.payload
             if isinstance(payload, ActionStarted):
                 in_flight.setdefault(payload.call, event.time_ns)
+            elif isinstance(payload, SessionResumed):
+                in_flight.update(payload.reopened)
             if not isinstance(payload, (ActionRecorded, CheckpointCreated)):
                 continue
             sequence, actions = event.sequence, payload.action.index + 1
