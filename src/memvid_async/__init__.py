@@ -22,6 +22,7 @@ from .errors import (
     OutOfMemoryError,
     RecordedCallError,
     ReplayDivergenceError,
+    ReplayStopped,
     SessionActiveError,
     SessionEndedError,
     SessionNotFoundError,
@@ -30,6 +31,7 @@ from .errors import (
     StoreLockedError,
     StoreNotFoundError,
     StoreReadOnlyError,
+    UncertainCallError,
     UnrecordedWarning,
     UnsupportedVersionError,
     VersionConflictError,
@@ -117,6 +119,7 @@ from .memory.collection_reader import CollectionReader
 from .memory.collection_steps import Check, Delete, DeletePrefix, Put
 from .memory.keywords import FrameFields, FrameFilters, FrameItem
 from .recording.known_secrets import scrub_secrets
+from .recording.session_calls import Call, Step, current_call
 from .recording.session_recorder import SessionRecorder
 from .replay.audit import AuditAnswer, AuditReport, ModelAudit
 from .replay.compare import ChangedAction, Comparison
@@ -124,6 +127,7 @@ from .replay.replay_run import Replay
 from .replay.scratch import WhatIf
 from .replay.serve import ServedSession
 from .replay.textdiff import content_text, spoken_text
+from .replay.uncertain import RUN, Failed, Result, UncertainCall
 from .replay.verdicts import Difference, ReplayReport, ReplayStep, Rerun, Verdict
 from .store.opening import OpenStore, open_store
 from .store.pruning import PruneReport
@@ -136,6 +140,7 @@ from .store.sync_store import (
     SyncReplay,
     SyncServedSession,
     SyncSession,
+    SyncStep,
     SyncStore,
     SyncStoreView,
     SyncSubscription,
@@ -145,6 +150,7 @@ from .store.views import StoreView
 __version__ = "0.1.0"
 
 __all__ = [
+    "RUN",
     "Action",
     "ActionKind",
     "ActionRecorded",
@@ -154,6 +160,7 @@ __all__ = [
     "AskDetails",
     "AuditAnswer",
     "AuditReport",
+    "Call",
     "CallFacts",
     "ChangedAction",
     "Check",
@@ -186,6 +193,7 @@ __all__ = [
     "Erased",
     "ErrorDetail",
     "Event",
+    "Failed",
     "FindDetails",
     "FindResult",
     "ForkPoint",
@@ -235,8 +243,10 @@ __all__ = [
     "ReplayDivergenceError",
     "ReplayReport",
     "ReplayStep",
+    "ReplayStopped",
     "Reply",
     "Rerun",
+    "Result",
     "Retrieval",
     "SearchMode",
     "ServedSession",
@@ -253,6 +263,7 @@ __all__ = [
     "SessionSummary",
     "SessionSuspended",
     "StateSnapshot",
+    "Step",
     "StepDetails",
     "Store",
     "StoreClosedError",
@@ -272,11 +283,14 @@ __all__ = [
     "SyncReplay",
     "SyncServedSession",
     "SyncSession",
+    "SyncStep",
     "SyncStore",
     "SyncStoreView",
     "SyncSubscription",
     "ToolCallDetails",
     "TornTail",
+    "UncertainCall",
+    "UncertainCallError",
     "Unknown",
     "UnrecordedWarning",
     "UnsupportedVersionError",
@@ -291,6 +305,7 @@ __all__ = [
     "WrongLoopError",
     "check_recordable",
     "content_text",
+    "current_call",
     "open_store",
     "recover",
     "scrub_secrets",

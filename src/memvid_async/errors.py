@@ -165,6 +165,33 @@ class ReplayDivergenceError(MemvidAsyncError):
         self.differences = tuple(differences)
 
 
+class UncertainCallError(MemvidAsyncError):
+    """Calls began and nobody said how they ended, so running the agent again may do them twice.
+
+    Pass ``uncertain=`` to ``resume_session`` to say what becomes of them.
+    """
+
+    key: str
+    """The key of the first of them."""
+    calls: tuple[Any, ...]
+    """All of them, each an :class:`UncertainCall`."""
+
+    def __init__(self, calls: Sequence[Any]) -> None:
+        told = "; ".join(f"{call.kind} {call.name!r} (key {call.key})" for call in calls[:10])
+        more = f", and {len(calls) - 10:,} more" if len(calls) > 10 else ""
+        super().__init__(
+            f"nobody knows how {len(calls)} calls ended: {told}{more}. Pass uncertain='run' to try "
+            f"them again, or a callable that decides for each"
+        )
+        self.calls = tuple(calls)
+        self.key = calls[0].key
+
+    @property
+    def call(self) -> Any:
+        """The first of them."""
+        return self.calls[0]
+
+
 class ReplayStopped(BaseException):
     """The session diverged, or has a call of which nobody knows how it ended: it takes no calls.
 

@@ -74,7 +74,7 @@ async def _serve(
     try:
         async with open_store(path, read_only=True) as store:
             (summary,) = await store.list_sessions()
-            async with store.serve(summary.session_id) as recorded:
+            async with store.serve(summary.session_id, unserved="allow") as recorded:
                 yield recorded
             if must_serve_all:
                 check_all_served(recorded)

@@ -23,6 +23,8 @@ from memvid_async import (
     SessionEndedError,
     SessionNotFoundError,
     StoreLockedError,
+    UncertainCall,
+    UncertainCallError,
     Value,
     VersionConflictError,
     open_store,
@@ -30,6 +32,7 @@ from memvid_async import (
 from memvid_async import ToolCallDetails as Tool
 
 ONE = uuid.UUID(int=1)
+UNCERTAIN = UncertainCall("k:1", ActionKind.TOOL_CALL, "t", {}, None, 0, 1, ())
 CALL = Action(0, 2, 0, ActionKind.TOOL_CALL, Tool("search"), None, None, (), 0.0, error="no")
 MADE = [
     (SessionEndedError(ONE), {"session_id": ONE}),
@@ -48,6 +51,7 @@ MADE = [
         {"key": "a/1", "expected": 3, "version": 7, "value": Value("a/1", [1], version=7)},
     ),
     (RecordedCallError(CALL), {"action": CALL}),
+    (UncertainCallError([UNCERTAIN]), {"calls": (UNCERTAIN,), "key": "k:1"}),
     (CorruptFileError(64, "torn"), {"offset": 64}),
     (StoreLockedError(7, 0.5), {"pid": 7}),
 ]

@@ -40,7 +40,7 @@ def callables():
 CALLABLES = dict(callables())
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "SearchMode"])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("SearchMode", "RUN")])
 def test_it_names_the_package_as_its_module(name):
     thing = THINGS[name]
     assert (thing.__module__, thing.__qualname__) == ("memvid_async", name)
@@ -60,7 +60,7 @@ def test_its_signature_shows_every_default(name):
         shown = str(inspect.signature(CALLABLES[name]))
     except ValueError:
         # What is made as Python's own exceptions and dicts are has none on some releases.
-        assert issubclass(CALLABLES[name], (Exception, dict))
+        assert issubclass(CALLABLES[name], (BaseException, dict))
         return
     assert " at 0x" not in shown, shown
     assert "NOTHING" not in shown, shown

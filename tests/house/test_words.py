@@ -51,7 +51,9 @@ NAMES = {
     "session": """
         ChangeSession DeleteSession EndSession EndedSessions NoActiveSessionError OpenSession
         RecordedSession SessionChanged SessionResumed SessionSuspended
-        ResumeSession ServedSession Session SessionActiveError SessionBlocks SessionDeleted
+        PastSession ResumeSession ResumedSession ResumedStoreSession ServedSession Session
+        SessionCalls SessionLock
+        session_calls session_lock SessionActiveError SessionBlocks SessionDeleted
         SessionEnded SessionEndedError SessionInfo SessionMap SessionNotFoundError SessionPlan
         SessionRecorder SessionStarted SessionState SessionSummary Sessions StartSession
         StoreSession SyncServedSession SyncSession

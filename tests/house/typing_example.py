@@ -9,6 +9,7 @@ from typing import Any, assert_type
 from uuid import UUID
 
 from memvid_async import (
+    RUN,
     Action,
     ActionRecorded,
     Answer,
@@ -26,6 +27,7 @@ from memvid_async import (
     DeletePrefix,
     Durability,
     Event,
+    Failed,
     FindDetails,
     FindResult,
     Frame,
@@ -45,12 +47,14 @@ from memvid_async import (
     RecordingConfig,
     RecoverReport,
     Reply,
+    Result,
     SearchMode,
     ServedSession,
     Session,
     SessionNotFoundError,
     SessionRecorder,
     SessionSummary,
+    Step,
     Store,
     StoreConfig,
     StoreFailedError,
@@ -64,6 +68,8 @@ from memvid_async import (
     SyncStore,
     SyncStoreView,
     TornTail,
+    UncertainCall,
+    UncertainCallError,
     Usage,
     Value,
     Verdict,
@@ -72,6 +78,7 @@ from memvid_async import (
     WhatIf,
     check_recordable,
     content_text,
+    current_call,
     open_store,
     recover,
     scrub_secrets,
@@ -354,6 +361,12 @@ async def serving(store: Store, session_id: UUID) -> None:
     async with store.serve(session_id) as recorded:
         assert_type(recorded.session_id, UUID | None)
         result: dict[str, int] = await recorded.call_tool("search", {"words": ["rain"]}, task="a")
+        assert_type(await recorded.call_model("Why?", shout, model="small"), Generated)
+        assert_type(await recorded.once("choice", lambda: 4), int)
+        async for piece in recorded.stream_model("Why?", shout):
+            assert_type(piece, str | bytes)
+        async with recorded.step("plan", input={"a": 1}) as step:
+            step.output = "done"
         assert_type(await recorded.find("rain", mode="lexical"), FindDetails)
         async for chunk in recorded.stream("Why?"):
             print(chunk, result)
@@ -423,3 +436,47 @@ async def on_another_loop(store: Store) -> None:
     shared = SyncStore.of(store)
     putting = shared.submit(lambda opened: opened.put("a frame"))
     assert_type(await asyncio.wrap_future(putting), int)
+
+
+def count(words: int) -> int:
+    call = current_call()
+    if call is not None:
+        assert_type((call.key, call.started), tuple[str, int | None])
+    return words
+
+
+def decide(call: UncertainCall) -> Result | Failed:
+    assert_type((call.key, call.tries), tuple[str, int])
+    return Result(1) if call.name == "count" else Failed(ValueError(call.key))
+
+
+async def making_calls(store: Store, session_id: UUID) -> None:
+    async with store.session() as session:
+        assert_type(await session.call_tool("count", {"words": 3}, count), int)
+        assert_type(await session.call_model("Why?", shout, provider="p"), Generated)
+        assert_type(await session.once("choice", lambda: 4), int)
+        async for piece in session.stream_model("Why?", shout):
+            assert_type(piece, str | bytes)
+        async with session.step("plan") as step:
+            assert_type(step, Step)
+    try:
+        async with store.resume_session(session_id, replay=True, uncertain=decide) as resumed:
+            assert_type(resumed, StoreSession)
+    except UncertainCallError as error:
+        assert_type(error.key, str)
+        print(RUN)
+
+
+def making_calls_without_await(store: SyncStore, session_id: UUID) -> None:
+    with store.session() as session:
+        assert_type(session.once("choice", lambda: 4), int)
+        assert_type(session.call_model("Why?", shout), Generated)
+        for piece in session.stream_model("Why?", shout):
+            assert_type(piece, str | bytes)
+        with session.step("plan") as step:
+            assert_type(step, Step)
+    with store.serve(session_id) as recorded:
+        assert_type(recorded.once("choice", lambda: 4), int)
+        assert_type(recorded.call_model("Why?", shout), Generated)
+        for piece in recorded.stream_model("Why?", shout):
+            assert_type(piece, str | bytes)

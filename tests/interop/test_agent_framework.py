@@ -138,10 +138,10 @@ async def test_a_tool_that_is_called_otherwise_diverges_there(store):
     session_id, _ = await record(store, World())
     changed = World()
     changed.units = "F"
-    async with store.serve(session_id) as recorded:
-        with pytest.raises(ReplayDivergenceError) as caught:
+    with pytest.raises(ReplayDivergenceError) as caught:
+        async with store.serve(session_id) as recorded:
             await agent_of(recorded, changed).run("Somewhere warm, please.")
-        report = recorded.report()
+    report = recorded.report()
     session = await store.get_session(session_id)
     weathers = {a.index for a in session.actions if getattr(a.details, "name", "") == "weather"}
     assert caught.value.nearest.index in weathers
@@ -165,8 +165,8 @@ async def test_a_tool_that_answers_otherwise_diverges_at_the_next_question(store
             return (await run(**arguments)).replace("degrees", "something")
 
     world = World()
-    async with store.serve(session_id) as recorded:
-        with pytest.raises(ReplayDivergenceError) as caught:
+    with pytest.raises(ReplayDivergenceError) as caught:
+        async with store.serve(session_id) as recorded:
             await agent_of(OnlyModels(recorded), world).run("Somewhere warm, please.")
     session = await store.get_session(session_id)
     second = [action.index for action in session.actions if action.kind == "ask"][1]

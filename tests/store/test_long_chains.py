@@ -19,7 +19,7 @@ from memvid_async import (
 )
 from memvid_async.cli.arguments import read_json
 from memvid_async.cli.command_line import cli
-from memvid_async.replay.tool_calls import unpack_result
+from memvid_async.recording.session_calls import read_result
 from tests.support.chains import MARKED_EVERY, fork_chain, forks_as_claimed
 from tests.support.depth import CHAIN
 
@@ -116,7 +116,7 @@ async def test_a_fork_of_forks_is_replayed_compared_and_served(chained):
     comparison = await store.compare(middle, ids[-1])
     shared = list(expected_kinds(len(ids) // 2 + 1))
     assert comparison.first_divergence == len(shared)
-    async with store.serve(ids[-1]) as served:
+    async with store.serve(ids[-1], unserved="allow") as served:
         assert served.session_id is None
 
 
@@ -176,9 +176,9 @@ async def test_tasks_in_tasks(make_store):
     assert [action.task for action in actions] == [f"task {i}" for i in range(CHAIN + 1)]
     assert (await store.replay(session.session_id).report()).counts[Verdict.SKIPPED] == CHAIN + 1
     assert (await store.compare(session.session_id, session.session_id)).is_equal
-    async with store.serve(session.session_id) as served:
+    async with store.serve(session.session_id, unserved="allow") as served:
         for i in range(3):
-            assert await served.call_tool("count", {"depth": i}) == str(i)
+            assert await served.call_tool("count", {"depth": i}, task=f"task {i}") == str(i)
     assert (await store.verify()).ok
 
 
@@ -265,7 +265,7 @@ async def all_of(store, session_id):
     await (await store.at(session_id=session_id)).find("frame")
     await store.replay(session_id).report()
     await store.compare(session_id, session_id)
-    async with store.serve(session_id):
+    async with store.serve(session_id, unserved="allow"):
         pass
     assert (await store.verify()).ok
     await store.compact()
@@ -299,6 +299,6 @@ def test_forks_in_a_circle_end_every_command(tmp_path, claim):
 def test_json_that_is_nested_too_deep_is_an_error():
     deep = "[" * 100_000
     with pytest.raises(InvalidValueError):
-        unpack_result(deep, as_json=True)
+        read_result(deep)
     with pytest.raises(ValueError, match="deep"):
         read_json(deep)

@@ -16,6 +16,7 @@ from typing import Any
 from attrs import define
 
 from memvid_async import ReplayDivergenceError
+from memvid_async.recording.answers import AskedCall
 from memvid_async.recording.lanes import Lanes
 from memvid_async.replay.handover import SETTLING_TURNS, Handed, Handover, LiveCall
 from memvid_async.replay.history import History, PastCall
@@ -155,7 +156,7 @@ class Rehearsal:
     async def _explain(
         self, due: RecordedCall | None, call: LiveCall | None
     ) -> ReplayDivergenceError:
-        asked = call and (call.lane.path, call.scope, call.content)
+        asked = call and call.asked
         return ReplayDivergenceError(f"{due} is due, asked was {asked}")
 
     async def _record_cancelled(self, recorded: RecordedCall) -> None:
@@ -211,7 +212,8 @@ class Rehearsal:
         if self._log._world.is_dead or self._is_left:
             raise Death
         self._look(len(self._log.entries))
-        call = LiveCall(self._lanes.current(), _SCOPE.get(), (kind, content), {})
+        asked = AskedCall(self._lanes.current(), _SCOPE.get(), (kind, content))
+        call = LiveCall(asked, (kind, content))
         await self._handover.ask(call)
         return call, await self._handover.wait(call)
 
@@ -224,7 +226,7 @@ class Rehearsal:
             if recorded is not None:
                 await self._log.submit(Entry("retry", recorded.start))
                 return recorded.start
-            data = (kind, content, call.lane.path, call.scope, self._log.told)
+            data = (kind, content, call.asked.lane.path, call.asked.scope, self._log.told)
             pending = self._log.submit(Entry("start", 0, data))
             return await asyncio.shield(pending)
         except asyncio.CancelledError:

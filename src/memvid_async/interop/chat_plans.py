@@ -88,7 +88,7 @@ class SessionPlan:
 
 
 @define
-class _Call:
+class _PlannedCall:
     """A tool call of a turn, and its result with the result's position, once that is found."""
 
     position: int
@@ -104,7 +104,7 @@ class _Turn:
 
     start: int
     readings: list[Reading]
-    calls: list[_Call] = field(init=False)
+    calls: list[_PlannedCall] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         calls = [
@@ -112,7 +112,7 @@ class _Turn:
             for place, reading in enumerate(self.readings)
             for call in reading.calls
         ]
-        self.calls = [_Call(p, number, call) for number, (p, call) in enumerate(calls)]
+        self.calls = [_PlannedCall(p, number, call) for number, (p, call) in enumerate(calls)]
 
     def response(self) -> str:
         """Return what the model says: text, or with tool calls a JSON object of both."""
@@ -172,9 +172,9 @@ class _Planner:
     run: ChatRun
     limits: Limits
     notes: list[str] = Factory(list)
-    unanswered: dict[str, list[_Call]] = Factory(dict)
+    unanswered: dict[str, list[_PlannedCall]] = Factory(dict)
     """By id as JSON: the calls that wait for a result, the newest last."""
-    results: dict[int, list[_Call]] = Factory(dict)
+    results: dict[int, list[_PlannedCall]] = Factory(dict)
     """By the position of a message: the calls that it answers."""
     model: str | None = None
 
@@ -240,7 +240,7 @@ class _Planner:
         that waits. Nothing else is guessed.
         """
         starts = {turn.start: turn for turn in turns}
-        last: list[_Call] = []
+        last: list[_PlannedCall] = []
         for position, reading in enumerate(readings):
             for result in reading.results:
                 self._match(result, position, last)
@@ -250,7 +250,7 @@ class _Planner:
                     if call.asked.id is not None:
                         self.unanswered.setdefault(dump(call.asked.id), []).append(call)
 
-    def _match(self, result: ToolResult, position: int, last: list[_Call]) -> None:
+    def _match(self, result: ToolResult, position: int, last: list[_PlannedCall]) -> None:
         if result.id is not None:
             waiting = self.unanswered.get(dump(result.id), [])
             call = waiting.pop() if waiting else None
@@ -276,7 +276,7 @@ class _Planner:
             usage,
         )
 
-    def _tool_call(self, turn: _Turn, call: _Call) -> PlannedToolCall:
+    def _tool_call(self, turn: _Turn, call: _PlannedCall) -> PlannedToolCall:
         metadata = {"position": call.position, "call": call.number, "id": call.asked.id}
         text = error = None
         if call.result is not None:

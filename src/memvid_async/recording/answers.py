@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from attrs import Factory, define, frozen
 
+from ..events.details import ActionKind
 from ..events.event import Action
 from .lanes import Lane
 
@@ -23,12 +24,12 @@ class AskedCall:
     ``lane``: the task that makes it. ``scope``: the first start of the call that it is part of; 0
     for none, and a step is not one. ``content``: what is always compared: the kind, the name of the
     tool, the digest of the input. ``facts``: what is compared where a recording has it too: the
-    fields of the details, and for messages their digest. ``asked``: what errors say of it.
+    fields of the details, and for messages their digest. ``asked``: the input, for errors.
     """
 
     lane: Lane
     scope: int
-    content: Hashable
+    content: tuple[ActionKind, str | None, bytes | None]
     facts: Mapping[str, Hashable] = Factory(dict)
     asked: Any = None
 
@@ -52,6 +53,11 @@ class CallAnswer:
 
 class Answers(Protocol):
     """What a recording answers."""
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a call that is made now runs."""
+        ...
 
     async def ask(self, call: AskedCall) -> CallAnswer:
         """Return what happens with a call, when it is its turn.

@@ -77,6 +77,14 @@ class CommandIntake:
             await writer.wait_for_room()
         return await writer.submit(scrubbed_command(self.limits, command), size)
 
+    async def submit_durably(self, command: Command, size: int = _SMALL_COMMAND_BYTES) -> Any:
+        """Do what :meth:`submit` does, and return when the command is durable: in a BUFFERED store
+        too."""
+        answer = await self.submit(command, size)
+        if self._need_writer().dirty:
+            await self.submit(None)
+        return answer
+
     def submit_at_once(self, command: Command) -> asyncio.Future[Any]:
         """Queue a small command whether there is room or not; the future gets its answer.
 

@@ -86,12 +86,21 @@ class GrowingReply:
 
     async def read(self, generate: Model, prompt: Prompt) -> Generated:
         """Call a model with a prompt, and return its whole reply: a text of "" for None."""
+        async for _ in self.chunks(generate, prompt):
+            pass
+        return Generated(self.text, **self.counts)
+
+    async def chunks(self, generate: Model, prompt: Prompt) -> AsyncGenerator[str | bytes]:
+        """Call a model with a prompt, and yield its reply as it comes, as it is kept."""
         reply = await call(generate, (prompt,))
         if issubclass(type(reply), AsyncIterable):
             try:
                 async with _closing(reply):
                     async for chunk in reply:
+                        known = len(self._texts)
                         await self._add(chunk)
+                        for text in self._texts[known:]:
+                            yield text
             finally:
                 self._add_half()
             # Chunks that are JSON do not make a whole that is.
@@ -100,8 +109,9 @@ class GrowingReply:
             await self._add(reply)
             self._add_half()
             self._is_nothing = not self._texts
+            for text in self._texts:
+                yield text
         self._is_whole = True
-        return Generated(self.text, **self.counts)
 
     async def try_to_read(self, generate: Model, prompt: Prompt) -> BaseException | None:
         """Do what :meth:`read` does, but return what it raises, also a cancellation.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
@@ -20,12 +21,19 @@ from ..errors import (
 )
 from ..events.event import Action
 from .action_recorder import ActionRecorder
+from .call_methods import CallMethods
+from .call_recorder import CallRecorder
 from .command_intake import CommandIntake
 from .in_force import Block
+from .lanes import Lanes
 from .prepare_values import prepare_metadata
+from .session_calls import SessionCalls
+
+# How a block is left when its process is asked to end.
+_SHUTDOWN = (asyncio.CancelledError, KeyboardInterrupt)
 
 
-class SessionRecorder(ActionRecorder[Action]):
+class SessionRecorder(CallMethods, ActionRecorder[Action]):
     """The handle of one open session: ``async with store.session(…) as recorder``.
 
     Inside the block, ``store.record_…()`` records into this session, too: in the same task and in
@@ -45,6 +53,7 @@ class SessionRecorder(ActionRecorder[Action]):
         # Metadata that the command lacks until a thread has prepared it.
         self._large_metadata = large_metadata
         self._block: Block | None = None
+        self._calls: SessionCalls | None = None
 
     def __repr__(self) -> str:
         if self._block is None:
@@ -94,8 +103,20 @@ class SessionRecorder(ActionRecorder[Action]):
             number = await self._start(self._command)
         else:
             number = await self._intake.submit(self._command)
+        self._calls = await self._make_calls(number)
         self._block = self._intake.blocks.enter(number)
         return self
+
+    async def _make_calls(self, number: int) -> SessionCalls:
+        """Return what makes the calls of the block; the task that enters it asks for it."""
+        recorder = CallRecorder(self._intake, number)
+        return SessionCalls(self._intake, number, self.session_id, lanes=Lanes(), recorder=recorder)
+
+    @property
+    def _made(self) -> SessionCalls:
+        if self._entered_block().is_left or self._calls is None:
+            raise SessionEndedError(self.session_id)
+        return self._calls
 
     async def _start(self, command: StartSession) -> int:
         """Start the session and return its number. Cancelled, it ends what it may have started."""
@@ -123,6 +144,8 @@ class SessionRecorder(ActionRecorder[Action]):
     ) -> None:
         block = self._entered_block()
         block.leave()
+        if isinstance(exc, _SHUTDOWN) and await self._suspend():
+            return
         try:
             await self._end(EndSession(block.session, self._intake.describe(exc)))
         except SessionEndedError:
@@ -132,6 +155,16 @@ class SessionRecorder(ActionRecorder[Action]):
             # An error of the store must not hide the block's own error.
             if exc is None:
                 raise
+
+    async def _suspend(self) -> bool:
+        """Leave the session open, because the process is asked to end. A session that made no calls
+        has nothing to go on with; return whether this one has."""
+        calls = self._calls
+        if calls is None or not calls.recorder.has_begun or not self._intake.home.is_here:
+            return False
+        with suppress(MemvidAsyncError):
+            await calls.recorder.suspend()
+        return True
 
     async def _end(self, command: EndSession) -> None:
         """End the session. Called off the store's event loop (on another one, or where a pending
@@ -160,3 +193,8 @@ class SessionRecorder(ActionRecorder[Action]):
         # Nobody may be left to look at the answer.
         future.add_done_callback(lambda done: done.cancelled() or done.exception())
         return future
+
+
+def calls_of(session: SessionRecorder) -> SessionCalls:
+    """Return what makes the calls of a session's block."""
+    return session._made  # noqa: SLF001 - no part of what users of a session see

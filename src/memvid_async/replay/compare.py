@@ -99,7 +99,7 @@ def read_side(view: View, session_id: UUID) -> Side:
     )
 
 
-def match(a: Side, b: Side) -> tuple[Pairs, Pairs]:
+def pair_up(a: Side, b: Side) -> tuple[Pairs, Pairs]:
     """Return the pairs of corresponding actions, and those of them that are not equal.
 
     Equal actions are paired first. Then, in each gap, those of the same kind with the same input,

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -77,6 +77,14 @@ def own_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
 def value_digest(value: Any) -> bytes:
     """Return the BLAKE2b-128 digest of a value's deterministic CBOR."""
     return hashlib.blake2b(cbor2.dumps(value, canonical=True), digest_size=16).digest()
+
+
+def messages_digest(messages: Sequence[Any]) -> bytes:
+    """Return the digest of messages, as :meth:`RecordedSession.messages_digest` does."""
+    last = b""
+    for message in messages:
+        last = content_digest(last + value_digest(drop_call_ids(message)))[:16]
+    return last
 
 
 def may_hold_calls(action: Action) -> bool:

@@ -7,12 +7,11 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from contextlib import suppress
 from enum import Enum
-from typing import Any
 
 from attrs import Factory, define
 
 from ..errors import MemvidAsyncError, ReplayDivergenceError, ReplayStopped
-from ..recording.lanes import Lane
+from ..recording.answers import AskedCall
 from .matching import Ask, Matching, Mismatch, RecordedCall
 
 SETTLING_TURNS = 4
@@ -33,13 +32,14 @@ class Handed(Enum):
 
 @define(eq=False)
 class LiveCall:
-    """A call of the agent, from its asking to its answer. ``asked``: what errors say of it."""
+    """A call of the agent, from its asking to its answer.
 
-    lane: Lane
-    scope: int
-    content: Hashable
-    facts: Mapping[str, Hashable]
-    asked: Any = None
+    ``content`` and ``facts``: what is compared of it.
+    """
+
+    asked: AskedCall
+    content: Hashable = None
+    facts: Mapping[str, Hashable] = Factory(dict)
     ask: Ask | None = None
     handed: deque[Handed | int | None] = Factory(deque)
     waiter: asyncio.Future[None] | None = None
@@ -88,6 +88,8 @@ class Handover:
         self._recording: asyncio.Task[None] | None = None
         self._cancelled_wrongly: RecordedCall | None = None
         self.error: MemvidAsyncError | None = None
+        # Done when it is known why the session diverged.
+        self._explained: asyncio.Future[None] | None = None
 
     @property
     def is_live(self) -> bool:
@@ -102,14 +104,18 @@ class Handover:
         :raises ReplayDivergenceError: when another call is recorded in its place.
         :raises ReplayStopped: when the session has diverged before.
         """
-        self.check()
+        await self._check()
         if self._cancelled_wrongly is not None:
-            await self._diverge(self._cancelled_wrongly, call)
+            await self.diverge(self._cancelled_wrongly, call)
+        asked, ask, due = call.asked, None, None
         try:
-            ask = self._matching.ask(call.lane, call.scope, call.content, call.facts)
+            ask = self._matching.ask(asked.lane, asked.scope, call.content, call.facts)
         except Mismatch as mismatch:
-            await self._diverge(mismatch.due, call)
-            raise
+            due = mismatch.due
+        if ask is None:
+            # Outside of the handler, so that the error has no context.
+            await self.diverge(due, call)
+            raise AssertionError("diverge raises")
         call.ask = ask
         self._waiting[ask] = call
         self._let_settle()
@@ -130,8 +136,8 @@ class Handover:
             await self.withdraw(call)
             raise
         if handed is None:
-            self.check()
-            await self._diverge(self._matching.due, call)
+            await self._check()
+            await self.diverge(self._matching.due, call)
         if isinstance(handed, Handed):
             self._waiting.pop(ask, None)
         assert handed is not None
@@ -160,11 +166,13 @@ class Handover:
                 await call.waiter
         self._waiting.pop(call.ask, None)
 
-    def check(self) -> None:
+    async def _check(self) -> None:
         """Stop the agent, if the session has diverged.
 
         :raises ReplayStopped: when it has.
         """
+        if self._explained is not None:
+            await asyncio.shield(self._explained)
         if self.error is not None:
             raise ReplayStopped(str(self.error)) from self.error
 
@@ -173,12 +181,12 @@ class Handover:
 
         :raises ReplayDivergenceError: when calls inside are left that nobody asked for.
         """
-        self.check()
+        await self._check()
         left = self._matching.unserved(scope)
         if self._cancelled_wrongly is not None:
-            await self._diverge(self._cancelled_wrongly, None)
+            await self.diverge(self._cancelled_wrongly, None)
         if left:
-            await self._diverge(left[0], None)
+            await self.diverge(left[0], None)
         await self.settle()
 
     def abandon(self, scope: int) -> None:
@@ -204,7 +212,7 @@ class Handover:
         self._settling -= 1
         if self._settling:
             asyncio.get_running_loop().call_soon(self._settle)
-        elif self.error is None:
+        elif self._explained is None:
             self._advance()
 
     def _advance(self) -> None:
@@ -255,15 +263,22 @@ class Handover:
         if waiting and self.error is None:
             next((one for one in waiting if one.recorded is None), waiting[0]).hand(None)
 
-    async def _diverge(self, due: RecordedCall | None, call: LiveCall | None) -> None:
+    async def diverge(self, due: RecordedCall | None, call: LiveCall | None) -> None:
         """Stop the session, and raise why.
 
         :raises ReplayDivergenceError: always.
         """
-        error = ReplayDivergenceError("the agent does not do what it did when it was recorded")
+        self._watch(None)
+        self._explained = asyncio.get_running_loop().create_future()
+        try:
+            error = await self._explain(due, call)
+        except BaseException:
+            self.stop(ReplayDivergenceError("the agent does not do what it did when recorded"))
+            raise
+        finally:
+            self._explained.set_result(None)
         self.stop(error)
-        self.error = await self._explain(due, call)
-        raise self.error
+        raise error
 
     def stop(self, error: MemvidAsyncError) -> None:
         """Let no call go on from now on; those that wait raise :class:`ReplayStopped`."""

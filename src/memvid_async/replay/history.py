@@ -20,19 +20,20 @@ from .matching import Outcome, RecordedCall
 class PastCall:
     """A call as the events so far tell it. ``action``: what its last end recorded, if there is one.
 
-    ``tries``: how often it began. ``chunks``: see :class:`RecordedCall`.
+    ``tries``: how often it began. ``chunks``: see :class:`RecordedCall`; ``texts``: their texts.
     """
 
     start: int
     lane: LanePath
-    seen: int
+    seen: int | None
     scope: int
-    content: Hashable
+    content: Any
     facts: Mapping[str, Hashable]
     info: Any = None
     gap: float = 0
     tries: int = 1
     chunks: list[tuple[int, int, int]] = Factory(list)
+    texts: list[str | bytes] = Factory(list)
     end: int | None = None
     is_cancelled: bool = False
     answer: Hashable = None
@@ -45,6 +46,8 @@ class History:
 
     def __init__(self) -> None:
         self.calls: dict[int, PastCall] = {}
+        # Calls whose end is taken back, so that they are in flight again.
+        self.reopened: list[PastCall] = []
         self._went_on = 0
 
     def began(self, call: PastCall) -> None:
@@ -81,6 +84,7 @@ class History:
     def resumed(self) -> None:
         """Note that the agent was run again: what it cancelled last, it may not have decided."""
         self._undo_cancellations(self._went_on)
+        self.reopened = []
 
     def suspended(self, since: int) -> None:
         """Note that the process was asked to end after the event with this sequence."""
@@ -98,10 +102,12 @@ class History:
             if call.is_cancelled and call.end is not None and call.end > since:
                 call.end, call.action, call.answer = call.finished
                 call.is_cancelled = False
+                if call.end is None:
+                    self.reopened.append(call)
 
     def recorded(self) -> list[RecordedCall]:
         """Return the calls for :class:`Matching`, once all events are in."""
-        self.resumed()
+        self._undo_cancellations(self._went_on)
         return [_recorded(call) for call in self.calls.values()]
 
 

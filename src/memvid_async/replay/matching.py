@@ -39,9 +39,9 @@ class RecordedCall:
     None where there is none."""
     lane: LanePath
     """Which lane made it."""
-    seen: int
+    seen: int | None
     """The end with the highest sequence among those that the agent had been told when it made this
-    call; 0 for none."""
+    call; 0 for none; None where that is not known."""
     scope: int
     """The start of the call that it is part of; 0 for none. A step is not one."""
     content: Hashable
@@ -133,10 +133,12 @@ class Matching:
 
     A recorded answer is due in the recorded order of the ends, once every start that was recorded
     before it has been asked for. What has no recorded answer waits until everything was handed
-    over. ``root``: the lane of the task that enters the block.
+    over. ``root``: the lane of the task that enters the block. ``is_flat``: the recording does not
+    say who created a task, and a lane is beneath none.
     """
 
-    def __init__(self, calls: Iterable[RecordedCall], root: Lane) -> None:
+    def __init__(self, calls: Iterable[RecordedCall], root: Lane, *, is_flat: bool = False) -> None:
+        self._is_flat = is_flat
         self._lanes: dict[LanePath, _Track] = {(): _Track((), root)}
         self._calls: dict[int, _Matched] = {}
         self._inside: dict[int, list[_Matched]] = {}
@@ -146,7 +148,8 @@ class Matching:
         self._followed: dict[Lane, _Track] = {}
         for recorded in sorted(calls, key=lambda call: call.start):
             self._add(_Matched(recorded))
-        self._follow(root, self._lanes[()])
+        if not is_flat:
+            self._follow(root, self._lanes[()])
         self._moments: list[_Moment] = []
         self._at = 0
         self._beyond: list[Ask] = []
@@ -176,7 +179,8 @@ class Matching:
         for call in self._inside.get(scope, ()):
             recorded = call.recorded
             start = recorded.start
-            self._insert((recorded.seen, start, _START, start, 0))
+            if recorded.seen is not None:
+                self._insert((recorded.seen, start, _START, start, 0))
             for sequence, seen, count in recorded.chunks:
                 self._insert((seen, sequence, _CHUNKS, start, count))
             if recorded.end is not None:
@@ -223,7 +227,9 @@ class Matching:
         self, lane: Lane, scope: int, content: Hashable, facts: Mapping[str, Hashable]
     ) -> _Track | None:
         """Return the recorded lane that a task follows from its first call on, if there is one."""
-        parent = self._followed.get(lane.parent) if lane.parent is not None else None
+        parent = self._lanes[()] if self._is_flat else None
+        if parent is None and lane.parent is not None:
+            parent = self._followed.get(lane.parent)
         if parent is None:
             return None
         if lane.name is not None:
@@ -239,8 +245,9 @@ class Matching:
 
     def _follow(self, lane: Lane, recorded: _Track) -> None:
         recorded.owner, self._followed[lane] = lane, recorded
-        lane.follow(recorded.path)
-        lane.reserve(self._highest.get(recorded.path, -1))
+        if not self._is_flat:
+            lane.follow(recorded.path)
+            lane.reserve(self._highest.get(recorded.path, -1))
 
     # Equal lanes may change places.
 
@@ -274,7 +281,7 @@ class Matching:
         for a, b in zip(mine.calls[scope][:place], other.calls[scope], strict=False):
             a.exchange(b)
             # What is not done any more is due again.
-            first = min(a.recorded.seen, b.recorded.seen)
+            first = min(one.seen or 0 for one in (a.recorded, b.recorded))
             self._at = min(self._at, bisect_left(self._moments, (first,)))
         mine.places, other.places = other.places, mine.places
         owner, theirs = mine.owner, other.owner

@@ -1,4 +1,4 @@
-"""Replaying a session: its actions are repeated one by one, from the events alone.
+"""RecordedAnswers a session: its actions are repeated one by one, from the events alone.
 
 The log is folded from its first event, so the state at every action is what it was when the action
 was recorded. What the action recorded is then compared with that state.

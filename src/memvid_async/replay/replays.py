@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Literal, TypeVar
 from uuid import UUID
 
 from anyio import to_thread
 
 from ..config import Limits
+from ..core.commands import ResumeSession
 from ..engine.engine import Engine
 from ..errors import InvalidValueError
+from ..events.content import EMPTY
 from ..events.values import as_plain
+from ..recording.command_intake import CommandIntake
 from ..recording.prepare_values import prepare_count, prepare_session_id
 from ..recording.replies import Model, check_model
 from ..recording.session_recorder import SessionRecorder
 from .audit import AuditReport, run_audit
-from .compare import ChangedAction, Comparison, build_comparison, find_differences, match, read_side
+from .compare import (
+    ChangedAction,
+    Comparison,
+    build_comparison,
+    find_differences,
+    pair_up,
+    read_side,
+)
+from .match import Match, check_match
+from .recorded_errors import ErrorTypes, check_types
 from .replay_run import Replay
+from .resumed import ResumedSession, ResumeOptions
 from .scratch import WhatIf, prepare_what_if
-from .serve import ServedSession
+from .serve import ServedSession, ServeOptions
 
 T = TypeVar("T")
 
@@ -27,13 +40,19 @@ T = TypeVar("T")
 class Replays:
     """The part of a store that replays, compares, serves and audits its sessions.
 
-    ``session`` makes a new session, as :meth:`Store.session` does.
+    ``session`` makes a new session and ``fork`` a fork, as the methods of :class:`Store` do.
     """
 
     def __init__(
-        self, engine: Engine, session: Callable[[], SessionRecorder], limits: Limits
+        self,
+        engine: Engine,
+        intake: CommandIntake,
+        session: Callable[[], SessionRecorder],
+        fork: Callable[[UUID], Awaitable[UUID]],
+        limits: Limits,
     ) -> None:
-        self._home = engine.home
+        self._intake = intake
+        self._fork = fork
         self._read = engine.read
         self._limits = limits
         self._session = session
@@ -50,7 +69,7 @@ class Replays:
         """
         a = await self._read(read_side, prepare_session_id(session_a))
         b = await self._read(read_side, prepare_session_id(session_b))
-        pairs, unequal = await to_thread.run_sync(match, a, b)
+        pairs, unequal = await to_thread.run_sync(pair_up, a, b)
         changed = []
         for i, j in unequal:
             differences = await self._read(find_differences, a, i, b, j)
@@ -59,26 +78,51 @@ class Replays:
         return await to_thread.run_sync(build_comparison, a, b, pairs, changed)
 
     def serve(
-        self, session_id: UUID | str | None, *, missing: Literal["raise", "run"] = "raise"
+        self,
+        session_id: UUID | str | None,
+        *,
+        missing: Literal["raise", "run"] = "raise",
+        order: Literal["task"] = "task",
+        match: Match | Collection[str] | None = None,
+        errors: ErrorTypes = EMPTY,
+        stall: float = 2.0,
+        unserved: Literal["raise", "allow"] = "raise",
     ) -> ServedSession:
-        """Answer asks, tool calls and finds from a session, in an ``async with`` block.
+        """Answer the calls of an agent from a session, in an ``async with`` block.
 
-        ``missing``: what happens to a call that is not recorded. It raises
-        :class:`ReplayDivergenceError`; with ``"run"``, the callable that is passed with it runs,
-        and everything is also recorded in a new session. ``session_id``: None for an empty
-        recording. Entering raises :class:`SessionNotFoundError`.
+        ``missing``: what happens to a call that is made after everything recorded was answered. It
+        raises :class:`ReplayDivergenceError`; with ``"run"`` it runs, and is recorded in a fork of
+        the session. ``order``: calls are matched by their task and their place in it. ``match``:
+        what of a call is compared, as ``match(kind, field, value)`` returns it, or the names of the
+        fields. ``errors``: exception types by the names that the recording has for them, for those
+        that no loaded module has. ``stall``: how many seconds longer than then the agent may take
+        to make the next recorded call, while others wait for it. ``unserved``: what happens when
+        the block is left with recorded calls that nobody asked for.
+
+        Entering raises :class:`SessionNotFoundError`.
         """
         wanted = None if session_id is None else prepare_session_id(session_id)
-        if as_plain(missing) not in ("raise", "run"):
-            raise InvalidValueError(f"missing must be 'raise' or 'run', not {missing!r:.80}")
-        return ServedSession(
-            self._home,
-            self._read,
-            self._session,
-            self._limits,
-            wanted,
-            run_missing=missing == "run",
-        )
+        for value, allowed, what in (
+            (missing, ("raise", "run"), "missing"),
+            (order, ("task",), "order"),
+            (unserved, ("raise", "allow"), "unserved"),
+        ):
+            if as_plain(value) not in allowed:
+                known = " or ".join(map(repr, allowed))
+                raise InvalidValueError(f"{what} must be {known}, not {value!r:.80}")
+        options = ServeOptions(check_types(errors), check_match(match), stall, unserved)
+        live = None
+        if missing == "run" or wanted is None:
+            live = lambda: self._live(wanted, options)  # noqa: E731
+        return ServedSession(self._intake, self._read, wanted, options, live)
+
+    async def _live(self, session_id: UUID | None, options: ServeOptions) -> SessionRecorder:
+        """Return the session in which calls run that a served one does not have."""
+        if session_id is None:
+            return self._session()
+        forked = await self._fork(session_id)
+        resumed = ResumeOptions("run", options.stall, options.errors, options.match)
+        return ResumedSession(self._intake, ResumeSession(forked), self._read, resumed)
 
     def replay(
         self,

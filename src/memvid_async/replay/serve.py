@@ -2,111 +2,118 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import (
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Hashable,
-    Iterable,
-    Mapping,
-    Sequence,
-)
-from contextlib import AsyncExitStack
-from itertools import count, islice
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
-from weakref import WeakKeyDictionary
 
-import anyio
-from anyio import to_thread
+from attrs import Factory, frozen
 
-from ..config import Limits
-from ..engine.home import Home
-from ..errors import InvalidValueError, NoActiveSessionError, RecordedCallError
-from ..events.content import content_digest
-from ..events.details import ActionKind, AskDetails, FindDetails, ToolCallDetails
+from ..errors import InvalidValueError, NoActiveSessionError, ReplayDivergenceError
+from ..events.content import EMPTY
+from ..events.details import ActionKind, FindDetails
 from ..events.event import Action
 from ..events.prompts import Prompt
-from ..events.values import LARGE, decode_value, encode_value
-from ..recording.callables import call, check_fits
-from ..recording.converting import describe_error
-from ..recording.prepare_values import prepare_frames, rough_size
-from ..recording.replies import COUNTS, GrowingReply, Model, check_model
-from ..recording.session_recorder import SessionRecorder
-from .compare import Side, read_side
-from .facts import task_name
-from .nearest import LOOKED_AT, Asked, describe_missing
-from .recorded import read_arguments, read_text
-from .served_calls import (
-    CALLS,
-    MOST_ARGUMENTS,
-    NOTE,
-    ServedCall,
-    check_recordable,
-    chunk_lengths,
-    chunks,
-    make_lanes,
-    messages_digest,
-    plain_messages,
-    read_messages,
-)
-from .served_lanes import LaneAsk, LaneCall, ServedLanes
-from .tool_calls import Tool, call_tool, check_tool, pack_result, unpack_result
+from ..recording.call_methods import CallMethods
+from ..recording.call_recorder import CallRecorder
+from ..recording.callables import call
+from ..recording.command_intake import CommandIntake
+from ..recording.lanes import Lanes
+from ..recording.model_calls import call_model, stream_model
+from ..recording.prepare_values import prepare_content, prepare_frames
+from ..recording.replies import Model, check_model
+from ..recording.session_calls import MadeCall, SessionCalls
+from ..recording.session_recorder import SessionRecorder, calls_of
+from .match import Match
+from .matching import RecordedCall
+from .past_calls import PastSession, read_past
+from .recorded import read_text
+from .recorded_answers import Read, RecordedAnswers
+from .recorded_errors import ErrorTypes, recorded_error
+from .resumed import ResumedSession
 from .verdicts import ReplayReport, ReplayStep, Verdict, count_verdicts
 
-Read = Callable[..., Awaitable[Any]]
-Start = Callable[..., SessionRecorder]
-
+# Kinds of actions of which the report says whether they were asked for.
+_ASKED = (ActionKind.ASK, ActionKind.FIND, ActionKind.TOOL_CALL, ActionKind.ONCE)
 _NOT_ASKED_FOR = "nobody asked for it"
 
 
-class ServedSession:
+@frozen
+class ServeOptions:
+    """How a session is served; checked."""
+
+    errors: ErrorTypes = Factory(lambda: EMPTY)
+    match: Match | None = None
+    stall: float = 2.0
+    unserved: str = "raise"
+
+
+class ServedSession(CallMethods):
     """A recording that answers calls: ``async with store.serve(session_id) as recorded``.
 
-    Each task gets the answers to its own calls, in the order in which they were recorded. A call
-    must equal the recorded one. A call that is not in the recording at this point raises
-    :class:`ReplayDivergenceError`, or runs the callable that is passed with it, with
-    ``missing="run"``. A call that failed when it was recorded raises :class:`RecordedCallError`.
+    It has the calls of a session that records. A call is answered by the recorded one in its place:
+    that of its task, its number in it, and the call that it is part of; its content must be equal.
+    Answers come in the order in which they were recorded. A call that is not in its place raises
+    :class:`ReplayDivergenceError`, which stops the session; so does leaving the block while there
+    are calls that nobody has asked for. A call that failed when it was recorded raises its error
+    again, which is a :class:`RecordedCallError` too.
+
+    ``live``: where calls that are not recorded run, what makes the session that has them.
     """
 
     def __init__(
         self,
-        home: Home,
+        intake: CommandIntake,
         read: Read,
-        start: Start,
-        limits: Limits,
         session_id: UUID | None,
-        *,
-        run_missing: bool,
+        options: ServeOptions,
+        live: Callable[[], Any] | None = None,
     ) -> None:
-        self._home = home
+        self._intake = intake
         self._read = read
-        self._start = start
-        self._limits = limits
         self._source_id = session_id
-        self._run_missing = run_missing
-        self._exits = AsyncExitStack()
-        self._side: Side | None = None
-        self._lanes = ServedLanes((), ahead=run_missing)
-        self._recorder: SessionRecorder | None = None
-        self._tasks = WeakKeyDictionary[Any, tuple[int, str]]()
-        self._ids = count()
-        self._names: dict[str, int] = {}
-        self._diverged: dict[int, ReplayStep] = {}
-        self._ran: list[ReplayStep] = []
+        self._options = options
+        self._live = live
+        self._session: SessionRecorder | None = None
+        self._past: PastSession | None = None
+        self._answers: RecordedAnswers | None = None
+        self._calls: SessionCalls | None = None
 
     async def __aenter__(self) -> Self:
-        if self._source_id is not None:
-            side: Side = await self._read(read_side, self._source_id)
-            self._lanes = await to_thread.run_sync(make_lanes, side, self._run_missing)
-            self._side = side
-        if self._run_missing:
-            note = {} if self._source_id is None else {"served_from": str(self._source_id)}
-            session = self._start(metadata={NOTE: note})
-            self._recorder = await self._exits.enter_async_context(session)
+        self._intake.home.check()
+        if self._live is not None:
+            self._session = await self._live()
+            assert self._session is not None
+            await self._session.__aenter__()
+            self._calls = calls_of(self._session)
+            if isinstance(self._session, ResumedSession):
+                self._answers, self._past = self._session.answers, self._session.past
+            return self
+        past: PastSession = await self._read(read_past, self._source_id, self._options.match)
+        recorder, lanes = CallRecorder(self._intake, 0), Lanes()
+        self._past = past
+        self._answers = RecordedAnswers(
+            past,
+            lanes,
+            self._read,
+            cancelled=_nothing,
+            is_ending=lambda: recorder.is_ending,
+            stall=self._options.stall,
+            runs_missing=False,
+            match=self._options.match,
+        )
+        assert self._source_id is not None
+        self._calls = SessionCalls(
+            self._intake,
+            0,
+            self._source_id,
+            lanes=lanes,
+            recorder=recorder,
+            answers=self._answers,
+            raised=lambda action: recorded_error(action, self._options.errors),
+            value=self._output,
+        )
         return self
 
     async def __aexit__(
@@ -115,7 +122,10 @@ class ServedSession:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self._exits.__aexit__(exc_type, exc, traceback)
+        if self._session is not None:
+            await self._session.__aexit__(exc_type, exc, traceback)
+        elif self._answers is not None:
+            await self._answers.check_end(exc, must_ask=self._options.unserved == "raise")
 
     def __repr__(self) -> str:
         into = "" if self.session_id is None else f", recording into {self.session_id}"
@@ -124,10 +134,51 @@ class ServedSession:
 
     @property
     def session_id(self) -> UUID | None:
-        """The new session with all calls, served or run; None without ``missing="run"``."""
-        return self._recorder.session_id if self._recorder is not None else None
+        """The new session with all calls, served or run; None where nothing runs."""
+        return self._session.session_id if self._session is not None else None
 
-    # The calls.
+    @property
+    def _made(self) -> SessionCalls:
+        if self._calls is None:
+            raise NoActiveSessionError("the served session is not open; use it in its block")
+        return self._calls
+
+    async def _output(self, action: Action) -> str | bytes | None:
+        found: str | bytes | None = await self._read(read_text, action.output)
+        return found
+
+    # The calls that only the recording knows how to answer.
+
+    async def call_tool(
+        self,
+        name: str,
+        arguments: Any,
+        run: Callable[..., Any] | None = None,
+        *,
+        effect: bool = True,
+        timeout: float | None = None,  # noqa: ASYNC109 - its firing is recorded
+        task: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Return the recorded result of a tool call. The tool is not run.
+
+        ``run``: called as ``run(**arguments)`` where the recording has no answer, with
+        ``missing="run"``. See :meth:`SessionRecorder.call_tool` for the rest.
+
+        :raises TypeError: when ``run`` does not take these arguments, or they are not a dict.
+        :raises ReplayDivergenceError, RecordedCallError: see the class.
+        """
+        calls = self._made
+        if run is not None:
+            return await calls.call_tool(
+                name, arguments, run, effect=effect, timeout=timeout, task=task, metadata=metadata
+            )
+        made = calls.made_tool_call(name, arguments, task=task, effect=effect, metadata=metadata)
+
+        async def missing() -> Any:
+            raise InvalidValueError("a call that is not recorded needs run")
+
+        return await calls.make(made, missing)
 
     async def ask(
         self,
@@ -143,16 +194,14 @@ class ServedSession:
         """Return the recorded response to a question. Arguments that are None are not compared.
 
         ``generate``: called with a :class:`Prompt` of the question and the messages, where the
-        recording has no answer, with ``missing="run"``. It returns a reply as the ``generate`` of
-        :meth:`Store.ask` does.
+        recording has no answer, with ``missing="run"``.
 
         :raises TypeError: when ``generate`` does not take one argument.
         :raises ReplayDivergenceError, RecordedCallError: see the class.
         """
-        response, _ = await self._ask(
-            query, generate, provider, model, messages, retrieved_frames, task
-        )
-        return response
+        made, prompt = self._asked(query, provider, model, messages, retrieved_frames, task)
+        found = await call_model(self._made, made, prompt, _needed(generate))
+        return found.text
 
     async def stream(
         self,
@@ -165,107 +214,51 @@ class ServedSession:
         retrieved_frames: Iterable[int] | None = None,
         task: str | None = None,
     ) -> AsyncIterator[str | bytes]:
-        """Yield the response that :meth:`ask` returns in its recorded chunks, up to a failure.
+        """Yield the response that :meth:`ask` returns in its recorded chunks.
+
+        A response that failed half-way is yielded up to there.
 
         :raises ReplayDivergenceError, RecordedCallError: see the class.
         """
-        try:
-            response, lengths = await self._ask(
-                query, generate, provider, model, messages, retrieved_frames, task
-            )
-        except RecordedCallError as error:
-            output = await self._output(error.action)
-            for chunk in chunks(output, chunk_lengths(error.action)):
+        made, prompt = self._asked(query, provider, model, messages, retrieved_frames, task)
+        chunks = stream_model(self._made, made, prompt, _needed(generate))
+        async with aclosing(chunks):
+            async for chunk in chunks:
                 yield chunk
-            raise
-        for chunk in chunks(response, lengths):
-            yield chunk
 
-    async def _ask(
+    def _asked(
         self,
         query: str | bytes,
-        generate: Model | None,
         provider: str | None,
         model: str | None,
         messages: Sequence[Any] | None,
         retrieved_frames: Iterable[int] | None,
         task: str | None,
-    ) -> tuple[str | bytes | None, Sequence[int]]:
-        """Return a response, and the lengths of its chunks."""
-        if generate is not None:
-            check_model(generate)
-        said = plain_messages(messages)
+    ) -> tuple[MadeCall, Prompt]:
         frames = None if retrieved_frames is None else tuple(retrieved_frames)
-        facts = {"provider": provider, "model": model, "retrieved_frames": frames}
-        live = self._live_call(ActionKind.ASK, None, query, {**facts, "messages": said}, task)
-        recorded = await self._take(live, runs=generate is not None)
-        if recorded is not None:
-            return await self._answer(recorded), chunk_lengths(recorded.action)
-        growing = GrowingReply(self._limits.content_bytes)
-
-        async def run() -> None:
-            assert generate is not None
-            await growing.read(generate, Prompt(query, None, said or []))
-
-        async def record(_: None, **options: Any) -> Action:
-            lengths = growing.reply.chunks
-            if len(lengths) > 1:
-                options["metadata"] = {NOTE: {"chunks": list(lengths)}}
-            return await self._new.record_ask(
-                query,
-                provider=provider,
-                model=model,
-                response=growing.output,
-                retrieved_frames=frames or (),
-                messages=said or (),
-                **growing.counts,
-                **options,
-            )
-
-        await self._run(live, run, record)
-        return growing.text, growing.reply.chunks
-
-    async def call_tool(
-        self, name: str, arguments: Any, run: Tool | None = None, *, task: str | None = None
-    ) -> Any:
-        """Return the recorded result of a tool call. The tool is not run.
-
-        ``run``: called as ``run(**arguments)`` where the recording has no answer, with
-        ``missing="run"``. It may be async; if it is not, it runs in a thread. A result other than
-        str, bytes and None is recorded as JSON.
-
-        :raises TypeError: when ``run`` does not take these arguments, or they are not a dict.
-        :raises ReplayDivergenceError, RecordedCallError: see the class.
-        """
-        if run is not None:
-            check_tool(run, name, arguments)
-        tool, live = run, self._live_call(ActionKind.TOOL_CALL, name, arguments, {}, task)
-        recorded = await self._take(live, runs=tool is not None)
-        if recorded is not None:
-            note = recorded.action.metadata.get(NOTE)
-            as_json = isinstance(note, Mapping) and note.get("result") == "json"
-            return unpack_result(await self._answer(recorded), as_json=as_json)
-
-        async def make_call() -> Any:
-            assert tool is not None
-            return await call_tool(tool, arguments)
-
-        async def record(answer: Any, **options: Any) -> Action:
-            result, as_json = pack_result(answer)
-            if as_json:
-                options["metadata"] = {NOTE: {"result": "json"}}
-            return await self._new.record_tool_call(
-                name, arguments=live.arguments, result=result, **options
-            )
-
-        return await self._run(live, make_call, record)
+        said = [] if messages is None else list(messages)
+        if not isinstance(query, (str, bytes)):
+            raise InvalidValueError(f"query must be str or bytes, not {type(query).__name__}")
+        facts: dict[str, Any] = {"provider": provider, "model": model, "messages": messages}
+        facts["retrieved_frames"] = frames
+        made = MadeCall(
+            ActionKind.ASK,
+            (provider, model),
+            query,
+            prepare_content(query, "query", self._intake.limits),
+            {name: value for name, value in facts.items() if value is not None},
+            task,
+            said,
+            frames=frames or (),
+        )
+        return made, Prompt(query, None, said)
 
     async def find(
         self,
         query: str | bytes,
         *,
         mode: str | None = None,
-        run: Tool | None = None,
+        run: Callable[..., Any] | None = None,
         task: str | None = None,
     ) -> FindDetails:
         """Return what a recorded search found. A ``mode`` of None is not compared.
@@ -273,228 +266,74 @@ class ServedSession:
         ``run``: called as ``run(query)`` where the recording has no answer, with ``missing="run"``;
         it returns the ids of the frames that it found.
 
-        :raises TypeError: when ``run`` does not take one argument.
         :raises ReplayDivergenceError, RecordedCallError: see the class.
         """
-        if run is not None:
-            check_fits(run, "run is called with the query, run(query)", (query,))
-        search, live = run, self._live_call(ActionKind.FIND, None, query, {"mode": mode}, task)
-        recorded = await self._take(live, runs=search is not None)
-        if recorded is not None:
-            await self._answer(recorded)
-            details = recorded.action.details
-            assert isinstance(details, FindDetails)
-            return details
-
-        async def make_call() -> FindDetails:
-            assert search is not None
-            frames = prepare_frames(await call(search, (query,)), self._limits)
-            return FindDetails(mode or "", len(frames), frames)
-
-        async def record(answer: FindDetails | None, **options: Any) -> Action:
-            frames = answer.result_frames if answer is not None else ()
-            return await self._new.record_find(
-                query, mode=mode or "", result_count=len(frames), result_frames=frames, **options
-            )
-
-        found: FindDetails = await self._run(live, make_call, record)
-        return found
+        calls = self._made
+        made = MadeCall(
+            ActionKind.FIND,
+            (),
+            query,
+            prepare_content(query, "query", self._intake.limits),
+            {} if mode is None else {"mode": mode},
+            task,
+            effect=False,
+        )
+        opened = await calls.ask(made)
+        if opened.answer.action is not None:
+            action = opened.answer.action
+            await calls.answered(action)
+            assert isinstance(action.details, FindDetails)
+            return action.details
+        if run is None:
+            raise RuntimeError("a search that is not recorded needs run")
+        frames = prepare_frames(await call(run, (query,)), self._intake.limits)
+        made.frames, made.detail = frames, (mode or "", len(frames))
+        await calls.recorder.end(calls.draft(opened, None))
+        return FindDetails(mode or "", len(frames), frames)
 
     # What was served.
 
     @property
     def unserved(self) -> tuple[Action, ...]:
         """The recorded calls that no live call has asked for so far."""
-        return tuple(step.action for step in self._steps() if step.reason == _NOT_ASKED_FOR)
+        return () if self._answers is None else self._answers.unserved
 
     def report(self) -> ReplayReport:
-        """Return the verdicts so far on all recorded actions, and on the calls that really ran."""
-        steps = (*self._steps(), *self._ran)
+        """Return the verdicts so far on all recorded actions."""
         session_id = self._source_id or self.session_id
         assert session_id is not None
-        return ReplayReport(session_id, count_verdicts(step.verdict for step in steps), steps)
-
-    def _steps(self) -> list[ReplayStep]:
-        served = set[int]()
-        for lane in self._lanes:
-            for position, recorded in enumerate(lane.calls[: lane.position]):
-                if position not in lane.passed_over:
-                    served.add(recorded.action.index)
+        left = {action.sequence for action in self.unserved}
         steps = []
-        for action in self._side.recording.actions if self._side is not None else ():
-            index = action.index
-            if index in served:
-                steps.append(ReplayStep(index, action, Verdict.SERVED))
-            elif index in self._diverged:
-                steps.append(self._diverged[index])
+        for action in self._past.recording.actions if self._past is not None else ():
+            if action.kind not in _ASKED:
+                why = f"a {action.kind} is not a call"
+                steps.append(ReplayStep(action.index, action, Verdict.SKIPPED, why))
+            elif action.sequence in left:
+                steps.append(ReplayStep(action.index, action, *self._verdict(action)))
             else:
-                why = _NOT_ASKED_FOR if action.kind in CALLS else f"a {action.kind} is not a call"
-                steps.append(ReplayStep(index, action, Verdict.SKIPPED, why))
-        return steps
+                steps.append(ReplayStep(action.index, action, Verdict.SERVED))
+        counts = count_verdicts(step.verdict for step in steps)
+        return ReplayReport(session_id, counts, tuple(steps))
 
-    # From the recording.
-
-    def _live_call(
-        self,
-        kind: ActionKind,
-        name: str | None,
-        value: Any,
-        facts: dict[str, Any],
-        task: str | None,
-    ) -> ServedCall:
-        # Before the callable that is passed could run.
-        self._home.check()
-        arguments = None
-        if kind is ActionKind.TOOL_CALL:
-            data = encode_value(value, "arguments", "value_bytes", MOST_ARGUMENTS)
-            arguments = decode_value(data)
-        elif isinstance(value, (str, bytes)):
-            data = value.encode() if isinstance(value, str) else value
-        else:
-            raise InvalidValueError(f"query must be str or bytes, not {type(value).__name__}")
-        known = {key: value for key, value in facts.items() if value is not None}
-        if "messages" in known:
-            known["messages"] = messages_digest(known["messages"])
-        live, own, label = self._task(task)
-        made = LaneAsk(live, own, (kind, name, content_digest(data)), known)
-        return ServedCall(made, Asked(kind, name, value, facts, task_name(own)), label, arguments)
-
-    def _task(self, task: str | None) -> tuple[Hashable, str, str]:
-        """Return who calls: an identity, its name, and a name that no other task here has."""
-        if task is not None:
-            return task, task, task
-        current = asyncio.current_task()
-        name = current.get_name() if current is not None else ""
-        known = self._tasks.get(current)
-        if known is None:
-            nth = self._names[name] = self._names.get(name, 0) + 1
-            known = next(self._ids), name if nth == 1 else f"{name} ({nth})"
-            self._tasks[current] = known
-        return known[0], name, known[1]
-
-    async def _take(self, live: ServedCall, *, runs: bool) -> LaneCall | None:
-        """Return the recorded counterpart; None when the real callable must run.
-
-        :raises ReplayDivergenceError: when there is neither.
-        """
-        recorded = self._lanes.take(live.call)
-        if recorded is not None or (self._run_missing and runs):
-            return recorded
-        lane = self._lanes.followed(live.call)
-        due = lane.next.action if lane is not None and lane.next is not None else None
-        waiting = (e.action for lane in self._lanes for e in lane.calls[lane.position :])
-        others = list(islice(waiting, LOOKED_AT))
-        recording = self._side.recording if self._side is not None else None
-        error = await self._read(describe_missing, recording, due, others, live.asked)
-        if error.nearest is not None:
-            step = ReplayStep(
-                error.nearest.index,
-                error.nearest,
-                Verdict.DIVERGED,
-                str(error),
-                error.differences,
-            )
-            self._diverged.setdefault(step.index, step)
-        raise error
-
-    async def _answer(self, recorded: LaneCall) -> str | bytes | None:
-        """Return the recorded output or raise the recorded error; record it in a new session."""
-        action = recorded.action
-        output = await self._output(action)
-        if self._recorder is not None:
-            await self._record_again(action, output)
-        if action.error is not None:
-            raise RecordedCallError(action)
-        return output
-
-    async def _output(self, action: Action) -> str | bytes | None:
-        if action.output is None or action.output.data is not None:
-            return None if action.output is None else action.output.data
-        output: str | bytes | None = await self._read(read_text, action.output)
-        return output
-
-    # Running what is missing.
-
-    @property
-    def _new(self) -> SessionRecorder:
-        if self._recorder is None:
-            raise NoActiveSessionError("the served session is not open; use it in its block")
-        return self._recorder
-
-    async def _run(
-        self, live: ServedCall, run: Callable[[], Awaitable[Any]], record: Callable[..., Any]
-    ) -> Any:
-        """Run the real callable, record its result or its error, and return or raise it."""
-        if rough_size(live.asked.input) + rough_size(live.asked.facts) < LARGE:
-            check_recordable(live, self._limits)
-        else:
-            await to_thread.run_sync(check_recordable, live, self._limits)
-        start = time.perf_counter()
-        try:
-            answer = await run()
-        except (Exception, asyncio.CancelledError) as error:
-            # A cancelled call is recorded too, with what it returned so far.
-            with anyio.CancelScope(shield=isinstance(error, asyncio.CancelledError)):
-                failed = await record(
-                    None,
-                    task=live.label,
-                    duration_ms=_milliseconds(start),
-                    error=describe_error(error, self._limits.error_chars),
-                )
-            self._note_run(failed)
-            raise
-        action = await record(answer, task=live.label, duration_ms=_milliseconds(start))
-        self._note_run(action)
-        return answer
-
-    def _note_run(self, action: Action) -> None:
-        if self._source_id is not None:
-            why = "it is not in the recording, so it ran"
-            self._ran.append(ReplayStep(action.index, action, Verdict.DIVERGED, why))
-
-    async def _record_again(self, action: Action, output: str | bytes | None) -> None:
-        """Record a served action in the new session, with a note of where it came from."""
-        assert self._side is not None
-        note = action.metadata.get(NOTE)
-        note = {**(note if isinstance(note, Mapping) else {}), "served": action.index}
-        lengths = chunk_lengths(action)
-        if len(lengths) > 1:
-            note["chunks"] = list(lengths)
-        options: dict[str, Any] = {
-            "duration_ms": action.duration_ms,
-            "task": action.task,
-            "error": action.error,
-            "metadata": {**action.metadata, NOTE: note},
-        }
-        details = action.details
-        if isinstance(details, ToolCallDetails):
-            arguments = await self._read(read_arguments, action)
-            await self._new.record_tool_call(
-                details.name, arguments=arguments, result=output, **options
-            )
-            return
-        query = await self._read(read_text, action.input)
-        if isinstance(details, FindDetails):
-            await self._new.record_find(
-                query,
-                mode=details.mode,
-                result_count=details.result_count,
-                result_frames=details.result_frames,
-                **options,
-            )
-        elif isinstance(details, AskDetails):
-            recording = self._side.recording
-            options |= {name: getattr(action.reply, name, None) for name in COUNTS}
-            await self._new.record_ask(
-                query,
-                provider=details.provider,
-                model=details.model,
-                response=output,
-                retrieved_frames=details.retrieved_frames,
-                messages=await self._read(read_messages, recording, action),
-                **options,
-            )
+    def _verdict(self, action: Action) -> tuple[Any, ...]:
+        """Return what is said of an action that nobody asked for."""
+        error = None if self._answers is None else self._answers.handover.error
+        if isinstance(error, ReplayDivergenceError) and error.nearest is action:
+            return Verdict.DIVERGED, str(error), error.differences
+        return Verdict.SKIPPED, _NOT_ASKED_FOR
 
 
-def _milliseconds(start: float) -> float:
-    return (time.perf_counter() - start) * 1000
+async def _nothing(_: RecordedCall) -> None:
+    """A served recording does not change."""
+
+
+def _needed(generate: Model | None) -> Model:
+    """Return a model; without one, one that says that it is missing."""
+    if generate is not None:
+        check_model(generate)
+        return generate
+
+    def missing(_: Prompt) -> str:
+        raise InvalidValueError("a call that is not recorded needs generate")
+
+    return missing

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +13,7 @@ from ..core.commands import ChangeSession, DeleteSession, EndSession, ResumeSess
 from ..engine.engine import Engine
 from ..engine.reading import list_sessions, read_session
 from ..errors import InvalidValueError
+from ..events.content import EMPTY
 from ..events.event import Session, SessionSummary
 from ..events.values import LARGE
 from ..memory.frame_store import FrameStore
@@ -20,13 +21,18 @@ from ..memory.past import fork_point
 from ..recording.command_intake import CommandIntake
 from ..recording.prepare_values import (
     prepare_count,
+    prepare_flag,
     prepare_listing,
     prepare_metadata,
     prepare_name,
     prepare_session_id,
     rough_size,
 )
-from .store_session import StoreSession
+from ..replay.match import Match, check_match
+from ..replay.recorded_errors import ErrorTypes, check_types
+from ..replay.resumed import ResumeOptions
+from ..replay.uncertain import Policy, check_policy
+from .store_session import ResumedStoreSession, StoreSession
 
 
 class Sessions:
@@ -111,13 +117,40 @@ class Sessions:
         command = self._start_command(name, config, None, ambient=False)
         return StoreSession(self._engine, self._memory, self._intake, command, metadata)
 
-    def resume_session(self, session_id: UUID | str) -> StoreSession:
+    def resume_session(
+        self,
+        session_id: UUID | str,
+        *,
+        replay: bool = False,
+        uncertain: Policy = "raise",
+        errors: ErrorTypes = EMPTY,
+        match: Match | Collection[str] | None = None,
+        stall: float = 10.0,
+    ) -> StoreSession:
         """Continue a session that a crash left open, in an ``async with`` block.
 
-        Entering raises :class:`SessionNotFoundError` or :class:`SessionEndedError`.
+        With ``replay`` the agent runs again from its start: calls that had finished are answered
+        from the recording, then it goes on live, in the same session. `docs/replay.md` has the
+        rules. ``uncertain`` says what becomes of calls that were in flight: ``"raise"`` refuses,
+        ``"run"`` tries them again, and a callable (async or not) is called with each
+        :class:`UncertainCall` and returns :data:`RUN`, a :class:`Result` or a :class:`Failed`.
+        ``errors``: exception types by the names that the recording has for them, for those that no
+        loaded module has. ``match``: what of a call is compared, as ``match(kind, field, value)``
+        returns it, or the names of the fields. ``stall``: how many seconds longer than then the
+        agent may take to make the next recorded call, while others wait for it.
+
+        Entering raises :class:`SessionNotFoundError`, :class:`SessionEndedError`, and with
+        ``replay`` :class:`UncertainCallError` or, where another process resumes the session,
+        :class:`SessionActiveError`.
         """
         command = ResumeSession(prepare_session_id(session_id))
-        return StoreSession(self._engine, self._memory, self._intake, command)
+        policy, types = check_policy(uncertain), check_types(errors)
+        if not prepare_flag(replay, "replay"):
+            return StoreSession(self._engine, self._memory, self._intake, command)
+        options = ResumeOptions(policy, stall, types, check_match(match))
+        return ResumedStoreSession(
+            self._engine, self._memory, self._intake, command, self._engine.read, options
+        )
 
     async def list_sessions(
         self,

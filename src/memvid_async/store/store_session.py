@@ -9,10 +9,12 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from ..core.commands import ResumeSession, StartSession
 from ..engine.engine import Engine
-from ..errors import SessionEndedError
+from ..errors import InvalidValueError, SessionEndedError
 from ..memory.frame_store import FrameStore
 from ..recording.command_intake import CommandIntake
 from ..recording.session_recorder import SessionRecorder
+from ..replay.recorded_answers import Read
+from ..replay.resumed import ResumedSession, ResumeOptions
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -85,3 +87,32 @@ class StoreSession(SessionRecorder):
     delete = _OfMemory(FrameStore.delete)
     find = _OfMemory(FrameStore.find)
     ask = _OfMemory(FrameStore.ask)
+
+
+class ResumedStoreSession(ResumedSession, StoreSession):
+    """The handle of a session whose agent runs again from its start."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        memory: FrameStore,
+        intake: CommandIntake,
+        command: ResumeSession,
+        read: Read,
+        options: ResumeOptions,
+    ) -> None:
+        StoreSession.__init__(self, engine, memory, intake, command)
+        self.prepare(read, options)
+
+    async def _in_session(self, call: Callable[[], Awaitable[R]]) -> R:
+        """Make a call of the memory in this session.
+
+        :raises InvalidValueError: while calls are answered from the recording, which has none for
+            it: it would be made twice.
+        """
+        if self.answers is not None and not self.answers.is_live:
+            raise InvalidValueError(
+                "the memory cannot be used while a session is answered from its recording; make it "
+                "a call: session.call_tool(name, arguments, run)"
+            )
+        return await super()._in_session(call)

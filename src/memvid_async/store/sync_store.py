@@ -9,7 +9,7 @@ import warnings
 import weakref
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -22,6 +22,7 @@ from ..errors import WrongLoopError
 from ..events.event import Action, Event
 from ..memory.collection import Collection
 from ..memory.collection_reader import CollectionReader
+from ..recording.session_calls import Step
 from ..replay.replay_run import Replay
 from ..replay.serve import ServedSession
 from ..replay.verdicts import ReplayReport, ReplayStep
@@ -35,6 +36,14 @@ from .views import StoreView
 T = TypeVar("T")
 
 _CLOSE_SECONDS = 5.0
+
+
+class SyncStep(SyncBlock[AbstractAsyncContextManager[Step]]):
+    """A part of the agent's work: ``with session.step("plan") as step``, a :class:`Step`."""
+
+    def __enter__(self) -> Step:  # type: ignore[override]
+        step: Step = self._portal.run(self._block.__aenter__)
+        return step
 
 
 class SyncSession(SyncBlock[StoreSession]):
@@ -64,6 +73,11 @@ class SyncSession(SyncBlock[StoreSession]):
     delete = awaited(StoreSession.delete)
     find = awaited(StoreSession.find)
     ask = awaited(StoreSession.ask)
+    call_tool = awaited(StoreSession.call_tool)
+    call_model = awaited(StoreSession.call_model)
+    stream_model = iterated(StoreSession.stream_model)
+    once = awaited(StoreSession.once)
+    step = handled(StoreSession.step, SyncStep)
 
 
 class SyncServedSession(SyncBlock[ServedSession]):
@@ -86,6 +100,10 @@ class SyncServedSession(SyncBlock[ServedSession]):
     stream = iterated(ServedSession.stream)
     call_tool = awaited(ServedSession.call_tool)
     find = awaited(ServedSession.find)
+    call_model = awaited(ServedSession.call_model)
+    stream_model = iterated(ServedSession.stream_model)
+    once = awaited(ServedSession.once)
+    step = handled(ServedSession.step, SyncStep)
     report = called(ServedSession.report)
 
 

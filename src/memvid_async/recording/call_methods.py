@@ -1,0 +1,121 @@
+"""The calls of a session, as its agent makes them: on one that records and on one that answers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing
+from typing import Any, TypeVar
+
+from ..events.prompts import Generated
+from .model_calls import call_model, made_ask, stream_model
+from .replies import Model
+from .session_calls import SessionCalls, Step
+
+T = TypeVar("T")
+
+
+class CallMethods(ABC):
+    """The calls of a session: tools, models, steps, and what the agent reads."""
+
+    @property
+    @abstractmethod
+    def _made(self) -> SessionCalls:
+        """What makes the calls; it raises where the block is not entered, or was left."""
+
+    async def call_tool(
+        self,
+        name: str,
+        arguments: Mapping[str, Any],
+        run: Callable[..., Awaitable[T] | T],
+        *,
+        effect: bool = True,
+        timeout: float | None = None,  # noqa: ASYNC109 - its firing is recorded
+        task: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> T:
+        """Call ``run(**arguments)``, record it, and return what it returns.
+
+        That it begins is durable before it runs, so what was in flight when a process died is
+        known; with ``effect=False`` (it only reads) one event at its end is enough. What it raises
+        is recorded, and so is a cancellation. ``run`` may be async or not; if it is not, it runs in
+        a thread. ``timeout``: seconds after which it fails with a :class:`TimeoutError`. In a
+        session that answers from a recording, nothing runs.
+
+        :raises TypeError: when ``run`` does not take these arguments, or they are not a dict.
+        :raises InvalidValueError, LimitExceededError: when they cannot be recorded; nothing ran.
+        """
+        found: T = await self._made.call_tool(
+            name, arguments, run, effect=effect, timeout=timeout, task=task, metadata=metadata
+        )
+        return found
+
+    async def call_model(
+        self,
+        asked: str | bytes | Sequence[Any],
+        generate: Model,
+        *,
+        provider: str | None = None,
+        model: str | None = None,
+        task: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Generated:
+        """Ask a model a text or messages, record it as an ask, and return its whole reply.
+
+        ``generate`` is called with a :class:`Prompt`, as that of :meth:`Store.ask` is.
+
+        :raises TypeError: when ``generate`` does not take one argument.
+        :raises InvalidValueError, LimitExceededError: when the messages cannot be recorded; nothing
+            ran.
+        """
+        calls = self._made
+        made, prompt = made_ask(
+            calls, asked, provider=provider, model=model, task=task, metadata=metadata
+        )
+        return await call_model(calls, made, prompt, generate)
+
+    async def stream_model(
+        self,
+        asked: str | bytes | Sequence[Any],
+        generate: Model,
+        *,
+        provider: str | None = None,
+        model: str | None = None,
+        task: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> AsyncGenerator[str | bytes]:
+        """Ask a model as :meth:`call_model` does, and yield its reply chunk by chunk, as it comes.
+
+        Close it (``contextlib.aclosing``) where the loop over it may end early.
+        """
+        calls = self._made
+        made, prompt = made_ask(
+            calls, asked, provider=provider, model=model, task=task, metadata=metadata
+        )
+        chunks = stream_model(calls, made, prompt, generate)
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield chunk
+
+    def step(
+        self,
+        name: str,
+        *,
+        input: Any = None,  # noqa: A002 - as the action's field is named
+    ) -> AbstractAsyncContextManager[Step]:
+        """A part of the agent's work: ``async with session.step("plan") as step``.
+
+        What is recorded in it has it as ``parent``. Set ``step.output`` to what came of it.
+        """
+        return self._made.step(name, input)
+
+    async def once(
+        self, name: str, make: Callable[[], Awaitable[T] | T], *, task: str | None = None
+    ) -> T:
+        """Return what ``make()`` returned when it was recorded first.
+
+        It is for what the agent reads and another run would read otherwise: the time, a uuid, a
+        random choice, a file. The value is one that JSON can hold.
+        """
+        found: T = await self._made.once(name, make, task=task)
+        return found

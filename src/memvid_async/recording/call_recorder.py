@@ -1,0 +1,182 @@
+"""Recording calls: that they begin, before they do; what came of a stream; how they end.
+
+The agent is told of ends in the order of the log, some turns of the loop apart, so that what it
+does then can be told apart in the recording. Each start says of which ends it had been told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import deque
+from contextlib import suppress
+from typing import Any
+
+from ..core.commands import NoteEvent, StartAction
+from ..events.calls import AnswerDropped, ChunksCame, SessionSuspended
+from ..events.event import Action
+from .action_draft import ActionDraft
+from .command_intake import CommandIntake
+
+SETTLING_TURNS = 4
+"""How many turns of the loop the agent has to react to an end before it is told of the next one. In
+one turn the task that waited goes on, in the next its end is told to those that wait for it, and in
+the third they go on. A session that answers from a recording leaves as much time."""
+
+
+# In Python 3.11 a task's count of cancellations may stay above 0 after task groups in each other.
+_FIRST_RISE = 0 if sys.version_info >= (3, 12) else -1
+
+
+class CallRecorder:
+    """Records the calls of one session's block.
+
+    ``seen``: the sequence of the last end that the agent was told of.
+    """
+
+    def __init__(self, intake: CommandIntake, session: int) -> None:
+        self._intake = intake
+        self._session = session
+        self._came: dict[int, list[ChunksCame]] = {}
+        self._telling: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._settles = False
+        self._task = asyncio.current_task()
+        # How often the block's task was being cancelled, and the last event before that.
+        self._rises: list[tuple[int, int]] = []
+        self._last = 0
+        self.seen = 0
+        self.has_begun = False
+
+    # What is recorded.
+
+    async def begin(self, command: StartAction, size: int) -> int:
+        """Record that a call begins, durably, and return its first start.
+
+        Cancelled, it raises :class:`CancelledBeginning` with that start, once it is recorded.
+        """
+        self._append_chunks()
+        self.has_begun = True
+        began = asyncio.ensure_future(self._intake.submit_durably(command, size))
+        try:
+            first: int = await asyncio.shield(began)
+        except asyncio.CancelledError:
+            raise CancelledBeginning(await in_any_case(began)) from None
+        self._last = max(self._last, first)
+        return first
+
+    async def end(self, draft: ActionDraft) -> Action:
+        """Record how a call ended, and return it when the agent may be told.
+
+        Cancelled meanwhile, it records that the agent did not get the answer.
+        """
+        self._append_chunks()
+        ended = asyncio.ensure_future(self._record(draft))
+        try:
+            return await asyncio.shield(ended)
+        except asyncio.CancelledError:
+            action: Action = await in_any_case(ended)
+            self.look()
+            note = NoteEvent(self._session, AnswerDropped(action.sequence))
+            await in_any_case(asyncio.ensure_future(self._intake.submit(note)))
+            raise
+
+    async def cancelled(self, draft: ActionDraft) -> None:
+        """Record that a call was cancelled, however often this is cancelled too."""
+        self.look()
+        self._append_chunks()
+        await in_any_case(asyncio.ensure_future(self._record(draft)))
+
+    async def _record(self, draft: ActionDraft) -> Action:
+        action: Action = await self._intake.record(self._session, draft)
+        self._last = max(self._last, action.sequence)
+        told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._telling.append((action.sequence, told))
+        if not self._settles:
+            self._tell()
+        await told
+        return action
+
+    def chunk_came(self, first: int, number: int, chunk: str | bytes) -> None:
+        """Note a chunk that is passed on; it is appended before the next event of the session."""
+        notes = self._came.setdefault(first, [])
+        if notes and notes[-1].seen == self.seen:
+            last = notes[-1]
+            notes[-1] = ChunksCame(first, self.seen, last.first, (*last.chunks, chunk))
+        else:
+            notes.append(ChunksCame(first, self.seen, number, (chunk,)))
+
+    def _append_chunks(self) -> None:
+        for notes in self._came.values():
+            for note in notes:
+                ended = self._intake.submit_at_once(NoteEvent(self._session, note))
+                ended.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self._came.clear()
+
+    def whole(self, first: int | None) -> None:
+        """Forget the chunks of a stream that ends: its end has them all."""
+        if first is not None:
+            self._came.pop(first, None)
+
+    # Telling.
+
+    def _tell(self) -> None:
+        sequence, told = self._telling.popleft()
+        self.seen = sequence
+        if not told.done():
+            told.set_result(None)
+        self._settles = True
+        _later(SETTLING_TURNS, self._told)
+
+    def _told(self) -> None:
+        self._settles = False
+        if self._telling:
+            self._tell()
+
+    # Shutting down.
+
+    def look(self) -> None:
+        """Note from which event on the block's task is being cancelled: only a rise says so."""
+        value = self._task.cancelling() if self._task is not None else 0
+        while self._rises and self._rises[-1][0] > value:
+            self._rises.pop()
+        if value > (self._rises[-1][0] if self._rises else 0):
+            self._rises.append((value, self._last))
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether the block's task is being cancelled."""
+        self.look()
+        return bool(self._rises)
+
+    async def suspend(self) -> None:
+        """Record that the block is left by a shutdown."""
+        self.look()
+        since = self._rises[_FIRST_RISE][1] if self._rises else self._last
+        self._append_chunks()
+        note = NoteEvent(self._session, SessionSuspended(since))
+        await in_any_case(asyncio.ensure_future(self._intake.submit(note)))
+
+
+class CancelledBeginning(asyncio.CancelledError):
+    """A call was cancelled while its start was recorded, which it is. ``first``: that start."""
+
+    def __init__(self, first: int) -> None:
+        super().__init__()
+        self.first = first
+
+
+async def in_any_case(future: asyncio.Future[Any]) -> Any:
+    """Return a future's result, however often the waiting is cancelled."""
+    while not future.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.shield(future)
+    return future.result()
+
+
+def _later(turns: int, function: Any) -> None:
+    """Call a function some turns of the loop later."""
+    loop = asyncio.get_running_loop()
+    if turns:
+        loop.call_soon(_later, turns - 1, function)
+    else:
+        function()

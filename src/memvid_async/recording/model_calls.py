@@ -1,0 +1,197 @@
+"""Calls of models: whole, or chunk by chunk as the reply comes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Any
+
+from ..errors import InvalidValueError
+from ..events.details import ActionKind
+from ..events.prompts import Generated, Prompt, Reply, split_text
+from .converting import whole_text
+from .prepare_values import prepare_content, prepare_name
+from .replies import COUNTS, GrowingReply, Model, check_model
+from .session_calls import MadeCall, OpenCall, SessionCalls
+
+_BROKEN = "the stream broke off, and its process died"
+
+
+def made_ask(
+    calls: SessionCalls,
+    asked: str | bytes | Sequence[Any],
+    *,
+    provider: str | None,
+    model: str | None,
+    task: str | None,
+    metadata: Mapping[str, Any] | None,
+) -> tuple[MadeCall, Prompt]:
+    """Return a call of a model, and what the model is asked.
+
+    :raises InvalidValueError, LimitExceededError: when it cannot be recorded.
+    """
+    limits = calls.intake.limits
+    if isinstance(asked, (str, bytes)):
+        query, messages = asked, []
+    elif isinstance(asked, Sequence):
+        messages = list(asked)
+        query = _question(messages)
+    else:
+        raise InvalidValueError(f"ask a text or messages, not {type(asked).__name__}")
+    facts: dict[str, Any] = {"provider": provider, "model": model, "messages": messages or None}
+    made = MadeCall(
+        ActionKind.ASK,
+        tuple(
+            None if name is None else prepare_name(name, what, limits)
+            for name, what in ((provider, "provider"), (model, "model"))
+        ),
+        query,
+        prepare_content(query, "query", limits),
+        {name: value for name, value in facts.items() if value is not None},
+        task,
+        messages,
+        metadata=metadata,
+    )
+    return made, Prompt(query, None, messages)
+
+
+def _question(messages: Sequence[Any]) -> str:
+    """Return the text of the last message that the user wrote."""
+    content: Any = messages[-1] if messages else ""
+    for message in reversed(messages):
+        if isinstance(message, Mapping) and message.get("role") == "user":
+            content = message.get("content")
+            break
+    else:
+        if isinstance(content, Mapping):
+            content = content.get("content")
+    if isinstance(content, str):
+        return whole_text(content)
+    return json.dumps(content, ensure_ascii=False, default=str)
+
+
+async def call_model(
+    calls: SessionCalls, made: MadeCall, prompt: Prompt, generate: Model
+) -> Generated:
+    """Ask a model, and return its whole reply."""
+    check_model(generate)
+    opened = await calls.ask(made)
+    if opened.answer.action is not None:
+        action = opened.answer.action
+        await _until_whole(calls, opened)
+        if action.error is not None:
+            raise calls.raised(action)
+        return Generated(await calls.recorded_output(action) or "", **_counts(action.reply))
+    if opened.answer.chunks:
+        await _until_whole(calls, opened)
+        raise await _break_off(calls, opened)
+    await calls.begin(opened)
+    growing = GrowingReply(calls.intake.limits.content_bytes)
+    try:
+        async with calls.running(opened):
+            reply = await growing.read(generate, prompt)
+    except (asyncio.CancelledError, GeneratorExit) as error:
+        await calls.cancel(opened, error, **_outcome(growing))
+        raise
+    except Exception as error:
+        await calls.leave(opened)
+        await calls.recorder.end(calls.draft(opened, error, **_outcome(growing)))
+        raise
+    await calls.leave(opened)
+    await calls.recorder.end(calls.draft(opened, None, **_outcome(growing)))
+    return reply
+
+
+async def stream_model(
+    calls: SessionCalls, made: MadeCall, prompt: Prompt, generate: Model
+) -> AsyncGenerator[str | bytes]:
+    """Ask a model, and yield its reply chunk by chunk, as it comes."""
+    check_model(generate)
+    opened = await calls.ask(made)
+    if opened.answer.action is not None or opened.answer.chunks:
+        async for chunk in _answered_stream(calls, opened):
+            yield chunk
+        return
+    await calls.begin(opened)
+    growing = GrowingReply(calls.intake.limits.content_bytes)
+    passed = 0
+    source = growing.chunks(generate, prompt)
+    try:
+        while True:
+            async with calls.running(opened):
+                try:
+                    chunk = await anext(source)
+                except StopAsyncIteration:
+                    break
+            if opened.first is not None:
+                calls.recorder.chunk_came(opened.first, passed, chunk)
+            passed += 1
+            yield chunk
+    except (asyncio.CancelledError, GeneratorExit) as error:
+        await source.aclose()
+        calls.recorder.whole(opened.first)
+        await calls.cancel(opened, error, **_outcome(growing))
+        raise
+    except Exception as error:
+        await calls.leave(opened)
+        await calls.recorder.end(calls.draft(opened, error, **_outcome(growing)))
+        raise
+    await calls.leave(opened)
+    await calls.recorder.end(calls.draft(opened, None, **_outcome(growing)))
+
+
+async def _answered_stream(calls: SessionCalls, opened: OpenCall) -> AsyncGenerator[str | bytes]:
+    answers, action = calls.answers, opened.answer.action
+    assert answers is not None
+    chunks: list[Any] = list(opened.answer.chunks)
+    if action is not None:
+        text = await calls.recorded_output(action)
+        lengths = () if action.reply is None else action.reply.chunks
+        chunks = [] if text is None else split_text(text, lengths)
+    passed, is_whole = 0, False
+    try:
+        while not is_whole:
+            until = await answers.chunks(opened.asked, passed)
+            is_whole = until is None
+            for chunk in chunks[passed:until]:
+                passed += 1
+                yield chunk
+    except GeneratorExit:
+        if not is_whole:
+            await answers.withdraw(opened.asked)
+        raise
+    if action is None:
+        raise await _break_off(calls, opened)
+    if action.error is not None:
+        raise calls.raised(action)
+
+
+async def _until_whole(calls: SessionCalls, opened: OpenCall) -> None:
+    assert calls.answers is not None
+    passed = 0
+    while (until := await calls.answers.chunks(opened.asked, passed)) is not None:
+        passed = until
+
+
+async def _break_off(calls: SessionCalls, opened: OpenCall) -> Exception:
+    """Record that a stream broke off with its process, and return the error that says so."""
+    error = ConnectionResetError(_BROKEN)
+    opened.first = opened.answer.first
+    chunks: Any = opened.answer.chunks
+    text = type(chunks[0])().join(chunks)
+    lengths = tuple(map(len, chunks))
+    await calls.recorder.end(calls.draft(opened, error, output=text, reply=Reply(lengths)))
+    return error
+
+
+def _outcome(growing: GrowingReply) -> dict[str, Any]:
+    reply: Reply | None = growing.reply
+    counted = any(value is not None for value in growing.counts.values())
+    if not (counted or len(growing.reply.chunks) > 1):
+        reply = None
+    return {"output": growing.output, "reply": reply, "conversion": growing.conversion}
+
+
+def _counts(reply: Reply | None) -> dict[str, Any]:
+    return {name: getattr(reply, name, None) for name in COUNTS}

@@ -1,0 +1,434 @@
+"""The calls of a session: tools, models and steps that record themselves, or are answered.
+
+One implementation serves a session that records and one that answers: see :mod:`.answers`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Hashable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
+from typing import Any
+from uuid import UUID
+
+from attrs import Factory, define, frozen
+
+from ..core.commands import LargeContent, Prepared, StartAction
+from ..errors import InvalidValueError, RecordedCallError
+from ..events.calls import CallFacts, ErrorDetail, call_key
+from ..events.content import EMPTY, content_digest
+from ..events.conversion import Conversion
+from ..events.details import ActionKind
+from ..events.event import Action
+from ..events.values import decode_value
+from .action_draft import ActionDraft
+from .answers import Answers, AskedCall, CallAnswer
+from .call_recorder import CallRecorder, CancelledBeginning
+from .callables import call, check_fits
+from .command_intake import CommandIntake
+from .error_details import describe_exception
+from .lanes import Lanes
+from .prepare_values import prepare_arguments, prepare_content, prepare_name, rough_size
+
+
+@frozen
+class Call:
+    """The call that runs: what a tool may hand to a service that does nothing twice."""
+
+    key: str
+    """The same on every try of this call, and of no other one."""
+    session_id: UUID
+    """The session that records it."""
+    started: int | None
+    """The sequence of its first start; None where starts are not recorded."""
+    name: str | None
+    """The tool; None for a model."""
+
+
+@define(eq=False)
+class _Enclosing:
+    """A call or a step that runs. ``scope``: the first start of the call; of a step, that of the
+    call around it. ``first``: its own first start; None of a step that is not recorded."""
+
+    calls: SessionCalls
+    scope: int
+    first: int | None = None
+    call: Call | None = None
+    step: Step | None = None
+
+
+# The calls and steps that a context is in, innermost last.
+_ENCLOSING: ContextVar[tuple[_Enclosing, ...]] = ContextVar("memvid_async_calls", default=())
+
+
+def current_call() -> Call | None:
+    """Return the call that the caller is part of; None outside of one."""
+    return next((one.call for one in reversed(_ENCLOSING.get()) if one.call is not None), None)
+
+
+@contextmanager
+def _inside(enclosing: _Enclosing) -> Iterator[None]:
+    before = _ENCLOSING.get()
+    _ENCLOSING.set((*before, enclosing))
+    try:
+        yield
+    finally:
+        _ENCLOSING.set(before)
+
+
+@define(eq=False)
+class Step:
+    """A part of the agent's work."""
+
+    name: str
+    """What it is called."""
+    output: Any = None
+    """What came of it: set it, and it is recorded when the block is left."""
+
+
+@define(eq=False)
+class MadeCall:
+    """A call that the agent makes, its input prepared. ``detail``: see :class:`RecordAction`.
+
+    ``effect``: whether it is recorded before it begins. ``digest``: of the prepared input.
+    """
+
+    kind: ActionKind
+    detail: tuple[Any, ...]
+    input: Any
+    prepared: Prepared | None
+    facts: Mapping[str, Hashable] = EMPTY
+    task: str | None = None
+    messages: Sequence[Any] = ()
+    messages_digest: bytes | None = None
+    effect: bool = True
+    metadata: Mapping[str, Any] | None = None
+    frames: Sequence[int] = ()
+
+    @property
+    def name(self) -> str | None:
+        """The name of a tool, a step or what is read once."""
+        return self.detail[0] if self.kind in _NAMED else None
+
+    @property
+    def content(self) -> tuple[ActionKind, str | None, bytes | None]:
+        """What is always compared."""
+        given = self.prepared
+        digest = None
+        if isinstance(given, LargeContent):
+            digest = given.digest
+        elif given is not None:
+            digest = content_digest(given.encode() if isinstance(given, str) else given)
+        return self.kind, self.name, digest
+
+
+_NAMED = (ActionKind.TOOL_CALL, ActionKind.STEP, ActionKind.ONCE)
+
+
+@define(eq=False)
+class OpenCall:
+    """A call that runs: its start is recorded, and its end is not."""
+
+    made: MadeCall
+    asked: AskedCall
+    answer: CallAnswer
+    parent: int | None
+    task: str | None
+    first: int | None = None
+    seen: int = 0
+    began: float = Factory(time.perf_counter)
+
+    def facts(self, error: ErrorDetail | None = None, settled_by: str | None = None) -> CallFacts:
+        """Return what its action has of it."""
+        if self.first is not None:
+            return CallFacts(self.first, parent=self.parent, error_detail=error)
+        return CallFacts(
+            None, None, self.parent, self.asked.lane.path, self.seen, error, settled_by
+        )
+
+
+class SessionCalls:
+    """The calls of one session's block. Made in the task that enters it.
+
+    ``answers``: None where every call runs. ``raised`` makes the error of a recorded failure.
+    ``value`` returns an action's recorded output.
+    """
+
+    def __init__(
+        self,
+        intake: CommandIntake,
+        session: int,
+        session_id: UUID,
+        *,
+        starts: bool = True,
+        lanes: Lanes,
+        recorder: CallRecorder,
+        answers: Answers | None = None,
+        raised: Callable[[Action], Exception] = RecordedCallError,
+        value: Callable[[Action], Awaitable[str | bytes | None]] | None = None,
+    ) -> None:
+        self.intake = intake
+        self.recorder = recorder
+        self.answers = answers
+        self._session = session
+        self._session_id = session_id
+        self._starts = starts
+        self._lanes = lanes
+        self._raised = raised
+        self._value = value
+
+    # What every call does.
+
+    async def ask(self, made: MadeCall) -> OpenCall:
+        """Return a call as it goes on: answered, or about to begin."""
+        self.intake.home.check()
+        lanes = self._lanes
+        lane = lanes.current() if made.task is None else lanes.named(made.task)
+        enclosing = [one for one in _ENCLOSING.get() if one.calls is self]
+        scope = enclosing[-1].scope if enclosing else 0
+        asked = AskedCall(lane, scope, made.content, made.facts, made.input)
+        answer = CallAnswer() if self.answers is None else await self.answers.ask(asked)
+        parent = self._parent(enclosing)
+        task = made.task or self.intake.task_name()
+        return OpenCall(made, asked, answer, parent, task, answer.first, self.recorder.seen)
+
+    def _parent(self, enclosing: Sequence[_Enclosing]) -> int | None:
+        return next((one.first for one in reversed(enclosing) if one.first is not None), None)
+
+    async def begin(self, call: OpenCall) -> None:
+        """Record that a call begins. Cancelled meanwhile, it records that too.
+
+        :raises SessionEndedError: when the session takes no more actions; and whatever else refuses
+            a command.
+        """
+        made, answer = call.made, call.answer
+        if answer.first is None and not (made.effect and self._starts):
+            return
+        if answer.chunks:
+            return
+        command = StartAction(
+            self._session,
+            made.kind,
+            made.detail,
+            made.prepared,
+            call.task,
+            call.parent,
+            call.asked.lane.path,
+            call.seen,
+            answer.first,
+            answer.try_number,
+            answer.settled_by,
+            made.messages_digest,
+        )
+        try:
+            call.first = await self.recorder.begin(command, _START_BYTES + rough_size(made.input))
+        except CancelledBeginning as cancelled:
+            call.first = cancelled.first
+            await self.cancel(call, asyncio.CancelledError())
+            raise
+
+    @asynccontextmanager
+    async def running(self, call: OpenCall) -> AsyncIterator[None]:
+        """The time in which a call runs; calls that are made in it are inside of it."""
+        key = call_key(self._session_id, call.first or 0)
+        scope = call.first or call.asked.scope
+        current = Call(key, self._session_id, call.first, call.made.name)
+        with _inside(_Enclosing(self, scope, call.first, current)):
+            yield
+
+    async def leave(self, call: OpenCall) -> None:
+        """A call has returned or failed, which is not recorded yet."""
+        if self.answers is not None and call.answer.first is not None:
+            await self.answers.leave(call.answer.first)
+
+    async def cancel(self, call: OpenCall, error: BaseException, **outcome: Any) -> None:
+        """Record that a call was cancelled."""
+        if self.answers is not None and call.answer.first is not None:
+            self.answers.abandon(call.answer.first)
+        await self.recorder.cancelled(self.draft(call, error, **outcome))
+
+    def draft(self, call: OpenCall, error: BaseException | None, **outcome: Any) -> ActionDraft:
+        """Return a call's action."""
+        made = call.made
+        detail = None if error is None else describe_exception(error, self.intake.limits)
+        return ActionDraft(
+            made.kind,
+            made.detail,
+            made.input,
+            duration_ms=(time.perf_counter() - call.began) * 1000,
+            task=call.task,
+            error=error,
+            metadata=made.metadata,
+            messages=made.messages,
+            frames=made.frames,
+            call=call.facts(detail),
+            **outcome,
+        )
+
+    async def make(self, made: MadeCall, run: Callable[[], Awaitable[Any]]) -> Any:
+        """Make a call that has one result, and return it or raise its error."""
+        call = await self.ask(made)
+        if call.answer.action is not None:
+            return await self.answered(call.answer.action)
+        await self.begin(call)
+        try:
+            async with self.running(call):
+                value = await run()
+        except (asyncio.CancelledError, GeneratorExit) as error:
+            await self.cancel(call, error)
+            raise
+        except Exception as error:
+            await self.leave(call)
+            await self.recorder.end(self.draft(call, error))
+            raise
+        await self.leave(call)
+        await self.recorder.end(self.draft(call, None, output=value))
+        return value
+
+    async def answered(self, action: Action) -> Any:
+        """Return what a recorded call returned, or raise what it raised."""
+        if action.error is not None:
+            raise self._raised(action)
+        data = await self.recorded_output(action)
+        if data is not None and action.conversion & Conversion.OUTPUT_JSON:
+            return read_result(data)
+        return data
+
+    async def recorded_output(self, action: Action) -> str | bytes | None:
+        """Return an action's output."""
+        if self._value is None:
+            return None if action.output is None else action.output.data
+        return await self._value(action)
+
+    def raised(self, action: Action) -> Exception:
+        """Return the error with which a recorded call failed."""
+        return self._raised(action)
+
+    # Tools, and what the agent reads.
+
+    async def call_tool(
+        self,
+        name: str,
+        arguments: Mapping[str, Any],
+        run: Callable[..., Any],
+        *,
+        effect: bool = True,
+        timeout: float | None = None,  # noqa: ASYNC109 - its firing is recorded
+        task: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """See :meth:`SessionRecorder.call_tool`."""
+        if not callable(run):
+            raise InvalidValueError(f"run must be callable, not {type(run).__name__}")
+        if not isinstance(arguments, Mapping):
+            raise TypeError(
+                f"tool {name!r:.80} is called with a dict of arguments, run(**arguments), "
+                f"not {type(arguments).__name__}"
+            )
+        check_fits(run, f"tool {name!r:.80} does not take these arguments", named=arguments)
+        made = self.made_tool_call(
+            name, dict(arguments), task=task, effect=effect, metadata=metadata
+        )
+
+        async def make() -> Any:
+            async with asyncio.timeout(timeout):
+                return await call(run, named=arguments)
+
+        return await self.make(made, make)
+
+    def made_tool_call(
+        self,
+        name: str,
+        arguments: Any,
+        *,
+        task: str | None,
+        effect: bool,
+        metadata: Mapping[str, Any] | None,
+    ) -> MadeCall:
+        """Return a tool call; its arguments are kept as they are now.
+
+        :raises InvalidValueError, LimitExceededError: when they cannot be recorded.
+        """
+        limits = self.intake.limits
+        data = prepare_arguments(arguments, limits)
+        return MadeCall(
+            ActionKind.TOOL_CALL,
+            (prepare_name(name, "name", limits),),
+            decode_value(data),
+            prepare_content(data, "arguments", limits),
+            task=task,
+            effect=effect,
+            metadata=metadata,
+        )
+
+    async def once(self, name: str, make: Callable[[], Any], *, task: str | None = None) -> Any:
+        """See :meth:`SessionRecorder.once`."""
+        detail = (prepare_name(name, "name", self.intake.limits),)
+        made = MadeCall(ActionKind.ONCE, detail, None, None, task=task, effect=False)
+
+        async def run() -> Any:
+            return await call(make)
+
+        return await self.make(made, run)
+
+    # Steps.
+
+    @asynccontextmanager
+    async def step(self, name: str, given: Any = None) -> AsyncIterator[Step]:
+        """See :meth:`SessionRecorder.step`."""
+        limits = self.intake.limits
+        data = None if given is None else prepare_arguments(given, limits)
+        made = MadeCall(
+            ActionKind.STEP,
+            (prepare_name(name, "name", limits),),
+            given,
+            prepare_content(data, "input", limits),
+        )
+        enclosing = [one for one in _ENCLOSING.get() if one.calls is self]
+        scope = enclosing[-1].scope if enclosing else 0
+        asked = AskedCall(self._lanes.current(), scope, made.content)
+        parent = self._parent(enclosing)
+        opened = OpenCall(made, asked, CallAnswer(), parent, self.intake.task_name())
+        step = Step(name)
+        is_live = self.answers is None or self.answers.is_live
+        if is_live:
+            await self.begin(opened)
+        error: BaseException | None = None
+        try:
+            with _inside(_Enclosing(self, scope, opened.first)):
+                yield step
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            if is_live:
+                draft = self.draft(opened, error, output=step.output)
+                if error is None or isinstance(error, Exception):
+                    await self.recorder.end(draft)
+                else:
+                    await self.recorder.cancelled(draft)
+
+
+_START_BYTES = 256
+
+
+def read_result(data: str | bytes) -> Any:
+    """Return a recorded result.
+
+    :raises InvalidValueError: when it is not the JSON that it should be.
+    """
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise InvalidValueError(f"the recorded result is not JSON: {error}") from None

@@ -1,0 +1,52 @@
+"""What of a call is compared with the recorded one, where the caller says it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Hashable, Mapping
+from typing import Any
+
+from ..errors import InvalidValueError
+from ..events.details import ActionKind
+from .facts import INPUT_NAMES, drop_call_ids, value_digest
+
+Match = Callable[[str, str, Any], Any]
+"""``match(kind, field, value)`` returns what is compared of a field of a call; None for nothing.
+
+``kind``: as :class:`ActionKind` has them. ``field``: ``name`` and ``arguments`` of a tool call,
+``query``, ``provider``, ``model`` and ``messages`` of an ask, ``query`` and ``mode`` of a find.
+"""
+
+
+def check_match(value: Any) -> Match | None:
+    """Return how calls are compared; a collection of names stands for these fields.
+
+    :raises InvalidValueError: when it is neither callable nor such a collection.
+    """
+    if value is None or callable(value):
+        return value  # type: ignore[no-any-return]
+    if isinstance(value, Collection) and not isinstance(value, (str, bytes)):
+        fields = frozenset(value)
+        return lambda _kind, field, found: found if field in fields else None
+    raise InvalidValueError(f"match must be callable or names of fields, not {value!r:.80}")
+
+
+def compared_content(
+    match: Match, kind: ActionKind, name: str | None, given: Any
+) -> tuple[ActionKind, Any, bytes]:
+    """Return what is compared of a call's kind, name and input."""
+    shown = match(str(kind), INPUT_NAMES.get(kind, "input"), given)
+    named = None if name is None else match(str(kind), "name", name)
+    return kind, named, value_digest(shown)
+
+
+def compared_facts(match: Match, kind: ActionKind, facts: Mapping[str, Any]) -> dict[str, Hashable]:
+    """Return what is compared of a call's other fields, those of which there is something."""
+    found: dict[str, Hashable] = {}
+    for name, value in facts.items():
+        if value is None:
+            continue
+        given = [drop_call_ids(one) for one in value] if name == "messages" else value
+        shown = match(str(kind), name, given)
+        if shown is not None:
+            found[name] = value_digest(shown)
+    return found

@@ -1,0 +1,249 @@
+"""The calls of a recorded session, read for serving them: who made each, and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+from uuid import UUID
+
+from attrs import Factory, define
+
+from ..engine.event_log import View
+from ..engine.reading import session_history
+from ..errors import SessionNotFoundError
+from ..events.calls import (
+    ActionStarted,
+    AnswerDropped,
+    ChunksCame,
+    LanePath,
+    SessionResumed,
+    SessionSuspended,
+)
+from ..events.content import Content
+from ..events.details import ActionKind, AskDetails, Details
+from ..events.event import Action, ActionRecorded, CheckpointCreated, Event, SessionEnded
+from ..events.values import decode_value
+from ..recording.lanes import chosen_name
+from .facts import details_fields
+from .history import History, PastCall
+from .match import Match, compared_content, compared_facts
+from .recorded import RecordedSession, read_text
+
+CALLS = (
+    ActionKind.ASK,
+    ActionKind.FIND,
+    ActionKind.TOOL_CALL,
+    ActionKind.ONCE,
+    ActionKind.PUT,
+    ActionKind.PUT_MANY,
+    ActionKind.UPDATE,
+    ActionKind.DELETE,
+)
+"""The kinds of actions that are calls; a step encloses some, and a checkpoint is due by itself."""
+
+# Those of a session in which nothing was made as a call.
+_RECORDED_CALLS = (ActionKind.ASK, ActionKind.FIND, ActionKind.TOOL_CALL)
+_CANCELLED = ("CancelledError", "GeneratorExit")
+
+
+@define
+class PastSession:
+    """A recorded session, and its calls.
+
+    ``last``: the sequence of its last event. ``settled``: calls in flight of which somebody decided
+    how they ended. ``is_flat``: it has only what ``record_…`` recorded, which knows
+    no more of a task than its name.
+    """
+
+    recording: RecordedSession
+    history: History = Factory(History)
+    is_flat: bool = True
+    has_ended: bool = False
+    last: int = 0
+    settled: set[int] = Factory(set)
+    _sequences: dict[int, int] = Factory(dict)
+    _parents: dict[int, int] = Factory(dict)
+    _loose: list[int] = Factory(list)
+    _unnamed: dict[str | None, int] = Factory(dict)
+    _last_ns: int = 0
+
+    def scope(self, parent: int | None) -> int:
+        """Return the start of the call that encloses what has this parent; 0 for none."""
+        while parent and parent not in self.history.calls:
+            parent = self._parents.get(parent)
+        return parent or 0
+
+    def add(self, event: Event) -> None:
+        """Take in the next event."""
+        payload = event.payload
+        if isinstance(payload, ActionStarted):
+            self._begin(payload, event)
+        elif isinstance(payload, ChunksCame):
+            call = self.history.calls.get(payload.started)
+            if call is not None:
+                count = payload.first + len(payload.chunks)
+                call.chunks.append((event.sequence, payload.seen, count))
+                call.texts[payload.first :] = payload.chunks
+        elif isinstance(payload, ActionRecorded):
+            self._record(payload.action, event)
+            if payload.messages is not None:
+                self.recording.messages[payload.action.index] = payload.messages
+        elif isinstance(payload, CheckpointCreated):
+            self.recording.add(payload.action)
+            self.recording.checkpoints[payload.action.index] = payload.checkpoint
+        elif isinstance(payload, AnswerDropped):
+            start = self._sequences.get(payload.action_sequence)
+            if start is not None:
+                action = self.history.calls[start].action
+                self.history.ended(start, event.sequence, action, "cancelled", is_cancelled=True)
+        elif isinstance(payload, SessionSuspended):
+            self.history.suspended(payload.since)
+        elif isinstance(payload, SessionResumed):
+            self.history.resumed()
+        elif isinstance(payload, SessionEnded):
+            self.history.session_ended(event.sequence)
+            self.has_ended = True
+        self._last_ns, self.last = event.time_ns, event.sequence
+
+    def finish(self) -> None:
+        """Leave out what was recorded by ``record_…`` beside calls: another run does that again."""
+        if not self.is_flat:
+            for start in self._loose:
+                del self.history.calls[start]
+
+    def uncertain(self) -> list[PastCall]:
+        """Return the calls in flight that may have had an effect, in order of their starts."""
+        self.history.recorded()
+        return [call for call in self.history.calls.values() if self._is_uncertain(call)]
+
+    def _is_uncertain(self, call: PastCall) -> bool:
+        if call.end is not None or call.texts:
+            return False
+        return not call.scope or self._runs_again(self.history.calls[call.scope])
+
+    def _runs_again(self, call: PastCall) -> bool:
+        while call.end is None and call.scope:
+            call = self.history.calls[call.scope]
+        return call.end is None
+
+    def is_inside(self, call: PastCall, settled: set[int]) -> bool:
+        """Whether a call is part of one of these."""
+        while call.scope:
+            if call.scope in settled:
+                return True
+            call = self.history.calls[call.scope]
+        return False
+
+    def _begin(self, start: ActionStarted, event: Event) -> None:
+        self.is_flat = False
+        if start.first is not None:
+            self.history.began_again(start.first, event.sequence)
+        elif start.kind is ActionKind.STEP:
+            self._parents[event.sequence] = start.parent or 0
+        else:
+            self.history.began(
+                PastCall(
+                    event.sequence,
+                    start.lane,
+                    start.seen,
+                    self.scope(start.parent),
+                    content_of(start.kind, start.details, start.input),
+                    {},
+                    start,
+                    max(0, event.time_ns - self._last_ns) / 1e9,
+                )
+            )
+
+    def _record(self, action: Action, event: Event) -> None:
+        self.recording.add(action)
+        if action.kind not in CALLS:
+            return
+        facts, start = action.call, action.started
+        if start is None:
+            start, lane = event.sequence, facts.lane
+            if lane is not None:
+                self.is_flat = False
+            elif action.kind in _RECORDED_CALLS:
+                lane = self._flat_lane(action.task)
+                self._loose.append(start)
+            else:
+                return
+            self.history.began(
+                PastCall(
+                    start,
+                    lane,
+                    facts.seen,
+                    self.scope(facts.parent),
+                    content_of(action.kind, action.details, action.input),
+                    {},
+                    action,
+                )
+            )
+        call = self.history.calls.get(start)
+        if call is not None:
+            call.facts = _compared(action)
+        detail = action.error_detail
+        is_cancelled = action.error is not None and (
+            detail.qualname in _CANCELLED if detail is not None else action.error in _CANCELLED
+        )
+        answer = (action.error, None if action.output is None else action.output.digest)
+        self.history.ended(start, event.sequence, action, answer, is_cancelled=is_cancelled)
+        self._sequences[event.sequence] = start
+
+    def _flat_lane(self, task: str | None) -> LanePath:
+        name = chosen_name(task)
+        if name is not None:
+            return (name,)
+        return (self._unnamed.setdefault(task, len(self._unnamed)),)
+
+
+def _compare(match: Match, view: View, recording: RecordedSession, call: PastCall) -> None:
+    """Let a caller say what is compared of a call."""
+    info = call.action or call.info
+    if info.kind is ActionKind.TOOL_CALL:
+        given = decode_value(view.data(info.input))
+    else:
+        given = read_text(view, info.input)
+    kind, name, _ = call.content
+    call.content = compared_content(match, kind, name, given)
+    facts: dict[str, Any] = {name: value for name, value in call.facts.items() if name != "name"}
+    if call.action is not None and facts.get("messages") is not None:
+        facts["messages"] = recording.read_messages(view, call.action)
+    call.facts = compared_facts(match, kind, facts)
+
+
+def content_of(kind: ActionKind, details: Details, given: Content | None) -> Hashable:
+    """Return what is always compared of a call: its kind, the name of its tool, and its input."""
+    return kind, getattr(details, "name", None), None if given is None else given.digest
+
+
+def _compared(action: Action) -> Mapping[str, Hashable]:
+    """Return what is compared where the live call says it."""
+    details = action.details
+    facts: dict[str, Any] = dict(details_fields(details))
+    if isinstance(details, AskDetails):
+        facts.pop("message_count", None)
+    return facts
+
+
+def read_past(view: View, session_id: UUID, match: Match | None = None) -> PastSession:
+    """Read a session and its calls. ``match``: what is compared of them.
+
+    :raises SessionNotFoundError: when there is none with this id.
+    :raises CorruptFileError: when it cannot be read.
+    """
+    found = view.state.find(session_id)
+    if found is None:
+        raise SessionNotFoundError(session_id)
+    past = PastSession(RecordedSession(session_id))
+    for event in session_history(view, found.info.number):
+        past.add(event)
+    past.finish()
+    recording = past.recording
+    digests = {a.sequence: recording.messages_digest(view, a) for a in recording.actions}
+    for call in past.history.calls.values():
+        if call.action is not None and call.action.sequence in digests:
+            call.facts = {**call.facts, "messages": digests[call.action.sequence]}
+        if match is not None:
+            _compare(match, view, recording, call)
+    return past

@@ -1,0 +1,165 @@
+"""What a session answers its agent's calls with, when the agent runs again."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from ..errors import ReplayDivergenceError
+from ..events.calls import ActionStarted
+from ..events.event import Action
+from ..recording.answers import AskedCall, CallAnswer
+from ..recording.lanes import Lanes
+from .facts import messages_digest, task_name
+from .handover import Handed, Handover, LiveCall
+from .match import Match, compared_content, compared_facts
+from .matching import Matching, RecordedCall
+from .nearest import LOOKED_AT, Asked, describe_missing
+from .past_calls import PastSession
+
+Read = Callable[..., Awaitable[Any]]
+
+
+class RecordedAnswers:
+    """Answers the calls of a session's block from a recording.
+
+    ``cancelled`` records that the agent cancelled a call of which the recording does not say so.
+    ``runs_missing``: whether a call that is not recorded runs, once everything recorded was handed
+    over. ``may_run``: whether a call in flight is tried again.
+    """
+
+    def __init__(
+        self,
+        past: PastSession,
+        lanes: Lanes,
+        read: Read,
+        *,
+        cancelled: Callable[[RecordedCall], Awaitable[None]],
+        is_ending: Callable[[], bool],
+        stall: float,
+        runs_missing: bool,
+        settled_by: str | None = None,
+        match: Match | None = None,
+    ) -> None:
+        self._match = match
+        self._past = past
+        self._read = read
+        self._runs_missing = runs_missing
+        self._settled_by = settled_by
+        self._calls: dict[AskedCall, LiveCall] = {}
+        self._granted: dict[AskedCall, int | None] = {}
+        self.matching = Matching(past.history.recorded(), lanes.root, is_flat=past.is_flat)
+        self.handover = Handover(self.matching, self._explain, cancelled, stall, is_ending)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether everything recorded was handed over."""
+        return self.handover.is_live
+
+    async def ask(self, call: AskedCall) -> CallAnswer:
+        """See :class:`.answers.Answers`."""
+        live = self._compared(call)
+        await self.handover.ask(live)
+        handed = await self.handover.wait(live)
+        recorded = live.recorded
+        past = None if recorded is None else self._past.history.calls[recorded.start]
+        if handed is Handed.RUN and not (past is not None and past.texts):
+            if not self._runs_missing:
+                await self.handover.diverge(recorded, live)
+            if past is None:
+                return CallAnswer()
+            return CallAnswer(None, past.start, past.tries + 1, self._settled_by)
+        assert past is not None
+        self._calls[call] = live
+        self._granted[call] = handed if isinstance(handed, int) else None
+        if past.action is not None:
+            return CallAnswer(past.action)
+        return CallAnswer(None, past.start, past.tries, None, tuple(past.texts))
+
+    def _compared(self, call: AskedCall) -> LiveCall:
+        """Return a call with what is compared of it."""
+        facts: dict[str, Any] = dict(call.facts)
+        kind, name, _ = call.content
+        if self._match is not None:
+            content = compared_content(self._match, kind, name, call.asked)
+            return LiveCall(call, content, compared_facts(self._match, kind, facts))
+        if facts.get("messages") is not None:
+            facts["messages"] = messages_digest(facts["messages"])
+        return LiveCall(call, call.content, facts)
+
+    async def chunks(self, call: AskedCall, passed: int) -> int | None:
+        """See :class:`.answers.Answers`."""
+        granted = self._granted[call]
+        while granted is not None and granted <= passed:
+            handed = await self.handover.wait(self._calls[call])
+            granted = self._granted[call] = handed if isinstance(handed, int) else None
+        if granted is None:
+            del self._granted[call], self._calls[call]
+        return granted
+
+    async def withdraw(self, call: AskedCall) -> None:
+        """See :class:`.answers.Answers`."""
+        live = self._calls.pop(call, None)
+        self._granted.pop(call, None)
+        if live is not None:
+            await self.handover.withdraw(live)
+
+    async def leave(self, first: int) -> None:
+        """See :class:`.answers.Answers`."""
+        await self.handover.leave(first)
+
+    def abandon(self, first: int) -> None:
+        """See :class:`.answers.Answers`."""
+        self.handover.abandon(first)
+
+    async def check_end(self, exc: BaseException | None, *, must_ask: bool = True) -> None:
+        """Raise why the agent did not do what it did when it was recorded, if it did not.
+
+        ``exc``: with what it leaves the block. ``must_ask``: whether all calls must be asked for.
+
+        :raises ReplayDivergenceError: when it did not.
+        """
+        handover = self.handover
+        if handover.error is None and must_ask and (exc is None or isinstance(exc, Exception)):
+            await handover.leave(0)
+        if handover.error is not None and exc is not handover.error:
+            raise handover.error from exc
+
+    # What was served.
+
+    @property
+    def unserved(self) -> tuple[Action, ...]:
+        """The recorded calls that nobody has asked for, those in flight aside."""
+        left = map(self.action, self.matching.unserved())
+        return tuple(action for action in left if action is not None)
+
+    def action(self, recorded: RecordedCall) -> Action | None:
+        """Return the action of a recorded call; None of one in flight."""
+        found: Action | None = self._past.history.calls[recorded.start].action
+        return found
+
+    async def _explain(
+        self, due: RecordedCall | None, live: LiveCall | None
+    ) -> ReplayDivergenceError:
+        nearest = None if due is None else self.action(due)
+        if live is None:
+            assert due is not None
+            return ReplayDivergenceError(
+                f"{self._title(due)} was recorded, and nobody asked for it", nearest
+            )
+        call = live.asked
+        kind, name, _ = call.content
+        asked = Asked(kind, name, call.asked, dict(call.facts), task_name(call.lane.name))
+        left = self.matching.unserved()
+        others = [one for one in map(self.action, left[:LOOKED_AT]) if one is not None]
+        found: ReplayDivergenceError = await self._read(
+            describe_missing, self._past.recording, nearest, others, asked
+        )
+        return found
+
+    def _title(self, recorded: RecordedCall) -> str:
+        info = self._past.history.calls[recorded.start].info
+        kind, name, _ = self._past.history.calls[recorded.start].content
+        what = str(kind) if name is None else f"{kind} {name!r}"
+        which = "" if isinstance(info, ActionStarted) else f"action {info.index}, "
+        return f"{which}{what} of task {info.task!r}"

@@ -1,0 +1,216 @@
+"""Resuming a session: what had finished is answered from the recording, then it goes on live."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Any
+
+from attrs import Factory, frozen
+
+from ..core.commands import NoteEvent, ResumeSession
+from ..engine.event_log import View
+from ..errors import RecordedCallError, SessionActiveError, UncertainCallError
+from ..events.calls import ActionStarted, AnswerDropped, CallFacts, SessionResumed, call_key
+from ..events.details import ActionKind
+from ..events.event import Action
+from ..events.values import decode_value
+from ..recording.action_draft import ActionDraft
+from ..recording.call_recorder import CallRecorder
+from ..recording.command_intake import CommandIntake
+from ..recording.error_details import describe_exception
+from ..recording.lanes import Lanes
+from ..recording.session_calls import SessionCalls
+from ..recording.session_recorder import SessionRecorder
+from .history import PastCall
+from .match import Match
+from .matching import RecordedCall
+from .past_calls import PastSession, read_past
+from .recorded import read_text
+from .recorded_answers import Read, RecordedAnswers
+from .recorded_errors import ErrorTypes, recorded_error
+from .session_lock import SessionLock
+from .uncertain import Failed, Policy, Result, UncertainCall, decide
+
+
+@frozen
+class ResumeOptions:
+    """How a session is resumed; checked."""
+
+    uncertain: Policy = "raise"
+    stall: float = 10.0
+    errors: ErrorTypes = Factory(dict)
+    match: Match | None = None
+
+
+class ResumedSession(SessionRecorder):
+    """A session whose agent runs again from its start."""
+
+    def __init__(
+        self, intake: CommandIntake, command: ResumeSession, read: Read, options: ResumeOptions
+    ) -> None:
+        super().__init__(intake, command)
+        self.prepare(read, options)
+
+    def prepare(self, read: Read, options: ResumeOptions) -> None:
+        """Say how it is resumed, before it is entered."""
+        self._read = read
+        self._options = options
+        self.answers: RecordedAnswers | None = None
+        self.past: PastSession | None = None
+        self._lock = SessionLock(self.session_id)
+
+    async def _make_calls(self, number: int) -> SessionCalls:
+        if not self._lock.take():
+            raise SessionActiveError(
+                f"session {self.session_id} is being resumed elsewhere; wait for that to end"
+            )
+        try:
+            return await self._resume(number)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    async def _resume(self, number: int) -> SessionCalls:
+        match = self._options.match
+        past: PastSession = await self._read(read_past, self.session_id, match)
+        in_flight = past.uncertain()
+        policy = self._options.uncertain
+        calls = [await self._read(_uncertain_call, self.session_id, call) for call in in_flight]
+        if calls and policy == "raise":
+            raise UncertainCallError(calls)
+        recorder = CallRecorder(self._intake, number)
+        reopened = tuple(sorted((c.start, c.info.time_ns) for c in past.history.reopened))
+        note = SessionResumed(past.last, reopened)
+        await self._intake.submit(NoteEvent(number, note))
+        settled_by = "run" if policy == "run" else getattr(policy, "__qualname__", "a policy")
+        is_settled = False
+        if callable(policy):
+            for call, known in zip(calls, in_flight, strict=True):
+                if past.is_inside(known, past.settled):
+                    continue
+                decision = await decide(policy, call)
+                if isinstance(decision, Result):
+                    await self._settle(known, settled_by, recorder, output=decision.value)
+                elif isinstance(decision, Failed):
+                    await self._settle(known, settled_by, recorder, error=decision.error)
+                else:
+                    continue
+                past.settled.add(known.start)
+                is_settled = True
+        if is_settled:
+            past = await self._read(read_past, self.session_id, match)
+        recorder.seen = past.last
+        lanes = Lanes()
+        self.past = past
+        self.answers = RecordedAnswers(
+            past,
+            lanes,
+            self._read,
+            cancelled=self._cancelled(past, number, recorder),
+            is_ending=lambda: recorder.is_ending,
+            stall=self._options.stall,
+            runs_missing=True,
+            settled_by=settled_by,
+            match=match,
+        )
+        return SessionCalls(
+            self._intake,
+            number,
+            self.session_id,
+            lanes=lanes,
+            recorder=recorder,
+            answers=self.answers,
+            raised=self._raised,
+            value=self._value,
+        )
+
+    def _raised(self, action: Action) -> RecordedCallError:
+        return recorded_error(action, self._options.errors)
+
+    async def _value(self, action: Action) -> str | bytes | None:
+        found: str | bytes | None = await self._read(read_text, action.output)
+        return found
+
+    # What is recorded of calls that were in flight.
+
+    async def _settle(
+        self,
+        call: PastCall,
+        settled_by: str,
+        recorder: CallRecorder,
+        *,
+        output: Any = None,
+        error: Exception | None = None,
+    ) -> None:
+        """Record how a call ended, as somebody decided."""
+        detail = None if error is None else describe_exception(error, self._intake.limits)
+        facts = CallFacts(call.start, error_detail=detail, settled_by=settled_by)
+        draft = await self._draft(call, facts, output=output, error=error)
+        await recorder.end(draft)
+
+    async def _draft(self, call: PastCall, facts: CallFacts, **outcome: Any) -> ActionDraft:
+        start: ActionStarted = call.info
+        given = await self._read(_input, start)
+        details = start.details
+        if start.kind is ActionKind.ASK:
+            detail: tuple[Any, ...] = (details.provider, details.model)  # type: ignore[union-attr]
+        else:
+            detail = (details.name,)  # type: ignore[union-attr]
+        return ActionDraft(start.kind, detail, given, task=start.task, call=facts, **outcome)
+
+    def _cancelled(
+        self, past: PastSession, number: int, recorder: CallRecorder
+    ) -> Callable[[RecordedCall], Awaitable[None]]:
+        async def record(recorded: RecordedCall) -> None:
+            call = past.history.calls[recorded.start]
+            if call.action is not None and call.end is not None:
+                await self._intake.submit(NoteEvent(number, AnswerDropped(call.action.sequence)))
+                return
+            draft = await self._draft(call, CallFacts(call.start), error="CancelledError")
+            await recorder.cancelled(draft)
+
+        return record
+
+    # Leaving.
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if self.answers is not None:
+                await self.answers.check_end(exc)
+            await super().__aexit__(exc_type, exc, traceback)
+        except BaseException:
+            if self._block is not None:
+                self._block.leave()
+            raise
+        finally:
+            self._lock.release()
+
+
+def _input(view: View, start: ActionStarted) -> Any:
+    if start.input is None:
+        return None
+    if start.kind is ActionKind.ASK:
+        return view.value(start.input)
+    return decode_value(view.data(start.input))
+
+
+def _uncertain_call(view: View, session_id: Any, call: PastCall) -> UncertainCall:
+    start: ActionStarted = call.info
+    details: Any = start.details
+    name = details.model if start.kind is ActionKind.ASK else details.name
+    return UncertainCall(
+        call_key(start.session_id or session_id, call.start),
+        start.kind,
+        name,
+        _input(view, start),
+        start.task,
+        start.time_ns,
+        call.tries,
+        tuple(call.texts),
+    )

@@ -1,0 +1,239 @@
+"""A session whose process died, resumed: what had finished is answered, then it goes on live."""
+
+import asyncio
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from memvid_async import (
+    RUN,
+    Failed,
+    InvalidValueError,
+    ReplayDivergenceError,
+    Result,
+    SessionActiveError,
+    UncertainCallError,
+    current_call,
+    open_store,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+class Tools:
+    """Tools that count their effects in files, and die where they are told to."""
+
+    def __init__(self, folder, dies_in=None, dies_at="middle"):
+        self.folder = Path(folder)
+        self.dies = dies_in, dies_at
+
+    def effects(self, name):
+        path = self.folder / name
+        return len(path.read_text().split()) if path.exists() else 0
+
+    def count(self, name):
+        with (self.folder / name).open("a") as file:
+            file.write(f"{current_call().key}\n")
+
+    async def run(self, name):
+        if self.dies == (name, "start"):
+            os._exit(9)
+        self.count(name)
+        await asyncio.sleep(0)
+        if self.dies == (name, "middle"):
+            os._exit(9)
+        return f"{name} done"
+
+    async def model(self, prompt):
+        self.count("model")
+        for word in (str(prompt), " is", " so"):
+            yield word
+            if self.dies == ("model", "middle"):
+                os._exit(9)
+
+
+async def agent(session, tools):
+    """Two tools one after the other, three at once, and a model's stream."""
+    told = [await session.call_tool(name, {"name": name}, tools.run) for name in ("one", "two")]
+    several = (session.call_tool(name, {"name": name}, tools.run) for name in ("a", "b", "c"))
+    told += await asyncio.gather(*several)
+    try:
+        async for chunk in session.stream_model("It", tools.model):
+            told.append(chunk)
+    except ConnectionResetError:
+        told.append("broken")
+    return told
+
+
+WHOLE = ["one done", "two done", "a done", "b done", "c done", "It", " is", " so"]
+
+
+async def first_life(path, folder, dies_in, dies_at):
+    async with open_store(path) as store, store.session("agent") as session:
+        print(session.session_id, flush=True)
+        await agent(session, Tools(folder, dies_in, dies_at))
+
+
+async def die(path, folder, dies_in, dies_at="middle"):
+    """Let an agent die in a process of its own, and return its session's id."""
+    arguments = (str(path), str(folder), dies_in, dies_at)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", __name__, *arguments, stdout=asyncio.subprocess.PIPE
+    )
+    told, _ = await process.communicate()
+    assert process.returncode == 9
+    return told.decode().strip()
+
+
+@pytest.mark.parametrize("dies_in", ["one", "two", "a", "c"])
+@pytest.mark.parametrize("dies_at", ["start", "middle"])
+async def test_nothing_happens_twice_that_was_not_reported(tmp_path, dies_in, dies_at):
+    path = tmp_path / "a.mva"
+    session_id = await die(path, tmp_path, dies_in, dies_at)
+    tools = Tools(tmp_path)
+    before = {name: tools.effects(name) for name in ("one", "two", "a", "b", "c", "model")}
+    async with open_store(path) as store:
+        with pytest.raises(UncertainCallError) as caught:
+            await store.resume_session(session_id, replay=True).__aenter__()
+        reported = {call.name for call in caught.value.calls}
+        assert dies_in in reported
+        assert caught.value.key == caught.value.call.key == caught.value.calls[0].key
+        async with store.resume_session(session_id, replay=True, uncertain="run") as session:
+            assert await agent(session, tools) == WHOLE
+        for name, times in before.items():
+            assert tools.effects(name) == times + (name in reported or not times)
+        ended = await store.get_session(session_id)
+        assert (ended.error, ended.in_flight) == (None, ())
+        async with store.serve(session_id) as recorded:
+            assert await agent(recorded, tools) == WHOLE
+        assert tools.effects("model") == 1
+
+
+async def test_a_stream_that_was_half_read_is_not_made_again(tmp_path):
+    path = tmp_path / "a.mva"
+    session_id = await die(path, tmp_path, "model")
+    async with open_store(path) as store:
+        with pytest.raises(UncertainCallError, match="ask"):
+            await store.resume_session(session_id, replay=True).__aenter__()
+        # No event came after its first chunk, so nobody knows of that.
+        async with store.resume_session(session_id, replay=True, uncertain="run") as session:
+            assert await agent(session, Tools(tmp_path)) == WHOLE
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_somebody_decides_and_that_is_recorded(tmp_path, is_async):
+    path = tmp_path / "a.mva"
+    session_id = await die(path, tmp_path, "c")
+    asked = []
+
+    def decide(call):
+        asked.append(call)
+        return {"a": Result("a was there"), "b": Failed(ValueError("no b")), "c": RUN}[call.name]
+
+    async def decide_later(call):
+        await asyncio.sleep(0)
+        return decide(call)
+
+    async def tolerant(session):
+        tools, told = Tools(tmp_path), []
+        for name in ("one", "two"):
+            await session.call_tool(name, {"name": name}, tools.run)
+        several = (session.call_tool(name, {"name": name}, tools.run) for name in ("a", "b", "c"))
+        told += await asyncio.gather(*several, return_exceptions=True)
+        return [str(one) for one in told]
+
+    async with open_store(path) as store:
+        options = {"replay": True, "uncertain": decide_later if is_async else decide}
+        async with store.resume_session(session_id, **options) as session:
+            told = await tolerant(session)
+        assert told == ["a was there", "no b", "c done"]
+        assert [(one.name, one.arguments, one.tries) for one in asked] == [
+            (name, {"name": name}, 1) for name in ("a", "b", "c")
+        ]
+        async with store.serve(session_id) as recorded:
+            assert await tolerant(recorded) == told
+        failed = (await store.get_session(session_id)).actions[3]
+        assert (failed.error, failed.call.settled_by) == (
+            "ValueError: no b",
+            options["uncertain"].__qualname__,
+        )
+
+
+async def test_what_a_policy_raises_records_nothing(tmp_path):
+    path = tmp_path / "a.mva"
+    session_id = await die(path, tmp_path, "one")
+    async with open_store(path) as store:
+        for wrong in (lambda call: 1 / 0, lambda call: "run"):
+            with pytest.raises((ZeroDivisionError, InvalidValueError)):
+                await store.resume_session(session_id, replay=True, uncertain=wrong).__aenter__()
+        with pytest.raises(InvalidValueError):
+            store.resume_session(session_id, replay=True, uncertain="never")
+        assert len((await store.get_session(session_id)).in_flight) == 1
+
+
+async def test_a_divergence_leaves_the_session_open(tmp_path):
+    path = tmp_path / "a.mva"
+    session_id = await die(path, tmp_path, "two")
+    async with open_store(path) as store:
+        with pytest.raises(ReplayDivergenceError):  # noqa: PT012 - what leaves the block
+            async with store.resume_session(session_id, replay=True, uncertain="run") as session:
+                # An agent that swallows everything.
+                with suppress(Exception):
+                    await session.call_tool("other", {"name": "x"}, Tools(tmp_path).run)
+        assert (await store.get_session(session_id)).ended_ns is None
+        async with store.resume_session(session_id, replay=True, uncertain="run") as session:
+            assert await agent(session, Tools(tmp_path)) == WHOLE
+
+
+async def test_one_process_resumes_at_a_time(tmp_path):
+    path = tmp_path / "a.mva"
+    session_id = await die(path, tmp_path, "one", "start")
+    async with open_store(path) as store:
+        with pytest.raises(SessionActiveError):  # noqa: PT012 - the second of two blocks
+            async with store.resume_session(session_id, replay=True, uncertain="run") as session:
+                try:
+                    again = store.resume_session(session_id, replay=True, uncertain="run")
+                    await again.__aenter__()
+                finally:
+                    assert await agent(session, Tools(tmp_path)) == WHOLE
+
+
+async def test_a_shutdown_is_no_decision(tmp_path):
+    reached = asyncio.Event()
+
+    async def slow(name):
+        reached.set()
+        await asyncio.Event().wait()
+
+    async def waiting(session, tool):
+        try:
+            return await session.call_tool("slow", {"name": "s"}, tool)
+        finally:
+            await session.call_tool("clean up", {"name": "c"}, Tools(tmp_path).run)
+
+    async with open_store(tmp_path / "a.mva") as store:
+        session = store.session("agent")
+
+        async def live():
+            async with session:
+                await waiting(session, slow)
+
+        task = asyncio.create_task(live())
+        await reached.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        session_id = session.session_id
+        assert (await store.get_session(session_id)).ended_ns is None
+        with pytest.raises(UncertainCallError, match="slow"):
+            await store.resume_session(session_id, replay=True).__aenter__()
+        async with store.resume_session(session_id, replay=True, uncertain="run") as resumed:
+            assert await waiting(resumed, Tools(tmp_path).run) == "s done"
+        assert (await store.get_session(session_id)).error is None
+
+
+if __name__ == "__main__":
+    asyncio.run(first_life(*sys.argv[1:]))
