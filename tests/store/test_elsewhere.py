@@ -24,6 +24,8 @@ from memvid_async import (
 
 # Every public call of a store, with arguments that would do.
 CALLS = {
+    "actions": lambda s: anext(s.actions()),
+    "annotate_session": lambda s: s.annotate_session(s.ended, {"a": 1}),
     "ask": lambda s: s.ask("a fox", generate=s.effect),
     "at": lambda s: s.at(sequence=1),
     "audit": lambda s: s.audit(s.ended, {"m": s.effect}),
@@ -58,6 +60,7 @@ CALLS = {
     "record_update": lambda s: s.record_update(0, "x"),
     "refresh": lambda s: s.refresh(),
     "replay": lambda s: s.replay(s.ended).report(),
+    "rename_session": lambda s: s.rename_session(s.ended, "a ghost"),
     "resume_session": lambda s: s.resume_session(s.ended).__aenter__(),
     "serve": lambda s: s.serve(s.ended).__aenter__(),
     "session": lambda s: s.session().__aenter__(),
@@ -69,6 +72,7 @@ CALLS = {
     "subscribe": lambda s: s.subscribe(),
     "sync": lambda s: s.sync(),
     "update": lambda s: s.update(0, "ghost"),
+    "usage": lambda s: s.usage(),
     "verify": lambda s: s.verify(),
 }
 VIEW_CALLS = {
