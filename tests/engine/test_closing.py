@@ -119,7 +119,7 @@ async def test_a_closed_store_refuses_everything_and_leaves_nobody_waiting(tmp_p
         await closed.aclose()
         await closed.aclose()
         for call in (*reading(closed), *(() if read_only else writing(closed))):
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(20):
                 with pytest.raises(StoreClosedError):
                     await call
         for look in (closed.statistics, closed.subscribe):

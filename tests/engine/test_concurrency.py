@@ -371,7 +371,7 @@ async def in_child(store, recorder, action):
     }
     for name, call in calls.items():
         try:
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(20):
                 await call()
         except StoreClosedError:
             pass

@@ -16,9 +16,8 @@ from ..core.commands import AddEmbeddings, SetEmbeddingModel
 from ..engine.engine import Engine
 from ..engine.event_log import View
 from ..errors import InvalidValueError
-from ..events.content import Content
 from ..events.embeddings import NewEmbedding
-from ..events.frames import FrameDeleted, FramePut, FramesPut, FrameUpdated
+from ..events.frames import FrameDeleted, FrameErased, FramePut, FramesPut, FrameUpdated
 from ..events.pace import unhurried
 from ..recording.command_intake import CommandIntake
 from .change_gate import ChangeGate
@@ -135,44 +134,42 @@ class Move:
 
     # In the thread that reads.
 
-    def _frames(self, view: View) -> list[tuple[_Frame, Content | str | bytes]]:
-        """Return the versions of frames that are new in the view, with their contents.
+    def _frames(self, view: View) -> list[tuple[_Frame, int]]:
+        """Return the versions of frames that are new in the view, each with its hint.
 
         Where no session has a memory of its own, versions that were replaced are left out.
         """
-        found: dict[Any, tuple[_Frame, Content | str | bytes]] = {}
+        found: dict[Any, tuple[_Frame, int]] = {}
         forked = bool(view.state.memory.branches)
-        for event, _ in unhurried(view.memory_events(self._through, view.state.last_sequence)):
+        for event, hint in unhurried(view.memory_events(self._through, view.state.last_sequence)):
             payload, sequence = event.payload, event.sequence
             if isinstance(payload, FramesPut):
                 for place, kept in enumerate(unhurried(payload.kept)):
                     frame = (payload.frame_id + place, sequence, place)
-                    key = frame if forked else frame[0]
-                    if isinstance(kept, (str, bytes)):
-                        found[key] = frame, kept
-                    elif isinstance(kept, FramePut):
-                        found[key] = frame, kept.content
+                    if not isinstance(kept, FrameErased):
+                        found[frame if forked else frame[0]] = frame, hint
+                    if isinstance(kept, FramePut):
                         self._types[frame[0]] = kept.media_type
             elif isinstance(payload, FrameUpdated):
                 changes, frame = payload.changes, (payload.frame_id, sequence, 0)
                 if "media_type" in changes:
                     self._types[frame[0]] = changes["media_type"]
                 if changes.get("content") is not None:
-                    found[frame if forked else frame[0]] = frame, changes["content"]
+                    found[frame if forked else frame[0]] = frame, hint
             elif isinstance(payload, FrameDeleted) and not forked:
                 found.pop(payload.frame_id, None)
         return list(found.values())
 
     def _batches(
-        self, view: View, frames: list[tuple[_Frame, Content | str | bytes]]
+        self, view: View, frames: list[tuple[_Frame, int]]
     ) -> Iterator[tuple[list[_Frame], list[str], int]]:
         """Iterate over batches: frames with a text, their texts, and how many were looked at."""
         some: list[_Frame] = []
         texts: list[str] = []
         seen = size = 0
-        for frame, content in unhurried(frames):
-            whole = content if isinstance(content, Content) else Content(content)
-            text = read_text(view, whole, self._types.get(frame[0]))
+        for frame, hint in unhurried(frames):
+            content = view.frame_content(hint, frame[1:])
+            text = read_text(view, content, self._types.get(frame[0]))
             seen += 1
             if text:
                 some.append(frame)
