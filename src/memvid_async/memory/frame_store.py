@@ -119,7 +119,7 @@ class FrameStore(FrameReader):
             "embedding_model": embedding_model,
         }
         fields = {name: value for name, value in fields.items() if value is not None}
-        if prepare_flag(replace, "replace") and uri is None:
+        if replace is not False and prepare_flag(replace, "replace") and uri is None:
             raise InvalidValueError("replace=True replaces what has a uri; pass the uri too")
         if isinstance(content, AsyncIterable):
             kept: Any = await self._store_stream(content)
