@@ -16,6 +16,7 @@ from . import (
     frames,
     harness,
     histories,
+    keyed,
     locking,
     machine,
     memory,
@@ -38,12 +39,13 @@ BENCHMARKS = {
     "opening": opening.run,
     "reading": reading.run,
     "frames": frames.run,
+    "collections": keyed.run,
     "replay": replaying.run,
     "transport": transport.run,
     "original": original.run,
 }
 # What takes so long that it gets fewer rounds.
-LONG, LONG_ROUNDS = ("opening", "reading", "frames", "replay", "original"), 5
+LONG, LONG_ROUNDS = ("opening", "reading", "frames", "collections", "replay", "original"), 5
 REPORT = Path(__file__).with_name("report.md")
 
 

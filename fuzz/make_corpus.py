@@ -6,6 +6,14 @@ from pathlib import Path
 
 from memvid_async import ActionKind
 from memvid_async.core import commands
+from memvid_async.core.recent_keys import NO_KEY
+from memvid_async.events.keyed import (
+    KeyChange,
+    KeyDeleted,
+    KeyPut,
+    ListChanged,
+    PrefixDeleted,
+)
 from memvid_async.file.journal import Journal
 from memvid_async.storage import RamStorage
 
@@ -55,6 +63,7 @@ def seeds() -> dict[str, bytes]:
         begin, parts = split(found["small"])
         found["newer"] = join(begin, [*parts, (9, parts[-1][1] + 1, b"\xa0")])
         found["memory"] = memory()
+        found["keyed"] = keyed()
         found["torn"] = found["small"][:-7] + b"\xff\xff"
         return found
 
@@ -77,6 +86,24 @@ def memory() -> bytes:
             ask((), "topic?", "yes"),
         ]
     )
+    storage.truncate(journal.view.end)
+    return bytes(storage.data)
+
+
+def keyed() -> bytes:
+    """A file of collections: keys put, changed, deleted and checked, lists, idempotency keys."""
+    storage = RamStorage()
+    journal = Journal.open(storage, config())
+
+    def changed(*changes: KeyChange) -> commands.ChangeCollection:
+        return commands.ChangeCollection("c", changes, (), dict.fromkeys("kl", NO_KEY), 2**40, 9)
+
+    put = KeyPut("k", b"\x61x", b"\xa1\x61n\x01", 2**40)
+    journal.commit([changed(put), changed(ListChanged("l", items=(b"\x01", b"\x02")))])
+    journal.commit([start(1, ambient=True)])
+    action = record(None, ActionKind.DELETE, frames=(1,))
+    journal.commit([commands.OnlyOnce(action, "key", bytes(16)), changed(KeyDeleted("k"))])
+    journal.commit([changed(ListChanged("l", 1, 1, (b"\x03",)), PrefixDeleted("a/"))])
     storage.truncate(journal.view.end)
     return bytes(storage.data)
 

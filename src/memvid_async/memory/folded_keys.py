@@ -32,9 +32,9 @@ from .folded import Due
 
 COLLECTIONS = "collections"
 # A save is due when this many changes were folded since the last one, or this part of all keys
-# (1/64) where that is more.
-_SAVE_CHANGES = 512
-_SAVE_PART = 64
+# (1/16) where that is more: they may be anywhere, and change a page each. On closing a smaller part
+# will do, which the next opener need not fold then.
+_SAVE_CHANGES, _SAVE_PART, _CLOSING_PART = 512, 16, 256
 # When this many times the pages of the index were saved, the next save is whole.
 _MOST_SAVED = 3
 _NOT_FOLDABLE = (DamagedSearchIndexError, KeyError, ValueError)
@@ -58,6 +58,7 @@ class FoldedKeys:
         self._through = 0
         self._hint: int | None = None
         self._unsaved = self._saved_at = self._saved_pages = 0
+        self._part = _SAVE_PART
 
     @property
     def is_open(self) -> bool:
@@ -208,10 +209,14 @@ class FoldedKeys:
 
     # Saving.
 
+    def expect_closing(self) -> None:
+        """Let a save be due for less, as it is the last one."""
+        self._part = max(self._part, _CLOSING_PART)
+
     def due(self, view: View) -> Due | None:
         """Return what :meth:`EventLog.save_projection` takes; None while too little is new."""
         index = self.catch_up(view)
-        if self._unsaved < _SAVE_CHANGES or self._unsaved < index.count // _SAVE_PART:
+        if self._unsaved < _SAVE_CHANGES or self._unsaved < index.count // self._part:
             return None
         if self._saved_pages > _MOST_SAVED * index.page_count:
             self._saved_at = self._saved_pages = 0

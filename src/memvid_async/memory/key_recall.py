@@ -84,6 +84,7 @@ class KeyRecall:
 
     async def finish(self, writer: Writer | None) -> None:
         """Save the index a last time where that is due, and close everything."""
+        self._live.expect_closing()
         try:
             await self._saver.finish(writer)
         finally:
