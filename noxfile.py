@@ -108,6 +108,16 @@ def suite_langgraph(session: nox.Session) -> None:
     session.run("pytest", "tests/interop/test_langgraph.py")
 
 
+@nox.session(name="suite-claude-agent")
+def suite_claude_agent(session: nox.Session) -> None:
+    """Hold our session store to the Claude Agent SDK's contracts, from its sdist: the wheel carries
+    a program of 180 MB, which the store does not need. `-- newest` takes the newest release."""
+    session.install("-e", ".[test]", "mcp")
+    sdk = "claude-agent-sdk" if "newest" in session.posargs else "claude-agent-sdk==0.2.189"
+    session.install("--no-binary", "claude-agent-sdk", sdk)
+    session.run("pytest", "tests/interop/test_claude_agent.py")
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style and formatting."""

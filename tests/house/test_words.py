@@ -58,6 +58,7 @@ NAMES = {
         SessionRecorder SessionStarted SessionState SessionSummary Sessions StartSession
         StoreSession SyncServedSession SyncSession
         store_session session_map session_recorder session_state sessions
+        MemvidSessionStore
     """,
     "action": """
         Action ActionDraft ActionKind ActionList ActionQuery ActionRecorded ActionRecorder
