@@ -1,6 +1,7 @@
 """The README's example and the tutorial run as they stand there."""
 
 import ast
+import difflib
 import inspect
 import subprocess
 import sys
@@ -17,6 +18,21 @@ ROOT = Path(__file__).resolve().parents[2]
 def blocks(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     return [code for language, code in check_docs.code_blocks(text) if language == "python"]
+
+
+def test_the_lines_that_change_are_those_of_the_example():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (shown,) = [code for language, code in check_docs.code_blocks(text) if language == "diff"]
+    plain, recorded = (
+        (ROOT / "examples" / name).read_text(encoding="utf-8").partition('"""\n\n')[2].splitlines()
+        for name in ("trip_agent.py", "trip_agent_recorded.py")
+    )
+    assert 80 <= len(plain) <= 100
+    # Without the two lines that name the files.
+    lines = list(difflib.unified_diff(plain, recorded, n=0, lineterm=""))[2:]
+    changes = [line for line in lines if line[0] in "+-"]
+    assert changes == shown.splitlines()
+    assert sum(line[0] == "+" for line in changes) <= 6
 
 
 def test_the_example_is_about_ten_lines():
@@ -40,10 +56,23 @@ def test_the_example_runs_again_and_again(tmp_path):
         assert not done.stderr
 
 
-async def run_page(page):
+TRANSPORT = "At the HTTP transport"
+
+
+def sections(page):
+    """The sections of a page by their titles; "" for what is above the first."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    parts = text.split("\n## ")
+    return {"": parts[0]} | dict(part.split("\n", 1) for part in parts[1:])
+
+
+async def run_page(page, without=()):
     names = {name: getattr(memvid_async, name) for name in memvid_async.__all__}
     names["asyncio"] = __import__("asyncio")
-    for code in blocks(page):
+    text = "\n".join(part for title, part in sections(page).items() if title not in without)
+    for language, code in check_docs.code_blocks(text):
+        if language != "python":
+            continue
         compiled = compile(code, page, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
         waiting = eval(compiled, names)
         if inspect.isawaitable(waiting):
@@ -61,7 +90,8 @@ async def test_the_tutorial_runs_from_top_to_bottom(tmp_path, monkeypatch, capsy
 
 async def test_the_page_of_recording_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    await run_page("docs/recording.md")
+    # The recipes for SDKs run in tests/interop/test_model_sdks.py.
+    await run_page("docs/recording.md", without=[TRANSPORT])
     printed = capsys.readouterr().out
     assert "1 tool_call MainThread" in printed
 
