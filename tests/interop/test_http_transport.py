@@ -5,7 +5,6 @@ import json
 
 import pytest
 
-import memvid_async
 from memvid_async import (
     ActionKind,
     InvalidValueError,
@@ -18,13 +17,7 @@ from tests.support.model_server import model_server
 
 httpx2 = pytest.importorskip("httpx2")
 
-pytestmark = [
-    pytest.mark.one_loop,
-    pytest.mark.skipif(
-        not hasattr(memvid_async.ServedSession, "stream_model"),
-        reason="a session has no stream_model yet",
-    ),
-]
+pytestmark = pytest.mark.one_loop
 
 KEY = "sk-proj-0123456789abcdef"
 HEADERS = {

@@ -18,13 +18,7 @@ from tests.support.model_server import model_server
 
 httpx2 = pytest.importorskip("httpx2")
 
-pytestmark = [
-    pytest.mark.one_loop,
-    pytest.mark.skipif(
-        not hasattr(memvid_async.ServedSession, "stream_model"),
-        reason="a session has no stream_model yet",
-    ),
-]
+pytestmark = pytest.mark.one_loop
 
 ROOT = Path(__file__).resolve().parents[2]
 ASKED = [{"role": "user", "content": "hello world"}]

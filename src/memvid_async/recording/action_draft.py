@@ -107,8 +107,8 @@ def prepare_action(
         conversion |= changed
     if raw is not None and call is not None:
         # The decider makes a content of it.
-        prepared: Any = prepare_content(raw, "raw", limits)
-        call = call._replace(raw=prepared)
+        content: Any = prepare_content(raw, "raw", limits)
+        call = call._replace(raw=content)
     # Made as a tuple, in the order of its fields: a third of the time.
     fields = (
         session,

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from ..events.prompts import Generated
 from .model_calls import call_model, made_ask, stream_model
-from .replies import Model
+from .replies import Model, Reading
 from .session_calls import SessionCalls, Step
 
 T = TypeVar("T")
@@ -83,14 +83,24 @@ class CallMethods(ABC):
         model: str | None = None,
         task: str | None = None,
         metadata: Mapping[str, Any] | None = None,
+        reading: Reading | None = None,
     ) -> AsyncGenerator[str | bytes]:
         """Ask a model as :meth:`call_model` does, and yield its reply chunk by chunk, as it comes.
+
+        ``reading``: of a model whose chunks are bytes of a network's format, what says what they
+        mean. That is recorded as the reply, and the bytes as ``Action.raw``.
 
         Close it (``contextlib.aclosing``) where the loop over it may end early.
         """
         calls = self._made
         made, prompt = made_ask(
-            calls, asked, provider=provider, model=model, task=task, metadata=metadata
+            calls,
+            asked,
+            provider=provider,
+            model=model,
+            task=task,
+            metadata=metadata,
+            reading=reading,
         )
         chunks = stream_model(calls, made, prompt, generate)
         async with aclosing(chunks):

@@ -12,7 +12,7 @@ from ..events.details import ActionKind
 from ..events.prompts import Generated, Prompt, Reply, split_text
 from .converting import whole_text
 from .prepare_values import prepare_content, prepare_name
-from .replies import COUNTS, GrowingReply, Model, check_model
+from .replies import COUNTS, GrowingReply, Model, Reading, check_model
 from .session_calls import MadeCall, OpenCall, SessionCalls
 
 _BROKEN = "the stream broke off, and its process died"
@@ -26,6 +26,7 @@ def made_ask(
     model: str | None,
     task: str | None,
     metadata: Mapping[str, Any] | None,
+    reading: Reading | None = None,
 ) -> tuple[MadeCall, Prompt]:
     """Return a call of a model, and what the model is asked.
 
@@ -52,6 +53,7 @@ def made_ask(
         task,
         messages,
         metadata=metadata,
+        reading=reading,
     )
     return made, Prompt(query, None, messages)
 
@@ -114,7 +116,7 @@ async def stream_model(
             yield chunk
         return
     await calls.begin(opened)
-    growing = GrowingReply(calls.intake.limits.content_bytes)
+    growing = GrowingReply(calls.intake.limits.content_bytes, made.reading)
     passed = 0
     source = growing.chunks(generate, prompt)
     try:
@@ -130,7 +132,6 @@ async def stream_model(
             yield chunk
     except (asyncio.CancelledError, GeneratorExit) as error:
         await source.aclose()
-        calls.recorder.whole(opened.first)
         await calls.cancel(opened, error, **_outcome(growing))
         raise
     except Exception as error:
@@ -148,6 +149,9 @@ async def _answered_stream(calls: SessionCalls, opened: OpenCall) -> AsyncGenera
     if action is not None:
         text = await calls.recorded_output(action)
         lengths = () if action.reply is None else action.reply.chunks
+        if action.raw is not None:
+            # It is the chunks that came; the output is what they mean.
+            text = await calls.recorded_raw(action)
         chunks = [] if text is None else split_text(text, lengths)
     passed, is_whole = 0, False
     try:
@@ -179,9 +183,10 @@ async def _break_off(calls: SessionCalls, opened: OpenCall) -> Exception:
     error = ConnectionResetError(_BROKEN)
     opened.first = opened.answer.first
     chunks: Any = opened.answer.chunks
-    text = type(chunks[0])().join(chunks)
-    lengths = tuple(map(len, chunks))
-    await calls.recorder.end(calls.draft(opened, error, output=text, reply=Reply(lengths)))
+    growing = GrowingReply(calls.intake.limits.content_bytes, opened.made.reading)
+    for chunk in chunks:
+        await growing.add(chunk)
+    await calls.recorder.end(calls.draft(opened, error, **_outcome(growing)))
     return error
 
 
@@ -190,7 +195,8 @@ def _outcome(growing: GrowingReply) -> dict[str, Any]:
     counted = any(value is not None for value in growing.counts.values())
     if not (counted or len(growing.reply.chunks) > 1):
         reply = None
-    return {"output": growing.output, "reply": reply, "conversion": growing.conversion}
+    output = growing.output
+    return {"output": output, "reply": reply, "conversion": growing.conversion, "raw": growing.raw}
 
 
 def _counts(reply: Reply | None) -> dict[str, Any]:

@@ -98,7 +98,7 @@ class GrowingReply:
                 async with _closing(reply):
                     async for chunk in reply:
                         known = len(self._texts)
-                        await self._add(chunk)
+                        await self.add(chunk)
                         for text in self._texts[known:]:
                             yield text
             finally:
@@ -106,7 +106,7 @@ class GrowingReply:
             # Chunks that are JSON do not make a whole that is.
             self.conversion &= ~Conversion.OUTPUT_JSON
         else:
-            await self._add(reply)
+            await self.add(reply)
             self._add_half()
             self._is_nothing = not self._texts
             for text in self._texts:
@@ -124,7 +124,8 @@ class GrowingReply:
             return error
         return None
 
-    async def _add(self, returned: Any) -> None:
+    async def add(self, returned: Any) -> None:
+        """Add a chunk."""
         chunk = returned if issubclass(type(returned), Generated) else Generated(returned)
         self._counts = {name: total((self._counts[name], getattr(chunk, name))) for name in COUNTS}
         value: Any = chunk.text

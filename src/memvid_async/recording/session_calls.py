@@ -27,7 +27,7 @@ from attrs import Factory, define, frozen
 from ..core.commands import LargeContent, Prepared, StartAction
 from ..errors import InvalidValueError, RecordedCallError
 from ..events.calls import CallFacts, ErrorDetail, call_key
-from ..events.content import EMPTY, content_digest
+from ..events.content import EMPTY, Content, content_digest
 from ..events.conversion import Conversion
 from ..events.details import ActionKind
 from ..events.event import Action
@@ -40,6 +40,7 @@ from .command_intake import CommandIntake
 from .error_details import describe_exception
 from .lanes import Lanes
 from .prepare_values import prepare_arguments, prepare_content, prepare_name, rough_size
+from .replies import Reading
 
 
 @frozen
@@ -115,6 +116,7 @@ class MadeCall:
     effect: bool = True
     metadata: Mapping[str, Any] | None = None
     frames: Sequence[int] = ()
+    reading: Reading | None = None
 
     @property
     def name(self) -> str | None:
@@ -162,7 +164,7 @@ class SessionCalls:
     """The calls of one session's block. Made in the task that enters it.
 
     ``answers``: None where every call runs. ``raised`` makes the error of a recorded failure.
-    ``value`` returns an action's recorded output.
+    ``value`` reads a recorded content.
     """
 
     def __init__(
@@ -176,7 +178,7 @@ class SessionCalls:
         recorder: CallRecorder,
         answers: Answers | None = None,
         raised: Callable[[Action], Exception] = RecordedCallError,
-        value: Callable[[Action], Awaitable[str | bytes | None]] | None = None,
+        value: Callable[[Content | None], Awaitable[str | bytes | None]] | None = None,
     ) -> None:
         self.intake = intake
         self.recorder = recorder
@@ -307,9 +309,16 @@ class SessionCalls:
 
     async def recorded_output(self, action: Action) -> str | bytes | None:
         """Return an action's output."""
+        return await self._read(action.output)
+
+    async def recorded_raw(self, action: Action) -> str | bytes | None:
+        """Return an action's output as it came from the network."""
+        return await self._read(action.raw)
+
+    async def _read(self, content: Content | None) -> str | bytes | None:
         if self._value is None:
-            return None if action.output is None else action.output.data
-        return await self._value(action)
+            return None if content is None else content.data
+        return await self._value(content)
 
     def raised(self, action: Action) -> Exception:
         """Return the error with which a recorded call failed."""

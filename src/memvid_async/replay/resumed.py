@@ -12,6 +12,7 @@ from ..core.commands import NoteEvent, ResumeSession
 from ..engine.event_log import View
 from ..errors import RecordedCallError, SessionActiveError, UncertainCallError
 from ..events.calls import ActionStarted, AnswerDropped, CallFacts, SessionResumed, call_key
+from ..events.content import Content
 from ..events.details import ActionKind
 from ..events.event import Action
 from ..events.values import decode_value
@@ -128,8 +129,8 @@ class ResumedSession(SessionRecorder):
     def _raised(self, action: Action) -> RecordedCallError:
         return recorded_error(action, self._options.errors)
 
-    async def _value(self, action: Action) -> str | bytes | None:
-        found: str | bytes | None = await self._read(read_text, action.output)
+    async def _value(self, content: Content | None) -> str | bytes | None:
+        found: str | bytes | None = await self._read(read_text, content)
         return found
 
     # What is recorded of calls that were in flight.

@@ -11,7 +11,7 @@ from uuid import UUID
 from attrs import Factory, frozen
 
 from ..errors import InvalidValueError, NoActiveSessionError, ReplayDivergenceError
-from ..events.content import EMPTY
+from ..events.content import EMPTY, Content
 from ..events.details import ActionKind, FindDetails
 from ..events.event import Action
 from ..events.prompts import Prompt
@@ -112,7 +112,7 @@ class ServedSession(CallMethods):
             recorder=recorder,
             answers=self._answers,
             raised=lambda action: recorded_error(action, self._options.errors),
-            value=self._output,
+            value=self._value,
         )
         return self
 
@@ -143,8 +143,8 @@ class ServedSession(CallMethods):
             raise NoActiveSessionError("the served session is not open; use it in its block")
         return self._calls
 
-    async def _output(self, action: Action) -> str | bytes | None:
-        found: str | bytes | None = await self._read(read_text, action.output)
+    async def _value(self, content: Content | None) -> str | bytes | None:
+        found: str | bytes | None = await self._read(read_text, content)
         return found
 
     # The calls that only the recording knows how to answer.
