@@ -157,9 +157,17 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def mutants(session: nox.Session) -> None:
-    """Seed bugs into storage, recovery and locking, and print which check finds each."""
+    """Seed bugs below the log and above it, and print which check or test finds each."""
     session.install("-e", ".[test]")
     session.run("python", "-m", "tests.crash.hunt", *session.posargs)
+    session.run("python", "-m", "tests.mutants.above_the_log", *session.posargs)
+
+
+@nox.session
+def load(session: nox.Session) -> None:
+    """Load one file with writers, subscribers, finds and compactions for ten minutes."""
+    session.install("-e", ".")
+    session.run("python", "-m", "scripts.load", *(session.posargs or ["600"]))
 
 
 @nox.session

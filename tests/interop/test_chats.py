@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memvid_async import Durability, InvalidValueError, Limits, StoreConfig
+from memvid_async.interop import chats
 from memvid_async.interop.chat_plans import (
     KEY,
     PlannedAsk,
@@ -436,13 +437,51 @@ async def test_real_runs_come_back_whole(
     assert (found, open_calls) == (calls, unanswered)
 
 
+async def test_a_pipe_is_read_to_its_end(tmp_path):
+    """In pieces, from a writer that opens it later."""
+    path = tmp_path / "chat.json"
+    os.mkfifo(path)
+    run = [{"role": "user", "content": "why? " * 50_000}, {"role": "assistant", "content": "so"}]
+    data = json.dumps(run).encode()
+
+    def write():
+        with path.open("wb") as pipe:
+            for at in range(0, len(data), 60_000):
+                pipe.write(data[at : at + 60_000])
+
+    writer = asyncio.create_task(asyncio.to_thread(write))
+    async with asyncio.timeout(30):
+        (plans,) = [plans async for plans in read_plans(path)]
+        await writer
+    assert [plan.actions[0].response for plan in plans] == ["so"]
+
+
+async def test_a_pipe_that_never_ends_is_read_as_far_as_it_may_be(tmp_path):
+    path = tmp_path / "chat.json"
+    os.mkfifo(path)
+    line = b'{"role": "user", "content": "again"}\n' * 1000
+
+    def write():
+        with suppress(BrokenPipeError), path.open("wb") as pipe:
+            while True:
+                pipe.write(line)
+
+    writer = asyncio.create_task(asyncio.to_thread(write))
+    async with asyncio.timeout(30):
+        with pytest.raises(TranscriptError, match="bytes"):
+            await anext(read_plans(path, max_bytes=300_000))
+        await writer
+
+
 @pytest.mark.parametrize("kind", ["pipe", "folder", "device"])
-async def test_what_is_no_regular_file_is_refused_at_once(tmp_path, kind):
+async def test_what_holds_no_transcript_is_refused_soon(tmp_path, kind, monkeypatch):
+    monkeypatch.setattr(chats, "_PIPE_SECONDS", 0.05)
     path = Path("/dev/zero") if kind == "device" else tmp_path / "chat.json"
     if kind == "pipe":
         os.mkfifo(path)
     elif kind == "folder":
         path.mkdir()
-    with pytest.raises(TranscriptError, match=r"is not a regular file|Is a directory"):
+    refusals = r"nobody has written|neither a regular file|Is a directory"
+    with pytest.raises(TranscriptError, match=refusals):
         async with asyncio.timeout(10):
             await anext(read_plans(path))

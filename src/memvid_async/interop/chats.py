@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import stat
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -22,13 +23,18 @@ from .transcripts import (
     parse_runs,
 )
 
+# How long the next bytes of a pipe are waited for, and how many are read at once.
+_PIPE_SECONDS = 5
+_PIPE_BYTES = 1024 * 1024
+
 
 async def read_plans(
     path: str | Path, *, limits: Limits | None = None, max_bytes: int = MAX_TRANSCRIPT_BYTES
 ) -> AsyncGenerator[list[SessionPlan | TranscriptError], None]:
     """Read a transcript file: yield a list for each transcript, with a plan or an error per run.
 
-    ``max_bytes``: how many bytes the file may hold, decompressed.
+    ``max_bytes``: how many bytes the file may hold, decompressed. A pipe is read to its end, and
+    waited for at most 5 s at a time.
 
     :raises TranscriptError: when the file cannot be read, or the file or an archive's member is no
         transcript.
@@ -37,15 +43,35 @@ async def read_plans(
     try:
         # Opening a pipe does not wait for who writes to it, because of O_NONBLOCK.
         async with aiofiles.open(path, "rb", opener=_open_at_once) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise TranscriptError(f"{name}: is not a regular file")
-            data = await file.read(max_bytes + 1)
+            mode = os.fstat(file.fileno()).st_mode
+            if stat.S_ISFIFO(mode):
+                data = await to_thread.run_sync(_read_pipe, file.fileno(), name, max_bytes + 1)
+            elif stat.S_ISREG(mode):
+                data = await file.read(max_bytes + 1)
+            else:
+                raise TranscriptError(f"{name}: is neither a regular file nor a pipe")
     except OSError as error:
         raise TranscriptError(f"{name}: cannot be read: {error.strerror or error}") from None
     transcripts = open_transcripts(name, data, max_bytes)
     del data
     while transcript := await to_thread.run_sync(next, transcripts, None):
         yield await to_thread.run_sync(_plan_all, transcript, limits)
+
+
+def _read_pipe(descriptor: int, name: str, most: int) -> bytes:
+    """Read a pipe to its end, or ``most`` bytes of it."""
+    waiting = select.poll()
+    waiting.register(descriptor, select.POLLIN)
+    pieces, size = list[bytes](), 0
+    while size < most:
+        if not waiting.poll(_PIPE_SECONDS * 1000):
+            raise TranscriptError(f"{name}: nobody has written to this pipe for {_PIPE_SECONDS} s")
+        piece = os.read(descriptor, min(most - size, _PIPE_BYTES))
+        if not piece:
+            break
+        pieces.append(piece)
+        size += len(piece)
+    return b"".join(pieces)
 
 
 def _open_at_once(path: str, flags: int) -> int:
