@@ -241,7 +241,7 @@ async def test_replies_streams_and_failures_are_scrubbed(tmp_path):
         assert read.error == f"PermissionError: {REMOVED} is no key"
         first, second, third = read.actions
         assert first.input.preview == f"{REMOVED}?"
-        assert await store.read_chunks(first) == [REMOVED]
+        assert "".join(await store.read_chunks(first)) == REMOVED
         assert await store.read_messages(first) == [REMOVED]
         assert second.output.preview == f'{{"key": "{REMOVED}"}}'
         assert third.error == read.error
@@ -332,9 +332,48 @@ def test_what_only_calls_have_is_scrubbed():
     assert scrubbed_command(limits, start).lane == (1, REMOVED)
     assert scrubbed_command(Limits(), start) is start
     for whole, made in ((SECRET, REMOVED), (SECRET.encode(), REMOVED.encode())):
-        note = NoteEvent(5, ChunksCame(7, 0, (whole[:9], whole[9:])))
+        note = NoteEvent(5, ChunksCame(7, 0, 0, (whole[:9], whole[9:])))
         cleaned = scrubbed_command(limits, note).note
-        assert cleaned == ChunksCame(7, 0, (made, made[:0]))
-    harmless = NoteEvent(5, ChunksCame(7, 0, ("a", "b")))
+        assert cleaned == ChunksCame(7, 0, 0, (made, made[:0]))
+    harmless = NoteEvent(5, ChunksCame(7, 0, 0, ("a", "b")))
     assert scrubbed_command(limits, harmless) == harmless
     assert scrubbed_command(limits, None) is None
+
+
+async def talk(session):
+    """Every kind of call, each with the secret in all that it is given and returns."""
+
+    async def tool(key):
+        return {"got": key}
+
+    async def refuses(key):
+        error = PermissionError(13, f"{key} is no key")
+        error.extra = key
+        raise error
+
+    async def chunks(_):
+        yield SECRET[:10]
+        yield SECRET[10:]
+
+    said = [await session.call_tool("look", {"key": SECRET}, tool)]
+    with pytest.raises(PermissionError):
+        await session.call_tool("look", {"key": SECRET}, refuses)
+    prompt = [{"role": "user", "content": f"{SECRET}?"}]
+    said.append(str(await session.call_model(prompt, lambda _: f"re: {SECRET}", model=SECRET)))
+    said.append("".join([chunk async for chunk in session.stream_model(SECRET, chunks)]))
+    async with session.step(SECRET, input={SECRET: SECRET}) as step:
+        step.output = SECRET
+    said.append(await session.once("a key", lambda: SECRET))
+    return said
+
+
+async def test_calls_are_scrubbed_and_served_again(tmp_path):
+    path = tmp_path / "a.mva"
+    async with open_store(path, config=SCRUBBING) as store:
+        async with store.session() as session:
+            live = [{"got": SECRET}, f"re: {SECRET}", SECRET, SECRET]
+            assert await talk(session) == live
+        # A call of now is compared as it would be recorded.
+        async with store.serve(session.session_id) as served:
+            assert await talk(served) == [{"got": REMOVED}, f"re: {REMOVED}", REMOVED, REMOVED]
+    assert SECRET.encode() not in path.read_bytes()

@@ -131,9 +131,12 @@ def prepare_action(
 
 
 def _fitting(reply: Reply, output: Prepared | None) -> Reply:
-    """Return how a reply came, without its chunks where they are not those of what is recorded."""
+    """Return how a reply came, of what is recorded: where that has another length than its chunks
+    had, all of it is in the first, and the others are empty."""
     data = output.data if isinstance(output, LargeContent) else output
-    return reply if data is None or len(data) == sum(reply.chunks) else evolve(reply, chunks=())
+    if data is None or not reply.chunks or len(data) == sum(reply.chunks):
+        return reply
+    return evolve(reply, chunks=(len(data), *(0,) * (len(reply.chunks) - 1)))
 
 
 def prepared_size(command: RecordAction) -> int:

@@ -13,6 +13,7 @@ from ..events.prompts import Generated, Prompt, Reply, split_text
 from .converting import whole_text
 from .prepare_values import prepare_content, prepare_name
 from .replies import COUNTS, GrowingReply, Model, Reading, check_model
+from .scrubbing import limits_for, scrubbed
 from .session_calls import MadeCall, OpenCall, SessionCalls
 
 _BROKEN = "the stream broke off, and its process died"
@@ -32,7 +33,7 @@ def made_ask(
 
     :raises InvalidValueError, LimitExceededError: when it cannot be recorded.
     """
-    limits = calls.intake.limits
+    limits = limits_for("ask", calls.intake.limits)
     if isinstance(asked, (str, bytes)):
         query, messages = asked, []
     elif isinstance(asked, Sequence):
@@ -40,18 +41,21 @@ def made_ask(
         query = _question(messages)
     else:
         raise InvalidValueError(f"ask a text or messages, not {type(asked).__name__}")
-    facts: dict[str, Any] = {"provider": provider, "model": model, "messages": messages or None}
+    names = tuple(
+        None if name is None else prepare_name(name, what, limits)
+        for name, what in ((provider, "provider"), (model, "model"))
+    )
+    # What is compared and told of is what is recorded; the model is asked what the caller asks.
+    kept = [scrubbed(limits, "messages", message) for message in messages]
+    facts: dict[str, Any] = {"provider": names[0], "model": names[1], "messages": kept or None}
     made = MadeCall(
         ActionKind.ASK,
-        tuple(
-            None if name is None else prepare_name(name, what, limits)
-            for name, what in ((provider, "provider"), (model, "model"))
-        ),
-        query,
+        names,
+        scrubbed(limits, "query", query),
         prepare_content(query, "query", limits),
         {name: value for name, value in facts.items() if value is not None},
         task,
-        messages,
+        kept,
         metadata=metadata,
         reading=reading,
     )

@@ -39,7 +39,7 @@ from .callables import call, check_fits
 from .command_intake import CommandIntake
 from .error_details import describe_exception
 from .lanes import Lanes
-from .prepare_values import prepare_arguments, prepare_content, prepare_name, rough_size
+from .prepare_values import hashed_content, prepare_arguments, prepare_name, rough_size
 from .replies import Reading
 
 
@@ -375,7 +375,7 @@ class SessionCalls:
             ActionKind.TOOL_CALL,
             (prepare_name(name, "name", limits),),
             decode_value(data),
-            prepare_content(data, "arguments", limits),
+            hashed_content(data, "arguments", limits),
             task=task,
             effect=effect,
             metadata=metadata,
@@ -401,8 +401,8 @@ class SessionCalls:
         made = MadeCall(
             ActionKind.STEP,
             (prepare_name(name, "name", limits),),
-            given,
-            prepare_content(data, "input", limits),
+            None if data is None else decode_value(data),
+            hashed_content(data, "input", limits),
         )
         enclosing = [one for one in _ENCLOSING.get() if one.calls is self]
         scope = enclosing[-1].scope if enclosing else 0
