@@ -64,10 +64,7 @@ CALLS = {
     "resume_session": lambda s: s.resume_session(s.ended).__aenter__(),
     "serve": lambda s: s.serve(s.ended).__aenter__(),
     "session": lambda s: s.session().__aenter__(),
-    "actions": lambda s: anext(s.actions()),
     "usage": lambda s: s.usage(),
-    "annotate_session": lambda s: s.annotate_session(s.ended, {"a": 1}),
-    "rename_session": lambda s: s.rename_session(s.ended, "n"),
     "set_embedding_model": lambda s: s.set_embedding_model("m", s.effect),
     "start_session": lambda s: s.start_session(),
     "start_session_if_none": lambda s: s.start_session_if_none(),
@@ -76,7 +73,6 @@ CALLS = {
     "subscribe": lambda s: s.subscribe(),
     "sync": lambda s: s.sync(),
     "update": lambda s: s.update(0, "ghost"),
-    "usage": lambda s: s.usage(),
     "verify": lambda s: s.verify(),
 }
 VIEW_CALLS = {
