@@ -121,6 +121,7 @@ from .memory.keywords import FrameFields, FrameFilters, FrameItem
 from .recording.known_secrets import scrub_secrets
 from .recording.session_calls import Call, Step, current_call
 from .recording.session_recorder import SessionRecorder
+from .recording.tool_decorator import tool
 from .replay.audit import AuditAnswer, AuditReport, ModelAudit
 from .replay.compare import ChangedAction, Comparison
 from .replay.replay_run import Replay
@@ -310,6 +311,7 @@ __all__ = [
     "recover",
     "scrub_secrets",
     "spoken_text",
+    "tool",
 ]
 
 

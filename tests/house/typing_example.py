@@ -83,6 +83,7 @@ from memvid_async import (
     recover,
     scrub_secrets,
     spoken_text,
+    tool,
 )
 
 
@@ -465,6 +466,32 @@ async def making_calls(store: Store, session_id: UUID) -> None:
     except UncertainCallError as error:
         assert_type(error.key, str)
         print(RUN)
+
+
+async def tools(store: Store) -> None:
+    async with store.session("s") as session:
+
+        @session.tool(name="add", timeout=3.0)
+        def add(a: int, b: int) -> int:
+            return a + b
+
+        @session.tool
+        async def say(what: str) -> str:
+            return what
+
+        assert_type(await add(1, b=2), int)
+        assert_type(await say("it"), str)
+        assert_type(await module_tool(7), float)
+        assert_type(await session.call_tool("say", {"what": "it"}, say), str)
+        assert_type(await session.call_tool("add", {}, lambda: 7), int)
+        assert_type(await session.now(), int)
+        assert_type((await session.uuid(), await session.random()), tuple[UUID, float])
+        await session.sleep(0)
+
+
+@tool
+def module_tool(n: int) -> float:
+    return n / 2
 
 
 def making_calls_without_await(store: SyncStore, session_id: UUID) -> None:

@@ -36,6 +36,10 @@ _INLINE_BYTES = 8 * 1024
 _SPARED_TURNS = 32
 
 
+# A batch waits at most this many seconds for commands that are expected.
+_EXPECTING = 0.02
+
+
 # A call that changes the log. It results in an answer, and in what became durable.
 LogCall = Callable[[EventLog], Pending[tuple[Any, Appended]]]
 
@@ -81,6 +85,8 @@ class Writer:
         self._spared = 0
         self._closing = False
         self._cancelled = False
+        self._expected = 0
+        self._gathered: asyncio.Future[None] | None = None
         self._failure: MemvidAsyncError | None = None
         self._task = asyncio.create_task(self._run(), name="memvid_async writer")
 
@@ -112,12 +118,16 @@ class Writer:
         """Whether events are acked that are not on the disk yet (BUFFERED only)."""
         return self._staged > 0
 
-    def submit(self, command: Command | None, size: int) -> asyncio.Future[Any]:
-        """Queue a command of about ``size`` bytes, or a barrier (None); return its answer's future.
+    def submit(
+        self, command: Command | None, size: int, done: asyncio.Future[Any] | None = None
+    ) -> asyncio.Future[Any]:
+        """Queue a command of about ``size`` bytes, or a barrier (None); return its answer's future,
+        which is ``done`` where one is passed.
 
         :raises StoreClosedError, StoreFailedError: when nothing can be written any more.
         """
-        done: asyncio.Future[Any] = self._loop.create_future()
+        if done is None:
+            done = self._loop.create_future()
         if self._staged and command is not None and size <= _INLINE_BYTES and self._is_idle:
             self._stage_now(command, done)
         else:
@@ -157,6 +167,30 @@ class Writer:
         self.queued_bytes += request.size
         if self._wake is not None:
             self._notify()
+        elif self._gathered is not None and len(self._queue) >= _BATCH_COMMANDS:
+            self._gather()
+
+    def expect(self, count: int) -> None:
+        """Note that ``count`` more tasks are about to be told what they wait for, or that many
+        fewer if it is negative. They are told one after another, and what they queue then may go
+        into one batch."""
+        self._expected += count
+        if not self._expected and self._gathered is not None:
+            self._gather()
+
+    def _gather(self) -> None:
+        gathered, self._gathered = self._gathered, None
+        if gathered is not None and not gathered.done():
+            gathered.set_result(None)
+
+    async def _wait_for_expected(self) -> None:
+        self._gathered = self._loop.create_future()
+        timer = self._loop.call_later(_EXPECTING, self._gather)
+        try:
+            await self._gathered
+        except asyncio.CancelledError:
+            self._cancelled = True
+        timer.cancel()
 
     @property
     def is_full(self) -> bool:
@@ -235,6 +269,8 @@ class Writer:
             if self._staged and (self._flush_due or self._closing):
                 await self._flush()
             elif self._queue:
+                if self._expected:
+                    await self._wait_for_expected()
                 await self._take_batch()
             elif self._closing:
                 return

@@ -160,6 +160,13 @@ def whole_content(value: Content | str | bytes | None) -> Content | None:
     return value if value is None or isinstance(value, Content) else Content(value)
 
 
+def sequence_of(action: Action) -> int:
+    """Return an action's sequence, without making the action for it."""
+    made = action.__dict__.get("sequence")
+    values: Any = action._values if made is None else None  # noqa: SLF001 - its maker
+    return action.sequence if values is None else values.sequence
+
+
 class DecidedEvent(NamedTuple):
     """The fields of an :class:`Event`, by the same names; an action's payload is its values."""
 

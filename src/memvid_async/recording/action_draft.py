@@ -56,6 +56,8 @@ class ActionDraft(NamedTuple):
     """The idempotency key, if there is one."""
     raw: bytes | None = None
     """A call's output as it came from the network, where that is something else."""
+    prepared: Prepared | None = None
+    """The input as it was prepared when the call began; None where it was not."""
 
 
 # Compared by identity, because an array equals nothing. There is one empty tuple.
@@ -83,7 +85,7 @@ def prepare_action(
     # fmt: off
     (
         kind, detail, given, output, frames, duration_ms, _, error, metadata, messages, retrieval,
-        reply, conversion, call, _key, raw,
+        reply, conversion, call, _key, raw, ready,
     ) = draft
     # fmt: on
     scrubs = type(limits) is ScrubbingLimits
@@ -91,7 +93,9 @@ def prepare_action(
         limits = limits_for(kind, limits)
         detail = tuple(scrubbed(limits, "name", one) for one in detail)
         call = None if call is None else scrubbed_call(limits, call)
-    if kind is _TOOL_CALL or (kind is _STEP and given is not None):
+    if ready is not None and not scrubs:
+        given = ready
+    elif kind is _TOOL_CALL or (kind is _STEP and given is not None):
         given = hashed_content(prepare_arguments(given, limits), "arguments", limits)
     else:
         # As the caller's argument is named.

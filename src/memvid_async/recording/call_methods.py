@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
+import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
+from uuid import UUID, uuid4
 
 from ..events.prompts import Generated
 from .model_calls import call_model, made_ask, stream_model
 from .replies import Model, Reading
 from .session_calls import SessionCalls, Step
+from .tool_decorator import ToolMethods
 
 T = TypeVar("T")
 
 
-class CallMethods(ABC):
+class CallMethods(ToolMethods, ABC):
     """The calls of a session: tools, models, steps, and what the agent reads."""
 
     @property
@@ -23,17 +28,41 @@ class CallMethods(ABC):
     def _made(self) -> SessionCalls:
         """What makes the calls; it raises where the block is not entered, or was left."""
 
+    @overload
     async def call_tool(
         self,
         name: str,
         arguments: Mapping[str, Any],
-        run: Callable[..., Awaitable[T] | T],
+        run: Callable[..., Coroutine[Any, Any, T]],
+        *,
+        effect: bool = ...,
+        timeout: float | None = ...,  # noqa: ASYNC109
+        task: str | None = ...,
+        metadata: Mapping[str, Any] | None = ...,
+    ) -> T: ...
+    @overload
+    async def call_tool(
+        self,
+        name: str,
+        arguments: Mapping[str, Any],
+        run: Callable[..., T],
+        *,
+        effect: bool = ...,
+        timeout: float | None = ...,  # noqa: ASYNC109
+        task: str | None = ...,
+        metadata: Mapping[str, Any] | None = ...,
+    ) -> T: ...
+    async def call_tool(
+        self,
+        name: str,
+        arguments: Mapping[str, Any],
+        run: Callable[..., Any],
         *,
         effect: bool = True,
         timeout: float | None = None,  # noqa: ASYNC109 - its firing is recorded
         task: str | None = None,
         metadata: Mapping[str, Any] | None = None,
-    ) -> T:
+    ) -> Any:
         """Call ``run(**arguments)``, record it, and return what it returns.
 
         That it begins is durable before it runs, so what was in flight when a process died is
@@ -45,10 +74,9 @@ class CallMethods(ABC):
         :raises TypeError: when ``run`` does not take these arguments, or they are not a dict.
         :raises InvalidValueError, LimitExceededError: when they cannot be recorded; nothing ran.
         """
-        found: T = await self._made.call_tool(
+        return await self._made.call_tool(
             name, arguments, run, effect=effect, timeout=timeout, task=task, metadata=metadata
         )
-        return found
 
     async def call_model(
         self,
@@ -119,13 +147,48 @@ class CallMethods(ABC):
         """
         return self._made.step(name, input)
 
+    @overload
     async def once(
-        self, name: str, make: Callable[[], Awaitable[T] | T], *, task: str | None = None
-    ) -> T:
+        self, name: str, make: Callable[[], Coroutine[Any, Any, T]], *, task: str | None = ...
+    ) -> T: ...
+    @overload
+    async def once(self, name: str, make: Callable[[], T], *, task: str | None = ...) -> T: ...
+    async def once(self, name: str, make: Callable[[], Any], *, task: str | None = None) -> Any:
         """Return what ``make()`` returned when it was recorded first.
 
         It is for what the agent reads and another run would read otherwise: the time, a uuid, a
         random choice, a file. The value is one that JSON can hold.
         """
-        found: T = await self._made.once(name, make, task=task)
-        return found
+        return await self._made.once(name, make, task=task)
+
+    # What most agents read.
+
+    async def now(self) -> int:
+        """Return the time in nanoseconds since the Unix epoch, as it was recorded first."""
+        return await self.once("now", _soon(time.time_ns))
+
+    async def uuid(self) -> UUID:
+        """Return a random UUID (version 4), as it was recorded first."""
+        return UUID(await self.once("uuid", _soon(lambda: str(uuid4()))))
+
+    async def random(self) -> float:
+        """Return a random number from 0 to below 1, as it was recorded first."""
+        return await self.once("random", _soon(random.random))
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep; where the recording says that it was done, that takes no time."""
+
+        async def rest() -> float:
+            await asyncio.sleep(seconds)
+            return seconds
+
+        await self.once("sleep", rest)
+
+
+def _soon(read: Callable[[], T]) -> Callable[[], Coroutine[Any, Any, T]]:
+    """Return what calls a quick function on the loop, and not in a thread."""
+
+    async def make() -> T:
+        return read()
+
+    return make

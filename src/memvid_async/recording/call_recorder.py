@@ -10,10 +10,13 @@ import asyncio
 import sys
 from collections import deque
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from ..core.commands import NoteEvent, StartAction
+from ..engine.kept_future import KeptFuture
 from ..events.calls import AnswerDropped, ChunksCame, SessionSuspended
+from ..events.decided import sequence_of
 from ..events.event import Action
 from .action_draft import ActionDraft
 from .command_intake import CommandIntake
@@ -38,8 +41,9 @@ class CallRecorder:
         self._intake = intake
         self._session = session
         self._came: dict[int, list[ChunksCame]] = {}
-        self._telling: deque[tuple[int, asyncio.Future[None]]] = deque()
-        self._settles = False
+        self._telling: deque[tuple[Action, KeptFuture[Action]]] = deque()
+        self._settling = 0
+        self._call_soon = intake.home.loop.call_soon
         self._task = asyncio.current_task()
         # How often the block's task was being cancelled, and the last event before that.
         self._rises: list[tuple[int, int]] = []
@@ -56,11 +60,15 @@ class CallRecorder:
         """
         self._append_chunks()
         self.has_begun = True
-        began = asyncio.ensure_future(self._intake.submit_durably(command, size))
+        began = await self._intake.submit_kept(command, size)
         try:
-            first: int = await asyncio.shield(began)
+            first: int = await began
+            if self._intake.is_dirty:
+                await (await self._intake.submit_kept(None, 0))
         except asyncio.CancelledError:
-            raise CancelledBeginning(await in_any_case(began)) from None
+            if began.exception() is not None:
+                raise
+            raise CancelledBeginning(began.result()) from None
         self._last = max(self._last, first)
         return first
 
@@ -70,11 +78,11 @@ class CallRecorder:
         Cancelled meanwhile, it records that the agent did not get the answer.
         """
         self._append_chunks()
-        ended = asyncio.ensure_future(self._record(draft))
+        ended = self._record(draft)
         try:
-            return await asyncio.shield(ended)
+            return await ended
         except asyncio.CancelledError:
-            action: Action = await in_any_case(ended)
+            action = ended.result()
             self.look()
             note = NoteEvent(self._session, AnswerDropped(action.sequence))
             await in_any_case(asyncio.ensure_future(self._intake.submit(note)))
@@ -84,17 +92,26 @@ class CallRecorder:
         """Record that a call was cancelled, however often this is cancelled too."""
         self.look()
         self._append_chunks()
-        await in_any_case(asyncio.ensure_future(self._record(draft)))
+        await in_any_case(self._record(draft))
 
-    async def _record(self, draft: ActionDraft) -> Action:
-        action: Action = await self._intake.record(self._session, draft)
-        self._last = max(self._last, action.sequence)
-        told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._telling.append((action.sequence, told))
-        if not self._settles:
+    def _record(self, draft: ActionDraft) -> KeptFuture[Action]:
+        """Record an action; the future has it when the agent may be told."""
+        told = KeptFuture[Action](loop=self._intake.home.loop)
+        recording = asyncio.ensure_future(self._intake.record(self._session, draft))
+        recording.add_done_callback(partial(self._recorded, told))
+        return told
+
+    def _recorded(self, told: KeptFuture[Action], recording: asyncio.Future[Action]) -> None:
+        error = asyncio.CancelledError() if recording.cancelled() else recording.exception()
+        if error is not None:
+            told.set_exception(error)
+            return
+        action = recording.result()
+        self._last = max(self._last, sequence_of(action))
+        self._telling.append((action, told))
+        self._intake.expect(1)
+        if not self._settling:
             self._tell()
-        await told
-        return action
 
     def chunk_came(self, first: int, number: int, chunk: str | bytes) -> None:
         """Note a chunk that is passed on; it is appended before the next event of the session."""
@@ -120,15 +137,19 @@ class CallRecorder:
     # Telling.
 
     def _tell(self) -> None:
-        sequence, told = self._telling.popleft()
-        self.seen = sequence
-        if not told.done():
-            told.set_result(None)
-        self._settles = True
-        _later(SETTLING_TURNS, self._told)
+        action, told = self._telling.popleft()
+        self.seen = sequence_of(action)
+        told.set_result(action)
+        self._settling = SETTLING_TURNS
+        self._call_soon(self._settle)
 
-    def _told(self) -> None:
-        self._settles = False
+    def _settle(self) -> None:
+        """Count a turn of the loop since the agent was told; then tell it of the next end."""
+        self._settling -= 1
+        if self._settling:
+            self._call_soon(self._settle)
+            return
+        self._intake.expect(-1)
         if self._telling:
             self._tell()
 
@@ -171,12 +192,3 @@ async def in_any_case(future: asyncio.Future[Any]) -> Any:
         with suppress(asyncio.CancelledError):
             await asyncio.shield(future)
     return future.result()
-
-
-def _later(turns: int, function: Any) -> None:
-    """Call a function some turns of the loop later."""
-    loop = asyncio.get_running_loop()
-    if turns:
-        loop.call_soon(_later, turns - 1, function)
-    else:
-        function()

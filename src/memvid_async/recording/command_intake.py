@@ -12,11 +12,13 @@ from ..core.commands import (
     ChangeSession,
     Command,
     CreateCheckpoint,
+    LargeContent,
     OnlyOnce,
     Repeated,
     SessionChoice,
 )
 from ..engine.home import Home
+from ..engine.kept_future import KeptFuture
 from ..engine.worker import Worker
 from ..engine.writer import LogCall, Writer
 from ..errors import StoreReadOnlyError
@@ -77,13 +79,27 @@ class CommandIntake:
             await writer.wait_for_room()
         return await writer.submit(scrubbed_command(self.limits, command), size)
 
-    async def submit_durably(self, command: Command, size: int = _SMALL_COMMAND_BYTES) -> Any:
-        """Do what :meth:`submit` does, and return when the command is durable: in a BUFFERED store
-        too."""
-        answer = await self.submit(command, size)
-        if self._need_writer().dirty:
-            await self.submit(None)
+    async def submit_kept(self, command: Command | None, size: int) -> KeptFuture[Any]:
+        """Queue a command once there is room, as :meth:`submit` does; return its answer's future,
+        which nothing cancels."""
+        writer = self._need_writer()
+        self._running_task()
+        if writer.is_full:
+            await writer.wait_for_room()
+        answer = KeptFuture[Any](loop=self.home.loop)
+        if command is not None:
+            command = scrubbed_command(self.limits, command)
+        writer.submit(command, size, answer)
         return answer
+
+    def expect(self, count: int) -> None:
+        """Do what :meth:`Writer.expect` does."""
+        self._need_writer().expect(count)
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether events are acked that are not on the disk yet (BUFFERED only)."""
+        return self._need_writer().dirty
 
     def submit_at_once(self, command: Command) -> asyncio.Future[Any]:
         """Queue a small command whether there is room or not; the future gets its answer.
@@ -112,7 +128,12 @@ class CommandIntake:
         )
         if draft.task is not None:
             self._running_task()
-        size = _SMALL_COMMAND_BYTES + rough_size(draft.input) + rough_size(draft.output)
+        size = _SMALL_COMMAND_BYTES + rough_size(draft.output)
+        given = draft.prepared
+        if given is None:
+            size += rough_size(draft.input)
+        else:
+            size += given.size if isinstance(given, LargeContent) else len(given)
         if draft.metadata is not None or draft.messages is not NO_MESSAGES:
             size += rough_size(draft.metadata) + rough_size(draft.messages)
         writer = self._need_writer()

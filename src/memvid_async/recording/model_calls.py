@@ -95,7 +95,7 @@ async def call_model(
     await calls.begin(opened)
     growing = GrowingReply(calls.intake.limits.content_bytes)
     try:
-        async with calls.running(opened):
+        with calls.running(opened):
             reply = await growing.read(generate, prompt)
     except (asyncio.CancelledError, GeneratorExit) as error:
         await calls.cancel(opened, error, **_outcome(growing))
@@ -125,7 +125,7 @@ async def stream_model(
     source = growing.chunks(generate, prompt)
     try:
         while True:
-            async with calls.running(opened):
+            with calls.running(opened):
                 try:
                     chunk = await anext(source)
                 except StopAsyncIteration:

@@ -24,6 +24,7 @@ from uuid import UUID
 
 from attrs import Factory, define, frozen
 
+from ..config import Limits
 from ..core.commands import LargeContent, Prepared, StartAction
 from ..errors import InvalidValueError, RecordedCallError
 from ..events.calls import CallFacts, ErrorDetail, call_key
@@ -39,7 +40,7 @@ from .callables import call, check_fits
 from .command_intake import CommandIntake
 from .error_details import describe_exception
 from .lanes import Lanes
-from .prepare_values import hashed_content, prepare_arguments, prepare_name, rough_size
+from .prepare_values import hashed_content, prepare_arguments, prepare_name
 from .replies import Reading
 
 
@@ -119,9 +120,27 @@ class MadeCall:
     reading: Reading | None = None
 
     @property
+    def given(self) -> Any:
+        """The input as it was when the call was made: arguments may be the tool's by now."""
+        if self.input is None and isinstance(self.prepared, bytes):
+            return decode_value(self.prepared)
+        if self.input is None and isinstance(self.prepared, LargeContent):
+            data = self.prepared.data
+            return decode_value(data) if isinstance(data, bytes) else data
+        return self.input
+
+    @property
     def name(self) -> str | None:
         """The name of a tool, a step or what is read once."""
         return self.detail[0] if self.kind in _NAMED else None
+
+    @property
+    def size(self) -> int:
+        """About how many bytes its input has."""
+        given = self.prepared
+        if given is None:
+            return 0
+        return given.size if isinstance(given, LargeContent) else len(given)
 
     @property
     def content(self) -> tuple[ActionKind, str | None, bytes | None]:
@@ -136,6 +155,7 @@ class MadeCall:
 
 
 _NAMED = (ActionKind.TOOL_CALL, ActionKind.STEP, ActionKind.ONCE)
+_RUNS = CallAnswer()
 
 
 @define(eq=False)
@@ -199,8 +219,11 @@ class SessionCalls:
         lane = lanes.current() if made.task is None else lanes.named(made.task)
         enclosing = [one for one in _ENCLOSING.get() if one.calls is self]
         scope = enclosing[-1].scope if enclosing else 0
-        asked = AskedCall(lane, scope, made.content, made.facts, made.input)
-        answer = CallAnswer() if self.answers is None else await self.answers.ask(asked)
+        if self.answers is None:
+            asked, answer = AskedCall(lane, scope, (made.kind, None, None)), _RUNS
+        else:
+            asked = AskedCall(lane, scope, made.content, made.facts, made.given)
+            answer = await self.answers.ask(asked)
         parent = self._parent(enclosing)
         task = made.task or self.intake.task_name()
         return OpenCall(made, asked, answer, parent, task, answer.first, self.recorder.seen)
@@ -234,14 +257,14 @@ class SessionCalls:
             made.messages_digest,
         )
         try:
-            call.first = await self.recorder.begin(command, _START_BYTES + rough_size(made.input))
+            call.first = await self.recorder.begin(command, _START_BYTES + made.size)
         except CancelledBeginning as cancelled:
             call.first = cancelled.first
             await self.cancel(call, asyncio.CancelledError())
             raise
 
-    @asynccontextmanager
-    async def running(self, call: OpenCall) -> AsyncIterator[None]:
+    @contextmanager
+    def running(self, call: OpenCall) -> Iterator[None]:
         """The time in which a call runs; calls that are made in it are inside of it."""
         key = call_key(self._session_id, call.first or 0)
         scope = call.first or call.asked.scope
@@ -268,6 +291,7 @@ class SessionCalls:
             made.kind,
             made.detail,
             made.input,
+            prepared=made.prepared,
             duration_ms=(time.perf_counter() - call.began) * 1000,
             task=call.task,
             error=error,
@@ -285,7 +309,7 @@ class SessionCalls:
             return await self.answered(call.answer.action)
         await self.begin(call)
         try:
-            async with self.running(call):
+            with self.running(call):
                 value = await run()
         except (asyncio.CancelledError, GeneratorExit) as error:
             await self.cancel(call, error)
@@ -294,7 +318,8 @@ class SessionCalls:
             await self.leave(call)
             await self.recorder.end(self.draft(call, error))
             raise
-        await self.leave(call)
+        if self.answers is not None:
+            await self.leave(call)
         await self.recorder.end(self.draft(call, None, output=value))
         return value
 
@@ -351,6 +376,8 @@ class SessionCalls:
         )
 
         async def make() -> Any:
+            if timeout is None:
+                return await call(run, named=arguments)
             async with asyncio.timeout(timeout):
                 return await call(run, named=arguments)
 
@@ -374,7 +401,7 @@ class SessionCalls:
         return MadeCall(
             ActionKind.TOOL_CALL,
             (prepare_name(name, "name", limits),),
-            decode_value(data),
+            None if type(limits) is Limits else decode_value(data),
             hashed_content(data, "arguments", limits),
             task=task,
             effect=effect,

@@ -105,12 +105,21 @@ class SessionRecorder(CallMethods, ActionRecorder[Action]):
             number = await self._intake.submit(self._command)
         self._calls = await self._make_calls(number)
         self._block = self._intake.blocks.enter(number)
+        self._enter_calls()
         return self
+
+    @property
+    def _takes_calls(self) -> bool:
+        return self._block is not None and not self._block.is_left
 
     async def _make_calls(self, number: int) -> SessionCalls:
         """Return what makes the calls of the block; the task that enters it asks for it."""
         recorder = CallRecorder(self._intake, number)
-        return SessionCalls(self._intake, number, self.session_id, lanes=Lanes(), recorder=recorder)
+        command = self._command
+        starts = not isinstance(command, StartSession) or command.config.record_starts
+        return SessionCalls(
+            self._intake, number, self.session_id, starts=starts, lanes=Lanes(), recorder=recorder
+        )
 
     @property
     def _made(self) -> SessionCalls:

@@ -79,6 +79,7 @@ class ServedSession(CallMethods):
         self._past: PastSession | None = None
         self._answers: RecordedAnswers | None = None
         self._calls: SessionCalls | None = None
+        self._is_left = False
 
     async def __aenter__(self) -> Self:
         self._intake.home.check()
@@ -89,6 +90,7 @@ class ServedSession(CallMethods):
             self._calls = calls_of(self._session)
             if isinstance(self._session, ResumedSession):
                 self._answers, self._past = self._session.answers, self._session.past
+            self._enter_calls()
             return self
         past: PastSession = await self._read(read_past, self._source_id, self._options.match)
         recorder, lanes = CallRecorder(self._intake, 0), Lanes()
@@ -114,7 +116,12 @@ class ServedSession(CallMethods):
             raised=lambda action: recorded_error(action, self._options.errors),
             value=self._value,
         )
+        self._enter_calls()
         return self
+
+    @property
+    def _takes_calls(self) -> bool:
+        return self._calls is not None and not self._is_left
 
     async def __aexit__(
         self,
@@ -122,6 +129,7 @@ class ServedSession(CallMethods):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._is_left = True
         if self._session is not None:
             await self._session.__aexit__(exc_type, exc, traceback)
         elif self._answers is not None:

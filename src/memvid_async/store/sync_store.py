@@ -7,12 +7,12 @@ import os
 import threading
 import warnings
 import weakref
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 from uuid import UUID
 
 from ..config import StoreConfig
@@ -73,11 +73,25 @@ class SyncSession(SyncBlock[StoreSession]):
     delete = awaited(StoreSession.delete)
     find = awaited(StoreSession.find)
     ask = awaited(StoreSession.ask)
-    call_tool = awaited(StoreSession.call_tool)
     call_model = awaited(StoreSession.call_model)
     stream_model = iterated(StoreSession.stream_model)
-    once = awaited(StoreSession.once)
     step = handled(StoreSession.step, SyncStep)
+    now = awaited(StoreSession.now)
+    uuid = awaited(StoreSession.uuid)
+    random = awaited(StoreSession.random)
+    sleep = awaited(StoreSession.sleep)
+
+    def call_tool(
+        self, name: str, arguments: Mapping[str, Any], run: Callable[..., T], **options: Any
+    ) -> T:
+        """As :meth:`SessionRecorder.call_tool`; the options are its own."""
+        made: T = self._call("call_tool", (name, arguments, run), options)
+        return made
+
+    def once(self, name: str, make: Callable[[], T], *, task: str | None = None) -> T:
+        """As :meth:`SessionRecorder.once`."""
+        made: T = self._call("once", (name, make), {"task": task})
+        return made
 
 
 class SyncServedSession(SyncBlock[ServedSession]):
@@ -98,13 +112,21 @@ class SyncServedSession(SyncBlock[ServedSession]):
 
     ask = awaited(ServedSession.ask)
     stream = iterated(ServedSession.stream)
+    now = awaited(ServedSession.now)
+    uuid = awaited(ServedSession.uuid)
+    random = awaited(ServedSession.random)
+    sleep = awaited(ServedSession.sleep)
     call_tool = awaited(ServedSession.call_tool)
     find = awaited(ServedSession.find)
     call_model = awaited(ServedSession.call_model)
     stream_model = iterated(ServedSession.stream_model)
-    once = awaited(ServedSession.once)
     step = handled(ServedSession.step, SyncStep)
     report = called(ServedSession.report)
+
+    def once(self, name: str, make: Callable[[], T], *, task: str | None = None) -> T:
+        """As :meth:`SessionRecorder.once`."""
+        made: T = self._call("once", (name, make), {"task": task})
+        return made
 
 
 class SyncSubscription(SyncBlock[Subscription], Iterator[Event]):

@@ -1,0 +1,50 @@
+"""A process that dies in a call leaves in the file that it was making it."""
+
+import asyncio
+import subprocess
+import sys
+from functools import partial
+
+import pytest
+
+from memvid_async import ActionKind, Durability, open_store
+
+pytestmark = pytest.mark.anyio
+
+CHILD = """
+import asyncio, os, signal, sys
+from memvid_async import Durability, StoreConfig, current_call, open_store
+
+def charge(cents):
+    print(current_call().key, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+async def main():
+    config = StoreConfig(durability=Durability(sys.argv[2]), flush_interval=60)
+    async with open_store(sys.argv[1], config=config) as store, store.session("s") as session:
+        await session.call_tool("ended", {}, lambda: "fine")
+        async with session.step("pay", input={"for": "tea"}):
+            await session.call_tool("charge", {"cents": 250}, charge, task="till")
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("durability", Durability)
+async def test_what_was_in_flight_is_known(durability, tmp_path):
+    path = tmp_path / "a.mva"
+    command = [sys.executable, "-c", CHILD, str(path), durability.value]
+    run = partial(subprocess.run, command, capture_output=True, text=True, timeout=60, check=False)
+    child = await asyncio.to_thread(run)
+    assert child.returncode == -9, child.stderr
+    async with open_store(path, read_only=True) as store:
+        (listed,) = await store.list_sessions(include_open=True)
+        session = await store.get_session(listed.session_id)
+        step, call = session.in_flight
+        assert [action.details.name for action in session.actions] == ["ended"]
+        assert listed.in_flight_count == 2
+        assert (step.kind, step.details.name) == (ActionKind.STEP, "pay")
+        assert (call.details.name, call.task, call.parent) == ("charge", "till", step.sequence)
+        assert call.key == child.stdout.strip()
+        assert await store.read_content(call.input) == b"\xa1\x65cents\x18\xfa"
+        assert (await store.verify()).ok
