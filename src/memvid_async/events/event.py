@@ -221,7 +221,7 @@ class Session:
     error: str | None = field(repr=brief)
     """The exception that left its block, if one did."""
     actions: tuple[Action, ...] = field(repr=counted("action"))
-    """Its actions, in order."""
+    """Its actions, in order. From 1,024 of them on, each look makes an equal one."""
     checkpoints: tuple[Checkpoint, ...] = field(repr=counted("checkpoint"))
     """Its checkpoints, in order."""
     metadata: Mapping[str, Any] = field(repr=brief)
