@@ -102,3 +102,13 @@ async def test_a_fork_at_a_moment_before_its_parent_began_sees_no_more_than_then
             assert [hit.frame_id for hit in (await store.find("early late")).hits] == [1]
             with pytest.raises(FrameNotFoundError):
                 await store.update(2, title="not there")
+
+
+async def test_a_frame_that_is_deleted_takes_no_place_among_the_nearest(tmp_path):
+    near = {"mode": "semantic", "embedding": [1.0, 0.0], "embedding_model": "m", "top_k": 2}
+    async with open_store(tmp_path / "store.mva") as store:
+        for angle in (0.0, 0.1, 0.2):
+            await store.put("text", embedding=[1.0, angle], embedding_model="m")
+        assert [hit.frame_id for hit in (await store.find("", **near)).hits] == [1, 2]
+        await store.delete(1)
+        assert [hit.frame_id for hit in (await store.find("", **near)).hits] == [2, 3]
