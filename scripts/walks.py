@@ -89,7 +89,7 @@ class Tracer:
 async def walks(folder: Path) -> list[Walk]:
     """The six walks that `docs/design.md` has a table of."""
     tracer = Tracer()
-    # A slot is due now and then, and belongs to no walk.
+    # A slot is due from time to time, and belongs to no walk.
     never = patch.multiple(log_file, _SLOT_BYTES=2**62, _SLOT_NS=2**62)
     with tracer.installed(), never:
         await _record_and_replay(tracer, folder / "walk.mva")
