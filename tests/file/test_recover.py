@@ -559,7 +559,7 @@ def test_compact(tmp_path):
     anyio.run(fill, path)
     before = path.stat().st_size
     output = run("compact", path).output
-    assert "compacted 1 times by now" in output
+    assert "compacted 1 time by now" in output
     assert b"deleted" * 10 not in path.read_bytes()
     assert b"kept" * 10 in path.read_bytes()
     document = json.loads(run("compact", path, "--json").stdout)
