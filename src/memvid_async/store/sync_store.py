@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import threading
 import warnings
@@ -46,6 +47,31 @@ class SyncStep(SyncBlock[AbstractAsyncContextManager[Step]]):
         return step
 
 
+def _tool(
+    self: Any,
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    effect: bool = True,
+    timeout: float | None = None,
+    thread: bool = True,
+) -> Any:
+    """Make a function a tool of this session, as ``SessionRecorder.tool`` does; its calls block."""
+
+    def decorate(decorated: Callable[..., Any]) -> Callable[..., Any]:
+        options = {"name": name, "effect": effect, "timeout": timeout, "thread": thread}
+        made = self._handle.tool(**options)(decorated)
+
+        @functools.wraps(decorated)
+        def blocking(*args: Any, **named: Any) -> Any:
+            return self._portal.run(lambda: made(*args, **named))
+
+        return blocking
+
+    return decorate if function is None else decorate(function)
+
+
 class SyncSession(SyncBlock[StoreSession]):
     """A session of a :class:`SyncStore`: ``with store.session(…) as session``.
 
@@ -65,6 +91,7 @@ class SyncSession(SyncBlock[StoreSession]):
     record_update = awaited(StoreSession.record_update)
     record_delete = awaited(StoreSession.record_delete)
     record_tool_call = awaited(StoreSession.record_tool_call)
+    tool = _tool
     create_checkpoint = awaited(StoreSession.create_checkpoint)
     annotate = awaited(StoreSession.annotate)
     put = awaited(StoreSession.put)
@@ -82,9 +109,18 @@ class SyncSession(SyncBlock[StoreSession]):
     sleep = awaited(StoreSession.sleep)
 
     def call_tool(
-        self, name: str, arguments: Mapping[str, Any], run: Callable[..., T], **options: Any
+        self,
+        name: str,
+        arguments: Mapping[str, Any],
+        run: Callable[..., T],
+        *,
+        effect: bool = True,
+        timeout: float | None = None,
+        task: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
     ) -> T:
-        """As :meth:`SessionRecorder.call_tool`; the options are its own."""
+        """As :meth:`SessionRecorder.call_tool`."""
+        options = {"effect": effect, "timeout": timeout, "task": task, "metadata": metadata}
         made: T = self._call("call_tool", (name, arguments, run), options)
         return made
 
@@ -117,6 +153,7 @@ class SyncServedSession(SyncBlock[ServedSession]):
     random = awaited(ServedSession.random)
     sleep = awaited(ServedSession.sleep)
     call_tool = awaited(ServedSession.call_tool)
+    tool = _tool
     find = awaited(ServedSession.find)
     call_model = awaited(ServedSession.call_model)
     stream_model = iterated(ServedSession.stream_model)
