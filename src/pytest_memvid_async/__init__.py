@@ -6,22 +6,21 @@ that uses the fixture imports the library itself.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
 
 import pytest
 
 from .failures import check_all_served, describe_missing, explain
 from .names import file_name, path_in_file
+from .passing import leave_out_of
 
-if TYPE_CHECKING:
-    from memvid_async import ServedSession
-
-Recording = Callable[..., "AbstractAsyncContextManager[ServedSession]"]
+Recording = Callable[..., AbstractAsyncContextManager[Any]]
 
 FOLDER = "recordings"
+_NAME_CHARS = 200
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -35,8 +34,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture
-def memvid_recording(request: pytest.FixtureRequest) -> Recording:
-    """Return a function; its ``async with`` block yields a :class:`memvid_async.ServedSession`.
+def memvid_recording_options() -> dict[str, Any]:
+    """Override it in a ``conftest.py``: what every ``memvid_recording(…)`` of its tests takes."""
+    return {}
+
+
+@pytest.fixture
+def memvid_recording(
+    request: pytest.FixtureRequest, memvid_recording_options: dict[str, Any]
+) -> Recording:
+    """Return a function; its ``async with`` block yields a session with the calls of an agent.
 
     The first time, the calls run and are recorded in ``recordings/<module>/<test>.mva`` in the
     folder of the test's file, if the block ends without an error. From then on they are served
@@ -44,39 +51,62 @@ def memvid_recording(request: pytest.FixtureRequest) -> Recording:
     with parameters. The function takes
 
     - ``name``, for a test that needs several recordings;
-    - ``unserved``: "fail" (the default), or "allow" for a test that may leave recorded calls out.
+    - ``unserved``: "raise" (the default), or "allow" for a test that may leave recorded calls out;
+    - ``match`` and ``errors``, as :meth:`memvid_async.Store.serve` does. By default dates, ids and
+      temporary folders are not compared, see :mod:`.passing`;
+    - ``scrub``, as :class:`memvid_async.StoreConfig` does: what must not be recorded.
     """
     mode: str = request.config.getoption("--recordings")
     node: pytest.Item = request.node
     folder = request.path.parent / FOLDER / request.path.stem
 
-    def recording(
-        name: str | None = None, *, unserved: Literal["fail", "allow"] = "fail"
-    ) -> AbstractAsyncContextManager[ServedSession]:
-        if unserved not in ("fail", "allow"):
-            raise ValueError(f"unserved must be 'fail' or 'allow', not {unserved!r:.80}")
+    def recording(name: str | None = None, **options: Any) -> AbstractAsyncContextManager[Any]:
         path = folder / file_name(path_in_file(node), name)
+        made = _Options(**{**memvid_recording_options, **options})
         if mode != "all" and path.exists():
-            return _serve(path, node, must_serve_all=unserved == "fail")
+            return _serve(path, node, made)
         if mode == "never":
             pytest.fail(describe_missing(path, node), pytrace=False)
-        return _record(path)
+        return _record(path, node, made)
 
     return recording
 
 
+class _Options:
+    """What the function of ``memvid_recording`` takes besides a name."""
+
+    def __init__(
+        self,
+        *,
+        unserved: Literal["raise", "allow"] = "raise",
+        match: Any = None,
+        errors: Mapping[str, type[Exception]] | None = None,
+        scrub: Callable[[str, str, Any], Any] | None = None,
+    ) -> None:
+        if unserved not in ("raise", "allow"):
+            raise ValueError(f"unserved must be 'raise' or 'allow', not {unserved!r:.80}")
+        self.must_serve_all = unserved == "raise"
+        self.match = _without_passing if match is None else match
+        self.errors = errors or {}
+        self.scrub = scrub
+
+
+def _without_passing(_kind: str, _field: str, value: Any) -> Any:
+    return leave_out_of(value)
+
+
 @asynccontextmanager
-async def _serve(
-    path: Path, node: pytest.Item, *, must_serve_all: bool
-) -> AsyncIterator[ServedSession]:
+async def _serve(path: Path, node: pytest.Item, options: _Options) -> AsyncIterator[Any]:
     from memvid_async import open_store  # noqa: PLC0415 - see the top
 
     try:
         async with open_store(path, read_only=True) as store:
             (summary,) = await store.list_sessions()
-            async with store.serve(summary.session_id, unserved="allow") as recorded:
+            async with store.serve(
+                summary.session_id, match=options.match, errors=options.errors, unserved="allow"
+            ) as recorded:
                 yield recorded
-            if must_serve_all:
+            if options.must_serve_all:
                 check_all_served(recorded)
     except BaseException as error:
         explain(error, path, node)
@@ -84,15 +114,19 @@ async def _serve(
 
 
 @asynccontextmanager
-async def _record(path: Path) -> AsyncIterator[ServedSession]:
-    from memvid_async import open_store  # noqa: PLC0415 - see the top
+async def _record(path: Path, node: pytest.Item, options: _Options) -> AsyncIterator[Any]:
+    from memvid_async import StoreConfig, open_store  # noqa: PLC0415 - see the top
 
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.partial")
     partial.unlink(missing_ok=True)
+    config = StoreConfig(scrub=options.scrub)
     try:
-        async with open_store(partial) as store, store.serve(None, missing="run") as recorded:
-            yield recorded
+        async with (
+            open_store(partial, config=config) as store,
+            store.session(node.name[:_NAME_CHARS]) as recorder,
+        ):
+            yield recorder
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

@@ -11,6 +11,7 @@ import pytest
 
 import memvid_async
 from scripts import check_docs
+from tests.support.model_server import model_server
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -66,8 +67,8 @@ def sections(page):
     return {"": parts[0]} | dict(part.split("\n", 1) for part in parts[1:])
 
 
-async def run_page(page, without=()):
-    names = {name: getattr(memvid_async, name) for name in memvid_async.__all__}
+async def run_page(page, without=(), **more):
+    names = {name: getattr(memvid_async, name) for name in memvid_async.__all__} | more
     names["asyncio"] = __import__("asyncio")
     text = "\n".join(part for title, part in sections(page).items() if title not in without)
     for language, code in check_docs.code_blocks(text):
@@ -80,10 +81,14 @@ async def run_page(page, without=()):
 
 
 async def test_the_tutorial_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("httpx2")
     monkeypatch.chdir(tmp_path)
-    await run_page("docs/tutorial.md")
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    async with model_server() as server:
+        await run_page("docs/tutorial.md", URL=server.url)
     printed = capsys.readouterr().out
-    assert "No, it stays dry." in printed
+    assert "PLAN A DAY IN ROME" in printed
+    assert "Rome tool_call" in printed
     assert "then snow. 1" in printed
     assert "content_bytes 2000" in printed
 

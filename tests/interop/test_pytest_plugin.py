@@ -37,7 +37,7 @@ async def model(prompt):
 async def agent(recorded, city):
     report = await recorded.call_tool("weather", {"city": city}, weather)
     assert report == {"city": city, "sun": True}
-    return await recorded.ask(f"Is it nice in {city}?", generate=model)
+    return str(await recorded.call_model(f"Is it nice in {city}?", model))
 
 @pytest.mark.parametrize("city", ["Rome", "New York"])
 def test_agent(memvid_recording, city):
@@ -59,7 +59,7 @@ def test_long(memvid_recording):
         value = os.environ.get("OTHER", "y")
         async with memvid_recording() as recorded:
             lines = "\\n".join(f"{value} {n}" for n in range(200))
-            await recorded.ask(lines, generate=lambda prompt: "fine")
+            await recorded.call_model(lines, lambda prompt: "fine")
     asyncio.run(main())
 """
 
@@ -164,7 +164,7 @@ def test_an_agent_that_changed_fails_with_the_difference(project):
     command = "pytest 'test_mine.py::test_agent[Rome]' --recordings=all"
     assert command in output
     assert "src/memvid_async" not in output, "the library's own frames are noise"
-    assert "return await recorded.ask" in output or "recorded.call_tool" in output
+    assert "recorded.call_tool" in output
     assert len(output.splitlines()) < 90, "it fits a screen or two, pytest's own lines included"
 
 
@@ -186,6 +186,67 @@ def test_recorded_calls_that_nobody_asks_for_fail_the_test(tmp_path):
     assert "action 1, tool_call 'second'" in output
     assert "unserved='allow'" in output
     assert "--recordings=all" in output
+
+
+OPTIONS = """
+import asyncio, datetime, os, uuid
+import pytest
+
+def log(at, run, city):
+    return "logged"
+
+def fails():
+    raise LookupError("no such city")
+
+async def agent(recorded, city):
+    now = {"at": str(datetime.datetime.now()), "run": str(uuid.uuid4()), "city": city}
+    assert await recorded.call_tool("log", now, log) == "logged"
+    try:
+        await recorded.call_tool("fails", {}, fails)
+    except LookupError as error:
+        return str(error)
+
+def test_dates_and_ids_are_not_compared(memvid_recording):
+    async def main():
+        async with memvid_recording() as recorded:
+            city = os.environ.get("OTHER", "Rome")
+            assert "no such city" in await agent(recorded, city)
+    asyncio.run(main())
+
+def test_it_says_what_is_compared(memvid_recording):
+    async def main():
+        async with memvid_recording(match=["name"]) as recorded:
+            await agent(recorded, str(uuid.uuid4().int))
+    asyncio.run(main())
+"""
+
+CONFTEST = """
+import pytest
+
+def scrub(kind, field, value):
+    return value.replace("Rome", "<city>") if isinstance(value, str) else value
+
+@pytest.fixture
+def memvid_recording_options():
+    return {"scrub": scrub}
+"""
+
+
+def test_what_passes_is_left_out_and_the_original_exception_comes_back(tmp_path):
+    (tmp_path / "test_mine.py").write_text(OPTIONS, encoding="utf-8")
+    assert "2 passed" in run(tmp_path)
+    assert "2 passed" in run(tmp_path, "--recordings=never")
+    output = run(tmp_path, "--recordings=never", status=1, OTHER="Oslo")
+    assert "1 failed, 1 passed" in output
+    assert '+  "city": "Oslo"' in output
+
+
+def test_a_projects_own_options_hold_for_all_its_recordings(tmp_path):
+    (tmp_path / "test_mine.py").write_text(OPTIONS, encoding="utf-8")
+    (tmp_path / "conftest.py").write_text(CONFTEST, encoding="utf-8")
+    run(tmp_path)
+    for recording in tmp_path.glob("recordings/test_mine/*"):
+        assert b"Rome" not in recording.read_bytes()
 
 
 GIT = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "init.defaultBranch=main"]
