@@ -17,7 +17,6 @@ from memvid_async import (
     Prompt,
     Put,
     RecordingConfig,
-    ServedSession,
     SessionRecorder,
     Store,
     StoreConfig,
@@ -103,11 +102,10 @@ NEEDED = {
     "set_embedding_model": {"model": "m", "embed": lambda texts: [[1.0]] * len(texts)},
     **{key: {"content": "c"} for key in ("read_content", "stream_content")},
     **{f"read_{what}": {"action": "a"} for what in ("arguments", "chunks", "context", "messages")},
-    "ServedSession.ask": {"query": "q", "generate": lambda prompt: "yes"},
-    "ServedSession.stream": {"query": "q", "generate": lambda prompt: "yes"},
-    "ServedSession.call_tool": {"name": "t", "arguments": {}, "run": lambda **_: "r"},
-    "ServedSession.find": {"query": "q", "find": lambda query: [1]},
     "call_tool": {"name": "t", "arguments": {}, "run": lambda **_: "r"},
+    **{name: {"asked": "q", "generate": lambda prompt: "yes"} for name in ("call_model",)},
+    "step": {"name": "n"},
+    "once": {"name": "n", "make": lambda: 1},
     "Collection.get": {"key": "k"},
     "Collection.get_many": {"keys": ["k"]},
     "Collection.put": {"key": "k", "data": 1},
@@ -130,9 +128,11 @@ KEYWORDS = {
 # They take nothing, or end what is tried.
 PASSED_OVER = {
     *("aclose", "sync", "refresh", "start_session_if_none", "end_session", "report", "statistics"),
-    *("create_checkpoint", "compact", "close", "of", "open", "submit"),
+    *("create_checkpoint", "compact", "close", "of", "open", "submit", "sleep"),
+    # It takes what call_model takes, and is made by the same function.
+    "stream_model",
 }
-KINDS = (Store, SessionRecorder, StoreView, ServedSession, Collection, SyncStore)
+KINDS = (Store, SessionRecorder, StoreView, Collection, SyncStore)
 CALLS = [
     (kind, name)
     for kind in KINDS
@@ -171,14 +171,12 @@ async def subjects(make_store):
     await store.put("a frame")
     async with store.session() as ended:
         action = await ended.record_ask("q", response="r", messages=[{"role": "user"}])
-    served = store.serve(ended.session_id, missing="run")
-    async with store.session() as session, served:
+    async with store.session() as session:
         await store.start_session()
         yield {
             Store: store,
             SessionRecorder: session,
             StoreView: await store.at(sequence=store.last_sequence),
-            ServedSession: served,
             Collection: store.collection("c"),
             SyncStore: SyncStore.of(store),
             "s": ended.session_id,

@@ -40,7 +40,7 @@ from .callables import call, check_fits
 from .command_intake import CommandIntake
 from .error_details import describe_exception
 from .lanes import Lanes
-from .prepare_values import hashed_content, prepare_arguments, prepare_name
+from .prepare_values import hashed_content, prepare_arguments, prepare_flag, prepare_name
 from .replies import Reading
 
 
@@ -216,6 +216,8 @@ class SessionCalls:
         """Return a call as it goes on: answered, or about to begin."""
         self.intake.home.check()
         lanes = self._lanes
+        if made.task is not None:
+            self.intake.check_task(made.task)
         lane = lanes.current() if made.task is None else lanes.named(made.task)
         enclosing = [one for one in _ENCLOSING.get() if one.calls is self]
         scope = enclosing[-1].scope if enclosing else 0
@@ -371,6 +373,9 @@ class SessionCalls:
                 f"not {type(arguments).__name__}"
             )
         check_fits(run, f"tool {name!r:.80} does not take these arguments", named=arguments)
+        prepare_flag(effect, "effect")
+        if timeout is not None and type(timeout) not in (int, float):
+            raise InvalidValueError(f"timeout must be a number of seconds, not {timeout!r:.80}")
         made = self.made_tool_call(
             name, dict(arguments), task=task, effect=effect, metadata=metadata
         )

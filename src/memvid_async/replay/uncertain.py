@@ -71,7 +71,7 @@ def check_policy(value: Any) -> Policy:
 
     :raises InvalidValueError: when it is neither "raise", "run" nor callable.
     """
-    if value in ("raise", "run") or callable(value):
+    if (isinstance(value, str) and value in ("raise", "run")) or callable(value):
         return value  # type: ignore[no-any-return]
     raise InvalidValueError(f"uncertain must be 'raise', 'run' or a callable, not {value!r:.80}")
 
