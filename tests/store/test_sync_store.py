@@ -63,14 +63,14 @@ def test_a_session_that_fails_keeps_its_error(store):
 def test_a_recording_is_replayed_and_served(store):
     with store.session("one") as session:
         store.put("It rains in Oslo.")
-        session.record_tool_call("weather", arguments={}, result="rain")
-        session.record_ask("Umbrella?", response="Yes.")
+        assert session.call_tool("weather", {}, lambda: "rain") == "rain"
+        assert str(session.call_model("Umbrella?", lambda prompt: "Yes.")) == "Yes."
     steps = list(store.replay(session.session_id))
     assert [step.verdict for step in steps] == ["matched", "skipped", "skipped"]
     assert store.replay(session.session_id).report().match_rate == 1
     with store.serve(session.session_id) as recorded:
-        assert recorded.call_tool("weather", {}) == "rain"
-        assert list(recorded.stream("Umbrella?")) == ["Yes."]
+        assert recorded.call_tool("weather", {}, lambda: "dry") == "rain"
+        assert list(recorded.stream_model("Umbrella?", lambda prompt: "No.")) == ["Yes."]
         assert recorded.unserved == ()
     assert store.compare(session.session_id, session.session_id).is_equal
 
