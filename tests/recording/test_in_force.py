@@ -439,7 +439,8 @@ async def test_a_context_does_not_gather_blocks_that_were_left_elsewhere(make_st
         kept.add(sum(len(v) for v in contextvars.copy_context().values() if type(v) is tuple))
         await in_task(given.aclose())
     assert len(kept) == 1
-    assert len(contextvars.copy_context()) <= before + 1
+    # One variable holds the lanes of all sessions, one what their tools look for.
+    assert len(contextvars.copy_context()) <= before + 2
 
 
 async def test_a_context_does_not_keep_a_closed_store(tmp_path):

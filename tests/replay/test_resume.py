@@ -19,6 +19,7 @@ from memvid_async import (
     current_call,
     open_store,
 )
+from tests.support.loops import turns
 
 pytestmark = pytest.mark.anyio
 
@@ -42,7 +43,7 @@ class Tools:
         if self.dies == (name, "start"):
             os._exit(9)
         self.count(name)
-        await asyncio.sleep(0)
+        await turns(1)
         if self.dies == (name, "middle"):
             os._exit(9)
         return f"{name} done"
@@ -134,7 +135,7 @@ async def test_somebody_decides_and_that_is_recorded(tmp_path, is_async):
         return {"a": Result("a was there"), "b": Failed(ValueError("no b")), "c": RUN}[call.name]
 
     async def decide_later(call):
-        await asyncio.sleep(0)
+        await turns(1)
         return decide(call)
 
     async def tolerant(session):

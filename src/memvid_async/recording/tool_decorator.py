@@ -17,6 +17,7 @@ from weakref import ref
 from attrs import frozen
 
 from ..errors import InvalidValueError
+from ..events.values import MAX_DEPTH
 from .callables import call
 
 P = ParamSpec("P")
@@ -197,10 +198,14 @@ def _by_name(bound: inspect.BoundArguments) -> dict[str, Any]:
     return found
 
 
-def _listed(value: Any) -> Any:
-    """Return a value with lists for tuples, which a recording does not tell from lists."""
-    if type(value) in (tuple, list):
-        return [_listed(item) for item in value]
-    if type(value) is dict:
-        return {key: _listed(item) for key, item in value.items()}
+def _listed(value: Any, depth: int = 0) -> Any:
+    """Return a value with lists for tuples, which a recording does not tell from lists.
+
+    What is nested too deep to be recorded stays as it is: a check refuses it later.
+    """
+    if depth <= MAX_DEPTH:
+        if type(value) in (tuple, list):
+            return [_listed(item, depth + 1) for item in value]
+        if type(value) is dict:
+            return {key: _listed(item, depth + 1) for key, item in value.items()}
     return value
