@@ -240,7 +240,8 @@ def test_whatever_bytes_are_accepted_give_a_value_that_comes_back_or_is_refused(
         check_value(value, "it", MAX_DEPTH + 3)
     except ValueError:
         return
-    assert decode_value(canonical(value)) == value
+    # Lists compare objects first, and every NaN is one object.
+    assert [decode_value(canonical(value))] == [value]
 
 
 @pytest.mark.parametrize("data", ODDITIES)

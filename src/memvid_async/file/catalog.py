@@ -91,7 +91,7 @@ class Catalog:
         self._load_tables: Callable[[], tuple[Sequence[bytes], Sequence[bytes]]] | None = None
         # The keys of collections that changed last.
         self.recent_keys = RecentKeys()
-        self._full: list[Owner] = []
+        self._full: dict[Owner, None] = {}  # in the order in which they fell due
         self._ended: dict[int, None] = {}
         # The open sessions, and which page of the file has which.
         self.open = OpenTable()
@@ -121,7 +121,7 @@ class Catalog:
             if number in self.ended_chunks:
                 # A session that has ended was changed: its row and its positions are due again.
                 self._ended[number] = None
-                self._full.append(number)
+                self._full[number] = None
             elif number not in self.open.changed:
                 self.open.note(number)
         if len(events) > 1 or not number or type(events[0].payload) in _SPECIAL:
@@ -145,7 +145,7 @@ class Catalog:
                 self._ended[number] = None
                 self.open.forget(number)
                 if self.positions[number][1]:
-                    self._full.append(number)
+                    self._full[number] = None
                 else:
                     self._positions_written(number, self.positions[number][0])
             elif isinstance(payload, SessionDeleted):
@@ -167,7 +167,7 @@ class Catalog:
         offsets = place[1]
         offsets.append(offset)
         if len(offsets) == CHUNK:
-            self._full.append(owner)
+            self._full[owner] = None
 
     def _forget(self, number: int) -> None:
         was_there = number in self.positions or number in self.ended_chunks
@@ -193,8 +193,7 @@ class Catalog:
             owner, _, _ = decode_positions(segment.payload)
             if owner in self.positions:
                 self._positions_written(owner, segment.offset)
-            if owner in self._full:
-                self._full.remove(owner)
+            self._full.pop(owner, None)
         elif segment.kind == SegmentKind.PAGE:
             table, _, rows = decode_page(segment.payload)
             if table == Table.OPEN:
