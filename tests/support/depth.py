@@ -9,21 +9,21 @@ import os
 DEEP = bool(os.environ.get("CI"))
 
 # Examples of a property; HYPOTHESIS_PROFILE=long asks for more.
-EXAMPLES = 100 if DEEP else 20
+EXAMPLES = 100 if DEEP else 12
 # Crash images that are opened; CRASH_STATES asks for another number.
-CRASH_STATES = 250_000 if DEEP else 6_000
+CRASH_STATES = 250_000 if DEEP else 4_000
 # Of the moments at which a workload is killed and its file lived on with: every nth.
-CRASH_EVERY = 1 if DEEP else 3
+CRASH_EVERY = 1 if DEEP else 5
 # Of all system calls that can fail, and of all ways to: every nth.
-FAULTS_EVERY = 1 if DEEP else 25
+FAULTS_EVERY = 1 if DEEP else 37
 # Of the hostile files of a group: every nth. Odd, so that each bit of a byte has its turn.
-HOSTILE_EVERY = 1 if DEEP else 15
+HOSTILE_EVERY = 1 if DEEP else 25
 # Random agents that are killed at every event of theirs, and resumed.
-RANDOM_AGENTS = 1_500 if DEEP else 60
+RANDOM_AGENTS = 1_500 if DEEP else 40
 # Of the files whose contents contradict each other, through every call and command: every nth.
-CONTRADICTING_EVERY = {"hand": 1, "chance": 1} if DEEP else {"hand": 4, "chance": 25}
+CONTRADICTING_EVERY = {"hand": 1, "chance": 1} if DEEP else {"hand": 5, "chance": 40}
 # Of the reads of a fold that fail in turn: every nth.
-READS_EVERY = 1 if DEEP else 4
+READS_EVERY = 1 if DEEP else 6
 # Forks of forks, updates of one frame, tasks in tasks. More than Python nests calls, either way.
 CHAIN = 5000 if DEEP else 1100
 # The benchmarks of the trial run, and a case that each reports.
@@ -32,10 +32,10 @@ if DEEP:
     BENCHMARKS |= {"durable": "durable, 1 task, unpinned", "locking": "locking, 1 task"}
     BENCHMARKS |= {"histories": "a page of 100 of them, newest first", "replay": "replay"}
 # Of the bytes of a sound file that are flipped, those of its structure aside: every nth.
-DAMAGE_EVERY = 1 if DEEP else 7
+DAMAGE_EVERY = 1 if DEEP else 13
 # Writers that are killed: by the kill test, and by the torture.
-KILLS = 110 if DEEP else 25
-TORTURE_KILLS = 200 if DEEP else 25
+KILLS = 110 if DEEP else 15
+TORTURE_KILLS = 200 if DEEP else 15
 # The ways in which a process with work pending ends its loop, tried under uvloop too.
 ENDINGS_OF_UVLOOP = ("interrupted", "returning", "buffered", "closed by hand")[: 4 if DEEP else 1]
 # How the paths begin, below tests/, of the files whose async tests run under uvloop too. The others
