@@ -272,7 +272,7 @@ async def mcap(path: Path) -> AsyncIterator[Lines]:
     try:
         yield Lines(descriptor, encode)
     finally:
-        writer.finish()  # type: ignore[no-untyped-call]
+        writer.finish()  # type: ignore[no-untyped-call, unused-ignore]
         os.write(descriptor, buffer.getvalue())
         os.close(descriptor)
 
