@@ -197,7 +197,8 @@ def commands(path: Path, out: Path, session: str) -> Iterator[list[str]]:
         yield ["show", file, session, *options]
         yield ["show", file, session, "--full", *options]
         yield ["find", file, "fox", *options]
-        yield ["get", file, "1", *options]
+        # What is printed is kept in memory here, and a content may be a GiB.
+        yield ["get", file, "1", *(options or ["-o", str(out / "frame")])]
         yield ["replay", file, session, *options]
         yield ["diff", file, session, session, *options]
     yield ["sessions", file, "--tree"]
