@@ -121,12 +121,10 @@ class CommandIntake:
 
         :raises InvalidValueError, LimitExceededError: it cannot be recorded.
         """
-        task = (
-            self.task_name()
-            if draft.task is None
-            else prepare_name(draft.task, "task", self.limits)
-        )
-        if draft.task is not None:
+        if draft.task is None:
+            task = self.task_name()
+        else:
+            task = prepare_name(draft.task, "task", self.limits)
             self._running_task()
         size = _SMALL_COMMAND_BYTES + rough_size(draft.output)
         given = draft.prepared

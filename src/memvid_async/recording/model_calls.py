@@ -97,15 +97,10 @@ async def call_model(
     try:
         with calls.running(opened):
             reply = await growing.read(generate, prompt)
-    except (asyncio.CancelledError, GeneratorExit) as error:
-        await calls.cancel(opened, error, **_outcome(growing))
+    except (asyncio.CancelledError, GeneratorExit, Exception) as error:
+        await calls.end(opened, error, **_outcome(growing))
         raise
-    except Exception as error:
-        await calls.leave(opened)
-        await calls.recorder.end(calls.draft(opened, error, **_outcome(growing)))
-        raise
-    await calls.leave(opened)
-    await calls.recorder.end(calls.draft(opened, None, **_outcome(growing)))
+    await calls.end(opened, None, **_outcome(growing))
     return reply
 
 
@@ -134,16 +129,12 @@ async def stream_model(
                 calls.recorder.chunk_came(opened.first, passed, chunk)
             passed += 1
             yield chunk
-    except (asyncio.CancelledError, GeneratorExit) as error:
-        await source.aclose()
-        await calls.cancel(opened, error, **_outcome(growing))
+    except (asyncio.CancelledError, GeneratorExit, Exception) as error:
+        if not isinstance(error, Exception):
+            await source.aclose()
+        await calls.end(opened, error, **_outcome(growing))
         raise
-    except Exception as error:
-        await calls.leave(opened)
-        await calls.recorder.end(calls.draft(opened, error, **_outcome(growing)))
-        raise
-    await calls.leave(opened)
-    await calls.recorder.end(calls.draft(opened, None, **_outcome(growing)))
+    await calls.end(opened, None, **_outcome(growing))
 
 
 async def _answered_stream(calls: SessionCalls, opened: OpenCall) -> AsyncGenerator[str | bytes]:

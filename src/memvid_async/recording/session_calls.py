@@ -274,10 +274,14 @@ class SessionCalls:
         with _inside(_Enclosing(self, scope, call.first, current)):
             yield
 
-    async def leave(self, call: OpenCall) -> None:
-        """A call has returned or failed, which is not recorded yet."""
+    async def end(self, call: OpenCall, error: BaseException | None, **outcome: Any) -> None:
+        """Record how a call ended: that it returned, failed or was cancelled."""
+        if error is not None and not isinstance(error, Exception):
+            await self.cancel(call, error, **outcome)
+            return
         if self.answers is not None and call.answer.first is not None:
             await self.answers.leave(call.answer.first)
+        await self.recorder.end(self.draft(call, error, **outcome))
 
     async def cancel(self, call: OpenCall, error: BaseException, **outcome: Any) -> None:
         """Record that a call was cancelled."""
@@ -313,16 +317,10 @@ class SessionCalls:
         try:
             with self.running(call):
                 value = await run()
-        except (asyncio.CancelledError, GeneratorExit) as error:
-            await self.cancel(call, error)
+        except (asyncio.CancelledError, GeneratorExit, Exception) as error:
+            await self.end(call, error)
             raise
-        except Exception as error:
-            await self.leave(call)
-            await self.recorder.end(self.draft(call, error))
-            raise
-        if self.answers is not None:
-            await self.leave(call)
-        await self.recorder.end(self.draft(call, None, output=value))
+        await self.end(call, None, output=value)
         return value
 
     async def answered(self, action: Action) -> Any:
