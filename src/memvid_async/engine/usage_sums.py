@@ -11,9 +11,10 @@ from uuid import UUID
 
 from attrs import define, frozen
 
+from ..core.session_state import NO_SUMS, Sums
 from ..events.details import ActionKind, AskDetails
 from ..events.event import Action
-from ..events.prompts import cost_dollars, cost_units
+from ..events.prompts import cost_dollars
 from .event_log import View
 from .finding_actions import ActionQuery, find_actions
 
@@ -49,33 +50,16 @@ class UsageRow:
 
 @define
 class _Sum:
-    asks: int = 0
-    tools: int = 0
-    failed: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cached_tokens: int = 0
-    cost: int = 0
+    sums: Sums = NO_SUMS
     duration_ms: float = 0
 
     def add(self, action: Action) -> None:
-        is_ask = action.kind is ActionKind.ASK
-        self.asks += is_ask
-        self.tools += not is_ask
-        self.failed += action.error is not None
+        self.sums = self.sums.adding(action.kind, action.error, action.reply)
         self.duration_ms += action.duration_ms
-        usage = action.usage
-        if usage is not None:
-            self.input_tokens += usage.input_tokens or 0
-            self.output_tokens += usage.output_tokens or 0
-            self.cached_tokens += usage.cached_tokens or 0
-            self.cost += cost_units(usage.cost_usd or 0)
 
     def row(self, name: str | None, session_id: UUID | None) -> UsageRow:
-        tokens = self.input_tokens, self.output_tokens, self.cached_tokens
-        counts = self.asks, self.tools, self.failed
-        cost = cost_dollars(self.cost)
-        return UsageRow(name, session_id, *counts, *tokens, cost, round(self.duration_ms, 3))
+        cost = cost_dollars(self.sums.cost)
+        return UsageRow(name, session_id, *self.sums[:-1], cost, round(self.duration_ms, 3))
 
 
 _CALLS = (ActionKind.ASK, ActionKind.TOOL_CALL)
@@ -96,13 +80,18 @@ def sum_usage(view: View, by: UsageBy, query: ActionQuery) -> list[UsageRow]:
                 sums.setdefault(_key(view, by, action), _Sum()).add(action)
     rows = list(sums.items())
     if by in ("model", "tool"):
-        rows.sort(key=lambda row: (-row[1].cost, -row[1].asks - row[1].tools, row[0][0] or ""))
+        rows.sort(key=_by_cost)
     elif by == "day":
         rows.sort(key=lambda row: row[0][0] or "")
     else:
         numbers = view.state.numbers
         rows.sort(key=lambda row: numbers.get(row[0][1].bytes, 0) if row[0][1] else 0)
     return [one.row(*key) for key, one in rows]
+
+
+def _by_cost(row: tuple[tuple[str | None, UUID | None], _Sum]) -> tuple[int, int, str]:
+    (name, _), one = row
+    return -one.sums.cost, -one.sums.asks - one.sums.tool_calls, name or ""
 
 
 def _counts_for(by: UsageBy, action: Action) -> bool:

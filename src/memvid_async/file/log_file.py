@@ -16,7 +16,7 @@ from ..events.calls import SessionChanged
 from ..events.content import Content, StoredContent
 from ..events.decided import AnyEvent
 from ..events.event import Erased, Event
-from ..format.codec import decode_events
+from ..format.codec import read_events
 from ..format.header import (
     LOG_START,
     SALT_OFFSET,
@@ -26,6 +26,7 @@ from ..format.header import (
     newest_slot,
     next_slot_offset,
 )
+from ..format.rows import DecodedRows, decode_rows
 from ..format.segment import HEAD_SIZE, Segment, SegmentKind, read_segment, scan, seal
 from ..format.stubs import decode_stubs, stub_events
 from ..format.tables import PAGE_NUMBER, ProjectionPages, encode_projection_pages
@@ -244,12 +245,16 @@ class LogFile:
         return events
 
     def decode(
-        self, segment: Segment, content: Callable[[int], Content] | None = None
+        self,
+        segment: Segment,
+        content: Callable[[int], Content] | None = None,
+        parts: DecodedRows | None = None,
     ) -> list[Event] | None:
         """Return the events of the segment that comes next in the log; None when it has none.
 
         ``content`` reads large content. Without it, the events are only what a fold needs: large
         content is :data:`UNREAD`, and the first and the last of erased events stand for all.
+        ``parts``: what :func:`.rows.decode_rows` returned for it, where the caller has that.
 
         :raises ValueError: when the segment is not as its kind requires.
         """
@@ -262,8 +267,8 @@ class LogFile:
             return [Event(sequence, time_ns, None, Erased()) for sequence, time_ns in ends]
         if segment.kind != SegmentKind.EVENTS:
             return None
-        return decode_events(
-            segment.payload,
+        return read_events(
+            decode_rows(segment.payload) if parts is None else parts,
             segment.sequence,
             self.state.sessions.session_id,
             content or _unread,

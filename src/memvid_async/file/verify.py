@@ -10,7 +10,7 @@ from ..events.content import Content
 from ..events.pace import unhurried
 from ..format.header import LOG_START, decode_header
 from ..format.kinds import STORED
-from ..format.rows import decode_rows
+from ..format.rows import DecodedRows, decode_rows
 from ..format.segment import Segment, SegmentKind, scan
 from ..format.tables import (
     PAGE_ROWS,
@@ -84,10 +84,11 @@ class Verifier:
     def _check(self, file: LogFile, segment: Segment) -> None:
         if segment.sequence != file.state.last_sequence + 1:
             raise ValueError("the sequence has a gap")
-        events = file.decode(segment)
+        parts = decode_rows(segment.payload) if segment.kind == SegmentKind.EVENTS else None
+        events = file.decode(segment, parts=parts)
         if events is not None:
-            if segment.kind == SegmentKind.EVENTS:
-                self._check_contents(segment)
+            if parts is not None:
+                self._check_contents(segment, parts)
             file.take_in(events, segment.offset)
         elif segment.kind in tuple(SegmentKind):
             due = _derive(file, segment)
@@ -95,8 +96,8 @@ class Verifier:
                 self._report(segment.offset, "a derived segment differs from its events")
             file.catalog.note_derived(segment)
 
-    def _check_contents(self, segment: Segment) -> None:
-        for row in unhurried(decode_rows(segment.payload)[2]):
+    def _check_contents(self, segment: Segment, parts: DecodedRows) -> None:
+        for row in unhurried(parts[2]):
             if row[0] == STORED:
                 self._contents += 1
                 if Content(row[2]).digest != row[1]:

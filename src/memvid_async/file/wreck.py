@@ -15,11 +15,11 @@ from ..core.session_state import SessionInfo
 from ..errors import CorruptFileError, NotAStoreError, UnsupportedVersionError
 from ..events.content import Content
 from ..format.action_rows import content_references
-from ..format.codec import decode_events
+from ..format.codec import read_events
 from ..format.header import LOG_START, SLOT_OFFSETS, SLOT_SIZE, Header, decode_header, decode_slots
 from ..format.kinds import ACTION_KINDS, CALL_STARTED, STORED
 from ..format.resync import Finder, Run, find_salt
-from ..format.rows import decode_rows
+from ..format.rows import DecodedRows, decode_rows
 from ..format.segment import EVENT_KINDS, Read, Segment, SegmentKind, scan
 from ..format.stubs import decode_stubs
 from ..format.tables import Table, decode_page
@@ -165,9 +165,9 @@ class Wreck:
                 runs = decode_stubs(segment.payload)
                 events = sum(count for _, count in runs)
                 return Part(segment, runs[0][0], runs[-1][0], 0, None, events)
-            time_ns, session, rows = decode_rows(segment.payload)
+            parts = time_ns, session, rows = decode_rows(segment.payload)
             if check:
-                _check(segment, rows)
+                _check(segment, parts)
         except (ValueError, TypeError, IndexError):
             return None
         return Part(segment, time_ns, time_ns, session, rows, len(rows))
@@ -226,13 +226,13 @@ def _header(start: bytes) -> Header | None:
     return None
 
 
-def _check(segment: Segment, rows: list[list[Any]]) -> None:
-    """Decode everything in a segment of events.
+def _check(segment: Segment, parts: DecodedRows) -> None:
+    """Read everything in a segment of events, whose rows are decoded.
 
     :raises ValueError, TypeError, IndexError: when a row is not as its kind requires.
     """
-    decode_events(segment.payload, segment.sequence, lambda _: _UNCHECKED, lambda _: UNREAD)
-    for row in rows:
+    read_events(parts, segment.sequence, lambda _: _UNCHECKED, lambda _: UNREAD)
+    for row in parts[2]:
         if row[0] == STORED and Content(row[2]).digest != row[1]:
             raise ValueError("content does not match its digest")
         if row[0] in ACTION_KINDS or row[0] == CALL_STARTED:

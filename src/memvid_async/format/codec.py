@@ -73,7 +73,7 @@ from .kinds import (
     STORED,
 )
 from .places import MAX_EVENT_ITEMS
-from .rows import decode_rows, encode_rows, item_count
+from .rows import DecodedRows, decode_rows, encode_rows, item_count
 from .segment import MAX_PAYLOAD
 
 # Fewer events than this are encoded without a pause.
@@ -184,7 +184,22 @@ def decode_events(
 
     :raises ValueError: when the payload is not an events segment.
     """
-    time_ns, session, rows = decode_rows(payload)
+    return read_events(decode_rows(payload), sequence, ids, content)
+
+
+def read_events(
+    parts: DecodedRows,
+    sequence: int,
+    ids: Callable[[int], UUID | None],
+    content: ReadContent,
+) -> list[Event]:
+    """Return the events of a segment whose ``parts`` :func:`.rows.decode_rows` returned.
+
+    The other arguments are those of :func:`decode_events`.
+
+    :raises ValueError: when a row is not as its kind requires.
+    """
+    time_ns, session, rows = parts
     session_id = ids(session) if session else None
     events: list[Event] = []
     stored: dict[int, Content] = {}

@@ -82,7 +82,11 @@ def _count(field: Any) -> int:
     return 1 + sum(map(_count, field)) if isinstance(field, (list, tuple)) else 1
 
 
-def decode_rows(payload: bytes) -> tuple[int, int, list[list[Any]]]:
+# Of an events segment: its time, its session's number and its rows.
+DecodedRows = tuple[int, int, list[list[Any]]]
+
+
+def decode_rows(payload: bytes) -> DecodedRows:
     """Decode an events segment: its time, its session's number and its rows.
 
     :raises ValueError: when the payload is not an events segment.
