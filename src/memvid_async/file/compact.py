@@ -143,7 +143,7 @@ class _Compactor:
             for time_ns, count in decode_stubs(segment.payload):
                 self._copy.add_stubs(time_ns, count)
         elif segment.kind == SegmentKind.EVENTS:
-            time_ns, session, rows = decode_rows(segment.payload)
+            parts = time_ns, session, rows = decode_rows(segment.payload)
             left = [
                 self._left(row, sequence, session)
                 if row[0] != KEY_USED
@@ -154,7 +154,7 @@ class _Compactor:
             if all(row == [ERASED] for row in left):
                 self._copy.add_stubs(time_ns, len(left))
             elif left == rows:
-                self._copy.append(segment.payload)
+                self._copy.append(segment.payload, parts)
             else:
                 named = session in self._source.state.sessions or left[0][0] == STARTED
                 session = session if named else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..events.event import Event
+from ..format.rows import DecodedRows
 from ..format.segment import Segment, SegmentKind
 from ..format.stubs import MOST_EVENTS, MOST_RUNS, encode_stubs
 from .log_file import LogFile
@@ -48,16 +49,21 @@ class LogCopy:
             self._stubs, self._stub_count = [], 0
             self._append(SegmentKind.STUBS, payload)
 
-    def append(self, payload: bytes | bytearray) -> None:
-        """Append a segment of events with this payload."""
-        self.flush_stubs()
-        self._append(SegmentKind.EVENTS, payload)
+    def append(self, payload: bytes | bytearray, parts: DecodedRows | None = None) -> None:
+        """Append a segment of events with this payload.
 
-    def _append(self, kind: SegmentKind, payload: bytes | bytearray) -> None:
+        ``parts``: what :func:`.rows.decode_rows` returned for it, where the caller has that.
+        """
+        self.flush_stubs()
+        self._append(SegmentKind.EVENTS, payload, parts)
+
+    def _append(
+        self, kind: SegmentKind, payload: bytes | bytearray, parts: DecodedRows | None = None
+    ) -> None:
         target = self.target
         sequence = target.state.last_sequence + 1
         segment = Segment(kind, sequence, bytes(payload), 0, 0, 0, 0)
-        events: list[Event] = target.decode(segment) or []
+        events: list[Event] = target.decode(segment, parts=parts) or []
         target.append(kind, payload, events)
         if target.staged_bytes >= STEP_BYTES:
             target.write_out()

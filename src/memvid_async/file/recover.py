@@ -198,7 +198,8 @@ class _Salvage:
                 for time_ns, count in decode_stubs(part.segment.payload):
                     copy.add_stubs(time_ns, count)
             elif part.rows:
-                copy.append(part.segment.payload)
+                parts = part.time_ns, part.session, part.rows
+                copy.append(part.segment.payload, parts)
         self._fill(copy, self.inventory.last, 0)
         copy.flush_stubs()
         for number in sorted(self.inventory.touched):
