@@ -23,8 +23,7 @@ HOSTILE_EVERY = 1 if DEEP else 25
 # see docs/replay.md.
 RANDOM_AGENTS = 280 if DEEP else 40
 # Of the files whose contents contradict each other, through every call and command: every nth.
-# Not each by hand: `get` of a content of 3,000 times another is printed for longer than allowed.
-CONTRADICTING_EVERY = {"hand": 4, "chance": 1} if DEEP else {"hand": 4, "chance": 40}
+CONTRADICTING_EVERY = {"hand": 1, "chance": 7} if DEEP else {"hand": 4, "chance": 40}
 # Of the reads of a fold that fail in turn: every nth.
 READS_EVERY = 1 if DEEP else 6
 # Forks of forks, updates of one frame, tasks in tasks. More than Python nests calls, either way.

@@ -5,6 +5,7 @@ All functions block, as a :class:`View` does, and are called in the threads that
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
@@ -15,6 +16,7 @@ from ..core.projection import project_session
 from ..core.state import State
 from ..errors import ContentNotFoundError, InvalidValueError, SessionNotFoundError
 from ..events.calls import SessionChanged, SessionResumed
+from ..events.content import Content, StoredContent
 from ..events.event import (
     Action,
     ActionRecorded,
@@ -179,6 +181,44 @@ def read_messages(view: View, action: Action) -> list[Any]:
         raise ContentNotFoundError("an earlier ask that held some of them is gone") from None
     except (ValueError, TypeError) as error:
         raise view.damage(action.sequence, f"messages refer wrongly: {error}") from None
+
+
+class PartReader:
+    """Reads a content that was put as a stream, part by part, and checks the whole at its end.
+
+    Neighbouring parts with the same bytes have one event, which is read once.
+    """
+
+    def __init__(self, content: Content, stored: StoredContent) -> None:
+        self._content = content
+        self._sequences = stored.parts
+        self._digest = hashlib.blake2b(digest_size=32)
+        self._sequence, self._part = 0, b""
+
+    @property
+    def count(self) -> int:
+        """How many parts there are; 0 for a content that was put in one piece."""
+        return len(self._sequences)
+
+    def read(self, view: View, place: int) -> bytes:
+        """Return the bytes of the next part; ``place`` counts from 0.
+
+        :raises ContentNotFoundError: when it is not in this file.
+        """
+        if self._sequences[place] != self._sequence:
+            self._part = view.part(self._content, place)
+            self._sequence = self._sequences[place]
+        self._digest.update(self._part)
+        return self._part
+
+    def check(self) -> None:
+        """Return if all that was read is the content.
+
+        :raises ContentNotFoundError: when it is another.
+        """
+        digest = self._content.digest
+        if self._digest.digest() != digest:
+            raise ContentNotFoundError(f"content {digest.hex()} is not whole in this file", digest)
 
 
 def decode_arguments(view: View, action: Action) -> Any:

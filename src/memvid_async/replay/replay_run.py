@@ -6,7 +6,6 @@ was recorded. What the action recorded is then compared with that state.
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from heapq import heappop, heappush
@@ -19,7 +18,7 @@ from attrs import evolve as evolve_step
 from ..core.evolve import evolve
 from ..core.state import State
 from ..engine.event_log import View
-from ..engine.reading import find_checkpoint
+from ..engine.reading import PartReader, find_checkpoint
 from ..errors import CheckpointNotFoundError, ContentNotFoundError, SessionNotFoundError
 from ..events.content import Content
 from ..events.details import ActionKind
@@ -211,15 +210,13 @@ def _check_content(view: View, content: Content) -> None:
 
     :raises ContentNotFoundError: when it is gone, or does not match its digest.
     """
-    parts = () if content.stored is None else content.stored.parts
-    if not parts:
+    if content.stored is None or not content.stored.parts:
         view.data(content)
         return
-    digest = hashlib.blake2b(digest_size=32)
-    for place in range(len(parts)):
-        digest.update(view.part(content, place))
-    if digest.digest() != content.digest:
-        raise ContentNotFoundError("its parts are those of another content", content.digest)
+    parts = PartReader(content, content.stored)
+    for place in range(parts.count):
+        parts.read(view, place)
+    parts.check()
 
 
 def _judge_checkpoint(state: State, number: int, payload: CheckpointCreated) -> ReplayStep:

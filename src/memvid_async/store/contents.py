@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import AsyncIterator
 from typing import Any
 
 from ..engine.engine import Engine
 from ..engine.event_log import View
-from ..engine.reading import decode_arguments, read_messages
-from ..errors import ContentNotFoundError, InvalidValueError
+from ..engine.reading import PartReader, decode_arguments, read_messages
+from ..errors import InvalidValueError
 from ..events.content import Content
 from ..events.details import ActionKind
 from ..events.event import Action
@@ -49,19 +48,10 @@ class Contents:
             for at in range(0, len(data), _PIECE_BYTES):
                 yield data[at : at + _PIECE_BYTES]
             return
-        digest = hashlib.blake2b(digest_size=32)
-
-        def read_part(view: View, place: int) -> bytes:
-            part = view.part(content, place)
-            digest.update(part)
-            return part
-
-        for place in range(len(stored.parts)):
-            yield await self._read(read_part, place)
-        if digest.digest() != stored.digest:
-            raise ContentNotFoundError(
-                f"content {stored.digest.hex()} is not whole in this file", stored.digest
-            )
+        parts = PartReader(content, stored)
+        for place in range(parts.count):
+            yield await self._read(parts.read, place)
+        parts.check()
 
     async def read_arguments(self, action: Action) -> Any:
         """Return the arguments of a tool call, decoded.
