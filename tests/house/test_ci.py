@@ -1,11 +1,13 @@
 """What CI runs: lint, types, docs and packages, then the README's test command, whatever failed."""
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from scripts.check_wheels import read_extras
 from tests.house.test_house import section_commands
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,6 +55,22 @@ def test_ci_fails_where_a_part_fails_and_runs_the_tests_all_the_same(copy, part)
     done = run(copy, **{part: "3"})
     assert done.returncode == 1
     assert done.stdout.splitlines()[-2:] == ["it is run", str(copy)]
+
+
+def test_ci_installs_what_every_adapter_needs_before_the_tests(copy):
+    """Without its framework an adapter's tests skip, and nobody would know."""
+    lines = run(copy).stdout.splitlines()
+    (install,) = (at for at, line in enumerate(lines) if line.startswith("pip") and "frame" in line)
+    assert install > lines.index("nox --sessions lint types docs wheel")
+    (installed,) = re.findall(r"\.\[([\w,-]+)\]", lines[install])
+    extras = read_extras(ROOT / "pyproject.toml")
+    here = {line for name in ("cli", "test", *installed.split(",")) for line in extras[name]}
+    pages = list((ROOT / "docs" / "integrations").glob("*.md"))
+    texts = "".join(page.read_text("utf-8") for page in pages)
+    named = re.findall(r"^pip install 'memvid-async\[([\w,-]+)\]'$", texts, re.MULTILINE)
+    assert len(named) == len(pages) - 1, "every page but suites.md begins with its extra"
+    for extra in {name for names in named for name in names.split(",")}:
+        assert set(extras[extra]) <= here, extra
 
 
 def test_ci_can_be_executed():
