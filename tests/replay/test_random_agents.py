@@ -14,7 +14,6 @@ from tests.support.agents import Program, World, make_program
 from tests.support.depth import RANDOM_AGENTS
 from tests.support.rehearsal import Life, Log, live
 
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 MOST_LIVES = 4
 
 

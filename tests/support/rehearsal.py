@@ -58,6 +58,8 @@ class Log:
         self._writer: asyncio.Task[None] | None = None
         self._chunks: dict[int, tuple[int, list[str]]] = {}
         self._telling: deque[tuple[int, asyncio.Future[int]]] = deque()
+        self._waiting: set[asyncio.Future[int]] = set()
+        self.handover: Handover | None = None
 
     @property
     def starts(self) -> set[str]:
@@ -73,13 +75,22 @@ class Log:
     def submit(self, entry: Entry) -> asyncio.Future[int]:
         if self._world.is_dead:
             raise Death
-        loop = asyncio.get_running_loop()
         self._close_chunks()
-        future: asyncio.Future[int] = loop.create_future()
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._waiting.add(future)
+        future.add_done_callback(self._waiting.discard)
         self._queue.append((entry, future))
         if self._writer is None:
             self._writer = asyncio.create_task(self._write())
         return future
+
+    def fail(self) -> None:
+        """Tell all who wait that the process is dead."""
+        if self.handover is not None:
+            self.handover.stop(ReplayDivergenceError("the process is dead"))
+        for future in list(self._waiting):
+            if not future.done():
+                future.set_exception(Death())
 
     def note(self, start: int, chunks: list[str]) -> None:
         """Note chunks that the agent has; they are appended before the next event."""
@@ -102,9 +113,7 @@ class Log:
                 self.entries.append(entry)
                 if len(self.entries) == self.dies_at:
                     self._world.is_dead = True
-                    for _, future in (*batch, *self._queue, *self._telling):
-                        if not future.done():
-                            future.set_exception(Death())
+                    self.fail()
                     asyncio.get_running_loop().stop()
                     return
             await self._world.pass_time(3)
@@ -149,6 +158,7 @@ class Rehearsal:
         self._handover = Handover(
             self._matching, self._explain, self._record_cancelled, 0.05, self._is_ending
         )
+        log.handover = self._handover
         self._rises: list[tuple[int, int]] = []
         self._task = asyncio.current_task()
         self._is_left = False
@@ -418,7 +428,7 @@ def live(
     loop.run_forever()
     task.remove_done_callback(stop)
     if world.is_dead:
-        _bury(loop)
+        _bury(loop, log)
         return Life("dead")
     try:
         return Life("done", task.result())
@@ -428,19 +438,22 @@ def live(
         return Life("diverged", problem=error)
     finally:
         world.is_dead = True
-        _bury(loop)
+        _bury(loop, log)
 
 
-def _bury(loop: asyncio.AbstractEventLoop) -> None:
+def _bury(loop: asyncio.AbstractEventLoop, log: Log) -> None:
     """End what is left of a process, without any effect."""
     for _ in range(50):
         left = asyncio.all_tasks(loop)
         if not left:
             break
+        log.fail()
         for task in left:
             task.cancel()
         loop.call_later(0.001, loop.stop)
         loop.run_forever()
+    # A task that is left would end when it is collected, inside another test.
+    assert not asyncio.all_tasks(loop), asyncio.all_tasks(loop)
     loop.run_until_complete(loop.shutdown_asyncgens())
     loop.close()
 

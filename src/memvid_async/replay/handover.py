@@ -188,6 +188,7 @@ class Handover:
         if left:
             await self.diverge(left[0], None)
         await self.settle()
+        await self._check()
 
     def abandon(self, scope: int) -> None:
         """The agent cancelled a call that ran again: what is recorded inside is not due."""
@@ -240,7 +241,15 @@ class Handover:
         """Record what the agent cancelled, and tell it, one at a time."""
         call = self._unrecorded[0]
         assert call.recorded is not None
-        await self._record_cancelled(call.recorded)
+        try:
+            await self._record_cancelled(call.recorded)
+        except MemvidAsyncError as error:
+            # Nobody else would wake the tasks that wait.
+            self.stop(error)
+            return
+        except BaseException as error:
+            self.stop(MemvidAsyncError(f"a cancelled call could not be recorded: {error!r}"))
+            raise
         del self._unrecorded[0]
         self._recording = None
         call.hand(Handed.ANSWER)
