@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memvid_async import (
+    ActionKind,
     Durability,
     NoActiveSessionError,
     RecordingConfig,
@@ -629,3 +630,36 @@ def test_an_action_lands_in_the_innermost_open_block_of_its_context(
             await player.check()
 
     asyncio.run(play())
+
+
+# The step that an action is part of.
+
+
+async def test_an_action_is_a_child_of_the_step_it_is_recorded_in(make_store):
+    store, other = await make_store(), await make_store("other.mva")
+    six = RecordingConfig(max_actions=6)
+    async with (
+        other.session() as elsewhere,
+        store.session() as outer,
+        outer.step("outer"),
+        store.session(config=six) as inner,
+        inner.step("plan"),
+        inner.step("think"),
+    ):
+        await store.put("what is found")
+        found = await store.find("found")
+        asked = await store.record_ask("why?", response="so")
+        called = await asyncio.create_task(inner.record_tool_call("t", arguments={}))
+        passed = await outer.record_ask("in its own step?")
+        # The inner session is full by now, so the outer one is in force.
+        fallen = await store.record_ask("and whose step is this?")
+        alone = await elsewhere.record_ask("in a session without steps")
+    assert len(found.hits) == 1
+    recorded = await store.get_session(inner.session_id)
+    think, _ = [action for action in recorded.actions if action.kind == ActionKind.STEP]
+    (search,) = [action for action in recorded.actions if action.kind == ActionKind.FIND]
+    assert {search.parent, asked.parent, called.parent} == {think.started}
+    (step,) = (await store.get_session(outer.session_id)).actions[-1:]
+    assert passed.parent == step.started
+    assert (fallen.session_id, fallen.parent) == (outer.session_id, None)
+    assert alone.parent is None

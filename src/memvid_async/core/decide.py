@@ -118,6 +118,10 @@ def _chosen_session(
     return session
 
 
+def _first_choice(choice: SessionChoice) -> int:
+    return choice if isinstance(choice, int) else choice[0]
+
+
 def _need_session(state: State, choice: SessionChoice) -> SessionState:
     session = _chosen_session(state, choice, even_full=True)
     if session is None:
@@ -140,6 +144,9 @@ def _record(state: State, command: RecordAction, now: int, known: Known) -> Deci
         call = call._replace(started_ns=session.in_flight[started])
         command = command._replace(call=call)
         fields = command[1:]
+    elif call is not None and _first_choice(command.session) != info.number:
+        # The step that it is in is part of a session that is not in force any more.
+        fields = command._replace(call=None)[1:]
     if call is not None and call.raw is not None:
         # It is prepared, and not yet a content of an event.
         contents = NewContents(state.last_sequence, now, known, events)

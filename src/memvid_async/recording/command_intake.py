@@ -22,6 +22,7 @@ from ..engine.kept_future import KeptFuture
 from ..engine.worker import Worker
 from ..engine.writer import LogCall, Writer
 from ..errors import StoreReadOnlyError
+from ..events.calls import CallFacts
 from ..events.event import ActionRecorded, Event
 from ..events.values import LARGE
 from .action_draft import NO_MESSAGES, ActionDraft, prepare_action, prepared_size
@@ -126,6 +127,8 @@ class CommandIntake:
         else:
             task = prepare_name(draft.task, "task", self.limits)
             self._running_task()
+        if draft.call is None and (parent := self.blocks.parent(session)) is not None:
+            draft = draft._replace(call=CallFacts(parent=parent))
         size = _SMALL_COMMAND_BYTES + rough_size(draft.output)
         given = draft.prepared
         if given is None:

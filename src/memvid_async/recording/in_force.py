@@ -13,6 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 
+from attrs import define
+
+from ..core.commands import SessionChoice
+
 
 class Block:
     """An ``async with`` block of a session. ``session``: its number in the ``store``."""
@@ -45,6 +49,20 @@ class Block:
 # The blocks that a context is in, innermost last. One variable serves all stores, because a
 # variable made for each store would never be freed (see ContextVar in Python's documentation).
 _ENTERED: ContextVar[tuple[Block, ...]] = ContextVar("memvid_async_blocks", default=())
+
+
+@define(eq=False)
+class Enclosing:
+    """A call or a step that runs. ``store``: the blocks of its store. ``session``: its session's
+    number. ``first``: the sequence of its first start; None where that is not recorded."""
+
+    store: SessionBlocks
+    session: int
+    first: int | None
+
+
+# The calls and steps that a context is in, innermost last.
+ENCLOSING: ContextVar[tuple[Enclosing, ...]] = ContextVar("memvid_async_calls", default=())
 
 
 def _still_entered() -> tuple[Block, ...]:
@@ -86,3 +104,13 @@ class SessionBlocks:
         if not blocks:
             return ()
         return tuple([b.session for b in reversed(blocks) if b.store is self and not b.is_left])
+
+    def parent(self, choice: SessionChoice) -> int | None:
+        """Return the start of the innermost call or step that the caller is in; None where it is in
+        none of the session that is chosen first."""
+        enclosing = ENCLOSING.get()
+        if not enclosing:
+            return None
+        session = choice if isinstance(choice, int) else next(iter(choice), None)
+        mine = (one for one in reversed(enclosing) if one.store is self and one.session == session)
+        return next((one.first for one in mine if one.first is not None), None)

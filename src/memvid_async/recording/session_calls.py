@@ -18,7 +18,6 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import asynccontextmanager, contextmanager
-from contextvars import ContextVar
 from typing import Any
 from uuid import UUID
 
@@ -39,6 +38,7 @@ from .call_recorder import CallRecorder, CancelledBeginning
 from .callables import call, check_fits
 from .command_intake import CommandIntake
 from .error_details import describe_exception
+from .in_force import ENCLOSING, Enclosing
 from .lanes import Lanes
 from .prepare_values import hashed_content, prepare_arguments, prepare_flag, prepare_name
 from .replies import Reading
@@ -59,34 +59,28 @@ class Call:
 
 
 @define(eq=False)
-class _Enclosing:
-    """A call or a step that runs. ``scope``: the first start of the call; of a step, that of the
-    call around it. ``first``: its own first start; None of a step that is not recorded."""
+class _Enclosing(Enclosing):
+    """``scope``: the first start of the call; of a step, that of the call around it."""
 
     calls: SessionCalls
     scope: int
-    first: int | None = None
     call: Call | None = None
-    step: Step | None = None
-
-
-# The calls and steps that a context is in, innermost last.
-_ENCLOSING: ContextVar[tuple[_Enclosing, ...]] = ContextVar("memvid_async_calls", default=())
 
 
 def current_call() -> Call | None:
     """Return the call that the caller is part of; None outside of one."""
-    return next((one.call for one in reversed(_ENCLOSING.get()) if one.call is not None), None)
+    calls = (one.call for one in reversed(ENCLOSING.get()) if isinstance(one, _Enclosing))
+    return next((call for call in calls if call is not None), None)
 
 
 @contextmanager
 def _inside(enclosing: _Enclosing) -> Iterator[None]:
-    before = _ENCLOSING.get()
-    _ENCLOSING.set((*before, enclosing))
+    before = ENCLOSING.get()
+    ENCLOSING.set((*before, enclosing))
     try:
         yield
     finally:
-        _ENCLOSING.set(before)
+        ENCLOSING.set(before)
 
 
 @define(eq=False)
@@ -219,19 +213,24 @@ class SessionCalls:
         if made.task is not None:
             self.intake.check_task(made.task)
         lane = lanes.current() if made.task is None else lanes.named(made.task)
-        enclosing = [one for one in _ENCLOSING.get() if one.calls is self]
-        scope = enclosing[-1].scope if enclosing else 0
+        scope = self._scope()
         if self.answers is None:
             asked, answer = AskedCall(lane, scope, (made.kind, None, None)), _RUNS
         else:
             asked = AskedCall(lane, scope, made.content, made.facts, made.given)
             answer = await self.answers.ask(asked)
-        parent = self._parent(enclosing)
+        parent = self.intake.blocks.parent(self._session)
         task = made.task or self.intake.task_name()
         return OpenCall(made, asked, answer, parent, task, answer.first, self.recorder.seen)
 
-    def _parent(self, enclosing: Sequence[_Enclosing]) -> int | None:
-        return next((one.first for one in reversed(enclosing) if one.first is not None), None)
+    def _scope(self) -> int:
+        """Return the first start of the call that the caller is in; 0 outside of one."""
+        enclosing = reversed(ENCLOSING.get())
+        mine = (one for one in enclosing if isinstance(one, _Enclosing) and one.calls is self)
+        return next((one.scope for one in mine), 0)
+
+    def _enclosing(self, scope: int, first: int | None, call: Call | None = None) -> _Enclosing:
+        return _Enclosing(self.intake.blocks, self._session, first, self, scope, call)
 
     async def begin(self, call: OpenCall) -> None:
         """Record that a call begins. Cancelled meanwhile, it records that too.
@@ -271,7 +270,7 @@ class SessionCalls:
         key = call_key(self._session_id, call.first or 0)
         scope = call.first or call.asked.scope
         current = Call(key, self._session_id, call.first, call.made.name)
-        with _inside(_Enclosing(self, scope, call.first, current)):
+        with _inside(self._enclosing(scope, call.first, current)):
             yield
 
     async def end(self, call: OpenCall, error: BaseException | None, **outcome: Any) -> None:
@@ -434,10 +433,9 @@ class SessionCalls:
             None if data is None else decode_value(data),
             hashed_content(data, "input", limits),
         )
-        enclosing = [one for one in _ENCLOSING.get() if one.calls is self]
-        scope = enclosing[-1].scope if enclosing else 0
+        scope = self._scope()
         asked = AskedCall(self._lanes.current(), scope, made.content)
-        parent = self._parent(enclosing)
+        parent = self.intake.blocks.parent(self._session)
         opened = OpenCall(made, asked, CallAnswer(), parent, self.intake.task_name())
         step = Step(name)
         is_live = self.answers is None or self.answers.is_live
@@ -445,7 +443,7 @@ class SessionCalls:
             await self.begin(opened)
         error: BaseException | None = None
         try:
-            with _inside(_Enclosing(self, scope, opened.first)):
+            with _inside(self._enclosing(scope, opened.first)):
                 yield step
         except BaseException as raised:
             error = raised
