@@ -11,6 +11,7 @@ from uuid import UUID
 from memvid_async import (
     RUN,
     Action,
+    ActionKind,
     ActionRecorded,
     Answer,
     AskDetails,
@@ -149,6 +150,9 @@ async def recording_the_rest(store: Store, recorder: SessionRecorder) -> None:
     assert_type(await store.record_update(7, "data"), Action | None)
     assert_type(await store.record_delete(7), Action | None)
     assert_type(await store.record_tool_call("t", arguments=[1, None]), Action | None)
+    assert_type(await store.record_step("s", input=[1], output="done"), Action | None)
+    begun = await recorder.record_start(ActionKind.STEP, "s", parent=None)
+    assert_type(await recorder.record_step("s", started=begun), Action)
 
 
 async def remembering(store: Store, chunks: AsyncIterable[bytes]) -> None:

@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from memvid_async import ActionKind, Durability, open_store
+from memvid_async import ActionKind, Durability, InvalidValueError, open_store
 
 pytestmark = pytest.mark.anyio
 
@@ -48,3 +48,39 @@ async def test_what_was_in_flight_is_known(durability, tmp_path):
         assert call.key == child.stdout.strip()
         assert await store.read_content(call.input) == b"\xa1\x65cents\x18\xfa"
         assert (await store.verify()).ok
+
+
+async def test_what_somebody_else_runs_is_recorded_in_two_pieces(make_store):
+    """A start and its end may be in different tasks, and each part names the start of its whole."""
+    store = await make_store()
+    async with store.session("told") as session:
+        agent = await session.record_start(ActionKind.STEP, "agent", task="a")
+        search = await session.record_start(ActionKind.FIND, "lex", parent=agent)
+        ask = await session.record_start(ActionKind.ASK, provider="p", model="m", parent=agent)
+        tool = await session.record_start(ActionKind.TOOL_CALL, "tool", parent=ask)
+        seen = await store.get_session(session.session_id)
+        assert [one.sequence for one in seen.in_flight] == [agent, search, ask, tool]
+        await session.record_tool_call("tool", arguments={"n": 1}, started=tool, parent=ask)
+        await session.record_step("note", input={"n": 1}, parent=ask)
+        await session.record_ask("q", model="m", started=ask, parent=agent, input_tokens=3)
+        await session.record_find(
+            "q", mode="lex", result_count=0, result_frames=(), started=search, parent=agent
+        )
+        with pytest.raises(InvalidValueError, match="ended before"):
+            await session.record_step("agent", started=tool)
+        await session.record_step("agent", output="done", duration_ms=5, started=agent)
+        with pytest.raises(InvalidValueError, match="begins before it ends"):
+            await session.record_start(ActionKind.PUT, "put")
+    whole = await store.get_session(session.session_id)
+    assert [(one.kind.value, one.started, one.parent) for one in whole.actions] == [
+        ("tool_call", tool, ask),
+        ("step", None, ask),
+        ("ask", ask, agent),
+        ("find", search, agent),
+        ("step", agent, None),
+    ]
+    assert whole.in_flight == ()
+    assert whole.actions[-1].duration_ms == 5
+    assert whole.actions[2].usage.input_tokens == 3
+    assert all(one.started_ns is not None for one in whole.actions if one.started)
+    assert (await store.verify()).ok

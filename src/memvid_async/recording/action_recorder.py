@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 
 from ..core.commands import SessionChoice
 from ..errors import InvalidValueError
+from ..events.calls import CallFacts
 from ..events.details import ActionKind
 from ..events.event import Action
 from .action_draft import ActionDraft, new_draft
@@ -23,7 +24,9 @@ class ActionRecorder(ABC, Generic[AnyAction]):
     All take ``task`` (the agent's task; by default the asyncio task's name), ``error`` (how the
     action failed: a text or an exception), ``metadata`` (a CBOR map) and ``key``: the same call
     with the same key again records nothing, and returns the first one's action; another call with
-    that key is refused. A key is a session's own. A response, a result and an error may be
+    that key is refused. A key is a session's own. Asks, finds, tool calls and steps also take
+    ``parent`` (the sequence of the start of what they were part of) and ``started`` (that of their
+    own start; see :meth:`SessionRecorder.record_start`). A response, a result and an error may be
     anything: they came after an effect, so they are never refused. What is not a str or bytes, or
     is too long, is converted or cut; ``Action.conversion`` says so. All raise
 
@@ -64,6 +67,8 @@ class ActionRecorder(ABC, Generic[AnyAction]):
         error: object = None,
         metadata: Mapping[str, Any] | None = None,
         key: str | None = None,
+        parent: int | None = None,
+        started: int | None = None,
     ) -> AnyAction:
         """Record a question to a model and its answer.
 
@@ -92,6 +97,7 @@ class ActionRecorder(ABC, Generic[AnyAction]):
                     error=error,
                     metadata=metadata,
                     key=key,
+                    call=_call(parent, started),
                     messages=messages,
                     reply=prepare_reply(
                         response,
@@ -116,6 +122,8 @@ class ActionRecorder(ABC, Generic[AnyAction]):
         error: object = None,
         metadata: Mapping[str, Any] | None = None,
         key: str | None = None,
+        parent: int | None = None,
+        started: int | None = None,
     ) -> AnyAction:
         """Record a search: its mode, how many results it reported and the frames it named."""
         return self._answer(
@@ -135,6 +143,7 @@ class ActionRecorder(ABC, Generic[AnyAction]):
                     error=error,
                     metadata=metadata,
                     key=key,
+                    call=_call(parent, started),
                 ),
             )
         )
@@ -262,6 +271,8 @@ class ActionRecorder(ABC, Generic[AnyAction]):
         error: object = None,
         metadata: Mapping[str, Any] | None = None,
         key: str | None = None,
+        parent: int | None = None,
+        started: int | None = None,
     ) -> AnyAction:
         """Record a tool call. ``arguments`` is any CBOR value, kept and hashed in its
         deterministic encoding; ``result`` is anything, None where there was none."""
@@ -279,9 +290,55 @@ class ActionRecorder(ABC, Generic[AnyAction]):
                     error=error,
                     metadata=metadata,
                     key=key,
+                    call=_call(parent, started),
                 ),
             )
         )
+
+    async def record_step(
+        self,
+        name: str,
+        *,
+        input: Any = None,  # noqa: A002 - as the action's field is named
+        output: object = None,
+        duration_ms: float = 0,
+        task: str | None = None,
+        error: object = None,
+        metadata: Mapping[str, Any] | None = None,
+        key: str | None = None,
+        parent: int | None = None,
+        started: int | None = None,
+    ) -> AnyAction:
+        """Record a part of the agent's work that is over. ``input`` is any CBOR value, None where
+        there was none; ``output`` is anything. What runs in a block has ``step()``."""
+        return self._answer(
+            await self._intake.record(
+                self._choice(),
+                new_draft(
+                    ActionDraft,
+                    kind=ActionKind.STEP,
+                    detail=(prepare_name(name, "name", self._intake.limits),),
+                    input=input,
+                    output=output,
+                    duration_ms=duration_ms,
+                    task=task,
+                    error=error,
+                    metadata=metadata,
+                    key=key,
+                    call=_call(parent, started),
+                ),
+            )
+        )
+
+
+def _call(parent: int | None, started: int | None) -> CallFacts | None:
+    """Return what an action has of a call that somebody else made; None where it has nothing."""
+    if parent is None and started is None:
+        return None
+    return CallFacts(
+        None if started is None else prepare_count(started, "started"),
+        parent=None if parent is None else prepare_count(parent, "parent"),
+    )
 
 
 def _needed(value: object, what: str) -> object:

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from attrs import evolve
 
-from ..core.commands import EndSession, ResumeSession, StartSession
+from ..core.commands import EndSession, ResumeSession, StartAction, StartSession
 from ..errors import (
     InvalidValueError,
     MemvidAsyncError,
@@ -19,6 +19,7 @@ from ..errors import (
     SessionEndedError,
     StoreClosedError,
 )
+from ..events.details import ActionKind
 from ..events.event import Action
 from .action_recorder import ActionRecorder
 from .call_methods import CallMethods
@@ -26,7 +27,7 @@ from .call_recorder import CallRecorder
 from .command_intake import CommandIntake
 from .in_force import Block
 from .lanes import Lanes
-from .prepare_values import prepare_metadata
+from .prepare_values import prepare_count, prepare_metadata, prepare_name
 from .session_calls import SessionCalls
 
 # How a block is left when its process is asked to end.
@@ -73,6 +74,47 @@ class SessionRecorder(CallMethods, ActionRecorder[Action]):
         :raises SessionEndedError: when the session takes no further actions.
         """
         return await self._intake.checkpoint(self._choice())
+
+    async def record_start(
+        self,
+        kind: ActionKind,
+        name: str | None = None,
+        *,
+        provider: str | None = None,
+        model: str | None = None,
+        task: str | None = None,
+        parent: int | None = None,
+    ) -> int:
+        """Record that something begins which somebody else runs; return the start's sequence.
+
+        Pass that as ``started`` to the ``record_…`` call that says how it ended, and as ``parent``
+        to those of what was part of it. ``kind``: a step or a tool call with its name, a find whose
+        ``name`` is its mode, or an ask with ``provider`` and ``model``. ``parent``: as there. Until
+        it ends it is one of ``Session.in_flight``.
+
+        :raises InvalidValueError: when it is of another kind, or cannot be recorded.
+        :raises SessionEndedError: when the session takes no further actions.
+        """
+        limits, intake = self._intake.limits, self._intake
+        detail: tuple[Any, ...]
+        if kind is ActionKind.ASK:
+            detail = (
+                None if provider is None else prepare_name(provider, "provider", limits),
+                None if model is None else prepare_name(model, "model", limits),
+            )
+        elif kind is ActionKind.FIND:
+            detail = (prepare_name(name, "name", limits), 0)
+        elif kind in (ActionKind.STEP, ActionKind.TOOL_CALL):
+            detail = (prepare_name(name, "name", limits),)
+        else:
+            raise InvalidValueError(
+                f"a step, a tool call, a find or an ask begins before it ends, not {kind!r:.80}"
+            )
+        above = None if parent is None else prepare_count(parent, "parent")
+        named = intake.task_name() if task is None else intake.check_task(task)
+        command = StartAction(self._choice(), kind, detail, None, named, above, ())
+        first: int = await intake.submit(command)
+        return first
 
     async def annotate(self, metadata: Mapping[str, Any]) -> None:
         """Add to the session's metadata; what it has of the same key is replaced.

@@ -215,6 +215,7 @@ class Store:
     record_update = PartMethod("_recorder", StoreRecorder.record_update)
     record_delete = PartMethod("_recorder", StoreRecorder.record_delete)
     record_tool_call = PartMethod("_recorder", StoreRecorder.record_tool_call)
+    record_step = PartMethod("_recorder", StoreRecorder.record_step)
     create_checkpoint = PartMethod("_recorder", StoreRecorder.create_checkpoint)
 
     # The memory.

@@ -91,6 +91,8 @@ class SyncSession(SyncBlock[StoreSession]):
     record_update = awaited(StoreSession.record_update)
     record_delete = awaited(StoreSession.record_delete)
     record_tool_call = awaited(StoreSession.record_tool_call)
+    record_step = awaited(StoreSession.record_step)
+    record_start = awaited(StoreSession.record_start)
     tool = _tool
     create_checkpoint = awaited(StoreSession.create_checkpoint)
     annotate = awaited(StoreSession.annotate)
@@ -392,6 +394,7 @@ class SyncStore(SyncHandle[Store]):
     record_update = awaited(Store.record_update)
     record_delete = awaited(Store.record_delete)
     record_tool_call = awaited(Store.record_tool_call)
+    record_step = awaited(Store.record_step)
     create_checkpoint = awaited(Store.create_checkpoint)
 
     put = awaited(Store.put)
