@@ -236,5 +236,73 @@ async def test_a_shutdown_is_no_decision(tmp_path):
         assert (await store.get_session(session_id)).error is None
 
 
+async def shut_down(store, opening, agent, until):
+    """Run an agent in a session's block, and ask it to end after that is done; its session's id."""
+
+    async def live():
+        async with opening as session:
+            await agent(session)
+
+    task = asyncio.create_task(live())
+    await until()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (await store.get_session(opening.session_id)).ended_ns is None
+    return opening.session_id
+
+
+async def test_a_shutdown_while_calls_are_answered_is_no_decision(tmp_path):
+    tools, first, second = Tools(tmp_path), asyncio.Event(), asyncio.Event()
+
+    async def waiting(session, here, wait=True):
+        done = await session.call_tool("one", {"name": "one"}, tools.run)
+        here.set()
+        if wait:
+            await asyncio.Event().wait()
+        return [done, await session.call_tool("two", {"name": "two"}, tools.run)]
+
+    async with open_store(tmp_path / "a.mva") as store:
+        opening = store.session("agent")
+        session_id = await shut_down(store, opening, lambda s: waiting(s, first), first.wait)
+        again = store.resume_session(session_id, replay=True)
+        await shut_down(store, again, lambda s: waiting(s, second), second.wait)
+        async with store.resume_session(session_id, replay=True) as resumed:
+            assert await waiting(resumed, first, wait=False) == ["one done", "two done"]
+        assert [tools.effects(name) for name in ("one", "two")] == [1, 1]
+
+
+async def test_a_shutdown_while_an_inner_call_begins_is_no_decision(tmp_path):
+    tools, inner = Tools(tmp_path), asyncio.Event()
+
+    async def nested(session):
+        async def outer(name):
+            # What sets it runs before the start of the inner call is recorded.
+            asyncio.get_running_loop().call_soon(inner.set)
+            return await session.call_tool("in", {"name": "in"}, tools.run)
+
+        return await session.call_tool("out", {"name": "out"}, outer)
+
+    async with open_store(tmp_path / "a.mva") as store:
+        session_id = await shut_down(store, store.session("agent"), nested, inner.wait)
+        with pytest.raises(UncertainCallError) as caught:
+            await store.resume_session(session_id, replay=True).__aenter__()
+        assert [call.name for call in caught.value.calls] == ["out"]
+        async with store.resume_session(session_id, replay=True, uncertain="run") as resumed:
+            assert await nested(resumed) == "in done"
+        assert tools.effects("in") == 1
+
+
+async def test_a_timeout_that_fires_while_a_call_begins(tmp_path):
+    tools = Tools(tmp_path)
+    async with open_store(tmp_path / "a.mva") as store, store.session("agent") as session:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await session.call_tool("one", {"name": "one"}, tools.run)
+        (action,) = (await store.get_session(session.session_id)).actions
+        assert action.error_detail.type_name == "asyncio.exceptions.CancelledError"
+        assert tools.effects("one") == 0
+
+
 if __name__ == "__main__":
     asyncio.run(first_life(*sys.argv[1:]))

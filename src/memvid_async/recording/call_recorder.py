@@ -34,7 +34,8 @@ _FIRST_RISE = 0 if sys.version_info >= (3, 12) else -1
 class CallRecorder:
     """Records the calls of one session's block.
 
-    ``seen``: the sequence of the last end that the agent was told of.
+    ``seen``: the sequence of the last end that the agent was told of. ``has_begun``: whether the
+    session has calls.
     """
 
     def __init__(self, intake: CommandIntake, session: int) -> None:
@@ -50,6 +51,11 @@ class CallRecorder:
         self._last = 0
         self.seen = 0
         self.has_begun = False
+
+    def go_on(self, after: int) -> None:
+        """Note that the session has calls up to this event, and that the agent is told of all."""
+        self.seen = self._last = after
+        self.has_begun = True
 
     # What is recorded.
 

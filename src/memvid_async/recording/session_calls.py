@@ -259,10 +259,13 @@ class SessionCalls:
         )
         try:
             call.first = await self.recorder.begin(command, _START_BYTES + made.size)
+            return
         except CancelledBeginning as cancelled:
             call.first = cancelled.first
-            await self.cancel(call, asyncio.CancelledError())
-            raise
+        # asyncio's timeouts, and a recording of the call around, know this type and no other.
+        error = asyncio.CancelledError()
+        await self.cancel(call, error)
+        raise error
 
     @contextmanager
     def running(self, call: OpenCall) -> Iterator[None]:

@@ -101,7 +101,7 @@ class ResumedSession(SessionRecorder):
                 is_settled = True
         if is_settled:
             past = await self._read(read_past, self.session_id, match)
-        recorder.seen = past.last
+        recorder.go_on(past.last)
         lanes = Lanes()
         self.past = past
         self.answers = RecordedAnswers(
