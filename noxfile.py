@@ -186,8 +186,10 @@ def fuzz(session: nox.Session) -> None:
 
 @nox.session
 def torture(session: nox.Session) -> None:
-    """Kill writers 10,000 times, also at the Nth system call, then cut the power 2,000 times."""
+    """Kill writers 10,000 times, also at the Nth system call, and agents that are resumed 2,000
+    times, then cut the power 2,000 times."""
     session.install("-e", ".[test]")
+    session.run("python", "-m", "tests.torture.resuming", "--kills", "2000")
     session.run("python", "-m", "tests.crash.full_disk")
     session.run("python", "-m", "tests.torture", "--kills", "10000", *session.posargs)
     session.run("python", "-m", "tests.torture", "--strace", "--kills", "500", *session.posargs)
