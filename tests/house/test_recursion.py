@@ -24,6 +24,8 @@ BOUNDED = {
     "memvid_async.core.held_messages:_replace": "a decoded value, at most MAX_DEPTH deep",
     "memvid_async.replay.textdiff:_plain": "a decoded value, at most MAX_DEPTH deep",
     "memvid_async.view.documents:plain": "a decoded value, at most MAX_DEPTH deep",
+    "memvid_async.interop.otel_spans:plain": "stops at _MOST_DEPTH",
+    "memvid_async.interop.otel_spans:_thawed": "a decoded value, at most MAX_DEPTH deep",
     "memvid_async.recording.converting:_Plain._make": "stops at MAX_DEPTH",
     "memvid_async.recording.converting:_Plain._container": "see _make",
     "memvid_async.recording.converting:_Plain._map": "see _make",
