@@ -59,7 +59,7 @@ class Call:
 
 
 @define(eq=False)
-class _Enclosing(Enclosing):
+class _EnclosingCall(Enclosing):
     """``scope``: the first start of the call; of a step, that of the call around it."""
 
     calls: SessionCalls
@@ -69,12 +69,12 @@ class _Enclosing(Enclosing):
 
 def current_call() -> Call | None:
     """Return the call that the caller is part of; None outside of one."""
-    calls = (one.call for one in reversed(ENCLOSING.get()) if isinstance(one, _Enclosing))
+    calls = (one.call for one in reversed(ENCLOSING.get()) if isinstance(one, _EnclosingCall))
     return next((call for call in calls if call is not None), None)
 
 
 @contextmanager
-def _inside(enclosing: _Enclosing) -> Iterator[None]:
+def _inside(enclosing: _EnclosingCall) -> Iterator[None]:
     before = ENCLOSING.get()
     ENCLOSING.set((*before, enclosing))
     try:
@@ -226,11 +226,11 @@ class SessionCalls:
     def _scope(self) -> int:
         """Return the first start of the call that the caller is in; 0 outside of one."""
         enclosing = reversed(ENCLOSING.get())
-        mine = (one for one in enclosing if isinstance(one, _Enclosing) and one.calls is self)
+        mine = (one for one in enclosing if isinstance(one, _EnclosingCall) and one.calls is self)
         return next((one.scope for one in mine), 0)
 
-    def _enclosing(self, scope: int, first: int | None, call: Call | None = None) -> _Enclosing:
-        return _Enclosing(self.intake.blocks, self._session, first, self, scope, call)
+    def _enclosing(self, scope: int, first: int | None, call: Call | None = None) -> _EnclosingCall:
+        return _EnclosingCall(self.intake.blocks, self._session, first, self, scope, call)
 
     async def begin(self, call: OpenCall) -> None:
         """Record that a call begins. Cancelled meanwhile, it records that too.
