@@ -1,0 +1,121 @@
+"""The harness `crashresume`: an agent dies right after each of its effects, and starts again.
+
+It has an effect happen, and raises: here that is a SIGKILL for the process in which the agent
+lives. Then it compares the effects, by their keys, and what the agent came to, with those of one
+that never died.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import crashresume
+import pytest
+
+from tests.support.depth import DEEP
+
+ROOT = Path(__file__).resolve().parents[2]
+ORDERS = ("tea", "cake") if DEEP else ("tea",)
+
+
+class Server:
+    """The process that forks the agent's."""
+
+    def __init__(self):
+        self._process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-m", "tests.support.conform_child"],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        self.agent = None
+
+    def tell(self, value):
+        self._process.stdin.write(json.dumps(value).encode() + b"\n")
+        self._process.stdin.flush()
+
+    def hear(self):
+        return json.loads(self._process.stdout.readline())
+
+    def bear(self, path, policy):
+        self.tell([str(path), policy])
+        _, self.agent = self.hear()
+
+    def kill(self):
+        os.kill(self.agent, signal.SIGKILL)
+        assert self.hear() == ["over"]
+
+    def close(self):
+        self.tell(None)
+        self._process.stdin.close()
+        assert self._process.wait(20) == 0
+        self._process.stdout.close()
+
+
+class Subject:
+    """What the harness has for an agent: it hands its steps to the process."""
+
+    def __init__(self, context, server, path, policy):
+        self._context = context
+        self._server = server
+        server.bear(path, policy)
+        self._until("ready")
+
+    def step(self, item):
+        self._server.tell(["step", item])
+        self._until("done")
+
+    def state(self):
+        self._server.tell(["end"])
+        state = self._until("state")
+        assert self._server.hear() == ["over"]
+        return state
+
+    def _until(self, what):
+        """Answer what the process asks until it says this; what else it says then."""
+        while (said := self._server.hear())[0] != what:
+            asked, name, item = said
+            key = f"{name}:{item}"
+            if asked == "happened?":
+                answer = any(effect.key == key for effect in self._context.effects.effects)
+            else:
+                answer = self._have_effect(name, item, key)
+            self._server.tell(answer)
+        return said[1:]
+
+    def _have_effect(self, name, item, key):
+        try:
+            return self._context.effect(name, item, key=key).seq
+        except crashresume.InjectedCrash:
+            self._server.kill()
+            raise
+
+
+@pytest.fixture
+def conform(tmp_path):
+    server = Server()
+
+    def run(policy):
+        return crashresume.conform(
+            lambda context: Subject(context, server, tmp_path / context.run_id, policy), ORDERS
+        )
+
+    yield run
+    server.close()
+
+
+def test_an_agent_that_dies_after_any_effect_conforms(conform):
+    report = conform("look")
+    assert report.passed, str(report)
+    assert report.crash_points == 6 * len(ORDERS)
+
+
+def test_effects_happen_again_where_the_policy_says_run(conform):
+    report = conform("run")
+    assert {finding.kind for finding in report.findings} == {"effect_replayed"}
+    assert {finding.crash_after for finding in report.findings} == {
+        *range(1, report.crash_points + 1)
+    }
