@@ -22,6 +22,7 @@ from memvid_async.core.appended import Appended
 from memvid_async.file import catalog as index
 from memvid_async.file import journal, open_table
 from memvid_async.file import log_file as logfile
+from memvid_async.file.compact import fold_nothing
 from memvid_async.file.journal import Journal
 from memvid_async.format.header import SLOT_OFFSETS
 from memvid_async.format.tables import Table
@@ -224,10 +225,26 @@ class Driver:
         wanted = range(before + 1, len(self.history.known[-1]["events",]) + 1)
         demand(own[len(own) - len(wanted) :] == list(wanted), "published {}, not {}", own, wanted)
 
-    def compact(self, process: Process, time: int) -> None:
+    def compact(
+        self, process: Process, time: int, beside: Callable[[], None] | None = None
+    ) -> None:
+        """``beside``: what happens between copying and installing, when others may write; nothing
+        is deleted by it."""
         self._doing, self.acting = "compacting", process
+        outcome: Any = None
+        if beside is not None:
+            successor, _ = process.journal.begin_compaction()
+            if isinstance(successor, MemvidAsyncError):
+                raise successor
+            successor.copy(lambda *_: None, fold_nothing)
+            beside()
+            self._doing, self.acting = "compacting", process
         self.history.apply(COMPACT, time)
-        outcome, _ = process.journal.compact(lambda *_: None)
+        if beside is not None:
+            outcome, _ = process.journal.install(successor)
+        if outcome is None:
+            # With the lock held throughout: where others used again what was not copied, too.
+            outcome, _ = process.journal.compact(lambda *_: None)
         if isinstance(outcome, MemvidAsyncError):
             raise outcome
         self.acked = len(self.history)

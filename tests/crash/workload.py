@@ -170,7 +170,8 @@ class Workload:
         elif step == "kill":
             self._kill_in_commit(process)
         elif step == "compact":
-            driver.compact(process, self._time())
+            beside = self._write_beside if rng.random() < 0.5 else None
+            driver.compact(process, self._time(), beside)
         elif step == "kill in compaction":
             self._kill_in_compaction(process)
         elif step == "delete":
@@ -190,6 +191,19 @@ class Workload:
         else:
             driver.die(process, rng.randrange(3), process.journal.flush)
         driver.commit(survivor, [commands.EndSession(UUID(int=1 << 50))], self._time())
+
+    def _write_beside(self) -> None:
+        """Others, or the process itself, append while it compacts."""
+        rng, driver = self.rng, self.driver
+        for _ in range(rng.randint(1, 2)):
+            time = self._time()
+            sessions = driver.history.naive.sessions
+            still_open = [n for n, session in sessions.items() if session["ended"] is None]
+            op: Op = commands.StartSession(UUID(int=self._serial), None, DEFAULT_RECORDING)
+            if still_open:
+                number = rng.choice(still_open)
+                op = pick_record(rng, number, self._serial, big=rng.random() < 0.4)
+            driver.commit(rng.choice(self._open), [op], time)
 
     def _kill_in_compaction(self, process: Process) -> None:
         """Another process has the file open meanwhile, and goes on at once."""

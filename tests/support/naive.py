@@ -255,9 +255,9 @@ class Naive:
             return self._delete(op.session_id)
         return self._end(op)
 
-    def compact(self) -> None:
-        """Forget what only deleted sessions held, but for its place in the log."""
-        self.generation += 1
+    def left(self) -> tuple[int, set[int], set[bytes]]:
+        """What a compaction at this moment leaves: how long the log is by now, the sessions, and
+        the contents that they refer to."""
         kept: set[bytes] = set()
         for session in self.sessions.values():
             strings = [string for asked in session["asked"] for string in _large_strings([*asked])]
@@ -265,9 +265,17 @@ class Naive:
             for action in session["actions"]:
                 kept |= {content[1] for content in (action["input"], action["output"]) if content}
             kept |= {call["input"][1] for call in session["begun"] if call["input"]}
-        self.contents &= kept
-        for at, (time_ns, number, what) in enumerate(self.log):
-            gone = number and number not in self.sessions and what[0] != "deleted"
+        return len(self.log), set(self.sessions), kept
+
+    def compact(self, left: tuple[int, set[int], set[bytes]] | None = None) -> None:
+        """Forget what only deleted sessions held, but for its place in the log; as of the moment of
+        which ``left`` tells."""
+        self.generation += 1
+        length, sessions, kept = self.left() if left is None else left
+        later = {what[1] for _, _, what in self.log[length:] if what[0] == "content"}
+        self.contents &= kept | later
+        for at, (time_ns, number, what) in enumerate(self.log[:length]):
+            gone = number and number not in sessions and what[0] != "deleted"
             if gone or (what[0] == "content" and what[1] not in kept):
                 self.log[at] = (time_ns, 0, ("erased",))
 

@@ -6,7 +6,7 @@ above this one knows an offset, a segment or a lock.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Protocol, Self, TypeVar
 
 from ..core.appended import Appended
@@ -337,19 +337,21 @@ class EventLog(Protocol):
         """
         ...
 
-    def compact(
+    async def compact(
         self,
+        alone: Alone,
         progress: Callable[[int, int], None],
         fold: Callable[[View], Sequence[Folded]],
-    ) -> Pending[tuple[CompactReport | MemvidAsyncError, Appended]]:
-        """Erase what was deleted. ``progress`` is called in any thread, with the bytes done and the
-        bytes there are. ``fold`` is called with a view of what is left, and returns what is then
-        saved of projections: ``name``, ``through``, ``page_count`` and ``pages`` as for
-        :meth:`save_projection`.
+    ) -> CompactReport:
+        """Erase what was deleted before this call, while others append.
 
-        The result holds, in place of the report, the error that left the log as it was:
-        :class:`CorruptFileError` when it is damaged, :class:`NotCompactedError` when it could not
-        be written again.
+        ``alone``: makes a call of the log when no other is made. ``progress`` is called in any
+        thread, with the bytes done and the bytes there are. ``fold`` is called in a thread with a
+        view of what is left, and returns what is then saved of projections: ``name``, ``through``,
+        ``page_count`` and ``pages`` as for :meth:`save_projection`.
+
+        :raises CorruptFileError: when the log is damaged; it is as it was.
+        :raises NotCompactedError: when it could not be written again; it is as it was.
         """
         ...
 
@@ -378,3 +380,9 @@ class EventLog(Protocol):
     async def wait_released(self) -> None:
         """Return once it is released; at once where that was on a loop that has ended."""
         ...
+
+
+# A call that changes the log. It results in an answer, and in what became durable.
+LogCall = Callable[[EventLog], Pending[tuple[Any, Appended]]]
+# Makes such a call when no other is made, publishes what became durable, and returns the answer.
+Alone = Callable[[LogCall], Awaitable[Any]]

@@ -16,8 +16,9 @@ from ..errors import MemvidAsyncError, StoreFailedError
 from ..file.compact import FoldWhole
 from ..file.file_view import FileView
 from ..file.journal import Journal
+from ..file.successor import Successor
 from ..file.verify import Verifier
-from .event_log import View
+from .event_log import Alone, View
 from .worker import Job, Worker
 
 T = TypeVar("T")
@@ -41,6 +42,9 @@ class FileLog:
         self._poll_interval = poll_interval
         self._asked = threading.Event()
         self._released: Job[None] | None = None
+        # One compaction at a time copies, and others may not be discarded yet.
+        self._compacting = asyncio.Lock()
+        self._successors: set[Successor] = set()
 
     @classmethod
     async def open(
@@ -185,11 +189,36 @@ class FileLog:
         save = self._journal.save_projection
         return self._io.start(save, name, edition, base, through, page_count, pages)
 
-    def compact(
-        self, progress: Callable[[int, int], None], fold: FoldWhole
-    ) -> Job[tuple[CompactReport | MemvidAsyncError, Appended]]:
-        """Write a new file that replaces this one."""
-        return self._io.start(self._journal.compact, progress, fold)
+    async def compact(
+        self, alone: Alone, progress: Callable[[int, int], None], fold: FoldWhole
+    ) -> CompactReport:
+        """Write a new file that replaces this one: most of it in a thread of its own, without the
+        lock, so that others wait only while the end is copied."""
+        io, journal = self._io, self._journal
+        async with self._compacting:
+            report: CompactReport | None
+            successor = await alone(lambda _: io.start(journal.begin_compaction))
+            worker = Worker("memvid_async compaction")
+            self._successors.add(successor)
+            try:
+                await worker.run(successor.copy, progress, fold)
+                report = await alone(lambda _: io.start(journal.install, successor))
+            except BaseException:
+                # Where this was cancelled, the thread may still be copying.
+                successor.abandon()
+                worker.start(self._discard, successor)
+                raise
+            finally:
+                worker.stop()
+            self._successors.remove(successor)
+            if report is None:
+                report = await alone(lambda _: io.start(journal.compact, progress, fold))
+                assert report is not None
+            return report
+
+    def _discard(self, successor: Successor) -> None:
+        successor.discard()
+        self._successors.discard(successor)
 
     async def verify(
         self, written: Callable[[], View], progress: Callable[[int, int], None] | None
@@ -221,8 +250,16 @@ class FileLog:
         """Close the file and end the threads, after the reads that are under way."""
         if self._released is None:
             self._io.stop()
-            self._released = self._reads.start(self._journal.release)
+            for successor in self._successors:
+                successor.abandon()
+            self._released = self._reads.start(self._release)
             self._reads.stop()
+
+    def _release(self) -> None:
+        # A compaction that was not installed reads the file until it is discarded.
+        for successor in list(self._successors):
+            self._discard(successor)
+        self._journal.release()
 
     async def wait_released(self) -> None:
         """Return once the file is closed."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 from ..config import Durability, StoreConfig
@@ -19,7 +18,7 @@ from ..errors import (
     StoreClosedError,
     StoreFailedError,
 )
-from .event_log import EventLog, Pending, View
+from .event_log import EventLog, LogCall, Pending, View
 from .home import Home
 from .tail import Tail
 
@@ -38,10 +37,6 @@ _SPARED_TURNS = 32
 
 # A batch waits at most this many seconds for commands that are expected.
 _EXPECTING = 0.02
-
-
-# A call that changes the log. It results in an answer, and in what became durable.
-LogCall = Callable[[EventLog], Pending[tuple[Any, Appended]]]
 
 
 class Request(NamedTuple):

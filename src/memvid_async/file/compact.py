@@ -3,6 +3,10 @@
 Every event keeps its sequence and time. Events of deleted sessions, and content that no other event
 refers to, become stubs. Of collections, only what their keys hold is left. Everything else is
 copied unchanged.
+
+What is left is judged at one moment. Events that others append while the log is copied are copied
+after it as they are: the result is that of a compaction at that moment, and of these events after
+it.
 """
 
 from __future__ import annotations
@@ -11,9 +15,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from ..core.reports import CompactReport
+from ..core.recent_keys import RecentKeys
 from ..errors import CorruptFileError
 from ..events.content import Content
+from ..events.pace import unhurried
 from ..format.action_rows import content_references
 from ..format.codec import started_row_without_names
 from ..format.frame_rows import (
@@ -39,7 +44,7 @@ from ..format.kinds import (
     STORED,
 )
 from ..format.rows import decode_rows, encode_rows
-from ..format.segment import Segment, SegmentKind, scan
+from ..format.segment import Segment, SegmentKind
 from ..format.stubs import decode_stubs
 from .file_view import FileView
 from .living_keys import LivingKeys
@@ -60,13 +65,16 @@ def fold_nothing(_view: FileView) -> tuple[()]:
 _REFERRING = {*ACTION_KINDS, CALL_STARTED}
 
 
-class _Compactor:
-    """Copies a log to another file, segment by segment."""
+class _Judge:
+    """Tells what is left of the events in a view, at the time ``now``.
 
-    def __init__(self, source: LogFile, target: LogFile, now: int) -> None:
+    ``kept``: the sequences of the contents to which what is left refers. ``moves``: the moves to
+    another embedding model that came to their end.
+    """
+
+    def __init__(self, source: FileView, now: int) -> None:
         self._source = source
         self._keys = LivingKeys(now)
-        self._copy = LogCopy(target)
         state = source.state
         # The memories that are still read: the shared one, forks' own, and those they come from.
         self._branches = {0}
@@ -76,32 +84,18 @@ class _Compactor:
             while part not in self._branches:
                 self._branches.add(part)
                 part = branches[part].parent
-        # The moves to another embedding model that came to their end.
-        self._moves: set[int] = set()
-        self._kept = self._referenced()
-        self.erased = 0
+        self.moves: set[int] = set()
+        self.kept: set[int] = set()
 
-    def segments(self) -> Iterator[Segment]:
-        """Iterate over the source's segments, in order."""
-        source = self._source
-        salt = source.header.salt
-        return scan(source.storage.read, LOG_START, source.view.end, salt, salt)
-
-    def _referenced(self) -> set[int]:
-        """Return the sequences of the contents to which sessions and frames that are left refer."""
-        kept: set[int] = set()
-        for segment in self.segments():
-            if segment.kind != SegmentKind.EVENTS:
-                continue
-            with _damage_named(segment):
-                _, session, rows = decode_rows(segment.payload)
-                for sequence, row in enumerate(rows, segment.sequence):
-                    if row[0] == COLLECTION_CHANGED:
-                        self._keys.note(row, sequence)
-                    elif row[0] == MODEL_SET:
-                        self._moves.add(row[3])
-                    kept.update(self._references(row, session, rows))
-        return kept
+    def note(self, segment: Segment) -> None:
+        """Note a segment of events. All of them are noted before :meth:`left` is called."""
+        _, session, rows = decode_rows(segment.payload)
+        for sequence, row in enumerate(rows, segment.sequence):
+            if row[0] == COLLECTION_CHANGED:
+                self._keys.note(row, sequence)
+            elif row[0] == MODEL_SET:
+                self.moves.add(row[3])
+            self.kept.update(self._references(row, session, rows))
 
     def _references(self, row: list[Any], session: int, rows: list[list[Any]]) -> Iterable[int]:
         """Return the contents that an event keeps: those of an action or of a frame.
@@ -132,50 +126,22 @@ class _Compactor:
 
         return is_alive
 
-    def carry(self, segment: Segment) -> None:
-        """Copy a segment, or what is left of it.
-
-        :raises ValueError: when it is not as its kind requires, or not the next one.
-        """
-        if segment.sequence != self._copy.last_sequence + 1:
-            raise ValueError("the log's sequence has a gap")
-        if segment.kind == SegmentKind.STUBS:
-            for time_ns, count in decode_stubs(segment.payload):
-                self._copy.add_stubs(time_ns, count)
-        elif segment.kind == SegmentKind.EVENTS:
-            parts = time_ns, session, rows = decode_rows(segment.payload)
-            left = [
-                self._left(row, sequence, session)
-                if row[0] != KEY_USED
-                else self._left_key(row, rows, session)
-                for sequence, row in enumerate(rows, segment.sequence)
-            ]
-            self.erased += sum(row != old for row, old in zip(left, rows, strict=True))
-            if all(row == [ERASED] for row in left):
-                self._copy.add_stubs(time_ns, len(left))
-            elif left == rows:
-                self._copy.append(segment.payload, parts)
-            else:
-                named = session in self._source.state.sessions or left[0][0] == STARTED
-                session = session if named else 0
-                self._copy.append(encode_rows(time_ns, session, left))
+    def left(self, rows: list[list[Any]], sequence: int, session: int) -> list[list[Any]]:
+        """Return what is left of the rows of a command, the first of which has this sequence."""
+        return [
+            self._left(row, at, session)
+            if row[0] != KEY_USED
+            else self._left_key(row, rows, session)
+            for at, row in enumerate(rows, sequence)
+        ]
 
     def _content(self, sequence: int) -> Content:
-        return self._source.reader.content(sequence, self._source.view.end)
-
-    def finish(self, fold: FoldWhole) -> None:
-        """Write the rest and the folded projections, and make everything durable."""
-        target = self._copy.target
-        self._copy.flush_stubs()
-        target.write_out()
-        for folded in fold(target.view):
-            target.save_projection(*folded)
-        self._copy.finish()
+        return self._source.content(sequence)
 
     def _left(self, row: list[Any], sequence: int, session: int) -> list[Any]:
         kind = row[0]
         if kind == STORED:
-            return row if sequence in self._kept else [ERASED]
+            return row if sequence in self.kept else [ERASED]
         if kind in HOLDERS:
             is_alive = self._living_in(row[2])
             return without_frames(row, lambda frame_id: not is_alive(frame_id), self._content)
@@ -183,7 +149,7 @@ class _Compactor:
             return self._keys.left(row, sequence)
         if kind == EMBEDDINGS_MADE:
             is_alive = self._living_in(0)
-            is_used = (row[1] or sequence) in self._moves
+            is_used = (row[1] or sequence) in self.moves
             return without_embeddings(row, lambda one: not (is_used and is_alive(one)))
         if kind in FRAME_KINDS or kind == COLLECTION_CREATED:
             return row
@@ -205,40 +171,119 @@ class _Compactor:
         return row if is_put or alive else [ERASED]
 
 
+class Compactor:
+    """Copies a log to another file: what is left of a view of it, then what was appended since.
+
+    It is used by one thread at a time, and needs no lock. ``target``: a new file. ``now``: what has
+    expired by then goes, in nanoseconds since the Unix epoch. ``position``: the offset up to which
+    the source was copied. ``erased``: how many events went.
+    """
+
+    def __init__(self, source: FileView, target: LogFile, now: int) -> None:
+        self._source = source
+        self._judge = _Judge(source, now)
+        self._copy = LogCopy(target)
+        self.position = LOG_START
+        # Of the last segment that was copied.
+        self._checksum = source.reader.salt
+        self.erased = 0
+
+    def copy(self, progress: Callable[[int, int], None], fold: FoldWhole) -> None:
+        """Copy what is left, with the projections that ``fold`` makes of it, durably.
+
+        :raises CorruptFileError: when the source is damaged.
+        """
+        total = self._source.end
+        for segment in unhurried(self._segments(), 1):
+            if segment.kind == SegmentKind.EVENTS:
+                with _damage_named(segment):
+                    self._judge.note(segment)
+        told = 0
+        for segment in unhurried(self._segments(), 1):
+            with _damage_named(segment):
+                self._carry(segment)
+            self._note_copied(segment)
+            if segment.end - told >= STEP_BYTES:
+                progress(segment.end, total)
+                told = segment.end
+        if self.position != total:
+            raise CorruptFileError(self.position, "there is no valid segment")
+        target = self._copy.target
+        self._copy.flush_stubs()
+        target.write_out()
+        for folded in fold(target.view):
+            target.save_projection(*folded)
+        self._copy.finish()
+        # Keys of which nothing is left have changed too, and nobody noted that here.
+        target.catalog.recent_keys = RecentKeys(target.state.last_sequence)
+        progress(total, total)
+
+    def _segments(self) -> Iterator[Segment]:
+        """Iterate over the view's segments, in order."""
+        reader = self._source.reader
+        return reader.scan(LOG_START, self._source.end, reader.salt)
+
+    def _carry(self, segment: Segment) -> None:
+        """Copy a segment, or what is left of it.
+
+        :raises ValueError: when it is not as its kind requires, or not the next one.
+        """
+        if segment.sequence != self._copy.last_sequence + 1:
+            raise ValueError("the log's sequence has a gap")
+        if segment.kind == SegmentKind.STUBS:
+            for time_ns, count in decode_stubs(segment.payload):
+                self._copy.add_stubs(time_ns, count)
+        elif segment.kind == SegmentKind.EVENTS:
+            parts = time_ns, session, rows = decode_rows(segment.payload)
+            left = self._judge.left(rows, segment.sequence, session)
+            self.erased += sum(row != old for row, old in zip(left, rows, strict=True))
+            if all(row == [ERASED] for row in left):
+                self._copy.add_stubs(time_ns, len(left))
+            elif left == rows:
+                self._copy.append(segment.payload, parts)
+            else:
+                named = session in self._source.state.sessions or left[0][0] == STARTED
+                self._copy.append(encode_rows(time_ns, session if named else 0, left))
+
+    def _note_copied(self, segment: Segment) -> None:
+        self.position, self._checksum = segment.end, segment.checksum
+
+    def catch_up(self, end: int) -> None:
+        """Copy what was appended since, up to the offset ``end`` of the source, as it is.
+
+        It stops before an event that refers to what the copy lacks: a content, for one, that was
+        left out because nobody referred to it, and was then recorded once more.
+        """
+        reader = self._source.reader
+        for segment in unhurried(reader.scan(self.position, end, self._checksum), 1):
+            with _damage_named(segment):
+                if segment.kind == SegmentKind.EVENTS:
+                    parts = decode_rows(segment.payload)
+                    if not all(map(self._is_whole, parts[2])):
+                        return
+                    self._copy.append(segment.payload, parts)
+                self._note_copied(segment)
+
+    def _is_whole(self, row: list[Any]) -> bool:
+        """Whether the copy has what an appended event refers to."""
+        last = self._source.state.last_sequence
+        if row[0] == MODEL_SET:
+            return not 0 < row[3] <= last or row[3] in self._judge.moves
+        found: Iterable[int] = ()
+        if row[0] in HOLDERS:
+            found = (at for _, field in content_fields(row) for at in content_sequences(field))
+        elif row[0] in _REFERRING:
+            found = content_references(row)
+        return all(sequence > last or sequence in self._judge.kept for sequence in found)
+
+    def is_copy_of(self, source: LogFile) -> bool:
+        """Whether all of a log was copied: its last checksum depends on all before it."""
+        return (self.position, self._checksum) == (source.view.end, source.checksum)
+
+
 @contextmanager
 def _damage_named(segment: Segment) -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError, LookupError) as error:
         raise CorruptFileError(segment.offset, str(error)) from None
-
-
-def compact_into(
-    target: LogFile,
-    source: LogFile,
-    now: int,
-    progress: Callable[[int, int], None],
-    fold: FoldWhole,
-) -> CompactReport:
-    """Write what is left of ``source`` at the time ``now`` to ``target``, which is new, durably;
-    return a report.
-
-    ``fold`` makes the projections that the new file has as saved.
-
-    :raises CorruptFileError: when the source is damaged; it is not changed.
-    """
-    total = source.view.end
-    compactor = _Compactor(source, target, now)
-    told = 0
-    position = LOG_START
-    for segment in compactor.segments():
-        with _damage_named(segment):
-            compactor.carry(segment)
-        position = segment.end
-        if position - told >= STEP_BYTES:
-            progress(position, total)
-            told = position
-    source.require_end(position)
-    compactor.finish(fold)
-    progress(total, total)
-    return CompactReport(total, target.view.end, compactor.erased, target.header.generation)

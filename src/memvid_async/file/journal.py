@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from ..config import StoreConfig
@@ -38,10 +38,13 @@ from ..format.codec import encode_events
 from ..format.header import LOG_START, Header, is_unfinished
 from ..format.segment import SegmentKind
 from ..storage import FileStorage, Storage
+from ..storage.current import lock_current
 from .compact import FoldWhole, fold_nothing
 from .file_view import FileView
 from .log_file import LogFile
-from .successor import discard_left, write_successor
+from .successor import Successor, discard_left
+
+T = TypeVar("T")
 
 # Closing saves a TOC when at least this many bytes follow the last one; fewer are quickly folded.
 _CLOSING_TOC_BYTES = 64 * 1024
@@ -105,7 +108,7 @@ class Journal:
         """
         try:
             if not read_only:
-                storage = _locked(storage, config)
+                storage = lock_current(storage, config.lock_timeout)
             if not is_unfinished(storage.read(0, LOG_START), storage.size()):
                 pass
             elif read_only:
@@ -272,7 +275,7 @@ class Journal:
         mine.lock(self._config.lock_timeout)
         with _OnError(self.fail_reading):
             if not mine.is_current():
-                self._move(_locked(mine.reopen(), self._config))
+                self._move(lock_current(mine.reopen(), self._config.lock_timeout))
             self._take_in_news()
             self._file.catalog.load_tables()
         if self._staged:
@@ -336,31 +339,69 @@ class Journal:
             self._file.storage.unlock()
         return self._all_staged()
 
-    def compact(
-        self, progress: Callable[[int, int], None], fold: FoldWhole = fold_nothing
-    ) -> tuple[CompactReport | MemvidAsyncError, Appended]:
-        """Write a new file without what was deleted, and replace this one by it.
+    def begin_compaction(self) -> tuple[Successor | MemvidAsyncError, Appended]:
+        """Create the file in which :meth:`install` continues, once it was copied.
 
-        An error that leaves the file as it was is returned in place of the report. ``progress`` is
-        called with the bytes done and the bytes in all. ``fold`` returns what the new file is to
-        hold as saved projections.
+        An error that leaves the file as it was is returned in its place.
         """
         now = self._now()
         self.begin()
-        outcome: CompactReport | MemvidAsyncError
+        successor = self._or_refusal(lambda: self._successor(now))
         try:
-            timeout = self._config.lock_timeout
-            file, outcome = write_successor(self._file, timeout, now, progress, fold)
+            return successor, self.flush()
+        except BaseException:
+            if isinstance(successor, Successor):
+                successor.discard()
+            raise
+
+    def install(
+        self, successor: Successor
+    ) -> tuple[CompactReport | MemvidAsyncError | None, Appended]:
+        """Continue in the file that :meth:`begin_compaction` created.
+
+        An error that leaves the file as it was is returned in place of the report; None when the
+        copy cannot be used, as :meth:`Successor.install` says.
+        """
+        self.begin()
+        return self._or_refusal(lambda: self._install(successor)), self.flush()
+
+    def compact(
+        self, progress: Callable[[int, int], None], fold: FoldWhole = fold_nothing
+    ) -> tuple[CompactReport | MemvidAsyncError | None, Appended]:
+        """Do :meth:`begin_compaction`, copy and :meth:`install`, with the lock held throughout.
+
+        ``progress`` is called with the bytes done and the bytes in all. ``fold`` returns what the
+        new file is to hold as saved projections.
+        """
+
+        def whole() -> CompactReport | None:
+            successor = self._successor(now)
+            successor.copy(progress, fold)
+            return self._install(successor)
+
+        now = self._now()
+        self.begin()
+        return self._or_refusal(whole), self.flush()
+
+    def _or_refusal(self, call: Callable[[], T]) -> T | MemvidAsyncError:
+        try:
+            return call()
         except (CorruptFileError, NotCompactedError) as refusal:
-            outcome = refusal
+            return refusal
         except BaseException as error:
             self.fail_half_way(error)
             raise
-        else:
+
+    def _successor(self, now: int) -> Successor:
+        return Successor.create(self._file, self._config.lock_timeout, now)
+
+    def _install(self, successor: Successor) -> CompactReport | None:
+        report = successor.install(self._file)
+        if report is not None:
             with _OnError(self.fail_half_way):
-                self._replace(file)
-                file.storage.sync_directory()
-        return outcome, self.flush()
+                self._replace(successor.file)
+                self._file.storage.sync_directory()
+        return report
 
     def save_projection(
         self,
@@ -453,21 +494,3 @@ class Journal:
     def release(self) -> None:
         """Close the file, without writing anything."""
         self._file.storage.close()
-
-
-def _locked(storage: Storage, config: StoreConfig) -> Storage:
-    """Return the file that the path of ``storage`` names, with the lock held; close it on failure.
-
-    A compaction may replace the file while this waits for the lock.
-    """
-    while True:
-        try:
-            storage.lock(config.lock_timeout)
-            if storage.is_current():
-                return storage
-            newer = storage.reopen()
-        except BaseException:
-            storage.close()
-            raise
-        storage.close()
-        storage = newer

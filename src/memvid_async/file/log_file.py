@@ -135,14 +135,6 @@ class LogFile:
         self._end = self._written = segment.end
         self._checksum, self._checksum_at = segment.checksum, segment.offset
 
-    def require_end(self, offset: int) -> None:
-        """Check that reading the log reached its end.
-
-        :raises CorruptFileError: when it stopped before, at ``offset``.
-        """
-        if offset != self._written:
-            raise CorruptFileError(offset, "there is no valid segment")
-
     # Catching up with what others appended.
 
     @property
@@ -310,6 +302,11 @@ class LogFile:
     def view(self) -> FileView:
         """What readers may see: the folded state, and the log as far as it is written."""
         return FileView(self._shown, self._written, self.reader)
+
+    @property
+    def checksum(self) -> int:
+        """The checksum of the log's last segment, which depends on all before it."""
+        return self._checksum
 
     @property
     def staged_bytes(self) -> int:

@@ -1,13 +1,15 @@
 """The file that a compaction writes, until it replaces the old one.
 
 Its name holds the id of the file that it will replace. A file that a killed compaction left is
-recognised by that name and by the same id in its header. Other files of that name are not touched.
+recognised by that name, by the same id in its header, and because nobody holds its lock. Other
+files of that name are not touched.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from uuid import UUID
 
 from attrs import evolve
@@ -19,35 +21,141 @@ from ..errors import (
     NotAStoreError,
     NotCompactedError,
     StoreFailedError,
+    StoreLockedError,
     UnsupportedVersionError,
 )
 from ..format.header import LOG_START, MOST_GENERATIONS, decode_header, is_unfinished
 from ..storage import Storage
-from .compact import FoldWhole, compact_into
+from .compact import Compactor, FoldWhole
+from .file_view import FileView
 from .log_file import LogFile
 
 # Where something else has the first name, the next one is taken.
 _NAMES = 4
+# Without the lock, the copy catches up until at most this many bytes are new, in this many rounds.
+_REST_BYTES = 64 * 1024
+_ROUNDS = 8
 
 
-def write_successor(
-    source: LogFile,
-    lock_timeout: float,
-    now: int,
-    progress: Callable[[int, int], None],
-    fold: FoldWhole,
-) -> tuple[LogFile, CompactReport]:
-    """Compact a file whose lock is held, and rename the new file over it.
+class Successor:
+    """A new file with what is left of another one. Made by :meth:`create`.
 
-    ``now``: the time, in nanoseconds since the Unix epoch; what has expired by then goes. The new
-    name is durable after :meth:`~..storage.Storage.sync_directory`. When this fails, the
-    file is as it was.
-
-    :raises CorruptFileError: when the file is damaged.
-    :raises NotCompactedError: when the new file cannot be written or installed.
+    :meth:`copy` needs no lock, and may run in a thread of its own while others append to the old
+    file. A call that fails discards the new file. ``file``: the new file.
     """
+
+    def __init__(self, source: LogFile, target: LogFile, now: int) -> None:
+        self.file = target
+        self._source: FileView = source.view
+        self._compactor = Compactor(self._source, target, now)
+        self._abandoned = False
+        # Held by each call: discarding waits for the one that is under way.
+        self._turn = threading.RLock()
+        self._has_ended = False
+
+    @classmethod
+    def create(cls, source: LogFile, lock_timeout: float, now: int) -> Successor:
+        """Create the file beside ``source``, whose lock is held.
+
+        ``now``: the time, in nanoseconds since the Unix epoch; what has expired by then goes.
+
+        :raises NotCompactedError: when it cannot be created.
+        """
+        header = evolve(source.header, generation=source.header.generation + 1)
+        if header.generation > MOST_GENERATIONS:
+            raise NotCompactedError("no file can be compacted that often")
+        with _refusals():
+            discard_left(source.storage, header.file_id)
+            storage = _create(source.storage, header.file_id)
+            try:
+                storage.lock(lock_timeout)
+                target = LogFile.create(storage, header)
+                # From here on the header says which file it was to replace, even after a power cut.
+                storage.sync()
+                return cls(source, target, now)
+            except BaseException:
+                _remove(storage)
+                raise
+
+    def copy(self, progress: Callable[[int, int], None], fold: FoldWhole) -> None:
+        """Copy what is left as of :meth:`create`, with the projections that ``fold`` makes of it,
+        and nearly all that was appended since.
+
+        ``progress`` is called with the bytes done and the bytes there were.
+
+        :raises CorruptFileError: when the old file is damaged.
+        :raises NotCompactedError: when the new file cannot be written, or was abandoned.
+        """
+
+        def tell(done: int, total: int) -> None:
+            if self._abandoned:
+                raise NotCompactedError("the store was closed, or the call cancelled")
+            progress(done, total)
+
+        compactor = self._compactor
+        with self._under_way():
+            compactor.copy(tell, fold)
+            for _ in range(_ROUNDS):
+                before = compactor.position
+                compactor.catch_up(self._source.reader.storage.size())
+                if compactor.position - before <= _REST_BYTES:
+                    break
+            self.file.write_out()
+
+    def install(self, source: LogFile) -> CompactReport | None:
+        """Copy the rest, and rename the new file over the old one; ``source`` is that one as it is
+        now, and its lock is held.
+
+        The new name is durable after :meth:`~..storage.Storage.sync_directory`. Returns None when
+        the copy cannot be used, because another compaction came first, or because it lacks
+        something that was used again since; then the old file is as it was.
+
+        :raises CorruptFileError, NotCompactedError: as :meth:`copy` does; the old file is as it
+            was.
+        """
+        with self._under_way():
+            compactor, target = self._compactor, self.file
+            if source.view.edition is self._source.edition:
+                compactor.catch_up(source.view.end)
+            if not compactor.is_copy_of(source):
+                self.discard()
+                return None
+            target.write_out()
+            target.storage.install()
+            self._has_ended = True
+            before, after = source.view.end, target.view.end
+            return CompactReport(before, after, compactor.erased, target.header.generation)
+
+    @contextmanager
+    def _under_way(self) -> Iterator[None]:
+        with self._turn:
+            if self._has_ended:
+                raise NotCompactedError("the compaction was abandoned")
+            try:
+                with _refusals():
+                    yield
+            except BaseException:
+                self.discard()
+                raise
+
+    def abandon(self) -> None:
+        """Let :meth:`copy` end early. May be called from any thread."""
+        self._abandoned = True
+
+    def discard(self) -> None:
+        """Remove the new file, unless it was installed, once no other call is under way."""
+        with self._turn:
+            if not self._has_ended:
+                self._has_ended = True
+                _remove(self.file.storage)
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Raise :class:`NotCompactedError` in place of other errors than those that say why a file is
+    not compacted."""
     try:
-        return _write(source, lock_timeout, now, progress, fold)
+        yield
     except (CorruptFileError, NotCompactedError):
         raise
     except Exception as error:
@@ -57,30 +165,10 @@ def write_successor(
         ) from error
 
 
-def _write(
-    source: LogFile,
-    lock_timeout: float,
-    now: int,
-    progress: Callable[[int, int], None],
-    fold: FoldWhole,
-) -> tuple[LogFile, CompactReport]:
-    header = evolve(source.header, generation=source.header.generation + 1)
-    if header.generation > MOST_GENERATIONS:
-        raise NotCompactedError("no file can be compacted that often")
-    storage = _create(source.storage, header.file_id)
-    try:
-        storage.lock(lock_timeout)
-        target = LogFile.create(storage, header)
-        # From here on the header says which file it was to replace, even after a power cut.
-        storage.sync()
-        report = compact_into(target, source, now, progress, fold)
-        storage.install()
-    except BaseException:
-        with suppress(StoreFailedError):
-            storage.remove()
-        storage.close()
-        raise
-    return target, report
+def _remove(storage: Storage) -> None:
+    with suppress(StoreFailedError):
+        storage.remove()
+    storage.close()
 
 
 def _create(storage: Storage, file_id: UUID) -> Storage:
@@ -92,13 +180,17 @@ def _create(storage: Storage, file_id: UUID) -> Storage:
 
 
 def discard_left(storage: Storage, file_id: UUID) -> None:
-    """Remove what killed compactions of a file left beside it, if anything; its lock is held."""
+    """Remove what killed compactions of a file left beside it, if anything; its lock is held.
+
+    A compaction that is under way holds the lock of its new file.
+    """
     for suffix in _suffixes(file_id):
         found = storage.open_beside(suffix)
         if found is None:
             continue
         # A file that cannot be removed does no harm: a compaction uses another name.
-        with suppress(StoreFailedError):
+        with suppress(StoreFailedError, StoreLockedError):
+            found.lock(0)
             if _is_left_by(found, file_id):
                 found.remove()
         found.close()

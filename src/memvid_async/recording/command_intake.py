@@ -17,10 +17,11 @@ from ..core.commands import (
     Repeated,
     SessionChoice,
 )
+from ..engine.event_log import LogCall
 from ..engine.home import Home
 from ..engine.kept_future import KeptFuture
 from ..engine.worker import Worker
-from ..engine.writer import LogCall, Writer
+from ..engine.writer import Writer
 from ..errors import StoreReadOnlyError
 from ..events.calls import CallFacts
 from ..events.event import ActionRecorded, Event

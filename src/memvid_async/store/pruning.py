@@ -123,9 +123,8 @@ class Pruning:
         last = max(1, self._engine.view.state.last_sequence)
         if share is None or dry_run or not report.event_count or report.event_count / last < share:
             return report
-        compacted = await self._intake.run_alone(
-            lambda log: log.compact(lambda _done, _total: None, fold_projections)
-        )
+        alone, log = self._intake.run_alone, self._engine.log
+        compacted = await log.compact(alone, lambda _done, _total: None, fold_projections)
         return evolve(report, compacted=compacted)
 
     def _moment(self, older_than: Any) -> int:

@@ -341,7 +341,8 @@ class Store:
 
         The bytes of deleted sessions, and of content that no other event refers to, are gone. Their
         events are delivered as :class:`Erased`, so sequences have no gaps. Nothing else changes.
-        Other processes that have the file open wait, as for any writer, and move to the new file.
+        What is deleted while this runs goes with the next compaction: others record meanwhile, and
+        wait only for the end of it. Other processes that have the file open move to the new one.
         The new file has the old one's owner, group, mode, ACL and extended attributes. If the
         process is killed, the old file is there, and at most ``NAME.ID.compact`` beside it (ID: the
         file's id), which the next opening for writing removes. ``progress`` is called on the loop
@@ -360,10 +361,7 @@ class Store:
             if progress is not None:
                 loop.call_soon_threadsafe(progress, done, total)
 
-        report: CompactReport = await self._intake.run_alone(
-            lambda log: log.compact(tell, fold_projections)
-        )
-        return report
+        return await self._engine.log.compact(self._intake.run_alone, tell, fold_projections)
 
     def statistics(self) -> StoreStatistics:
         """Return counts and sizes as of now."""
