@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from memvid_async import open_store
 from memvid_async.cli.command_line import cli
-from memvid_async.view.page import session_page
+from memvid_async.view.session_page import load_session, session_page
 
 pytestmark = pytest.mark.one_loop
 
@@ -145,8 +145,8 @@ async def test_the_page_tells_tokens_cost_and_failures(tmp_path):
     async with open_store(path, read_only=True) as store:
         pages = []
         for summary in await store.list_sessions():
-            session = await store.get_session(summary.session_id)
-            pages.append("".join([piece async for piece in session_page(store, session)]))
+            loading = load_session(store, summary.session_id)
+            pages.append("".join([piece async for piece in session_page(store, loading)]))
     paid, broken, fine = pages
     assert "<dt>tokens</dt><dd>1,500 in, 40 out</dd>" in paid
     assert "<dt>cost</dt><dd>$0.375</dd>" in paid

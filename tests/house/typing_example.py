@@ -293,6 +293,7 @@ async def keeping(store: Store, damaged: Path, session_id: UUID) -> None:
 
 async def reading_actions(store: Store, action: Action) -> None:
     assert_type(await store.read_messages(action), list[Any])
+    assert_type(await store.read_new_messages([action]), list[list[Any]])
     assert_type(await store.read_context(action), Context)
     assert_type((await store.read_context(action)).is_complete, bool)
     arguments: dict[str, int] = await store.read_arguments(action)

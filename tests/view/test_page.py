@@ -1,5 +1,6 @@
 """The HTML page: complete, self-contained, and unmoved by what was recorded."""
 
+import asyncio
 import base64
 import hashlib
 import html
@@ -12,7 +13,9 @@ from html.parser import HTMLParser
 import pytest
 
 from memvid_async import Durability, Generated, RecordingConfig, StoreConfig
-from memvid_async.view.page import comparison_page, session_page
+from memvid_async.view.compare_page import comparison_page
+from memvid_async.view.markup import block
+from memvid_async.view.session_page import load_session, session_page
 
 pytestmark = pytest.mark.one_loop
 
@@ -30,6 +33,7 @@ ELEMENTS = {
     *("html", "head", "meta", "title", "style", "body", "script", "header", "main", "footer"),
     *("h1", "h2", "h3", "h4", "p", "div", "span", "b", "br", "a", "pre", "mark", "kbd", "ul", "li"),
     *("dl", "dt", "dd", "article", "details", "summary", "button", "input", "svg", "text", "rect"),
+    *("nav", "ol", "small", "path", "dialog", "form", "img"),
 }
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 
@@ -48,7 +52,7 @@ class Page(HTMLParser):
     def handle_starttag(self, tag, attributes):
         self.elements.append(tag)
         self.attributes += [(tag, name, value) for name, value in attributes]
-        if tag not in ("meta", "br", "input"):
+        if tag not in ("meta", "br", "input", "img"):
             self.open.append(tag)
 
     def handle_startendtag(self, tag, attributes):
@@ -102,8 +106,8 @@ async def remember(store, variant, texts):
 
 
 async def page_of(store, session_id):
-    session = await store.get_session(session_id)
-    return "".join([part async for part in session_page(store, session)])
+    loading = load_session(store, session_id)
+    return "".join([part async for part in session_page(store, loading)])
 
 
 @pytest.fixture
@@ -180,8 +184,7 @@ async def test_an_empty_session_has_a_page(make_store):
     store = await make_store()
     async with store.session() as recorder:
         pass
-    session = await store.get_session(recorder.session_id)
-    text = "".join([part async for part in session_page(store, session)])
+    text = await page_of(store, recorder.session_id)
     Page(text)
     assert "Nothing is recorded." in text
 
@@ -213,13 +216,104 @@ async def test_a_search_shows_what_it_found_then_and_how_the_reply_came(make_sto
     text = await page_of(store, recorder.session_id)
     Page(text)
     assert "lexical search of the memory after event 4, at most 3 frames" in text
-    assert "where {&quot;since_ns&quot;: 1}" in text
+    assert 'where {"since_ns": 1}' in text
     (score,) = {hit.score for hit in (await store.find("rain")).hits}
-    assert text.count(f"<pre>{kept} ({score:.3g})</pre>") == 2
+    assert text.count(f"<h4>frame {kept} <b>{score:.3g}</b></h4>") == 2
     assert text.count("<pre>Snow in Oslo &amp; around</pre>") == 3
-    assert "<span>It </span><span>snows.</span>" in text
-    assert "it came in 2 chunks" in text
+    assert 'data-lengths="3 6">it came in 2 chunks<' in text
     assert "7 input tokens, 2 output tokens, 5 cached tokens, 0.00125 US dollars" in text
+
+
+async def test_a_growing_chat_is_on_the_page_once(make_store):
+    store = await make_store(config=StoreConfig(durability=Durability.BUFFERED))
+    chat = [{"role": "system", "content": "Be brief. " * 30}]
+    async with store.session("chat") as session:
+        for turn in range(60):
+            chat.append({"role": "user", "content": f"question {turn} " * 30})
+            reply = f"answer {turn} " * 40
+            await session.record_ask(
+                chat[-1]["content"], response=reply, messages=[*chat], duration_ms=1
+            )
+            chat.append({"role": "assistant", "content": reply})
+        edited = [{"role": "system", "content": "Be kind."}, *chat[1:]]
+        await session.record_ask("the end?", response="yes", messages=edited)
+    text = await page_of(store, session.session_id)
+    around = len(await page_of_nothing(store))
+    assert len(text) - around < 2 * len(json.dumps(chat))
+    assert all(text.count(message["content"]) == 1 for message in chat)
+    last = text[text.index('id="a60"') :]
+    assert "121 messages, 2 new in the prompt" in last
+    assert '2-120 as in <a href="#a0">action 0</a> to <a href="#a59">action 59</a>' in last
+
+
+async def page_of_nothing(store):
+    async with store.session("nothing") as session:
+        pass
+    return await page_of(store, session.session_id)
+
+
+async def test_a_call_in_flight_and_a_step_show_what_they_were_given(make_store):
+    store = await make_store()
+    running, long = asyncio.Event(), f'{{"a": [1, 2.50{"0" * 80}]}}'
+    async with store.session("busy") as session:
+
+        async def slow(city):
+            running.set()
+            await asyncio.Event().wait()
+
+        async with session.step("plan", input={"days": 3}):
+            await session.call_tool("look", {"n": 1}, lambda n: long)
+        task = asyncio.create_task(session.call_tool("weather", {"city": "Oslo"}, slow))
+        await running.wait()
+        text = await page_of(store, session.session_id)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    page = Page(text)
+    flight = text[text.index('<div id="flight">') :]
+    assert "in flight</span>" in flight
+    assert '{"city": "Oslo"}' in flight
+    assert '<h3>input</h3><div><pre>{"days": 3}</pre>' in text
+    # As it was: the script indents it.
+    assert f'<pre class="json">{long}</pre>' in text
+    rows = re.findall(r'<li(?: class="(d\d)")?><a href="#(\w+)">', text)
+    assert [depth for depth, _ in rows] == ["", "d1", ""]
+    assert page.elements.count("rect") == 2 * len(rows)
+
+
+async def test_images_of_known_kinds_are_shown_and_nothing_else_is_taken_for_one(make_store):
+    store = await make_store()
+    png = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(40)).decode()
+    parts = [
+        {"type": "text", "text": "Look:"},
+        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{png}"}},
+        {"type": "image", "source": {"type": "base64", "data": "PHN2Zz4=", "media_type": "x"}},
+        {"type": "image", "source": {"type": "base64", "data": png + '" onload="x', "x": 1}},
+    ]
+    async with store.session() as session:
+        await session.record_tool_call("shot", arguments={}, result=b"GIF89a\xff" + bytes(9))
+        await session.record_tool_call("noise", arguments={}, result=b"\xff\xfe" + bytes(9))
+        await session.record_ask("?", response="!", messages=[{"role": "user", "content": parts}])
+    page = Page(await page_of(store, session.session_id))
+    shown = [value for tag, name, value in page.attributes if (tag, name) == ("img", "src")]
+    assert [one[:22] for one in shown] == ["data:image/gif;base64,", "data:image/png;base64,"]
+    assert shown[1].endswith(png)
+
+
+def test_a_long_text_is_folded_and_whole():
+    for text in ("line\n" * 40, "word " * 900, "x" * 3000, "a\n" * 13 + "y" * 5000, "\n" * 99):
+        page = Page(block(text))
+        at = page.elements.index("details")
+        assert page.elements[at - 1] == "pre"
+        start, rest = pres(block(text))
+        joined = "" if "data-joined" in block(text) else "\n"
+        assert start + joined + rest == text
+        assert len(start) <= 1400
+        assert start.count("\n") <= 14
+
+
+def pres(text):
+    return [html.unescape(one) for one in re.findall(r"<pre[^>]*>(.*?)</pre>", text, re.DOTALL)]
 
 
 async def test_what_was_erased_is_said_to_be(make_store):

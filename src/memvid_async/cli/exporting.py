@@ -25,7 +25,8 @@ from .. import (
     open_store,
 )
 from ..view import documents
-from ..view.page import comparison_page, session_page
+from ..view.compare_page import comparison_page
+from ..view.session_page import load_session, session_page
 from .arguments import file_argument, find_session, run
 from .exits import FINE
 
@@ -65,7 +66,7 @@ async def _export(file: str, wanted: str | None, other: str | None, form: str, o
         if form == "jsonl":
             parts = _json_lines(store, session)
         elif other is None:
-            parts = session_page(store, session)
+            parts = session_page(store, load_session(store, session.session_id))
         else:
             comparison = await store.compare(session.session_id, await find_session(store, other))
             parts = comparison_page(store, comparison)

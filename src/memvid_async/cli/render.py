@@ -193,7 +193,7 @@ def print_session_head(console: Console, session: Session) -> None:
     failed = sum(action.error is not None for action in session.actions)
     if failed:
         console.print(Text(f"  failed   {failed}", style="red"))
-    used = used_of(session.actions)
+    used = used_of(action.usage for action in session.actions if action.usage is not None)
     if used.input_tokens or used.output_tokens:
         tokens = f"{format_count(used.input_tokens)} in, {format_count(used.output_tokens)} out"
         console.print(Text(f"  tokens   {tokens}"))

@@ -286,6 +286,30 @@ def restore_messages(
 
     :raises ValueError: when the references do not lead where they must.
     """
+    resolve = _resolver(asks, content)
+    stored = message_places(action_index, asks)
+    return [_restore(item, resolve) for _, _, item in stored]
+
+
+def restore_new_messages(
+    action_index: int,
+    asks: Asks,
+    content: Callable[[int], bytes],
+) -> list[Any]:
+    """Return the messages of the action at ``action_index``, as :func:`restore_messages` does, but
+    the runs of an earlier ask's as they are kept.
+
+    :raises ValueError: when the references do not lead where they must.
+    """
+    resolve = _resolver(asks, content)
+    stored = asks(action_index)[1]
+    parts = () if stored is None else stored.parts
+    return [part if isinstance(part, MessageRun) else _restore(part, resolve) for part in parts]
+
+
+def _resolver(
+    asks: Asks, content: Callable[[int], bytes]
+) -> Callable[[cbor2.CBORTag, object], Any]:
     # One string, however often the messages refer to it.
     read: dict[tuple[int, bool], str | bytes] = {}
 
@@ -304,8 +328,7 @@ def restore_messages(
             raise ValueError("a message refers to what is not there")
         return found.data
 
-    stored = message_places(action_index, asks)
-    return [_restore(item, resolve) for _, _, item in stored]
+    return resolve
 
 
 def message_places(
@@ -354,7 +377,7 @@ def message_places(
             raise ValueError("messages refer to each other too often")
 
 
-def _restore(item: bytes, resolve: Callable[[cbor2.CBORTag, Any], Any]) -> Any:
+def _restore(item: bytes, resolve: Callable[[cbor2.CBORTag, object], Any]) -> Any:
     # A reference has four items; the string that it replaces was one.
     value = decode_value(item, resolve, 4 * MAX_ITEMS)
     check_value(value, "a message")

@@ -6,16 +6,17 @@ All functions block, as a :class:`View` does, and are called in the threads that
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 from uuid import UUID
 
-from ..core.held_messages import restore_messages
+from ..core.held_messages import restore_messages, restore_new_messages
 from ..core.projection import project_session
 from ..core.state import State
 from ..errors import ContentNotFoundError, InvalidValueError, SessionNotFoundError
-from ..events.calls import SessionChanged, SessionResumed
+from ..events.calls import ActionStarted, SessionChanged, SessionResumed
 from ..events.content import Content, StoredContent
 from ..events.event import (
     Action,
@@ -159,23 +160,63 @@ def read_messages(view: View, action: Action) -> list[Any]:
     :raises ContentNotFoundError: when some of them are gone.
     :raises CorruptFileError: when they cannot be read.
     """
-    number = view.session_number(action)
-    asks: dict[int, tuple[Action, StoredMessages | None]] = {}
+    asks = _asks_of(view, view.session_number(action))
+    _check_ask(asks, action)
+    with _finding(view, action):
+        return restore_messages(action.index, asks.__getitem__, _content_data(view))
+
+
+def read_new_messages(view: View, actions: Sequence[Action]) -> list[list[Any]]:
+    """Return for each ask its messages, in order; a :class:`MessageRun` stands for those that an
+    earlier ask of the session has. Each session is read once.
+
+    :raises InvalidValueError, ContentNotFoundError, CorruptFileError: as for
+        :func:`read_messages`.
+    """
+    read: dict[int, _Asks] = {}
+    found = []
+    for action in actions:
+        number = view.session_number(action)
+        if number not in read:
+            read[number] = _asks_of(view, number)
+        asks = read[number]
+        _check_ask(asks, action)
+        with _finding(view, action):
+            found.append(restore_new_messages(action.index, asks.__getitem__, _content_data(view)))
+    return found
+
+
+_Asks = dict[int, tuple[Action, StoredMessages | None]]
+
+
+def _asks_of(view: View, number: int) -> _Asks:
+    asks: _Asks = {}
     for event in view.session_events(number)[0]:
         payload = event.payload
         if isinstance(payload, ActionRecorded):
             asks[payload.action.index] = (payload.action, payload.messages)
         elif isinstance(payload, CheckpointCreated):
             asks[payload.action.index] = (payload.action, None)
+    return asks
+
+
+def _check_ask(asks: _Asks, action: Action) -> None:
     found = asks.get(action.index)
     if found is None or found[0].sequence != action.sequence:
         raise InvalidValueError("the action is in no session of this file (any more)")
     if found[1] is None:
         raise InvalidValueError(f"action {action.index} has no messages")
+
+
+def _content_data(view: View) -> Callable[[int], bytes]:
+    return lambda sequence: view.data(view.content(sequence))
+
+
+@contextmanager
+def _finding(view: View, action: Action) -> Iterator[None]:
+    """Say what it means when references of an ask's messages do not lead where they must."""
     try:
-        return restore_messages(
-            action.index, asks.__getitem__, lambda sequence: view.data(view.content(sequence))
-        )
+        yield
     except KeyError:
         # Only a recovery leaves a reference to an ask that is gone.
         raise ContentNotFoundError("an earlier ask that held some of them is gone") from None
@@ -221,8 +262,8 @@ class PartReader:
             raise ContentNotFoundError(f"content {digest.hex()} is not whole in this file", digest)
 
 
-def decode_arguments(view: View, action: Action) -> Any:
-    """Return the arguments of a tool call, decoded.
+def decode_arguments(view: View, action: Action | ActionStarted) -> Any:
+    """Return the arguments of a tool call, or the input of a step, decoded.
 
     :raises ContentNotFoundError: when they are gone.
     :raises CorruptFileError: when they are not a value.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 from ..engine.engine import Engine
 from ..engine.event_log import View
-from ..engine.reading import PartReader, decode_arguments, read_messages
+from ..engine.reading import PartReader, decode_arguments, read_messages, read_new_messages
 from ..errors import InvalidValueError
+from ..events.calls import ActionStarted
 from ..events.content import Content
 from ..events.details import ActionKind
 from ..events.event import Action
@@ -18,6 +19,7 @@ from ..memory.past import context_of
 
 # A content is streamed in pieces of at most this many bytes, or in the parts in which it was put.
 _PIECE_BYTES = 1024 * 1024
+_WITH_ARGUMENTS = (ActionKind.TOOL_CALL, ActionKind.STEP)
 
 
 class Contents:
@@ -53,13 +55,16 @@ class Contents:
             yield await self._read(parts.read, place)
         parts.check()
 
-    async def read_arguments(self, action: Action) -> Any:
-        """Return the arguments of a tool call, decoded.
+    async def read_arguments(self, action: Action | ActionStarted) -> Any:
+        """Return the arguments of a tool call, or the input of a step, decoded; also of one in
+        flight.
 
-        :raises InvalidValueError: when the action is not a tool call.
+        :raises InvalidValueError: when the action has none.
         :raises ContentNotFoundError, CorruptFileError: as for :meth:`read_content`.
         """
-        if _action(action).kind is not ActionKind.TOOL_CALL or action.input is None:
+        if not isinstance(action, ActionStarted):
+            _action(action)
+        if action.kind not in _WITH_ARGUMENTS or action.input is None:
             raise InvalidValueError(f"a {action.kind} has no arguments")
         return await self._read(decode_arguments, action)
 
@@ -71,6 +76,20 @@ class Contents:
         if not getattr(_action(action).details, "message_count", 0):
             return []
         return await self._read(read_messages, action)
+
+    async def read_new_messages(self, actions: Iterable[Action]) -> list[list[Any]]:
+        """Return for each ask its messages in order, those that an earlier ask of its session has
+        not repeated: a :class:`MessageRun` says which those are.
+
+        An empty list for an action without messages. A chat that grows with each ask is read in
+        the time that its messages take once.
+
+        :raises ContentNotFoundError, CorruptFileError: as for :meth:`read_content`.
+        """
+        given = [_action(action) for action in actions]
+        asks = [one for one in given if getattr(one.details, "message_count", 0)]
+        read = iter(await self._read(read_new_messages, asks))
+        return [next(read) if getattr(one.details, "message_count", 0) else [] for one in given]
 
     async def read_context(self, action: Action) -> Context:
         """Return what a ``find`` or an ``ask`` of the store retrieved, as it was then.

@@ -294,6 +294,7 @@ class Store:
     stream_content = PartMethod("_contents", Contents.stream_content)
     read_arguments = PartMethod("_contents", Contents.read_arguments)
     read_messages = PartMethod("_contents", Contents.read_messages)
+    read_new_messages = PartMethod("_contents", Contents.read_new_messages)
     read_context = PartMethod("_contents", Contents.read_context)
     read_chunks = PartMethod("_contents", Contents.read_chunks)
     compare = PartMethod("_replays", Replays.compare)

@@ -47,6 +47,7 @@ from .. import (
     Store,
     StoreStatistics,
     Unknown,
+    Usage,
     UsageRow,
     VerifyReport,
 )
@@ -153,10 +154,13 @@ def checkpoint_document(checkpoint: Checkpoint) -> Document:
     }
 
 
-async def read_action(store: Store, action: Action, *, full: bool) -> Document:
-    """Return an action with its tool call's arguments; None in place of what was erased.
+async def read_action(
+    store: Store, action: Action, *, full: bool, messages: Sequence[Any] | None = None
+) -> Document:
+    """Return an action with its arguments; None in place of what was erased.
 
     ``full``: with its whole contents, its messages and the frames that it retrieved too.
+    ``messages``: those of an ask, where the caller has read them.
     """
     document: Document = {
         "index": action.index,
@@ -174,10 +178,12 @@ async def read_action(store: Store, action: Action, *, full: bool) -> Document:
         "retrieval": None if action.retrieval is None else plain(attrs.asdict(action.retrieval)),
         "reply": None if action.reply is None else plain(attrs.asdict(action.reply)),
     }
-    if action.kind == "tool_call" and action.input is not None:
+    if action.kind in ("tool_call", "step") and action.input is not None:
         document["arguments"] = await _unless_erased(store.read_arguments(action))
     if action.kind == "ask" and full:
-        document["messages"] = await _unless_erased(store.read_messages(action))
+        if messages is None:
+            messages = await _unless_erased(store.read_messages(action))
+        document["messages"] = messages
     if action.retrieval is not None and full:
         context = await store.read_context(action)
         document["context"] = [plain(attrs.asdict(item)) for item in context.items]
@@ -434,9 +440,9 @@ class Used:
     cost_usd: float
 
 
-def used_of(actions: Iterable[Action]) -> Used:
-    """Return what actions used together."""
-    counted = [action.usage for action in actions if action.usage is not None]
+def used_of(usages: Iterable[Usage]) -> Used:
+    """Return what asks used together."""
+    counted = list(usages)
     return Used(
         sum(usage.input_tokens or 0 for usage in counted),
         sum(usage.output_tokens or 0 for usage in counted),

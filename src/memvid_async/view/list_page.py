@@ -9,14 +9,13 @@ from uuid import UUID
 from attrs import field, frozen
 
 from .. import SessionSummary, Store
-from .page import end, start
-from .page_parts import shown
+from .markup import attribute, shown
+from .shell import LIST_KEYS, end, head, start
 from .text import format_duration, format_time, shorten
 
 ROWS = 100
 """How many sessions a page shows."""
 
-_KEYS = {"j": "next", "k": "previous", "/": "search", "t": "light or dark"}
 # At most this many sessions are looked at for one page: a rare filter must not hold up the server.
 _LOOKED_AT = 10_000
 
@@ -92,22 +91,28 @@ def list_page(store: Store, wanted: ListFilter, found: ListPage) -> str:
     if found.last is not None:
         more = (
             f'<nav class="pages" aria-label="Sessions"><a rel="next" href="?'
-            f'{shown(wanted.query(found.last))}">older sessions</a></nav>'
+            f'{attribute(wanted.query(found.last))}">older sessions</a></nav>'
         )
     return (
-        f"{start(store.path.name, live=True)}<main><header><h1>{name}</h1>"
-        f'<div class="id">{shown(str(store.path), one_line=True)} · '
-        '<span id="live" role="status">not connected</span></div></header>'
+        f"{head(live=True)}{start(store.path.name, live=True, here='/')}<main>"
+        f"<header><h1>{name}</h1>"
+        f'<div class="id">{shown(str(store.path), one_line=True)}</div></header>'
         f"{_filters(wanted)}"
         '<table class="sessions" id="list"><thead><tr><th>Session</th><th>Started</th>'
         '<th class="number">Lasted</th><th class="number">Asks</th><th class="number">Tools</th>'
         '<th class="number">Failed</th><th class="number">Tokens</th><th class="number">Cost</th>'
-        f'</tr></thead><tbody id="sessions">{session_rows(found.rows)}</tbody></table>'
-        f"{more}{end(_KEYS, live=True)}"
+        f'</tr></thead><tbody id="sessions">{_rows(found.rows)}</tbody></table>'
+        f"{more}{end(LIST_KEYS, live=True)}"
     )
 
 
-def session_rows(summaries: list[SessionSummary]) -> str:
+def list_news(found: ListPage) -> str:
+    """Return what a page shows that was made before."""
+    table = f'<table><tbody id="sessions">{_rows(found.rows)}</tbody></table>'
+    return f'<div data-replace="sessions">{table}</div>'
+
+
+def _rows(summaries: list[SessionSummary]) -> str:
     """Return the rows of the table."""
     if not summaries:
         return '<tr><td colspan="8" class="note">No session fits.</td></tr>'
@@ -150,6 +155,6 @@ def _filters(wanted: ListFilter) -> str:
     )
     return (
         '<form class="filters" method="get" action="/" role="search">'
-        f'<input type="search" id="search" name="q" value="{shown(wanted.name, one_line=True)}" '
+        f'<input type="search" id="search" name="q" value="{attribute(wanted.name)}" '
         f'placeholder="Name or id" aria-label="Name or id">{checks}<button>Show</button></form>'
     )

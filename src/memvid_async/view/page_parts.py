@@ -1,122 +1,73 @@
-"""Pieces of an HTML page. All recorded text goes through :func:`shown`, so that it can neither
-become markup nor hide anything."""
+"""An action as HTML. What a page has shown before, it links to."""
 
 from __future__ import annotations
 
-import html
-import json
-import re
-from difflib import SequenceMatcher
-from itertools import accumulate, pairwise
+import hashlib
+from collections.abc import Callable
+from itertools import groupby
 from typing import Any
 
-from .. import content_text, spoken_text
+from attrs import define, field
+
+from .. import MessageRun, spoken_text
+from .bars import title_of
 from .documents import Document
-from .text import count_of, format_size, format_time, printable, shorten
+from .markup import (
+    SHOWN_CHARS,
+    aside,
+    attribute,
+    block,
+    image,
+    json_text,
+    named,
+    part,
+    shown,
+)
+from .text import count_of, format_milliseconds, format_size, format_time, shorten
 
-SHOWN_CHARS = 64 * 1024
-"""How many characters of a content the page shows."""
-
-_FOLDED_LINES = 14
-_FOLDED_CHARS = 1_400
-_MARKED_CHARS = 4_000
-_LINE_CHARS = 100
-_INPUTS = {"ask": "query", "find": "query", "put": "data", "update": "data"}
+_INPUTS = {"ask": "query", "find": "query", "put": "data", "update": "data", "step": "input"}
 _OUTPUTS = {"ask": "response", "tool_call": "result"}
+# A shorter text is repeated: it reads better than a link to where it was.
+_LINKED_CHARS = 120
 
 
-def shown(text: str, *, one_line: bool = False) -> str:
-    """Return recorded text as HTML; characters that are not printable are escaped."""
-    return html.escape(printable(text, one_line=one_line))
+def _anchor_on_page(index: int) -> str:
+    return f"#a{index}"
 
 
-def block(text: str, size: int | None = None) -> str:
-    """Return a text as HTML, folded when it is long. ``size``: the whole content's, in bytes."""
-    cut = len(text) > SHOWN_CHARS
-    text = text[:SHOWN_CHARS].replace("\r\n", "\n")
-    note = ""
-    if cut:
-        whole = "" if size is None else f" of {format_size(size)}"
-        said = f"The first {SHOWN_CHARS} characters{whole}; export as jsonl has all."
-        note = f'<p class="note">{said}</p>'
-    lines = text.split("\n")
-    if len(lines) <= _FOLDED_LINES and len(text) <= _FOLDED_CHARS:
-        return f"<pre>{shown(text)}</pre>{note}"
-    start = "\n".join(lines[:_FOLDED_LINES])[:_FOLDED_CHARS]
-    more = f"Show all: {len(lines)} lines, {len(text)} characters"
-    return (
-        f'<details class="long"><summary data-more="{more}"><pre>{shown(start)}</pre></summary>'
-        f"<pre>{shown(text)}</pre>{note}</details>"
-    )
+@define
+class Shown:
+    """What a page has shown, so that nothing is on it twice."""
 
+    link: Callable[[int], str] = _anchor_on_page
+    """Returns the address of an action, by its index."""
+    frame_link: Callable[[int, int], str] | None = None
+    """Returns the address of a frame as it was after an event; None for a page that stands
+    alone."""
+    served: str | None = None
+    """The address of the session where the page is served; None for a page that stands alone."""
+    _texts: dict[bytes, str] = field(factory=dict)
 
-def part(name: str, body: str) -> str:
-    """Return a piece of an action with its name."""
-    return f'<div class="part"><h3>{shown(name, one_line=True)}</h3><div>{body}</div></div>'
+    def place_of(self, text: str, where: str) -> str | None:
+        """Return a link to where the page has a text; None where it is new, and then it is on the
+        page from now on. ``where``: the id of what it is in."""
+        if len(text) < _LINKED_CHARS:
+            return None
+        key = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        before = self._texts.get(key)
+        if before is None:
+            self._texts[key] = where
+            return None
+        place = "above" if before == where else f"in action {before[1:]}"
+        return f'<a href="#{before}">{place}</a>'
 
-
-def aside(title: str, body: str) -> str:
-    """Return a body that is folded until it is clicked."""
-    return f'<details class="aside"><summary>{shown(title)}</summary>{body}</details>'
-
-
-def diff_block(diff: str) -> str:
-    """Return the lines of a difference as HTML; in a changed line, the changed words are marked."""
-    lines = diff.split("\n")
-    out, place = [], 0
-    while place < len(lines):
-        mark, text = lines[place][:1], lines[place][2:]
-        following = lines[place + 1] if place + 1 < len(lines) else ""
-        if mark == "-" and following[:1] == "+":
-            old, new = _mark_words(text, following[2:])
-            out += [f'<span class="del">{old}</span>', f'<span class="add">{new}</span>']
-            place += 2
-            continue
-        name = {"-": "del", "+": "add"}.get(mark, "both")
-        out.append(f'<span class="{name}">{shown(text)}</span>')
-        place += 1
-    return f'<pre class="diff">{"".join(out)}</pre>'
-
-
-def _mark_words(old: str, new: str) -> tuple[str, str]:
-    if max(len(old), len(new)) > _MARKED_CHARS:
-        return shown(old), shown(new)
-    a, b = (re.findall(r"\w+|\s+|.", text) for text in (old, new))
-    runs = SequenceMatcher(None, a, b).get_matching_blocks()
-    kept_a = {run.a + place for run in runs for place in range(run.size)}
-    kept_b = {run.b + place for run in runs for place in range(run.size)}
-    # In lines that have almost nothing in common, marked words tell nothing.
-    alike = sum(len(a[place]) for place in kept_a if not a[place].isspace())
-    if 3 * alike < max(len(old), len(new)):
-        return shown(old), shown(new)
-    return _marked(a, kept_a), _marked(b, kept_b)
-
-
-def _marked(words: list[str], kept: set[int]) -> str:
-    out, marking = [], False
-    for place, word in enumerate(words):
-        if (place not in kept) != marking:
-            marking = not marking
-            out.append("<mark>" if marking else "</mark>")
-        out.append(shown(word))
-    return "".join(out) + ("</mark>" if marking else "")
-
-
-# --- actions -----------------------------------------------------------------------------------
-
-
-def title_of(action: Document) -> str:
-    """Say in a few words which tool, model or frames an action is about."""
-    details = action["details"]
-    if action["kind"] == "checkpoint":
-        return f"{details['checkpoint_id']}"
-    for name in ("name", "model", "mode"):
-        if details.get(name):
-            return str(details[name])
-    if "frame_id" in details:
-        return f"frame {details['frame_id']}"
-    frames = details.get("frame_ids", ())
-    return count_of(len(frames), "frame") if frames else ""
+    def block(self, text: str, where: str, size: int | None = None) -> str:
+        """Return a text as HTML, or a link to where the page has it. ``size``: the whole content's,
+        in bytes."""
+        place = self.place_of(text, where)
+        if place is None:
+            return block(text, size)
+        return f'<p class="note">the same as {place}</p>'
 
 
 def head(action: Document, *, anchor: str = "a", other: str = "", note: str = "") -> str:
@@ -124,118 +75,34 @@ def head(action: Document, *, anchor: str = "a", other: str = "", note: str = ""
     index = action["index"]
     more = [action["task"]] if action["task"] else []
     if action["duration_ms"]:
-        more.append(_milliseconds(action["duration_ms"]))
-    time = format_time(action["time_ns"])
-    more.append(time.partition(" ")[2] or time)
+        more.append(format_milliseconds(action["duration_ms"]))
+    more.append(format_time(action["time_ns"]))
     kind, told = action["kind"], shown(" · ".join(more), one_line=True)
     return (
         f'<h2 class="head"><a class="n" href="#{anchor}{index}">{index}{other}</a>'
         f'<span class="kind {kind}">{kind.replace("_", " ")}</span>'
-        f'<span class="what">{shown(shorten(title_of(action), 120))}</span>{note}'
-        f'<span class="more" title="{shown(time)} UTC">{told}</span></h2>'
+        f'<span class="what">{named(title_of(action["details"]), "")}</span>{note}'
+        f'<span class="more">{told}</span></h2>'
     )
 
 
-def _milliseconds(value: float) -> str:
-    if value < 10:
-        return f"{value:.2g} ms"
-    return f"{value:.0f} ms" if value < 10_000 else f"{value / 1000:.1f} s"
-
-
-def article(action: Document, *, anchor: str = "a", name: str = "", kind: str | None = None) -> str:
+def article(
+    action: Document,
+    page: Shown,
+    *,
+    anchor: str = "a",
+    name: str = "",
+    kind: str | None = None,
+) -> str:
     """Return a whole action. ``name``: its CSS class; ``kind``: what the page filters it by."""
-    failed = " failed" if action["error"] is not None else ""
-    return (
-        f'<article id="{anchor}{action["index"]}" class="{name}{failed}" tabindex="-1" '
-        f'data-kind="{kind or action["kind"]}">'
-        f"{head(action, anchor=anchor)}{body(action)}</article>\n"
-    )
-
-
-def body(action: Document) -> str:
-    """Return everything of an action except its head."""
-    kind = action["kind"]
-    parts = []
-    if action.get("arguments") is not None:
-        parts.append(part("arguments", block(json_text(action["arguments"]))))
-    elif action["input"] is not None:
-        parts.append(part(_INPUTS.get(kind, "input"), _content(action["input"])))
-    if action["output"] is not None:
-        output = _content(action["output"])
-        if kind == "ask":
-            output = _calls(action["output"].get("text", "")) or output
-            output += _reply(action)
-        parts.append(part(_OUTPUTS.get(kind, "output"), output))
-    parts += _frames(action)
+    classes = [name] if name else []
     if action["error"] is not None:
-        parts.append(part("error", f'<pre class="error">{shown(action["error"])}</pre>'))
-    if action.get("messages"):
-        messages = "".join(map(_message, action["messages"]))
-        title = f"{len(action['messages'])} messages in the prompt"
-        parts.append(aside(title, f'<div class="messages">{messages}</div>'))
-    if action["metadata"]:
-        names = ", ".join(map(str, action["metadata"]))
-        parts.append(aside(f"metadata: {shorten(names, 80)}", block(json_text(action["metadata"]))))
-    return "".join(parts)
-
-
-def _frames(action: Document) -> list[str]:
-    """Return the frames that an action found or changed, unless its title names them."""
-    kind, details = action["kind"], action["details"]
-    if action["retrieval"] is not None:
-        return _retrieved(action)
-    if kind == "find":
-        frames = ", ".join(map(str, details["result_frames"])) or "none"
-        return [part("found", f"<pre>{details['result_count']}: frames {shown(frames)}</pre>")]
-    if kind == "put_many":
-        return [part("frames", block(", ".join(map(str, details["frame_ids"]))))]
-    if kind == "ask" and details["retrieved_frames"]:
-        frames = ", ".join(map(str, details["retrieved_frames"]))
-        return [part("retrieved", block(f"frames {frames}"))]
-    return []
-
-
-def _retrieved(action: Document) -> list[str]:
-    """Return how the memory was searched, and what was found: folded, each frame as it was then."""
-    how = action["retrieval"]
-    words = [f"{how['mode']} search of the memory after event {how['as_of']}, at most"]
-    words.append(count_of(how["top_k"], "frame"))
-    if how["parameters"]:
-        words.append(f"where {json_text(how['parameters'])}")
-    if not how["syntax"]:
-        words.append("of plain text")
-    if how["embedding"] is not None:
-        words.append(f"with an embedding {how['embedding_model'] or ''}")
-    items = []
-    for item in action["context"]:
-        text = '<p class="note">(erased)</p>' if item["text"] is None else block(item["text"])
-        title = f"frame {item['frame_id']} · {item['score']:.3g}"
-        items.append(f"<div><h4>{title}</h4>{text}</div>")
-    scores = ", ".join(f"{item['frame_id']} ({item['score']:.3g})" for item in action["context"])
-    outline = f"<pre>{shown(scores or 'nothing')}</pre>"
-    folded = aside("as they were then", f'<div class="messages">{"".join(items)}</div>')
-    return [
-        part("searched", f"<pre>{shown(' '.join(words))}</pre>"),
-        part("found", outline + (folded if items else "")),
-    ]
-
-
-def _reply(action: Document) -> str:
-    """Return the tokens of a reply, and its chunks, folded."""
-    reply, text = action["reply"], action["output"].get("text", "")
-    if reply is None:
-        return ""
-    names = ("input_tokens", "output_tokens", "cached_tokens")
-    tokens = [f"{reply[n]} {n.replace('_', ' ')}" for n in names if reply[n] is not None]
-    if reply["cost_usd"] is not None:
-        tokens.append(f"{reply['cost_usd']:.6g} US dollars")
-    told = f'<p class="note">{", ".join(tokens)}</p>' if tokens else ""
-    if len(reply["chunks"]) > 1 and sum(reply["chunks"]) == len(text) <= SHOWN_CHARS:
-        places = pairwise(accumulate(reply["chunks"], initial=0))
-        chunks = "".join(f"<span>{shown(text[start:end])}</span>" for start, end in places)
-        title = f"it came in {len(reply['chunks'])} chunks"
-        told += aside(title, f'<pre class="chunks">{chunks}</pre>')
-    return told
+        classes.append("failed")
+    looks = f' class="{" ".join(classes)}"' if classes else ""
+    return (
+        f'<article id="{anchor}{action["index"]}"{looks} data-kind="{kind or action["kind"]}">'
+        f"{head(action, anchor=anchor)}{_Parts(action, page, anchor).html()}</article>\n"
+    )
 
 
 def checkpoint_article(action: Document, checkpoint: Document, *, anchor: str = "a") -> str:
@@ -245,37 +112,224 @@ def checkpoint_article(action: Document, checkpoint: Document, *, anchor: str = 
     state = f'<span class="id" title="{digest}">{held}</span>'
     line = head(action, anchor=anchor, note=state)
     return (
-        f'<article id="{anchor}{action["index"]}" class="mark" tabindex="-1" '
+        f'<article id="{anchor}{action["index"]}" class="mark" '
         f'data-kind="checkpoint">{line}</article>\n'
     )
 
 
-def _calls(response: str) -> str:
-    """Return a response that calls tools as its text and a line for each call; "" for others."""
-    text = spoken_text(response)
-    return "" if text is None else block(text) + aside("as it was", block(content_text(response)))
+def flight_article(started: Any, arguments: Any, page: Shown) -> str:
+    """Return a call of which nobody said how it ended."""
+    more = [started.task] if started.task else []
+    if started.try_number > 1:
+        more.append(f"try {started.try_number}")
+    time = format_time(started.time_ns)
+    more.append(f"since {time}")
+    where = f"s{started.call}"
+    body = "" if arguments is None else part("input", page.block(json_text(arguments), where))
+    return (
+        f'<article id="{where}" class="flight" data-kind="in flight">'
+        f'<h2 class="head"><a class="n" href="#{where}">…</a>'
+        f'<span class="kind {started.kind.value}">{started.kind.value.replace("_", " ")}</span>'
+        f'<span class="what">{named(title_of(started.details), "")}</span>'
+        '<span class="state">in flight</span>'
+        f'<span class="more">{shown(" · ".join(more), one_line=True)}</span></h2>{body}</article>\n'
+    )
 
 
-def _message(message: Any) -> str:
-    role, text = "message", None
-    if isinstance(message, dict):
-        role = str(message.get("role", role))
-        if isinstance(message.get("content"), str) and not set(message) - {"role", "content"}:
-            text = message["content"]
-    body = block(json_text(message) if text is None else text)
-    return f"<div><h4>{shown(shorten(role, 40))}</h4>{body}</div>"
+class _Parts:
+    """Everything of an action except its head."""
 
+    def __init__(self, action: Document, page: Shown, anchor: str) -> None:
+        self._action = action
+        self._page = page
+        self._where = f"{anchor}{action['index']}"
 
-def _content(content: Document) -> str:
-    if content.get("is_erased"):
-        return '<p class="note">(erased)</p>'
-    if "text" in content:
-        return block(content_text(content["text"]), content["size"])
-    note = f'<p class="note">{format_size(content["size"])} that are not text, in base64</p>'
-    return note + block(content["base64"], content["size"])
+    def html(self) -> str:
+        return "".join(
+            (
+                *self._input(),
+                *self._output(),
+                *self._frames(),
+                *self._error(),
+                *self._messages(),
+                *self._metadata(),
+                *self._links(),
+            )
+        )
 
+    def _block(self, text: str, size: int | None = None) -> str:
+        return self._page.block(text, self._where, size)
 
-def json_text(value: Any) -> str:
-    """Return a value as JSON: on one line when that is short, else indented."""
-    line = json.dumps(value, ensure_ascii=False)
-    return line if len(line) <= _LINE_CHARS else json.dumps(value, indent=1, ensure_ascii=False)
+    def _input(self) -> list[str]:
+        action = self._action
+        if action.get("arguments") is not None:
+            name = "input" if action["kind"] == "step" else "arguments"
+            return [part(name, self._block(json_text(action["arguments"])))]
+        if action["input"] is None:
+            return []
+        return [part(_INPUTS.get(action["kind"], "input"), self._content(action["input"]))]
+
+    def _output(self) -> list[str]:
+        action = self._action
+        if action["output"] is None:
+            return []
+        output = self._content(action["output"])
+        if action["kind"] == "ask":
+            output = self._spoken(action["output"].get("text", "")) or output
+            output += self._reply()
+        return [part(_OUTPUTS.get(action["kind"], "output"), output)]
+
+    def _content(self, content: Document) -> str:
+        if content.get("is_erased"):
+            return '<p class="note">(erased)</p>'
+        if "text" in content:
+            return self._block(content["text"], content["size"])
+        picture = image(content["base64"])
+        if picture is not None:
+            return picture
+        note = f'<p class="note">{format_size(content["size"])} that are not text, in base64</p>'
+        return note + self._block(content["base64"], content["size"])
+
+    def _spoken(self, response: str) -> str:
+        """Return a response that calls tools as its text and a line for each call; "" for
+        others."""
+        text = spoken_text(response)
+        return "" if text is None else block(text) + aside("as it was", self._block(response))
+
+    def _reply(self) -> str:
+        """Return the tokens of a reply, and its chunks, folded."""
+        reply = self._action["reply"]
+        if reply is None:
+            return ""
+        names = ("input_tokens", "output_tokens", "cached_tokens")
+        told = [f"{reply[n]} {n.replace('_', ' ')}" for n in names if reply[n] is not None]
+        if reply["cost_usd"] is not None:
+            told.append(f"{reply['cost_usd']:.6g} US dollars")
+        chunks = reply["chunks"]
+        note = f'<p class="note">{", ".join(told)}</p>' if told else ""
+        if len(chunks) < 2 or len(self._action["output"].get("text", "")) > SHOWN_CHARS:
+            return note
+        # The script draws them: the page has the reply once.
+        lengths = " ".join(map(str, chunks))
+        title = f"it came in {len(chunks)} chunks"
+        return f'{note}<p class="note chunks" data-lengths="{lengths}">{title}</p>'
+
+    def _frames(self) -> list[str]:
+        """Return the frames that an action found or changed, unless its title names them."""
+        action, details = self._action, self._action["details"]
+        if action["retrieval"] is not None:
+            return self._retrieved()
+        if action["kind"] == "find":
+            frames = ", ".join(map(str, details["result_frames"])) or "none"
+            return [part("found", f"<pre>{details['result_count']}: frames {shown(frames)}</pre>")]
+        if action["kind"] == "put_many":
+            return [part("frames", block(", ".join(map(str, details["frame_ids"]))))]
+        if action["kind"] == "ask" and details["retrieved_frames"]:
+            frames = ", ".join(map(str, details["retrieved_frames"]))
+            return [part("retrieved", block(f"frames {frames}"))]
+        return []
+
+    def _retrieved(self) -> list[str]:
+        """Return how the memory was searched, and what was found: each frame as it was then."""
+        how = self._action["retrieval"]
+        words = [f"{how['mode']} search of the memory after event {how['as_of']}, at most"]
+        words.append(count_of(how["top_k"], "frame"))
+        if how["parameters"]:
+            words.append(f"where {json_text(how['parameters'])}")
+        if not how["syntax"]:
+            words.append("of plain text")
+        if how["embedding"] is not None:
+            words.append(f"with an embedding {how['embedding_model'] or ''}")
+        items = [self._item(item, how["as_of"]) for item in self._action["context"]]
+        found = f'<ol class="hits">{"".join(items)}</ol>' if items else "<pre>nothing</pre>"
+        return [part("searched", f"<pre>{shown(' '.join(words))}</pre>"), part("found", found)]
+
+    def _item(self, item: Document, as_of: int) -> str:
+        name = f"frame {item['frame_id']}"
+        if self._page.frame_link is not None:
+            href = self._page.frame_link(item["frame_id"], as_of)
+            name = f'<a href="{href}">{name}</a>'
+        text = '<p class="note">(erased)</p>'
+        if item["text"] is not None:
+            text = self._block(item["text"])
+        return f"<li><h4>{name} <b>{item['score']:.3g}</b></h4>{text}</li>"
+
+    def _error(self) -> list[str]:
+        error = self._action["error"]
+        if error is None:
+            return []
+        return [part("error", f'<pre class="error">{shown(error)}</pre>')]
+
+    def _messages(self) -> list[str]:
+        messages = self._action.get("messages")
+        if not messages:
+            return []
+        total, new, out = 0, 0, []
+        for is_run, some in groupby(messages, key=lambda one: isinstance(one, MessageRun)):
+            if is_run:
+                runs = list(some)
+                out.append((self._earlier(total + 1, runs), ""))
+                total += sum(run.count for run in runs)
+            else:
+                own = [self._message(message) for message in some]
+                out += own
+                total, new = total + len(own), new + len(own)
+        title = count_of(total, "message")
+        if not any(body for _, body in out):
+            told = ", ".join(name for name, _ in out)
+            return [f'<p class="note">{title} in the prompt: {told}</p>']
+        title += f", {new} new" if new < total else ""
+        parts = (f"<h4>{name}</h4>{body}" for name, body in out)
+        return [aside(f"{title} in the prompt", f'<div class="messages">{"".join(parts)}</div>')]
+
+    def _earlier(self, first: int, runs: list[MessageRun]) -> str:
+        """Say where messages are that earlier asks have. ``first``: the number of the first."""
+        last = first + sum(run.count for run in runs) - 1
+        links = [
+            f'<a href="{attribute(self._page.link(index))}">action {index}</a>'
+            for index in dict.fromkeys((runs[0].index, runs[-1].index))
+        ]
+        return f"{first if first == last else f'{first}-{last}'} as in {' to '.join(links)}"
+
+    def _message(self, message: Any) -> tuple[str, str]:
+        """Return a message's role as HTML, and what it says; nothing where the page has that, and
+        the role says where."""
+        role, body = "message", ""
+        if isinstance(message, dict):
+            role = str(message.get("role", role))
+            content = message.get("content")
+            if not set(message) - {"role", "content"}:
+                if isinstance(content, str):
+                    place = self._page.place_of(content, self._where)
+                    if place is not None:
+                        return f"{named(role, '', 40)} as {place}", ""
+                    body = block(content)
+                elif isinstance(content, list):
+                    body = "".join(map(self._piece, content))
+        return named(role, "", 40), body or self._block(json_text(message))
+
+    def _piece(self, piece: Any) -> str:
+        """Return a piece of a message: a text or an image where it is one, otherwise as it is."""
+        match piece:
+            case {"type": "text", "text": str(text), **rest} if not rest:
+                return self._block(text)
+            case {"type": "image_url", "image_url": {"url": str(url)}}:
+                picture = image(url.partition(";base64,")[2], "image in the prompt")
+            case {"type": "image", "source": {"type": "base64", "data": str(data)}}:
+                picture = image(data, "image in the prompt")
+            case _:
+                picture = None
+        return picture or self._block(json_text(piece))
+
+    def _metadata(self) -> list[str]:
+        metadata = self._action["metadata"]
+        if not metadata:
+            return []
+        names = shorten(", ".join(map(str, metadata)), 80)
+        return [aside(f"metadata: {names}", self._block(json_text(metadata)))]
+
+    def _links(self) -> list[str]:
+        if self._page.served is None or self._action["kind"] != "ask":
+            return []
+        address = f"{self._page.served}/why/{self._action['index']}"
+        return [f'<p class="note"><a href="{address}">why this answer?</a></p>']

@@ -24,9 +24,9 @@ except ModuleNotFoundError as error:
     message = "the view needs Starlette and uvicorn: install memvid-async[view]"
     raise ModuleNotFoundError(message, name=error.name) from error
 
-from .. import InvalidValueError, Session, SessionNotFoundError, Store
-from .list_page import ListFilter, find_sessions, list_page, session_rows
-from .page import session_articles, session_page
+from .. import InvalidValueError, SessionNotFoundError, Store
+from .list_page import ListFilter, find_sessions, list_news, list_page
+from .session_page import Loaded, Window, load_session, session_news, session_page
 
 ACTIONS = 500
 """How many actions a session's page shows whole."""
@@ -83,6 +83,7 @@ class _Pages:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._kept: tuple[tuple[str, int], Loaded] | None = None
 
     async def index(self, request: Request) -> Response:
         """Return all sessions, or the rows of them."""
@@ -96,34 +97,44 @@ class _Pages:
         await self._store.refresh()
         found = await find_sessions(self._store, wanted)
         if asked.get("part") == "rows":
-            return HTMLResponse(session_rows(found.rows))
+            return HTMLResponse(list_news(found))
         return HTMLResponse(list_page(self._store, wanted, found))
 
     async def session(self, request: Request) -> Response:
-        """Return a session, or those of its actions that a page does not have yet."""
+        """Return a session, or what a page of it does not have yet."""
         await self._store.refresh()
-        session = await self._store.get_session(request.path_params["session_id"])
+        wanted = request.path_params["session_id"]
+        # Of a session that is not there this raises, before the page has begun.
+        async for _ in self._store.actions(wanted, newest_first=True, limit=1):
+            pass
         given = request.query_params.get("from", "")
-        first = (
-            min(int(given), len(session.actions)) if given.isdecimal() and len(given) < 10 else 0
-        )
+        first = int(given) if given.isdecimal() and len(given) < 10 else 0
         pieces: AsyncGenerator[str, None]
         if request.query_params.get("part") == "new":
-            pieces = session_articles(self._store, session, slice(first, first + ACTIONS))
+            loaded = await self._read(wanted)
+            if loaded.session.actions:
+                first = max(0, first - loaded.session.actions[0].index)
+            pieces = session_news(self._store, loaded, _window(wanted, first))
         else:
-            pieces = session_page(
-                self._store, session, window=self._window(session, first), live=True
-            )
+            pieces = session_page(self._store, self._read(wanted), _window(wanted, first))
         return StreamingResponse(pieces, media_type="text/html; charset=utf-8")
 
-    def _window(self, session: Session, first: int) -> slice:
-        last = first + ACTIONS
-        return slice(first, last if last < len(session.actions) else None)
+    async def _read(self, session_id: str) -> Loaded:
+        """Return a session: a long one takes half a second, so it is kept until something is
+        recorded."""
+        key = session_id, self._store.last_sequence
+        if self._kept is None or self._kept[0] != key:
+            self._kept = key, await load_session(self._store, session_id)
+        return self._kept[1]
 
     async def live(self, request: Request) -> Response:
         """Return a stream that says when something was recorded (server-sent events)."""
         events = _sequences(self._store, request)
         return StreamingResponse(events, media_type="text/event-stream")
+
+
+def _window(session_id: str, first: int) -> Window:
+    return Window(first, ACTIONS, f"/sessions/{session_id}")
 
 
 async def _sequences(store: Store, request: Request) -> AsyncIterator[str]:

@@ -9,22 +9,29 @@ from datetime import UTC, datetime
 # invisible formatting characters (Cf), line and paragraph separators (Zl, Zp), and lone surrogates
 # (Cs).
 _UNSAFE = ("Cc", "Cf", "Zl", "Zp", "Cs")
+# The two that join letters and emoji or keep them apart, without which Persian, Hindi and families
+# of emoji are misread. After a character of ASCII they mean nothing, and could only hide.
+_JOINERS = "\u200c\u200d"
 
 
 def printable(text: str, *, one_line: bool = False) -> str:
     r"""Escape every unsafe character but newline and tab, for example as ``\x1b``.
 
-    With ``one_line``, newline and tab are escaped too.
+    With ``one_line``, newline and tab are escaped too. A joiner after a character that is not ASCII
+    is kept.
     """
     if text.isprintable():
         return text
     kept = "" if one_line else "\n\t"
-    return "".join(
-        c
-        if c in kept or unicodedata.category(c) not in _UNSAFE
-        else c.encode("unicode_escape").decode()
-        for c in text
-    )
+    out, before = [], " "
+    for c in text:
+        is_safe = c in kept or unicodedata.category(c) not in _UNSAFE
+        if is_safe or (c in _JOINERS and not before.isascii()):
+            out.append(c)
+        else:
+            out.append(c.encode("unicode_escape").decode())
+        before = c
+    return "".join(out)
 
 
 def count_of(number: int, noun: str) -> str:
@@ -58,6 +65,13 @@ def format_duration(duration_ns: int) -> str:
     return (
         f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {seconds} s"
     )
+
+
+def format_milliseconds(value: float) -> str:
+    """Format a duration in milliseconds, to about three digits."""
+    if value < 10:
+        return f"{value:.2g} ms"
+    return f"{value:.0f} ms" if value < 10_000 else f"{value / 1000:.1f} s"
 
 
 def format_count(count: int) -> str:
