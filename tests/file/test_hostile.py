@@ -13,7 +13,7 @@ import pytest
 from memvid_async.format.header import LOG_START, Slot
 from memvid_async.format.segment import HEAD_SIZE, MAX_PAYLOAD, SegmentKind, seal
 from tests.support.asking import verified
-from tests.support.depth import HOSTILE_EVERY
+from tests.support.depth import HOSTILE_EVERY, SLOTS_EVERY
 from tests.support.hostile_child import provoke
 from tests.support.reference import appended, check, reference, with_slot
 
@@ -27,7 +27,7 @@ def test_slots_that_point_anywhere_are_noticed(sound):
     salt, size = sound.salt, len(sound.data)
     places = {*range(LOG_START - 2, LOG_START + 40), size - 1, size, size + 1, 2**32, 2**64 - 1}
     places |= {s.offset + d for s in sound.segments for d in (-1, 0, 1)}
-    for place in sorted(places):
+    for place in sorted(places)[::SLOTS_EVERY]:
         for sequence in (0, 1, sound.expected[-1]["last",][0], 2**56 - 1, 2**64 - 1):
             for slot in (Slot(size, place, sequence), Slot(place), Slot(place, LOG_START)):
                 check(with_slot(sound.data, slot, salt), sound)

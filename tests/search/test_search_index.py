@@ -703,7 +703,7 @@ def test_many_together_are_as_one_by_one(count):
         }
         if frame_id % 7 == 0:
             fields["embedding"] = rng.choice(vectors)
-        memory.put(frame_id, " ".join(rng.choices(WORDS, k=60)), **fields)
+        memory.put(frame_id, " ".join(rng.choices(WORDS, k=12)), **fields)
     index = together(memory)
     assert answers(index) == answers(memory.index)
     index.delete(1, memory.texts[1])

@@ -11,13 +11,15 @@ DEEP = bool(os.environ.get("CI"))
 # Examples of a property; HYPOTHESIS_PROFILE=long asks for more.
 EXAMPLES = 100 if DEEP else 12
 # Crash images that are opened; CRASH_STATES asks for another number.
-CRASH_STATES = 250_000 if DEEP else 4_000
+CRASH_STATES = 250_000 if DEEP else 2_000
 # Of the moments at which a workload is killed and its file lived on with: every nth.
-CRASH_EVERY = 1 if DEEP else 5
+CRASH_EVERY = 1 if DEEP else 17
 # Of all system calls that can fail, and of all ways to: every nth.
 FAULTS_EVERY = 1 if DEEP else 37
 # Of the hostile files of a group: every nth. Odd, so that each bit of a byte has its turn.
-HOSTILE_EVERY = 1 if DEEP else 25
+HOSTILE_EVERY = 1 if DEEP else 49
+# Of the places that a slot may point at: every nth. Odd, as three of them stand side by side.
+SLOTS_EVERY = 1 if DEEP else 5
 # Random agents that are killed at every event of theirs, and resumed. Of 1,500 the seeds 406, 477,
 # 496, 591, 681, 887, 1097, 1301 and 1321 fail, and 143, 218 and 478 of those that are asked to end:
 # see docs/replay.md.
