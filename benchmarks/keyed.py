@@ -11,9 +11,11 @@ import cbor2
 
 from memvid_async import Collection, Put, Store, open_store
 
+from .competing import compete
 from .harness import Detail, Figure, Result, Scale, alternate, ratios, spread
 
 TASKS = 64
+PROCESSES, ADDITIONS = 8, 1250
 KEYS, PREFIX, CONDITIONED, TURNS = 100_000, 5_000, 2_000, 200
 READS = 25
 _AT_ONCE = 1000
@@ -63,8 +65,11 @@ def run(directory: Path, scale: Scale) -> Result:
         [names[name], *spread([read[name] for read in reads], ".2f"), f"{bound:g}"]
         for name, bound in must.items()
     ]
+    longest = [_longest_wait(directory, scale) for _ in range(scale.rounds)]
+    case = f"the longest wait of {PROCESSES} processes that change one key on a condition"
+    rows.append([case, *spread(longest, ".0f"), "1000"])
     columns = ("read", "ms, median", "least", "most", "must be at most")
-    note = f"A sample is the median of {READS} reads, but for the first one."
+    note = f"A sample is the median of {READS} reads, but for the first one and the longest wait."
     detail = Detail(title="Reading collections", columns=columns, rows=rows, note=note)
     return Result(figures=figures, details=[detail])
 
@@ -90,6 +95,13 @@ async def _put(store: Store, task: int, each: int) -> None:
     collection = store.collection("puts")
     for n in range(each):
         await collection.put(f"{task}/{n}", {"n": n, "text": "hello"})
+
+
+def _longest_wait(directory: Path, scale: Scale) -> float:
+    """Return the milliseconds that the slowest change took, all its attempts together."""
+    path = directory / "competing.mva"
+    path.unlink(missing_ok=True)
+    return max(compete(path, PROCESSES, scale.count(ADDITIONS))) * 1e3
 
 
 async def _fill(path: Path, keys: int) -> None:

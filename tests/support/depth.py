@@ -43,6 +43,8 @@ TORTURE_KILLS = 200 if DEEP else 15
 # Agents that are killed and resumed: at every nth moment of their calls, and at random ones.
 RESUMED_EVERY = 4 if DEEP else 12
 RESUMED_KILLS = 30 if DEEP else 8
+# How often each of the processes that compete for a key adds one to it.
+ADDITIONS = 40 if DEEP else 8
 # The ways in which a process with work pending ends its loop, tried under uvloop too.
 ENDINGS_OF_UVLOOP = ("interrupted", "returning", "buffered", "closed by hand")[: 4 if DEEP else 1]
 # How the paths begin, below tests/, of the files whose async tests run under uvloop too. The others

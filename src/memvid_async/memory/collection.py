@@ -250,7 +250,9 @@ class Collection(CollectionReader):
         seen: Mapping[str, KeyFacts] | None = None,
         as_of: int = -1,
     ) -> int:
-        known = seen or {}
+        known, turns = seen or {}, self._recall.turns
+        if checks:
+            await turns.wait(checks)
         version = LOOK_FIRST
         while version is LOOK_FIRST:
             command = ChangeCollection(
@@ -259,6 +261,7 @@ class Collection(CollectionReader):
             try:
                 version = await self._intake.submit(command, size)
             except VersionConflictError as error:
+                turns.lost(error.version)
                 found = await self.get(error.key)
                 there = error.version if found is None else found.version
                 raise VersionConflictError(error.key, error.expected, there, found) from None
@@ -266,6 +269,8 @@ class Collection(CollectionReader):
                 keys = {key for key, _ in checks}
                 keys.update(c.key for c in changes if isinstance(c, (KeyPut, ListChanged)))
                 known, as_of = await self._look(keys)
+        if checks:
+            turns.won(version)  # type: ignore[arg-type]
         self._recall.note_put(size)
         return version  # type: ignore[return-value]
 

@@ -17,6 +17,7 @@ from ..recording.command_intake import CommandIntake
 from ..search import DamagedSearchIndexError, KeptKey, KeyIndex
 from .folded_keys import FoldedKeys
 from .projection_saver import ProjectionSaver
+from .turns import Turns
 
 T = TypeVar("T")
 # After this many bytes were put, the index is folded, and saved where that is due.
@@ -32,6 +33,7 @@ class KeyRecall:
         self._most_open = limits.open_memories
         self._live = FoldedKeys()
         self._past: dict[int, FoldedKeys] = {}
+        self.turns = Turns()
         self._worker = Worker("memvid_async keys")
         self._saver = ProjectionSaver(engine, intake, self._worker, self._live, _LOOK_BYTES)
 
