@@ -118,6 +118,7 @@ from .memory.collection import Collection
 from .memory.collection_reader import CollectionReader
 from .memory.collection_steps import Check, Delete, DeletePrefix, Put
 from .memory.keywords import FrameFields, FrameFilters, FrameItem
+from .memory.store_session import StoreSession
 from .recording.known_secrets import scrub_secrets
 from .recording.session_calls import Call, Step, current_call
 from .recording.session_recorder import SessionRecorder
@@ -134,7 +135,6 @@ from .store.opening import OpenStore, open_store
 from .store.pruning import PruneReport
 from .store.recovering import recover
 from .store.store import Store, StoreStatistics
-from .store.store_session import StoreSession
 from .store.sync_store import (
     SyncCollection,
     SyncCollectionReader,

@@ -29,7 +29,6 @@ from memvid_async import (
     Durability,
     Event,
     Failed,
-    FindDetails,
     FindResult,
     Frame,
     FrameErased,
@@ -373,9 +372,10 @@ async def serving(store: Store, session_id: UUID) -> None:
             assert_type(piece, str | bytes)
         async with recorded.step("plan", input={"a": 1}) as step:
             step.output = "done"
-        assert_type(await recorded.find("rain", mode="lexical"), FindDetails)
-        async for chunk in recorded.stream("Why?"):
-            print(chunk, result)
+        assert_type(await recorded.find("rain", mode="lexical"), FindResult)
+        assert_type(await recorded.ask("Why?", generate=shout), Answer)
+        assert_type(await recorded.put("rain", title="Weather"), int)
+        print(result)
         assert_type(recorded.unserved, tuple[Action, ...])
         assert_type(recorded.report().counts[Verdict.SERVED], int)
 
@@ -389,7 +389,7 @@ async def replaying(store: Store, one: UUID, other: UUID) -> None:
     assert_type((comparison.first_divergence, comparison.is_equal), tuple[int | None, bool])
     async with store.serve(one, missing="run") as recorded:
         assert_type(recorded, ServedSession)
-        assert_type(await recorded.ask("Why?", model="small"), str | bytes | None)
+        assert_type(await recorded.put_many(["a", "b"]), list[int])
     report = await store.audit(
         one, {"loud": shout, "told": lambda prompt: Generated(str(prompt), 1, 2)}
     )

@@ -72,14 +72,8 @@ def agent_of(recorded, world, model=None):
             return Messages.dump_json([response]).decode()
 
         values = plain(json.loads(Messages.dump_json(messages)))
-        reply = await recorded.ask(
-            json.dumps(values[-1]),
-            provider="test",
-            model="scripted",
-            messages=values,
-            generate=generate,
-        )
-        return Messages.validate_json(reply)[0]
+        reply = await recorded.call_model(values, generate, provider="test", model="scripted")
+        return Messages.validate_json(str(reply))[0]
 
     agent = pydantic_ai.Agent(function_models.FunctionModel(respond))
 
@@ -96,7 +90,7 @@ def agent_of(recorded, world, model=None):
 
 
 async def record(store, world, model=None):
-    async with store.serve(None, missing="run") as recorded:
+    async with store.session() as recorded:
         result = await agent_of(recorded, world, model).run("Somewhere warm, please.")
     return recorded.session_id, result.output
 
@@ -159,7 +153,7 @@ async def test_a_tool_that_answers_otherwise_diverges_at_the_next_question(store
         """Serves the model alone; the tools run for real."""
 
         def __init__(self, recorded):
-            self.ask = recorded.ask
+            self.call_model = recorded.call_model
 
         async def call_tool(self, _name, arguments, run):
             return (await run(**arguments)).replace("degrees", "something")
@@ -171,6 +165,6 @@ async def test_a_tool_that_answers_otherwise_diverges_at_the_next_question(store
     session = await store.get_session(session_id)
     second = [action.index for action in session.actions if action.kind == "ask"][1]
     assert caught.value.nearest.index == second
-    assert {d.field for d in caught.value.differences} == {"query", "messages"}
+    assert {d.field for d in caught.value.differences} == {"messages"}
     assert "something" in str(caught.value)
     assert world.models == 0

@@ -17,6 +17,10 @@ from tests.support.frame_calls import actions_of
 from tests.support.loops import turns
 
 
+def never(_prompt):
+    raise AssertionError("a served model must not be asked")
+
+
 class Blocking:
     """A callable that is not async and returns only once the loop has turned a hundred times
     since it was called: on the loop it would wait for itself."""
@@ -39,9 +43,9 @@ class Blocking:
         self.turned.set()
 
 
-@pytest.mark.parametrize("kind", ["generate", "put", "find", "tool", "search", "audit"])
+@pytest.mark.parametrize("kind", ["generate", "put", "find", "tool", "audit"])
 async def test_what_is_not_async_leaves_the_loop_alone(make_store, kind):
-    result = {"put": [[1.0, 0.0]], "find": [[1.0, 0.0]], "search": [1]}.get(kind, "done")
+    result = {"put": [[1.0, 0.0]], "find": [[1.0, 0.0]]}.get(kind, "done")
     blocking = Blocking(result)
     config = StoreConfig(embedder=blocking if kind in ("put", "find") else None)
     store = await make_store(config=config)
@@ -58,11 +62,8 @@ async def test_what_is_not_async_leaves_the_loop_alone(make_store, kind):
                 await recorder.record_ask("why?", response="done", duration_ms=1)
             await store.audit(recorder.session_id, {"m": blocking})
         else:
-            async with store.serve(None, missing="run") as recorded:
-                if kind == "tool":
-                    await recorded.call_tool("t", {"at": 1}, blocking)
-                else:
-                    await recorded.find("text", run=blocking)
+            async with store.session() as session:
+                await session.call_tool("t", {"at": 1}, blocking)
 
     await asyncio.gather(act(), blocking.turn())
     assert blocking.calls == 1
@@ -111,8 +112,9 @@ async def test_a_reply_in_bytes_stays_bytes(make_store, reply):
     assert await store.read_chunks(first) == [reply[:1], reply[1:]]
     assert await store.read_chunks(second) == [reply]
     async with store.serve(recorder.session_id) as recorded:
-        assert [chunk async for chunk in recorded.stream("why?")] == [reply[:1], reply[1:]]
-        assert await recorded.ask("and?") == reply
+        chunks = [chunk async for chunk in recorded.stream_model("why?", never)]
+        assert chunks == [reply[:1], reply[1:]]
+        assert (await recorded.ask("and?", generate=never)).text == reply
     report = await store.audit(recorder.session_id, {"same": lambda _: reply})
     assert report.is_equal
     assert report.answers[0].answer == reply
@@ -134,9 +136,8 @@ async def test_who_replied_need_not_be_said(make_store):
     ]
     assert (await store.compare(recorder.session_id, recorder.session_id)).is_equal
     async with store.serve(recorder.session_id) as recorded:
-        assert await recorded.ask("why?") == "so"
-        assert await recorded.ask("why?", model="m") == "so"
-        assert await recorded.ask("why?", provider="p") == "so"
+        for who in ({}, {"model": "m"}, {"provider": "p"}):
+            assert str(await recorded.ask("why?", generate=never, **who)) == "so"
 
 
 async def test_all_that_a_model_counts_is_kept(make_store):

@@ -201,10 +201,12 @@ async def test_every_call_is_refused_elsewhere_and_does_nothing(filled, somewher
 
 
 async def test_handles_are_refused_elsewhere(filled):
+    async with filled.session() as empty:
+        pass
     async with (
         filled.session() as session,
         filled.subscribe() as events,
-        filled.serve(None, missing="run") as served,
+        filled.serve(empty.session_id, missing="run") as served,
     ):
         await anext(events)
         before = filled.last_sequence

@@ -139,7 +139,7 @@ class ChangeMemory(NamedTuple):
     were found when the memory's hash was ``memory_hash``; the answer is None, and nothing is done,
     where it is another one now. A str among the frames is one that is this text
     and nothing else: of very many frames most are, and Python's collector would look at an object
-    for each again and again.
+    for each again and again. ``call``: what only a call's action has.
     """
 
     session: SessionChoice
@@ -153,6 +153,7 @@ class ChangeMemory(NamedTuple):
     metadata: Mapping[str, Any]
     replaced: tuple[int, ...] = ()
     memory_hash: bytes | None = None
+    call: CallFacts | None = None
 
 
 class AddEmbeddings(NamedTuple):

@@ -252,7 +252,7 @@ def _change(state: State, command: ChangeMemory, now: int, known: Known) -> Deci
         None,
         None,
         0,
-        None,
+        command.call,
         None,
     )
     folded = state

@@ -44,12 +44,15 @@ class State(NamedTuple):
         number = self.numbers.get(session_id.bytes)
         return None if number is None else self.sessions[number]
 
-    def in_force(self, sessions: Iterable[int]) -> SessionState | None:
+    def in_force(self, sessions: Iterable[int] | int) -> SessionState | None:
         """Return the first of these sessions (numbers) that is open, else the ambient one. One that
-        takes no more actions is passed over.
+        takes no more actions is passed over. Of a single number, return that session.
 
         None when there is neither.
         """
+        if isinstance(sessions, int):
+            named: SessionState | None = self.sessions.get(sessions)
+            return named
         for number in (*sessions, self.ambient or 0):
             session = self.sessions.open.get(number)
             if session is not None and not session.is_full:

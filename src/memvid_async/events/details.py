@@ -41,7 +41,7 @@ class PutDetails:
     """A frame was put."""
 
     frame_id: int
-    """The frame."""
+    """The frame; 0 where putting it failed."""
 
 
 @frozen
@@ -156,7 +156,8 @@ def make_details(
         return OnceDetails(detail[0])
     if kind is ActionKind.PUT_MANY:
         return PutManyDetails(frames)
-    return _FRAME_DETAILS[kind](frames[0])
+    # A put that failed has put none.
+    return _FRAME_DETAILS[kind](frames[0] if frames else 0)
 
 
 _FRAME_DETAILS: dict[ActionKind, Callable[[int], Details]] = {

@@ -6,7 +6,6 @@ Inside a session, each of them also records its action.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from itertools import islice
@@ -16,15 +15,15 @@ import anyio
 from attrs import evolve
 
 from ..config import Embedder, StoreConfig
-from ..core.commands import ChangeMemory, LargeContent, NewFrame, StoreParts
+from ..core.commands import ChangeMemory, NewFrame
 from ..engine.engine import Engine
-from ..errors import InvalidValueError, LimitExceededError
-from ..events.content import Content, StoredContent, content_digest
+from ..errors import InvalidValueError
+from ..events.content import Content
 from ..events.details import ActionKind
 from ..events.event import Action
 from ..events.frames import FindResult, SearchMode
 from ..events.prompts import Prompt
-from ..events.values import LARGE, preview
+from ..events.values import LARGE
 from ..recording.action_draft import NO_MESSAGES, ActionDraft, new_draft
 from ..recording.callables import check_fits
 from ..recording.command_intake import CommandIntake
@@ -39,8 +38,9 @@ from ..recording.prepare_values import (
     prepare_progress,
     rough_size,
 )
+from ..recording.recorded_in import InForce, RecordedIn
 from ..recording.replies import GrowingReply, Model, check_model
-from ..recording.scrubbing import ScrubbingLimits, limits_for
+from ..recording.scrubbing import limits_for
 from ..recording.store_recorder import warn_unrecorded
 from .answer import Answer
 from .body_text import text_of
@@ -53,8 +53,9 @@ from .prepare_frames import prepare_embedding, prepare_fields, prepare_frames_ma
 from .put_once import put_once
 from .re_embedding import Move
 from .recall import Recall, Searched
+from .store_stream import store_stream
 
-_PART_BYTES = 1024 * 1024
+_SMALL_COMMAND_BYTES = 256
 _LOST = (
     "this is not recorded: sessions are open, but the call's context knows none of them, as in a "
     "thread of an executor; run it there with contextvars.copy_context().run"
@@ -62,23 +63,39 @@ _LOST = (
 
 
 class FrameStore(FrameReader):
-    """The part of a store that changes its memory and asks it."""
+    """The part of a store that changes its memory and asks it.
+
+    ``recorded_in``: where what is done is recorded; by default, in the session in force. ``gate``:
+    that of all changes of this memory.
+    """
 
     def __init__(
-        self, engine: Engine, intake: CommandIntake, recall: Recall, config: StoreConfig
+        self,
+        engine: Engine,
+        intake: CommandIntake,
+        recall: Recall,
+        config: StoreConfig,
+        recorded_in: RecordedIn | None = None,
+        gate: ChangeGate | None = None,
     ) -> None:
         super().__init__(recall, config, self._lineage_in_force)
         self._engine = engine
         self._intake = intake
         self._reads = engine.reads
-        self._gate = ChangeGate()
+        self._recorded_in = recorded_in or InForce(intake)
+        self._gate = gate or ChangeGate()
+
+    def recorded_by(self, recorded_in: RecordedIn) -> FrameStore:
+        """Return this memory for one call, which is recorded there."""
+        config, gate = self._config, self._gate
+        return FrameStore(self._engine, self._intake, self._recall, config, recorded_in, gate)
 
     async def _lineage_in_force(self) -> Lineage:
         """Return the memories that the session in force sees, with all that was acked so far."""
         self._engine.watch()
         view = await self._engine.fresh_view()
-        session = view.state.in_force(self._intake.blocks.entered)
-        if session is None and self._intake.blocks.are_lost:
+        session = view.state.in_force(self._recorded_in.session)
+        if session is None and self._recorded_in.is_lost:
             warn_unrecorded(_LOST)
         return lineage_of(view.state, session.info.number if session is not None else 0)
 
@@ -122,7 +139,7 @@ class FrameStore(FrameReader):
         if replace is not False and prepare_flag(replace, "replace") and uri is None:
             raise InvalidValueError("replace=True replaces what has a uri; pass the uri too")
         if isinstance(content, AsyncIterable):
-            kept: Any = await self._store_stream(content)
+            kept: Any = await self._stream(content)
         else:
             kept = content
         item = {"content": kept, **fields}
@@ -161,7 +178,7 @@ class FrameStore(FrameReader):
             command = self._change(kind, frames=frames, started=started)
             size += 512 * len(items)
             if replaced is None:
-                ids = await put_once(self._intake, command, size, key)
+                ids = await put_once(self._intake, self._recorded_in, command, size, key)
             else:
                 ids = await self._replace(command, size, replaced, key)
         self._recall.note_put(size)
@@ -174,7 +191,7 @@ class FrameStore(FrameReader):
         while True:
             found, memory_hash = await self._recall.with_uri(await self._lineage(), uri)
             command = command._replace(replaced=found, memory_hash=memory_hash)
-            ids = await put_once(self._intake, command, size, key)
+            ids = await put_once(self._intake, self._recorded_in, command, size, key)
             if ids:
                 return ids
 
@@ -197,51 +214,8 @@ class FrameStore(FrameReader):
             )
         return tuple(made)
 
-    async def _store_stream(self, chunks: AsyncIterable[bytes]) -> str | bytes | Content:
-        """Store the parts of a stream, and return the content that refers to them."""
-        limits, digest, size = self._config.limits, hashlib.blake2b(digest_size=32), 0
-        # What is scrubbed is looked at in one piece.
-        is_whole = type(limits) is ScrubbingLimits
-        limit, most = (
-            ("content_bytes", limits.content_bytes)
-            if is_whole
-            else (
-                "stream_bytes",
-                limits.stream_bytes,
-            )
-        )
-        parts: list[Content] = []
-        waiting = bytearray()
-        begin = b""
-        async for chunk in chunks:
-            if not isinstance(chunk, (bytes, bytearray, memoryview)):
-                raise InvalidValueError(f"a stream must yield bytes, not {type(chunk).__name__}")
-            waiting += chunk
-            size += len(chunk)
-            if size > most:
-                raise LimitExceededError(limit, size, most)
-            while len(waiting) >= _PART_BYTES and not is_whole:
-                part = bytes(waiting[:_PART_BYTES])
-                del waiting[:_PART_BYTES]
-                begin = begin or part[:4096]
-                parts.append(await self._store_part(part, digest.update))
-        if not parts:
-            return bytes(waiting)
-        if waiting:
-            parts.append(await self._store_part(bytes(waiting), digest.update))
-        sequences = tuple(part.stored.sequence for part in parts if part.stored is not None)
-        stored = StoredContent(digest.digest(), size, preview(begin), sequences[0], sequences)
-        return Content(None, stored)
-
-    async def _store_part(self, part: bytes, hash_it: Callable[[bytes], None]) -> Content:
-        def prepare() -> LargeContent:
-            hash_it(part)
-            # It is an event of its own, however small it is, as the last part may be.
-            return LargeContent(part, content_digest(part), len(part), preview(part))
-
-        large = await self._reads.run(prepare)
-        stored: list[Content] = await self._intake.submit(StoreParts((large,)), len(part))
-        return stored[0]
+    async def _stream(self, chunks: AsyncIterable[bytes]) -> bytes | Content:
+        return await store_stream(self._intake, self._reads, self._config.limits, chunks)
 
     async def update(
         self,
@@ -264,7 +238,7 @@ class FrameStore(FrameReader):
         if content is not UNCHANGED:
             size += rough_size(content)
             if isinstance(content, AsyncIterable):
-                content = await self._store_stream(content)  # type: ignore[assignment]
+                content = await self._stream(content)  # type: ignore[assignment]
             if isinstance(content, Content):
                 changes["content"] = content
             else:
@@ -281,7 +255,7 @@ class FrameStore(FrameReader):
             command = self._change(
                 ActionKind.UPDATE, frame_id=frame_id, changes=changes, started=started
             )
-            await self._intake.submit(command, size)
+            await self._recorded_in.change(command, size)
 
     async def _embed_again(self, changes: dict[str, Any]) -> None:
         """Make a new embedding for a new text, or drop the old one."""
@@ -328,9 +302,8 @@ class FrameStore(FrameReader):
 
         :raises FrameNotFoundError: when there is no frame with this id.
         """
-        await self._intake.submit(
-            self._change(ActionKind.DELETE, frame_id=frame_id, started=time.perf_counter())
-        )
+        command = self._change(ActionKind.DELETE, frame_id=frame_id, started=time.perf_counter())
+        await self._recorded_in.change(command, _SMALL_COMMAND_BYTES)
 
     def _change(
         self,
@@ -343,11 +316,10 @@ class FrameStore(FrameReader):
     ) -> ChangeMemory:
         if not frames:
             prepare_count(frame_id, "a frame id")
-        blocks = self._intake.blocks
-        if blocks.are_lost and self._engine.view.state.ambient is None:
+        if self._recorded_in.is_lost and self._engine.view.state.ambient is None:
             warn_unrecorded(_LOST)
         return ChangeMemory(
-            blocks.entered,
+            self._recorded_in.session,
             kind,
             self._config.language,
             frames,
@@ -394,21 +366,21 @@ class FrameStore(FrameReader):
             duration_ms=searched.result.duration_ms,
             task=task,
         )
-        await self._record(draft, searched)
+        await self._record(draft, searched, None)
         return searched.result
 
-    async def _record(self, draft: ActionDraft, searched: Searched) -> Action | None:
+    async def _record(
+        self, draft: ActionDraft, searched: Searched, error: BaseException | None
+    ) -> Action | None:
         """Record an action that searched; None where no session is in force."""
-        sessions, engine = self._intake.blocks.entered, self._engine
-        if engine.writer is None or engine.view.state.in_force(sessions) is None:
+        session, engine = self._recorded_in.session, self._engine
+        if engine.writer is None or engine.view.state.in_force(session) is None:
             return None
         whole = draft._replace(
             frames=tuple(hit.frame_id for hit in searched.result.hits),
-            duration_ms=round(draft.duration_ms, 3),
             retrieval=searched.retrieval,
         )
-        action: Action | None = await self._intake.record(sessions, whole)
-        return action
+        return await self._recorded_in.record(whole, error)
 
     async def ask(
         self,
@@ -444,11 +416,13 @@ class FrameStore(FrameReader):
         await self._check_ask(generate, provider, model, task, metadata, messages)
         messages = list(messages)  # the caller may change its own while the model answers
         wanted = FrameFilters(**filters, metadata=frame_metadata)
-        how = (top_k, mode, embedding, embedding_model, wanted)
-        searched = await self.searched(question, *how, syntax=syntax, texts=True)
+        how: Any = (question, top_k, mode, embedding, embedding_model, wanted)
+        searched = await self.searched(*how, syntax=syntax, texts=True)
         growing = GrowingReply(self._config.limits.content_bytes)
-        error = await growing.try_to_read(generate, Prompt(question, searched.context, messages))
-        duration_ms = (time.perf_counter() - started) * 1000
+        async with self._recorded_in.asking():
+            prompt = Prompt(question, searched.context, messages)
+            error = await growing.try_to_read(generate, prompt)
+        duration_ms = round((time.perf_counter() - started) * 1000, 3)
         # A cancelled ask is recorded too, with the reply so far.
         with anyio.CancelScope(shield=isinstance(error, asyncio.CancelledError)):
             draft = new_draft(
@@ -456,16 +430,13 @@ class FrameStore(FrameReader):
                 kind=ActionKind.ASK,
                 detail=(provider, model),
                 input=question,
-                output=growing.output,
                 duration_ms=duration_ms,
                 task=task,
-                error=self._intake.describe(error),
                 metadata=metadata,
                 messages=messages,
-                reply=growing.reply,
-                conversion=growing.conversion,
+                **growing.outcome,
             )
-            action = await self._record(draft, searched)
+            action = await self._record(draft, searched, error)
         if error is not None:
             raise error
         found = searched.result.hits, searched.context

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 from uuid import UUID
+
+from attrs import evolve, fields, frozen
 
 from ..core.evolve import branched
 from ..core.memory_state import MemoryState, fold_memory
@@ -19,8 +23,20 @@ from ..errors import (
     SessionNotFoundError,
 )
 from ..events.calls import ActionStarted, SessionResumed
+from ..events.details import FindDetails
 from ..events.event import Action, ActionRecorded, CheckpointCreated, Session
-from ..events.frames import Context, ContextItem, ForkPoint, FramesPut, Version
+from ..events.frames import (
+    Context,
+    ContextItem,
+    FindResult,
+    ForkPoint,
+    FramesPut,
+    FrameUpdated,
+    Hit,
+    Retrieval,
+    Version,
+)
+from ..search import Snippets
 from .body_text import text_of
 from .folded import lineage_of
 
@@ -184,17 +200,70 @@ def context_of(view: View, action: Action) -> Context:
     retrieval = action.retrieval
     assert retrieval is not None
     bodies = [_body(view, version) for version in retrieval.versions]
-    types: dict[int, str | None] = {}
+    known: Mapping[int, PastFields] = {}
     if any(isinstance(body, bytes) for body in bodies):
-        types = _media_types(view, action)
-    ids = action.affected_frames
-    return Context(
-        tuple(
-            ContextItem(
-                frame_id, score, None if body is None else text_of(body, types.get(frame_id))
-            )
-            for frame_id, score, body in zip(ids, retrieval.scores, bodies, strict=False)
-        )
+        known = past_fields(view, [action])[action.sequence]
+    return _context(action, retrieval, bodies, known)
+
+
+def _context(
+    action: Action,
+    retrieval: Retrieval,
+    bodies: Sequence[str | bytes | None],
+    known: Mapping[int, PastFields],
+) -> Context:
+    items = []
+    for frame_id, score, body in zip(
+        action.affected_frames, retrieval.scores, bodies, strict=False
+    ):
+        media_type = known.get(frame_id, NO_FIELDS).media_type
+        text = None if body is None else text_of(body, media_type)
+        items.append(ContextItem(frame_id, score, text))
+    return Context(tuple(items))
+
+
+def retrieved(
+    view: View, action: Action, known: Mapping[int, PastFields]
+) -> tuple[tuple[Hit, ...], Context]:
+    """Return what an action found, as it returned it, and the context that it had of that. The
+    snippet of a frame that was erased is empty.
+
+    ``known``: what :func:`past_fields` has of it.
+    """
+    retrieval = action.retrieval
+    if retrieval is None:
+        # Somebody else's search: its scores and texts are not known.
+        return tuple(Hit(frame_id, 0.0, "") for frame_id in action.affected_frames), Context(())
+    bodies = [_body(view, version) for version in retrieval.versions]
+    context = _context(action, retrieval, bodies, known)
+    texts = {one.frame_id: one.text for one in context.items if one.text is not None}
+    query = None if action.input is None else view.value(action.input)
+    language = view.state.memory.analyser or "english"
+    snippets = Snippets.once(
+        language,
+        query if isinstance(query, str) and query else None,
+        texts,
+        syntax=retrieval.syntax,
+    )
+    hits = []
+    for one in context.items:
+        fields = known.get(one.frame_id, NO_FIELDS)
+        snippet = snippets.get(one.frame_id, "")
+        hits.append(Hit(one.frame_id, one.score, snippet, fields.title, fields.uri))
+    return tuple(hits), context
+
+
+def find_result_of(view: View, action: Action, known: Mapping[int, PastFields]) -> FindResult:
+    """Return what a recorded find returned; ``incomplete`` counts what of it was erased since."""
+    hits, context = retrieved(view, action, known)
+    details, retrieval = action.details, action.retrieval
+    assert isinstance(details, FindDetails)
+    return FindResult(
+        hits,
+        details.mode,  # type: ignore[arg-type]
+        0 if retrieval is None else retrieval.as_of,
+        action.duration_ms,
+        sum(one.text is None for one in context.items),
     )
 
 
@@ -206,21 +275,57 @@ def _body(view: View, version: Version) -> str | bytes | None:
         return None
 
 
-def _media_types(view: View, action: Action) -> dict[int, str | None]:
-    """Return the media types that the frames of an action had when it searched."""
-    retrieval, wanted = action.retrieval, set(action.affected_frames)
-    assert retrieval is not None
-    number = view.session_number(action)
-    until = dict(lineage_of(view.state, number, retrieval.as_of))
-    types: dict[int, str | None] = {}
-    for event, _ in view.memory_events(0, retrieval.as_of):
-        payload: Any = event.payload
-        if event.sequence > until.get(getattr(payload, "branch", -1), 0):
+@frozen
+class PastFields:
+    """What a frame had besides its body, when it was found."""
+
+    title: str | None = None
+    uri: str | None = None
+    media_type: str | None = None
+
+
+NO_FIELDS = PastFields()
+_FIELDS = tuple(one.name for one in fields(PastFields))
+
+
+def past_fields(view: View, actions: Sequence[Action]) -> dict[int, dict[int, PastFields]]:
+    """Return the fields that frames had when these actions found them: by the action's sequence,
+    then by the frame.
+
+    It reads the events of the memory once, whatever the number of actions.
+    """
+    found: dict[int, dict[int, PastFields]] = {action.sequence: {} for action in actions}
+    wanted: dict[int, list[tuple[dict[int, int], dict[int, PastFields]]]] = {}
+    last = 0
+    for action in actions:
+        retrieval = action.retrieval
+        if retrieval is None:
             continue
-        if isinstance(payload, FramesPut):
-            for frame_id in wanted.intersection(payload.frame_ids):
-                frame = payload[frame_id - payload.frame_id]
-                types[frame_id] = getattr(frame, "media_type", None)
-        elif payload.frame_id in wanted and "media_type" in getattr(payload, "changes", {}):
-            types[payload.frame_id] = payload.changes["media_type"]
-    return types
+        number = view.session_number(action)
+        until = dict(lineage_of(view.state, number, retrieval.as_of))
+        for frame_id in action.affected_frames:
+            wanted.setdefault(frame_id, []).append((until, found[action.sequence]))
+        last = max(last, retrieval.as_of)
+    for event, _ in view.memory_events(0, last):
+        payload: Any = event.payload
+        branch = getattr(payload, "branch", -1)
+        for frame_id, changes in _changed_fields(payload, wanted.keys()):
+            for until, known in wanted[frame_id]:
+                if event.sequence <= until.get(branch, 0):
+                    known[frame_id] = evolve(known.get(frame_id, NO_FIELDS), **changes)
+    return found
+
+
+def _changed_fields(
+    payload: Any, wanted: AbstractSet[int]
+) -> Iterator[tuple[int, dict[str, str | None]]]:
+    """Yield what an event says of the fields of these frames."""
+    if isinstance(payload, FramesPut):
+        ids = payload.frame_ids
+        few, others = (ids, wanted) if len(ids) < len(wanted) else (wanted, ids)
+        for frame_id in (one for one in few if one in others):
+            frame = payload[frame_id - payload.frame_id]
+            yield frame_id, {name: getattr(frame, name, None) for name in _FIELDS}
+    elif isinstance(payload, FrameUpdated) and payload.frame_id in wanted:
+        changes = {name: value for name, value in payload.changes.items() if name in _FIELDS}
+        yield payload.frame_id, changes

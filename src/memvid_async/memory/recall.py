@@ -122,7 +122,7 @@ class Recall:
             Hit(one.frame_id, one.score, snippets[one.frame_id], place.title, place.uri)
             for one, place in shown
         )
-        duration = (time.perf_counter() - started) * 1000
+        duration = round((time.perf_counter() - started) * 1000, 3)
         result = FindResult(hits, search.mode, memory.through, duration, len(memory.missing))
         retrieval = Retrieval(
             search.mode,

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import deque
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from ..core.commands import NoteEvent, StartAction
+from ..core.commands import Command, NoteEvent, StartAction
 from ..engine.kept_future import KeptFuture
 from ..events.calls import AnswerDropped, ChunksCame, SessionSuspended
 from ..events.decided import sequence_of
@@ -26,6 +27,8 @@ SETTLING_TURNS = 4
 one turn the task that waited goes on, in the next its end is told to those that wait for it, and in
 the third they go on. A session that answers from a recording leaves as much time."""
 
+
+ActionOf = Callable[[Any], Action | None]
 
 # In Python 3.11 a task's count of cancellations may stay above 0 after task groups in each other.
 _FIRST_RISE = 0 if sys.version_info >= (3, 12) else -1
@@ -42,7 +45,7 @@ class CallRecorder:
         self._intake = intake
         self._session = session
         self._came: dict[int, list[ChunksCame]] = {}
-        self._telling: deque[tuple[Action, KeptFuture[Action]]] = deque()
+        self._telling: deque[tuple[int, Any, KeptFuture[Any]]] = deque()
         self._settling = 0
         self._call_soon = intake.home.loop.call_soon
         self._task = asyncio.current_task()
@@ -84,37 +87,62 @@ class CallRecorder:
         Cancelled meanwhile, it records that the agent did not get the answer.
         """
         self._append_chunks()
-        ended = self._record(draft)
+        action: Action = await self._until_told(
+            self._intake.record(self._session, draft), lambda action: action
+        )
+        return action
+
+    async def change(self, command: Command, size: int, action_of: ActionOf) -> Any:
+        """Make a call whose effect and end are one command, of about ``size`` bytes, and return its
+        answer when the agent may be told. Cancelled meanwhile, it does what :meth:`end` does.
+
+        ``action_of`` returns the action in an answer; None where it has none.
+        """
+        self._append_chunks()
+        self.has_begun = True
+        # The answer's own future: a task around it would get it a turn later, after later ends.
+        return await self._until_told(await self._intake.submit_kept(command, size), action_of)
+
+    async def _until_told(self, recording: Awaitable[Any], action_of: ActionOf) -> Any:
+        ended = self._record(recording, action_of)
         try:
             return await ended
         except asyncio.CancelledError:
-            action = ended.result()
+            action = action_of(ended.result())
             self.look()
-            note = NoteEvent(self._session, AnswerDropped(action.sequence))
-            await in_any_case(asyncio.ensure_future(self._intake.submit(note)))
+            if action is not None:
+                note = NoteEvent(self._session, AnswerDropped(sequence_of(action)))
+                await in_any_case(asyncio.ensure_future(self._intake.submit(note)))
             raise
 
     async def cancelled(self, draft: ActionDraft) -> None:
         """Record that a call was cancelled, however often this is cancelled too."""
         self.look()
         self._append_chunks()
-        await in_any_case(self._record(draft))
+        recording = self._intake.record(self._session, draft)
+        await in_any_case(self._record(recording, lambda action: action))
 
-    def _record(self, draft: ActionDraft) -> KeptFuture[Action]:
-        """Record an action; the future has it when the agent may be told."""
-        told = KeptFuture[Action](loop=self._intake.home.loop)
-        recording = asyncio.ensure_future(self._intake.record(self._session, draft))
-        recording.add_done_callback(partial(self._recorded, told))
+    def _record(self, recording: Awaitable[Any], action_of: ActionOf) -> KeptFuture[Any]:
+        """Return a future that gets what a recording returns when the agent may be told."""
+        told = KeptFuture[Any](loop=self._intake.home.loop)
+        done = asyncio.ensure_future(recording)
+        done.add_done_callback(partial(self._recorded, told, action_of))
         return told
 
-    def _recorded(self, told: KeptFuture[Action], recording: asyncio.Future[Action]) -> None:
+    def _recorded(
+        self, told: KeptFuture[Any], action_of: ActionOf, recording: asyncio.Future[Any]
+    ) -> None:
         error = asyncio.CancelledError() if recording.cancelled() else recording.exception()
         if error is not None:
             told.set_exception(error)
             return
-        action = recording.result()
+        answer = recording.result()
+        action = action_of(answer)
+        if action is None:
+            told.set_result(answer)
+            return
         self._last = max(self._last, sequence_of(action))
-        self._telling.append((action, told))
+        self._telling.append((sequence_of(action), answer, told))
         self._intake.expect(1)
         if not self._settling:
             self._tell()
@@ -143,9 +171,8 @@ class CallRecorder:
     # Telling.
 
     def _tell(self) -> None:
-        action, told = self._telling.popleft()
-        self.seen = sequence_of(action)
-        told.set_result(action)
+        self.seen, answer, told = self._telling.popleft()
+        told.set_result(answer)
         self._settling = SETTLING_TURNS
         self._call_soon(self._settle)
 

@@ -85,13 +85,13 @@ async def call_model(
     opened = await calls.ask(made)
     if opened.answer.action is not None:
         action = opened.answer.action
-        await _until_whole(calls, opened)
+        await until_whole(calls, opened)
         if action.error is not None:
             raise calls.raised(action)
         return Generated(await calls.recorded_output(action) or "", **_counts(action.reply))
     if opened.answer.chunks:
-        await _until_whole(calls, opened)
-        raise await _break_off(calls, opened)
+        await until_whole(calls, opened)
+        raise await break_off(calls, opened)
     await calls.begin(opened)
     growing = GrowingReply(calls.intake.limits.content_bytes)
     try:
@@ -161,19 +161,20 @@ async def _answered_stream(calls: SessionCalls, opened: OpenCall) -> AsyncGenera
             await answers.withdraw(opened.asked)
         raise
     if action is None:
-        raise await _break_off(calls, opened)
+        raise await break_off(calls, opened)
     if action.error is not None:
         raise calls.raised(action)
 
 
-async def _until_whole(calls: SessionCalls, opened: OpenCall) -> None:
+async def until_whole(calls: SessionCalls, opened: OpenCall) -> None:
+    """Wait until the whole of a recorded reply is due."""
     assert calls.answers is not None
     passed = 0
     while (until := await calls.answers.chunks(opened.asked, passed)) is not None:
         passed = until
 
 
-async def _break_off(calls: SessionCalls, opened: OpenCall) -> Exception:
+async def break_off(calls: SessionCalls, opened: OpenCall) -> Exception:
     """Record that a stream broke off with its process, and return the error that says so."""
     error = ConnectionResetError(_BROKEN)
     opened.first = opened.answer.first
@@ -190,8 +191,7 @@ def _outcome(growing: GrowingReply) -> dict[str, Any]:
     counted = any(value is not None for value in growing.counts.values())
     if not (counted or len(growing.reply.chunks) > 1):
         reply = None
-    output = growing.output
-    return {"output": output, "reply": reply, "conversion": growing.conversion, "raw": growing.raw}
+    return {**growing.outcome, "reply": reply, "raw": growing.raw}
 
 
 def _counts(reply: Reply | None) -> dict[str, Any]:

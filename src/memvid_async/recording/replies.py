@@ -209,6 +209,11 @@ class GrowingReply:
         """How it came, as it is recorded with the text."""
         return Reply(tuple(self._lengths), **self.counts)
 
+    @property
+    def outcome(self) -> dict[str, Any]:
+        """What an action records of it, by the names of its draft."""
+        return {"output": self.output, "reply": self.reply, "conversion": self.conversion}
+
 
 Number = TypeVar("Number", int, float)
 

@@ -197,7 +197,7 @@ class SessionCalls:
         self.intake = intake
         self.recorder = recorder
         self.answers = answers
-        self._session = session
+        self.session = session
         self._session_id = session_id
         self._starts = starts
         self._lanes = lanes
@@ -219,7 +219,7 @@ class SessionCalls:
         else:
             asked = AskedCall(lane, scope, made.content, made.facts, made.given)
             answer = await self.answers.ask(asked)
-        parent = self.intake.blocks.parent(self._session)
+        parent = self.intake.blocks.parent(self.session)
         task = made.task or self.intake.task_name()
         return OpenCall(made, asked, answer, parent, task, answer.first, self.recorder.seen)
 
@@ -230,7 +230,7 @@ class SessionCalls:
         return next((one.scope for one in mine), 0)
 
     def _enclosing(self, scope: int, first: int | None, call: Call | None = None) -> _EnclosingCall:
-        return _EnclosingCall(self.intake.blocks, self._session, first, self, scope, call)
+        return _EnclosingCall(self.intake.blocks, self.session, first, self, scope, call)
 
     async def begin(self, call: OpenCall) -> None:
         """Record that a call begins. Cancelled meanwhile, it records that too.
@@ -244,7 +244,7 @@ class SessionCalls:
         if answer.chunks:
             return
         command = StartAction(
-            self._session,
+            self.session,
             made.kind,
             made.detail,
             made.prepared,
@@ -278,23 +278,32 @@ class SessionCalls:
 
     async def end(self, call: OpenCall, error: BaseException | None, **outcome: Any) -> None:
         """Record how a call ended: that it returned, failed or was cancelled."""
+        await self.end_with(call, error, self.draft(call, error, **outcome))
+
+    async def end_with(
+        self, call: OpenCall, error: BaseException | None, draft: ActionDraft
+    ) -> Action | None:
+        """Record how a call ended with this draft, and return its action; None where the call was
+        cancelled."""
         if error is not None and not isinstance(error, Exception):
-            await self.cancel(call, error, **outcome)
-            return
+            await self._cancel_with(call, draft)
+            return None
         if self.answers is not None and call.answer.first is not None:
             await self.answers.leave(call.answer.first)
-        await self.recorder.end(self.draft(call, error, **outcome))
+        return await self.recorder.end(draft)
 
-    async def cancel(self, call: OpenCall, error: BaseException, **outcome: Any) -> None:
+    async def cancel(self, call: OpenCall, error: BaseException) -> None:
         """Record that a call was cancelled."""
+        await self._cancel_with(call, self.draft(call, error))
+
+    async def _cancel_with(self, call: OpenCall, draft: ActionDraft) -> None:
         if self.answers is not None and call.answer.first is not None:
             self.answers.abandon(call.answer.first)
-        await self.recorder.cancelled(self.draft(call, error, **outcome))
+        await self.recorder.cancelled(draft)
 
     def draft(self, call: OpenCall, error: BaseException | None, **outcome: Any) -> ActionDraft:
         """Return a call's action."""
         made = call.made
-        detail = None if error is None else describe_exception(error, self.intake.limits)
         return ActionDraft(
             made.kind,
             made.detail,
@@ -306,9 +315,14 @@ class SessionCalls:
             metadata=made.metadata,
             messages=made.messages,
             frames=made.frames,
-            call=call.facts(detail),
+            call=self.facts(call, error),
             **outcome,
         )
+
+    def facts(self, call: OpenCall, error: BaseException | None) -> CallFacts:
+        """Return what only a call's action has."""
+        detail = None if error is None else describe_exception(error, self.intake.limits)
+        return call.facts(detail)
 
     async def make(self, made: MadeCall, run: Callable[[], Awaitable[Any]]) -> Any:
         """Make a call that has one result, and return it or raise its error."""
@@ -438,7 +452,7 @@ class SessionCalls:
         )
         scope = self._scope()
         asked = AskedCall(self._lanes.current(), scope, made.content)
-        parent = self.intake.blocks.parent(self._session)
+        parent = self.intake.blocks.parent(self.session)
         opened = OpenCall(made, asked, CallAnswer(), parent, self.intake.task_name())
         step = Step(name)
         is_live = self.answers is None or self.answers.is_live

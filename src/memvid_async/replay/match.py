@@ -13,8 +13,13 @@ Match = Callable[[str, str, Any], Any]
 """``match(kind, field, value)`` returns what is compared of a field of a call; None for nothing.
 
 ``kind``: as :class:`ActionKind` has them. ``field``: ``name`` and ``arguments`` of a tool call,
-``query``, ``provider``, ``model`` and ``messages`` of an ask, ``query`` and ``mode`` of a find.
+``query``, ``provider``, ``model`` and ``messages`` of an ask, ``query`` of a find; of either one of
+the store, ``mode``, ``top_k``, ``filters`` and ``syntax`` too; ``data`` of a put, ``frame_id`` and
+``data`` of an update, ``frame_id`` of a delete.
 """
+
+DATA_IS_A_FACT = (ActionKind.PUT, ActionKind.UPDATE)
+"""Their data is compared where the live call says it, because a stream cannot say it."""
 
 
 def check_match(value: Any) -> Match | None:
@@ -34,7 +39,8 @@ def compared_content(
     match: Match, kind: ActionKind, name: str | None, given: Any
 ) -> tuple[ActionKind, Any, bytes]:
     """Return what is compared of a call's kind, name and input."""
-    shown = match(str(kind), INPUT_NAMES.get(kind, "input"), given)
+    is_fact = kind in DATA_IS_A_FACT
+    shown = None if is_fact else match(str(kind), INPUT_NAMES.get(kind, "input"), given)
     named = None if name is None else match(str(kind), "name", name)
     return kind, named, value_digest(shown)
 

@@ -58,6 +58,10 @@ class RecordedCall:
     """Seconds from the event before to its start, which the agent may take again."""
 
 
+UNKNOWN = object()
+"""The fact that a recording does not say: equal to whatever the live call says."""
+
+
 class Mismatch(Exception):  # noqa: N818 - the caller makes an error of it, with the difference
     """A live call is not the recorded one in its place; the session has diverged."""
 
@@ -91,7 +95,9 @@ class _Matched:
         mine = self.recorded
         # A call in flight has no messages in the recording: they are kept with its end.
         known = facts.keys() & mine.facts.keys() if mine.outcome is Outcome.IN_FLIGHT else facts
-        return mine.content == content and all(mine.facts.get(n) == facts[n] for n in known)
+        return mine.content == content and all(
+            mine.facts.get(n) in (facts[n], UNKNOWN) for n in known
+        )
 
     def like(self, other: _Matched) -> bool:
         a, b = self.recorded, other.recorded

@@ -9,7 +9,7 @@ from attrs import frozen
 
 from ..engine.event_log import View
 from ..errors import ContentNotFoundError, ReplayDivergenceError
-from ..events.details import ActionKind, AskDetails, FindDetails, ToolCallDetails
+from ..events.details import ActionKind, ToolCallDetails
 from ..events.event import Action
 from .facts import INPUT_NAMES, drop_call_ids
 from .recorded import RecordedSession, read_arguments, read_text
@@ -115,20 +115,33 @@ def _differences(
     found = []
     if name is not None and asked.name is not None and name != asked.name:
         found.append(Difference("name", name, asked.name, text_diff(name, asked.name)))
-    recorded = _input_text(view, action)
-    if recorded != asked.text:
-        field = INPUT_NAMES[kind]
+    recorded = "" if asked.input is None else _input_text(view, action)
+    if asked.input is not None and recorded != asked.text:
+        field = INPUT_NAMES.get(kind, "input")
         found.append(Difference(field, action.input, asked.input, text_diff(recorded, asked.text)))
-    details = action.details
-    if isinstance(details, (AskDetails, FindDetails)):
-        for field, live in asked.facts.items():
-            value = getattr(details, field, None)
-            if field != "messages" and live is not None and live != value:
-                diff = text_diff(plain_text(value), plain_text(live))
-                found.append(Difference(field, value, live, diff))
+    for field, live in asked.facts.items():
+        value = _recorded_fact(action, field)
+        if live is not None and value is not _NOT_SHOWN and live != value:
+            diff = text_diff(plain_text(value), plain_text(live))
+            found.append(Difference(field, value, live, diff))
     if asked.facts.get("messages") is not None and action.index in recording.messages:
         found += _messages_difference(view, recording, action, asked.facts["messages"])
     return tuple(found)
+
+
+_NOT_SHOWN = object()
+
+
+def _recorded_fact(action: Action, field: str) -> Any:
+    """Return what a recorded call has of a field; not of those that are shown otherwise."""
+    if field in ("messages", "data"):
+        return _NOT_SHOWN
+    retrieval, details = action.retrieval, action.details
+    if field == "count":
+        return len(action.affected_frames)
+    if field == "filters":
+        return _NOT_SHOWN if retrieval is None else dict(retrieval.parameters)
+    return getattr(details, field, getattr(retrieval, field, None))
 
 
 def _input_text(view: View, action: Action) -> str:

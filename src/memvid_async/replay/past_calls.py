@@ -20,13 +20,14 @@ from ..events.calls import (
     SessionSuspended,
 )
 from ..events.content import Content
-from ..events.details import ActionKind, AskDetails, Details
+from ..events.details import ActionKind, AskDetails, Details, FindDetails, PutManyDetails
 from ..events.event import Action, ActionRecorded, CheckpointCreated, Event, SessionEnded
 from ..events.values import decode_value
 from ..recording.lanes import chosen_name
-from .facts import details_fields
+from .facts import details_fields, value_digest
 from .history import History, PastCall
-from .match import Match, compared_content, compared_facts
+from .match import DATA_IS_A_FACT, Match, compared_content, compared_facts
+from .matching import UNKNOWN
 from .recorded import RecordedSession, read_text
 
 CALLS = (
@@ -44,6 +45,7 @@ CALLS = (
 # Those of a session in which nothing was made as a call.
 _RECORDED_CALLS = (ActionKind.ASK, ActionKind.FIND, ActionKind.TOOL_CALL)
 _CANCELLED = ("CancelledError", "GeneratorExit")
+_SEARCH_FACTS = ("mode", "top_k", "filters", "syntax")
 
 
 @define
@@ -110,6 +112,17 @@ class PastSession:
         if not self.is_flat:
             for start in self._loose:
                 del self.history.calls[start]
+
+    @property
+    def called(self) -> set[int]:
+        """The sequences of the actions that calls are answered with."""
+        actions = (call.action for call in self.history.calls.values())
+        return {action.sequence for action in actions if action is not None}
+
+    @property
+    def searches(self) -> list[Action]:
+        """The actions that searched the store's memory."""
+        return [one for one in self.recording.actions if one.retrieval is not None]
 
     def uncertain(self) -> list[PastCall]:
         """Return the calls in flight that may have had an effect, in order of their starts."""
@@ -203,27 +216,58 @@ def _compare(match: Match, view: View, recording: RecordedSession, call: PastCal
     if info.kind is ActionKind.TOOL_CALL:
         given = decode_value(view.data(info.input))
     else:
-        given = read_text(view, info.input)
+        given = None if info.kind in DATA_IS_A_FACT else read_text(view, info.input)
     kind, name, _ = call.content
     call.content = compared_content(match, kind, name, given)
     facts: dict[str, Any] = {name: value for name, value in call.facts.items() if name != "name"}
-    if call.action is not None and facts.get("messages") is not None:
-        facts["messages"] = recording.read_messages(view, call.action)
-    call.facts = compared_facts(match, kind, facts)
+    unknown = {name: value for name, value in facts.items() if value is UNKNOWN}
+    facts = {name: value for name, value in facts.items() if value is not UNKNOWN}
+    action = call.action
+    if action is not None and facts.get("messages") is not None:
+        facts["messages"] = recording.read_messages(view, action)
+    if action is not None and facts.get("data") is not None:
+        facts["data"] = read_text(view, action.input)
+    if action is not None and facts.get("filters") is not None:
+        facts["filters"] = dict(action.retrieval.parameters)
+    call.facts = {**compared_facts(match, kind, facts), **unknown}
 
 
 def content_of(kind: ActionKind, details: Details, given: Content | None) -> Hashable:
     """Return what is always compared of a call: its kind, the name of its tool, and its input."""
-    return kind, getattr(details, "name", None), None if given is None else given.digest
+    digest = None if given is None or kind in DATA_IS_A_FACT else given.digest
+    return kind, getattr(details, "name", None), digest
 
 
 def _compared(action: Action) -> Mapping[str, Hashable]:
     """Return what is compared where the live call says it."""
-    details = action.details
+    details, kind = action.details, action.kind
     facts: dict[str, Any] = dict(details_fields(details))
-    if isinstance(details, AskDetails):
-        facts.pop("message_count", None)
+    if isinstance(details, PutManyDetails):
+        facts["count"] = len(details.frame_ids) if action.error is None else UNKNOWN
+    elif kind in DATA_IS_A_FACT:
+        facts["data"] = None if action.input is None else action.input.digest
+        if action.error is not None and action.input is None:
+            facts["data"] = UNKNOWN
+    elif isinstance(details, (AskDetails, FindDetails)):
+        facts |= _searched(action)
     return facts
+
+
+def _searched(action: Action) -> dict[str, Any]:
+    """Return what is compared of how an action searched the memory."""
+    retrieval = action.retrieval
+    if retrieval is not None:
+        return {
+            "mode": retrieval.mode,
+            "top_k": retrieval.top_k,
+            "filters": value_digest(dict(retrieval.parameters)),
+            "syntax": retrieval.syntax,
+        }
+    is_call = action.started is not None or action.call.lane is not None
+    if is_call and action.error is None:
+        # A model that was asked by itself.
+        return {}
+    return dict.fromkeys(_SEARCH_FACTS, UNKNOWN)
 
 
 def read_past(view: View, session_id: UUID, match: Match | None = None) -> PastSession:

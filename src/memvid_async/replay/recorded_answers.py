@@ -7,10 +7,12 @@ from typing import Any
 
 from ..errors import ReplayDivergenceError
 from ..events.calls import ActionStarted
+from ..events.content import content_digest
 from ..events.event import Action
+from ..events.values import LARGE
 from ..recording.answers import AskedCall, CallAnswer
 from ..recording.lanes import Lanes
-from .facts import messages_digest, task_name
+from .facts import messages_digest, task_name, value_digest
 from .handover import Handed, Handover, LiveCall
 from .match import Match, compared_content, compared_facts
 from .matching import Matching, RecordedCall
@@ -58,7 +60,7 @@ class RecordedAnswers:
 
     async def ask(self, call: AskedCall) -> CallAnswer:
         """See :class:`.answers.Answers`."""
-        live = self._compared(call)
+        live = await self._compared(call)
         await self.handover.ask(live)
         handed = await self.handover.wait(live)
         recorded = live.recorded
@@ -76,7 +78,7 @@ class RecordedAnswers:
             return CallAnswer(past.action)
         return CallAnswer(None, past.start, past.tries, None, tuple(past.texts))
 
-    def _compared(self, call: AskedCall) -> LiveCall:
+    async def _compared(self, call: AskedCall) -> LiveCall:
         """Return a call with what is compared of it."""
         facts: dict[str, Any] = dict(call.facts)
         kind, name, _ = call.content
@@ -85,7 +87,17 @@ class RecordedAnswers:
             return LiveCall(call, content, compared_facts(self._match, kind, facts))
         if facts.get("messages") is not None:
             facts["messages"] = messages_digest(facts["messages"])
+        if facts.get("filters") is not None:
+            facts["filters"] = value_digest(facts["filters"])
+        if facts.get("data") is not None:
+            facts["data"] = await self._digest(facts["data"])
         return LiveCall(call, call.content, facts)
+
+    async def _digest(self, data: str | bytes) -> bytes:
+        if len(data) < LARGE:
+            return _digest(None, data)
+        digest: bytes = await self._read(_digest, data)
+        return digest
 
     async def chunks(self, call: AskedCall, passed: int) -> int | None:
         """See :class:`.answers.Answers`."""
@@ -163,3 +175,7 @@ class RecordedAnswers:
         what = str(kind) if name is None else f"{kind} {name!r}"
         which = "" if isinstance(info, ActionStarted) else f"action {info.index}, "
         return f"{which}{what} of task {info.task!r}"
+
+
+def _digest(_: object, data: str | bytes) -> bytes:
+    return content_digest(data.encode() if isinstance(data, str) else data)

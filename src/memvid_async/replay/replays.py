@@ -14,10 +14,10 @@ from ..engine.engine import Engine
 from ..errors import InvalidValueError
 from ..events.content import EMPTY
 from ..events.values import as_plain
+from ..memory.frame_store import FrameStore
 from ..recording.command_intake import CommandIntake
 from ..recording.prepare_values import prepare_count, prepare_session_id
 from ..recording.replies import Model, check_model
-from ..recording.session_recorder import SessionRecorder
 from .audit import AuditReport, run_audit
 from .compare import (
     ChangedAction,
@@ -40,22 +40,23 @@ T = TypeVar("T")
 class Replays:
     """The part of a store that replays, compares, serves and audits its sessions.
 
-    ``session`` makes a new session and ``fork`` a fork, as the methods of :class:`Store` do.
+    ``fork`` makes a fork, as the method of :class:`Store` does.
     """
 
     def __init__(
         self,
         engine: Engine,
+        memory: FrameStore,
         intake: CommandIntake,
-        session: Callable[[], SessionRecorder],
         fork: Callable[[UUID], Awaitable[UUID]],
         limits: Limits,
     ) -> None:
+        self._engine = engine
+        self._memory = memory
         self._intake = intake
         self._fork = fork
         self._read = engine.read
         self._limits = limits
-        self._session = session
 
     async def compare(self, session_a: UUID | str, session_b: UUID | str) -> Comparison:
         """Align two sessions by what they did, and say where and how they differ.
@@ -79,7 +80,7 @@ class Replays:
 
     def serve(
         self,
-        session_id: UUID | str | None,
+        session_id: UUID | str,
         *,
         missing: Literal["raise", "run"] = "raise",
         order: Literal["task"] = "task",
@@ -101,7 +102,7 @@ class Replays:
 
         Entering raises :class:`SessionNotFoundError`.
         """
-        wanted = None if session_id is None else prepare_session_id(session_id)
+        wanted = prepare_session_id(session_id)
         for value, allowed, what in (
             (missing, ("raise", "run"), "missing"),
             (order, ("task",), "order"),
@@ -112,17 +113,15 @@ class Replays:
                 raise InvalidValueError(f"{what} must be {known}, not {value!r:.80}")
         options = ServeOptions(check_types(errors), check_match(match), stall, unserved)
         live = None
-        if missing == "run" or wanted is None:
+        if missing == "run":
             live = lambda: self._live(wanted, options)  # noqa: E731
         return ServedSession(self._intake, self._read, wanted, options, live)
 
-    async def _live(self, session_id: UUID | None, options: ServeOptions) -> SessionRecorder:
-        """Return the session in which calls run that a served one does not have."""
-        if session_id is None:
-            return self._session()
-        forked = await self._fork(session_id)
+    async def _live(self, session_id: UUID, options: ServeOptions) -> ResumedSession:
+        """Return the fork in which calls run that a served session does not have."""
+        command = ResumeSession(await self._fork(session_id))
         resumed = ResumeOptions("run", options.stall, options.errors, options.match)
-        return ResumedSession(self._intake, ResumeSession(forked), self._read, resumed)
+        return ResumedSession(self._engine, self._memory, self._intake, command, resumed)
 
     def replay(
         self,

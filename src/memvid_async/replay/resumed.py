@@ -9,6 +9,7 @@ from typing import Any
 from attrs import Factory, frozen
 
 from ..core.commands import NoteEvent, ResumeSession
+from ..engine.engine import Engine
 from ..engine.event_log import View
 from ..errors import RecordedCallError, SessionActiveError, UncertainCallError
 from ..events.calls import ActionStarted, AnswerDropped, CallFacts, SessionResumed, call_key
@@ -16,13 +17,14 @@ from ..events.content import Content
 from ..events.details import ActionKind
 from ..events.event import Action
 from ..events.values import decode_value
+from ..memory.frame_store import FrameStore
+from ..memory.store_session import StoreSession
 from ..recording.action_draft import ActionDraft
 from ..recording.call_recorder import CallRecorder
 from ..recording.command_intake import CommandIntake
 from ..recording.error_details import describe_exception
 from ..recording.lanes import Lanes
 from ..recording.session_calls import SessionCalls
-from ..recording.session_recorder import SessionRecorder
 from .history import PastCall
 from .match import Match
 from .matching import RecordedCall
@@ -44,18 +46,19 @@ class ResumeOptions:
     match: Match | None = None
 
 
-class ResumedSession(SessionRecorder):
+class ResumedSession(StoreSession):
     """A session whose agent runs again from its start."""
 
     def __init__(
-        self, intake: CommandIntake, command: ResumeSession, read: Read, options: ResumeOptions
+        self,
+        engine: Engine,
+        memory: FrameStore,
+        intake: CommandIntake,
+        command: ResumeSession,
+        options: ResumeOptions,
     ) -> None:
-        super().__init__(intake, command)
-        self.prepare(read, options)
-
-    def prepare(self, read: Read, options: ResumeOptions) -> None:
-        """Say how it is resumed, before it is entered."""
-        self._read = read
+        super().__init__(engine, memory, intake, command)
+        self._read: Read = engine.read
         self._options = options
         self.answers: RecordedAnswers | None = None
         self.past: PastSession | None = None
@@ -132,6 +135,10 @@ class ResumedSession(SessionRecorder):
     async def _value(self, content: Content | None) -> str | bytes | None:
         found: str | bytes | None = await self._read(read_text, content)
         return found
+
+    @property
+    def _searches(self) -> list[Action]:
+        return [] if self.past is None else self.past.searches
 
     # What is recorded of calls that were in flight.
 

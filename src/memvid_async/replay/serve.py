@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from uuid import UUID
 
 from attrs import Factory, frozen
 
 from ..errors import InvalidValueError, NoActiveSessionError, ReplayDivergenceError
 from ..events.content import EMPTY, Content
-from ..events.details import ActionKind, FindDetails
 from ..events.event import Action
-from ..events.prompts import Prompt
-from ..recording.call_methods import CallMethods
+from ..memory.frame_store import FrameStore
+from ..memory.memory_methods import MemoryMethods
+from ..memory.store_session import memory_of
 from ..recording.call_recorder import CallRecorder
-from ..recording.callables import call
 from ..recording.command_intake import CommandIntake
 from ..recording.lanes import Lanes
-from ..recording.model_calls import call_model, stream_model
-from ..recording.prepare_values import prepare_content, prepare_frames
-from ..recording.replies import Model, check_model
-from ..recording.session_calls import MadeCall, SessionCalls
-from ..recording.session_recorder import SessionRecorder, calls_of
+from ..recording.session_calls import SessionCalls
+from ..recording.session_recorder import calls_of
 from .match import Match
 from .matching import RecordedCall
 from .past_calls import PastSession, read_past
@@ -34,8 +29,8 @@ from .recorded_errors import ErrorTypes, recorded_error
 from .resumed import ResumedSession
 from .verdicts import ReplayReport, ReplayStep, Verdict, count_verdicts
 
-# Kinds of actions of which the report says whether they were asked for.
-_ASKED = (ActionKind.ASK, ActionKind.FIND, ActionKind.TOOL_CALL, ActionKind.ONCE)
+R = TypeVar("R")
+
 _NOT_ASKED_FOR = "nobody asked for it"
 
 
@@ -49,7 +44,7 @@ class ServeOptions:
     unserved: str = "raise"
 
 
-class ServedSession(CallMethods):
+class ServedSession(MemoryMethods):
     """A recording that answers calls: ``async with store.serve(session_id) as recorded``.
 
     It has the calls of a session that records. A call is answered by the recorded one in its place:
@@ -66,16 +61,16 @@ class ServedSession(CallMethods):
         self,
         intake: CommandIntake,
         read: Read,
-        session_id: UUID | None,
+        session_id: UUID,
         options: ServeOptions,
-        live: Callable[[], Any] | None = None,
+        live: Callable[[], Awaitable[ResumedSession]] | None = None,
     ) -> None:
         self._intake = intake
         self._read = read
         self._source_id = session_id
         self._options = options
         self._live = live
-        self._session: SessionRecorder | None = None
+        self._session: ResumedSession | None = None
         self._past: PastSession | None = None
         self._answers: RecordedAnswers | None = None
         self._calls: SessionCalls | None = None
@@ -84,12 +79,10 @@ class ServedSession(CallMethods):
     async def __aenter__(self) -> Self:
         self._intake.home.check()
         if self._live is not None:
-            self._session = await self._live()
-            assert self._session is not None
-            await self._session.__aenter__()
-            self._calls = calls_of(self._session)
-            if isinstance(self._session, ResumedSession):
-                self._answers, self._past = self._session.answers, self._session.past
+            self._session = session = await self._live()
+            await session.__aenter__()
+            self._calls = calls_of(session)
+            self._answers, self._past = session.answers, session.past
             self._enter_calls()
             return self
         past: PastSession = await self._read(read_past, self._source_id, self._options.match)
@@ -105,7 +98,6 @@ class ServedSession(CallMethods):
             runs_missing=False,
             match=self._options.match,
         )
-        assert self._source_id is not None
         self._calls = SessionCalls(
             self._intake,
             0,
@@ -137,8 +129,8 @@ class ServedSession(CallMethods):
 
     def __repr__(self) -> str:
         into = "" if self.session_id is None else f", recording into {self.session_id}"
-        source = "an empty recording" if self._source_id is None else self._source_id
-        return f"<ServedSession of {source}: {len(self.unserved):,} calls left{into}>"
+        left = len(self.unserved)
+        return f"<ServedSession of {self._source_id}: {left:,} calls left{into}>"
 
     @property
     def session_id(self) -> UUID | None:
@@ -155,7 +147,22 @@ class ServedSession(CallMethods):
         found: str | bytes | None = await self._read(read_text, content)
         return found
 
-    # The calls that only the recording knows how to answer.
+    @property
+    def _memory(self) -> FrameStore:
+        """The memory of the fork in which a call runs that is not recorded."""
+        if self._session is None:
+            raise InvalidValueError("nothing runs in a session that is only served")
+        return memory_of(self._session)
+
+    async def _read_log(self, function: Callable[..., R], *args: Any) -> R:
+        found: R = await self._read(function, *args)
+        return found
+
+    @property
+    def _searches(self) -> list[Action]:
+        return [] if self._past is None else self._past.searches
+
+    # A call whose tool only a recording needs to know.
 
     async def call_tool(
         self,
@@ -188,117 +195,6 @@ class ServedSession(CallMethods):
 
         return await calls.make(made, missing)
 
-    async def ask(
-        self,
-        query: str | bytes,
-        *,
-        generate: Model | None = None,
-        provider: str | None = None,
-        model: str | None = None,
-        messages: Sequence[Any] | None = None,
-        retrieved_frames: Iterable[int] | None = None,
-        task: str | None = None,
-    ) -> str | bytes | None:
-        """Return the recorded response to a question. Arguments that are None are not compared.
-
-        ``generate``: called with a :class:`Prompt` of the question and the messages, where the
-        recording has no answer, with ``missing="run"``.
-
-        :raises TypeError: when ``generate`` does not take one argument.
-        :raises ReplayDivergenceError, RecordedCallError: see the class.
-        """
-        made, prompt = self._asked(query, provider, model, messages, retrieved_frames, task)
-        found = await call_model(self._made, made, prompt, _needed(generate))
-        return found.text
-
-    async def stream(
-        self,
-        query: str | bytes,
-        *,
-        generate: Model | None = None,
-        provider: str | None = None,
-        model: str | None = None,
-        messages: Sequence[Any] | None = None,
-        retrieved_frames: Iterable[int] | None = None,
-        task: str | None = None,
-    ) -> AsyncIterator[str | bytes]:
-        """Yield the response that :meth:`ask` returns in its recorded chunks.
-
-        A response that failed half-way is yielded up to there.
-
-        :raises ReplayDivergenceError, RecordedCallError: see the class.
-        """
-        made, prompt = self._asked(query, provider, model, messages, retrieved_frames, task)
-        chunks = stream_model(self._made, made, prompt, _needed(generate))
-        async with aclosing(chunks):
-            async for chunk in chunks:
-                yield chunk
-
-    def _asked(
-        self,
-        query: str | bytes,
-        provider: str | None,
-        model: str | None,
-        messages: Sequence[Any] | None,
-        retrieved_frames: Iterable[int] | None,
-        task: str | None,
-    ) -> tuple[MadeCall, Prompt]:
-        frames = None if retrieved_frames is None else tuple(retrieved_frames)
-        said = [] if messages is None else list(messages)
-        if not isinstance(query, (str, bytes)):
-            raise InvalidValueError(f"query must be str or bytes, not {type(query).__name__}")
-        facts: dict[str, Any] = {"provider": provider, "model": model, "messages": messages}
-        facts["retrieved_frames"] = frames
-        made = MadeCall(
-            ActionKind.ASK,
-            (provider, model),
-            query,
-            prepare_content(query, "query", self._intake.limits),
-            {name: value for name, value in facts.items() if value is not None},
-            task,
-            said,
-            frames=frames or (),
-        )
-        return made, Prompt(query, None, said)
-
-    async def find(
-        self,
-        query: str | bytes,
-        *,
-        mode: str | None = None,
-        run: Callable[..., Any] | None = None,
-        task: str | None = None,
-    ) -> FindDetails:
-        """Return what a recorded search found. A ``mode`` of None is not compared.
-
-        ``run``: called as ``run(query)`` where the recording has no answer, with ``missing="run"``;
-        it returns the ids of the frames that it found.
-
-        :raises ReplayDivergenceError, RecordedCallError: see the class.
-        """
-        calls = self._made
-        made = MadeCall(
-            ActionKind.FIND,
-            (),
-            query,
-            prepare_content(query, "query", self._intake.limits),
-            {} if mode is None else {"mode": mode},
-            task,
-            effect=False,
-        )
-        opened = await calls.ask(made)
-        if opened.answer.action is not None:
-            action = opened.answer.action
-            await calls.answered(action)
-            assert isinstance(action.details, FindDetails)
-            return action.details
-        if run is None:
-            raise RuntimeError("a search that is not recorded needs run")
-        frames = prepare_frames(await call(run, (query,)), self._intake.limits)
-        made.frames, made.detail = frames, (mode or "", len(frames))
-        await calls.recorder.end(calls.draft(opened, None))
-        return FindDetails(mode or "", len(frames), frames)
-
     # What was served.
 
     @property
@@ -308,20 +204,19 @@ class ServedSession(CallMethods):
 
     def report(self) -> ReplayReport:
         """Return the verdicts so far on all recorded actions."""
-        session_id = self._source_id or self.session_id
-        assert session_id is not None
         left = {action.sequence for action in self.unserved}
+        called = set() if self._past is None else self._past.called
         steps = []
         for action in self._past.recording.actions if self._past is not None else ():
-            if action.kind not in _ASKED:
-                why = f"a {action.kind} is not a call"
+            if action.sequence not in called:
+                why = f"this {action.kind} was not made as a call"
                 steps.append(ReplayStep(action.index, action, Verdict.SKIPPED, why))
             elif action.sequence in left:
                 steps.append(ReplayStep(action.index, action, *self._verdict(action)))
             else:
                 steps.append(ReplayStep(action.index, action, Verdict.SERVED))
         counts = count_verdicts(step.verdict for step in steps)
-        return ReplayReport(session_id, counts, tuple(steps))
+        return ReplayReport(self._source_id, counts, tuple(steps))
 
     def _verdict(self, action: Action) -> tuple[Any, ...]:
         """Return what is said of an action that nobody asked for."""
@@ -333,15 +228,3 @@ class ServedSession(CallMethods):
 
 async def _nothing(_: RecordedCall) -> None:
     """A served recording does not change."""
-
-
-def _needed(generate: Model | None) -> Model:
-    """Return a model; without one, one that says that it is missing."""
-    if generate is not None:
-        check_model(generate)
-        return generate
-
-    def missing(_: Prompt) -> str:
-        raise InvalidValueError("a call that is not recorded needs generate")
-
-    return missing

@@ -7,6 +7,7 @@ from .results import Found, FramePlace, IndexedFrame
 from .saved_database import DamagedSearchIndexError
 from .saved_pages import Dump
 from .search_index import InterruptedFindError, SearchIndex
+from .snippets import Snippets
 
 __all__ = [
     "Batch",
@@ -22,4 +23,5 @@ __all__ = [
     "KeptKey",
     "KeyIndex",
     "SearchIndex",
+    "Snippets",
 ]

@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 
 from .analyser import analyse
-from .query import Query
+from .query import Query, parse
 from .schema import TOKENIZERS, parts
 from .spans import TermSpans, term_spans
 
@@ -56,6 +56,19 @@ class Snippets:
         # The spans of each text that was put as its terms.
         self._spans: dict[str, TermSpans] = {}
         self._room = _HELD_CHARS
+
+    @classmethod
+    def once(
+        cls, language: str, query: str | None, texts: Mapping[int, str], *, syntax: bool
+    ) -> dict[int, str]:
+        """Return what :meth:`SearchIndex.snippets` returns, for texts of no index."""
+        made = cls(language)
+        try:
+            english = language == "english"
+            parsed = None if query is None else parse(query, english=english, syntax=syntax)
+            return made.of_all(parsed, texts)
+        finally:
+            made.close()
 
     def close(self) -> None:
         """Close the database."""

@@ -18,6 +18,7 @@ from ..events.event import Session, SessionSummary
 from ..events.values import LARGE
 from ..memory.frame_store import FrameStore
 from ..memory.past import fork_point
+from ..memory.store_session import StoreSession
 from ..recording.command_intake import CommandIntake
 from ..recording.prepare_values import (
     prepare_count,
@@ -30,9 +31,8 @@ from ..recording.prepare_values import (
 )
 from ..replay.match import Match, check_match
 from ..replay.recorded_errors import ErrorTypes, check_types
-from ..replay.resumed import ResumeOptions
+from ..replay.resumed import ResumedSession, ResumeOptions
 from ..replay.uncertain import Policy, check_policy
-from .store_session import ResumedStoreSession, StoreSession
 
 
 class Sessions:
@@ -148,9 +148,7 @@ class Sessions:
         if not prepare_flag(replay, "replay"):
             return StoreSession(self._engine, self._memory, self._intake, command)
         options = ResumeOptions(policy, stall, types, check_match(match))
-        return ResumedStoreSession(
-            self._engine, self._memory, self._intake, command, self._engine.read, options
-        )
+        return ResumedSession(self._engine, self._memory, self._intake, command, options)
 
     async def list_sessions(
         self,

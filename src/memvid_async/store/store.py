@@ -106,9 +106,7 @@ class Store:
         self._contents = Contents(engine)
         self._queries = Queries(engine)
         self._pruning = Pruning(engine, intake, self._sessions, keys, config)
-        self._replays = Replays(
-            engine, intake, self._sessions.session, self._sessions.fork, config.limits
-        )
+        self._replays = Replays(engine, self._frames, intake, self._sessions.fork, config.limits)
 
     # Opening and closing.
 

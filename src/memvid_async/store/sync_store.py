@@ -23,6 +23,7 @@ from ..errors import WrongLoopError
 from ..events.event import Action, Event
 from ..memory.collection import Collection
 from ..memory.collection_reader import CollectionReader
+from ..memory.store_session import StoreSession
 from ..recording.session_calls import Step
 from ..replay.replay_run import Replay
 from ..replay.serve import ServedSession
@@ -30,7 +31,6 @@ from ..replay.verdicts import ReplayReport, ReplayStep
 from .opening import OpenStore, open_store
 from .portal import Portal
 from .store import Store
-from .store_session import StoreSession
 from .sync_methods import SyncBlock, SyncHandle, awaited, called, handled, iterate, iterated
 from .views import StoreView
 
@@ -148,15 +148,18 @@ class SyncServedSession(SyncBlock[ServedSession]):
         """The recorded calls that no live call has asked for so far."""
         return self._handle.unserved
 
+    put = awaited(ServedSession.put)
+    put_many = awaited(ServedSession.put_many)
+    update = awaited(ServedSession.update)
+    delete = awaited(ServedSession.delete)
+    find = awaited(ServedSession.find)
     ask = awaited(ServedSession.ask)
-    stream = iterated(ServedSession.stream)
     now = awaited(ServedSession.now)
     uuid = awaited(ServedSession.uuid)
     random = awaited(ServedSession.random)
     sleep = awaited(ServedSession.sleep)
     call_tool = awaited(ServedSession.call_tool)
     tool = _tool
-    find = awaited(ServedSession.find)
     call_model = awaited(ServedSession.call_model)
     stream_model = iterated(ServedSession.stream_model)
     step = handled(ServedSession.step, SyncStep)
