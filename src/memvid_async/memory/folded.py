@@ -216,6 +216,10 @@ class FoldedMemory:
             self.close()
             raise view.damage(max(1, self._through), f"it cannot be searched: {error}") from None
 
+    def start_again(self, view: View) -> None:
+        """Let the next call fold all events of the view's log again."""
+        self._restart(view, view.state.memory.analyser or "english", 0)
+
     def _restart(self, view: View, analyser: str, until: int) -> SearchIndex:
         """Start again, from a saved index that is folded no further than the event ``until``."""
         self.close()

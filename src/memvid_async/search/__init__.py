@@ -6,6 +6,7 @@ from .key_index import Change, KeptItem, KeptKey, KeyIndex
 from .results import Found, FramePlace, IndexedFrame
 from .saved_database import DamagedSearchIndexError
 from .saved_pages import Dump
+from .schema import OtherReleaseError
 from .search_index import InterruptedFindError, SearchIndex
 from .snippets import Snippets
 
@@ -22,6 +23,7 @@ __all__ = [
     "KeptItem",
     "KeptKey",
     "KeyIndex",
+    "OtherReleaseError",
     "SearchIndex",
     "Snippets",
 ]

@@ -87,6 +87,12 @@ def create_keys() -> sqlite3.Connection:
 class KeyIndex(SavedDatabase):
     """The keys up to one sequence, in order, in memory."""
 
+    _CONTENTS = (
+        "SELECT through FROM progress",
+        "SELECT * FROM keys ORDER BY collection, key",
+        "SELECT * FROM items ORDER BY list, n",
+    )
+
     def __init__(self) -> None:
         super().__init__(create_keys)
         # Rows of values that were put: many go into the table by one statement.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from collections.abc import Callable, Iterable
 from contextlib import closing
+from typing import ClassVar
 
+from ..events.pace import unhurried
 from .saved_pages import Dump, Image, SavedPages, complete
 from .schema import check, connect
 
@@ -18,8 +21,11 @@ class SavedDatabase:
     """What the indexes of projections have in common: one SQLite database each, in main memory.
 
     ``create`` makes an empty one; its table ``progress`` has one row, for :attr:`through`: the
-    sequence of the last event folded, which the caller sets and a dump saves.
+    sequence of the last event folded, which the caller sets and a dump saves. ``_CONTENTS``: reads
+    all that it holds, in an order that does not depend on the pages.
     """
+
+    _CONTENTS: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, create: Callable[[], sqlite3.Connection]) -> None:
         self._create = create
@@ -59,9 +65,7 @@ class SavedDatabase:
 
         :raises OSError: when there is no room for a temporary file; then nothing has changed.
         """
-        self._begin()
-        self._database.execute("UPDATE progress SET through = ?", (self.through,))
-        self._database.execute("COMMIT")
+        self._commit()
         # The same file is overwritten by each dump: a new file would take as long again.
         self._image = self._image or Image()
         try:
@@ -70,6 +74,26 @@ class SavedDatabase:
             self.rest()
             raise OSError(f"the index was not copied: {error}") from error
         return self._saved.changed(self._image.pages())
+
+    def _commit(self) -> None:
+        self._begin()
+        self._database.execute("UPDATE progress SET through = ?", (self.through,))
+        self._database.execute("COMMIT")
+
+    def digest(self) -> bytes:
+        """Return a hash (BLAKE2b-256) of all that it holds, in whichever pages that is.
+
+        :raises DamagedSearchIndexError: when it cannot be read.
+        """
+        found = hashlib.blake2b(digest_size=32)
+        try:
+            self._commit()
+            for statement in self._CONTENTS:
+                for row in unhurried(self._database.execute(statement)):
+                    found.update(repr(row).encode())
+        except (sqlite3.DatabaseError, OverflowError) as error:
+            raise DamagedSearchIndexError(str(error)) from error
+        return found.digest()
 
     def rest(self) -> None:
         """Release what the last dump took, because no dump will follow soon."""

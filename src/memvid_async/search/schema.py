@@ -94,14 +94,21 @@ def described(connection: sqlite3.Connection) -> list[tuple[object, ...]]:
     ]
 
 
+class OtherReleaseError(ValueError):
+    """Another release made a saved index, or this one with another version of Python."""
+
+
 def check(connection: sqlite3.Connection, create: Callable[[], sqlite3.Connection]) -> None:
     """Refuse a database that this release did not make; ``create`` makes an empty one.
 
+    :raises OtherReleaseError: when another one made it.
     :raises ValueError: when its schema differs, or its structure is damaged.
     """
     with closing(create()) as expected:
-        is_same = described(connection) == described(expected)
-    if not is_same:
+        found, wanted = described(connection), described(expected)
+    if found[:2] != wanted[:2]:
+        raise OtherReleaseError("the saved index is of another release")
+    if found != wanted:
         raise ValueError("the saved index has another schema")
     if connection.execute("PRAGMA quick_check(1)").fetchall() != [("ok",)]:
         raise ValueError("the saved index is damaged")

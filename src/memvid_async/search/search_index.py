@@ -78,6 +78,24 @@ class SearchIndex(SavedDatabase):
     caller sets it, and a dump saves it.
     """
 
+    _CONTENTS = (
+        "SELECT through FROM progress",
+        "SELECT * FROM frames ORDER BY id",
+        "SELECT * FROM tags ORDER BY tag, id",
+        "SELECT * FROM vectors ORDER BY id",
+        "SELECT * FROM words_docsize ORDER BY id",
+        "CREATE VIRTUAL TABLE IF NOT EXISTS temp.places USING fts5vocab (main, words, instance)",
+        # Each term with all places where it is. A row for each place would take several times as
+        # long to make.
+        """SELECT term, group_concat(doc || ' ' || col || ' ' || offset) FROM temp.places
+        GROUP BY term ORDER BY term""",
+        # How long the texts are on average, which scores depend on.
+        "SELECT block FROM words_data WHERE id = 1",
+        "SELECT * FROM words_config ORDER BY k",
+        # Where in its own segments a term is: other segments hold the same in another way.
+        "INSERT INTO words (words) VALUES ('integrity-check')",
+    )
+
     def __init__(self, read_text: ReadText, *, language: str = "english") -> None:
         self.language = language
         self._read_text = read_text

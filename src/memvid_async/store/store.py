@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 from uuid import UUID
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from ..config import StoreConfig
 from ..core.reports import CompactReport, TornTail, VerifyReport
@@ -20,6 +20,7 @@ from ..engine.worker import Worker
 from ..engine.writer import Writer
 from ..errors import InvalidValueError, SessionNotFoundError
 from ..events.printing import amount
+from ..memory.checking_saved import check_saved
 from ..memory.collection import Collection
 from ..memory.folded import lineage_of
 from ..memory.frame_store import FrameStore
@@ -327,13 +328,24 @@ class Store:
     refresh = PartMethod("_engine", Engine.refresh)
 
     async def verify(self, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
-        """Read the whole file again and check it: checksums, chain, sequences, folds, contents.
+        """Read the whole file again and check it: checksums, chain, sequences, folds, contents, and
+        that the search index and the keys that it has as saved are those of its events.
 
         ``progress`` is called on the loop with the bytes done and the bytes in all.
         """
         prepare_progress(progress)
-        await self._engine.fresh_view()
-        return await self._engine.log.verify(lambda: self._engine.written_view, progress)
+        engine = self._engine
+        await engine.fresh_view()
+        report = await engine.log.verify(lambda: engine.written_view, progress)
+        if not report.ok:
+            # Events that are damaged say nothing about what was folded from them.
+            return report
+        worker = Worker("memvid_async verifying")
+        try:
+            problems = await worker.run(lambda: tuple(check_saved(engine.written_view)))
+        finally:
+            worker.stop()
+        return evolve(report, ok=not problems, problems=problems)
 
     async def compact(self, progress: Callable[[int, int], None] | None = None) -> CompactReport:
         """Write a new file without what was deleted, and replace the old one by it.
