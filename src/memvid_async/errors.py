@@ -20,7 +20,8 @@ class MemvidAsyncError(Exception):
 
 
 class SessionActiveError(MemvidAsyncError):
-    """The file's ambient session is already being recorded; end it first."""
+    """The file's ambient session is already being recorded; end it first. Or the agent of a session
+    that is to be resumed with ``replay`` runs already, here or in another process."""
 
 
 class NoActiveSessionError(MemvidAsyncError):

@@ -52,7 +52,7 @@ NAMES = {
         ChangeSession DeleteSession EndSession EndedSessions NoActiveSessionError OpenSession
         RecordedSession SessionChanged SessionResumed SessionSuspended
         PastSession ResumeSession ResumedSession ResumedStoreSession ServedSession Session
-        SessionCalls SessionLock
+        SessionCalls SessionLocks
         session_calls session_lock SessionActiveError SessionBlocks SessionDeleted
         SessionEnded SessionEndedError SessionInfo SessionMap SessionNotFoundError SessionPlan
         SessionRecorder SessionStarted SessionState SessionSummary Sessions StartSession

@@ -46,6 +46,9 @@ class Tools:
         await turns(1)
         if self.dies == (name, "middle"):
             os._exit(9)
+        if self.dies == (name, "never"):
+            print("there", flush=True)
+            await asyncio.Event().wait()
         return f"{name} done"
 
     async def model(self, prompt):
@@ -200,6 +203,60 @@ async def test_one_process_resumes_at_a_time(tmp_path):
                     await again.__aenter__()
                 finally:
                     assert await agent(session, Tools(tmp_path)) == WHOLE
+
+
+async def test_an_agent_that_lives_in_another_process_is_not_resumed(tmp_path):
+    path = tmp_path / "a.mva"
+    command = (sys.executable, "-m", __name__, str(path), str(tmp_path), "two", "never")
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    session_id = (await process.stdout.readline()).decode().strip()
+    assert await process.stdout.readline() == b"there\n"
+    async with open_store(path) as store:
+        with pytest.raises(SessionActiveError, match="in another process"):
+            await store.resume_session(session_id, replay=True, uncertain="run").__aenter__()
+        process.kill()
+        await process.communicate()
+        async with store.resume_session(session_id, replay=True, uncertain="run") as session:
+            assert await agent(session, Tools(tmp_path)) == WHOLE
+
+
+async def test_an_agent_that_lives_in_this_process_is_not_resumed(tmp_path):
+    tools, first = Tools(tmp_path), {"name": "one"}
+    async with open_store(tmp_path / "a.mva") as store:
+        async with store.session("agent") as session:
+            session_id = session.session_id
+            # Without a call there is nothing that could happen twice.
+            async with store.resume_session(session_id):
+                pass
+        async with store.session("agent") as session:
+            await session.call_tool("one", first, tools.run)
+            async with open_store(tmp_path / "a.mva") as another:
+                for opened in (store, another):
+                    with pytest.raises(SessionActiveError):
+                        await opened.resume_session(session.session_id, replay=True).__aenter__()
+    store = await open_store(tmp_path / "a.mva")
+    abandoned = await store.session("agent").__aenter__()
+    await abandoned.call_tool("one", first, tools.run)
+    await store.aclose()
+    async with (
+        open_store(tmp_path / "a.mva") as store,
+        store.resume_session(abandoned.session_id, replay=True) as session,
+    ):
+        assert await session.call_tool("one", first, tools.run) == "one done"
+    assert tools.effects("one") == 2
+
+
+async def test_an_agent_that_was_resumed_before_its_first_call_makes_none(tmp_path):
+    tools = Tools(tmp_path)
+    async with open_store(tmp_path / "a.mva") as store:
+        with pytest.raises(SessionActiveError, match="resumed elsewhere"):  # noqa: PT012
+            async with store.session("agent") as session:
+                again = await store.resume_session(session.session_id, replay=True).__aenter__()
+                await session.call_tool("one", {"name": "one"}, tools.run)
+        assert tools.effects("one") == 0
+        assert await again.call_tool("one", {"name": "one"}, tools.run) == "one done"
+        await again.__aexit__(None, None, None)
+        assert (await store.get_session(session.session_id)).error is None
 
 
 async def test_a_shutdown_is_no_decision(tmp_path):

@@ -230,12 +230,14 @@ def hear(pipe: int, until: float) -> bytes | None:
 
 @define
 class Torture:
-    """One run. ``kills``: how many there were of each kind."""
+    """One run. ``kills``: how many SIGKILLs there were of each kind. ``asked``: how many lives
+    ended by themselves after they were asked to."""
 
     folder: Path
     draw: random.Random
     broken: str | None = None
     kills: Counter[str] = field(factory=collections.Counter)
+    asked: int = 0
     cases: int = 0
     lives: int = 0
     kills_of_resumes: int = 0
@@ -258,7 +260,8 @@ class Torture:
         kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(self.kills.items()))
         return (
             f"{self.kills.total()} kills ({kinds}; {self.kills_of_resumes} of them in a resume) of "
-            f"{self.cases} agents in {self.lives} lives, {time.monotonic() - began:.0f} s: "
+            f"{self.cases} agents; {self.asked} of {self.lives} lives ended when asked to; "
+            f"{time.monotonic() - began:.0f} s: "
             f"{self.reported} calls were reported uncertain, {self.again} effects happened again, "
             "and nothing else differs from agents that were never killed"
         )
@@ -295,9 +298,12 @@ class Torture:
         case = self._new_case(at_once)
         lives = [killed]
         try:
-            while self._live(case, lives[-1]):
-                self.kills[lives[-1].how] += 1
-                self.kills_of_resumes += len(lives) > 1
+            while status := self._live(case, lives[-1]):
+                if status == -signal.SIGKILL:
+                    self.kills[lives[-1].how] += 1
+                    self.kills_of_resumes += len(lives) > 1
+                else:
+                    self.asked += 1
                 is_last = len(lives) >= MOST_LIVES or self.draw.random() < 0.3
                 lives.append(Killed() if is_last else self._random())
             self._audit(case)
@@ -305,8 +311,8 @@ class Torture:
             raise LostError(f"{error}\n{case}\n{lives}") from None
         shutil.rmtree(case.folder)
 
-    def _live(self, case: Case, killed: Killed) -> bool:
-        """Let an agent live; return whether it was killed, or asked to end."""
+    def _live(self, case: Case, killed: Killed) -> int:
+        """Let an agent live; return how its process ended, 0 when it is done."""
         self.lives += 1
         fuse = None
         if killed.how in ("call", "write"):
@@ -324,7 +330,7 @@ class Torture:
         os.close(pipe)
         demand(said is not None, "it hung")
         demand(status in ENDS, f"it failed with {status}:\n{_text(said)}")
-        return status != 0
+        return status
 
     def _end(self, child: int, pipe: int, killed: Killed) -> bytes | None:
         if killed.how in ("time", "SIGINT", "SIGTERM"):

@@ -13,9 +13,11 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any
+from uuid import UUID
 
 from ..core.commands import Command, NoteEvent, StartAction
 from ..engine.kept_future import KeptFuture
+from ..errors import SessionActiveError
 from ..events.calls import AnswerDropped, ChunksCame, SessionSuspended
 from ..events.decided import sequence_of
 from ..events.event import Action
@@ -37,13 +39,25 @@ _FIRST_RISE = 0 if sys.version_info >= (3, 12) else -1
 class CallRecorder:
     """Records the calls of one session's block.
 
-    ``seen``: the sequence of the last end that the agent was told of. ``has_begun``: whether the
-    session has calls.
+    ``session_id``: None where nothing is recorded. ``is_new``: whether the block has started the
+    session. ``seen``: the sequence of the last end that the agent was told of. ``has_begun``:
+    whether the session has calls. ``is_elsewhere``: whether its agent turned out to run elsewhere.
     """
 
-    def __init__(self, intake: CommandIntake, session: int) -> None:
+    def __init__(
+        self,
+        intake: CommandIntake,
+        session: int,
+        session_id: UUID | None = None,
+        *,
+        is_new: bool = False,
+    ) -> None:
         self._intake = intake
         self._session = session
+        self._session_id = session_id
+        self._is_new = is_new
+        self._is_locked = False
+        self.is_elsewhere = False
         self._came: dict[int, list[ChunksCame]] = {}
         self._telling: deque[tuple[int, Any, KeptFuture[Any]]] = deque()
         self._settling = 0
@@ -54,6 +68,34 @@ class CallRecorder:
         self._last = 0
         self.seen = 0
         self.has_begun = False
+
+    # Who runs the agent.
+
+    def lock(self) -> bool:
+        """Keep others from running the session's agent; return whether nobody does.
+
+        :raises OSError: when there is no file for locks.
+        """
+        assert self._session_id is not None
+        self._is_locked = self._intake.locks.take(self._session_id)
+        return self._is_locked
+
+    def unlock(self) -> None:
+        """The agent has ended."""
+        if self._is_locked:
+            assert self._session_id is not None
+            self._is_locked = False
+            self._intake.locks.release(self._session_id)
+
+    def _lock_first(self) -> None:
+        """Lock before the first call, so that sessions which make none cost nothing.
+
+        :raises SessionActiveError: when another one has resumed the session since it was started.
+        """
+        with suppress(OSError):  # nobody resumes either, where there is no file for locks
+            self.is_elsewhere = not self.lock() and self._is_new
+        if self.is_elsewhere:
+            raise SessionActiveError(f"session {self._session_id} was resumed elsewhere")
 
     def go_on(self, after: int) -> None:
         """Note that the session has calls up to this event, and that the agent is told of all."""
@@ -67,8 +109,10 @@ class CallRecorder:
 
         Cancelled, it raises :class:`CancelledBeginning` with that start, once it is recorded.
         """
+        if not self.has_begun:
+            self._lock_first()
+            self.has_begun = True
         self._append_chunks()
-        self.has_begun = True
         began = await self._intake.submit_kept(command, size)
         try:
             first: int = await began

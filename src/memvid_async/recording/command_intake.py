@@ -37,6 +37,7 @@ from .prepare_values import (
     rough_size,
 )
 from .scrubbing import scrubbed, scrubbed_command
+from .session_lock import SessionLocks
 
 _SMALL_COMMAND_BYTES = 256
 
@@ -48,14 +49,21 @@ class CommandIntake:
 
     ``writer`` is None in a store that was opened read-only. ``preparing`` is the thread for what is
     large. ``blocks``: those of the store's sessions. ``home``: the loop that opened the store.
+    ``locks``: those of the sessions whose agents run in this store.
     """
 
     def __init__(
-        self, writer: Writer | None, preparing: Worker, limits: Limits, home: Home
+        self,
+        writer: Writer | None,
+        preparing: Worker,
+        limits: Limits,
+        home: Home,
+        locks: SessionLocks,
     ) -> None:
         self.limits = limits
         self.preparing = preparing
         self.blocks = SessionBlocks()
+        self.locks = locks
         self._writer = writer
         self.home = home
 

@@ -156,8 +156,9 @@ class SessionRecorder(CallMethods, ActionRecorder[Action]):
 
     async def _make_calls(self, number: int) -> SessionCalls:
         """Return what makes the calls of the block; the task that enters it asks for it."""
-        recorder = CallRecorder(self._intake, number)
         command = self._command
+        is_new = isinstance(command, StartSession)
+        recorder = CallRecorder(self._intake, number, self.session_id, is_new=is_new)
         starts = not isinstance(command, StartSession) or command.config.record_starts
         return SessionCalls(
             self._intake, number, self.session_id, starts=starts, lanes=Lanes(), recorder=recorder
@@ -195,9 +196,12 @@ class SessionRecorder(CallMethods, ActionRecorder[Action]):
     ) -> None:
         block = self._entered_block()
         block.leave()
-        if isinstance(exc, _SHUTDOWN) and await self._suspend():
-            return
+        calls = self._calls
         try:
+            if calls is not None and calls.recorder.is_elsewhere:
+                return
+            if isinstance(exc, _SHUTDOWN) and await self._suspend():
+                return
             await self._end(EndSession(block.session, self._intake.describe(exc)))
         except SessionEndedError:
             # The session was full, or was ended or deleted, before the block was left.
@@ -206,6 +210,9 @@ class SessionRecorder(CallMethods, ActionRecorder[Action]):
             # An error of the store must not hide the block's own error.
             if exc is None:
                 raise
+        finally:
+            if calls is not None:
+                calls.recorder.unlock()
 
     async def _suspend(self) -> bool:
         """Leave the session open, because the process is asked to end. A session that made no calls

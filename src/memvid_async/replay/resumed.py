@@ -32,7 +32,6 @@ from .past_calls import PastSession, read_past
 from .recorded import read_text
 from .recorded_answers import Read, RecordedAnswers
 from .recorded_errors import ErrorTypes, recorded_error
-from .session_lock import SessionLock
 from .uncertain import Failed, Policy, Result, UncertainCall, decide
 
 
@@ -62,20 +61,21 @@ class ResumedSession(StoreSession):
         self._options = options
         self.answers: RecordedAnswers | None = None
         self.past: PastSession | None = None
-        self._lock = SessionLock(self.session_id)
 
     async def _make_calls(self, number: int) -> SessionCalls:
-        if not self._lock.take():
+        recorder = CallRecorder(self._intake, number, self.session_id)
+        if not recorder.lock():
             raise SessionActiveError(
-                f"session {self.session_id} is being resumed elsewhere; wait for that to end"
+                f"the agent of session {self.session_id} runs already, here or in another process; "
+                "wait for that to end"
             )
         try:
-            return await self._resume(number)
+            return await self._resume(number, recorder)
         except BaseException:
-            self._lock.release()
+            recorder.unlock()
             raise
 
-    async def _resume(self, number: int) -> SessionCalls:
+    async def _resume(self, number: int, recorder: CallRecorder) -> SessionCalls:
         match = self._options.match
         past: PastSession = await self._read(read_past, self.session_id, match)
         in_flight = past.uncertain()
@@ -83,7 +83,6 @@ class ResumedSession(StoreSession):
         calls = [await self._read(_uncertain_call, self.session_id, call) for call in in_flight]
         if calls and policy == "raise":
             raise UncertainCallError(calls)
-        recorder = CallRecorder(self._intake, number)
         reopened = tuple(sorted((c.start, c.info.time_ns) for c in past.history.reopened))
         note = SessionResumed(past.last, reopened)
         await self._intake.submit(NoteEvent(number, note))
@@ -197,7 +196,8 @@ class ResumedSession(StoreSession):
                 self._block.leave()
             raise
         finally:
-            self._lock.release()
+            if self._calls is not None:
+                self._calls.recorder.unlock()
 
 
 def _input(view: View, start: ActionStarted) -> Any:

@@ -140,8 +140,8 @@ class Sessions:
         agent may take to make the next recorded call, while others wait for it.
 
         Entering raises :class:`SessionNotFoundError`, :class:`SessionEndedError`, and with
-        ``replay`` :class:`UncertainCallError` or, where another process resumes the session,
-        :class:`SessionActiveError`.
+        ``replay`` :class:`UncertainCallError` or, where the session's agent runs already, here or
+        in another process, :class:`SessionActiveError`.
         """
         command = ResumeSession(prepare_session_id(session_id))
         policy, types = check_policy(uncertain), check_types(errors)

@@ -34,6 +34,7 @@ from ..recording.prepare_values import (
     prepare_session_id,
     prepare_time,
 )
+from ..recording.session_lock import SessionLocks
 from ..recording.store_recorder import StoreRecorder
 from ..replay.replays import Replays
 from .contents import Contents
@@ -92,7 +93,9 @@ class Store:
     ) -> None:
         self._path = path
         self._engine = engine = Engine(log, reads, config, read_only=read_only)
-        self._intake = intake = CommandIntake(engine.writer, reads, config.limits, engine.home)
+        self._intake = intake = CommandIntake(
+            engine.writer, reads, config.limits, engine.home, SessionLocks(path)
+        )
         self._recall = recall = Recall(engine, intake, config.limits)
         self._keys = keys = KeyRecall(engine, intake, config.limits)
 
@@ -130,7 +133,10 @@ class Store:
 
         :raises StoreFailedError: when events that a buffered store has acked could not be written.
         """
-        await self._engine.aclose(self._finish)
+        try:
+            await self._engine.aclose(self._finish)
+        finally:
+            self._intake.locks.close()
 
     async def _finish(self, writer: Writer | None) -> None:
         try:
