@@ -119,6 +119,7 @@ from .memory.collection_reader import CollectionReader
 from .memory.collection_steps import Check, Delete, DeletePrefix, Put
 from .memory.keywords import FrameFields, FrameFilters, FrameItem
 from .memory.store_session import StoreSession
+from .memory.why import Why, WhyFrame
 from .recording.known_secrets import scrub_secrets
 from .recording.session_calls import Call, Step, current_call
 from .recording.session_recorder import SessionRecorder
@@ -303,6 +304,8 @@ __all__ = [
     "VerifyReport",
     "VersionConflictError",
     "WhatIf",
+    "Why",
+    "WhyFrame",
     "WrongLoopError",
     "check_recordable",
     "content_text",

@@ -76,6 +76,8 @@ from memvid_async import (
     VerifyReport,
     VersionConflictError,
     WhatIf,
+    Why,
+    WhyFrame,
     check_recordable,
     content_text,
     current_call,
@@ -293,6 +295,11 @@ async def keeping(store: Store, damaged: Path, session_id: UUID) -> None:
 async def reading_actions(store: Store, action: Action) -> None:
     assert_type(await store.read_messages(action), list[Any])
     assert_type(await store.read_new_messages([action]), list[list[Any]])
+    why: Why = await store.why(action)
+    for given in why.frames:
+        assert_type(given, WhyFrame)
+        assert_type(given.put_by, Action | None)
+        print(given.frame_id, given.score, given.sequence, given.content, given.put_ns, given.later)
     assert_type(await store.read_context(action), Context)
     assert_type((await store.read_context(action)).is_complete, bool)
     arguments: dict[str, int] = await store.read_arguments(action)

@@ -16,9 +16,11 @@ from ..events.event import Action
 from ..events.frames import Context
 from ..events.prompts import split_text
 from ..memory.past import context_of
+from ..memory.why import Why, why_of
 
 # A content is streamed in pieces of at most this many bytes, or in the parts in which it was put.
 _PIECE_BYTES = 1024 * 1024
+_WITH_FRAMES = (ActionKind.ASK, ActionKind.FIND)
 _WITH_ARGUMENTS = (ActionKind.TOOL_CALL, ActionKind.STEP)
 
 
@@ -102,6 +104,19 @@ class Contents:
         if _action(action).retrieval is None:
             raise InvalidValueError(f"the {action.kind} did not search the store's memory")
         return await self._read(context_of, action)
+
+    async def why(self, action: Action) -> Why:
+        """Return what an ask or a find was given from the memory: each frame with its body as it
+        was, who put that, and the later asks that were given the same frame.
+
+        It reads all events after the action.
+
+        :raises InvalidValueError: when the action is another kind.
+        :raises CorruptFileError: when it cannot be read.
+        """
+        if _action(action).kind not in _WITH_FRAMES:
+            raise InvalidValueError(f"a {action.kind} was given no frames; ask why of an ask")
+        return await self._read(why_of, action)
 
     async def read_chunks(self, action: Action) -> list[str] | list[bytes]:
         """Return the reply to an ask in its chunks, in bytes if it came in bytes.

@@ -301,6 +301,7 @@ class Store:
     read_messages = PartMethod("_contents", Contents.read_messages)
     read_new_messages = PartMethod("_contents", Contents.read_new_messages)
     read_context = PartMethod("_contents", Contents.read_context)
+    why = PartMethod("_contents", Contents.why)
     read_chunks = PartMethod("_contents", Contents.read_chunks)
     compare = PartMethod("_replays", Replays.compare)
     serve = PartMethod("_replays", Replays.serve)

@@ -417,6 +417,7 @@ class SyncStore(SyncHandle[Store]):
     stream_content = iterated(Store.stream_content)
     read_arguments = awaited(Store.read_arguments)
     read_messages = awaited(Store.read_messages)
+    why = awaited(Store.why)
     read_new_messages = awaited(Store.read_new_messages)
     read_context = awaited(Store.read_context)
     read_chunks = awaited(Store.read_chunks)
