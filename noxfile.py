@@ -20,7 +20,7 @@ nox.options.sessions = ["tests", "lint", "types", "docs"]
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """Run the tests on each installed Python of the classifiers; missing ones are skipped."""
-    session.install("-e", ".[cli,test,frameworks]")
+    session.install("-e", ".[cli,test,frameworks,browser]")
     session.run("pytest", *EVERY_CORE, *session.posargs)
 
 

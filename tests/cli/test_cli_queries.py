@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import partial
 
 import anyio
 import pytest
@@ -145,8 +146,8 @@ async def test_the_page_tells_tokens_cost_and_failures(tmp_path):
     async with open_store(path, read_only=True) as store:
         pages = []
         for summary in await store.list_sessions():
-            loading = load_session(store, summary.session_id)
-            pages.append("".join([piece async for piece in session_page(store, loading)]))
+            load = partial(load_session, store, summary.session_id)
+            pages.append("".join([piece async for piece in session_page(store, load)]))
     paid, broken, fine = pages
     assert "<dt>tokens</dt><dd>1,500 in, 40 out</dd>" in paid
     assert "<dt>cost</dt><dd>$0.375</dd>" in paid

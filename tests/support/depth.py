@@ -37,6 +37,8 @@ if DEEP:
     BENCHMARKS |= {"histories": "a page of 100 of them, newest first", "replay": "replay"}
 # Of the bytes of a sound file that are flipped, those of its structure aside: every nth.
 DAMAGE_EVERY = 1 if DEEP else 13
+# Of the pages of the view that a browser looks at, in every width and scheme: every nth.
+PAGES_EVERY = 1 if DEEP else 3
 # Writers that are killed: by the kill test, and by the torture.
 KILLS = 110 if DEEP else 15
 TORTURE_KILLS = 200 if DEEP else 15

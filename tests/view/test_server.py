@@ -8,14 +8,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from memvid_async import open_store
+from memvid_async import StoreConfig, open_store
+from tests.support.html_page import ELEMENTS, HOSTILE, Page
 
 pytest.importorskip("starlette", reason="needs the extra view")
 
 from memvid_async.view import server
 from memvid_async.view.list_page import ROWS
-
-HOSTILE = "<script>alert(1)</script>\u202e\x1b[2J"
 
 
 class Answer:
@@ -167,24 +166,113 @@ async def test_a_page_of_another_site_and_a_stranger_get_nothing(store):
     assert (await get(app, "/", cookie=cookie.partition(";")[0])).status == 200
 
 
-async def test_what_was_recorded_is_never_markup(store):
-    async with store.session(HOSTILE) as session:
-        await session.record_ask(
-            HOSTILE, provider=HOSTILE, model=HOSTILE, response=HOSTILE, duration_ms=0, task=HOSTILE
-        )
+async def record_hostile(store: Any, variant: int) -> Any:
+    """Two sessions and a memory with texts that try to be markup in every field."""
+
+    async def generate(_: Any) -> Any:
+        return HOSTILE[variant] * 3
+
+    async with store.session(
+        HOSTILE[variant], metadata={text: text for text in HOSTILE}
+    ) as session:
+        for text in HOSTILE:
+            await store.put(
+                f"{text} word", title=text, uri=text, tags=[text], metadata={text: text}
+            )
+        await store.update(1, f"{HOSTILE[0]} word {variant}", title=HOSTILE[1])
+        await store.ask("word", generate=generate, provider="p", model=HOSTILE[0], top_k=99)
+        for text in HOSTILE:
+            await session.record_tool_call(
+                text, arguments={text: [text]}, result=text + str(variant), error=text, task=text
+            )
+    return session.session_id
+
+
+PAGES = {
+    "/": ["/sessions/"],
+    "/?q=script": ["/sessions/"],
+    "/?used=nothing&task=x&metadata=a%3Db&since=2020-01-01&until=2090-01-01": ["No session fits"],
+    "/forks": ["after 3 actions"],
+    "/search": ["Everything that was recorded"],
+    "/search?q=owned": ["<mark>owned</mark>"],
+    "/search?kind=tool_call&failed=1&session={a}": ["tool call"],
+    "/search?q=" + "%3Cscript%3E" * 3: ["Nothing fits"],
+    "/usage": ["By day", "By model", "By tool"],
+    "/memory": ["frame 1</a>"],
+    "/memory?q=word&at=9": ["As it is after event 9"],
+    "/memory?at=999999999": ["As it is now"],
+    "/memory/1": ["changed: ", "event "],
+    "/memory/999": ["It was not in the memory then"],
+    "/compare?a={a}": ["Compare"],
+    "/compare?a={a}&b={b}": ["diverge"],
+    "/sessions/{a}": ["why this answer?"],
+    "/sessions/{a}?from=3": ["earlier actions"],
+    "/sessions/{b}/replay": ["matched"],
+    "/sessions/{a}/why/8": ["frame 1</a>", "put by", "used later"],
+}
+
+
+async def test_every_page_shows_what_it_is_for_and_nothing_recorded_is_markup(store):
+    a, b = [await record_hostile(store, variant) for variant in (0, 1)]
+    await store.fork(a, action_index=2, name=HOSTILE[2])
     app = app_of(store)
-    for target in ("/", "/?q=%3Cscript%3E", f"/sessions/{session.session_id}"):
-        answer = await get(app, target)
-        assert "<script>alert" not in answer.text
-        assert "\u202e" not in answer.text
-        assert "\x1b" not in answer.text
+    for target, told in PAGES.items():
+        answer = await get(app, target.format(a=a, b=b))
+        assert answer.status == 200, target
+        assert all(one in answer.text for one in told), target
+        page = Page(answer.text)
+        assert set(page.elements) <= ELEMENTS, target
+        assert page.elements.count("script") == 2
+        assert page.elements.count("h1") == 1, target
+        assert not [a for a in page.attributes if a[1].startswith("on") or a[1] == "style"]
+        for tag, name, value in page.attributes:
+            if name in ("href", "action", "src") and tag != "link":
+                assert re.match(r"[/?#]", value), (target, tag, value)
+        assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]", answer.text), target
         assert "default-src 'none'" in answer.text
         assert "connect-src 'self'" in answer.text
         assert answer.headers["x-content-type-options"] == "nosniff"
 
 
+async def test_sessions_are_found_by_what_they_used_and_when_they_began(make_store):
+    now = 10**18
+    store = await make_store(config=StoreConfig(clock=lambda: now))
+    for day in range(3):
+        now = (day + 1) * 86_400 * 10**9 + 5
+        async with store.session(f"day {day + 2}", metadata={"n": day, "who": "ann"}) as session:
+            await session.record_tool_call(f"tool{day}", arguments={}, task=f"task{day % 2}")
+    app = app_of(store)
+
+    async def names(query: str) -> list[str]:
+        return re.findall(r">(day \d)</a>", (await get(app, f"/?{query}")).text)
+
+    assert await names("used=tool1") == ["day 3"]
+    assert await names("task=task0") == ["day 4", "day 2"]
+    assert await names("task=task0&used=tool2") == ["day 4"]
+    assert await names("metadata=n%3D1") == ["day 3"]
+    assert await names("metadata=who%3Dann") == await names("metadata=who") == await names("")
+    assert await names("metadata=nobody") == []
+    assert await names("since=1970-01-03&until=1970-01-04") == ["day 3"]
+    assert await names("since=no-day") == ["day 4", "day 3", "day 2"]
+    # What was found before is gone on with.
+    async with store.session("day 9") as session:
+        await session.record_tool_call("tool1", arguments={})
+    assert await names("used=tool1") == ["day 9", "day 3"]
+
+
+async def test_a_replay_in_which_nothing_was_compared_does_not_match(store):
+    async with store.session("quiet") as session:
+        await session.record_tool_call("look", arguments={})
+    page = await get(app_of(store), f"/sessions/{session.session_id}/replay")
+    assert "nothing could be compared" in page.text
+
+
 @pytest.mark.parametrize(
-    "target", ["/sessions/x", "/sessions/" + "0" * 32, "/?after=x", "/nothing"]
+    "target",
+    [
+        *("/sessions/x", "/sessions/" + "0" * 32, "/?after=x", "/nothing", "/compare", "/memory/x"),
+        *("/compare?a=x&b=y", "/sessions/x/replay", "/sessions/x/why/1", "/sessions/x/why/y"),
+    ],
 )
 async def test_a_wrong_address_is_an_answer(store, target):
     answer = await get(app_of(store), target)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import ExitStack, aclosing
+from functools import partial
 from typing import IO, Any
 from uuid import UUID
 
@@ -66,7 +67,7 @@ async def _export(file: str, wanted: str | None, other: str | None, form: str, o
         if form == "jsonl":
             parts = _json_lines(store, session)
         elif other is None:
-            parts = session_page(store, load_session(store, session.session_id))
+            parts = session_page(store, partial(load_session, store, session.session_id))
         else:
             comparison = await store.compare(session.session_id, await find_session(store, other))
             parts = comparison_page(store, comparison)

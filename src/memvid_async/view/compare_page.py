@@ -11,12 +11,31 @@ from .documents import read_action
 from .markup import diff_block, facts_list, named, part, shown
 from .page_parts import Shown, article, head
 from .session_page import tools
-from .shell import KEYS, end, start
+from .shell import KEYS, LIST_KEYS, end, start
 from .shell import head as page_head
-from .text import count_of, shorten
+from .text import count_of, format_time, shorten
 
 _COLUMNS = 480
 _WIDEST = 36.0
+# The newest sessions are offered for a comparison.
+_CHOICES = 100
+
+
+async def choice_page(store: Store, session_id: str) -> AsyncGenerator[str, None]:
+    """Yield the page that asks what a session is to be compared with."""
+    session = await store.get_session(session_id)
+    yield page_head(live=True) + start("Compare", live=True)
+    yield f"<main><header><h1>Compare {named(session.name or '')} with</h1></header>"
+    yield '<ol class="rows matches" id="list">'
+    for other in await store.list_sessions(include_open=True, newest_first=True, limit=_CHOICES):
+        if other.session_id != session.session_id:
+            href = f"/compare?a={session.session_id}&amp;b={other.session_id}"
+            when = format_time(other.created_ns).partition(".")[0]
+            yield (
+                f'<li><a href="{href}">{named(other.name or "")}</a> '
+                f'<span class="soft">{when} · {count_of(other.action_count, "action")}</span></li>'
+            )
+    yield "</ol>" + end(LIST_KEYS, live=True)
 
 
 async def comparison_page(

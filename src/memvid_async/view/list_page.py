@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from urllib.parse import urlencode
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from typing import Self
 from uuid import UUID
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 
 from .. import SessionSummary, Store
-from .markup import attribute, shown
+from .forms import check_box, day_ns, form, query_of, search_field, text_field
+from .markup import attribute, json_text, named, shown
 from .shell import LIST_KEYS, end, head, start
-from .text import format_duration, format_time, shorten
+from .text import count_of, format_duration, format_time, shorten
+from .tree import tree_of
 
 ROWS = 100
 """How many sessions a page shows."""
 
 # At most this many sessions are looked at for one page: a rare filter must not hold up the server.
 _LOOKED_AT = 10_000
+# Which sessions used a model, a tool or a task: for this many of them it is kept.
+_KEPT = 16
 
 
 @frozen
@@ -30,30 +35,110 @@ class ListFilter:
     """Only those that failed, or in which a call failed."""
     is_open: bool = False
     """Only those that are being recorded."""
+    in_flight: bool = False
+    """Only those with a call in flight."""
+    used: str = ""
+    """Only those that used this model or tool."""
+    task: str = ""
+    """Only those in which this task did something."""
+    metadata: str = ""
+    """Only those whose metadata has this: ``key`` or ``key=value``."""
+    since: str = ""
+    """Only those that began on this day (in UTC) or later."""
+    until: str = ""
+    """Only those that began before this day."""
     after: UUID | None = None
     """Those after this one, which was the last of the page before."""
 
+    @classmethod
+    def of(cls, asked: Mapping[str, str]) -> Self:
+        """Return the filter of a page's address."""
+        texts = {name: asked.get(name, "").strip() for name in _TEXTS}
+        return cls(
+            asked.get("q", "").strip(),
+            "failed" in asked,
+            "open" in asked,
+            "flight" in asked,
+            **texts,
+            after=_uuid(asked.get("after", "")),
+        )
+
     def fits(self, summary: SessionSummary) -> bool:
-        """Whether a session is to be shown."""
+        """Whether a session is to be shown, as far as its summary tells."""
         text = self.name.casefold()
+        since, until = day_ns(self.since), day_ns(self.until)
         return (
             (not text or text in (summary.name or "").casefold() or self._is_id(summary))
             and (not self.failed or summary.error is not None or summary.failed_count > 0)
             and (not self.is_open or summary.ended_ns is None)
+            and (not self.in_flight or summary.in_flight_count > 0)
+            and (since is None or summary.created_ns >= since)
+            and (until is None or summary.created_ns < until)
+            and self._has_metadata(summary)
         )
 
     def _is_id(self, summary: SessionSummary) -> bool:
         return str(summary.session_id).startswith(self.name.lower())
 
+    def _has_metadata(self, summary: SessionSummary) -> bool:
+        key, equals, value = self.metadata.partition("=")
+        if not key:
+            return True
+        held = summary.metadata.get(key)
+        return key in summary.metadata and (not equals or value in (str(held), json_text(held)))
+
     def query(self, after: UUID | None = None) -> str:
         """Return the query string of the page of these sessions after one."""
-        fields = {
-            "q": self.name,
-            "failed": "1" if self.failed else "",
-            "open": "1" if self.is_open else "",
-            "after": "" if after is None else str(after),
-        }
-        return urlencode({name: value for name, value in fields.items() if value})
+        return query_of(
+            {
+                "q": self.name,
+                "failed": "1" if self.failed else "",
+                "open": "1" if self.is_open else "",
+                "flight": "1" if self.in_flight else "",
+                **{name: getattr(self, name) for name in _TEXTS},
+                "after": "" if after is None else str(after),
+            }
+        )
+
+
+_TEXTS = ("used", "task", "metadata", "since", "until")
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
+
+
+@define
+class _Users:
+    ids: set[UUID] = field(factory=set)
+    through: int = 0
+
+
+class SessionUses:
+    """Which sessions used a model or a tool, or had a task. What was found is kept, and goes on
+    where it ended."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._users: dict[tuple[str | None, str | None], _Users] = {}
+
+    async def ids(self, *, name: str | None = None, task: str | None = None) -> set[UUID]:
+        """Return the sessions with an action by this model or tool, or of this task."""
+        users = self._users.pop((name, task), None) or _Users()
+        through = self._store.last_sequence
+        found = self._store.actions(after=users.through, name=name, task=task)
+        async with aclosing(found):
+            async for action in found:
+                if action.session_id is not None:
+                    users.ids.add(action.session_id)
+        users.through = max(users.through, through)
+        self._users[name, task] = users
+        while len(self._users) > _KEPT:
+            del self._users[next(iter(self._users))]
+        return users.ids
 
 
 @frozen
@@ -64,8 +149,14 @@ class ListPage:
     last: UUID | None = None
 
 
-async def find_sessions(store: Store, wanted: ListFilter) -> ListPage:
+async def find_sessions(store: Store, wanted: ListFilter, uses: SessionUses) -> ListPage:
     """Return the newest sessions that are wanted, at most ``ROWS``."""
+    within: set[UUID] | None = None
+    if wanted.used:
+        within = await uses.ids(name=wanted.used)
+    if wanted.task:
+        ids = await uses.ids(task=wanted.task)
+        within = ids if within is None else within & ids
     found: list[SessionSummary] = []
     after, looked_at = wanted.after, 0
     while looked_at < _LOOKED_AT:
@@ -73,7 +164,7 @@ async def find_sessions(store: Store, wanted: ListFilter) -> ListPage:
             include_open=True, newest_first=True, after=after, limit=ROWS
         )
         for summary in listed:
-            if wanted.fits(summary):
+            if (within is None or summary.session_id in within) and wanted.fits(summary):
                 found.append(summary)
                 if len(found) == ROWS:
                     return ListPage(found, summary.session_id)
@@ -98,10 +189,11 @@ def list_page(store: Store, wanted: ListFilter, found: ListPage) -> str:
         f"<header><h1>{name}</h1>"
         f'<div class="id">{shown(str(store.path), one_line=True)}</div></header>'
         f"{_filters(wanted)}"
-        '<table class="sessions" id="list"><thead><tr><th>Session</th><th>Started</th>'
+        '<div class="scroll" id="list" tabindex="0" role="region" aria-label="Sessions">'
+        '<table class="sessions"><thead><tr><th>Session</th><th>Started</th>'
         '<th class="number">Lasted</th><th class="number">Asks</th><th class="number">Tools</th>'
         '<th class="number">Failed</th><th class="number">Tokens</th><th class="number">Cost</th>'
-        f'</tr></thead><tbody id="sessions">{_rows(found.rows)}</tbody></table>'
+        f'</tr></thead><tbody id="sessions">{_rows(found.rows)}</tbody></table></div>'
         f"{more}{end(LIST_KEYS, live=True)}"
     )
 
@@ -147,14 +239,43 @@ def _row(summary: SessionSummary) -> str:
 
 
 def _filters(wanted: ListFilter) -> str:
-    boxes: Mapping[str, bool] = {"failed": wanted.failed, "open": wanted.is_open}
-    checks = "".join(
-        f'<label><input type="checkbox" name="{name}" value="1"{" checked" if on else ""}> '
-        f"only {name}</label>"
-        for name, on in boxes.items()
-    )
-    return (
-        '<form class="filters" method="get" action="/" role="search">'
-        f'<input type="search" id="search" name="q" value="{attribute(wanted.name)}" '
-        f'placeholder="Name or id" aria-label="Name or id">{checks}<button>Show</button></form>'
-    )
+    more = [
+        text_field("used", "model or tool", wanted.used),
+        text_field("task", "task", wanted.task),
+        text_field("metadata", "metadata", wanted.metadata),
+        text_field("since", "from", wanted.since, kind="date"),
+        text_field("until", "before", wanted.until, kind="date"),
+    ]
+    is_used = any(getattr(wanted, name) for name in _TEXTS)
+    opened = " open" if is_used else ""
+    fields = [
+        search_field("Name or id", wanted.name),
+        check_box("failed", "only failed", on=wanted.failed),
+        check_box("open", "only open", on=wanted.is_open),
+        check_box("flight", "only in flight", on=wanted.in_flight),
+        f"<details{opened}><summary>more</summary><div>{''.join(more)}</div></details>",
+    ]
+    return form("/", fields) + '<p class="note"><a href="/forks">the tree of forks</a></p>'
+
+
+async def forks_page(store: Store) -> AsyncGenerator[str, None]:
+    """Yield the page of the sessions that are forks, below those they were forked from."""
+    yield head(live=True) + start("Forks", live=True)
+    yield '<main><header><h1>Forks</h1></header><ol class="rows tree" id="list">'
+    summaries = await store.list_sessions(include_open=True)
+    parents = {one.fork.parent_id for one in summaries if one.fork is not None}
+    related = [one for one in summaries if one.fork is not None or one.session_id in parents]
+    for node in tree_of(related):
+        one = node.summary
+        deep = f' class="d{min(node.depth, 8)}"' if node.depth else ""
+        if one is None:
+            yield f"<li{deep}><span>(a deleted session) {node.session_id}</span></li>"
+            continue
+        where = f" after {count_of(one.fork.action_count, 'action')}" if one.fork else ""
+        yield (
+            f'<li{deep}><span><a href="/sessions/{one.session_id}">{named(one.name or "")}</a> '
+            f'<small class="soft">{where} {format_time(one.created_ns).partition(".")[0]}</small>'
+            "</span></li>"
+        )
+    yield "</ol>" + ("" if related else '<p class="note">No session was forked.</p>')
+    yield end(LIST_KEYS, live=True)

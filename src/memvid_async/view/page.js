@@ -234,6 +234,13 @@
     if (kept && !root.dataset.theme) root.dataset.theme = kept;
   } catch { /* a page from a file may have no storage */ }
 
+  for (const slider of document.querySelectorAll('input[type="range"]')) {
+    slider.addEventListener("input", () => {
+      slider.closest("label").querySelector("output").textContent = slider.value;
+    });
+    slider.addEventListener("change", () => slider.form.requestSubmit());
+  }
+
   let opened = [];
   addEventListener("beforeprint", () => {
     opened = [...document.querySelectorAll("main details:not([open])")];

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from typing import Any
-from uuid import UUID
+from contextlib import aclosing
+from functools import partial
 
 try:
     from starlette.applications import Starlette
@@ -24,9 +24,24 @@ except ModuleNotFoundError as error:
     message = "the view needs Starlette and uvicorn: install memvid-async[view]"
     raise ModuleNotFoundError(message, name=error.name) from error
 
-from .. import InvalidValueError, SessionNotFoundError, Store
-from .list_page import ListFilter, find_sessions, list_news, list_page
+from .. import InvalidValueError, MemvidAsyncError, SessionNotFoundError, Store
+from .compare_page import choice_page, comparison_page
+from .forms import number_of
+from .list_page import (
+    ListFilter,
+    SessionUses,
+    find_sessions,
+    forks_page,
+    list_news,
+    list_page,
+)
+from .markup import shown
+from .memory_pages import frame_page, memory_page
+from .search_page import search_page
 from .session_page import Loaded, Window, load_session, session_news, session_page
+from .text import printable
+from .usage_page import usage_page
+from .verdict_pages import replay_page, why_page
 
 ACTIONS = 500
 """How many actions a session's page shows whole."""
@@ -50,11 +65,20 @@ def make_app(store: Store, *, hosts: tuple[str, ...], token: str | None = None) 
     request must have as ``?token=``; it is then kept in a cookie.
     """
     pages = _Pages(store)
-    routes = [
-        Route("/", _guarded(pages.index, token)),
-        Route("/sessions/{session_id}", _guarded(pages.session, token)),
-        Route("/live", _guarded(pages.live, token)),
-    ]
+    endpoints = {
+        "/": pages.index,
+        "/forks": pages.forks,
+        "/search": pages.search,
+        "/usage": pages.usage,
+        "/memory": pages.memory,
+        "/memory/{frame_id:int}": pages.frame,
+        "/compare": pages.compare,
+        "/sessions/{session_id}": pages.session,
+        "/sessions/{session_id}/replay": pages.replay,
+        "/sessions/{session_id}/why/{index:int}": pages.why,
+        "/live": pages.live,
+    }
+    routes = [Route(path, _guarded(pages_of, token)) for path, pages_of in endpoints.items()]
     trusted = Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
     return Starlette(routes=routes, middleware=[trusted])
 
@@ -69,7 +93,7 @@ def _guarded(endpoint: Endpoint, token: str | None) -> Endpoint:
         try:
             response = await endpoint(request)
         except (SessionNotFoundError, InvalidValueError) as error:
-            response = PlainTextResponse(str(error), 404)
+            response = PlainTextResponse(printable(str(error)), 404)
         response.headers.update(_HEADERS)
         if token is not None and "token" in request.query_params:
             response.set_cookie(_COOKIE, token, httponly=True, samesite="strict")
@@ -83,22 +107,55 @@ class _Pages:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._uses = SessionUses(store)
         self._kept: tuple[tuple[str, int], Loaded] | None = None
 
     async def index(self, request: Request) -> Response:
         """Return all sessions, or the rows of them."""
-        asked = request.query_params
-        wanted = ListFilter(
-            asked.get("q", "").strip(),
-            "failed" in asked,
-            "open" in asked,
-            UUID(asked["after"]) if _is_uuid(asked.get("after")) else None,
-        )
         await self._store.refresh()
-        found = await find_sessions(self._store, wanted)
-        if asked.get("part") == "rows":
+        wanted = ListFilter.of(request.query_params)
+        found = await find_sessions(self._store, wanted, self._uses)
+        if request.query_params.get("part") == "rows":
             return HTMLResponse(list_news(found))
         return HTMLResponse(list_page(self._store, wanted, found))
+
+    async def forks(self, _: Request) -> Response:
+        """Return the tree of forks."""
+        return await self._streamed(forks_page(self._store))
+
+    async def search(self, request: Request) -> Response:
+        """Return the actions that fit."""
+        return await self._streamed(search_page(self._store, request.query_params))
+
+    async def usage(self, request: Request) -> Response:
+        """Return what calls used."""
+        return await self._streamed(usage_page(self._store, request.query_params))
+
+    async def memory(self, request: Request) -> Response:
+        """Return the memory at a moment."""
+        return await self._streamed(memory_page(self._store, request.query_params))
+
+    async def frame(self, request: Request) -> Response:
+        """Return a frame with its history."""
+        frame_id = request.path_params["frame_id"]
+        return await self._streamed(frame_page(self._store, frame_id, request.query_params))
+
+    async def compare(self, request: Request) -> Response:
+        """Return two sessions side by side, or what one can be compared with."""
+        a, b = (request.query_params.get(name, "") for name in "ab")
+        if not b:
+            return await self._streamed(choice_page(self._store, a))
+        comparison = await self._store.compare(a, b)
+        return await self._streamed(comparison_page(self._store, comparison, live=True))
+
+    async def replay(self, request: Request) -> Response:
+        """Return the verdicts of a session's replay."""
+        return await self._streamed(replay_page(self._store, request.path_params["session_id"]))
+
+    async def why(self, request: Request) -> Response:
+        """Return what an answer was made of."""
+        named = request.path_params
+        return await self._streamed(why_page(self._store, named["session_id"], named["index"]))
 
     async def session(self, request: Request) -> Response:
         """Return a session, or what a page of it does not have yet."""
@@ -107,17 +164,14 @@ class _Pages:
         # Of a session that is not there this raises, before the page has begun.
         async for _ in self._store.actions(wanted, newest_first=True, limit=1):
             pass
-        given = request.query_params.get("from", "")
-        first = int(given) if given.isdecimal() and len(given) < 10 else 0
-        pieces: AsyncGenerator[str, None]
+        first = number_of(request.query_params.get("from", "")) or 0
         if request.query_params.get("part") == "new":
             loaded = await self._read(wanted)
             if loaded.session.actions:
                 first = max(0, first - loaded.session.actions[0].index)
-            pieces = session_news(self._store, loaded, _window(wanted, first))
-        else:
-            pieces = session_page(self._store, self._read(wanted), _window(wanted, first))
-        return StreamingResponse(pieces, media_type="text/html; charset=utf-8")
+            return await self._streamed(session_news(self._store, loaded, _window(wanted, first)))
+        load = partial(self._read, wanted)
+        return await self._streamed(session_page(self._store, load, _window(wanted, first)))
 
     async def _read(self, session_id: str) -> Loaded:
         """Return a session: a long one takes half a second, so it is kept until something is
@@ -126,6 +180,16 @@ class _Pages:
         if self._kept is None or self._kept[0] != key:
             self._kept = key, await load_session(self._store, session_id)
         return self._kept[1]
+
+    async def _streamed(self, pieces: AsyncGenerator[str, None]) -> Response:
+        """Return a page as it is made. What is wrong before its first piece is no page."""
+        await self._store.refresh()
+        try:
+            first = await anext(pieces)
+        except BaseException:
+            await pieces.aclose()
+            raise
+        return StreamingResponse(_all(first, pieces), media_type="text/html; charset=utf-8")
 
     async def live(self, request: Request) -> Response:
         """Return a stream that says when something was recorded (server-sent events)."""
@@ -146,9 +210,12 @@ async def _sequences(store: Store, request: Request) -> AsyncIterator[str]:
             yield f"data: {event.sequence}\n\n"
 
 
-def _is_uuid(text: Any) -> bool:
-    try:
-        UUID(text)
-    except (TypeError, ValueError, AttributeError):
-        return False
-    return True
+async def _all(first: str, rest: AsyncGenerator[str, None]) -> AsyncIterator[str]:
+    """Yield the pieces of a page; what goes wrong on the way is said where it did."""
+    async with aclosing(rest):
+        yield first
+        try:
+            async for piece in rest:
+                yield piece
+        except MemvidAsyncError as error:
+            yield f'<p class="error">{shown(str(error))}</p>'

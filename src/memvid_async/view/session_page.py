@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -76,11 +76,11 @@ ALL = Window()
 
 
 async def session_page(
-    store: Store, loading: Awaitable[Loaded], window: Window = ALL
+    store: Store, load: Callable[[], Awaitable[Loaded]], window: Window = ALL
 ) -> AsyncGenerator[str, None]:
     """Yield the page of a session, piece by piece; the first before the session is read."""
     yield page_head(live=window.live)
-    loaded = await loading
+    loaded = await load()
     session = loaded.session
     yield start(shorten(session.name or "(no name)", 200), live=window.live)
     yield f'<main class="wide">{_header(loaded, window)}{_picture(loaded, window)}'

@@ -1,0 +1,159 @@
+"""What becomes of a recording: the verdicts of its replay, and why an answer is what it is."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from itertools import groupby
+from uuid import UUID
+
+from .. import (
+    Action,
+    ContentNotFoundError,
+    InvalidValueError,
+    ReplayReport,
+    ReplayStep,
+    Store,
+    Verdict,
+    Why,
+    WhyFrame,
+)
+from .bars import title_of
+from .markup import aside, block, diff_block, facts_list, named, part, shown
+from .shell import LIST_KEYS, end, head, start
+from .text import count_of, format_time, shorten
+
+_LOOKS = {
+    Verdict.MATCHED: "put",
+    Verdict.DIVERGED: "t-failed",
+    Verdict.SERVED: "find",
+    Verdict.SKIPPED: "soft",
+    Verdict.UNVERIFIABLE: "checkpoint",
+}
+
+
+def rate_told(report: ReplayReport) -> str:
+    """Say how much of a recording matched."""
+    counts = report.counts
+    compared = counts[Verdict.MATCHED] + counts[Verdict.DIVERGED]
+    if not compared:
+        return "nothing could be compared"
+    return f"{report.match_rate:.1%} of {count_of(compared, 'compared action')} matched"
+
+
+async def replay_page(store: Store, session_id: str) -> AsyncGenerator[str, None]:
+    """Yield the page of a session's replay."""
+    session = await store.get_session(session_id)
+    yield head(live=True) + start("Replay", live=True)
+    yield (
+        f"<main><header><h1>Replay of {named(session.name or '')}</h1>"
+        f'<p class="note"><a href="/sessions/{session.session_id}">the session</a></p></header>'
+    )
+    report = await store.replay(session_id).report()
+    told = {verdict.value: str(count) for verdict, count in report.counts.items() if count}
+    yield f'<p class="verdict">{rate_told(report)}</p>{facts_list(told)}<div id="list">'
+    for (verdict, reason), steps in groupby(report.steps, key=lambda s: (s.verdict, s.reason)):
+        yield _steps(session.session_id, verdict, reason, list(steps))
+    yield "</div>" + end(LIST_KEYS, live=True)
+
+
+def _steps(session: UUID, verdict: Verdict, reason: str | None, steps: list[ReplayStep]) -> str:
+    links = ", ".join(_link(session, step.action) for step in steps[:20])
+    more = f" and {len(steps) - 20} more" if len(steps) > 20 else ""
+    why = "" if reason is None else f'<p class="note">{shown(reason)}</p>'
+    differences = "".join(
+        part(difference.field, diff_block(difference.diff))
+        for step in steps
+        for difference in step.differences
+    )
+    return (
+        f'<article data-kind="{verdict.value}"><h2 class="head">'
+        f'<span class="kind {_LOOKS[verdict]}">{verdict.value}</span>'
+        f"<span>{links}{more}</span></h2>{why}{differences}</article>"
+    )
+
+
+def _link(session: UUID | None, action: Action) -> str:
+    name = f"{action.kind.value.replace('_', ' ')} {named(title_of(action.details), '', 40)}"
+    href = f"/sessions/{session}?from={action.index}#a{action.index}"
+    return f'<a href="{href}">{action.index} {name}</a>'
+
+
+async def why_page(store: Store, session_id: str, index: int) -> AsyncGenerator[str, None]:
+    """Yield the page of what an answer was made of."""
+    session = await store.get_session(session_id)
+    action = next((one for one in session.actions if one.index == index), None)
+    if action is None:
+        raise InvalidValueError(f"the session has no action {index}")
+    why = await store.why(action)
+    summaries = await store.list_sessions(include_open=True)
+    names = {summary.session_id: summary.name for summary in summaries}
+    yield head(live=True) + start("Why", live=True)
+    yield (
+        f"<main><header><h1>Why this answer?</h1>"
+        f'<p class="note">{_link(session.session_id, action)} of {named(session.name or "")}</p>'
+        "</header>"
+    )
+    for name, content in (("query", action.input), ("answer", action.output)):
+        if content is not None:
+            yield part(name, block(content.preview))
+    yield f'<h2>{_count_told(why)}</h2><div id="list">'
+    for frame in why.frames:
+        yield await _given(store, frame, names, action)
+    yield "</div>" + end(LIST_KEYS, live=True)
+
+
+def _count_told(why: Why) -> str:
+    if not why.frames:
+        return "It was given no frames of the memory"
+    return f"It was given {count_of(len(why.frames), 'frame')}"
+
+
+async def _given(
+    store: Store, frame: WhyFrame, names: Mapping[UUID, str | None], action: Action
+) -> str:
+    as_of = action.sequence if action.retrieval is None else action.retrieval.as_of
+    score = "" if frame.score is None else f'<span class="soft">score {frame.score:.3g}</span>'
+    version = "" if frame.sequence is None else f"its body of event {frame.sequence}"
+    text = '<p class="note">(not known, or erased)</p>'
+    if frame.content is not None:
+        try:
+            data = await store.read_content(frame.content)
+            text = block(data.decode("utf-8", "replace"), frame.content.size)
+        except ContentNotFoundError:
+            text = '<p class="note">(erased)</p>'
+    return (
+        '<article data-kind="frame"><h2 class="head">'
+        f'<a href="/memory/{frame.frame_id}?at={as_of}">frame {frame.frame_id}</a>{score}'
+        f'<span class="more">{version}</span></h2>'
+        f"{part('as it was', text)}{part('put by', _put_by(frame, names))}"
+        f"{part('used later', _later(frame.later, names))}</article>"
+    )
+
+
+def _put_by(frame: WhyFrame, names: Mapping[UUID, str | None]) -> str:
+    when = "" if frame.put_ns is None else f" at {format_time(frame.put_ns)}"
+    if frame.put_by is None:
+        return f'<p class="note">no session that is known{when}</p>'
+    return f'<p class="note">{_in_session(frame.put_by, names)}{when}</p>'
+
+
+def _in_session(action: Action, names: Mapping[UUID, str | None]) -> str:
+    session = action.session_id
+    name = names.get(session) if session is not None else None
+    if session not in names:
+        return f"a deleted session's action {action.index}"
+    return f"{_link(session, action)} of {named(name or '')}"
+
+
+def _later(later: Sequence[Action], names: Mapping[UUID, str | None]) -> str:
+    if not later:
+        return '<p class="note">by no answer since</p>'
+    items = "".join(
+        f"<li>{_in_session(action, names)} "
+        f'<span class="soft">{shown(shorten(action.input.preview if action.input else "", 80))}'
+        "</span></li>"
+        for action in later[:20]
+    )
+    more = f"<li>and {len(later) - 20} more</li>" if len(later) > 20 else ""
+    listed = f'<ol class="rows">{items}{more}</ol>'
+    return listed if len(later) < 6 else aside(count_of(len(later), "answer"), listed)
