@@ -77,6 +77,7 @@ NAMES = {
         Frame FrameDeleted FrameErased FrameFields FrameFilters FrameItem FrameNotFoundError
         FramePlace FramePut FrameReader FrameStore FrameUpdated FramesPut IndexedFrame NewFrame
         decide_frames frame_reader frame_rows frame_store frames prepare_frames
+        WhyFrame
     """,
     "view": "FileView StoreView SyncStoreView View file_view views",
     "subscription": "Subscription SyncSubscription subscription",

@@ -27,7 +27,7 @@ class WhyFrame:
     content: Content | None
     """Its body then; None where that is not known, or was erased."""
     put_by: Action | None
-    """The put or update that gave it this body; None where no session recorded that."""
+    """The put or update that this body is from; None where no session recorded that."""
     put_ns: int | None
     """When it got this body, in nanoseconds since the Unix epoch; None where that is not known."""
     later: tuple[Action, ...] = field(repr=counted("action"))

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import os
-import threading
 import warnings
 import weakref
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -19,7 +17,6 @@ from uuid import UUID
 from ..config import StoreConfig
 from ..core.reports import TornTail
 from ..engine.subscription import Subscription
-from ..errors import WrongLoopError
 from ..events.event import Action, Event
 from ..memory.collection import Collection
 from ..memory.collection_reader import CollectionReader
@@ -28,15 +25,14 @@ from ..recording.session_calls import Step
 from ..replay.replay_run import Replay
 from ..replay.serve import ServedSession
 from ..replay.verdicts import ReplayReport, ReplayStep
-from .opening import OpenStore, open_store
+from .loop_thread import LoopThread
+from .opening import open_store
 from .portal import Portal
 from .store import Store
 from .sync_methods import SyncBlock, SyncHandle, awaited, called, handled, iterate, iterated
 from .views import StoreView
 
 T = TypeVar("T")
-
-_CLOSE_SECONDS = 5.0
 
 
 class SyncStep(SyncBlock[AbstractAsyncContextManager[Step]]):
@@ -277,7 +273,7 @@ class SyncStore(SyncHandle[Store]):
     on the loop, whose name is the thread's. Ctrl-C cancels the call that it interrupts.
     """
 
-    def __init__(self, portal: Portal, store: Store, thread: _LoopThread | None = None) -> None:
+    def __init__(self, portal: Portal, store: Store, thread: LoopThread | None = None) -> None:
         super().__init__(portal, store)
         self._thread = thread
         if thread is not None:
@@ -296,7 +292,7 @@ class SyncStore(SyncHandle[Store]):
 
         It takes and raises what :func:`open_store` does.
         """
-        thread = _LoopThread(open_store(path, config=config, read_only=read_only))
+        thread = LoopThread(open_store(path, config=config, read_only=read_only))
         return cls(*thread.start(), thread)
 
     @classmethod
@@ -433,69 +429,3 @@ class SyncStore(SyncHandle[Store]):
     verify = awaited(Store.verify)
     compact = awaited(Store.compact)
     statistics = called(Store.statistics)
-
-
-class _LoopThread:
-    """A thread with an event loop, on which a store is opened and closed."""
-
-    def __init__(self, opening: OpenStore) -> None:
-        self._opening = opening
-        self._opened: Future[tuple[Portal, Store]] = Future()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stopping: asyncio.Event | None = None
-        self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="memvid_async loop", daemon=True)
-
-    @property
-    def is_open(self) -> bool:
-        return self._thread.is_alive()
-
-    def start(self) -> tuple[Portal, Store]:
-        """Open the store, and return it with the way to its loop."""
-        self._thread.start()
-        try:
-            return self._opened.result()
-        except BaseException:
-            self.stop()
-            raise
-
-    def _run(self) -> None:
-        try:
-            asyncio.run(self._keep_open())
-        except BaseException as error:  # noqa: BLE001 - it is raised where the store is closed
-            self._failure = error
-            if not self._opened.done():
-                self._opened.set_exception(error)
-
-    async def _keep_open(self) -> None:
-        self._stopping = asyncio.Event()
-        self._loop = asyncio.get_running_loop()
-        async with self._opening as store:
-            self._opened.set_result((Portal(), store))
-            del store
-            await self._stopping.wait()
-
-    def stop(self) -> None:
-        """Let the thread close the store, and wait a moment for that; from any thread."""
-        loop, stopping = self._loop, self._stopping
-        if loop is None or stopping is None or not self._thread.is_alive():
-            return
-        with suppress(RuntimeError):
-            loop.call_soon_threadsafe(stopping.set)
-        if threading.current_thread() is not self._thread:
-            self._thread.join(_CLOSE_SECONDS)
-
-    def close(self, portal: Portal, store: Store) -> None:
-        """Close the store, wait until the thread has ended, and raise what closing raised."""
-        if portal.is_foreign:
-            # The thread and the file are the parent's; this marks the store as closed.
-            with suppress(StopIteration):
-                store.aclose().send(None)
-            return
-        if threading.current_thread() is self._thread:
-            raise WrongLoopError("a store cannot be closed on its own event loop")
-        self.stop()
-        self._thread.join()
-        failure, self._failure = self._failure, None
-        if failure is not None:
-            raise failure

@@ -117,7 +117,7 @@ class _Users:
     through: int = 0
 
 
-class SessionUses:
+class UsedIn:
     """Which sessions used a model or a tool, or had a task. What was found is kept, and goes on
     where it ended."""
 
@@ -149,7 +149,7 @@ class ListPage:
     last: UUID | None = None
 
 
-async def find_sessions(store: Store, wanted: ListFilter, uses: SessionUses) -> ListPage:
+async def find_sessions(store: Store, wanted: ListFilter, uses: UsedIn) -> ListPage:
     """Return the newest sessions that are wanted, at most ``ROWS``."""
     within: set[UUID] | None = None
     if wanted.used:

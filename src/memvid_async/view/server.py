@@ -29,7 +29,7 @@ from .compare_page import choice_page, comparison_page
 from .forms import number_of
 from .list_page import (
     ListFilter,
-    SessionUses,
+    UsedIn,
     find_sessions,
     forks_page,
     list_news,
@@ -107,7 +107,7 @@ class _Pages:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._uses = SessionUses(store)
+        self._uses = UsedIn(store)
         self._kept: tuple[tuple[str, int], Loaded] | None = None
 
     async def index(self, request: Request) -> Response:
@@ -182,7 +182,7 @@ class _Pages:
         return self._kept[1]
 
     async def _streamed(self, pieces: AsyncGenerator[str, None]) -> Response:
-        """Return a page as it is made. What is wrong before its first piece is no page."""
+        """Return a page as it is made. An error before its first piece is raised."""
         await self._store.refresh()
         try:
             first = await anext(pieces)
