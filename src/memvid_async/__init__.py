@@ -121,7 +121,8 @@ from .memory.keywords import FrameFields, FrameFilters, FrameItem
 from .memory.store_session import StoreSession
 from .memory.why import Why, WhyFrame
 from .recording.known_secrets import scrub_secrets
-from .recording.session_calls import Call, Step, current_call
+from .recording.made_calls import Call, Step
+from .recording.session_calls import current_call
 from .recording.session_recorder import SessionRecorder
 from .recording.tool_decorator import tool
 from .replay.audit import AuditAnswer, AuditReport, ModelAudit

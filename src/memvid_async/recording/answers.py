@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from attrs import Factory, define, frozen
 
+from ..events.calls import LanePath
 from ..events.details import ActionKind
 from ..events.event import Action
 from .lanes import Lane
@@ -41,7 +42,8 @@ class CallAnswer:
     ``action``: it is answered with this recorded action, and nothing runs. Else it runs: it begins,
     or, with ``first``, the call that began there and of which nobody said how it ended is tried
     again, as ``settled_by`` decided. With ``chunks`` it is a stream of which that much had come: it
-    fails after them, as a dropped connection does, which is recorded as its end.
+    fails after them, as a dropped connection does, which is recorded as its end. ``parent``: as the
+    recorded call has it.
     """
 
     action: Action | None = None
@@ -49,6 +51,12 @@ class CallAnswer:
     try_number: int = 1
     settled_by: str | None = None
     chunks: tuple[str | bytes, ...] = ()
+    parent: int | None = None
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether there is a recorded call in this place."""
+        return self.action is not None or self.first is not None
 
 
 class Answers(Protocol):
@@ -56,7 +64,7 @@ class Answers(Protocol):
 
     @property
     def is_live(self) -> bool:
-        """Whether a call that is made now runs."""
+        """Whether a call that is made now runs, as everything recorded was handed over."""
         ...
 
     async def ask(self, call: AskedCall) -> CallAnswer:
@@ -90,4 +98,24 @@ class Answers(Protocol):
 
     def abandon(self, first: int) -> None:
         """The agent has cancelled a call that was tried again."""
+        ...
+
+    # Steps. They are told by the sequence of their start.
+
+    def claim_step(self, start: int | None, name: str | None) -> bool:
+        """Go on with the recorded step that began there; whether there is one of this name with
+        which no other goes on."""
+        ...
+
+    def parent_of(self, start: int | None) -> int | None:
+        """Return what a recorded step is part of; None for none."""
+        ...
+
+    def claim_open_step(self, parent: int | None, lane: LanePath, name: str | None) -> int | None:
+        """Go on with the step of this name that was open there when its process ended, and return
+        its start; None where there is none."""
+        ...
+
+    def is_open_step(self, start: int) -> bool:
+        """Whether the end of a step is to be recorded."""
         ...

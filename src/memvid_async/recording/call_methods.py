@@ -12,9 +12,10 @@ from typing import Any, TypeVar, overload
 from uuid import UUID, uuid4
 
 from ..events.prompts import Generated
+from .made_calls import Step
 from .model_calls import call_model, made_ask, stream_model
 from .replies import Model, Reading
-from .session_calls import SessionCalls, Step
+from .session_calls import SessionCalls
 from .tool_decorator import ToolMethods
 
 T = TypeVar("T")

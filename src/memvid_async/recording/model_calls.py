@@ -11,10 +11,11 @@ from ..errors import InvalidValueError
 from ..events.details import ActionKind
 from ..events.prompts import Generated, Prompt, Reply, split_text
 from .converting import whole_text
+from .made_calls import MadeCall, OpenCall
 from .prepare_values import prepare_content, prepare_name
 from .replies import COUNTS, GrowingReply, Model, Reading, check_model
 from .scrubbing import limits_for, scrubbed
-from .session_calls import MadeCall, OpenCall, SessionCalls
+from .session_calls import SessionCalls
 
 _BROKEN = "the stream broke off, and its process died"
 

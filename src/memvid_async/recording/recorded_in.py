@@ -11,7 +11,8 @@ from ..core.commands import ChangeMemory, OnlyOnce, Repeated, SessionChoice
 from ..events.event import Action
 from .action_draft import ActionDraft
 from .command_intake import CommandIntake
-from .session_calls import OpenCall, SessionCalls
+from .made_calls import OpenCall
+from .session_calls import SessionCalls
 
 # What the decider answers: the ids of the frames, and the recorded action; None where what is to be
 # replaced must be looked for again.

@@ -12,7 +12,6 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
-    Hashable,
     Iterator,
     Mapping,
     Sequence,
@@ -21,13 +20,13 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 from uuid import UUID
 
-from attrs import Factory, define, frozen
+from attrs import Factory, define, field
 
 from ..config import Limits
-from ..core.commands import LargeContent, Prepared, StartAction
+from ..core.commands import StartAction
 from ..errors import InvalidValueError, RecordedCallError
-from ..events.calls import CallFacts, ErrorDetail, call_key
-from ..events.content import EMPTY, Content, content_digest
+from ..events.calls import CallFacts, call_key
+from ..events.content import Content
 from ..events.conversion import Conversion
 from ..events.details import ActionKind
 from ..events.event import Action
@@ -40,22 +39,8 @@ from .command_intake import CommandIntake
 from .error_details import describe_exception
 from .in_force import ENCLOSING, Enclosing
 from .lanes import Lanes
+from .made_calls import Call, MadeCall, OpenCall, Step
 from .prepare_values import hashed_content, prepare_arguments, prepare_flag, prepare_name
-from .replies import Reading
-
-
-@frozen
-class Call:
-    """The call that runs: what a tool may hand to a service that does nothing twice."""
-
-    key: str
-    """The same on every try of this call, and of no other one."""
-    session_id: UUID
-    """The session that records it."""
-    started: int | None
-    """The sequence of its first start; None where starts are not recorded."""
-    name: str | None
-    """The tool; None for a model."""
 
 
 @define(eq=False)
@@ -65,6 +50,15 @@ class _EnclosingCall(Enclosing):
     calls: SessionCalls
     scope: int
     call: Call | None = None
+
+
+@define(eq=False)
+class _EnclosingStep(_EnclosingCall):
+    """``opened``: the step. ``first`` is None until it is known which recorded one it is, or until
+    it is recorded."""
+
+    opened: OpenCall = field(kw_only=True)
+    lock: asyncio.Lock = Factory(asyncio.Lock)
 
 
 def current_call() -> Call | None:
@@ -83,95 +77,7 @@ def _inside(enclosing: _EnclosingCall) -> Iterator[None]:
         ENCLOSING.set(before)
 
 
-@define(eq=False)
-class Step:
-    """A part of the agent's work."""
-
-    name: str
-    """What it is called."""
-    output: Any = None
-    """What came of it: set it, and it is recorded when the block is left."""
-
-
-@define(eq=False)
-class MadeCall:
-    """A call that the agent makes, its input prepared. ``detail``: see :class:`RecordAction`.
-
-    ``effect``: whether it is recorded before it begins. ``digest``: of the prepared input.
-    """
-
-    kind: ActionKind
-    detail: tuple[Any, ...]
-    input: Any
-    prepared: Prepared | None
-    facts: Mapping[str, Hashable] = EMPTY
-    task: str | None = None
-    messages: Sequence[Any] = ()
-    messages_digest: bytes | None = None
-    effect: bool = True
-    metadata: Mapping[str, Any] | None = None
-    frames: Sequence[int] = ()
-    reading: Reading | None = None
-
-    @property
-    def given(self) -> Any:
-        """The input as it was when the call was made: arguments may be the tool's by now."""
-        if self.input is None and isinstance(self.prepared, bytes):
-            return decode_value(self.prepared)
-        if self.input is None and isinstance(self.prepared, LargeContent):
-            data = self.prepared.data
-            return decode_value(data) if isinstance(data, bytes) else data
-        return self.input
-
-    @property
-    def name(self) -> str | None:
-        """The name of a tool, a step or what is read once."""
-        return self.detail[0] if self.kind in _NAMED else None
-
-    @property
-    def size(self) -> int:
-        """About how many bytes its input has."""
-        given = self.prepared
-        if given is None:
-            return 0
-        return given.size if isinstance(given, LargeContent) else len(given)
-
-    @property
-    def content(self) -> tuple[ActionKind, str | None, bytes | None]:
-        """What is always compared."""
-        given = self.prepared
-        digest = None
-        if isinstance(given, LargeContent):
-            digest = given.digest
-        elif given is not None:
-            digest = content_digest(given.encode() if isinstance(given, str) else given)
-        return self.kind, self.name, digest
-
-
-_NAMED = (ActionKind.TOOL_CALL, ActionKind.STEP, ActionKind.ONCE)
 _RUNS = CallAnswer()
-
-
-@define(eq=False)
-class OpenCall:
-    """A call that runs: its start is recorded, and its end is not."""
-
-    made: MadeCall
-    asked: AskedCall
-    answer: CallAnswer
-    parent: int | None
-    task: str | None
-    first: int | None = None
-    seen: int = 0
-    began: float = Factory(time.perf_counter)
-
-    def facts(self, error: ErrorDetail | None = None, settled_by: str | None = None) -> CallFacts:
-        """Return what its action has of it."""
-        if self.first is not None:
-            return CallFacts(self.first, parent=self.parent, error_detail=error)
-        return CallFacts(
-            None, None, self.parent, self.asked.lane.path, self.seen, error, settled_by
-        )
 
 
 class SessionCalls:
@@ -219,18 +125,19 @@ class SessionCalls:
         else:
             asked = AskedCall(lane, scope, made.content, made.facts, made.given)
             answer = await self.answers.ask(asked)
+            await self._find_steps(self.answers, answer)
         parent = self.intake.blocks.parent(self.session)
         task = made.task or self.intake.task_name()
         return OpenCall(made, asked, answer, parent, task, answer.first, self.recorder.seen)
 
     def _scope(self) -> int:
         """Return the first start of the call that the caller is in; 0 outside of one."""
-        enclosing = reversed(ENCLOSING.get())
-        mine = (one for one in enclosing if isinstance(one, _EnclosingCall) and one.calls is self)
-        return next((one.scope for one in mine), 0)
+        return next((one.scope for one in self._enclosing()), 0)
 
-    def _enclosing(self, scope: int, first: int | None, call: Call | None = None) -> _EnclosingCall:
-        return _EnclosingCall(self.intake.blocks, self.session, first, self, scope, call)
+    def _enclosing(self) -> Iterator[_EnclosingCall]:
+        """Return the calls and steps that the caller is in, the innermost first."""
+        enclosing = reversed(ENCLOSING.get())
+        return (one for one in enclosing if isinstance(one, _EnclosingCall) and one.calls is self)
 
     async def begin(self, call: OpenCall) -> None:
         """Record that a call begins. Cancelled meanwhile, it records that too.
@@ -273,7 +180,8 @@ class SessionCalls:
         key = call_key(self._session_id, call.first or 0)
         scope = call.first or call.asked.scope
         current = Call(key, self._session_id, call.first, call.made.name)
-        with _inside(self._enclosing(scope, call.first, current)):
+        blocks = self.intake.blocks
+        with _inside(_EnclosingCall(blocks, self.session, call.first, self, scope, current)):
             yield
 
     async def end(self, call: OpenCall, error: BaseException | None, **outcome: Any) -> None:
@@ -454,24 +362,73 @@ class SessionCalls:
         asked = AskedCall(self._lanes.current(), scope, made.content)
         parent = self.intake.blocks.parent(self.session)
         opened = OpenCall(made, asked, CallAnswer(), parent, self.intake.task_name())
+        entered = _EnclosingStep(self.intake.blocks, self.session, None, self, scope, opened=opened)
         step = Step(name)
-        is_live = self.answers is None or self.answers.is_live
-        if is_live:
-            await self.begin(opened)
+        if self.answers is None or self.answers.is_live:
+            await self._record_step(entered, parent)
         error: BaseException | None = None
         try:
-            with _inside(self._enclosing(scope, opened.first)):
+            with _inside(entered):
                 yield step
         except BaseException as raised:
             error = raised
             raise
         finally:
-            if is_live:
-                draft = self.draft(opened, error, output=step.output)
-                if error is None or isinstance(error, Exception):
-                    await self.recorder.end(draft)
-                else:
-                    await self.recorder.cancelled(draft)
+            await self._end_step(entered, error, step.output)
+
+    async def _find_steps(self, answers: Answers, answer: CallAnswer) -> None:
+        """Find which recorded steps the caller is in: those of the recorded call in this place.
+        Where there is none, they are recorded now, if they are not yet."""
+        enclosing = list(self._enclosing())
+        steps = [*_steps_first(enclosing)]
+        if answer.is_recorded:
+            start = answer.parent
+            for one in steps:
+                if one.first is None and answers.claim_step(start, one.opened.made.name):
+                    one.first, one.opened.parent = start, answers.parent_of(start)
+                start = answers.parent_of(one.first)
+            return
+        outside = enclosing[len(steps) :]
+        parent = next((one.first for one in outside if one.first is not None), None)
+        for one in reversed(steps):
+            await self._record_step(one, parent)
+            parent = one.first or parent
+
+    async def _record_step(self, step: _EnclosingStep, parent: int | None) -> None:
+        """Record that a step begins, unless it is known; or that of a process that died."""
+        async with step.lock:
+            if step.first is not None:
+                return
+            opened = step.opened
+            opened.parent = parent
+            if self.answers is not None:
+                lane = opened.asked.lane.path
+                opened.first = self.answers.claim_open_step(parent, lane, opened.made.name)
+            if opened.first is None:
+                await self.begin(opened)
+            step.first = opened.first
+
+    async def _end_step(
+        self, step: _EnclosingStep, error: BaseException | None, output: Any
+    ) -> None:
+        answers, opened = self.answers, step.opened
+        opened.first = step.first
+        if answers is not None:
+            # What is there from an earlier run stays as it is. A shutdown decides nothing.
+            is_cancelled = error is not None and not isinstance(error, Exception)
+            if opened.first is None or not answers.is_open_step(opened.first):
+                return
+            if is_cancelled and not answers.is_live:
+                return
+        await self.end_with(opened, error, self.draft(opened, error, output=output))
+
+
+def _steps_first(enclosing: Sequence[_EnclosingCall]) -> Iterator[_EnclosingStep]:
+    """Yield the steps before the first call."""
+    for one in enclosing:
+        if not isinstance(one, _EnclosingStep):
+            return
+        yield one
 
 
 _START_BYTES = 256

@@ -50,6 +50,11 @@ class History:
         self.reopened: list[PastCall] = []
         self._went_on = 0
 
+    @property
+    def went_on(self) -> int:
+        """The sequence of the last event that shows that the agent went on."""
+        return self._went_on
+
     def began(self, call: PastCall) -> None:
         """Add a call that began; also one that is recorded in one piece, when it ended."""
         self.calls[call.start] = call

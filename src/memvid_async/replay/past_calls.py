@@ -48,6 +48,19 @@ _CANCELLED = ("CancelledError", "GeneratorExit")
 _SEARCH_FACTS = ("mode", "top_k", "filters", "syntax")
 
 
+@define(eq=False)
+class PastStep:
+    """A recorded step: where it began, what it is part of, and how it ended, if it did."""
+
+    start: int
+    time_ns: int
+    parent: int | None
+    lane: LanePath
+    name: str
+    end: int | None = None
+    is_cancelled: bool = False
+
+
 @define
 class PastSession:
     """A recorded session, and its calls.
@@ -64,7 +77,7 @@ class PastSession:
     last: int = 0
     settled: set[int] = Factory(set)
     _sequences: dict[int, int] = Factory(dict)
-    _parents: dict[int, int] = Factory(dict)
+    steps: dict[int, PastStep] = Factory(dict)
     _loose: list[int] = Factory(list)
     _unnamed: dict[str | None, int] = Factory(dict)
     _last_ns: int = 0
@@ -72,8 +85,19 @@ class PastSession:
     def scope(self, parent: int | None) -> int:
         """Return the start of the call that encloses what has this parent; 0 for none."""
         while parent and parent not in self.history.calls:
-            parent = self._parents.get(parent)
+            step = self.steps.get(parent)
+            parent = None if step is None else step.parent
         return parent or 0
+
+    def open_steps(self) -> list[PastStep]:
+        """Return the steps of which nobody said how they ended, in order. One that was cancelled,
+        and after which the agent did not go on, is open again, as a call is."""
+        since = self.history.went_on
+        return [
+            step
+            for step in self.steps.values()
+            if step.end is None or (step.is_cancelled and step.end > since)
+        ]
 
     def add(self, event: Event) -> None:
         """Take in the next event."""
@@ -81,11 +105,7 @@ class PastSession:
         if isinstance(payload, ActionStarted):
             self._begin(payload, event)
         elif isinstance(payload, ChunksCame):
-            call = self.history.calls.get(payload.started)
-            if call is not None:
-                count = payload.first + len(payload.chunks)
-                call.chunks.append((event.sequence, payload.seen, count))
-                call.texts[payload.first :] = payload.chunks
+            self._pass_on(payload, event)
         elif isinstance(payload, ActionRecorded):
             self._record(payload.action, event)
             if payload.messages is not None:
@@ -101,11 +121,23 @@ class PastSession:
         elif isinstance(payload, SessionSuspended):
             self.history.suspended(payload.since)
         elif isinstance(payload, SessionResumed):
-            self.history.resumed()
+            self._resume(payload)
         elif isinstance(payload, SessionEnded):
             self.history.session_ended(event.sequence)
             self.has_ended = True
         self._last_ns, self.last = event.time_ns, event.sequence
+
+    def _pass_on(self, came: ChunksCame, event: Event) -> None:
+        call = self.history.calls.get(came.started)
+        if call is not None:
+            call.chunks.append((event.sequence, came.seen, came.first + len(came.chunks)))
+            call.texts[came.first :] = came.chunks
+
+    def _resume(self, resumed: SessionResumed) -> None:
+        self.history.resumed()
+        for start, _ in resumed.reopened:
+            if start in self.steps:
+                self.steps[start].end = None
 
     def finish(self) -> None:
         """Leave out what was recorded by ``record_…`` beside calls: another run does that again."""
@@ -152,7 +184,10 @@ class PastSession:
         if start.first is not None:
             self.history.began_again(start.first, event.sequence)
         elif start.kind is ActionKind.STEP:
-            self._parents[event.sequence] = start.parent or 0
+            details: Any = start.details
+            self.steps[event.sequence] = PastStep(
+                event.sequence, event.time_ns, start.parent, start.lane, details.name
+            )
         else:
             self.history.began(
                 PastCall(
@@ -169,6 +204,13 @@ class PastSession:
 
     def _record(self, action: Action, event: Event) -> None:
         self.recording.add(action)
+        detail = action.error_detail
+        is_cancelled = action.error is not None and (
+            detail.qualname in _CANCELLED if detail is not None else action.error in _CANCELLED
+        )
+        step = self.steps.get(action.started or 0)
+        if step is not None:
+            step.end, step.is_cancelled = event.sequence, is_cancelled
         if action.kind not in CALLS:
             return
         facts, start = action.call, action.started
@@ -195,10 +237,6 @@ class PastSession:
         call = self.history.calls.get(start)
         if call is not None:
             call.facts = _compared(action)
-        detail = action.error_detail
-        is_cancelled = action.error is not None and (
-            detail.qualname in _CANCELLED if detail is not None else action.error in _CANCELLED
-        )
         answer = (action.error, None if action.output is None else action.output.digest)
         self.history.ended(start, event.sequence, action, answer, is_cancelled=is_cancelled)
         self._sequences[event.sequence] = start

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ..errors import ReplayDivergenceError
-from ..events.calls import ActionStarted
+from ..events.calls import ActionStarted, LanePath
 from ..events.content import content_digest
 from ..events.event import Action
 from ..events.values import LARGE
@@ -49,6 +49,7 @@ class RecordedAnswers:
         self._runs_missing = runs_missing
         self._settled_by = settled_by
         self._calls: dict[AskedCall, LiveCall] = {}
+        self._claimed: set[int] = set()
         self._granted: dict[AskedCall, int | None] = {}
         self.matching = Matching(past.history.recorded(), lanes.root, is_flat=past.is_flat)
         self.handover = Handover(self.matching, self._explain, cancelled, stall, is_ending)
@@ -56,7 +57,7 @@ class RecordedAnswers:
     @property
     def is_live(self) -> bool:
         """Whether everything recorded was handed over."""
-        return self.handover.is_live
+        return self._runs_missing and self.handover.is_live
 
     async def ask(self, call: AskedCall) -> CallAnswer:
         """See :class:`.answers.Answers`."""
@@ -70,13 +71,15 @@ class RecordedAnswers:
                 await self.handover.diverge(recorded, live)
             if past is None:
                 return CallAnswer()
-            return CallAnswer(None, past.start, past.tries + 1, self._settled_by)
+            tries, by = past.tries + 1, self._settled_by
+            return CallAnswer(None, past.start, tries, by, parent=past.info.parent)
         assert past is not None
         self._calls[call] = live
         self._granted[call] = handed if isinstance(handed, int) else None
+        parent = past.info.parent
         if past.action is not None:
-            return CallAnswer(past.action)
-        return CallAnswer(None, past.start, past.tries, None, tuple(past.texts))
+            return CallAnswer(past.action, parent=parent)
+        return CallAnswer(None, past.start, past.tries, None, tuple(past.texts), parent)
 
     async def _compared(self, call: AskedCall) -> LiveCall:
         """Return a call with what is compared of it."""
@@ -123,6 +126,36 @@ class RecordedAnswers:
     def abandon(self, first: int) -> None:
         """See :class:`.answers.Answers`."""
         self.handover.abandon(first)
+
+    # Steps.
+
+    def claim_step(self, start: int | None, name: str | None) -> bool:
+        """See :class:`.answers.Answers`."""
+        step = self._past.steps.get(start or 0)
+        if step is None or step.name != name or step.start in self._claimed:
+            return False
+        self._claimed.add(step.start)
+        return True
+
+    def parent_of(self, start: int | None) -> int | None:
+        """See :class:`.answers.Answers`."""
+        step = self._past.steps.get(start or 0)
+        return None if step is None else step.parent
+
+    def claim_open_step(self, parent: int | None, lane: LanePath, name: str | None) -> int | None:
+        """See :class:`.answers.Answers`."""
+        for step in self._past.open_steps():
+            is_there = (step.parent, step.lane) == (parent, lane)
+            if is_there and self.claim_step(step.start, name):
+                return step.start
+        return None
+
+    def is_open_step(self, start: int) -> bool:
+        """See :class:`.answers.Answers`."""
+        if not self._runs_missing or self.handover.error is not None:
+            return False
+        step = self._past.steps.get(start)
+        return step is None or step in self._past.open_steps()
 
     async def check_end(self, exc: BaseException | None, *, must_ask: bool = True) -> None:
         """Raise why the agent did not do what it did when it was recorded, if it did not.

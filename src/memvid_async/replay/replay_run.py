@@ -40,6 +40,8 @@ MOST_HELD = 1024
 _SKIPPED = {
     ActionKind.ASK: "a model is not asked again; audit does that",
     ActionKind.TOOL_CALL: "a tool is not run again",
+    ActionKind.STEP: "the actions in a step are compared, each by itself",
+    ActionKind.ONCE: "what the agent read is not read again",
 }
 _ASKED = "its search finds the same; a model is not asked again, audit does that"
 _SEARCHES = {ActionKind.FIND, ActionKind.ASK}

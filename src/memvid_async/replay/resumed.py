@@ -83,8 +83,10 @@ class ResumedSession(StoreSession):
         calls = [await self._read(_uncertain_call, self.session_id, call) for call in in_flight]
         if calls and policy == "raise":
             raise UncertainCallError(calls)
-        reopened = tuple(sorted((c.start, c.info.time_ns) for c in past.history.reopened))
-        note = SessionResumed(past.last, reopened)
+        steps = [one for one in past.open_steps() if one.is_cancelled]
+        again = [(one.start, one.info.time_ns) for one in past.history.reopened]
+        again += [(one.start, one.time_ns) for one in steps]
+        note = SessionResumed(past.last, tuple(sorted(again)))
         await self._intake.submit(NoteEvent(number, note))
         settled_by = "run" if policy == "run" else getattr(policy, "__qualname__", "a policy")
         is_settled = False

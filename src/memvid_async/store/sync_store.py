@@ -21,7 +21,7 @@ from ..events.event import Action, Event
 from ..memory.collection import Collection
 from ..memory.collection_reader import CollectionReader
 from ..memory.store_session import StoreSession
-from ..recording.session_calls import Step
+from ..recording.made_calls import Step
 from ..replay.replay_run import Replay
 from ..replay.serve import ServedSession
 from ..replay.verdicts import ReplayReport, ReplayStep
