@@ -11,6 +11,7 @@ from memvid_async.events.keyed import (
     KeyChange,
     KeyDeleted,
     KeyPut,
+    KeyRenewed,
     ListChanged,
     PrefixDeleted,
 )
@@ -98,8 +99,11 @@ def keyed() -> bytes:
     def changed(*changes: KeyChange) -> commands.ChangeCollection:
         return commands.ChangeCollection("c", changes, (), dict.fromkeys("kl", NO_KEY), 2**40, 9)
 
-    put = KeyPut("k", b"\x61x", b"\xa1\x61n\x01", 2**40)
-    journal.commit([changed(put), changed(ListChanged("l", items=(b"\x01", b"\x02")))])
+    put = KeyPut("k", b"\x61x", b"\xa1\x61n\x01", 2**62, "model", (b"\0\0\x80?",))
+    renewed = KeyRenewed("k", 2, 2**62 + 1)
+    journal.commit(
+        [changed(put), changed(renewed), changed(ListChanged("l", items=(b"\x01", b"\x02")))]
+    )
     journal.commit([start(1, ambient=True)])
     action = record(None, ActionKind.DELETE, frames=(1,))
     journal.commit([commands.OnlyOnce(action, "key", bytes(16)), changed(KeyDeleted("k"))])

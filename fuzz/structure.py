@@ -263,6 +263,8 @@ def made_by_hand() -> dict[str, list[bytes]]:
             events([40, "c", None]),
             events([41, 2, [0, "k", 1, None, None], [1, "l"], [2, ""], [3, "m", None, None, 9, 9]]),
             events([40, "c", None]),
+            events([41, 2, [0, "e", b"\x01", None, 2**63 - 1, ["m", b"", b"\0\0\xc0\x7f"]]]),
+            events([41, 2, [4, "e", 99, 5], [4, "none", 0, -(2**63)], [4, "m", 2, 9]]),
         ],
         "starts of nothing": [
             started(1),

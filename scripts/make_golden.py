@@ -24,6 +24,7 @@ from memvid_async import (
     Event,
     KeyDeleted,
     KeyPut,
+    KeyRenewed,
     KeyUsed,
     Limits,
     ListChanged,
@@ -344,6 +345,10 @@ def keyed_commands() -> Iterator[commands.Command]:
     yield commands.OnlyOnce(kept, "a key", bytes(range(16)))
     yield change("other", put("last", "large, " * 300))
     yield change("other", put("last", "the tail"))
+    found_by = {"embedding_model": "model", "embeddings": (b"\0\0\x80?", b"\0\0\0@")}
+    expires = FIRST_TIME * 2
+    yield change("other", put("found", "by meaning", expires_ns=expires, **found_by))
+    yield change("other", KeyRenewed("found", number + 18, expires + 1))
 
 
 def make_keyed() -> dict[str, bytes]:

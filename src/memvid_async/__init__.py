@@ -104,6 +104,7 @@ from .events.keyed import (
     CollectionCreated,
     KeyDeleted,
     KeyPut,
+    KeyRenewed,
     KeyUsed,
     ListChanged,
     PrefixDeleted,
@@ -117,6 +118,7 @@ from .memory.answer import Answer
 from .memory.collection import Collection
 from .memory.collection_reader import CollectionReader
 from .memory.collection_steps import Check, Delete, DeletePrefix, Put
+from .memory.key_vectors import FoundValue, KeySearch
 from .memory.keywords import FrameFields, FrameFilters, FrameItem
 from .memory.store_session import StoreSession
 from .memory.why import Why, WhyFrame
@@ -200,6 +202,7 @@ __all__ = [
     "FindDetails",
     "FindResult",
     "ForkPoint",
+    "FoundValue",
     "Frame",
     "FrameDeleted",
     "FrameErased",
@@ -216,6 +219,8 @@ __all__ = [
     "InvalidValueError",
     "KeyDeleted",
     "KeyPut",
+    "KeyRenewed",
+    "KeySearch",
     "KeyUsed",
     "LimitExceededError",
     "Limits",

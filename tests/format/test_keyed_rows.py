@@ -14,6 +14,7 @@ from memvid_async import (
     Event,
     KeyDeleted,
     KeyPut,
+    KeyRenewed,
     KeyUsed,
     ListChanged,
     PrefixDeleted,
@@ -30,6 +31,16 @@ TIME, ID = 1_700_000_000_000_000_000, UUID(int=7)
 CBOR = st.binary(max_size=9)
 CHANGES = st.one_of(
     st.builds(KeyPut, TEXTS, CBOR, st.none() | CBOR, st.none() | st.integers(-(2**63), 2**63 - 1)),
+    st.builds(
+        KeyPut,
+        TEXTS,
+        CBOR,
+        st.none() | CBOR,
+        st.none() | st.integers(-(2**63), 2**63 - 1),
+        TEXTS,
+        st.lists(CBOR, min_size=1).map(tuple),
+    ),
+    st.builds(KeyRenewed, TEXTS, COUNTS, st.integers(-(2**63), 2**63 - 1)),
     st.builds(KeyDeleted, TEXTS),
     st.builds(PrefixDeleted, TEXTS),
     st.builds(ListChanged, TEXTS, COUNTS, st.none() | COUNTS, st.lists(CBOR).map(tuple)),
@@ -63,6 +74,8 @@ GOOD = [
         41,
         3,
         [0, "key", b"\x01", b"\xa0", 5],
+        [0, "key", b"\x01", None, None, ["model", b"\0\0\x80?"]],
+        [4, "key", 3, 6],
         [1, "key"],
         [2, ""],
         [3, "l", None, None, 0, 2, b"\1"],

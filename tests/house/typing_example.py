@@ -39,6 +39,7 @@ from memvid_async import (
     FramePut,
     FramesPut,
     Generated,
+    KeySearch,
     LimitExceededError,
     Limits,
     Prompt,
@@ -188,6 +189,11 @@ async def remembering(store: Store, chunks: AsyncIterable[bytes]) -> None:
 
 async def keeping_keys(store: Store, view: StoreView) -> None:
     threads = store.collection("threads")
+    search = KeySearch(lambda texts: [[1.0] for _ in texts], "model", fields=["text"])
+    found = await store.collection("notes", search=search).find("a", prefix="n/", limit=3)
+    assert_type([(one.value, one.score) for one in found], list[tuple[Value, float]])
+    assert_type(await threads.get("a", ttl=60), Value | None)
+    assert_type(await threads.sweep(), int)
     assert_type(threads, Collection)
     version = await threads.put("a/1", {"n": [1]}, metadata={"step": 1}, ttl=60, if_version=0)
     assert_type(version, int)

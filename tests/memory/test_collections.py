@@ -15,6 +15,7 @@ from memvid_async import (
     Delete,
     DeletePrefix,
     InvalidValueError,
+    KeySearch,
     LimitExceededError,
     Limits,
     Put,
@@ -25,7 +26,7 @@ from memvid_async import (
     recover,
 )
 from memvid_async.core import recent_keys
-from memvid_async.memory import folded_keys, key_recall
+from memvid_async.memory import folded_keys, key_recall, key_vectors
 from memvid_async.search import key_index
 from tests.support.plans import examples, small_tables
 
@@ -65,6 +66,8 @@ STEPS = st.one_of(
     st.tuples(st.just("append"), KEYS, ITEMS),
     st.tuples(st.just("pop"), KEYS),
     st.tuples(st.just("write"), KEYS, ITEMS, st.none() | st.integers(0, 4)),
+    st.tuples(st.just("renew"), KEYS, st.sampled_from([1, 5, 80])),
+    st.tuples(st.just("sweep")),
     st.tuples(st.just("wait"), st.integers(1, 4)),
     st.tuples(st.just("compact")),
     st.tuples(st.just("reopen")),
@@ -131,6 +134,20 @@ class Twin:
             await self.refused(call)
         else:
             self.set(key, data, await call)
+
+    async def renew(self, c, key, ttl):
+        value, held = await c.get(key, ttl=ttl), self.alive().get(key)
+        assert (value is None) == (held is None)
+        if held is not None and held["expires"] is not None:
+            later = self.clock.now + ttl * SECOND
+            # A sixteenth of the time at least is worth an event.
+            if later - held["expires"] >= ttl * SECOND // 16:
+                held["expires"] = later
+            assert (value.version, value.expires_ns) == (held["version"], held["expires"])
+
+    async def sweep(self, c):
+        assert await c.sweep() == len(self.keys) - len(self.alive())
+        self.keys = self.alive()
 
     async def delete(self, c, key):
         await c.delete(key)
@@ -227,6 +244,115 @@ def test_a_collection_is_a_dict_of_values_and_lists(saved, steps):
             patch.setattr(recent_keys, "MOST_PREFIXES", 1)
         with small_tables():
             asyncio.run(live(steps, Path(folder) / "keys.mva", Clock()))
+
+
+async def test_reading_prolongs_a_life_where_asked(make_store):
+    clock = Clock()
+    store = await make_store(config=StoreConfig(clock=clock))
+    c = store.collection("c")
+    await c.put("session", "data", ttl=60)
+    await c.put("other", "data", ttl=60)
+    for _ in range(10):
+        clock.now += 50 * SECOND
+        last = store.last_sequence
+        assert (await c.get("session", ttl=60)).expires_ns == clock.now + 60 * SECOND
+        # Soon after it is not worth an event.
+        clock.now += SECOND
+        await c.get("session", ttl=60)
+        assert store.last_sequence == last + 1
+    assert await keys_of(c) == ["session"]
+    await store.compact()
+    assert (await c.get("session")).data == "data"
+    assert await c.put("session", "new", if_version=(await c.get("session")).version)
+    assert await c.sweep() == 0
+
+
+async def test_a_value_that_changed_meanwhile_is_not_given_more_time(make_store):
+    clock = Clock()
+    one, two = [await make_store(config=StoreConfig(clock=clock)) for _ in range(2)]
+    await one.collection("c").put("k", 1, ttl=60)
+    await two.refresh()
+    await one.collection("c").put("k", 2, ttl=3600)
+    stale = await two.collection("c").get("k", ttl=90)
+    assert (stale.data, stale.expires_ns) == (1, clock.now + 60 * SECOND)
+    assert (await one.collection("c").get("k")).expires_ns == clock.now + 3600 * SECOND
+
+
+# By meaning.
+
+
+def embed_letters(texts):
+    return [[float(text.count(letter)) + 0.01 for letter in "abcdef"] for text in texts]
+
+
+@pytest.fixture
+def by_meaning():
+    pytest.importorskip("numpy")
+    return KeySearch(embed_letters, "letters")
+
+
+async def test_values_are_found_by_meaning(make_store, by_meaning):
+    store = await make_store("found.mva")
+    c = store.collection("c", search=by_meaning)
+    await c.put("1/a", "aaaa", metadata={"n": 1})
+    await c.apply([Put("1/b", {"x": "bbb"}), Put("2/a", "aab", {"n": 2}), Delete("1/c")])
+    await c.append("list", ["aaaaaa"])
+    assert [found.value.key for found in await c.find("aa")] == ["1/a", "2/a", "1/b"]
+    assert (await c.find("aa"))[0].score == pytest.approx(1, abs=1e-3)
+    assert [found.value.data for found in await c.find("a", prefix="2/")] == ["aab"]
+    assert [found.value.key for found in await c.find("b", where={"n": {"$gte": 1}}, limit=1)] == [
+        "2/a"
+    ]
+    await c.put("1/a", "bbbb")
+    await c.delete("1/b")
+    assert [found.value.key for found in await c.find("b")] == ["1/a", "2/a"]
+    await store.compact()
+    await c.put("1/z", "b")
+    assert [found.value.key for found in await c.find("b")] == ["1/z", "1/a", "2/a"]
+    await store.aclose()
+    again = await make_store("found.mva")
+    found = await again.collection("c", search=by_meaning).find("b")
+    assert [one.value.key for one in found] == ["1/z", "1/a", "2/a"]
+    assert "value of 3" not in repr(found)
+
+
+async def test_each_field_is_embedded_on_its_own(make_store, by_meaning):
+    search = KeySearch(embed_letters, "letters", ["title", "body.text"])
+    c = (await make_store()).collection("c", search=search)
+    await c.put("1", {"title": "aaa", "body": {"text": "fff"}, "other": "bbb"})
+    await c.put("2", {"title": "bbb", "body": "no map"})
+    await c.put("3", "no map")
+    assert [found.value.key for found in await c.find("f")] == ["1", "2"]
+    assert [found.value.key for found in await c.find("b", limit=1)] == ["2"]
+    assert (await c.find("a"))[0].score == pytest.approx(1, abs=1e-2)
+
+
+async def test_only_embeddings_of_the_same_model_are_compared(make_store, by_meaning, monkeypatch):
+    store = await make_store()
+    await store.collection("c").put("without", "aaa")
+    await store.collection("c", search=by_meaning).put("with", "aaa")
+    other = KeySearch(lambda texts: [[1.0, 2.0] for _ in texts], "other")
+    await store.collection("c", search=other).put("other", "aaa")
+    same = KeySearch(lambda texts: [[1.0, 2.0] for _ in texts], "letters")
+    # One that is full is replaced by a new one.
+    monkeypatch.setattr(key_vectors, "_MOST_BYTES", 1)
+    for _ in range(2):
+        for search, wanted in ((by_meaning, ["with"]), (other, ["other"]), (same, [])):
+            found = await store.collection("c", search=search).find("a")
+            assert [one.value.key for one in found] == wanted
+
+
+async def test_what_an_embedder_returns_is_checked_before_anything_is_put(make_store, by_meaning):
+    store = await make_store()
+    for returned in ([], [[float("nan")]], [None], "text", 5):
+        search = KeySearch(lambda _, made=returned: made, "m")
+        with pytest.raises(InvalidValueError):
+            await store.collection("c", search=search).put("k", "text")
+    with pytest.raises(InvalidValueError, match="KeySearch"):
+        await store.collection("c").find("a")
+    with pytest.raises(InvalidValueError, match="fields"):
+        KeySearch(embed_letters, "m", "title")
+    assert store.last_sequence == 0
 
 
 # Order, prefixes, conditions.

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..events.decided import AnyEvent
-from ..events.keyed import CollectionChanged, KeyDeleted, KeyPut, PrefixDeleted
+from ..events.keyed import CollectionChanged, KeyDeleted, KeyPut, KeyRenewed, PrefixDeleted
 
 # At most this many keys are held in each of two halves, with this many characters, and this many
 # deletions of prefixes. Then the older half goes, and the floor rises.
@@ -84,6 +84,8 @@ class RecentKeys:
             facts = NO_KEY
             if isinstance(change, KeyPut):
                 facts = KeyFacts(sequence, is_list=False, expires_ns=change.expires_ns)
+            elif isinstance(change, KeyRenewed):
+                facts = KeyFacts(change.version, is_list=False, expires_ns=change.expires_ns)
             elif not isinstance(change, KeyDeleted):
                 facts = KeyFacts(sequence, is_list=True)
             half.facts[number, change.key] = (sequence, facts)

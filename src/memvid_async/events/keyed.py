@@ -51,6 +51,11 @@ class KeyPut:
     """Its metadata, a map as CBOR; None for an empty one."""
     expires_ns: int | None = None
     """From when on it is hidden, in nanoseconds since the Unix epoch; None for never."""
+    embedding_model: str | None = None
+    """The model of its embeddings; None when it has none."""
+    embeddings: tuple[bytes, ...] = field(default=(), repr=counted("embedding"))
+    """What it is found by where a collection is searched by meaning: one embedding of each text in
+    it, as float32 numbers, little-endian."""
 
     @property
     def value(self) -> Any:
@@ -88,7 +93,19 @@ class ListChanged:
     """The items that follow those, each as CBOR."""
 
 
-KeyChange = KeyPut | KeyDeleted | PrefixDeleted | ListChanged
+@frozen
+class KeyRenewed:
+    """A value that expires was given more time. Its version and the rest of it are as before."""
+
+    key: str
+    """The key."""
+    version: int
+    """The version that it had, and has."""
+    expires_ns: int
+    """From when on it is hidden now, in nanoseconds since the Unix epoch."""
+
+
+KeyChange = KeyPut | KeyDeleted | PrefixDeleted | ListChanged | KeyRenewed
 
 
 @frozen(slots=False)

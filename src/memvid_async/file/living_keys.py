@@ -5,7 +5,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..events.keyed import KeyChange, KeyDeleted, KeyPut, ListChanged, PrefixDeleted
+from ..events.keyed import (
+    KeyDeleted,
+    KeyPut,
+    KeyRenewed,
+    ListChanged,
+    PrefixDeleted,
+)
 from ..format.keyed_rows import change_field, read_change
 from ..format.kinds import ERASED
 from ..format.places import FIRST_CHANGE
@@ -45,6 +51,8 @@ class LivingKeys:
         self._now = now
         # Per collection and key, the change that put its value, or the last one of its list.
         self._last: dict[tuple[int, str], _Place] = {}
+        # When that value expires, and the change that renewed it last; None where none has.
+        self._expiry: dict[tuple[int, str], tuple[int, _Place | None]] = {}
         self._runs: dict[tuple[int, str], list[_Run]] = {}
         self._deleted: dict[int, _Deleted] = {}
 
@@ -60,19 +68,21 @@ class LivingKeys:
                 self._deleted.setdefault(number, _Deleted()).note(change.prefix, place)
                 continue
             owner = number, change.key
+            if isinstance(change, KeyRenewed):
+                if owner in self._last and owner not in self._runs:
+                    self._expiry[owner] = (change.expires_ns, place)
+                continue
             if isinstance(change, ListChanged):
                 self._runs[owner] = self._changed(owner, change, place)
             else:
                 self._runs.pop(owner, None)
-            if self._is_gone(change):
+            self._expiry.pop(owner, None)
+            if isinstance(change, KeyPut) and change.expires_ns is not None:
+                self._expiry[owner] = (change.expires_ns, None)
+            if isinstance(change, KeyDeleted):
                 self._last.pop(owner, None)
             else:
                 self._last[owner] = place
-
-    def _is_gone(self, change: KeyChange) -> bool:
-        if isinstance(change, KeyPut):
-            return change.expires_ns is not None and change.expires_ns <= self._now
-        return isinstance(change, KeyDeleted)
 
     def _changed(self, owner: tuple[int, str], change: ListChanged, place: _Place) -> list[_Run]:
         """Return the runs of a list after a change of it."""
@@ -92,7 +102,10 @@ class LivingKeys:
 
     def _is_alive(self, owner: tuple[int, str]) -> bool:
         last, deleted = self._last.get(owner), self._deleted.get(owner[0])
-        return last is not None and not (deleted is not None and deleted.since(owner[1], last))
+        if last is None or (deleted is not None and deleted.since(owner[1], last)):
+            return False
+        expiry = self._expiry.get(owner)
+        return expiry is None or expiry[0] > self._now
 
     def left(self, row: list[Any], sequence: int) -> list[Any]:
         """Return what is left of a row that was noted."""
@@ -111,6 +124,8 @@ class LivingKeys:
         owner = number, change.key
         if not self._is_alive(owner):
             return None
+        if isinstance(change, KeyRenewed):
+            return field if self._expiry.get(owner, (0, None))[1] == place else None
         is_last = self._last[owner] == place
         if isinstance(change, KeyPut):
             return field if is_last else None

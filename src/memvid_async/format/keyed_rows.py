@@ -11,6 +11,7 @@ from ..events.keyed import (
     KeyChange,
     KeyDeleted,
     KeyPut,
+    KeyRenewed,
     KeyUsed,
     ListChanged,
     PrefixDeleted,
@@ -20,7 +21,7 @@ from .frame_rows import read_bytes
 from .kinds import COLLECTION_CHANGED, COLLECTION_CREATED, KEY_USED
 from .places import FIRST_CHANGE
 
-PUT, DELETED, PREFIX_DELETED, LIST = range(4)
+PUT, DELETED, PREFIX_DELETED, LIST, RENEWED = range(5)
 
 KeyedEvent = CollectionCreated | CollectionChanged | KeyUsed
 
@@ -37,6 +38,9 @@ def keyed_row(payload: KeyedEvent) -> list[Any]:
 def change_field(change: KeyChange) -> list[Any]:
     """Return a change as its row holds it."""
     if isinstance(change, KeyPut):
+        if change.embedding_model is not None:
+            embedding = [change.embedding_model, *change.embeddings]
+            return [PUT, change.key, change.data, change.metadata, change.expires_ns, embedding]
         if change.expires_ns is not None:
             return [PUT, change.key, change.data, change.metadata, change.expires_ns]
         if change.metadata is not None:
@@ -46,6 +50,8 @@ def change_field(change: KeyChange) -> list[Any]:
         return [DELETED, change.key]
     if isinstance(change, PrefixDeleted):
         return [PREFIX_DELETED, change.prefix]
+    if isinstance(change, KeyRenewed):
+        return [RENEWED, change.key, change.version, change.expires_ns]
     return [LIST, change.key, None, None, change.first, change.count, *change.items]
 
 
@@ -83,9 +89,21 @@ def _read_put(key: str, field: list[Any]) -> KeyPut:
     expires = field[4] if len(field) > 4 else None
     if metadata is not None:
         read_bytes(metadata)
-    if expires is not None and not (type(expires) is int and -(2**63) <= expires < 2**63):
+    if expires is not None:
+        _time(expires)
+    data, embedding = read_bytes(field[2]), field[5] if len(field) > 5 else None
+    if embedding is None:
+        return KeyPut(key, data, metadata, expires)
+    if not isinstance(embedding, list) or not embedding:
+        raise TypeError("an embedding is not a list of a model and vectors")
+    vectors = tuple(map(read_bytes, embedding[1:]))
+    return KeyPut(key, data, metadata, expires, _text(embedding[0]), vectors)
+
+
+def _time(value: Any) -> int:
+    if type(value) is not int or not -(2**63) <= value < 2**63:
         raise TypeError("a value has a bad time")
-    return KeyPut(key, read_bytes(field[2]), metadata, expires)
+    return value
 
 
 def _read_list(key: str, field: list[Any]) -> ListChanged:
@@ -100,6 +118,7 @@ _READERS: dict[int, Callable[[str, list[Any]], KeyChange]] = {
     DELETED: lambda key, _: KeyDeleted(key),
     PREFIX_DELETED: lambda key, _: PrefixDeleted(key),
     LIST: _read_list,
+    RENEWED: lambda key, field: KeyRenewed(key, _count(field[2]), _time(field[3])),
 }
 
 

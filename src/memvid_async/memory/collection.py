@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import islice
 from typing import Any
 
 import cbor2
+from attrs import evolve
 
 from ..config import StoreConfig
 from ..core.commands import ChangeCollection
@@ -15,19 +17,37 @@ from ..core.decide_keys import LOOK_FIRST
 from ..core.recent_keys import NO_KEY, KeyFacts
 from ..engine.engine import Engine
 from ..errors import InvalidValueError, LimitExceededError, VersionConflictError
-from ..events.keyed import KeyChange, KeyDeleted, KeyPut, ListChanged, PrefixDeleted
+from ..events.keyed import (
+    KeyChange,
+    KeyDeleted,
+    KeyPut,
+    KeyRenewed,
+    ListChanged,
+    PrefixDeleted,
+    Value,
+)
 from ..events.values import LARGE, as_plain, check_items, check_value, is_time
 from ..recording.command_intake import CommandIntake
-from ..recording.prepare_values import prepare_count, prepare_metadata, rough_size
+from ..recording.prepare_values import (
+    prepare_count,
+    prepare_field,
+    prepare_metadata,
+    prepare_name,
+    rough_size,
+)
 from ..recording.scrubbing import scrubbed
 from ..search import KeptItem, KeptKey, KeyIndex
 from .collection_reader import CollectionReader, list_of
 from .collection_steps import Check, Delete, DeletePrefix, Put, Step
 from .folded_keys import FoldedKeys, item_hash
 from .key_recall import KeyRecall
+from .key_vectors import FoundValue, KeySearch, embedded, embeddings_of
 
 # About what a command takes besides its values, in bytes.
 _COMMAND_BYTES = 256
+# Reading prolongs a life where that adds at least this part of it (1/16).
+_RENEWING_PART = 16
+_SWEPT_AT_ONCE = 512
 
 
 class Collection(CollectionReader):
@@ -50,9 +70,84 @@ class Collection(CollectionReader):
         intake: CommandIntake,
         recall: KeyRecall,
         config: StoreConfig,
+        search: KeySearch | None = None,
     ) -> None:
         super().__init__(name, engine, recall, config)
         self._intake = intake
+        self._search = search
+
+    # Reading.
+
+    async def get(self, key: str, *, ttl: float | None = None) -> Value | None:
+        """Return what a key holds; None when it is not there. The data of a list are its items.
+
+        ``ttl``: a value that expires lives this many seconds from now on, if that is longer.
+        """
+        return (await self.get_many([key], ttl=ttl))[0]
+
+    async def get_many(
+        self, keys: Iterable[str], *, ttl: float | None = None
+    ) -> list[Value | None]:
+        """Return what each of these keys holds, in their order; None for one that is not there.
+
+        ``ttl``: as of :meth:`get`. That costs an event where it prolongs a life by more than a
+        sixteenth of it.
+        """
+        found = await super().get_many(keys)
+        if ttl is None:
+            return found
+        expires = self._expiry(ttl)
+        least = int(min(ttl, 2**62) * 10**9) // _RENEWING_PART
+        return [
+            value
+            if value is None
+            or value.expires_ns is None
+            or expires is None
+            or expires - value.expires_ns < least
+            else await self._renewed(value, expires)
+            for value in found
+        ]
+
+    async def _renewed(self, value: Value, expires: int) -> Value:
+        change = KeyRenewed(value.key, value.version, expires)
+        # One that was changed or expired meanwhile is left as it is.
+        with suppress(VersionConflictError):
+            await self._change((change,), ((value.key, value.version),), _COMMAND_BYTES)
+            return evolve(value, expires_ns=expires)
+        return value
+
+    async def find(
+        self,
+        query: str,
+        *,
+        limit: int = 10,
+        prefix: str = "",
+        where: Mapping[str, Any] | None = None,
+    ) -> list[FoundValue]:
+        """Return the values nearest in meaning to a query, the nearest first.
+
+        ``prefix`` and ``where``: only of those keys, as :meth:`CollectionReader.scan` takes them.
+
+        :raises InvalidValueError: when the collection has no ``search=``, or an argument is not as
+            it should be.
+        :raises ModuleNotFoundError: when numpy is missing (the extra ``vector``).
+        """
+        search = self._search
+        if search is None:
+            raise InvalidValueError("pass store.collection(name, search=KeySearch(…)) to search it")
+        asked = prepare_field(query, "query", "query_chars", self._limits)
+        begin, count = self._key(prefix), prepare_count(limit, "limit")
+        (vector,) = await embeddings_of(search, [asked], self._limits)
+        now = await self._time()
+
+        def read(folded: FoldedKeys, index: KeyIndex) -> list[FoundValue]:
+            number = self._number
+            kept = index.scan(number, begin, now, after=None, reverse=False, limit=-1, where=where)
+            return folded.nearest(number, search.model, vector, count, kept)
+
+        return (await self._recall.read(read))[0]
+
+    # Changing.
 
     async def put(
         self,
@@ -71,10 +166,12 @@ class Collection(CollectionReader):
         """
         size = _COMMAND_BYTES + rough_size(data)
         if size < LARGE:
-            change = self._prepare_put(key, data, metadata, ttl)
+            change: KeyChange = self._prepare_put(key, data, metadata, ttl)
         else:
             change = await self._engine.reads.run(self._prepare_put, key, data, metadata, ttl)
-        return await self._change((change,), self._checks(change.key, if_version), size)
+        if self._search is not None:
+            (change,) = await self._searchable((change,), (data,))
+        return await self._change((change,), self._checks(key, if_version), size)
 
     async def delete(self, key: str, *, if_version: int | None = None) -> None:
         """Delete a key, if it is there. ``compact()`` erases the bytes."""
@@ -93,6 +190,9 @@ class Collection(CollectionReader):
             changes, checks = self._prepare(given)
         else:
             changes, checks = await self._engine.reads.run(self._prepare, given)
+        if self._search is not None:
+            datas = [step.data for step in given if isinstance(step, Put)]
+            changes = await self._searchable(changes, datas)
         return await self._change(changes, checks, size)
 
     async def append(self, key: str, items: Iterable[Any]) -> int:
@@ -173,7 +273,35 @@ class Collection(CollectionReader):
                 if if_version is not None:
                     raise
 
+    async def sweep(self) -> int:
+        """Delete the keys that have expired, and return how many. They are hidden already; this
+        frees the memory that they take, and ``compact()`` the bytes."""
+        count = 0
+        while True:
+            look = partial(_expired, self._number, await self._time())
+            some, _ = await self._recall.read(look)
+            if not some:
+                return count
+            # One that was put again meanwhile is there, and none of them goes.
+            with suppress(VersionConflictError):
+                await self.apply([*(Check(key, 0) for key in some), *map(Delete, some)])
+                count += len(some)
+
     # How a change is made.
+
+    async def _searchable(
+        self, changes: Sequence[KeyChange], datas: Sequence[Any]
+    ) -> tuple[KeyChange, ...]:
+        """Return changes with the embeddings of the values that are put; ``datas``: those."""
+        assert self._search is not None
+        model = prepare_name(self._search.model, "model", self._limits)
+        made = iter(await embedded(self._search, datas, self._limits))
+        return tuple(
+            evolve(change, embedding_model=model, embeddings=next(made))
+            if isinstance(change, KeyPut)
+            else change
+            for change in changes
+        )
 
     def _bounded(self, items: Iterable[Any], what: str) -> list[Any]:
         if isinstance(items, (str, bytes, Mapping)) or not isinstance(items, Iterable):
@@ -262,7 +390,7 @@ class Collection(CollectionReader):
                 version = await self._intake.submit(command, size)
             except VersionConflictError as error:
                 turns.lost(error.version)
-                found = await self.get(error.key)
+                (found,) = await super().get_many([error.key])
                 there = error.version if found is None else found.version
                 raise VersionConflictError(error.key, error.expected, there, found) from None
             if version is LOOK_FIRST:
@@ -282,6 +410,10 @@ class Collection(CollectionReader):
             return {key: _facts(index.get(number, key, -(2**63))) for key in keys}
 
         return await self._recall.read(read)
+
+
+def _expired(number: int, now: int, _: FoldedKeys, index: KeyIndex) -> list[str]:
+    return index.expired(number, now, _SWEPT_AT_ONCE)
 
 
 def _facts(kept: KeptKey | None) -> KeyFacts:

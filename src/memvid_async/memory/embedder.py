@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any
 
-from ..config import StoreConfig
 from ..errors import InvalidValueError
 from ..recording.callables import call, check_fits
 
 
-async def embed(config: StoreConfig, texts: list[str]) -> list[Any]:
-    """Return the embeddings of these texts, one each, as ``StoreConfig.embedder`` returns them.
+async def embed(
+    embedder: Callable[[list[str]], Any] | None,
+    texts: list[str],
+    name: str = "StoreConfig.embedder",
+) -> list[Any]:
+    """Return the embeddings of these texts, one each, as the user's embedder returns them.
 
     :raises TypeError: when the embedder does not take one argument.
     :raises InvalidValueError: when it returns another number of them.
     """
-    embedder = config.embedder
     assert embedder is not None
-    check_fits(embedder, "StoreConfig.embedder is called with a list of texts", (texts,))
+    check_fits(embedder, f"{name} is called with a list of texts", (texts,))
     returned = await call(embedder, (texts,))
     if not isinstance(returned, Iterable):
         raise InvalidValueError(

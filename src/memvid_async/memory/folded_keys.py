@@ -20,6 +20,7 @@ from ..events.keyed import (
     CollectionChanged,
     KeyDeleted,
     KeyPut,
+    KeyRenewed,
     ListChanged,
     PrefixDeleted,
     Value,
@@ -29,6 +30,7 @@ from ..events.values import decode_value
 from ..search import Change, DamagedSearchIndexError, KeptItem, KeptKey, KeyIndex
 from ..search.conditions import as_json
 from .folded import Due
+from .key_vectors import FoundValue, KeyVectors
 
 COLLECTIONS = "collections"
 # A save is due when this many changes were folded since the last one, or this part of all keys
@@ -59,6 +61,8 @@ class FoldedKeys:
         self._hint: int | None = None
         self._unsaved = self._saved_at = self._saved_pages = 0
         self._part = _SAVE_PART
+        # By collection and model.
+        self._vectors: dict[tuple[int, str], KeyVectors] = {}
 
     @property
     def is_open(self) -> bool:
@@ -75,6 +79,7 @@ class FoldedKeys:
         if self._index is not None:
             self._index.close()
             self._index = None
+        self._vectors.clear()
 
     def leave(self, view: View) -> None:
         """Close the index if it was folded from another file than the view's."""
@@ -168,6 +173,8 @@ class FoldedKeys:
             elif isinstance(change, ListChanged):
                 hashes = list(map(item_hash, change.items))
                 index.change_list(number, change.key, at, change.first, change.count, hashes)
+            elif isinstance(change, KeyRenewed):
+                index.renew(number, change.key, change.expires_ns)
             elif isinstance(change, PrefixDeleted):
                 index.delete_prefix(number, change.prefix)
             else:
@@ -206,6 +213,25 @@ class FoldedKeys:
                     raise CorruptFileError(hint, "an item of a list is not there")
                 found.append(_decoded(hint, items[one.item]))
         return found
+
+    def nearest(
+        self, number: int, model: str, query: bytes, limit: int, kept: Sequence[KeptKey]
+    ) -> list[FoundValue]:
+        """Return those of these keys of a collection whose embeddings by this model are nearest to
+        that of a query, with their values."""
+        assert self._view is not None
+        view = self._view
+
+        def read(one: KeptKey) -> tuple[bytes, ...]:
+            change = view.key_change(one.hint, one.version, one.place)
+            fits = isinstance(change, KeyPut) and change.embedding_model == model
+            return change.embeddings if fits else ()  # type: ignore[union-attr]
+
+        vectors = self._vectors.get((number, model))
+        if vectors is None or vectors.dimension * 4 != len(query) or vectors.is_full:
+            vectors = self._vectors[number, model] = KeyVectors(len(query) // 4)
+        found = vectors.nearest(query, limit, [one for one in kept if one.list is None], read)
+        return [FoundValue(self.value(one), score) for one, score in found]
 
     # Saving.
 

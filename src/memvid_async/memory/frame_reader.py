@@ -131,7 +131,7 @@ class FrameReader:
                 raise InvalidValueError(
                     f"a {mode} search needs an embedding, or StoreConfig(embedder=...)"
                 )
-            made = prepare_embedding((await embed(config, [text]))[0], limits)
+            made = prepare_embedding((await embed(config.embedder, [text]))[0], limits)
             model = embedding_model or config.embedding_model
             search = evolve(search, embedding=made, embedding_model=model)
             try:

@@ -205,7 +205,7 @@ class FrameStore(FrameReader):
                 texts[i] = text
         if not texts:
             return frames
-        made, vectors = list(frames), await embed(self._config, list(texts.values()))
+        made, vectors = list(frames), await embed(self._config.embedder, list(texts.values()))
         for i, vector in zip(texts, vectors, strict=True):
             made[i] = evolve(
                 frames[i],

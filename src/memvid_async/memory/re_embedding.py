@@ -103,7 +103,7 @@ class Move:
 
     async def _embed(self, frames: list[_Frame], texts: list[str], seen: int) -> None:
         if texts:
-            vectors = await embed(self._config, texts)
+            vectors = await embed(self._config.embedder, texts)
             made = [
                 NewEmbedding(*frame, self._checked(vector))
                 for frame, vector in zip(frames, vectors, strict=True)

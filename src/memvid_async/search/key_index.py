@@ -130,6 +130,15 @@ class KeyIndex(SavedDatabase):
             self._begin()
             self._run_many(_SET, waiting)
 
+    def renew(self, collection: int, key: str, expires_ns: int) -> None:
+        """Let a value expire at another time."""
+        self.put_waiting()
+        self._begin()
+        self._run(
+            "UPDATE keys SET expires_ns = ? WHERE collection = ? AND key = ? AND list IS NULL",
+            (expires_ns, collection, key.encode()),
+        )
+
     def delete(self, collection: int, key: str) -> None:
         """Delete a key, if it is there."""
         self.drop_list(collection, key)
@@ -250,6 +259,14 @@ class KeyIndex(SavedDatabase):
             (collection, *parameters, now, limit),
         )
         return [_kept(row) for row in found]
+
+    def expired(self, collection: int, now: int, limit: int) -> list[str]:
+        """Return up to ``limit`` keys that have expired by the time ``now``."""
+        found = self._run(
+            "SELECT key FROM keys WHERE collection = ? AND expires_ns <= ? LIMIT ?",
+            (collection, now, limit),
+        )
+        return [key.decode() for (key,) in found]
 
     def newest(self, collection: int, now: int, where: Any = None) -> list[KeptKey]:
         """Return all keys, those that changed last first.

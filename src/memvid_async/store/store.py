@@ -25,6 +25,7 @@ from ..memory.collection import Collection
 from ..memory.folded import lineage_of
 from ..memory.frame_store import FrameStore
 from ..memory.key_recall import KeyRecall
+from ..memory.key_vectors import KeySearch
 from ..memory.past import sequence_at, session_moment
 from ..memory.recall import Recall
 from ..recording.command_intake import CommandIntake
@@ -282,14 +283,16 @@ class Store:
 
     # Keyed values.
 
-    def collection(self, name: str) -> Collection:
+    def collection(self, name: str, *, search: KeySearch | None = None) -> Collection:
         """Return the collection with this name: keyed values and lists, in the same file.
 
         It is there from its first change on. Two names are two collections, whatever they are.
+        ``search``: how what is put through it is embedded, and found by ``find``.
 
         :raises InvalidValueError, LimitExceededError: when it is not a name.
         """
-        return Collection(name, self._engine, self._intake, self._keys, self._frames.config)
+        engine, keys, config = self._engine, self._keys, self._frames.config
+        return Collection(name, engine, self._intake, keys, config, search)
 
     prune = PartMethod("_pruning", Pruning.prune)
 

@@ -244,6 +244,8 @@ class SyncCollection(SyncHandle[Collection]):
     append = awaited(Collection.append)
     pop = awaited(Collection.pop)
     write_list = awaited(Collection.write_list)
+    find = awaited(Collection.find)
+    sweep = awaited(Collection.sweep)
 
 
 class SyncStoreView(SyncHandle[StoreView]):
