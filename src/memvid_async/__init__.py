@@ -139,9 +139,8 @@ from .store.opening import OpenStore, open_store
 from .store.pruning import PruneReport
 from .store.recovering import recover
 from .store.store import Store, StoreStatistics
+from .store.sync_collections import SyncCollection, SyncCollectionReader
 from .store.sync_store import (
-    SyncCollection,
-    SyncCollectionReader,
     SyncReplay,
     SyncServedSession,
     SyncSession,

@@ -18,8 +18,6 @@ from ..config import StoreConfig
 from ..core.reports import TornTail
 from ..engine.subscription import Subscription
 from ..events.event import Action, Event
-from ..memory.collection import Collection
-from ..memory.collection_reader import CollectionReader
 from ..memory.store_session import StoreSession
 from ..recording.made_calls import Step
 from ..replay.replay_run import Replay
@@ -29,6 +27,7 @@ from .loop_thread import LoopThread
 from .opening import open_store
 from .portal import Portal
 from .store import Store
+from .sync_collections import SyncCollection, SyncCollectionReader
 from .sync_methods import SyncBlock, SyncHandle, awaited, called, handled, iterate, iterated
 from .views import StoreView
 
@@ -206,46 +205,6 @@ class SyncReplay(SyncHandle[Replay]):
     def report(self) -> ReplayReport:
         """Return the verdicts on all actions."""
         return self._portal.run(self._handle.report)
-
-
-class SyncCollectionReader(SyncHandle[CollectionReader]):
-    """A collection as it was at one moment. Like :class:`CollectionReader`."""
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-        return self._handle.name
-
-    get = awaited(CollectionReader.get)
-    get_many = awaited(CollectionReader.get_many)
-    scan = iterated(CollectionReader.scan)
-    prefixes = awaited(CollectionReader.prefixes)
-    items = awaited(CollectionReader.items)
-    tail = awaited(CollectionReader.tail)
-
-
-class SyncCollection(SyncHandle[Collection]):
-    """A collection of a :class:`SyncStore`. Like :class:`Collection`."""
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-        return self._handle.name
-
-    get = awaited(Collection.get)
-    get_many = awaited(Collection.get_many)
-    scan = iterated(Collection.scan)
-    prefixes = awaited(Collection.prefixes)
-    items = awaited(Collection.items)
-    tail = awaited(Collection.tail)
-    put = awaited(Collection.put)
-    delete = awaited(Collection.delete)
-    apply = awaited(Collection.apply)
-    append = awaited(Collection.append)
-    pop = awaited(Collection.pop)
-    write_list = awaited(Collection.write_list)
-    find = awaited(Collection.find)
-    sweep = awaited(Collection.sweep)
 
 
 class SyncStoreView(SyncHandle[StoreView]):
