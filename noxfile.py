@@ -118,6 +118,33 @@ def suite_claude_agent(session: nox.Session) -> None:
     session.run("pytest", "tests/interop/test_claude_agent.py")
 
 
+@nox.session(name="suite-openai-agents")
+def suite_openai_agents(session: nox.Session) -> None:
+    """Hold our session to the Agents SDK's own tests of sessions, from its sdist, but for those
+    that look into SQLite. `-- newest` takes the newest release."""
+    session.install("-e", ".[test,openai-agents]")
+    session.install("pytest-asyncio", "aiosqlite", "cryptography", "httpx", "sqlalchemy[asyncio]")
+    sdk = "openai-agents" if "newest" in session.posargs else "openai-agents==0.24.0"
+    session.install("--upgrade", sdk)
+    session.run("pytest", "tests/interop/test_openai_agents.py")
+    run_suite(session, sdk, "openai_suite", "tests/memory")
+
+
+def run_suite(session: nox.Session, package: str, plugin: str, *options: str) -> None:
+    """Run tests of a package's sdist, unpacked outside of the project. ``plugin``: the file of
+    tests/suites that puts ours in the place of theirs."""
+    folder = Path(session.create_tmp()).resolve() / "unpacked"
+    shutil.rmtree(folder, ignore_errors=True)
+    source = ("--no-deps", "--no-binary", ":all:")
+    session.run("pip", "download", "--quiet", *source, "--dest", str(folder), package)
+    (archive,) = folder.iterdir()
+    shutil.unpack_archive(archive, folder, filter="data")
+    (unpacked,) = (entry for entry in folder.iterdir() if entry.is_dir())
+    ours = {"PYTHONPATH": str(Path("tests/suites").resolve())}
+    with session.chdir(unpacked):
+        session.run("pytest", "-p", plugin, *EVERY_CORE, *options, env=ours)
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style and formatting."""

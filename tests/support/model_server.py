@@ -163,7 +163,7 @@ def chat(asked):
     }
     made = {"id": "chatcmpl-1", "created": 1, "model": asked["model"]}
     function = {"name": tool, "arguments": TOOL_ARGUMENTS}
-    call = {"index": 0, "id": "call_1", "type": "function", "function": function}
+    call = {"index": 0, "id": f"call_{answers + 1}", "type": "function", "function": function}
     end = "tool_calls" if tool else "stop"
     if not asked.get("stream"):
         message = {"role": "assistant", "content": None if tool else "".join(reply(text))}
@@ -199,7 +199,7 @@ def responses(asked):
         item = {
             "type": "function_call",
             "id": "fc_1",
-            "call_id": "call_1",
+            "call_id": f"call_{answers + 1}",
             "name": tool,
             "arguments": TOOL_ARGUMENTS,
             "status": "completed",
