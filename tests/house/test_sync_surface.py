@@ -17,6 +17,8 @@ PAIRS = {
     "Subscription": "SyncSubscription",
 }
 RENAMED = {"aclose": "close"}
+# A timeout cancels what is inside, and a thread cannot be cancelled.
+ONLY_ASYNC = {"StoreSession": {"timeout"}, "ServedSession": {"timeout"}}
 ONLY_SYNC = {"SyncStore": {"open", "of", "submit"}}
 
 
@@ -40,6 +42,8 @@ def test_it_offers_what_the_asyncio_one_does(name):
     ours = surface(getattr(memvid_async, PAIRS[name]))
     # An attribute that __init__ sets is not in the class.
     extra = ours.keys() - theirs.keys() - ONLY_SYNC.get(PAIRS[name], set()) - {"last_sequence"}
+    for member in ONLY_ASYNC.get(name, ()):
+        del theirs[member]
     missing = sorted(theirs.keys() - ours.keys())
     assert not missing, f"add them to {PAIRS[name]} in store/sync_store.py: {missing}"
     assert not extra

@@ -19,6 +19,8 @@ from memvid_async import (
     current_call,
     open_store,
 )
+from memvid_async.replay.history import History, PastCall
+from memvid_async.replay.matching import Outcome
 from tests.support.loops import turns
 
 pytestmark = pytest.mark.anyio
@@ -348,6 +350,23 @@ async def test_a_shutdown_while_an_inner_call_begins_is_no_decision(tmp_path):
         async with store.resume_session(session_id, replay=True, uncertain="run") as resumed:
             assert await nested(resumed) == "in done"
         assert tools.effects("in") == 1
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_a_read_that_was_cancelled_does_not_show_that_the_agent_went_on(goes_on):
+    history = History()
+    history.began(PastCall(1, (), 0, 0, "tool", {}))
+    history.ended(1, 2, None, None, is_cancelled=True)
+    # A read is recorded in one piece: it began before that.
+    history.began(PastCall(3, (), 0, 0, "read", {}), is_cancelled=True)
+    history.ended(3, 3, None, None, is_cancelled=True)
+    if goes_on:
+        history.began(PastCall(4, (), 0, 0, "tool", {}))
+    outcomes = {call.start: call.outcome for call in history.recorded()}
+    if goes_on:
+        assert outcomes == {1: Outcome.CANCELLED, 3: Outcome.CANCELLED, 4: Outcome.IN_FLIGHT}
+    else:
+        assert outcomes == {1: Outcome.IN_FLIGHT}
 
 
 async def test_a_timeout_that_fires_while_a_call_begins(tmp_path):

@@ -23,6 +23,8 @@ MODELS = ("plan", *(f"judge {city}" for city in CITIES), "choose", "sum up")
 STREAMED = ("judge Oslo", "choose")
 NAMES = TOOLS + MODELS
 MOMENTS = ("start", "middle", "end")
+# Seconds that a timeout allows, which are never over.
+PATIENCE = 60.0
 POLICIES = ("run", "again", "look", "refuse")
 
 
@@ -160,7 +162,7 @@ class PaidAgent:
         """Do the whole of it, and return what was said."""
         said = [await self._ask("plan"), await self._use("search")]
         if self._at_once:
-            async with asyncio.TaskGroup() as group:
+            async with self._session.timeout(PATIENCE), asyncio.TaskGroup() as group:
                 tasks = [group.create_task(self._city(city)) for city in CITIES]
             said += [task.result() for task in tasks]
         else:

@@ -6,12 +6,14 @@ import asyncio
 import random
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from typing import Any, TypeVar, overload
 from uuid import UUID, uuid4
 
+from ..errors import InvalidValueError
 from ..events.prompts import Generated
+from .call_recorder import in_any_case
 from .made_calls import Step
 from .model_calls import call_model, made_ask, stream_model
 from .replies import Model, Reading
@@ -184,6 +186,55 @@ class CallMethods(ToolMethods, ABC):
             return seconds
 
         await self.once("sleep", rest)
+
+    @asynccontextmanager
+    async def timeout(self, seconds: float) -> AsyncIterator[None]:
+        """Cancel what is inside after this many seconds, and raise :class:`TimeoutError` then.
+
+        Whether and when it fired is recorded, so an agent that runs again is cancelled among the
+        same calls, which takes no time. Where that is not recorded yet, the seconds begin again.
+
+        :raises InvalidValueError: when ``seconds`` is not a number.
+        """
+        if type(seconds) not in (int, float):
+            raise InvalidValueError(f"timeout takes a number of seconds, not {seconds!r:.80}")
+        # In the lane of its task, so that the lane of what waits is known by this one.
+        await self.once("timeout", _soon(lambda: seconds))
+        left, scope = asyncio.Event(), asyncio.timeout(None)
+
+        async def fires() -> bool:
+            try:
+                async with asyncio.timeout(seconds):
+                    await left.wait()
+            except TimeoutError:
+                return True
+            return False
+
+        async def watch() -> bool:
+            has_fired = await self.once("timeout", fires)
+            if has_fired:
+                with suppress(RuntimeError):  # the block was left meanwhile
+                    scope.reschedule(asyncio.get_running_loop().time())
+            return has_fired
+
+        watching = asyncio.create_task(watch())
+        error: Exception | None = None
+        try:
+            async with scope:
+                yield
+        except Exception as raised:  # noqa: BLE001 - raised again below
+            error = raised
+        except BaseException:
+            watching.cancel()
+            with suppress(BaseException):
+                await in_any_case(watching)
+            raise
+        left.set()
+        has_fired = await watching
+        if error is not None and not scope.expired():
+            raise error
+        if has_fired:
+            raise TimeoutError
 
 
 def _soon(read: Callable[[], T]) -> Callable[[], Coroutine[Any, Any, T]]:

@@ -87,15 +87,18 @@ class CallRecorder:
             self._is_locked = False
             self._intake.locks.release(self._session_id)
 
-    def _lock_first(self) -> None:
+    def _note_call(self) -> None:
         """Lock before the first call, so that sessions which make none cost nothing.
 
         :raises SessionActiveError: when another one has resumed the session since it was started.
         """
+        if self.has_begun:
+            return
         with suppress(OSError):  # nobody resumes either, where there is no file for locks
             self.is_elsewhere = not self.lock() and self._is_new
         if self.is_elsewhere:
             raise SessionActiveError(f"session {self._session_id} was resumed elsewhere")
+        self.has_begun = True
 
     def go_on(self, after: int) -> None:
         """Note that the session has calls up to this event, and that the agent is told of all."""
@@ -109,9 +112,7 @@ class CallRecorder:
 
         Cancelled, it raises :class:`CancelledBeginning` with that start, once it is recorded.
         """
-        if not self.has_begun:
-            self._lock_first()
-            self.has_begun = True
+        self._note_call()
         self._append_chunks()
         began = await self._intake.submit_kept(command, size)
         try:
@@ -142,8 +143,8 @@ class CallRecorder:
 
         ``action_of`` returns the action in an answer; None where it has none.
         """
+        self._note_call()
         self._append_chunks()
-        self.has_begun = True
         # The answer's own future: a task around it would get it a turn later, after later ends.
         return await self._until_told(await self._intake.submit_kept(command, size), action_of)
 

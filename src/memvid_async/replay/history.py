@@ -55,10 +55,12 @@ class History:
         """The sequence of the last event that shows that the agent went on."""
         return self._went_on
 
-    def began(self, call: PastCall) -> None:
-        """Add a call that began; also one that is recorded in one piece, when it ended."""
+    def began(self, call: PastCall, *, is_cancelled: bool = False) -> None:
+        """Add a call that began; also one that is recorded in one piece, when it ended. One that
+        was cancelled then does not show that the agent went on."""
         self.calls[call.start] = call
-        self._went_on = call.start
+        if not is_cancelled:
+            self._went_on = call.start
 
     def began_again(self, start: int, sequence: int) -> None:
         """Note one more try of a call."""
@@ -101,10 +103,14 @@ class History:
     def _undo_cancellations(self, since: int) -> None:
         """Take back the cancellations after the event with this sequence: the agent decided none.
 
-        A call that had finished has its own end again; any other one is in flight.
+        A call that had finished has its own end again; any other one is in flight, or, where it is
+        recorded in one piece, was not made.
         """
-        for call in self.calls.values():
+        for call in list(self.calls.values()):
             if call.is_cancelled and call.end is not None and call.end > since:
+                if call.end == call.start:
+                    del self.calls[call.start]
+                    continue
                 call.end, call.action, call.answer = call.finished
                 call.is_cancelled = False
                 if call.end is None:

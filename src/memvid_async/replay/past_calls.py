@@ -214,6 +214,10 @@ class PastSession:
         if action.kind not in CALLS:
             return
         facts, start = action.call, action.started
+        detail = action.error_detail
+        is_cancelled = action.error is not None and (
+            detail.qualname in _CANCELLED if detail is not None else action.error in _CANCELLED
+        )
         if start is None:
             start, lane = event.sequence, facts.lane
             if lane is not None:
@@ -232,7 +236,8 @@ class PastSession:
                     content_of(action.kind, action.details, action.input),
                     {},
                     action,
-                )
+                ),
+                is_cancelled=is_cancelled,
             )
         call = self.history.calls.get(start)
         if call is not None:
