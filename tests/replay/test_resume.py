@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -78,6 +79,8 @@ WHOLE = ["one done", "two done", "a done", "b done", "c done", "It", " is", " so
 
 
 async def first_life(path, folder, dies_in, dies_at):
+    # As services do.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
     async with open_store(path) as store, store.session("agent") as session:
         print(session.session_id, flush=True)
         await agent(session, Tools(folder, dies_in, dies_at))
@@ -207,12 +210,40 @@ async def test_one_process_resumes_at_a_time(tmp_path):
                     assert await agent(session, Tools(tmp_path)) == WHOLE
 
 
-async def test_an_agent_that_lives_in_another_process_is_not_resumed(tmp_path):
-    path = tmp_path / "a.mva"
-    command = (sys.executable, "-m", __name__, str(path), str(tmp_path), "two", "never")
-    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+async def wait_in(path, folder, name):
+    """Let an agent wait in a tool, in a process of its own; that process, and its session's id."""
+    command = (sys.executable, "-m", __name__, str(path), str(folder), name, "never")
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe)
     session_id = (await process.stdout.readline()).decode().strip()
     assert await process.stdout.readline() == b"there\n"
+    return process, session_id
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_process_that_is_asked_to_end_in_the_middle_of_calls(tmp_path, number):
+    path, tools = tmp_path / "a.mva", Tools(tmp_path)
+    process, session_id = await wait_in(path, tmp_path, "b")
+    process.send_signal(number)
+    await process.communicate()
+    assert process.returncode not in (0, -signal.SIGKILL, -signal.SIGTERM)
+    async with open_store(path) as store:
+        session = await store.get_session(session_id)
+        assert (session.ended_ns, session.error) == (None, None)
+        with pytest.raises(UncertainCallError) as caught:
+            await store.resume_session(session_id, replay=True).__aenter__()
+        uncertain = {call.name for call in caught.value.calls}
+        assert {"b"} <= uncertain <= {"a", "b", "c"}
+        before = {name: tools.effects(name) for name in ("one", "two", "a", "b", "c")}
+        async with store.resume_session(session_id, replay=True, uncertain="run") as session:
+            assert await agent(session, tools) == WHOLE
+        for name, times in before.items():
+            assert tools.effects(name) == times + (name in uncertain or not times)
+
+
+async def test_an_agent_that_lives_in_another_process_is_not_resumed(tmp_path):
+    path = tmp_path / "a.mva"
+    process, session_id = await wait_in(path, tmp_path, "two")
     async with open_store(path) as store:
         with pytest.raises(SessionActiveError, match="in another process"):
             await store.resume_session(session_id, replay=True, uncertain="run").__aenter__()
