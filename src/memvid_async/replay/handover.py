@@ -148,6 +148,8 @@ class Handover:
 
         Return when it is its turn to be told that the call is cancelled, like any other end. Where
         the process is being ended, that is at once.
+
+        :raises ReplayDivergenceError: when nobody asks for what comes before.
         """
         if call.ask is None or self.error is not None:
             return
@@ -165,6 +167,8 @@ class Handover:
             with suppress(asyncio.CancelledError):
                 await call.waiter
         self._waiting.pop(call.ask, None)
+        if None in call.handed and self.error is None:
+            await self.diverge(self._matching.due, call)
 
     async def _check(self) -> None:
         """Stop the agent, if the session has diverged.

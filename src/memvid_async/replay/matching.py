@@ -325,7 +325,8 @@ class Matching:
         """Note that the agent cancelled a call, answered or not.
 
         Returns whether the recording does not know that: the call is in flight there, or finished
-        as the last of its lane, where the process died before the cancellation was recorded.
+        and its lane made no call after that, where the process died before the cancellation was
+        recorded.
 
         :raises Mismatch: when the agent went on then.
         """
@@ -338,8 +339,8 @@ class Matching:
             return False
         self._calls[recorded.start].done = True
         self.abandon(recorded.start)
-        track = self._lanes[recorded.lane].calls[recorded.scope]
-        if recorded.outcome is Outcome.FINISHED and track[-1].recorded is not recorded:
+        last = self._lanes[recorded.lane].calls[recorded.scope][-1].recorded
+        if recorded.end is not None and last.start > recorded.end:
             raise Mismatch(recorded)
         return True
 
