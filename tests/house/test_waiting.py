@@ -13,6 +13,7 @@ MAY_SLEEP = {
     "engine/test_loop_latency.py": "the timer whose lateness is measured",
     "memory/test_frame_input.py": "an awaitable that returns a value",
     "memory/test_frame_sessions.py": "an awaitable that returns a value",
+    "support/agents.py": "seconds of a loop with a time of its own",
     "support/loops.py": "one turn of the loop",
 }
 

@@ -222,3 +222,53 @@ async def test_bad_options_are_refused(store, options):
         store.serve(session_id, **options)
     with pytest.raises(SessionNotFoundError):
         await store.serve("00000000-0000-0000-0000-000000000000").__aenter__()
+
+
+async def test_parallel_streams_come_in_the_order_in_which_they_came(store):
+    """Also where no call comes in between, and their answers are of any size."""
+    gates = {name: asyncio.Queue() for name in "ab"}
+
+    async def agent(session, generate):
+        told = []
+
+        async def read(name):
+            async for chunk in session.stream_model(name, generate):
+                told.append((name, str(chunk)))  # noqa: PERF401 - both streams do it
+
+        async def call(name, size):
+            told.append(await session.call_tool(name, {}, lambda: name * size))
+
+        await asyncio.gather(read("a"), read("b"), call("large", 1000), call("small", 1))
+        return told
+
+    async def generate(prompt):
+        mine = gates[str(prompt)]
+        while (chunk := await mine.get()) is not None:
+            yield chunk
+
+    def let_come():
+        for name, chunk in [*zip("abbaba", "123456", strict=True), ("a", None), ("b", None)]:
+            gates[name].put_nowait(chunk)
+
+    let_come()
+    async with store.session("agent") as session:
+        told = await agent(session, generate)
+    assert sum(len(one) == 2 for one in told) == 6
+    for _ in range(3):
+        async with store.serve(session.session_id) as recorded:
+            assert await agent(recorded, never_asked) == told
+
+
+async def test_tasks_of_a_step_are_found_beneath_the_task_that_made_the_last_call(store):
+    async def agent(session):
+        async def part(place):
+            async with session.step("part"):
+                calls = (session.call_tool("look", {"at": at}, look) for at in range(2))
+                return [place, *await asyncio.gather(*calls)]
+
+        return await asyncio.gather(part(0), part(1))
+
+    async with store.session("agent") as session:
+        told = await agent(session)
+    async with store.serve(session.session_id) as recorded:
+        assert await agent(recorded) == told

@@ -13,8 +13,6 @@ from collections.abc import Callable
 from contextlib import aclosing
 from typing import Any
 
-from .loops import turns
-
 Program = tuple[Any, ...]
 
 
@@ -82,18 +80,17 @@ def make_program(random_: random.Random, depth: int = 3) -> Program:
 class World:
     """What is outside of the agent, and outlives its process: the effects that its tools had.
 
-    ``effects``: how often each key's effect happened. ``random``: decides what tools return, and
-    how long everything takes.
+    ``random``: decides what tools return, and how long everything takes. ``effects``: how often
+    each key's effect happened.
     """
 
-    def __init__(self, random_: random.Random) -> None:
-        self.effects = Counter[str]()
+    def __init__(self, random_: random.Random, effects: Counter[str]) -> None:
         self.random = random_
-        self.is_dead = False
+        self.effects = effects
 
-    async def pass_time(self, most: int = 6) -> None:
-        """Let the loop turn at random."""
-        await turns(self.random.randrange(most))
+    async def pass_time(self) -> None:
+        """Let some seconds pass, or none."""
+        await asyncio.sleep(self.random.randrange(6))
 
 
 class Agent:
@@ -110,8 +107,7 @@ class Agent:
     async def _effect(self, fails: bool) -> int:
         world = self._world
         await world.pass_time()
-        if not world.is_dead:
-            world.effects[self._key()] += 1
+        world.effects[self._key()] += 1
         await world.pass_time()
         if fails and world.random.random() < 0.5:
             raise ToolError(f"no luck {world.random.randrange(3)}")
@@ -249,6 +245,6 @@ class Agent:
                         if stops:
                             break
                     place += 1
-        except ToolError as error:
+        except (ToolError, ConnectionResetError) as error:
             told = mixed(told, str(error))
         return told

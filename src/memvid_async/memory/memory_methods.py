@@ -242,7 +242,9 @@ class MemoryMethods(CallMethods):
             await until_whole(calls, opened)
             if action.error is not None:
                 raise calls.raised(action)
-            answered: R = await how.answer(self, action)
+            assert calls.answers is not None
+            with calls.answers.held():
+                answered: R = await how.answer(self, action)
             return answered
         if opened.answer.chunks:
             await until_whole(calls, opened)

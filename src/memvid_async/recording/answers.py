@@ -8,11 +8,13 @@ a session has :class:`Answers`, it asks them before it records that a call begin
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from attrs import Factory, define, frozen
 
 from ..events.calls import LanePath
+from ..events.content import Content
 from ..events.details import ActionKind
 from ..events.event import Action
 from .lanes import Lane
@@ -82,6 +84,18 @@ class Answers(Protocol):
         when the whole of it may. To be called only for calls that were answered.
 
         It raises what :meth:`ask` does.
+        """
+        ...
+
+    def held(self) -> AbstractContextManager[None]:
+        """The time in which a thread reads what answers a call: the agent does not know it yet, so
+        nobody is told anything else meanwhile."""
+        ...
+
+    async def value(self, content: Content) -> str | bytes:
+        """Return a recorded output; until it is read, it is as in :meth:`held`.
+
+        :raises ContentNotFoundError, CorruptFileError: when it cannot be read.
         """
         ...
 

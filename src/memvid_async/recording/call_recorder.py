@@ -1,7 +1,8 @@
 """Recording calls: that they begin, before they do; what came of a stream; how they end.
 
-The agent is told of ends in the order of the log, some turns of the loop apart, so that what it
-does then can be told apart in the recording. Each start says of which ends it had been told.
+The agent is told of ends in the order of the log, and handed the chunks of streams, one at a time:
+each once it has reacted to the one before, so that what it does then can be told apart in the
+recording. Each start says of which ends it had been told.
 """
 
 from __future__ import annotations
@@ -23,14 +24,10 @@ from ..events.decided import sequence_of
 from ..events.event import Action
 from .action_draft import ActionDraft
 from .command_intake import CommandIntake
-
-SETTLING_TURNS = 4
-"""How many turns of the loop the agent has to react to an end before it is told of the next one. In
-one turn the task that waited goes on, in the next its end is told to those that wait for it, and in
-the third they go on. A session that answers from a recording leaves as much time."""
-
+from .settling import Settling
 
 ActionOf = Callable[[Any], Action | None]
+SequenceOf = Callable[[Any], int | None]
 
 # In Python 3.11 a task's count of cancellations may stay above 0 after task groups in each other.
 _FIRST_RISE = 0 if sys.version_info >= (3, 12) else -1
@@ -58,10 +55,11 @@ class CallRecorder:
         self._is_new = is_new
         self._is_locked = False
         self.is_elsewhere = False
-        self._came: dict[int, list[ChunksCame]] = {}
-        self._telling: deque[tuple[int, Any, KeptFuture[Any]]] = deque()
-        self._settling = 0
-        self._call_soon = intake.home.loop.call_soon
+        self._came: list[ChunksCame] = []
+        # The sequences of ends that the agent is to be told of, the answers, and who waits for
+        # them. Those of chunks that it is to be handed are None.
+        self._telling: deque[tuple[int | None, Any, asyncio.Future[Any]]] = deque()
+        self._settling = Settling(intake.home.loop)
         self._task = asyncio.current_task()
         # How often the block's task was being cancelled, and the last event before that.
         self._rises: list[tuple[int, int]] = []
@@ -133,7 +131,7 @@ class CallRecorder:
         """
         self._append_chunks()
         action: Action = await self._until_told(
-            self._intake.record(self._session, draft), lambda action: action
+            self._intake.record(self._session, draft), sequence_of
         )
         return action
 
@@ -143,91 +141,102 @@ class CallRecorder:
 
         ``action_of`` returns the action in an answer; None where it has none.
         """
+
+        def sequence(answer: Any) -> int | None:
+            action = action_of(answer)
+            return None if action is None else sequence_of(action)
+
         self._note_call()
         self._append_chunks()
         # The answer's own future: a task around it would get it a turn later, after later ends.
-        return await self._until_told(await self._intake.submit_kept(command, size), action_of)
+        return await self._until_told(await self._intake.submit_kept(command, size), sequence)
 
-    async def _until_told(self, recording: Awaitable[Any], action_of: ActionOf) -> Any:
-        ended = self._record(recording, action_of)
+    async def _until_told(self, recording: Awaitable[Any], sequence: SequenceOf) -> Any:
+        ended = self._told(recording, sequence)
         try:
             return await ended
         except asyncio.CancelledError:
-            action = action_of(ended.result())
-            self.look()
-            if action is not None:
-                note = NoteEvent(self._session, AnswerDropped(sequence_of(action)))
-                await in_any_case(asyncio.ensure_future(self._intake.submit(note)))
+            number = sequence(ended.result())
+            if number is not None:
+                await self.dropped(number)
             raise
 
     async def cancelled(self, draft: ActionDraft) -> None:
         """Record that a call was cancelled, however often this is cancelled too."""
         self.look()
         self._append_chunks()
-        recording = self._intake.record(self._session, draft)
-        await in_any_case(self._record(recording, lambda action: action))
+        await in_any_case(self._told(self._intake.record(self._session, draft), sequence_of))
 
-    def _record(self, recording: Awaitable[Any], action_of: ActionOf) -> KeptFuture[Any]:
-        """Return a future that gets what a recording returns when the agent may be told."""
+    async def dropped(self, action_sequence: int) -> None:
+        """Record that a call was cancelled after its action was recorded."""
+        self.look()
+        self._append_chunks()
+        note = NoteEvent(self._session, AnswerDropped(action_sequence))
+        await in_any_case(self._told(self._intake.submit(note), int))
+
+    def _told(self, recording: Awaitable[Any], sequence: SequenceOf) -> KeptFuture[Any]:
+        """Return a future that gets what a recording returns when the agent may be told.
+
+        ``sequence``: that of the event in an answer; None where it has none.
+        """
         told = KeptFuture[Any](loop=self._intake.home.loop)
         done = asyncio.ensure_future(recording)
-        done.add_done_callback(partial(self._recorded, told, action_of))
+        done.add_done_callback(partial(self._recorded, told, sequence))
         return told
 
     def _recorded(
-        self, told: KeptFuture[Any], action_of: ActionOf, recording: asyncio.Future[Any]
+        self, told: KeptFuture[Any], sequence: SequenceOf, recording: asyncio.Future[Any]
     ) -> None:
         error = asyncio.CancelledError() if recording.cancelled() else recording.exception()
         if error is not None:
             told.set_exception(error)
             return
         answer = recording.result()
-        action = action_of(answer)
-        if action is None:
+        number = sequence(answer)
+        if number is None:
             told.set_result(answer)
             return
-        self._last = max(self._last, sequence_of(action))
-        self._telling.append((sequence_of(action), answer, told))
+        self._last = max(self._last, number)
+        self._telling.append((number, answer, told))
         self._intake.expect(1)
-        if not self._settling:
+        if not self._settling.is_under_way:
             self._tell()
 
-    def chunk_came(self, first: int, number: int, chunk: str | bytes) -> None:
-        """Note a chunk that is passed on; it is appended before the next event of the session."""
-        notes = self._came.setdefault(first, [])
-        if notes and notes[-1].seen == self.seen:
-            last = notes[-1]
-            notes[-1] = ChunksCame(first, self.seen, last.first, (*last.chunks, chunk))
+    async def hand(self, first: int, number: int, chunk: str | bytes) -> None:
+        """Wait until a chunk may be passed on, and note it; that is appended before the next event
+        of the session."""
+        if self._settling.is_under_way:
+            handed: asyncio.Future[None] = self._intake.home.loop.create_future()
+            self._telling.append((None, None, handed))
+            await handed
         else:
-            notes.append(ChunksCame(first, self.seen, number, (chunk,)))
+            self._settling.start(self._settled)
+        last = self._came[-1] if self._came else None
+        if last is not None and (last.started, last.seen) == (first, self.seen):
+            self._came[-1] = ChunksCame(first, self.seen, last.first, (*last.chunks, chunk))
+        else:
+            self._came.append(ChunksCame(first, self.seen, number, (chunk,)))
 
     def _append_chunks(self) -> None:
-        for notes in self._came.values():
-            for note in notes:
-                ended = self._intake.submit_at_once(NoteEvent(self._session, note))
-                ended.add_done_callback(lambda done: done.cancelled() or done.exception())
+        for note in self._came:
+            ended = self._intake.submit_at_once(NoteEvent(self._session, note))
+            ended.add_done_callback(lambda done: done.cancelled() or done.exception())
         self._came.clear()
-
-    def whole(self, first: int | None) -> None:
-        """Forget the chunks of a stream that ends: its end has them all."""
-        if first is not None:
-            self._came.pop(first, None)
 
     # Telling.
 
     def _tell(self) -> None:
-        self.seen, answer, told = self._telling.popleft()
-        told.set_result(answer)
-        self._settling = SETTLING_TURNS
-        self._call_soon(self._settle)
+        sequence, answer, told = self._telling.popleft()
+        if sequence is not None:
+            self.seen = sequence
+        if not told.done():
+            told.set_result(answer)
+        self._settling.start(partial(self._settled, 0 if sequence is None else 1))
 
-    def _settle(self) -> None:
-        """Count a turn of the loop since the agent was told; then tell it of the next end."""
-        self._settling -= 1
-        if self._settling:
-            self._call_soon(self._settle)
-            return
-        self._intake.expect(-1)
+    def _settled(self, told: int = 0) -> None:
+        """The agent has reacted: tell it of the next end, or hand it the next chunk."""
+        if told:
+            self._intake.expect(-1)
         if self._telling:
             self._tell()
 

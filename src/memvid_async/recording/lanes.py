@@ -113,10 +113,18 @@ class Lanes:
             return self.root
         lane = self._of_task.get(task)
         if lane is None:
-            inherited = (mine for theirs, mine in _INHERITED.get() if theirs() is self)
-            lane = next(inherited, self.root).child(chosen_name(task.get_name()))
+            lane = self._inherited().child(chosen_name(task.get_name()))
             self._enter(task, lane)
         return lane
+
+    def nearest(self) -> Lane:
+        """Return the lane of the task that runs if it has made a call, otherwise of the next task
+        outwards that has. A step makes no lane, because nothing finds it again."""
+        task = asyncio.current_task()
+        return (task and self._of_task.get(task)) or self._inherited()
+
+    def _inherited(self) -> Lane:
+        return next((mine for theirs, mine in _INHERITED.get() if theirs() is self), self.root)
 
     def named(self, name: str) -> Lane:
         """Return the lane that a caller named instead of its task."""

@@ -127,7 +127,7 @@ async def stream_model(
                 except StopAsyncIteration:
                     break
             if opened.first is not None:
-                calls.recorder.chunk_came(opened.first, passed, chunk)
+                await calls.recorder.hand(opened.first, passed, chunk)
             passed += 1
             yield chunk
     except (asyncio.CancelledError, GeneratorExit, Exception) as error:

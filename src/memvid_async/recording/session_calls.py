@@ -84,7 +84,6 @@ class SessionCalls:
     """The calls of one session's block. Made in the task that enters it.
 
     ``answers``: None where every call runs. ``raised`` makes the error of a recorded failure.
-    ``value`` reads a recorded content.
     """
 
     def __init__(
@@ -98,7 +97,6 @@ class SessionCalls:
         recorder: CallRecorder,
         answers: Answers | None = None,
         raised: Callable[[Action], Exception] = RecordedCallError,
-        value: Callable[[Content | None], Awaitable[str | bytes | None]] | None = None,
     ) -> None:
         self.intake = intake
         self.recorder = recorder
@@ -108,7 +106,6 @@ class SessionCalls:
         self._starts = starts
         self._lanes = lanes
         self._raised = raised
-        self._value = value
 
     # What every call does.
 
@@ -265,9 +262,8 @@ class SessionCalls:
         return await self._read(action.raw)
 
     async def _read(self, content: Content | None) -> str | bytes | None:
-        if self._value is None:
-            return None if content is None else content.data
-        return await self._value(content)
+        assert self.answers is not None
+        return None if content is None else await self.answers.value(content)
 
     def raised(self, action: Action) -> Exception:
         """Return the error with which a recorded call failed."""
@@ -359,7 +355,7 @@ class SessionCalls:
             hashed_content(data, "input", limits),
         )
         scope = self._scope()
-        asked = AskedCall(self._lanes.current(), scope, made.content)
+        asked = AskedCall(self._lanes.nearest(), scope, made.content)
         parent = self.intake.blocks.parent(self.session)
         opened = OpenCall(made, asked, CallAnswer(), parent, self.intake.task_name())
         entered = _EnclosingStep(self.intake.blocks, self.session, None, self, scope, opened=opened)

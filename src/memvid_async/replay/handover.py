@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Hashable, Mapping
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from enum import Enum
 
 from attrs import Factory, define
 
 from ..errors import MemvidAsyncError, ReplayDivergenceError, ReplayStopped
 from ..recording.answers import AskedCall
+from ..recording.settling import Settling
 from .matching import Ask, Matching, Mismatch, RecordedCall
-
-SETTLING_TURNS = 4
-"""How many turns of the loop the agent has, after it got an answer, asked for one or cancelled a
-call, before the next answer comes. In one turn the task that waited goes on, in the next its end is
-told to those that wait for it, and in the third they go on. A recording session acknowledges two
-ends as far apart."""
 
 
 class Handed(Enum):
@@ -82,7 +77,8 @@ class Handover:
         self._stall = stall
         self._is_ending = is_ending
         self._waiting: dict[Ask, LiveCall] = {}
-        self._settling = 0
+        self._settling = Settling(asyncio.get_running_loop())
+        self._held = 0
         self._timer: asyncio.TimerHandle | None = None
         self._unrecorded: list[LiveCall] = []
         self._recording: asyncio.Task[None] | None = None
@@ -207,18 +203,23 @@ class Handover:
     # In the order of the recording.
 
     def _let_settle(self) -> None:
-        """Go on once the agent has had some turns of the loop to react."""
-        if not self._settling:
-            asyncio.get_running_loop().call_soon(self._settle)
-        self._settling = SETTLING_TURNS
+        """Go on once the agent has reacted."""
+        self._settling.start(self._settled)
         self._watch(None)
 
-    def _settle(self) -> None:
-        self._settling -= 1
-        if self._settling:
-            asyncio.get_running_loop().call_soon(self._settle)
-        elif self._explained is None:
+    def _settled(self) -> None:
+        if self._explained is None and not self._held:
             self._advance()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """See :class:`.answers.Answers`."""
+        self._held += 1
+        try:
+            yield
+        finally:
+            self._held -= 1
+            self._let_settle()
 
     def _advance(self) -> None:
         """Hand over what is due, one at a time; release what waits once everything was."""

@@ -187,8 +187,11 @@ class Matching:
             start = recorded.start
             if recorded.seen is not None:
                 self._insert((recorded.seen, start, _START, start, 0))
+            passed = 0
             for sequence, seen, count in recorded.chunks:
-                self._insert((seen, sequence, _CHUNKS, start, count))
+                for number in range(passed + 1, count + 1):
+                    self._insert((seen, sequence, _CHUNKS, start, number))
+                passed = count
             if recorded.end is not None:
                 self._insert((recorded.end, recorded.end, _END, start, 0))
 

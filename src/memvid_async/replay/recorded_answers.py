@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from ..errors import ReplayDivergenceError
 from ..events.calls import ActionStarted, LanePath
-from ..events.content import content_digest
+from ..events.content import Content, content_digest
 from ..events.event import Action
 from ..events.values import LARGE
 from ..recording.answers import AskedCall, CallAnswer
@@ -18,6 +19,7 @@ from .match import Match, compared_content, compared_facts
 from .matching import Matching, RecordedCall
 from .nearest import LOOKED_AT, Asked, describe_missing
 from .past_calls import PastSession
+from .recorded import read_text
 
 Read = Callable[..., Awaitable[Any]]
 
@@ -111,6 +113,18 @@ class RecordedAnswers:
         if granted is None:
             del self._granted[call], self._calls[call]
         return granted
+
+    def held(self) -> AbstractContextManager[None]:
+        """See :class:`.answers.Answers`."""
+        return self.handover.held()
+
+    async def value(self, content: Content) -> str | bytes:
+        """See :class:`.answers.Answers`."""
+        if content.data is not None:
+            return content.data
+        with self.held():
+            found: str | bytes = await self._read(read_text, content)
+        return found
 
     async def withdraw(self, call: AskedCall) -> None:
         """See :class:`.answers.Answers`."""

@@ -12,8 +12,7 @@ from ..core.commands import NoteEvent, ResumeSession
 from ..engine.engine import Engine
 from ..engine.event_log import View
 from ..errors import RecordedCallError, SessionActiveError, UncertainCallError
-from ..events.calls import ActionStarted, AnswerDropped, CallFacts, SessionResumed, call_key
-from ..events.content import Content
+from ..events.calls import ActionStarted, CallFacts, SessionResumed, call_key
 from ..events.details import ActionKind
 from ..events.event import Action
 from ..events.values import decode_value
@@ -29,7 +28,6 @@ from .history import PastCall
 from .match import Match
 from .matching import RecordedCall
 from .past_calls import PastSession, read_past
-from .recorded import read_text
 from .recorded_answers import Read, RecordedAnswers
 from .recorded_errors import ErrorTypes, recorded_error
 from .uncertain import Failed, Policy, Result, UncertainCall, decide
@@ -112,7 +110,7 @@ class ResumedSession(StoreSession):
             past,
             lanes,
             self._read,
-            cancelled=self._cancelled(past, number, recorder),
+            cancelled=self._cancelled(past, recorder),
             is_ending=lambda: recorder.is_ending,
             stall=self._options.stall,
             runs_missing=True,
@@ -127,15 +125,10 @@ class ResumedSession(StoreSession):
             recorder=recorder,
             answers=self.answers,
             raised=self._raised,
-            value=self._value,
         )
 
     def _raised(self, action: Action) -> RecordedCallError:
         return recorded_error(action, self._options.errors)
-
-    async def _value(self, content: Content | None) -> str | bytes | None:
-        found: str | bytes | None = await self._read(read_text, content)
-        return found
 
     @property
     def _searches(self) -> list[Action]:
@@ -169,12 +162,12 @@ class ResumedSession(StoreSession):
         return ActionDraft(start.kind, detail, given, task=start.task, call=facts, **outcome)
 
     def _cancelled(
-        self, past: PastSession, number: int, recorder: CallRecorder
+        self, past: PastSession, recorder: CallRecorder
     ) -> Callable[[RecordedCall], Awaitable[None]]:
         async def record(recorded: RecordedCall) -> None:
             call = past.history.calls[recorded.start]
             if call.action is not None and call.end is not None:
-                await self._intake.submit(NoteEvent(number, AnswerDropped(call.action.sequence)))
+                await recorder.dropped(call.action.sequence)
                 return
             draft = await self._draft(call, CallFacts(call.start), error="CancelledError")
             await recorder.cancelled(draft)

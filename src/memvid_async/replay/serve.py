@@ -10,7 +10,7 @@ from uuid import UUID
 from attrs import Factory, frozen
 
 from ..errors import InvalidValueError, NoActiveSessionError, ReplayDivergenceError
-from ..events.content import EMPTY, Content
+from ..events.content import EMPTY
 from ..events.event import Action
 from ..memory.frame_store import FrameStore
 from ..memory.memory_methods import MemoryMethods
@@ -23,7 +23,6 @@ from ..recording.session_recorder import calls_of
 from .match import Match
 from .matching import RecordedCall
 from .past_calls import PastSession, read_past
-from .recorded import read_text
 from .recorded_answers import Read, RecordedAnswers
 from .recorded_errors import ErrorTypes, recorded_error
 from .resumed import ResumedSession
@@ -106,7 +105,6 @@ class ServedSession(MemoryMethods):
             recorder=recorder,
             answers=self._answers,
             raised=lambda action: recorded_error(action, self._options.errors),
-            value=self._value,
         )
         self._enter_calls()
         return self
@@ -142,10 +140,6 @@ class ServedSession(MemoryMethods):
         if self._calls is None:
             raise NoActiveSessionError("the served session is not open; use it in its block")
         return self._calls
-
-    async def _value(self, content: Content | None) -> str | bytes | None:
-        found: str | bytes | None = await self._read(read_text, content)
-        return found
 
     @property
     def _memory(self) -> FrameStore:
