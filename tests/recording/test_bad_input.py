@@ -177,10 +177,6 @@ BAD = {
         "model": OPTIONAL_NAME,
         "retrieved_frames": FRAMES,
         "messages": MESSAGES,
-        "input_tokens": TOKENS,
-        "output_tokens": TOKENS,
-        "cached_tokens": TOKENS,
-        "cost_usd": {key: value for key, value in NUMBER.items() if key != "None"},
     },
     "record_find": {
         "query": CONTENT,

@@ -26,6 +26,8 @@ class Conversion(IntFlag):
     """The error was longer than its limit."""
     OUTPUT_JSON = 64
     """The output is JSON: it was a number, a list, a dict or the like."""
+    COUNT = 128
+    """A count of tokens, or a cost, was not a number from 0, and is left out."""
 
 
 UNCONVERTED = Conversion(0)

@@ -11,12 +11,15 @@ from typing import Any, AnyStr
 
 from attrs import field, frozen
 
-from ..errors import InvalidValueError
 from .calls import Usage
 from .frames import Context
-from .values import as_plain, shown
+from .values import as_plain
 
 MOST_TOKENS = 2**63 - 1
+
+COUNTS = ("input_tokens", "output_tokens", "cached_tokens", "cost_usd")
+"""What a model may count, by the names that a :class:`Generated`, a :class:`Reply` and a
+:class:`Usage` have."""
 
 
 @frozen
@@ -78,22 +81,22 @@ def _as_json(message: Any) -> str:
         return f"({type(message).__name__})"
 
 
-def _number(value: Any) -> Any:
-    """Return a number of another library as Python's own, and a decimal as a float."""
-    plain = as_plain(value)
-    return float(plain) if isinstance(plain, Decimal) and plain.is_finite() else plain
+def kept_count(name: str, value: Any) -> Any:
+    """Return what a model counted as it can be kept: tokens an int from 0, the cost a number of US
+    dollars; None for anything else. A float may be a whole number.
 
-
-def _tokens(_instance: object, attribute: Any, value: object) -> None:
-    if value is not None and not (type(value) is int and 0 <= value <= MOST_TOKENS):
-        raise InvalidValueError(f"{attribute.name} must be an int from 0, not {shown(value)}")
-
-
-def _dollars(_instance: object, attribute: Any, value: object) -> None:
-    if value is not None and not is_cost(value):
-        raise InvalidValueError(
-            f"{attribute.name} must be US dollars, from 0 to {MOST_DOLLARS:,}, not {shown(value)}"
-        )
+    ``name``: one of :data:`COUNTS`.
+    """
+    # The methods of somebody's object may raise anything.
+    with suppress(Exception):
+        plain = as_plain(value)
+        if name == "cost_usd":
+            plain = float(plain) if isinstance(plain, Decimal) else plain
+            return plain if is_cost(plain) else None
+        if isinstance(plain, (float, Decimal)) and plain == int(plain):
+            plain = int(plain)
+        return plain if type(plain) is int and 0 <= plain <= MOST_TOKENS else None
+    return None
 
 
 MOST_DOLLARS = 9_000_000
@@ -124,19 +127,20 @@ def _whole_units(dollars: float | None) -> float | None:
 class Generated:
     """A model's reply, or one chunk of it, with the model's counts. ``str(reply)`` is its text.
 
-    A reply that comes in chunks has the sums of its chunks' counts.
+    A reply that comes in chunks has the sums of its chunks' counts. A model may count anything:
+    what is not a number from 0 is left out of what is recorded and returned to the caller.
     """
 
     text: str | bytes
     """The reply; bytes stay bytes. A model may pass anything here; it is recorded, and returned
     to the caller, as what it is converted to."""
-    input_tokens: int | None = field(default=None, validator=_tokens, converter=_number)
+    input_tokens: int | None = None
     """Tokens that the model read; None where it did not count."""
-    output_tokens: int | None = field(default=None, validator=_tokens, converter=_number)
+    output_tokens: int | None = None
     """Tokens that it wrote."""
-    cached_tokens: int | None = field(default=None, validator=_tokens, converter=_number)
+    cached_tokens: int | None = None
     """Tokens that it read from a cache: a part of ``input_tokens``."""
-    cost_usd: float | None = field(default=None, validator=_dollars, converter=_number)
+    cost_usd: float | None = None
     """What it cost, in US dollars."""
 
     def __str__(self) -> str:

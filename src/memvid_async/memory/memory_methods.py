@@ -21,12 +21,12 @@ from ..errors import InvalidValueError, LimitExceededError, MemvidAsyncError
 from ..events.details import ActionKind
 from ..events.event import Action
 from ..events.frames import FindResult
+from ..events.prompts import COUNTS
 from ..recording.call_methods import CallMethods
 from ..recording.made_calls import MadeCall, OpenCall
 from ..recording.model_calls import break_off, until_whole
 from ..recording.prepare_values import prepare_content, prepare_name
 from ..recording.recorded_in import MemoryCall
-from ..recording.replies import COUNTS
 from ..recording.scrubbing import limits_for, scrubbed
 from ..recording.session_calls import SessionCalls
 from .answer import Answer

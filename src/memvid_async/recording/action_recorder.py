@@ -76,9 +76,11 @@ class ActionRecorder(ABC, Generic[AnyAction]):
         ``retrieved_frames``: the ids of the frames given to the model. ``messages``: the prompt as
         it went to the model, one item per message; what an earlier ask of the session
         already holds is not stored again. The tokens and the cost are what the model counted;
-        ``cached_tokens`` are a part of ``input_tokens``.
+        ``cached_tokens`` are a part of ``input_tokens``. What is not a number from 0 is left out.
         """
         limits = self._intake.limits
+        counts = (input_tokens, output_tokens, cached_tokens, cost_usd)
+        reply, conversion = prepare_reply(response, *counts)
         return self._answer(
             await self._intake.record(
                 self._choice(),
@@ -99,13 +101,8 @@ class ActionRecorder(ABC, Generic[AnyAction]):
                     key=key,
                     call=_call(parent, started),
                     messages=messages,
-                    reply=prepare_reply(
-                        response,
-                        input_tokens=input_tokens,
-                        output_tokens=output_tokens,
-                        cached_tokens=cached_tokens,
-                        cost_usd=cost_usd,
-                    ),
+                    reply=reply,
+                    conversion=conversion,
                 ),
             )
         )

@@ -9,11 +9,11 @@ from typing import Any
 
 from ..errors import InvalidValueError
 from ..events.details import ActionKind
-from ..events.prompts import Generated, Prompt, Reply, split_text
+from ..events.prompts import COUNTS, Generated, Prompt, Reply, split_text
 from .converting import whole_text
 from .made_calls import MadeCall, OpenCall
 from .prepare_values import prepare_content, prepare_name
-from .replies import COUNTS, GrowingReply, Model, Reading, check_model
+from .replies import GrowingReply, Model, Reading, check_model
 from .scrubbing import limits_for, scrubbed
 from .session_calls import SessionCalls
 

@@ -16,8 +16,9 @@ from ..core.commands import LargeContent, Prepared
 from ..core.held_messages import CONTENT_BYTES, Messages, hashed_messages
 from ..errors import InvalidValueError, LimitExceededError
 from ..events.content import EMPTY, content_digest
+from ..events.conversion import Conversion
 from ..events.frozen_dict import FrozenDict
-from ..events.prompts import Generated, Reply
+from ..events.prompts import COUNTS, Reply, kept_count
 from ..events.values import (
     LARGE,
     as_plain,
@@ -187,28 +188,23 @@ def prepare_messages(values: Sequence[Any], limits: Limits) -> Messages | None:
 
 def prepare_reply(
     response: object,
-    *,
-    input_tokens: int | None,
-    output_tokens: int | None,
-    cached_tokens: int | None,
-    cost_usd: float | None,
-) -> Reply | None:
-    """Return what a model counted for a reply that came whole; None where it counted nothing.
-
-    :raises InvalidValueError: when anything is not a count.
-    """
+    input_tokens: object,
+    output_tokens: object,
+    cached_tokens: object,
+    cost_usd: object,
+) -> tuple[Reply | None, int]:
+    """Return what a model counted for a reply that came whole, None where it counted nothing; and
+    how it was converted, as the bits of :class:`Conversion`."""
     if input_tokens is output_tokens is cached_tokens is cost_usd is None:
-        return None
-    # A Generated checks them.
-    counted = Generated("", input_tokens, output_tokens, cached_tokens, cost_usd)
+        return None, 0
+    conversion, kept = 0, []
+    given = (input_tokens, output_tokens, cached_tokens, cost_usd)
+    for name, value in zip(COUNTS, given, strict=True):
+        kept.append(None if value is None else kept_count(name, value))
+        if kept[-1] is None and value is not None:
+            conversion = int(Conversion.COUNT)
     chunks = (len(response),) if type(response) in (str, bytes) else ()  # type: ignore[arg-type]
-    return Reply(
-        chunks,
-        counted.input_tokens,
-        counted.output_tokens,
-        counted.cached_tokens,
-        counted.cost_usd,
-    )
+    return Reply(chunks, *kept), conversion
 
 
 def prepare_frames(values: Iterable[Any], limits: Limits) -> tuple[int, ...]:

@@ -20,7 +20,7 @@ from attrs import evolve
 
 from ..errors import InvalidValueError
 from ..events.conversion import Conversion
-from ..events.prompts import Generated, Prompt, Reply, as_text
+from ..events.prompts import COUNTS, Generated, Prompt, Reply, as_text, kept_count
 from ..events.values import LARGE, encoded
 from .callables import call, check_fits
 from .converting import convert_output, cut_text
@@ -40,9 +40,6 @@ output. It raises nothing."""
 
 MOST_CHUNKS = 64 * 1024
 """At most this many chunks of a reply are kept apart; later ones are joined to the last."""
-
-COUNTS = ("input_tokens", "output_tokens", "cached_tokens", "cost_usd")
-"""What a model may count, by the names that a :class:`Generated` and a :class:`Reply` have."""
 
 # What half of a surrogate pair becomes.
 _HALF = "\ufffd".encode()
@@ -127,7 +124,7 @@ class GrowingReply:
     async def add(self, returned: Any) -> None:
         """Add a chunk."""
         chunk = returned if issubclass(type(returned), Generated) else Generated(returned)
-        self._counts = {name: total((self._counts[name], getattr(chunk, name))) for name in COUNTS}
+        self._count(chunk)
         value: Any = chunk.text
         if type(value) is str:
             value = self._half + value
@@ -146,6 +143,20 @@ class GrowingReply:
         self.conversion |= conversion
         if text is not None:
             self._keep(text)
+
+    def _count(self, chunk: Generated) -> None:
+        """Add what a chunk counts."""
+        for name in COUNTS:
+            counted = getattr(chunk, name)
+            if counted is not None:
+                known = self._counts[name]
+                kept = kept_count(name, counted)
+                if kept is not None and known is not None:
+                    kept = kept_count(name, known + kept)
+                if kept is None:
+                    self.conversion |= Conversion.COUNT
+                else:
+                    self._counts[name] = kept
 
     def _add_half(self) -> None:
         """Add the half of a pair to which no other half came."""
@@ -188,7 +199,8 @@ class GrowingReply:
             meant = reading(self.raw or b"")
             text, conversion = convert_output(meant.text, self._most_bytes)
             self.conversion |= conversion
-            self._meant = evolve(meant, text=text or ""), came
+            counts = {name: kept_count(name, getattr(meant, name)) for name in COUNTS}
+            self._meant = evolve(meant, text=text or "", **counts), came
         return self._meant[0]
 
     @property
