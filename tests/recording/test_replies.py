@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from memvid_async import Generated, InvalidValueError, Prompt
+from memvid_async import Conversion, Generated, InvalidValueError, Prompt
 from memvid_async.recording import replies
 from memvid_async.recording.replies import GrowingReply, check_model
 

@@ -1,6 +1,8 @@
 """A recorded session that answers its agent's calls, in their places and in order."""
 
 import asyncio
+import importlib
+import sys
 
 import pytest
 
@@ -111,6 +113,32 @@ async def test_a_failure_is_of_its_own_type_and_a_recorded_one(store):
     assert isinstance(caught.value, RecordedCallError)
     assert (caught.value.after, str(caught.value)) == (7, "slow down")
     assert caught.value.action.index == 1
+
+
+async def test_a_failure_s_type_is_imported_where_that_can_be_done(store, tmp_path, monkeypatch):
+    for name, error in (("shop_client", "Refused"), ("broken_client", "Gone")):
+        (tmp_path / f"{name}.py").write_text(f"class {error}(Exception): pass")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    async def buy():
+        raise importlib.import_module("shop_client").Refused("no")
+
+    async def vanish():
+        raise importlib.import_module("broken_client").Gone("away")
+
+    async with store.session() as session:
+        for run in (buy, vanish):
+            with pytest.raises(Exception, match=r"no|away"):
+                await session.call_tool("shop", {}, run)
+    del sys.modules["shop_client"], sys.modules["broken_client"]
+    (tmp_path / "broken_client.py").write_text("raise SystemExit(3)")
+    async with store.serve(session.session_id) as recorded:
+        with pytest.raises(RecordedCallError) as caught:
+            await recorded.call_tool("shop", {}, never)
+        assert isinstance(caught.value, importlib.import_module("shop_client").Refused)
+        with pytest.raises(RecordedCallError, match="away") as caught:
+            await recorded.call_tool("shop", {}, never)
+        assert type(caught.value) is RecordedCallError
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,37 @@ def test_a_recording_is_replayed_and_served(store):
     assert store.compare(session.session_id, session.session_id).is_equal
 
 
+def test_what_a_thread_recorded_is_served_to_another_one(store):
+    def record():
+        with store.session("told") as session:
+            for n in range(2):
+                session.record_tool_call("weather", arguments={"n": n}, result=f"rain {n}")
+            session.record_ask("Umbrella?", response="Yes.")
+        recordings.append(session.session_id)
+
+    def serve(session_id):
+        with store.serve(session_id) as recorded:
+            told = [recorded.call_tool("weather", {"n": n}) for n in range(2)]
+            told.append(str(recorded.call_model("Umbrella?", lambda prompt: "No.")))
+        served.append(told)
+
+    recordings, served = [], []
+    record()
+    for name in (None, "a worker"):
+        in_threads(record, name)
+    for session_id in recordings:
+        serve(session_id)
+        for name in (None, "another worker"):
+            in_threads(lambda session_id=session_id: serve(session_id), name)
+    assert served == [["rain 0", "rain 1", "Yes."]] * 9
+
+
+def in_threads(function, name):
+    thread = threading.Thread(target=function, name=name)
+    thread.start()
+    thread.join()
+
+
 def test_events_are_streamed(store):
     store.put("first")
     with store.subscribe() as events:

@@ -15,11 +15,11 @@ from weakref import WeakKeyDictionary, ref
 
 from ..events.calls import LanePath
 
-_AUTOMATIC = re.compile(r"Task-\d+")
+_AUTOMATIC = re.compile(r"Task-\d+|Thread-\d+( \(.*\))?|ThreadPoolExecutor-\d+_\d+")
 
 
 def chosen_name(name: str | None) -> str | None:
-    """Return a task's name; None for one that asyncio or a framework made up.
+    """Return a task's or a thread's name; None for one that Python or a framework made up.
 
     anyio names a task by its function, ``package.module.function``.
     """
@@ -99,9 +99,10 @@ class Lanes:
     """The lanes of one session's block. Made in the task that enters it."""
 
     def __init__(self) -> None:
-        self.root = Lane()
         self._of_task = WeakKeyDictionary[asyncio.Task[object], Lane]()
         task = asyncio.current_task()
+        # Its name says nothing where others are beneath it; see :class:`Matching`, ``is_flat``.
+        self.root = Lane(name=None if task is None else chosen_name(task.get_name()))
         if task is not None:
             self._enter(task, self.root)
 

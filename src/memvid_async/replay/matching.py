@@ -241,11 +241,15 @@ class Matching:
             parent = self._followed.get(lane.parent)
         if parent is None:
             return None
+        found = None
         if lane.name is not None:
             found = self._lanes.get((*parent.path, lane.name))
-        else:
-            siblings = self._unnamed.get((parent.path, scope, content), ())
-            free = (one for one in siblings if one.owner is None)
+        if found is None and (lane.name is None or lane.parent is None):
+            siblings = self._unnamed.get((parent.path, scope, content), [])
+            if lane.parent is None:
+                # The task that enters the block may be another one than then: a thread's, a test's.
+                siblings = [*siblings, *self._lanes.values()]
+            free = (one for one in siblings if one.owner is None and one.calls.get(scope))
             found = next((one for one in free if one.calls[scope][0].fits(content, facts)), None)
         if found is not None:
             self._follow(lane, found)

@@ -29,6 +29,7 @@ from .history import History, PastCall
 from .match import DATA_IS_A_FACT, Match, compared_content, compared_facts
 from .matching import UNKNOWN
 from .recorded import RecordedSession, read_text
+from .recorded_errors import import_types
 
 CALLS = (
     ActionKind.ASK,
@@ -327,6 +328,7 @@ def read_past(view: View, session_id: UUID, match: Match | None = None) -> PastS
         past.add(event)
     past.finish()
     recording = past.recording
+    import_types(a.error_detail for a in recording.actions if a.error_detail is not None)
     digests = {a.sequence: recording.messages_digest(view, a) for a in recording.actions}
     for call in past.history.calls.values():
         if call.action is not None and call.action.sequence in digests:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from importlib import import_module
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -19,8 +20,8 @@ def recorded_error(action: Action, types: ErrorTypes) -> RecordedCallError:
     """Return the error with which a recorded call failed.
 
     It is a :class:`RecordedCallError`, and also one of the type that was recorded, if a loaded
-    module has it and it can be built, or else of the one that ``types`` has for its name. (A type
-    of a module that is not loaded is one that no ``except`` clause can name.)
+    module has it and it can be built, or else of the one that ``types`` has for its name.
+    :func:`import_types` loads the modules.
     """
     detail = action.error_detail
     if detail is not None:
@@ -29,6 +30,18 @@ def recorded_error(action: Action, types: ErrorTypes) -> RecordedCallError:
             if error is not None:
                 return error
     return _with_frames(RecordedCallError(action), detail)
+
+
+def import_types(details: Iterable[ErrorDetail]) -> None:
+    """Import the modules of these exceptions, where they are not loaded and can be. It blocks.
+
+    An agent may import a module only where it needs it, and catch that module's errors there.
+    Importing runs the module's own code; `docs/replay.md` says what that means.
+    """
+    for name in {detail.module for detail in details} - sys.modules.keys():
+        if all(part.isidentifier() for part in name.split(".")):
+            with suppress(Exception, SystemExit):
+                import_module(name)
 
 
 def check_types(value: Any) -> ErrorTypes:
