@@ -116,6 +116,8 @@ def test_a_view_is_the_store_that_was_stopped_there(history):
             await store.aclose()
             store = await open_store(life.path, config=life.config)
             await check_moments(store, life)
+            # What was saved bit by bit holds what all events together fold to.
+            assert (await store.verify()).ok
             await store.compact()
             life.erased = set(range(1, life.last_id + 1)) - set(life.frames)
             life.gone_sessions |= life.dropped
