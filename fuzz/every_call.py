@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,17 @@ from typing import Any
 from click import ClickException
 
 from memvid_async import (
+    ActionKind,
+    Check,
+    Delete,
+    DeletePrefix,
     Generated,
     MemvidAsyncError,
+    Put,
     Session,
     Store,
     StoreConfig,
+    StoreSession,
     open_store,
     recover,
 )
@@ -58,9 +64,11 @@ async def build(path: Path) -> None:
             await session.record_tool_call("look", arguments={"a": [1, {}]}, result=b"\0")
             await session.record_find("x", mode="lexical", result_count=1, result_frames=[1])
             await session.record_put(9, b"\xff" * 1100)
+        await _build_calls(store)
+        await _build_keys(store)
         fork = await store.fork(ambient, name="fork")
         async with store.resume_session(fork):
-            await store.put("only in the fork")
+            await store.put("only in the fork", key="once")
             await store.find("fork fox")
         async with store.resume_session(await store.fork(fork)):
             await store.put("deeper")
@@ -72,10 +80,55 @@ async def build(path: Path) -> None:
         await store.put("the last one")
 
 
+async def _build_calls(store: Store) -> None:
+    """Record calls that ended, one in another, and one that is in flight."""
+    async with store.session("calls") as session:
+        async with session.step("plan", input=[1]) as step:
+            step.output = await session.call_tool("add", {"a": 1}, lambda a: a + 1)
+            await session.call_model([{"role": "user", "content": "hi"}], _echo, model="m")
+        async for _ in session.stream_model("tell", _echo):
+            pass
+        await session.once("dice", lambda: 4)
+        with suppress(ZeroDivisionError):
+            await session.call_tool("fail", {}, lambda: 1 // 0)
+    await store.annotate_session(session.session_id, {"more": 2})
+    async with store.session("stopped") as session:
+        await session.record_start(ActionKind.TOOL_CALL, "never ends")
+
+
+def _echo(prompt: Any) -> str:
+    return f"{prompt}"[:100] * 20
+
+
+async def _build_keys(store: Store) -> None:
+    values, lists = store.collection("values"), store.collection("lists")
+    for at in range(12):
+        await values.put(f"a/{at % 4}", {"n": at}, metadata={"even": at % 2}, ttl=10.0**6)
+        await lists.append("turns", [f"item {at}" * 20])
+    await lists.write_list("turns", ["new"], keep=3)
+    await values.delete("a/1")
+    await values.apply([DeletePrefix("a/2"), Put("b", 1)])
+
+
 async def _try(call: Callable[..., Awaitable[Any]], *given: Any, **named: Any) -> Any:
     with suppress(MemvidAsyncError):
         return await call(*given, **named)
     return None
+
+
+async def _drain(items: AsyncIterator[Any]) -> None:
+    """Look at what comes; of a few items only, as there may be any number."""
+    with suppress(MemvidAsyncError):
+        async for item in islice(items, 20 * MOST):
+            repr(item)
+
+
+async def islice(items: AsyncIterator[Any], count: int) -> AsyncIterator[Any]:
+    """Iterate over the first ``count`` items."""
+    async for item in items:
+        yield item
+        if (count := count - 1) <= 0:
+            return
 
 
 async def read(path: Path) -> None:
@@ -89,13 +142,20 @@ async def read(path: Path) -> None:
         for one in summaries[:MOST]:
             await _try(store.compare, one.session_id, summaries[0].session_id)
         await _try(_follow, store)
+        await _drain(store.actions(newest_first=True))
+        await _drain(store.actions(kind="tool_call", text="a"))
+        for by in ("session", "model", "tool", "day"):
+            await _try(store.usage, by=by)
         store.statistics()
+        await _try(store.refresh)
         await _try(store.verify)
-        await _search(store)
+        await _look(store)
         for sequence in (0, store.last_sequence // 2, store.last_sequence):
             view = await _try(store.at, sequence=sequence)
             if view is not None:
-                await _search(view)
+                await _look(view)
+                for one in (await _try(view.list_sessions) or ())[:1]:
+                    await _try(view.get_session, one.session_id)
         await _try(store.at, time_ns=1_700_000_000_000_000_000)
 
 
@@ -106,10 +166,12 @@ async def _read_session(store: Store, session: Session) -> None:
         for content in (action.input, action.output):
             if content is not None:
                 await _try(store.read_content, content)
+                await _drain(store.stream_content(content))
         await _try(store.read_messages, action)
         await _try(store.read_arguments, action)
         await _try(store.read_context, action)
         await _try(store.read_chunks, action)
+    await _try(store.read_new_messages, session.actions[:MOST])
     await _try(store.replay(session.session_id).report)
     await _try(_served, store, session)
 
@@ -119,11 +181,22 @@ async def _served(store: Store, session: Session) -> None:
         for action in session.actions[:MOST]:
             if action.kind == "tool_call":
                 arguments = await _try(store.read_arguments, action)
-                await _try(served.call_tool, getattr(action.details, "name", "x"), arguments)
+                name = getattr(action.details, "name", "x")
+                if isinstance(arguments, dict):
+                    await _try(served.call_tool, name, arguments, lambda **_: 1)
             elif action.input is not None:
                 question = await _try(store.read_content, action.input) or b""
-                await _try(served.ask, question, provider="p", model="m")
+                await _try(served.ask, question, generate=str, provider="p", model="m")
                 await _try(served.find, question.decode(errors="replace"))
+        served.report()
+
+
+async def _served_or_run(store: Store, session_id: Any) -> None:
+    """Make every call of a session that answers; what it has no answer for runs."""
+    async with store.serve(session_id, missing="run", unserved="allow") as served:
+        for call in _CALLS:
+            await _try(call, served)
+        repr(served.unserved)
         served.report()
 
 
@@ -135,7 +208,8 @@ async def _follow(store: Store) -> None:
                 return
 
 
-async def _search(view: Any) -> None:
+async def _look(view: Any) -> None:
+    """Make the calls that a store and a view of an earlier moment have in common."""
     await _try(view.find, "fox OR words")
     await _try(view.find, "near", mode="hybrid", embedding=[1.0, 0.5], embedding_model="m")
     with suppress(MemvidAsyncError):
@@ -143,6 +217,58 @@ async def _search(view: Any) -> None:
             repr(frame)
             await _try(view.get, frame.frame_id)
     await _try(view.context, "fox")
+    for name in ("values", "lists"):
+        keys = view.collection(name)
+        await _drain(keys.scan(reverse=True))
+        await _drain(keys.scan("a", where={"even": 1}))
+        await _try(keys.prefixes, 1)
+        await _try(keys.get_many, ["a/0", "b", "turns"])
+        for key in ("a/3", "turns"):
+            for read_key in (keys.get, keys.items):
+                await _try(read_key, key)
+            await _try(keys.tail, key, 2)
+
+
+# Calls of a session that records, and of one that answers.
+
+
+async def _in_a_step(session: Any) -> None:
+    async with session.step("plan", input=[1]) as step:
+        step.output = await session.call_tool("add", {"a": 1}, lambda a: a + 1)
+
+
+async def _in_a_tool(session: Any) -> None:
+    await session.tool(lambda: 1, name="look")()
+
+
+_CALLS: tuple[Callable[[Any], Awaitable[Any]], ...] = (
+    _in_a_step,
+    _in_a_tool,
+    lambda session: session.call_model("hi", _echo, model="m"),
+    lambda session: _drain(session.stream_model("tell", _echo)),
+    lambda session: session.once("dice", lambda: 4),
+    lambda session: session.now(),
+    lambda session: session.random(),
+    lambda session: session.uuid(),
+    lambda session: session.sleep(0),
+    lambda session: session.put("a fox of the session"),
+    lambda session: session.put_many(["two", "three"]),
+    lambda session: session.update(1, title="changed"),
+    lambda session: session.delete(4),
+    lambda session: session.find("fox"),
+    lambda session: session.ask("fox?", generate=str),
+)
+_RECORDS: tuple[Callable[[Any], Awaitable[Any]], ...] = (
+    lambda to: to.record_ask("q", provider="p", model="m", response="r", messages=[{"a": "b"}]),
+    lambda to: to.record_find("q", mode="m", result_count=1, result_frames=[1]),
+    lambda to: to.record_put(1, "one"),
+    lambda to: to.record_put_many([1, 2]),
+    lambda to: to.record_update(1, "two"),
+    lambda to: to.record_delete(1),
+    lambda to: to.record_tool_call("look", arguments={"a": 1}, result="r", key="once"),
+    lambda to: to.record_step("plan", input="i", output="o"),
+    lambda to: to.create_checkpoint(),
+)
 
 
 async def write(path: Path) -> None:
@@ -150,40 +276,78 @@ async def write(path: Path) -> None:
     async with open_store(path) as store:
         summaries = await _try(store.list_sessions, include_open=True) or []
         await _try(store.start_session, "new")
-        await _try(store.put, "a fox more")
+        await _try(store.start_session_if_none)
+        await _try(store.put, "a fox more", key="again")
         await _try(store.put_many, ["two", "three"])
         await _try(store.find, "fox")
         await _try(store.ask, "fox?", generate=str)
-        await _try(
-            store.record_ask, "q", provider="p", model="m", response="r", messages=[{"a": "b"}]
-        )
+        for record in _RECORDS:
+            await _try(record, store)
         for frame_id in (1, 4):
             await _try(store.update, frame_id, title="changed")
             await _try(store.delete, frame_id)
-        await _try(store.create_checkpoint)
-        for one in summaries[:MOST]:
+        await _try(_use, store.session("another"))
+        # The oldest ones, which have ended, and the newest, which may be open.
+        for one in {id(each): each for each in (*summaries[:MOST], *summaries[-2:])}.values():
             await _try(_write_session, store, one.session_id)
         await _try(store.end_session)
+        await _write_keys(store)
         await _try(store.set_embedding_model, "n", lambda texts: [[1.0, 0.0] for _ in texts])
+        await _try(store.sync)
         await _try(store.compact)
         await _try(store.find, "fox")
         await _try(store.verify)
     async with open_store(path) as store:
         await _try(store.find, "fox")
+        await _look(store)
         await _try(store.verify)
+        for kind in (None, "values"):
+            await _try(store.prune, keep_last=1, collection=kind, compact_share=0.1)
+
+
+async def _write_keys(store: Store) -> None:
+    for name in ("values", "lists"):
+        keys = store.collection(name)
+        for key in ("a/3", "turns", "new"):
+            await _try(keys.put, key, 1, if_version=0)
+            await _try(keys.put, key, [2], metadata={"m": 1}, ttl=60)
+            await _try(keys.append, key, ["x"])
+            await _try(keys.write_list, key, ["y"], keep=1)
+            await _try(keys.pop, key)
+        await _try(keys.apply, [Check("b", 1), DeletePrefix("a"), Put("c", 1), Delete("b")])
+        await _try(keys.delete, "new")
 
 
 async def _write_session(store: Store, session_id: Any) -> None:
-    with suppress(MemvidAsyncError):
-        async with store.resume_session(session_id) as session:
-            await session.record_ask("q", provider="p", model="m", response="r", messages=["m"])
-            await session.create_checkpoint()
+    await _try(_use, store.resume_session(session_id))
+    await _try(_served_or_run, store, session_id)
+    await _try(_resumed, store, session_id)
     with suppress(MemvidAsyncError):
         async with store.resume_session(await store.fork(session_id)):
             await store.put("in a fork")
             await store.find("fork")
+    await _try(store.annotate_session, session_id, {"more": 1})
+    await _try(store.rename_session, session_id, "other")
     await _try(store.audit, session_id, {"m": str})
     await _try(store.delete_session, session_id)
+
+
+async def _use(entered: StoreSession) -> None:
+    """Make every call of a session that records."""
+    async with entered as session:
+        for record in _RECORDS:
+            await _try(record, session)
+        for call in _CALLS:
+            await _try(call, session)
+        await _try(session.annotate, {"by": "us"})
+        await _try(session.record_start, ActionKind.TOOL_CALL, "begun")
+
+
+async def _resumed(store: Store, session_id: Any) -> None:
+    resumed = store.resume_session(session_id, replay=True, uncertain="run", stall=0.05)
+    async with resumed as session:
+        for call in _CALLS[:5]:
+            await _try(call, session)
 
 
 def commands(path: Path, out: Path, session: str) -> Iterator[list[str]]:
@@ -200,6 +364,8 @@ def commands(path: Path, out: Path, session: str) -> Iterator[list[str]]:
         yield ["get", file, "1", *options]
         yield ["replay", file, session, *options]
         yield ["diff", file, session, session, *options]
+        yield ["grep", file, "a", *options]
+        yield ["usage", file, *options]
     yield ["sessions", file, "--tree"]
     yield ["export", file, session, "-o", str(out / "page.html")]
     yield ["export", file, session, session, "-o", str(out / "two.html")]
@@ -208,6 +374,9 @@ def commands(path: Path, out: Path, session: str) -> Iterator[list[str]]:
     yield ["ask", file, "fox?", "--command", "cat"]
     yield ["fork", file, session]
     yield ["put", file, "--lines", str(out / "lines")]
+    yield ["import-chat", file, str(out / "chat.json")]
+    yield ["prune", file, "--keep-last", "1"]
+    yield ["prune", file, "--keep-last", "1", "--collection", "values", "--json"]
     yield ["compact", file]
 
 
@@ -215,6 +384,7 @@ def run_commands(path: Path, session: str) -> None:
     """Run every command; each ends with an exit status of its own, and never with an exception."""
     out = path.parent
     (out / "lines").write_text("one\ntwo\n")
+    (out / "chat.json").write_text('[{"role": "user", "content": "hi"}]')
     # What is printed is not kept: a content of such a file may be of GiBs.
     with Path(os.devnull).open("w", encoding="utf-8") as printed:
         for arguments in commands(path, out, session):

@@ -5,9 +5,10 @@
 
 Each writer is a process of its own, deletes what it no longer needs, and times its calls and the
 disk's syncs. Printed are the longest calls beside the slowest sync, and what grew: descriptors,
-memory and the file. The exit status is 1 when a call took more than a second over the slowest sync,
-when something grew, or when a subscriber missed an event. The compactions are timed too, and have
-no bound: they are what the calls go on beside.
+memory, and the file for each event (of a deleted one its time is left, of a frame its digest). The
+exit status is 1 when a call took more than a second over the slowest sync, when something grew, or
+when a subscriber missed an event. The compactions are timed too, and have no bound: they are what
+the calls go on beside.
 
 What others do on the machine is told apart: its load, and by how much a thread that only sleeps
 woke too late, at most.
@@ -159,14 +160,16 @@ async def run(
         )
         for at in range(writers)
     ]
-    sizes: list[int] = []
+    # Of the file, in bytes for each event of the log: what was deleted leaves a few of them.
+    sizes: list[float] = []
     done = False
     async with open_store(path, read_only=True) as store:
         readers = [asyncio.create_task(_subscribe(store, lambda: done)) for _ in range(SUBSCRIBERS)]
         watching = [asyncio.create_task(child.communicate()) for child in children]
         while not all(each.done() for each in watching):
             await asyncio.sleep(seconds / 50)
-            sizes.append(path.stat().st_size)  # noqa: ASYNC240 - nothing waits for it
+            size = path.stat().st_size  # noqa: ASYNC240 - nothing waits for it
+            sizes.append(size / store.last_sequence)
         outputs = [(await each)[0] for each in watching]
         await store.refresh()
         done = True
@@ -230,7 +233,7 @@ def main() -> int:
         print(f"  {what} {took:,.0f} ms, of {found['calls'][name]:,}")
     for before, after in zip(found["settled"], found["ended"], strict=True):
         print(f"  a writer: {before}, at the end {after}")
-    print(f"  the file, in KiB: {[size // 1024 for size in found['sizes'][::5]]}")
+    print(f"  the file, in bytes for each event: {[round(size) for size in found['sizes'][::5]]}")
     print(f"  subscribers: {Counter(found['subscribers'])} (events, missing)")
     wrong = faults(found)
     print("fine" if not wrong else "\n".join(wrong))

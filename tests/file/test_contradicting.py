@@ -2,6 +2,8 @@
 comes an answer or an error of ours, within 2 GB and 20 s of processor time for each MB."""
 
 import asyncio
+import functools
+import inspect
 import os
 import subprocess
 import sys
@@ -9,9 +11,20 @@ from pathlib import Path
 
 import pytest
 
+from fuzz.every_call import build, commands, every_call
 from fuzz.mutate import split
 from fuzz.structure import contradicting, index_changes, indexes, made_by_hand
-from memvid_async import MemvidAsyncError, open_store
+from memvid_async import (
+    Collection,
+    MemvidAsyncError,
+    ServedSession,
+    SessionRecorder,
+    Store,
+    StoreSession,
+    StoreView,
+    open_store,
+)
+from memvid_async.cli.command_line import cli
 from memvid_async.format.segment import SegmentKind
 from tests.support.contradicting_child import SEEDS
 from tests.support.depth import CONTRADICTING_EVERY
@@ -19,6 +32,40 @@ from tests.support.frame_plans import eager_saving
 
 ROOT = Path(__file__).resolve().parents[2]
 CASES = {"hand": len(made_by_hand()), "chance": SEEDS}
+# What every call of a hostile file leaves out: commands that serve until they are stopped, whose
+# pages and tools make the other calls, and one that makes a file of its own.
+COMMANDS_LEFT_OUT = {"demo", "mcp", "view"}
+KINDS = (Collection, ServedSession, SessionRecorder, Store, StoreSession, StoreView)
+
+
+class Noted:
+    """A method or a property that notes that somebody looked it up in an object."""
+
+    def __init__(self, inner, note):
+        self._inner, self._note = inner, note
+
+    def __get__(self, instance, owner):
+        if instance is not None:
+            self._note()
+        return self._inner.__get__(instance, owner)
+
+
+def test_every_public_call_and_every_command_is_made(tmp_path, monkeypatch):
+    path, made = tmp_path / "store.mva", set()
+    asyncio.run(build(path))
+    wanted = {(kind, name) for kind in KINDS for name in dir(kind) if not name.startswith("_")}
+    for kind, name in list(wanted):
+        inner = inspect.getattr_static(kind, name)
+        if isinstance(inner, property):
+            wanted.remove((kind, name))
+        note = functools.partial(made.add, (kind, name))
+        monkeypatch.setattr(kind, name, Noted(inner, note))
+    every_call(path.read_bytes(), tmp_path / "calls")
+    # A session's handle is one of both kinds.
+    made |= {(SessionRecorder, name) for kind, name in made if kind is StoreSession}
+    assert wanted - made == set()
+    run = {arguments[0] for arguments in commands(path, tmp_path, "1")}
+    assert run | COMMANDS_LEFT_OUT == set(cli.commands)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="bounds are set as Linux counts them")
