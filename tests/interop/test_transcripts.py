@@ -109,6 +109,14 @@ def test_only_regular_documents_of_a_tar_are_read():
     assert [p.name for p in open_transcripts("t", out.getvalue())] == ["t:../../escape.json"]
 
 
+def tar_of_headers(kind: bytes, body: bytes, count: int) -> bytes:
+    """A tar whose one member has very many headers that say more of it."""
+    header = tarfile.TarInfo("a.json")
+    header.type, header.size = kind, len(body)
+    more = header.tobuf(tarfile.USTAR_FORMAT) + body.ljust(512, b"\0")
+    return more * count + tar_of({"a.json": b"[]"})
+
+
 def sparse_tar(size: int) -> bytes:
     """A tar whose one member is a hole of the given size, in the old GNU format."""
     header = bytearray(tarfile.TarInfo("hole.json").tobuf(tarfile.GNU_FORMAT))
@@ -202,6 +210,20 @@ def test_short_label(source, label):
 def test_a_transcript_of_its_own_is_told_from_a_list_of_runs():
     assert parse_runs(Transcript("a", b"[[]]", "a"))[0].alone
     assert not parse_runs(Transcript("a", b"[[], []]", "a"))[0].alone
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        (tarfile.GNUTYPE_LONGNAME, b"name\0"),
+        (tarfile.GNUTYPE_LONGLINK, b"name\0"),
+        (tarfile.XHDTYPE, b"11 path=ab\n"),
+        (tarfile.XGLTYPE, b"11 path=ab\n"),
+    ],
+)
+def test_a_tar_of_very_many_headers_in_a_row_is_refused(kind, body):
+    with pytest.raises(TranscriptError, match="too many headers"):
+        list(open_transcripts("a.tar", tar_of_headers(kind, body, 5000)))
 
 
 def test_an_archive_of_very_many_members_is_refused(monkeypatch):

@@ -146,6 +146,9 @@ def _open_members(name: str, data: bytes, max_bytes: int) -> Iterator[Transcript
                 content = _unzip(member_name, content, left)
                 left -= len(content)
                 yield Transcript(member_name, content, short_label(_plain_name(member.name)))
+    except RecursionError:
+        # Python reads a header that belongs to the next one, and that one, each inside the other.
+        raise TranscriptError(f"{name}: damaged tar archive: too many headers in a row") from None
     except (tarfile.TarError, ValueError, OverflowError, EOFError, OSError) as error:
         if isinstance(error, TranscriptError):
             raise
