@@ -11,6 +11,7 @@ from memvid_async import StoreConfig, open_store
 from memvid_async.memory import folded
 from memvid_async.memory.folded import FoldedMemory
 from memvid_async.storage import FileStorage
+from memvid_async.store import folding
 
 pytestmark = [pytest.mark.one_loop, pytest.mark.timeout(60)]
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -150,14 +151,33 @@ async def test_nobody_folds_the_memory_again_after_a_compaction(tmp_path, monkey
         await store.compact()
         await reader.refresh()
         put = []
-        monkeypatch.setattr(FoldedMemory, "_put", lambda *given: put.append(given))
-        for each in (store, reader):
-            assert len((await each.find("alpha", top_k=400)).hits) == 299
-        async with open_store(path) as later:
-            assert len((await later.find("alpha 7 some")).hits) == 10
+        with monkeypatch.context() as patch:
+            patch.setattr(FoldedMemory, "_put", lambda *given: put.append(given))
+            for each in (store, reader):
+                assert len((await each.find("alpha", top_k=400)).hits) == 299
+            async with open_store(path) as later:
+                assert len((await later.find("alpha 7 some")).hits) == 10
         assert put == []
         assert (await store.verify()).ok
     assert b"alpha 6 some" not in path.read_bytes()
+
+
+async def test_a_memory_that_took_long_to_fold_is_saved_however_small_it_is(tmp_path, monkeypatch):
+    """What is left of frames that were deleted is folded too."""
+    monkeypatch.setattr(folding, "_WORTH_EVENTS", 40)
+    async with open_store(tmp_path / "small.mva") as store:
+        for at in range(25):
+            await store.put(f"alpha {at}")
+            if at >= 4:
+                await store.delete(at - 3)
+        await store.compact()
+        saved = store._engine.written_view.saved_projection("memory", store.last_sequence)
+        assert saved.through == store.last_sequence
+        assert (await store.verify()).ok
+        put = []
+        monkeypatch.setattr(FoldedMemory, "_put", lambda *given: put.append(given))
+        assert len((await store.find("alpha")).hits) == 4
+        assert put == []
 
 
 async def test_a_memory_that_cannot_be_folded_does_not_stop_a_compaction(path, monkeypatch):

@@ -180,7 +180,7 @@ class Compactor:
     """
 
     def __init__(self, source: FileView, target: LogFile, now: int) -> None:
-        self._source = source
+        self.source = source
         self._judge = _Judge(source, now)
         self._copy = LogCopy(target)
         self.position = LOG_START
@@ -188,12 +188,12 @@ class Compactor:
         self._checksum = source.reader.salt
         self.erased = 0
 
-    def copy(self, progress: Callable[[int, int], None], fold: FoldWhole) -> None:
-        """Copy what is left, with the projections that ``fold`` makes of it, durably.
+    def copy(self, progress: Callable[[int, int], None]) -> None:
+        """Copy what is left. ``progress`` is called with the bytes done and the bytes there are.
 
         :raises CorruptFileError: when the source is damaged.
         """
-        total = self._source.end
+        total = self.source.end
         for segment in unhurried(self._segments(), 1):
             if segment.kind == SegmentKind.EVENTS:
                 with _damage_named(segment):
@@ -208,20 +208,24 @@ class Compactor:
                 told = segment.end
         if self.position != total:
             raise CorruptFileError(self.position, "there is no valid segment")
-        target = self._copy.target
         self._copy.flush_stubs()
+        # Keys of which nothing is left have changed too, and nobody noted that here.
+        target = self._copy.target
+        target.catalog.recent_keys = RecentKeys(target.state.last_sequence)
+        progress(total, total)
+
+    def save(self, fold: FoldWhole) -> None:
+        """Save the projections that ``fold`` makes of the copy so far, with a TOC, durably."""
+        target = self._copy.target
         target.write_out()
         for folded in fold(target.view):
             target.save_projection(*folded)
         self._copy.finish()
-        # Keys of which nothing is left have changed too, and nobody noted that here.
-        target.catalog.recent_keys = RecentKeys(target.state.last_sequence)
-        progress(total, total)
 
     def _segments(self) -> Iterator[Segment]:
         """Iterate over the view's segments, in order."""
-        reader = self._source.reader
-        return reader.scan(LOG_START, self._source.end, reader.salt)
+        reader = self.source.reader
+        return reader.scan(LOG_START, self.source.end, reader.salt)
 
     def _carry(self, segment: Segment) -> None:
         """Copy a segment, or what is left of it.
@@ -242,7 +246,7 @@ class Compactor:
             elif left == rows:
                 self._copy.append(segment.payload, parts)
             else:
-                named = session in self._source.state.sessions or left[0][0] == STARTED
+                named = session in self.source.state.sessions or left[0][0] == STARTED
                 self._copy.append(encode_rows(time_ns, session if named else 0, left))
 
     def _note_copied(self, segment: Segment) -> None:
@@ -254,7 +258,7 @@ class Compactor:
         It stops before an event that refers to what the copy lacks: a content, for one, that was
         left out because nobody referred to it, and was then recorded once more.
         """
-        reader = self._source.reader
+        reader = self.source.reader
         for segment in unhurried(reader.scan(self.position, end, self._checksum), 1):
             with _damage_named(segment):
                 if segment.kind == SegmentKind.EVENTS:
@@ -266,7 +270,7 @@ class Compactor:
 
     def _is_whole(self, row: list[Any]) -> bool:
         """Whether the copy has what an appended event refers to."""
-        last = self._source.state.last_sequence
+        last = self.source.state.last_sequence
         if row[0] == MODEL_SET:
             return not 0 < row[3] <= last or row[3] in self._judge.moves
         found: Iterable[int] = ()

@@ -27,7 +27,6 @@ from ..errors import (
 from ..format.header import LOG_START, MOST_GENERATIONS, decode_header, is_unfinished
 from ..storage import Storage
 from .compact import Compactor, FoldWhole
-from .file_view import FileView
 from .log_file import LogFile
 
 # Where something else has the first name, the next one is taken.
@@ -46,12 +45,11 @@ class Successor:
 
     def __init__(self, source: LogFile, target: LogFile, now: int) -> None:
         self.file = target
-        self._source: FileView = source.view
-        self._compactor = Compactor(self._source, target, now)
+        # None once it is installed or discarded: then the old file may be closed.
+        self._compactor: Compactor | None = Compactor(source.view, target, now)
         self._abandoned = False
         # Held by each call: discarding waits for the one that is under way.
         self._turn = threading.RLock()
-        self._has_ended = False
 
     @classmethod
     def create(cls, source: LogFile, lock_timeout: float, now: int) -> Successor:
@@ -92,14 +90,11 @@ class Successor:
                 raise NotCompactedError("the store was closed, or the call cancelled")
             progress(done, total)
 
-        compactor = self._compactor
-        with self._under_way():
-            compactor.copy(tell, fold)
-            for _ in range(_ROUNDS):
-                before = compactor.position
-                compactor.catch_up(self._source.reader.storage.size())
-                if compactor.position - before <= _REST_BYTES:
-                    break
+        with self._under_way() as compactor:
+            compactor.copy(tell)
+            _catch_up(compactor)
+            compactor.save(fold)
+            _catch_up(compactor)
             self.file.write_out()
 
     def install(self, source: LogFile) -> CompactReport | None:
@@ -113,27 +108,27 @@ class Successor:
         :raises CorruptFileError, NotCompactedError: as :meth:`copy` does; the old file is as it
             was.
         """
-        with self._under_way():
-            compactor, target = self._compactor, self.file
-            if source.view.edition is self._source.edition:
+        with self._under_way() as compactor:
+            target = self.file
+            if source.view.edition is compactor.source.edition:
                 compactor.catch_up(source.view.end)
             if not compactor.is_copy_of(source):
                 self.discard()
                 return None
             target.write_out()
             target.storage.install()
-            self._has_ended = True
+            self._compactor = None
             before, after = source.view.end, target.view.end
             return CompactReport(before, after, compactor.erased, target.header.generation)
 
     @contextmanager
-    def _under_way(self) -> Iterator[None]:
+    def _under_way(self) -> Iterator[Compactor]:
         with self._turn:
-            if self._has_ended:
+            if self._compactor is None:
                 raise NotCompactedError("the compaction was abandoned")
             try:
                 with _refusals():
-                    yield
+                    yield self._compactor
             except BaseException:
                 self.discard()
                 raise
@@ -145,9 +140,18 @@ class Successor:
     def discard(self) -> None:
         """Remove the new file, unless it was installed, once no other call is under way."""
         with self._turn:
-            if not self._has_ended:
-                self._has_ended = True
+            if self._compactor is not None:
+                self._compactor = None
                 _remove(self.file.storage)
+
+
+def _catch_up(compactor: Compactor) -> None:
+    """Copy what was appended by now, and what is appended meanwhile, until that is little."""
+    for _ in range(_ROUNDS):
+        before = compactor.position
+        compactor.catch_up(compactor.source.reader.storage.size())
+        if compactor.position - before <= _REST_BYTES:
+            return
 
 
 @contextmanager

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from math import inf
 from typing import Any, TypeVar
 
 from attrs import evolve
 
 from ..core.state import State
-from ..engine.event_log import Folded, View
+from ..engine.event_log import View
 from ..errors import (
     ContentNotFoundError,
     CorruptFileError,
-    MemvidAsyncError,
     UnsupportedVersionError,
 )
 from ..events.content import Content
@@ -83,10 +83,13 @@ class FoldedMemory:
     """The frames of a memory, folded into a search index up to the last event asked for.
 
     ``lineage``: the memories that it consists of; a fork's own comes before its parents'.
+    ``save_events``: a save is also due when this many events were folded.
     ``missing``: frames that a compaction or damage erased, and that nobody had deleted before.
     """
 
-    def __init__(self, lineage: Lineage = SHARED, *, is_live: bool = True) -> None:
+    def __init__(
+        self, lineage: Lineage = SHARED, *, is_live: bool = True, save_events: float = inf
+    ) -> None:
         self._until = dict(lineage)
         # Only the live, shared memory is saved.
         self._is_live = is_live and lineage == SHARED
@@ -102,7 +105,8 @@ class FoldedMemory:
         # The texts of snippets, by version: frames are often found again.
         self._texts: dict[tuple[Version, str | None], str] = {}
         self._text_room = _CACHED_CHARS
-        self._unsaved = self._text_size = 0
+        self._unsaved = self._text_size = self._events = 0
+        self._save_events = save_events
         self._saved_at = self._saved_pages = 0
         self._dumped: SearchIndex | None = None
 
@@ -225,7 +229,7 @@ class FoldedMemory:
         self.close()
         self._view = view
         self._search_index = index = SearchIndex(self._read_text, language=analyser)
-        self._through = self._unsaved = self._text_size = 0
+        self._through = self._unsaved = self._text_size = self._events = 0
         self._hint = None
         self._saved_at = self._saved_pages = 0
         self.missing = set()
@@ -278,6 +282,7 @@ class FoldedMemory:
 
     def _take_in(self, view: View, waiting: _Waiting, event: Event, hint: int) -> None:
         payload: Any = event.payload
+        self._events += 1
         if isinstance(payload, EmbeddingModelSet):
             waiting.put()
             made = _embeddings(view, payload, event.sequence)
@@ -389,7 +394,8 @@ class FoldedMemory:
         assert search_index is not None
         if not self._is_live or self.missing:
             return None
-        if self._unsaved < max(_SAVE_CHARS, self._text_size // _SAVE_PART):
+        is_small = self._unsaved < max(_SAVE_CHARS, self._text_size // _SAVE_PART)
+        if is_small and self._events < self._save_events:
             return None
         if self._saved_pages > _MOST_SAVED * search_index.page_count:
             self._saved_at = self._saved_pages = 0
@@ -446,19 +452,6 @@ def _embeddings(view: View, model: EmbeddingModelSet, sequence: int) -> Iterator
         made = event.payload
         if isinstance(made, EmbeddingsMade) and (made.move or event.sequence) == model.move:
             yield from (one for one in made if len(one.vector) == 4 * model.dimension)
-
-
-def fold_whole(view: View) -> Folded | None:
-    """Fold the memory of a view, and return its search index as it is saved. None while it is
-    small, or where it cannot be folded."""
-    memory = FoldedMemory()
-    try:
-        due = memory.due(view)
-    except MemvidAsyncError:
-        return None
-    finally:
-        memory.close()
-    return None if due is None else (MEMORY, *due[3:])
 
 
 class _Waiting:
