@@ -171,6 +171,7 @@ async def _read_session(store: Store, session: Session) -> None:
         await _try(store.read_arguments, action)
         await _try(store.read_context, action)
         await _try(store.read_chunks, action)
+        await _try(store.why, action)
     await _try(store.read_new_messages, session.actions[:MOST])
     await _try(store.replay(session.session_id).report)
     await _try(_served, store, session)
@@ -237,6 +238,11 @@ async def _in_a_step(session: Any) -> None:
         step.output = await session.call_tool("add", {"a": 1}, lambda a: a + 1)
 
 
+async def _in_time(session: Any) -> None:
+    async with session.timeout(60):
+        await session.once("in time", lambda: 1)
+
+
 async def _in_a_tool(session: Any) -> None:
     await session.tool(lambda: 1, name="look")()
 
@@ -244,6 +250,7 @@ async def _in_a_tool(session: Any) -> None:
 _CALLS: tuple[Callable[[Any], Awaitable[Any]], ...] = (
     _in_a_step,
     _in_a_tool,
+    _in_time,
     lambda session: session.call_model("hi", _echo, model="m"),
     lambda session: _drain(session.stream_model("tell", _echo)),
     lambda session: session.once("dice", lambda: 4),
@@ -316,6 +323,9 @@ async def _write_keys(store: Store) -> None:
             await _try(keys.pop, key)
         await _try(keys.apply, [Check("b", 1), DeletePrefix("a"), Put("c", 1), Delete("b")])
         await _try(keys.delete, "new")
+        await _try(keys.get, "c", ttl=60)
+        await _try(keys.find, "fox")
+        await _try(keys.sweep)
 
 
 async def _write_session(store: Store, session_id: Any) -> None:

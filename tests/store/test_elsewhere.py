@@ -52,10 +52,12 @@ CALLS = {
     "read_context": lambda s: s.read_context(s.asked),
     "read_messages": lambda s: s.read_messages(s.chat),
     "record_ask": lambda s: s.record_ask("q", provider="p", model="m", response="r"),
+    "read_new_messages": lambda s: s.read_new_messages([s.chat]),
     "record_delete": lambda s: s.record_delete(0),
     "record_find": lambda s: s.record_find("q", mode="m", result_count=0, result_frames=[]),
     "record_put": lambda s: s.record_put(0, "x" * 100_000),
     "record_put_many": lambda s: s.record_put_many([0]),
+    "record_step": lambda s: s.record_step("t"),
     "record_tool_call": lambda s: s.record_tool_call("t", arguments={}),
     "record_update": lambda s: s.record_update(0, "x"),
     "refresh": lambda s: s.refresh(),
@@ -74,6 +76,7 @@ CALLS = {
     "sync": lambda s: s.sync(),
     "update": lambda s: s.update(0, "ghost"),
     "verify": lambda s: s.verify(),
+    "why": lambda s: s.why(s.asked),
 }
 VIEW_CALLS = {
     "collection": lambda v: v.collection("ghosts").get("a fox"),
