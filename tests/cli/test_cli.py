@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 from uuid import UUID
 
@@ -15,6 +16,7 @@ import pytest
 from anyio.streams.text import TextReceiveStream
 from click.testing import CliRunner
 
+import memvid_async
 from memvid_async import Durability, RecordingConfig, StoreConfig, open_store
 from memvid_async.cli import exits
 from memvid_async.cli.command_line import cli
@@ -244,8 +246,93 @@ def test_show_full(filled):
 
 def test_show_for_people(filled):
     output = run("show", filled, "first").output
-    assert "1.8 KiB in all" in output
-    assert '{"at": [{"$base64": "AQ=="}, 1]}' in output
+    rows = [re.split(" {2,}", line) for line in output.split("\n\n")[1].splitlines()]
+    assert [row[:3] for row in rows[1:]] == [
+        ["0", "ask", "small"],
+        ["1", "tool_call", "look"],
+        ["2", "put", "frame 7"],
+        ["3", "checkpoint", "0"],
+    ]
+    assert rows[1][4] == "12 ms"
+    assert rows[1][-1].startswith("Why? → Because. Because. ")
+    assert '{"at": [{"$base64": "AQ=="}, 1]} → ' in rows[2][-1]
+    assert output.splitlines()[-1].startswith("4 actions, ")
+    assert "1.8 KiB in all" not in output
+
+
+def test_show_selects(filled):
+    def indexes(*options):
+        return [action["index"] for action in read("show", filled, "first", *options)["actions"]]
+
+    assert indexes("--kind", "put") == [2]
+    assert indexes("--tool", "look") == [1]
+    assert indexes("--tool", "small") == [0]
+    assert indexes("--failed") == []
+    assert indexes("--task", "nobody") == []
+    assert indexes("-n", "2") == [2, 3]
+    assert indexes("-n", "0") == []
+    assert "1 of 4 actions" in run("show", filled, "first", "--kind", "put").output
+    run("show", filled, "first", "--kind", "nonsense", status=2)
+
+
+def test_json_has_times_as_text_and_in_iso_and_arguments_as_json(filled):
+    document = read("show", filled, "first")
+    for one in (document, *document["checkpoints"]):
+        name = "created" if "created_ns" in one else "time"
+        nanoseconds, iso = one[f"{name}_ns"], one[name]
+        assert type(nanoseconds) is str
+        assert (
+            datetime.fromisoformat(iso[:26] + iso[29:]).timestamp()
+            == int(nanoseconds) // 1000 / 1e6
+        )
+    _, call, *_ = document["actions"]
+    assert call["input"]["preview"] == '{"at": [{"$base64": "AQ=="}, 1]}'
+    assert read("sessions", filled)[1]["ended"] is None
+    assert all(
+        "time" in json.loads(line) for line in run("tail", filled, "--json").output.splitlines()
+    )
+
+
+def test_tail_selects(filled):
+    def kinds(*options):
+        lines = run("tail", filled, "--json", *options).output.splitlines()
+        return [json.loads(line)["payload"]["action"]["kind"] for line in lines]
+
+    assert kinds("--session", "first") == ["ask", "tool_call", "put", "checkpoint"]
+    assert kinds("--session", "first", "-n", "1") == ["checkpoint"]
+    assert kinds("--session", "-1") == ["find"]
+    assert kinds("--kind", "ask") == ["ask"]
+    assert kinds("--tool", "look") == ["tool_call"]
+    assert kinds("--failed") == []
+
+
+def test_sessions_select(filled):
+    def names(*options):
+        return [session["name"] for session in read("sessions", filled, *options)]
+
+    assert names("--limit", "1") == ["ambient"]
+    assert names("--limit", "0") == []
+    assert names("--name", "first") == ["first"]
+    assert names("--where", 'raw={"$base64": "/w=="}') == ["first"]
+    assert names("--where", "raw=x") == []
+    assert run("sessions", filled, "--name", "nobody").output == "no sessions\n"
+
+
+def test_sessions_are_counted_from_the_newest(filled):
+    assert read("show", filled, "-1")["name"] == "ambient"
+    assert read("show", filled, "-2")["name"] == "first"
+    assert "holds 2 sessions" in one_error_line(run("show", filled, "-3", status=1).stderr)
+    # A whole name goes before everything else.
+    run("rename", filled, "first", "-1")
+    assert read("show", filled, "-1")["name"] == "-1"
+
+
+def test_the_version():
+    assert run("--version").output == f"memvid-async {memvid_async.__version__}\n"
+
+
+def test_help_is_not_cut():
+    assert "..." not in run("--help").output.replace("COMMAND [ARGS]...", "")
 
 
 def test_show_finds_a_session(filled):

@@ -336,7 +336,7 @@ def test_ask_and_record(filled):
     assert action["retrieval"]["top_k"] == 5
     assert action["reply"]["chunks"] == [len(read(*arguments)["reply"])]
     assert read("show", filled)["actions"][0]["details"]["provider"] == "command"
-    shown = run("show", filled).stdout
+    shown = run("show", filled, "--full").stdout
     assert re.search(r"\? lexical search as of event \d+: frames 2 \(0\.\d{3}\)", shown)
 
 

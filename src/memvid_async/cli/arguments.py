@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import difflib
 import json
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,8 +15,11 @@ from uuid import UUID
 import anyio
 import attrs
 import click
+from attrs import frozen
 
 from .. import (
+    Action,
+    ActionKind,
     FrameFilters,
     Limits,
     NotAStoreError,
@@ -42,17 +46,42 @@ def run(command: Callable[..., Awaitable[int]], *arguments: object) -> int:
     return anyio.run(command, *arguments)
 
 
+class SessionCommand(click.Command):
+    """A command that takes sessions, the newest of which may be named as -1, the one before as
+    -2."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep what counts from the newest from being taken for an option."""
+        end = args.index("--") if "--" in args else len(args)
+        marked = [_MARK + one if _FROM_NEWEST(one) else one for one in args[:end]]
+        return super().parse_args(ctx, marked + args[end:])
+
+
+def as_typed(argument: str) -> str:
+    """Return an argument of a :class:`SessionCommand` as it was typed."""
+    return argument.removeprefix(_MARK)
+
+
+_MARK = "\0"
+_FROM_NEWEST = re.compile(r"-[1-9]\d{0,8}").fullmatch
+
+
 async def find_session(store: Store, wanted: str | None) -> UUID:
     """Return the session that an id, the beginning of an id, or a name fits; None: the newest.
+
+    ``-1`` is the newest, ``-2`` the one before. A whole name goes before the beginning of an id.
 
     :raises AnswerError: when it fits no session, or several.
     """
     summaries = await store.list_sessions(include_open=True)
-    if wanted is None:
-        if not summaries:
-            raise AnswerError(f"{store.path} holds no session")
-        return summaries[-1].session_id
-    found = [summary for summary in summaries if _fits(summary, wanted)]
+    wanted = "-1" if wanted is None else as_typed(wanted)
+    if _FROM_NEWEST(wanted) and not any(summary.name == wanted for summary in summaries):
+        if len(summaries) < -int(wanted):
+            held = f"{len(summaries)} sessions" if summaries else "no session"
+            raise AnswerError(f"{store.path} holds {held}")
+        return summaries[int(wanted)].session_id
+    found = [summary for summary in summaries if summary.name == wanted]
+    found = found or [summary for summary in summaries if _is_id_of(summary, wanted)]
     if not found:
         raise AnswerError(f"no session has the id or the name {shorten(wanted, 80)!r}")
     if len(found) > 1:
@@ -64,9 +93,9 @@ async def find_session(store: Store, wanted: str | None) -> UUID:
     return found[0].session_id
 
 
-def _fits(summary: SessionSummary, wanted: str) -> bool:
+def _is_id_of(summary: SessionSummary, wanted: str) -> bool:
     digits = wanted.replace("-", "").lower()
-    return summary.name == wanted or (bool(digits) and summary.session_id.hex.startswith(digits))
+    return bool(digits) and summary.session_id.hex.startswith(digits)
 
 
 def require_store(file: str) -> None:
@@ -155,6 +184,17 @@ def together(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
     return decorate
 
 
+where_option = click.option(
+    "--where",
+    metavar="KEY=VALUE",
+    multiple=True,
+    callback=read_pairs,
+    help="Only with this metadata: JSON, or else text. May be repeated.",
+)
+session_option = click.option(
+    "--session", help="Only this session: an id, the beginning of one, a name, or -1."
+)
+
 metadata_option = click.option(
     "--metadata",
     metavar="KEY=VALUE",
@@ -162,6 +202,44 @@ metadata_option = click.option(
     callback=read_pairs,
     help="A metadata value: JSON, or else text. May be repeated.",
 )
+
+
+action_options = together(
+    click.option(
+        "--kind",
+        type=click.Choice([kind.value for kind in ActionKind]),
+        help="Only actions of this kind.",
+    ),
+    click.option("--task", help="Only those of this task."),
+    click.option("--tool", help="Only those of this tool, step or model."),
+    click.option("--failed", is_flag=True, help="Only those that failed."),
+)
+
+
+@frozen
+class ActionFilter:
+    """Which actions a command prints; what is None is not asked for."""
+
+    kind: str | None = None
+    task: str | None = None
+    tool: str | None = None
+    failed: bool = False
+
+    def fits(self, action: Action) -> bool:
+        """Whether an action is to be printed."""
+        details = action.details
+        names = (getattr(details, "name", None), getattr(details, "model", None))
+        return (
+            (self.kind is None or action.kind == self.kind)
+            and (self.task is None or action.task == self.task)
+            and (self.tool is None or self.tool in names)
+            and (not self.failed or action.error is not None)
+        )
+
+    @property
+    def is_any(self) -> bool:
+        """Whether all actions fit."""
+        return self == ActionFilter()
 
 
 def limit_option(**raised: int) -> Callable[[Command], Command]:

@@ -87,7 +87,7 @@ async def _find(
         place = await at_moment(store, at_sequence, at_time)
         result = await place.find(search.query, **search.how)
     if as_json:
-        click.echo(documents.dump(documents.find_document(result), indent=2))
+        click.echo(documents.dump_told(documents.find_document(result), indent=2))
     elif result.hits:
         render.output_console().print(render.hits_table(result.hits))
     if result.incomplete:
@@ -160,7 +160,7 @@ async def _ask_context(file: str, limits: Limits, search: _Wanted, as_json: bool
         answer = await _ask(store, search, lambda prompt: str(prompt.context))
     if as_json:
         document = documents.answer_document(search.query, answer, with_reply=False)
-        click.echo(documents.dump(document, indent=2))
+        click.echo(documents.dump_told(document, indent=2))
     elif answer.hits:
         click.echo(printable(str(answer)))
     if not answer.hits:
@@ -207,7 +207,7 @@ class _Asking:
                 answer = await self._answer(store)
         if as_json:
             document = documents.answer_document(self.search.query, answer, with_reply=True)
-            click.echo(documents.dump(document, indent=2))
+            click.echo(documents.dump_told(document, indent=2))
         else:
             click.echo(printable(str(answer)))
         return FINE
@@ -254,7 +254,7 @@ async def _frames(
         place = await at_moment(store, at_sequence, at_time)
         async for frame in place.frames(newest_first=newest, limit=limit, **filters):
             if as_json:
-                click.echo(documents.dump(documents.frame_document(frame)))
+                click.echo(documents.dump_told(documents.frame_document(frame)))
             else:
                 render.print_frame(console, frame)
     return FINE
@@ -303,7 +303,7 @@ async def _get(
             data = await store.read_content(frame.content)
             if as_json:
                 document = documents.frame_document(frame, data)
-                click.echo(documents.dump(document, indent=2))
+                click.echo(documents.dump_told(document, indent=2))
             else:
                 click.echo(printable(data.decode(errors="backslashreplace")))
             return FINE

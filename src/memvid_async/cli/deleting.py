@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from .. import PruneReport, open_store
-from ..view import documents
+from ..view import documents, findings
 from ..view.text import format_size, printable
 from .arguments import file_argument, json_option, read_pairs, require_store, run
 from .exits import FINE
@@ -56,7 +56,7 @@ async def _prune(file: str, as_json: bool, options: Mapping[str, Any]) -> int:
     async with open_store(file, read_only=bool(options["dry_run"])) as store:
         report = await store.prune(**given)
     if as_json:
-        click.echo(documents.dump(documents.report_document(report), indent=2))
+        click.echo(documents.dump_told(findings.report_document(report), indent=2))
     else:
         _print_pruned(file, report, keys=options["collection"] is not None)
     return FINE

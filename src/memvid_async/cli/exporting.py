@@ -28,11 +28,11 @@ from .. import (
 from ..view import documents
 from ..view.compare_page import comparison_page
 from ..view.session_page import load_session, session_page
-from .arguments import file_argument, find_session, run
+from .arguments import SessionCommand, file_argument, find_session, run
 from .exits import FINE
 
 
-@click.command()
+@click.command(cls=SessionCommand)
 @file_argument
 @click.argument("session", required=False)
 @click.argument("other", required=False)
@@ -101,7 +101,7 @@ async def _json_lines(store: Store, session: Session) -> AsyncGenerator[str]:
                 if event.session_id and event.sequence <= members.get(event.session_id, 0):
                     for one in [*_changed(event.payload, change), event]:
                         document = await documents.read_event(store, one, full=True)
-                        yield documents.dump(document) + "\n"
+                        yield documents.dump_told(document) + "\n"
                 if not isinstance(event.payload, Erased):
                     change = None
             if event.session_id == session.session_id and (

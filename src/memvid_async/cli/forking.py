@@ -6,11 +6,11 @@ import click
 
 from .. import open_store
 from ..view import documents
-from .arguments import file_argument, find_session, json_option, require_store, run
+from .arguments import SessionCommand, file_argument, find_session, json_option, require_store, run
 from .exits import FINE
 
 
-@click.command()
+@click.command(cls=SessionCommand)
 @file_argument
 @click.argument("session")
 @click.option(
@@ -66,5 +66,6 @@ async def _fork(
             for summary in await store.list_sessions(include_open=True)
             if summary.session_id == forked
         )
-    click.echo(documents.dump(documents.summary_document(made), indent=2) if as_json else forked)
+    document = documents.summary_document(made)
+    click.echo(documents.dump_told(document, indent=2) if as_json else forked)
     return FINE

@@ -81,7 +81,7 @@ async def _put(
         putter = _Putter(file, limits, fields, progress, as_json=as_json)
         await putter.run(paths, form)
     if as_json:
-        click.echo(documents.dump(putter.ids))
+        click.echo(documents.dump_told(putter.ids))
     if form is not None:
         click.echo(putter.summary(), err=True)
     return BAD if putter.failures else FINE

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, Literal, get_args
 from uuid import UUID
 
+import attrs
 import click
-from rich.table import Table
 from rich.text import Text
 
-from .. import Action, Store, UsageRow, open_store
-from ..view import documents
+from .. import Action, Session, Store, UsageRow, open_store
+from ..view import documents, findings
 from ..view.text import format_cost, format_count, shorten
 from . import render
-from .arguments import file_argument, find_session, json_option, run
-from .exits import BAD, FINE
+from .arguments import (
+    SessionCommand,
+    file_argument,
+    find_session,
+    json_option,
+    run,
+    session_option,
+)
+from .exits import BAD, FINE, AnswerError
 
 By = Literal["session", "model", "tool", "day"]
 _LINE_CHARS = 320
+_FIRST_BATCH, _BATCH = 20, 250
 
 
 @click.command()
@@ -40,41 +49,43 @@ def usage(file: str, by: By, as_json: bool) -> int:
 async def _usage(file: str, by: By, as_json: bool) -> int:
     async with open_store(file, read_only=True) as store:
         rows = await store.usage(by=by)
-    document = documents.usage_document(by, rows)
+    document = findings.usage_document(by, rows)
     if as_json:
-        click.echo(documents.dump(document, indent=2))
+        click.echo(documents.dump_told(document, indent=2))
     elif rows:
-        render.output_console().print(_usage_table(by, rows, document["total"]))
+        _print_usage(by, rows, document["total"])
     else:
         click.echo("no asks and no tool calls")
     return FINE
 
 
-def _usage_table(by: By, rows: list[UsageRow], total: documents.Document) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", show_footer=len(rows) > 1)
-    table.add_column(by, "total", overflow="fold", min_width=12)
-    for name in ("ask_count", "tool_call_count", "failed_count"):
-        title = name.removesuffix("_count").replace("_", " ") + ("" if "failed" in name else "s")
-        table.add_column(title, format_count(total[name]), justify="right", no_wrap=True)
-    for name in ("input_tokens", "output_tokens", "cached_tokens"):
-        title = name.replace("_tokens", " tokens")
-        table.add_column(title, format_count(total[name]), justify="right", no_wrap=True)
-    table.add_column("cost", format_cost(total["cost_usd"]), justify="right", no_wrap=True)
+def _print_usage(by: By, rows: list[UsageRow], total: documents.Document) -> None:
+    names = [by, "asks", "tool calls", "failed"]
+    names += ["input tokens", "output tokens", "cached tokens", "cost"]
+    lines = []
     for row in rows:
         name = shorten(row.name or "(no name)", 80)
         if row.session_id is not None:
             name = f"{str(row.session_id)[:8]}  {name}"
-        counts = (row.ask_count, row.tool_call_count, row.failed_count)
-        tokens = (row.input_tokens, row.output_tokens, row.cached_tokens)
-        numbers = [format_count(number) for number in (*counts, *tokens)]
-        table.add_row(*map(Text, (name, *numbers, format_cost(row.cost_usd))))
-    return table
+        lines.append(_sums(name, attrs.asdict(row)))
+    if len(rows) > 1:
+        lines.append(_sums("total", total))
+    render.print_table(
+        render.output_console(), names, lines, numbers=range(1, len(names)), folded=0
+    )
+
+
+def _sums(name: str, row: documents.Document) -> list[str]:
+    counts = ("ask_count", "tool_call_count", "failed_count")
+    tokens = ("input_tokens", "output_tokens", "cached_tokens")
+    numbers = [format_count(row[one]) for one in (*counts, *tokens)]
+    return [name, *numbers, format_cost(row["cost_usd"])]
 
 
 @click.command()
 @file_argument
 @click.argument("pattern")
-@click.option("--session", help="Only in this session: an id, the beginning of one, or a name.")
+@session_option
 @click.option("-i", "--ignore-case", is_flag=True, help="Find letters in any case.")
 @click.option("-F", "--fixed", is_flag=True, help="Find PATTERN as it stands.")
 @json_option
@@ -101,24 +112,43 @@ async def _grep(file: str, wanted: re.Pattern[str], session: str | None, as_json
         names: dict[UUID | None, str | None] = {s.session_id: s.name for s in summaries}
         console = render.output_console()
         count = 0
-        async with aclosing(store.actions(within)) as actions:
-            async for action in actions:
-                lines = await _matching(store, action, wanted)
-                if not lines:
-                    continue
-                count += 1
-                document = documents.match_document(action, names.get(action.session_id), lines)
-                if as_json:
-                    found.append(document)
-                else:
-                    _print_match(console, document)
+        async with aclosing(_batches(store, within)) as batches:
+            async for actions in batches:
+                documents_read = documents.read_actions(store, actions)
+                async with aclosing(documents_read):
+                    places = iter(actions)
+                    async for document in documents_read:
+                        action = next(places)
+                        lines = _matching(document, wanted)
+                        if not lines:
+                            continue
+                        count += 1
+                        match = findings.match_document(action, names.get(action.session_id), lines)
+                        if as_json:
+                            found.append(match)
+                        else:
+                            _print_match(console, match)
     if as_json:
-        click.echo(documents.dump(found, indent=2))
+        click.echo(documents.dump_told(found, indent=2))
     return FINE if count else BAD
 
 
-async def _matching(store: Store, action: Action, wanted: re.Pattern[str]) -> list[str]:
-    document = await documents.read_action(store, action, full=True)
+async def _batches(store: Store, session_id: UUID | None) -> AsyncGenerator[list[Action], None]:
+    """Yield actions together that were found together: first a few, so that the first match is
+    soon printed."""
+    batch: list[Action] = []
+    size = _FIRST_BATCH
+    async with aclosing(store.actions(session_id)) as actions:
+        async for action in actions:
+            batch.append(action)
+            if len(batch) >= size:
+                yield batch
+                batch, size = [], _BATCH
+    if batch:
+        yield batch
+
+
+def _matching(document: documents.Document, wanted: re.Pattern[str]) -> list[str]:
     lines = render.action_lines(document)
     return [line.strip() for line in lines if wanted.search(line)]
 
@@ -130,3 +160,45 @@ def _print_match(console: Any, match: documents.Document) -> None:
         text.append(match["kind"], style=render.STYLES.get(match["kind"], "bold"))
         text.append(f"  {shorten(line, _LINE_CHARS)}")
         console.print(text)
+
+
+@click.command(cls=SessionCommand)
+@file_argument
+@click.argument("session")
+@click.argument("index", type=click.IntRange(min=0), required=False)
+@json_option
+def why(file: str, session: str, index: int | None, as_json: bool) -> int:
+    """Say why an answer in a SESSION of FILE is what it is, by default its last one.
+
+    For each frame that it was given: its body then, the action that put it, and the later answers
+    that were given the same frame. INDEX is the action's.
+    """
+    return run(_why, file, session, index, as_json)
+
+
+async def _why(file: str, wanted: str, index: int | None, as_json: bool) -> int:
+    async with open_store(file, read_only=True) as store:
+        session = await store.get_session(await find_session(store, wanted))
+        action = _answer(session, index)
+        found = await store.why(action)
+        summaries = await store.list_sessions(include_open=True)
+        names: dict[UUID | None, str | None] = {s.session_id: s.name for s in summaries}
+    if as_json:
+        click.echo(documents.dump_told(findings.why_document(found), indent=2))
+    else:
+        render.print_why(render.output_console(), found, names)
+    return FINE
+
+
+def _answer(session: Session, index: int | None) -> Action:
+    """Return the action with an index; by default the last one that was given frames, else the
+    last ask."""
+    asks = [action for action in session.actions if action.kind == "ask"]
+    if index is None:
+        found = [action for action in asks if action.affected_frames] or asks
+    else:
+        found = [action for action in session.actions if action.index == index]
+    if not found:
+        what = "no answer" if index is None else f"no action {index}"
+        raise AnswerError(f"session {session.session_id} has {what}")
+    return found[-1]

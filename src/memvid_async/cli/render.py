@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from io import StringIO
+from uuid import UUID
 
 from rich.console import Console
 from rich.progress import (
@@ -20,12 +23,16 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from .. import Frame, Hit, Session
-from ..view.documents import Document, used_of
+from .. import Action, Frame, Hit, MessageRun, Session, Why
+from ..view.bars import title_of
+from ..view.documents import Document
+from ..view.findings import used_of
 from ..view.text import (
+    count_of,
     format_cost,
     format_count,
     format_duration,
+    format_milliseconds,
     format_size,
     format_time,
     printable,
@@ -104,39 +111,68 @@ def info_grid(info: Document) -> Table:
     return grid
 
 
-def sessions_table(nodes: Sequence[TreeNode]) -> Table:
-    """Return a table with one session per row, in order; ids are cut as far as they stay unique."""
+def print_sessions(console: Console, nodes: Sequence[TreeNode]) -> None:
+    """Print sessions, one per line, in order; ids are cut as far as they stay unique."""
     ids = [str(node.session_id) for node in nodes]
     digits = next((n for n in _ID_DIGITS if len({i[:n] for i in ids}) == len(ids)), None)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("session", no_wrap=True)
-    table.add_column("name", overflow="fold", min_width=16)
-    table.add_column("started (UTC)", no_wrap=True)
-    table.add_column("lasted", justify="right", no_wrap=True)
-    for name in ("actions", "tokens", "cost", "failed"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("state", no_wrap=True)
+    rows = []
     for node in nodes:
         session = _indent(node.depth) + str(node.session_id)[:digits]
         summary = node.summary
         if summary is None:
-            table.add_row(Text(session), *[""] * 7, Text("gone", style="dim"))
+            rows.append([session, *[""] * 7, "gone"])
             continue
-        still_open = summary.ended_ns is None
-        tokens = summary.input_tokens + summary.output_tokens
-        failed = summary.failed_count
-        table.add_row(
-            Text(session),
-            Text(shorten(summary.name or "", 256)),
-            Text(format_time(summary.created_ns).partition(".")[0]),
-            Text(format_duration(summary.duration_ns)),
-            Text(str(summary.action_count)),
-            Text(format_count(tokens) if tokens else ""),
-            Text(format_cost(summary.cost_usd) if summary.cost_usd else ""),
-            Text(format_count(failed) if failed else "", style="red"),
-            Text("open" if still_open else "ended", style="yellow" if still_open else ""),
+        tokens, failed = summary.input_tokens + summary.output_tokens, summary.failed_count
+        rows.append(
+            [
+                session,
+                shorten(summary.name or "", 256),
+                format_time(summary.created_ns).partition(".")[0],
+                format_duration(summary.duration_ns),
+                str(summary.action_count),
+                format_count(tokens) if tokens else "",
+                format_cost(summary.cost_usd) if summary.cost_usd else "",
+                format_count(failed) if failed else "",
+                "open" if summary.ended_ns is None else "ended",
+            ]
         )
-    return table
+    names = ("session", "name", "started (UTC)", "lasted", "actions", "tokens", "cost", "failed")
+    print_table(console, (*names, "state"), rows, numbers=range(3, 8), folded=1)
+
+
+def print_table(
+    console: Console,
+    names: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    numbers: Collection[int] = (),
+    folded: int | None = None,
+    cut: int | None = None,
+) -> None:
+    """Print rows in columns, padded on a terminal and elsewhere with two spaces between them.
+
+    ``numbers``: the columns that are aligned at the right; ``folded`` and ``cut``: the one that
+    gets what room is left, over several lines or cut to one.
+    """
+    if not console.is_terminal:
+        for row in (names, *rows):
+            console.print(Text("  ".join(row).rstrip()))
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for place, name in enumerate(names):
+        is_wide = place in (folded, cut)
+        table.add_column(
+            name,
+            justify="right" if place in numbers else "left",
+            no_wrap=place != folded,
+            overflow="fold" if place == folded else "ellipsis",
+            min_width=16 if is_wide else None,
+            ratio=1 if place == cut else None,
+        )
+    for row in rows:
+        table.add_row(*map(Text, row))
+    table.expand = cut is not None
+    console.print(table)
 
 
 def _indent(depth: int) -> str:
@@ -175,7 +211,7 @@ def print_frame(console: Console, frame: Frame) -> None:
 
 
 def print_session_head(console: Console, session: Session) -> None:
-    """Print everything of a session except its actions."""
+    """Print what a session is; what it adds up to comes after its actions."""
     title = shorten(session.name or "(no name)", 256)
     console.print(Text(title, style="bold"))
     ended = "still open" if session.ended_ns is None else format_time(session.ended_ns)
@@ -189,16 +225,93 @@ def print_session_head(console: Console, session: Session) -> None:
     if session.metadata:
         keys = ", ".join(sorted(str(key) for key in session.metadata))
         console.print(Text(f"  metadata {shorten(keys, _LINE)}"))
-    console.print(Text(f"  actions  {len(session.actions)}"))
+
+
+def print_totals(console: Console, session: Session, shown: int) -> None:
+    """Print what a session adds up to. ``shown``: how many of its actions were printed."""
+    count = len(session.actions)
+    of_all = "" if shown == count else f"{shown} of "
+    told = [f"{of_all}{count_of(count, 'action')}"]
     failed = sum(action.error is not None for action in session.actions)
     if failed:
-        console.print(Text(f"  failed   {failed}", style="red"))
+        told.append(f"{failed} failed")
+    if session.in_flight:
+        told.append(f"{len(session.in_flight)} in flight")
     used = used_of(action.usage for action in session.actions if action.usage is not None)
     if used.input_tokens or used.output_tokens:
-        tokens = f"{format_count(used.input_tokens)} in, {format_count(used.output_tokens)} out"
-        console.print(Text(f"  tokens   {tokens}"))
+        told.append(f"{format_count(used.input_tokens)} tokens in")
+        told.append(f"{format_count(used.output_tokens)} out")
     if used.cost_usd:
-        console.print(Text(f"  cost     {format_cost(used.cost_usd)}"))
+        told.append(format_cost(used.cost_usd))
+    last = session.ended_ns or (session.actions[-1].time_ns if session.actions else None)
+    if last is not None:
+        told.append(format_duration(max(0, last - session.created_ns)))
+    console.print(Text(", ".join(told), style="bold"))
+
+
+def print_rows(console: Console, actions: Sequence[Document]) -> None:
+    """Print actions, a row for each: what it was, how long it took, what it used, and the
+    beginnings of its input and output."""
+    names = ["index", "kind", "what", "task", "took", "tokens", "cost", "input → output"]
+    rows = [_action_row(action) for action in actions]
+    # On a narrow terminal what was said matters more than by whom, and empty columns not at all.
+    is_narrow = console.is_terminal and console.width < _NARROW
+    left_out = {"task", "tokens", "cost"} if is_narrow else set[str]()
+    if console.is_terminal:
+        left_out |= {name for at, name in enumerate(names) if not any(row[at] for row in rows)}
+    places = [at for at, name in enumerate(names) if name not in left_out]
+    cells = [[row[at] for at in places] for row in rows]
+    numbers = [to for to, at in enumerate(places) if names[at] in _NUMBERS]
+    shown = [names[at] for at in places]
+    print_table(console, shown, cells, numbers=numbers, cut=len(places) - 1)
+
+
+_NARROW = 80
+_NUMBERS = ("index", "took", "tokens", "cost")
+_NAME = 24
+
+
+def _action_row(action: Document) -> list[str]:
+    reply = action["reply"] or {}
+    tokens = (reply.get("input_tokens") or 0) + (reply.get("output_tokens") or 0)
+    cost = reply.get("cost_usd")
+    texts = [_preview(action), "" if action["output"] is None else action["output"]["preview"]]
+    said = " → ".join(shorten(text, _LINE) for text in texts if text)
+    if action["kind"] == "find":
+        said += f" → {count_of(action['details']['result_count'], 'result')}"
+    if action["error"] is not None:
+        said = f"! {shorten(action['error'], _LINE)}" + (f"  {said}" if said else "")
+    return [
+        str(action["index"]),
+        action["kind"],
+        shorten(title_of(action["details"]), _NAME),
+        shorten(action["task"] or "", _NAME),
+        format_milliseconds(action["duration_ms"]) if action["duration_ms"] else "",
+        format_count(tokens) if tokens else "",
+        format_cost(cost) if cost else "",
+        said,
+    ]
+
+
+def print_in_flight(console: Console, session: Session) -> None:
+    """Print the calls of which nobody said how they ended."""
+    for started in session.in_flight:
+        title = shorten(title_of(started.details), _NAME)
+        since = format_time(started.time_ns)
+        line = Text(f"  in flight  {started.kind.value}  {title}  since {since}", style="yellow")
+        console.print(line)
+
+
+@contextmanager
+def paged(console: Console, *, wanted: bool) -> Iterator[None]:
+    """Show what is printed in a pager, where people sit before it."""
+    if not (wanted and console.is_terminal and sys.stdin.isatty()):
+        yield
+        return
+    # What fits the screen stays there; colours are shown.
+    os.environ.setdefault("LESS", "-FRX")
+    with console.pager(styles=True):
+        yield
 
 
 def print_action(console: Console, action: Document) -> None:
@@ -218,8 +331,43 @@ def print_action(console: Console, action: Document) -> None:
     if action["retrieval"] is not None:
         console.print(Text(f"{_INDENT}? {_describe_retrieval(action)}", style="dim"))
     for message in action.get("messages") or ():
-        _print_block(console, "m", json.dumps(message, ensure_ascii=False), None)
+        if isinstance(message, MessageRun):
+            last = message.first + message.count - 1
+            span = f"{message.first}" if message.count == 1 else f"{message.first} to {last}"
+            told = f"{_INDENT}m messages {span} of action {message.index}"
+            console.print(Text(told, style="dim"))
+        else:
+            _print_block(console, "m", json.dumps(message, ensure_ascii=False), None)
     _print_content(console, "<", action["output"])
+
+
+def print_why(console: Console, why: Why, names: Mapping[UUID | None, str | None]) -> None:
+    """Print what an answer was made of. ``names``: of the sessions that there are."""
+    asked = why.action
+    preview = "" if asked.input is None else asked.input.preview
+    console.print(Text(f"{asked.index}  {asked.kind.value}  {shorten(preview, _LINE)}"))
+    if not why.frames:
+        console.print(Text("it was given no frames of the memory"))
+    for frame in why.frames:
+        score = "" if frame.score is None else f"  score {frame.score:.3g}"
+        body = "" if frame.sequence is None else f"  its body of event {frame.sequence}"
+        console.print(Text(f"\nframe {frame.frame_id}{score}{body}", style="bold"))
+        text = "(not known, or erased)" if frame.content is None else frame.content.preview
+        console.print(Text(f"{_INDENT}{shorten(text, _SNIPPET)}"))
+        if frame.sequence is not None:
+            by = "no session that is known"
+            if frame.put_by is not None:
+                by = _in_session(frame.put_by, names)
+            when = "" if frame.put_ns is None else f"  {format_time(frame.put_ns)}"
+            console.print(Text(f"{_INDENT}put by {by}{when}"))
+        for action in frame.later:
+            console.print(Text(f"{_INDENT}used by {_in_session(action, names)}"))
+
+
+def _in_session(action: Action, names: Mapping[UUID | None, str | None]) -> str:
+    session = str(action.session_id)[:8]
+    name = names.get(action.session_id, "(deleted)") or "(no name)"
+    return f"{action.kind.value} {action.index} of {session} {shorten(name, 60)}"
 
 
 def action_lines(action: Document) -> list[str]:
@@ -273,6 +421,7 @@ def _describe_retrieval(action: Document) -> str:
 
 
 def _preview(action: Document) -> str:
+    """Return how an input begins; a call's as JSON."""
     return "" if action["input"] is None else str(action["input"]["preview"])
 
 

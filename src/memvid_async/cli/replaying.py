@@ -28,11 +28,11 @@ from .. import (
     WhatIf,
     open_store,
 )
-from ..view import documents
+from ..view import documents, findings
 from ..view.aligned import Pairing, aligned_pairings
 from ..view.text import count_of, printable, shorten
 from . import render
-from .arguments import file_argument, find_session, json_option, run
+from .arguments import SessionCommand, file_argument, find_session, json_option, run
 from .exits import BAD, FINE
 from .programs import prompt_bytes, run_program, timeout_option
 from .what_if import print_rerun, rerun_rows, what_if, what_if_options
@@ -49,7 +49,7 @@ _STYLES = {
 Command = Callable[[Prompt], Coroutine[Any, Any, str]]
 
 
-@click.command()
+@click.command(cls=SessionCommand)
 @file_argument
 @click.argument("session", required=False)
 @click.option(
@@ -96,11 +96,11 @@ async def _replay(
         session_id = await find_session(store, wanted)
         report = await store.replay(session_id, what_if=changed, **span).report()
     if as_json:
-        document = documents.replay_document(report)
+        document = findings.replay_document(report)
         for shown, step in zip(document["steps"], report.steps, strict=True):
             if step.rerun is not None:
                 shown["rerun"] = rerun_rows(step.action, step.rerun)
-        click.echo(documents.dump(document, indent=2))
+        click.echo(documents.dump_told(document, indent=2))
     else:
         _print_replay(render.output_console(), report)
     return BAD if report.counts[Verdict.DIVERGED] else FINE
@@ -130,7 +130,7 @@ def _print_replay(console: Console, report: ReplayReport) -> None:
     console.print(Text(f"match rate {report.match_rate:.3f}: {counts or 'no actions'}"))
 
 
-@click.command()
+@click.command(cls=SessionCommand)
 @file_argument
 @click.argument("a")
 @click.argument("b")
@@ -149,7 +149,7 @@ async def _diff(file: str, wanted_a: str, wanted_b: str, as_json: bool) -> int:
         comparison = await store.compare(*ids)
         sessions = [await store.get_session(session_id) for session_id in ids]
     if as_json:
-        click.echo(documents.dump(documents.comparison_document(comparison), indent=2))
+        click.echo(documents.dump_told(findings.comparison_document(comparison), indent=2))
     else:
         _print_comparison(render.output_console(), comparison, sessions)
     return FINE if comparison.is_equal else BAD
@@ -219,7 +219,7 @@ def _print_diff(console: Console, field: str, diff: str) -> None:
         console.print(Text(f"{'':28}{line}", style=style))
 
 
-@click.command()
+@click.command(cls=SessionCommand)
 @file_argument
 @click.argument("session", required=False)
 @click.option(
@@ -300,7 +300,7 @@ async def _audit(
         session_id = await find_session(store, wanted)
         report = await store.audit(session_id, models, concurrency=concurrency)
     if as_json:
-        click.echo(documents.dump(documents.audit_document(report), indent=2))
+        click.echo(documents.dump_told(findings.audit_document(report), indent=2))
     else:
         _print_audit(render.output_console(), report)
     return FINE if report.is_equal else BAD

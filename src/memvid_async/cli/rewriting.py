@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import click
 
 from .. import CompactReport, RecoverReport, open_store, recover
-from ..view import documents
+from ..view import documents, findings
 from ..view.text import count_of, format_size, printable
 from . import render
 from .arguments import file_argument, json_option, require_store, run
@@ -42,7 +42,7 @@ async def _compact(file: str, as_json: bool) -> int:
         with _bar("compacting") as tell:
             result = await store.compact(progress=tell)
     if as_json:
-        click.echo(documents.dump(documents.report_document(result), indent=2))
+        click.echo(documents.dump_told(findings.report_document(result), indent=2))
     else:
         click.echo(_compacted(file, result))
     return FINE
@@ -76,7 +76,7 @@ async def _recover(damaged: str, out: str, as_json: bool) -> int:
     with _bar("recovering") as tell:
         result = await recover(damaged, out, progress=tell)
     if as_json:
-        click.echo(documents.dump(documents.report_document(result), indent=2))
+        click.echo(documents.dump_told(findings.report_document(result), indent=2))
     else:
         _print_recovered(out, result)
     return FINE if result.complete else BAD

@@ -9,7 +9,7 @@ from typing import Any
 from attrs import define, evolve, frozen
 
 from .. import Action, ActionStarted, Session
-from .documents import Used, used_of
+from .findings import Used, used_of
 from .text import count_of
 
 LEVELS = 6

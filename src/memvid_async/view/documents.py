@@ -6,25 +6,22 @@ import base64
 import json
 import math
 import re
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
-from uuid import UUID
 
 import attrs
 
 from .. import (
     Action,
     ActionRecorded,
+    ActionStarted,
     Answer,
-    AuditReport,
     Checkpoint,
     CheckpointCreated,
-    CompactReport,
-    Comparison,
     Content,
     ContentNotFoundError,
     ContentStored,
-    Difference,
     EmbeddingModelSet,
     EmbeddingsMade,
     Event,
@@ -37,25 +34,23 @@ from .. import (
     FramesPut,
     FrameUpdated,
     MemoryConfigured,
-    PruneReport,
-    RecoverReport,
-    ReplayReport,
+    MessageRun,
     Session,
     SessionEnded,
     SessionStarted,
     SessionSummary,
     Store,
-    StoreStatistics,
     Unknown,
-    Usage,
-    UsageRow,
-    VerifyReport,
 )
+from .text import iso_time, printable
 from .tree import TreeNode
 
 Document = dict[str, Any]
 # Longer integers become hexadecimal: Python does not write very long ones in decimal.
 _DECIMAL_BITS = 4096
+_PREVIEW_CHARS = 512
+# The messages of this many asks are read together.
+_READ_TOGETHER = 250
 
 # The content comes last, because it is long.
 _FIELDS = (
@@ -67,6 +62,36 @@ _FIELDS = (
 def dump(document: object, *, indent: int | None = None) -> str:
     """Return JSON in ASCII, so that no recorded character reaches a terminal unescaped."""
     return json.dumps(document, indent=indent, allow_nan=False)
+
+
+def dump_told(document: object, *, indent: int | None = None) -> str:
+    """Return a document of ours as JSON for programs, with its times as :func:`with_times` has
+    them."""
+    return dump(with_times(document), indent=indent)
+
+
+# What was recorded under these keys is somebody else's: it is left as it is.
+_THEIRS = frozenset(("metadata", "arguments", "messages", "parameters", "fields", "config"))
+
+
+def with_times(document: Any) -> Any:
+    """Return a document for programs: nanoseconds as text, since many of them round such numbers,
+    and beside each time ISO 8601 in UTC, under the name without ``_ns``."""
+    if isinstance(document, list):
+        return [with_times(item) for item in document]
+    if not isinstance(document, dict):
+        return document
+    told: Document = {}
+    for name, value in document.items():
+        if name in _THEIRS:
+            told[name] = value
+        elif name.endswith("_ns") and (value is None or type(value) is int):
+            told[name] = None if value is None else str(value)
+            if name != "duration_ns":
+                told[name.removesuffix("_ns")] = None if value is None else iso_time(value)
+        else:
+            told[name] = with_times(value)
+    return told
 
 
 def plain(value: object) -> Any:
@@ -133,7 +158,21 @@ def session_document(session: Session, actions: list[Document]) -> Document:
         "metadata": plain(session.metadata),
         "fork": fork_document(session.fork),
         "checkpoints": [checkpoint_document(checkpoint) for checkpoint in session.checkpoints],
+        "in_flight": [flight_document(started) for started in session.in_flight],
         "actions": actions,
+    }
+
+
+def flight_document(started: ActionStarted) -> Document:
+    """Return a call of which nobody said how it ended."""
+    return {
+        "start_sequence": started.call,
+        "parent_sequence": started.parent,
+        "started_ns": started.time_ns,
+        "kind": started.kind.value,
+        "details": plain(attrs.asdict(started.details)),
+        "task": started.task,
+        "try_number": started.try_number,
     }
 
 
@@ -172,6 +211,9 @@ async def read_action(
         "output": await _read_content(store, action.output, full=full),
         "affected_frames": list(action.affected_frames),
         "duration_ms": action.duration_ms,
+        "started_ns": action.started_ns,
+        "start_sequence": action.started,
+        "parent_sequence": action.parent,
         "task": action.task,
         "error": action.error,
         "metadata": plain(action.metadata),
@@ -180,6 +222,8 @@ async def read_action(
     }
     if action.kind in ("tool_call", "step") and action.input is not None:
         document["arguments"] = await _unless_erased(store.read_arguments(action))
+        if document["arguments"] is not None and document["input"] is not None:
+            document["input"]["preview"] = json_preview(document["arguments"])
     if action.kind == "ask" and full:
         if messages is None:
             messages = await _unless_erased(store.read_messages(action))
@@ -188,6 +232,35 @@ async def read_action(
         context = await store.read_context(action)
         document["context"] = [plain(attrs.asdict(item)) for item in context.items]
     return document
+
+
+def json_preview(value: Any) -> str:
+    """Return the beginning of a value as JSON, as a preview has it."""
+    return printable(json.dumps(value, ensure_ascii=False)[:_PREVIEW_CHARS])
+
+
+async def read_actions(store: Store, actions: Iterable[Action]) -> AsyncGenerator[Document, None]:
+    """Yield actions whole. Of an ask's messages, a :class:`MessageRun` stands for those that an
+    earlier ask has: a chat that grows is read in the time that its messages take once."""
+    waiting = iter(actions)
+    while some := list(islice(waiting, _READ_TOGETHER)):
+        for action, messages in zip(some, await new_messages(store, some), strict=True):
+            yield await read_action(store, action, full=True, messages=messages)
+
+
+async def new_messages(store: Store, actions: Sequence[Action]) -> list[list[Any]]:
+    """Return the messages of each action that no earlier ask has, as JSON can hold them; none where
+    they were erased."""
+    try:
+        read = await store.read_new_messages(actions)
+    except ContentNotFoundError:
+        if len(actions) == 1:
+            return [[]]
+        return [(await new_messages(store, [action]))[0] for action in actions]
+    return [
+        [one if isinstance(one, MessageRun) else plain(one) for one in messages]
+        for messages in read
+    ]
 
 
 async def _unless_erased(reading: Awaitable[object]) -> Any:
@@ -329,162 +402,3 @@ async def _read_payload(store: Store, payload: object, *, full: bool) -> Documen
         case Unknown():
             return {"kind": payload.kind, "fields": plain(payload.fields)}
     return {}
-
-
-def action_outline(action: Action) -> Document:
-    """Return which action it is, without its contents."""
-    return {"index": action.index, "kind": action.kind.value, "task": action.task}
-
-
-def difference_document(difference: Difference) -> Document:
-    """Return a field that differs, and how."""
-    return {"field": difference.field, "diff": difference.diff}
-
-
-def comparison_document(comparison: Comparison) -> Document:
-    """Return two sessions compared; actions by their index in their session."""
-    return {
-        "session_a": str(comparison.session_a),
-        "session_b": str(comparison.session_b),
-        "is_equal": comparison.is_equal,
-        "first_divergence": comparison.first_divergence,
-        "equal": [[a.index, b.index] for a, b in comparison.equal],
-        "changed": [
-            {
-                "a": action_outline(changed.a),
-                "b": action_outline(changed.b),
-                "differences": [difference_document(d) for d in changed.differences],
-            }
-            for changed in comparison.changed
-        ],
-        "only_in_a": [action_outline(action) for action in comparison.only_in_a],
-        "only_in_b": [action_outline(action) for action in comparison.only_in_b],
-    }
-
-
-def audit_document(report: AuditReport) -> Document:
-    """Return what each model answered, and how often that was the recorded answer."""
-    return {
-        "session_id": str(report.session_id),
-        "is_equal": report.is_equal,
-        "models": [plain(attrs.asdict(model)) for model in report.models],
-        "answers": [
-            {
-                "index": answer.index,
-                "model": answer.model,
-                "verdict": answer.verdict.value,
-                "reason": answer.reason,
-                "answer": plain(answer.answer),
-                "diff": answer.diff,
-                "duration_ms": answer.duration_ms,
-                "input_tokens": answer.input_tokens,
-                "output_tokens": answer.output_tokens,
-                "cached_tokens": answer.cached_tokens,
-                "cost_usd": answer.cost_usd,
-            }
-            for answer in report.answers
-        ],
-    }
-
-
-def replay_document(report: ReplayReport) -> Document:
-    """Return the verdict on each action of a session."""
-    return {
-        "session_id": str(report.session_id),
-        "checkpoint_id": report.checkpoint_id,
-        "match_rate": report.match_rate,
-        "counts": {verdict.value: count for verdict, count in report.counts.items()},
-        "steps": [
-            {
-                **action_outline(step.action),
-                "verdict": step.verdict.value,
-                "reason": step.reason,
-                "differences": [difference_document(d) for d in step.differences],
-            }
-            for step in report.steps
-        ],
-    }
-
-
-def info_document(
-    store: Store, statistics: StoreStatistics, sessions: Iterable[SessionSummary]
-) -> Document:
-    """Return a store's statistics, its ambient session, and what its sessions used."""
-    active = store.active_session_id
-    return {
-        **plain(attrs.asdict(statistics)),
-        "path": str(statistics.path),
-        "active_session_id": None if active is None else str(active),
-        "is_recording": store.is_recording,
-        **totals_document(sessions),
-    }
-
-
-_SUMMED = (
-    "ask_count",
-    "tool_call_count",
-    "failed_count",
-    "input_tokens",
-    "output_tokens",
-    "cached_tokens",
-    "cost_usd",
-)
-
-
-@attrs.frozen
-class Used:
-    """What actions used together: tokens, and US dollars."""
-
-    input_tokens: int
-    output_tokens: int
-    cost_usd: float
-
-
-def used_of(usages: Iterable[Usage]) -> Used:
-    """Return what asks used together."""
-    counted = list(usages)
-    return Used(
-        sum(usage.input_tokens or 0 for usage in counted),
-        sum(usage.output_tokens or 0 for usage in counted),
-        math.fsum(usage.cost_usd or 0 for usage in counted),
-    )
-
-
-def totals_document(rows: Iterable[SessionSummary | UsageRow]) -> Document:
-    """Return the sums of sessions or of rows of usage: whole numbers, and the cost in dollars."""
-    found = list(rows)
-    totals: Document = {name: sum(getattr(row, name) for row in found) for name in _SUMMED}
-    return {**totals, "cost_usd": round(math.fsum(row.cost_usd for row in found), 12)}
-
-
-def usage_document(by: str, rows: Sequence[UsageRow]) -> Document:
-    """Return what calls used, and what that is in all."""
-    shown = [{**attrs.asdict(row), "session_id": _id(row.session_id)} for row in rows]
-    return {"by": by, "rows": shown, "total": totals_document(rows)}
-
-
-def match_document(action: Action, session: str | None, lines: list[str]) -> Document:
-    """Return the lines of an action that a pattern was found in, and where the action is."""
-    return {
-        "session_id": _id(action.session_id),
-        "session": session,
-        "index": action.index,
-        "sequence": action.sequence,
-        "kind": action.kind.value,
-        "lines": lines,
-    }
-
-
-def _id(session_id: UUID | None) -> str | None:
-    return None if session_id is None else str(session_id)
-
-
-def verify_document(report: VerifyReport, bytes_dropped: int) -> Document:
-    """Return what verifying found, and the size in bytes of the torn tail that follows it."""
-    return {**plain(attrs.asdict(report)), "bytes_dropped": bytes_dropped}
-
-
-def report_document(report: CompactReport | RecoverReport | PruneReport) -> Document:
-    """Return what writing a new file did, or deleting; ids as text."""
-    document: Document = plain(attrs.asdict(report))
-    return document

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 from uuid import UUID
 
 from attrs import frozen
 
-from .. import Action, ActionStarted, ContentNotFoundError, ForkPoint, Session, Store
+from .. import ActionStarted, ContentNotFoundError, ForkPoint, Session, Store
 from .bars import Bar, Overview, overview_of, time_range
-from .documents import checkpoint_document, plain, read_action
+from .documents import checkpoint_document, plain, read_actions
 from .markup import aside, block, facts_list, json_text, named, shown
 from .page_parts import Shown, article, checkpoint_article, flight_article
 from .shell import KEYS, end, start
@@ -18,9 +18,6 @@ from .shell import head as page_head
 from .text import format_cost, format_count, format_duration, format_time, shorten
 from .tree import describe_fork
 from .waterfall import lanes_picture, outline
-
-# The messages of this many asks are read together.
-_READ_TOGETHER = 250
 
 
 @frozen
@@ -120,39 +117,17 @@ async def session_articles(
     checkpoints = {checkpoint.at_index: checkpoint for checkpoint in session.checkpoints}
     fork, bounds = session.fork, window.of(session)
     page = _shown(session, window)
-    async for action, messages in _with_messages(store, session.actions[bounds]):
-        if fork is not None and action.index >= fork.action_count:
+    async for document in read_actions(store, session.actions[bounds]):
+        if fork is not None and document["index"] >= fork.action_count:
             yield _fork_mark(fork)
             fork = None
-        document = await read_action(store, action, full=True, messages=messages)
-        checkpoint = checkpoints.get(action.index)
+        checkpoint = checkpoints.get(document["index"])
         if checkpoint is not None:
             yield checkpoint_article(document, checkpoint_document(checkpoint))
         else:
             yield article(document, page)
     if fork is not None and bounds.stop is None:
         yield _fork_mark(fork)
-
-
-async def _with_messages(
-    store: Store, actions: Sequence[Action]
-) -> AsyncGenerator[tuple[Action, list[Any]], None]:
-    """Yield actions, each with its messages; those that were erased are missing."""
-    for at in range(0, len(actions), _READ_TOGETHER):
-        some = actions[at : at + _READ_TOGETHER]
-        try:
-            read = await store.read_new_messages(some)
-        except ContentNotFoundError:
-            read = [await _messages_left(store, action) for action in some]
-        for action, messages in zip(some, read, strict=True):
-            yield action, messages
-
-
-async def _messages_left(store: Store, action: Action) -> list[Any]:
-    try:
-        return (await store.read_new_messages([action]))[0]
-    except ContentNotFoundError:
-        return []
 
 
 def _shown(session: Session, window: Window) -> Shown:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 # Categories of characters that move the cursor, colour, ring, hide or reorder text: controls (Cc),
 # invisible formatting characters (Cf), line and paragraph separators (Zl, Zp), and lone surrogates
@@ -52,6 +52,16 @@ def format_time(time_ns: int) -> str:
     except (ValueError, OverflowError, OSError):
         return f"{time_ns} ns"
     return f"{moment:%Y-%m-%d %H:%M:%S}.{time_ns // 10**6 % 1000:03d}"
+
+
+def iso_time(time_ns: int) -> str | None:
+    """Return a time in nanoseconds since the Unix epoch as ISO 8601 in UTC; None beyond the years
+    1 to 9999."""
+    try:
+        moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=time_ns // 10**9)
+    except OverflowError:
+        return None
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{time_ns % 10**9:09d}Z"
 
 
 def format_duration(duration_ns: int) -> str:

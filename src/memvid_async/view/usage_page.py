@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from functools import partial
 
 from .. import Store, UsageRow
-from .documents import totals_document
+from .findings import totals_document
 from .forms import day_ns, form, text_field
 from .markup import facts_list, named, shown
 from .shell import LIST_KEYS, end, head, start

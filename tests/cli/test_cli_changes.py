@@ -1,0 +1,101 @@
+"""The commands that change a session: what they do, print, and refuse."""
+
+import json
+
+import anyio
+import pytest
+from click.testing import CliRunner
+
+from memvid_async import open_store
+from memvid_async.cli.command_line import cli
+
+pytestmark = pytest.mark.one_loop
+
+
+def run(*arguments, status=0):
+    result = CliRunner().invoke(cli, [str(a) for a in arguments], prog_name="memvid-async")
+    assert result.exit_code == status, (result.output, result.exception)
+    assert "Traceback" not in result.output
+    return result
+
+
+def sessions(path):
+    return json.loads(run("sessions", path, "--json").stdout)
+
+
+async def fill(path):
+    async def answer(_):
+        return "a coat"
+
+    async with open_store(path) as store:
+        async with store.session("writer"):
+            await store.put("rain in Oslo")
+        async with store.session("reader", metadata={"n": 1}):
+            await store.ask("rain?", generate=answer)
+            await store.ask("rain in Oslo?", generate=answer)
+        async with store.session("quiet") as session:
+            await session.record_tool_call("look", arguments={})
+        await store.start_session("ambient")
+    async with open_store(path) as store:
+        recorder = store.session("left open")
+        await recorder.__aenter__()
+    return path
+
+
+@pytest.fixture
+def filled(tmp_path):
+    return anyio.run(fill, tmp_path / "filled.mva")
+
+
+def test_rename(filled):
+    assert run("rename", filled, "-5", "author").output.endswith("  author: renamed\n")
+    renamed = json.loads(run("rename", filled, "author", "", "--json").output)
+    assert renamed["name"] is None
+    assert [one["name"] for one in sessions(filled)][:2] == [None, "reader"]
+
+
+def test_annotate(filled):
+    run("annotate", filled, "reader", "n=2", "who=ann", 'tags=["a"]')
+    assert sessions(filled)[1]["metadata"] == {"n": 2, "who": "ann", "tags": ["a"]}
+    run("annotate", filled, "reader", status=2)
+    run("annotate", filled, "reader", "nonsense", status=2)
+
+
+def test_end(filled):
+    for name in ("left open", "ambient"):
+        assert run("end", filled, name).output.endswith(f"  {name}: ended\n")
+    assert all(one["ended_ns"] for one in sessions(filled))
+    assert "has ended already" in run("end", filled, "reader", status=1).stderr
+
+
+def test_delete(filled):
+    # One that is not there keeps all.
+    assert "no session" in run("delete", filled, "reader", "nobody", status=1).stderr
+    assert len(sessions(filled)) == 5
+    assert run("delete", filled, "reader", "-1", "reader").output.count(": deleted") == 2
+    assert [one["name"] for one in sessions(filled)] == ["writer", "quiet", "ambient"]
+    deleted = json.loads(run("delete", filled, "writer", "--json").output)["deleted"]
+    assert len(deleted) == 1
+    run("delete", filled, status=2)
+
+
+@pytest.mark.parametrize("command", [["rename", "x"], ["annotate", "a=1"], ["end"], ["delete"]])
+def test_a_missing_file_is_not_created(tmp_path, command):
+    path = tmp_path / "missing.mva"
+    run(command[0], path, "-1", *command[1:], status=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_why(filled):
+    output = run("why", filled, "reader", "0").output
+    assert "rain in Oslo" in output
+    assert "put by put 0 of " in output
+    assert "used by ask 1 of " in output
+    document = json.loads(run("why", filled, "reader", "--json").output)
+    (frame,) = document["frames"]
+    assert document["index"] == 1
+    assert (frame["put_by"]["kind"], frame["put_by"]["index"], frame["later"]) == ("put", 0, [])
+    assert frame["put"].endswith("Z")
+    assert "has no answer" in run("why", filled, "quiet", status=1).stderr
+    assert "has no action 9" in run("why", filled, "reader", "9", status=1).stderr
+    assert "was given no frames" in run("why", filled, "quiet", "0", status=1).stderr
