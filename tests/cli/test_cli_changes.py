@@ -1,6 +1,10 @@
 """The commands that change a session: what they do, print, and refuse."""
 
 import json
+import signal
+import subprocess
+import sys
+from subprocess import PIPE
 
 import anyio
 import pytest
@@ -99,3 +103,60 @@ def test_why(filled):
     assert "has no answer" in run("why", filled, "quiet", status=1).stderr
     assert "has no action 9" in run("why", filled, "reader", "9", status=1).stderr
     assert "was given no frames" in run("why", filled, "quiet", "0", status=1).stderr
+
+
+# --- what is kept, and what is not put twice -----------------------------------------------------
+
+
+def chats(path, count):
+    runs = [
+        [{"role": "user", "content": f"question {n}"}, {"role": "assistant", "content": "yes"}]
+        for n in range(count)
+    ]
+    path.write_text(json.dumps([{"messages": run} for run in runs]))
+    return path
+
+
+def test_an_import_again_adds_nothing(tmp_path):
+    path, transcript = tmp_path / "a.mva", chats(tmp_path / "chats.json", 3)
+    assert "imported 3 sessions" in run("import-chat", path, transcript).output
+    before = sessions(path)
+    again = run("import-chat", path, transcript).output
+    assert "imported 0 sessions" in again
+    assert "3 runs there already" in again
+    assert sessions(path) == before
+    # Another provider is another recording, and what was half imported is imported whole.
+    assert "imported 3 " in run("import-chat", path, transcript, "--provider", "p").output
+    anyio.run(break_off, path, before[1])
+    assert "imported 1 session" in run("import-chat", path, transcript).output
+    assert len(sessions(path)) == 6
+
+
+async def break_off(path, summary):
+    """Leave a session as an import that was killed leaves it: with its start, and open."""
+    async with open_store(path) as store:
+        await store.delete_session(summary["session_id"])
+        metadata = summary["metadata"]
+    async with open_store(path) as store:
+        await store.session(summary["name"], metadata=metadata).__aenter__()
+
+
+def test_ctrl_c_says_what_is_kept(tmp_path):
+    path = tmp_path / "a.mva"
+    command = [sys.executable, "-m", "memvid_async", "put", str(path), "-", "--lines"]
+    with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE) as child:
+        child.stdin.write(b"a line\n" * 1000)
+        child.stdin.flush()
+        assert child.stdout.readline() == b"1\n"  # a batch is in the file
+        child.send_signal(signal.SIGINT)
+        _, errors = child.communicate()
+    assert child.returncode == 130
+    assert b"interrupted: 1000 frames put, and kept" in errors
+
+
+def test_empty_input_puts_nothing(tmp_path):
+    path = tmp_path / "a.mva"
+    result = CliRunner().invoke(cli, ["put", str(path), "-"], input="", prog_name="memvid-async")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "nothing is put" in result.stderr
+    assert not path.exists()

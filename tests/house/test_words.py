@@ -58,7 +58,7 @@ NAMES = {
         SessionRecorder SessionStarted SessionState SessionSummary Sessions StartSession
         StoreSession SyncServedSession SyncSession
         store_session session_map session_recorder session_state sessions
-        MemvidSession MemvidSessionStore openai_session session_page
+        MemvidSession MemvidSessionStore openai_session session_page TakesSession
     """,
     "action": """
         Action ActionDraft ActionKind ActionList ActionQuery ActionRecorded ActionRecorder

@@ -46,7 +46,7 @@ def run(command: Callable[..., Awaitable[int]], *arguments: object) -> int:
     return anyio.run(command, *arguments)
 
 
-class SessionCommand(click.Command):
+class TakesSession(click.Command):
     """A command that takes sessions, the newest of which may be named as -1, the one before as
     -2."""
 
@@ -58,7 +58,7 @@ class SessionCommand(click.Command):
 
 
 def as_typed(argument: str) -> str:
-    """Return an argument of a :class:`SessionCommand` as it was typed."""
+    """Return an argument of a :class:`TakesSession` as it was typed."""
     return argument.removeprefix(_MARK)
 
 
@@ -217,7 +217,7 @@ action_options = together(
 
 
 @frozen
-class ActionFilter:
+class Selected:
     """Which actions a command prints; what is None is not asked for."""
 
     kind: str | None = None
@@ -239,7 +239,7 @@ class ActionFilter:
     @property
     def is_any(self) -> bool:
         """Whether all actions fit."""
-        return self == ActionFilter()
+        return self == Selected()
 
 
 def limit_option(**raised: int) -> Callable[[Command], Command]:

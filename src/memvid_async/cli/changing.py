@@ -12,7 +12,7 @@ from .. import Store, open_store
 from ..view import documents
 from ..view.text import shorten
 from .arguments import (
-    SessionCommand,
+    TakesSession,
     as_typed,
     file_argument,
     find_session,
@@ -27,7 +27,7 @@ Change = Callable[[Store, UUID], Awaitable[Any]]
 session_argument = click.argument("session")
 
 
-@click.command(cls=SessionCommand)
+@click.command(cls=TakesSession)
 @file_argument
 @session_argument
 @click.argument("name")
@@ -41,7 +41,7 @@ def rename(file: str, session: str, name: str, as_json: bool) -> int:
     return run(_change, file, session, change, "renamed", as_json)
 
 
-@click.command(cls=SessionCommand)
+@click.command(cls=TakesSession)
 @file_argument
 @session_argument
 @click.argument("pairs", nargs=-1, required=True, metavar="KEY=VALUE...", callback=read_pairs)
@@ -58,7 +58,7 @@ def annotate(file: str, session: str, pairs: dict[str, Any], as_json: bool) -> i
     return run(_change, file, session, change, "annotated", as_json)
 
 
-@click.command(cls=SessionCommand)
+@click.command(cls=TakesSession)
 @file_argument
 @session_argument
 @json_option
@@ -94,7 +94,7 @@ async def _change(file: str, wanted: str, change: Change, did: str, as_json: boo
     return FINE
 
 
-@click.command(cls=SessionCommand)
+@click.command(cls=TakesSession)
 @file_argument
 @click.argument("sessions", nargs=-1, required=True)
 @json_option

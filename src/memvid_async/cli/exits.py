@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import anyio
 
 from .. import LimitExceededError, MemvidAsyncError
 from ..view.text import printable
@@ -47,6 +50,16 @@ def _say(kind: str, what: object) -> None:
     line = printable(" ".join(str(what).split()), one_line=True)
     sys.stderr.write(f"memvid-async: {kind}: {line}\n")
     sys.stderr.flush()
+
+
+@contextmanager
+def telling_what_is_kept(kept: Callable[[], str]) -> Iterator[None]:
+    """Say what is in the file after all, where Ctrl-C ends a command that writes."""
+    try:
+        yield
+    except anyio.get_cancelled_exc_class():
+        say_note(f"interrupted: {kept()}")
+        raise
 
 
 def guarded(command: Callable[[], int | None]) -> int:

@@ -28,11 +28,11 @@ from .. import (
 from ..view import documents
 from ..view.compare_page import comparison_page
 from ..view.session_page import load_session, session_page
-from .arguments import SessionCommand, file_argument, find_session, run
+from .arguments import TakesSession, file_argument, find_session, run
 from .exits import FINE
 
 
-@click.command(cls=SessionCommand)
+@click.command(cls=TakesSession)
 @file_argument
 @click.argument("session", required=False)
 @click.argument("other", required=False)

@@ -6,11 +6,11 @@ import click
 
 from .. import open_store
 from ..view import documents
-from .arguments import SessionCommand, file_argument, find_session, json_option, require_store, run
+from .arguments import TakesSession, file_argument, find_session, json_option, require_store, run
 from .exits import FINE
 
 
-@click.command(cls=SessionCommand)
+@click.command(cls=TakesSession)
 @file_argument
 @click.argument("session")
 @click.option(

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack, aclosing
 
 import click
-from attrs import define, field
+from attrs import asdict, define, evolve, field
 from rich.progress import Progress, TaskID
 
-from .. import Durability, Limits, Store, StoreConfig, open_store
-from ..interop.chat_plans import PlannedAsk, PlannedToolCall, SessionPlan
+from .. import Durability, Limits, SessionSummary, Store, StoreConfig, open_store
+from ..interop.chat_plans import KEY, PlannedAsk, PlannedToolCall, SessionPlan
 from ..interop.chats import read_plans, record_run
 from ..interop.transcripts import MAX_TRANSCRIPT_BYTES, TranscriptError
 from ..view.text import count_of
 from . import render
 from .arguments import file_argument, limit_option, run
-from .exits import BAD, FINE, report, say_note
+from .exits import BAD, FINE, report, say_note, telling_what_is_kept
 
 # A message may hold a picture, and more of them than an agent records by itself.
 LIMITS = {"value_bytes": 16 * 1024 * 1024}
@@ -56,7 +58,8 @@ async def _import_chat(
 ) -> int:
     with render.progress_bar(counted=True) as progress:
         importer = Importer(file, provider, max_bytes, limits, progress)
-        await importer.run(transcripts)
+        with telling_what_is_kept(importer.kept):
+            await importer.run(transcripts)
     click.echo(importer.summary())
     return BAD if importer.failures else FINE
 
@@ -75,7 +78,9 @@ class Importer:
     tool_calls: int = 0
     unanswered: int = 0
     failures: int = 0
+    known: int = 0
     started: float = field(factory=time.monotonic)
+    _held: dict[str, SessionSummary] = field(factory=dict)
 
     async def run(self, transcripts: Iterable[str]) -> None:
         """Import the files, in order. The store is opened when there is a run to record."""
@@ -102,7 +107,13 @@ class Importer:
             f"imported {count_of(self.sessions, 'session')} with {count_of(self.asks, 'ask')} "
             f"and {calls}, {self.unanswered} of them without a result, "
             f"in {time.monotonic() - self.started:.1f} s"
+            + (f"; {count_of(self.known, 'run')} there already" if self.known else "")
         )
+
+    def kept(self) -> str:
+        """Say what is in the file whatever happens."""
+        done = count_of(self.sessions, "session")
+        return f"{done} imported, and kept; the same import again goes on from there"
 
     async def _open(
         self, stack: AsyncExitStack, plans: list[SessionPlan | TranscriptError]
@@ -111,7 +122,12 @@ class Importer:
             return None
         # No single record needs an fsync: an import that was interrupted is run again.
         config = StoreConfig(durability=Durability.BUFFERED, limits=self.limits)
-        return await stack.enter_async_context(open_store(self.file, config=config))
+        store = await stack.enter_async_context(open_store(self.file, config=config))
+        for summary in await store.list_sessions(include_open=True):
+            about = summary.metadata.get(KEY)
+            if isinstance(about, Mapping) and isinstance(about.get("digest"), str):
+                self._held[about["digest"]] = summary
+        return store
 
     async def _record_all(
         self, store: Store | None, plans: list[SessionPlan | TranscriptError], task: TaskID
@@ -122,9 +138,28 @@ class Importer:
             if isinstance(plan, TranscriptError):
                 self._fail(plan)
             elif store is not None:
-                await record_run(store, plan, provider=self.provider)
-                self._count(plan)
+                await self._record(store, plan)
             self.progress.advance(task)
+
+    async def _record(self, store: Store, plan: SessionPlan) -> None:
+        """Record a run, unless it is there; what an interrupted import left of it is deleted."""
+        digest = self._digest(plan)
+        held = self._held.get(digest)
+        if held is not None and held.ended_ns is not None and held.error is None:
+            self.known += 1
+            return
+        if held is not None:
+            await store.delete_session(held.session_id)
+        about = {**plan.metadata[KEY], "digest": digest}
+        marked = evolve(plan, metadata={**plan.metadata, KEY: about})
+        await record_run(store, marked, provider=self.provider)
+        self._count(plan)
+
+    def _digest(self, plan: SessionPlan) -> str:
+        """Return what tells a run from all others: its place, and all that is recorded of it."""
+        planned = [self.provider, plan.name, plan.metadata, *map(asdict, plan.actions)]
+        data = json.dumps(planned, default=str).encode("utf-8", "backslashreplace")
+        return hashlib.blake2b(data, digest_size=16).hexdigest()
 
     def _count(self, plan: SessionPlan) -> None:
         for note in plan.notes:

@@ -20,7 +20,7 @@ from ..view import documents
 from ..view.text import count_of, printable
 from . import render
 from .arguments import file_argument, json_option, limit_option, metadata_option, read_json, run
-from .exits import BAD, FINE, advised, report
+from .exits import BAD, FINE, advised, report, say_note, telling_what_is_kept
 
 # A batch is one command, so either all of its frames are recorded or none.
 _BATCH_FRAMES = 1_000
@@ -79,7 +79,8 @@ async def _put(
 ) -> int:
     with render.progress_bar(counted=form is None) as progress:
         putter = _Putter(file, limits, fields, progress, as_json=as_json)
-        await putter.run(paths, form)
+        with telling_what_is_kept(putter.kept):
+            await putter.run(paths, form)
     if as_json:
         click.echo(documents.dump_told(putter.ids))
     if form is not None:
@@ -124,6 +125,10 @@ class _Putter:
         seconds = time.monotonic() - self.started
         return f"put {count_of(self.count, 'frame')} in {seconds:.1f} s; {self.failures} left out"
 
+    def kept(self) -> str:
+        """Say what is in the file whatever happens."""
+        return f"{count_of(self.count, 'frame')} put, and kept"
+
     async def _store(self) -> Store:
         if self._opened is None:
             self._opened = await self._stack.enter_async_context(
@@ -137,6 +142,9 @@ class _Putter:
             name = os.fsencode(Path(path).name).decode(errors="replace")
             fields.setdefault("title", name)
         content = await _content(chunks, self.limits.content_bytes)
+        if path == "-" and not content:
+            say_note("nothing is put: the standard input is empty")
+            return
         store = await self._store()
         try:
             self._done([await store.put(content, **fields)])

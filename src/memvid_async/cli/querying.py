@@ -17,7 +17,7 @@ from ..view import documents, findings
 from ..view.text import format_cost, format_count, shorten
 from . import render
 from .arguments import (
-    SessionCommand,
+    TakesSession,
     file_argument,
     find_session,
     json_option,
@@ -162,7 +162,7 @@ def _print_match(console: Any, match: documents.Document) -> None:
         console.print(text)
 
 
-@click.command(cls=SessionCommand)
+@click.command(cls=TakesSession)
 @file_argument
 @click.argument("session")
 @click.argument("index", type=click.IntRange(min=0), required=False)

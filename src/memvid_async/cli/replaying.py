@@ -32,7 +32,7 @@ from ..view import documents, findings
 from ..view.aligned import Pairing, aligned_pairings
 from ..view.text import count_of, printable, shorten
 from . import render
-from .arguments import SessionCommand, file_argument, find_session, json_option, run
+from .arguments import TakesSession, file_argument, find_session, json_option, run
 from .exits import BAD, FINE
 from .programs import prompt_bytes, run_program, timeout_option
 from .what_if import print_rerun, rerun_rows, what_if, what_if_options
@@ -49,7 +49,7 @@ _STYLES = {
 Command = Callable[[Prompt], Coroutine[Any, Any, str]]
 
 
-@click.command(cls=SessionCommand)
+@click.command(cls=TakesSession)
 @file_argument
 @click.argument("session", required=False)
 @click.option(
@@ -130,7 +130,7 @@ def _print_replay(console: Console, report: ReplayReport) -> None:
     console.print(Text(f"match rate {report.match_rate:.3f}: {counts or 'no actions'}"))
 
 
-@click.command(cls=SessionCommand)
+@click.command(cls=TakesSession)
 @file_argument
 @click.argument("a")
 @click.argument("b")
@@ -219,7 +219,7 @@ def _print_diff(console: Console, field: str, diff: str) -> None:
         console.print(Text(f"{'':28}{line}", style=style))
 
 
-@click.command(cls=SessionCommand)
+@click.command(cls=TakesSession)
 @file_argument
 @click.argument("session", required=False)
 @click.option(

@@ -14,8 +14,8 @@ from ..view import documents
 from ..view.tree import TreeNode, tree_of
 from . import render
 from .arguments import (
-    ActionFilter,
-    SessionCommand,
+    Selected,
+    TakesSession,
     action_options,
     file_argument,
     find_session,
@@ -68,7 +68,7 @@ async def _sessions(file: str, wanted: Mapping[str, Any], as_json: bool) -> int:
     return FINE
 
 
-@click.command(cls=SessionCommand)
+@click.command(cls=TakesSession)
 @file_argument
 @click.argument("session", required=False)
 @click.option(
@@ -94,14 +94,14 @@ def show(
     SESSION is an id, the beginning of an id, a name, or -1 for the newest, -2 for the one before.
     It must fit exactly one session.
     """
-    return run(_show, file, session, (full, count, no_pager), ActionFilter(**wanted), as_json)
+    return run(_show, file, session, (full, count, no_pager), Selected(**wanted), as_json)
 
 
 async def _show(
     file: str,
     name: str | None,
     how: tuple[bool, int | None, bool],
-    wanted: ActionFilter,
+    wanted: Selected,
     as_json: bool,
 ) -> int:
     full, count, no_pager = how
@@ -161,11 +161,11 @@ def tail(
 
     With a filter or a session, only actions are printed.
     """
-    return run(_tail, file, (count, follow), session, ActionFilter(**wanted), as_json)
+    return run(_tail, file, (count, follow), session, Selected(**wanted), as_json)
 
 
 async def _tail(
-    file: str, how: tuple[int, bool], session: str | None, wanted: ActionFilter, as_json: bool
+    file: str, how: tuple[int, bool], session: str | None, wanted: Selected, as_json: bool
 ) -> int:
     count, follow = how
     console = render.output_console()
@@ -182,7 +182,7 @@ async def _tail(
 
 
 async def _events(
-    store: Store, session: str | None, wanted: ActionFilter, count: int, *, follow: bool
+    store: Store, session: str | None, wanted: Selected, count: int, *, follow: bool
 ) -> AsyncGenerator[Event, None]:
     """Yield the newest events that fit, and where that is asked for those to come."""
     session_id = None if session is None else await find_session(store, session)
@@ -204,7 +204,7 @@ async def _events(
 
 
 async def _newest(
-    store: Store, session_id: UUID | None, wanted: ActionFilter, count: int
+    store: Store, session_id: UUID | None, wanted: Selected, count: int
 ) -> list[Action]:
     """Return the newest actions that fit, newest first."""
     found = store.actions(
@@ -220,7 +220,7 @@ async def _newest(
         return [action async for action in found]
 
 
-def _fits(event: Event, session_id: UUID | None, wanted: ActionFilter) -> bool:
+def _fits(event: Event, session_id: UUID | None, wanted: Selected) -> bool:
     if session_id is None and wanted.is_any:
         return True
     action = getattr(event.payload, "action", None)
