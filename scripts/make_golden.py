@@ -287,7 +287,9 @@ def frame_commands() -> Iterator[commands.Command]:
     yield commands.AddEmbeddings(0, (NewEmbedding(1, 2, 0, numbers),))
     yield commands.SetEmbeddingModel("toy-2", 3, first, content_digest(numbers * 3), (), 0)
     asked = Record((), "ask", "who sleeps?", "the otter", frames=(1, 4), detail=("acme", "m-1"))
-    yield asked.command()._replace(retrieval=searched, reply=Reply((4, 0, 5), 12, None))
+    yield asked.command()._replace(
+        retrieval=searched, reply=Reply((4, 0, 5), 12, None, waits_ms=(120, 0, 7))
+    )
 
 
 def make_frames() -> dict[str, bytes]:

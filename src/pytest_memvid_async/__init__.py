@@ -52,8 +52,8 @@ def memvid_recording(
 
     - ``name``, for a test that needs several recordings;
     - ``unserved``: "raise" (the default), or "allow" for a test that may leave recorded calls out;
-    - ``match`` and ``errors``, as :meth:`memvid_async.Store.serve` does. By default dates, ids and
-      temporary folders are not compared, see :mod:`.passing`;
+    - ``match``, ``errors`` and ``pace``, as :meth:`memvid_async.Store.serve` does. By default
+      dates, ids and temporary folders are not compared, see :mod:`.passing`;
     - ``scrub``, as :class:`memvid_async.StoreConfig` does: what must not be recorded.
     """
     mode: str = request.config.getoption("--recordings")
@@ -82,6 +82,7 @@ class _Options:
         match: Any = None,
         errors: Mapping[str, type[Exception]] | None = None,
         scrub: Callable[[str, str, Any], Any] | None = None,
+        pace: float | None = None,
     ) -> None:
         if unserved not in ("raise", "allow"):
             raise ValueError(f"unserved must be 'raise' or 'allow', not {unserved!r:.80}")
@@ -89,6 +90,7 @@ class _Options:
         self.match = _without_passing if match is None else match
         self.errors = errors or {}
         self.scrub = scrub
+        self.pace = pace
 
 
 def _without_passing(_kind: str, _field: str, value: Any) -> Any:
@@ -103,7 +105,11 @@ async def _serve(path: Path, node: pytest.Item, options: _Options) -> AsyncItera
         async with open_store(path, read_only=True) as store:
             (summary,) = await store.list_sessions()
             async with store.serve(
-                summary.session_id, match=options.match, errors=options.errors, unserved="allow"
+                summary.session_id,
+                match=options.match,
+                errors=options.errors,
+                unserved="allow",
+                pace=options.pace,
             ) as recorded:
                 yield recorded
             if options.must_serve_all:

@@ -311,12 +311,16 @@ def test_what_a_search_recorded_may_have_newer_fields():
     now = cbor2.dumps([TIME, 5, *ask, search, [[1], None, 2]])
     whole = cbor2.dumps([TIME, 5, *ask, search, [[1], None, 2, 1, 5 * 10**11]])
     later = cbor2.dumps(
-        [TIME, 5, *ask, [*search, True, "new"], [[1], None, 2, 1, 5 * 10**11, "new"]]
+        [TIME, 5, *ask, [*search, True, "new"], [[1], None, 2, 1, 5 * 10**11, None, "new"]]
     )
     plain, counted, newer = (
         decode_events(data, 9, lambda _: ID, contents) for data in (now, whole, later)
     )
     assert counted == newer
+    paced = cbor2.dumps([TIME, 5, *ask, search, [[1, 2], None, None, None, None, [7, 300]]])
+    assert decode_events(paced, 9, lambda _: ID, contents)[0].payload.action.reply == Reply(
+        (1, 2), waits_ms=(7, 300)
+    )
     assert plain[0].payload.action.reply == Reply((1,), None, 2)
     assert newer[0].payload.action.reply == Reply((1,), None, 2, 1, 0.5)
 

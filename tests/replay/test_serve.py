@@ -17,6 +17,9 @@ from memvid_async import (
     Verdict,
 )
 from memvid_async.errors import ReplayStopped
+from memvid_async.recording import replies
+from memvid_async.replay.handover import Handover
+from tests.support.loops import turns
 
 BUFFERED = StoreConfig(durability=Durability.BUFFERED)
 ASK = {"provider": "local", "model": "small"}
@@ -238,6 +241,64 @@ async def test_what_was_recorded_without_calls_is_served_by_the_tasks_names(stor
             return first, str(reply)
 
         assert await asyncio.gather(of_b(), of_a()) == [("of b", "So."), ("of a", [4])]
+
+
+async def test_streams_keep_their_pace_when_asked(store, monkeypatch):
+    """Time is what the test says: a clock that jumps by what a model takes for each chunk."""
+    now = 0.0
+    monkeypatch.setattr(replies, "perf_counter", lambda: now)
+
+    async def model(_prompt):
+        nonlocal now
+        for word, takes in (("It ", 1.5), ("rains", 0.25), (".", 0)):
+            now += takes
+            yield word
+
+    async def agent(session):
+        async def reading():
+            return [chunk async for chunk in session.stream_model("Rain?", model)]
+
+        # The other task has nothing to do meanwhile, and is not late.
+        return await asyncio.gather(reading(), session.call_tool("t", {}, dict))
+
+    async with store.session() as session:
+        told = await agent(session)
+    assert told == [["It ", "rains", "."], {}]
+    (ask,) = [a async for a in store.actions(session.session_id, kind="ask")]
+    assert ask.reply.waits_ms == (1500, 250, 0)
+    rests = []
+
+    async def rest(_, seconds):
+        rests.append(seconds)
+        await turns(8)
+
+    monkeypatch.setattr(Handover, "rest", rest)
+    for pace, waited in ((None, []), (1, [1.5, 0.25, 0]), (2.0, [0.75, 0.125, 0])):
+        async with store.serve(session.session_id, pace=pace) as recorded:
+            assert await agent(recorded) == told
+        assert rests == waited
+        rests.clear()
+    for pace in (0, -1, "fast", float("nan"), True):
+        with pytest.raises(InvalidValueError, match="pace"):
+            store.serve(session.session_id, pace=pace)
+
+
+async def test_nobody_is_late_while_a_stream_rests(store):
+    async def model(_prompt):
+        yield "a"
+        yield "b"
+
+    async def agent(session):
+        async def reading():
+            chunks = [chunk async for chunk in session.stream_model("?", model)]
+            return [*chunks, await session.call_tool("t", {"n": 1}, lambda n: n)]
+
+        return await asyncio.gather(reading(), session.call_tool("t", {"n": 2}, lambda n: n))
+
+    async with store.session() as session:
+        told = await agent(session)
+    async with store.serve(session.session_id, stall=0.001, pace=0.01) as recorded:
+        assert await agent(recorded) == told
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from attrs import field, frozen
 
 from .calls import Usage
 from .frames import Context
+from .printing import counted
 from .values import as_plain
 
 MOST_TOKENS = 2**63 - 1
@@ -166,6 +167,9 @@ class Reply:
     """Tokens that it read from a cache: a part of ``input_tokens``."""
     cost_usd: float | None = field(default=None, converter=_whole_units)
     """What it cost, in US dollars, to 12 places."""
+    waits_ms: tuple[int, ...] = field(default=(), repr=counted("wait"))
+    """How long the model was waited for before each chunk, in milliseconds; empty where that is
+    not known, or where the reply came whole."""
 
     @property
     def usage(self) -> Usage | None:

@@ -111,9 +111,11 @@ def _reply_row(reply: Reply | None) -> list[Any] | None:
     if reply is None:
         return None
     row: list[Any] = [list(reply.chunks), reply.input_tokens, reply.output_tokens]
-    if reply.cached_tokens is not None or reply.cost_usd is not None:
+    if reply.cached_tokens is not None or reply.cost_usd is not None or reply.waits_ms:
         cost = None if reply.cost_usd is None else cost_units(reply.cost_usd)
         row += (reply.cached_tokens, cost)
+    if reply.waits_ms:
+        row.append(list(reply.waits_ms))
     return row
 
 
@@ -238,14 +240,15 @@ def _read_reply(row: list[Any] | None) -> Reply | None:
     if row is None:
         return None
     chunks, given, made = _first(row, 3)
-    cached, cost = (*row[3:5], None, None)[:2]
+    cached, cost, waits = (*row[3:6], *(None,) * 3)[:3]
     for tokens in (given, made, cached):
         if tokens is not None and not is_count(tokens):
             raise TypeError("a count of tokens is not an int of at least 0")
     if cost is not None and not (is_count(cost) and is_cost(cost_dollars(cost))):
         raise TypeError("a cost is not a number of 10^-12 US dollars")
     dollars = None if cost is None else cost_dollars(cost)
-    return Reply(read_counts(chunks), given, made, cached, dollars)
+    waited = () if waits is None else read_counts(waits)
+    return Reply(read_counts(chunks), given, made, cached, dollars, waited)
 
 
 def _read_conversion(value: Any) -> int:

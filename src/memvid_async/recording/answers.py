@@ -99,6 +99,11 @@ class Answers(Protocol):
         """
         ...
 
+    async def rest(self, waited_ms: int) -> None:
+        """Wait as long as a model was waited for before a chunk came, at the pace that is asked
+        for; by default not at all."""
+        ...
+
     async def withdraw(self, call: AskedCall) -> None:
         """The agent stopped to read a stream that is answered."""
         ...

@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import InvalidValueError
 from ..events.details import ActionKind
 from ..events.prompts import COUNTS, Generated, Prompt, Reply, split_text
+from .answers import Answers
 from .converting import whole_text
 from .made_calls import MadeCall, OpenCall
 from .prepare_values import prepare_content, prepare_name
@@ -149,12 +150,16 @@ async def _answered_stream(calls: SessionCalls, opened: OpenCall) -> AsyncGenera
             # It is the chunks that came; the output is what they mean.
             text = await calls.recorded_raw(action)
         chunks = [] if text is None else split_text(text, lengths)
+    waits: Sequence[int] = () if action is None or action.reply is None else action.reply.waits_ms
+    if len(waits) != len(chunks):
+        waits = (0,) * len(chunks)
     passed, is_whole = 0, False
     try:
         while not is_whole:
             until = await answers.chunks(opened.asked, passed)
             is_whole = until is None
-            for chunk in chunks[passed:until]:
+            for chunk, wait in zip(chunks[passed:until], waits[passed:until], strict=True):
+                await _rest(answers, opened, wait, is_whole=is_whole)
                 passed += 1
                 yield chunk
     except GeneratorExit:
@@ -165,6 +170,15 @@ async def _answered_stream(calls: SessionCalls, opened: OpenCall) -> AsyncGenera
         raise await break_off(calls, opened)
     if action.error is not None:
         raise calls.raised(action)
+
+
+async def _rest(answers: Answers, opened: OpenCall, wait: int, *, is_whole: bool) -> None:
+    try:
+        await answers.rest(wait)
+    except asyncio.CancelledError:
+        if not is_whole:
+            await answers.withdraw(opened.asked)
+        raise
 
 
 async def until_whole(calls: SessionCalls, opened: OpenCall) -> None:

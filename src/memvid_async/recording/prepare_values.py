@@ -197,14 +197,14 @@ def prepare_reply(
     how it was converted, as the bits of :class:`Conversion`."""
     if input_tokens is output_tokens is cached_tokens is cost_usd is None:
         return None, 0
-    conversion, kept = 0, []
+    conversion, kept = 0, dict[str, Any]()
     given = (input_tokens, output_tokens, cached_tokens, cost_usd)
     for name, value in zip(COUNTS, given, strict=True):
-        kept.append(None if value is None else kept_count(name, value))
-        if kept[-1] is None and value is not None:
+        kept[name] = None if value is None else kept_count(name, value)
+        if kept[name] is None and value is not None:
             conversion = int(Conversion.COUNT)
     chunks = (len(response),) if type(response) in (str, bytes) else ()  # type: ignore[arg-type]
-    return Reply(chunks, *kept), conversion
+    return Reply(chunks, **kept), conversion
 
 
 def prepare_frames(values: Iterable[Any], limits: Limits) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ from collections.abc import (
     Iterable,
 )
 from contextlib import asynccontextmanager
+from time import perf_counter
 from typing import Any, TypeVar
 
 import anyio
@@ -78,6 +79,9 @@ class GrowingReply:
         self._is_nothing = False
         self._texts: list[Any] = []
         self._lengths: list[int] = []
+        # When the model was asked for the chunk that comes next; None where nobody asks one.
+        self._since: float | None = None
+        self._waits: list[int] = []
         self._counts: dict[str, Any] = dict.fromkeys(COUNTS)
         self.conversion = 0
 
@@ -89,6 +93,7 @@ class GrowingReply:
 
     async def chunks(self, generate: Model, prompt: Prompt) -> AsyncGenerator[str | bytes]:
         """Call a model with a prompt, and yield its reply as it comes, as it is kept."""
+        self._since = perf_counter()
         reply = await call(generate, (prompt,))
         if issubclass(type(reply), AsyncIterable):
             try:
@@ -98,6 +103,7 @@ class GrowingReply:
                         await self.add(chunk)
                         for text in self._texts[known:]:
                             yield text
+                        self._since = perf_counter()
             finally:
                 self._add_half()
             # Chunks that are JSON do not make a whole that is.
@@ -172,6 +178,8 @@ class GrowingReply:
         if len(self._lengths) < MOST_CHUNKS:
             self._lengths.append(len(text))
             self._texts.append(text)
+            if self._since is not None:
+                self._waits.append(round((perf_counter() - self._since) * 1000))
         elif text:
             self._lengths[-1] += len(text)
             self._texts.append(text)
@@ -219,7 +227,8 @@ class GrowingReply:
     @property
     def reply(self) -> Reply:
         """How it came, as it is recorded with the text."""
-        return Reply(tuple(self._lengths), **self.counts)
+        waits = tuple(self._waits) if len(self._lengths) > 1 else ()
+        return Reply(tuple(self._lengths), **self.counts, waits_ms=waits)
 
     @property
     def outcome(self) -> dict[str, Any]:

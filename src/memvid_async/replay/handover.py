@@ -80,6 +80,7 @@ class Handover:
         self._settling = Settling(asyncio.get_running_loop())
         self._held = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._resting = 0
         self._unrecorded: list[LiveCall] = []
         self._recording: asyncio.Task[None] | None = None
         self._cancelled_wrongly: RecordedCall | None = None
@@ -260,6 +261,14 @@ class Handover:
         call.hand(Handed.ANSWER)
         self._let_settle()
 
+    async def rest(self, seconds: float) -> None:
+        """Wait as long as the model was waited for; meanwhile nobody is late."""
+        self._resting += 1
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self._resting -= 1
+
     # Where it goes wrong.
 
     def _watch(self, due: RecordedCall | None) -> None:
@@ -274,7 +283,9 @@ class Handover:
     def _give_up(self) -> None:
         """Tell one of those that wait; best one for which nothing is recorded."""
         waiting = list(self._waiting.values())
-        if waiting and self.error is None:
+        if self._resting:
+            self._watch(self._matching.due)
+        elif waiting and self.error is None:
             next((one for one in waiting if one.recorded is None), waiting[0]).hand(None)
 
     async def diverge(self, due: RecordedCall | None, call: LiveCall | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Hashable, Mapping
 from typing import Any
 
@@ -33,6 +34,16 @@ def check_match(value: Any) -> Match | None:
         fields = frozenset(value)
         return lambda _kind, field, found: found if field in fields else None
     raise InvalidValueError(f"match must be callable or names of fields, not {value!r:.80}")
+
+
+def check_pace(value: Any) -> float | None:
+    """Return the pace of streams: how many times as fast as they came; None for at once.
+
+    :raises InvalidValueError: when it is not a number above 0.
+    """
+    if value is None or (type(value) in (int, float) and 0 < value < math.inf):
+        return None if value is None else float(value)
+    raise InvalidValueError(f"pace must be a number above 0, or None, not {value!r:.80}")
 
 
 def compared_content(

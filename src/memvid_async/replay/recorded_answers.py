@@ -44,8 +44,10 @@ class RecordedAnswers:
         runs_missing: bool,
         settled_by: str | None = None,
         match: Match | None = None,
+        pace: float | None = None,
     ) -> None:
         self._match = match
+        self._pace = pace
         self._past = past
         self._read = read
         self._runs_missing = runs_missing
@@ -125,6 +127,11 @@ class RecordedAnswers:
         with self.held():
             found: str | bytes = await self._read(read_text, content)
         return found
+
+    async def rest(self, waited_ms: int) -> None:
+        """See :class:`.answers.Answers`."""
+        if self._pace is not None:
+            await self.handover.rest(waited_ms / 1000 / self._pace)
 
     async def withdraw(self, call: AskedCall) -> None:
         """See :class:`.answers.Answers`."""

@@ -27,7 +27,7 @@ from .compare import (
     pair_up,
     read_side,
 )
-from .match import Match, check_match
+from .match import Match, check_match, check_pace
 from .recorded_errors import ErrorTypes, check_types
 from .replay_run import Replay
 from .resumed import ResumedSession, ResumeOptions
@@ -88,6 +88,7 @@ class Replays:
         errors: ErrorTypes = EMPTY,
         stall: float = 2.0,
         unserved: Literal["raise", "allow"] = "raise",
+        pace: float | None = None,
     ) -> ServedSession:
         """Answer the calls of an agent from a session, in an ``async with`` block.
 
@@ -98,7 +99,8 @@ class Replays:
         fields. ``errors``: exception types by the names that the recording has for them, for those
         that no loaded module has. ``stall``: how many seconds longer than then the agent may take
         to make the next recorded call, while others wait for it. ``unserved``: what happens when
-        the block is left with recorded calls that nobody asked for.
+        the block is left with recorded calls that nobody asked for. ``pace``: how fast the chunks
+        of streams come, 1 as they came then, 2 twice as fast; None for all at once.
 
         Entering raises :class:`SessionNotFoundError`.
         """
@@ -111,7 +113,9 @@ class Replays:
             if as_plain(value) not in allowed:
                 known = " or ".join(map(repr, allowed))
                 raise InvalidValueError(f"{what} must be {known}, not {value!r:.80}")
-        options = ServeOptions(check_types(errors), check_match(match), stall, unserved)
+        options = ServeOptions(
+            check_types(errors), check_match(match), check_pace(pace), stall, unserved
+        )
         live = None
         if missing == "run":
             live = lambda: self._live(wanted, options)  # noqa: E731
@@ -120,7 +124,7 @@ class Replays:
     async def _live(self, session_id: UUID, options: ServeOptions) -> ResumedSession:
         """Return the fork in which calls run that a served session does not have."""
         command = ResumeSession(await self._fork(session_id))
-        resumed = ResumeOptions("run", options.stall, options.errors, options.match)
+        resumed = ResumeOptions("run", options.stall, options.errors, options.match, options.pace)
         return ResumedSession(self._engine, self._memory, self._intake, command, resumed)
 
     def replay(

@@ -41,6 +41,7 @@ class ResumeOptions:
     stall: float = 10.0
     errors: ErrorTypes = Factory(dict)
     match: Match | None = None
+    pace: float | None = None
 
 
 class ResumedSession(StoreSession):
@@ -116,6 +117,7 @@ class ResumedSession(StoreSession):
             runs_missing=True,
             settled_by=settled_by,
             match=match,
+            pace=self._options.pace,
         )
         return SessionCalls(
             self._intake,

@@ -39,6 +39,7 @@ class ServeOptions:
 
     errors: ErrorTypes = Factory(lambda: EMPTY)
     match: Match | None = None
+    pace: float | None = None
     stall: float = 2.0
     unserved: str = "raise"
 
@@ -96,6 +97,7 @@ class ServedSession(MemoryMethods):
             stall=self._options.stall,
             runs_missing=False,
             match=self._options.match,
+            pace=self._options.pace,
         )
         self._calls = SessionCalls(
             self._intake,

@@ -29,7 +29,7 @@ from ..recording.prepare_values import (
     prepare_session_id,
     rough_size,
 )
-from ..replay.match import Match, check_match
+from ..replay.match import Match, check_match, check_pace
 from ..replay.recorded_errors import ErrorTypes, check_types
 from ..replay.resumed import ResumedSession, ResumeOptions
 from ..replay.uncertain import Policy, check_policy
@@ -126,6 +126,7 @@ class Sessions:
         errors: ErrorTypes = EMPTY,
         match: Match | Collection[str] | None = None,
         stall: float = 10.0,
+        pace: float | None = None,
     ) -> StoreSession:
         """Continue a session that a crash left open, in an ``async with`` block.
 
@@ -137,7 +138,8 @@ class Sessions:
         ``errors``: exception types by the names that the recording has for them, for those that no
         loaded module has. ``match``: what of a call is compared, as ``match(kind, field, value)``
         returns it, or the names of the fields. ``stall``: how many seconds longer than then the
-        agent may take to make the next recorded call, while others wait for it.
+        agent may take to make the next recorded call, while others wait for it. ``pace``: as for
+        :meth:`serve`.
 
         Entering raises :class:`SessionNotFoundError`, :class:`SessionEndedError`, and with
         ``replay`` :class:`UncertainCallError` or, where the session's agent runs already, here or
@@ -147,7 +149,7 @@ class Sessions:
         policy, types = check_policy(uncertain), check_types(errors)
         if not prepare_flag(replay, "replay"):
             return StoreSession(self._engine, self._memory, self._intake, command)
-        options = ResumeOptions(policy, stall, types, check_match(match))
+        options = ResumeOptions(policy, stall, types, check_match(match), check_pace(pace))
         return ResumedSession(self._engine, self._memory, self._intake, command, options)
 
     async def list_sessions(
