@@ -5,54 +5,15 @@ lives. Then it compares the effects, by their keys, and what the agent came to, 
 that never died.
 """
 
-import json
-import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import crashresume
 import pytest
 
 from tests.support.depth import DEEP
+from tests.support.fork_server import ForkServer
 
-ROOT = Path(__file__).resolve().parents[2]
 ORDERS = ("tea", "cake") if DEEP else ("tea",)
-
-
-class Server:
-    """The process that forks the agent's."""
-
-    def __init__(self):
-        self._process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-m", "tests.support.conform_child"],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        self.agent = None
-
-    def tell(self, value):
-        self._process.stdin.write(json.dumps(value).encode() + b"\n")
-        self._process.stdin.flush()
-
-    def hear(self):
-        return json.loads(self._process.stdout.readline())
-
-    def bear(self, path, policy):
-        self.tell([str(path), policy])
-        _, self.agent = self.hear()
-
-    def kill(self):
-        os.kill(self.agent, signal.SIGKILL)
-        assert self.hear() == ["over"]
-
-    def close(self):
-        self.tell(None)
-        self._process.stdin.close()
-        assert self._process.wait(20) == 0
-        self._process.stdout.close()
 
 
 class Subject:
@@ -71,7 +32,7 @@ class Subject:
     def state(self):
         self._server.tell(["end"])
         state = self._until("state")
-        assert self._server.hear() == ["over"]
+        assert self._server.end() == 0
         return state
 
     def _until(self, what):
@@ -90,13 +51,13 @@ class Subject:
         try:
             return self._context.effect(name, item, key=key).seq
         except crashresume.InjectedCrash:
-            self._server.kill()
+            assert self._server.end(signal.SIGKILL) == -signal.SIGKILL
             raise
 
 
 @pytest.fixture
 def conform(tmp_path):
-    server = Server()
+    server = ForkServer("tests.support.conform_child")
 
     def run(policy):
         return crashresume.conform(

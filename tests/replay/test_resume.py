@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,7 +21,9 @@ from memvid_async import (
 )
 from memvid_async.replay.history import History, PastCall
 from memvid_async.replay.matching import Outcome
+from tests.support.fork_server import ForkServer, serve
 from tests.support.loops import turns
+from tests.torture.jobs import say
 
 pytestmark = pytest.mark.anyio
 
@@ -50,7 +51,7 @@ class Tools:
         if self.dies == (name, "middle"):
             os._exit(9)
         if self.dies == (name, "never"):
-            print("there", flush=True)
+            say("there")
             await asyncio.Event().wait()
         return f"{name} done"
 
@@ -82,26 +83,48 @@ async def first_life(path, folder, dies_in, dies_at):
     # As services do.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
     async with open_store(path) as store, store.session("agent") as session:
-        print(session.session_id, flush=True)
+        say(str(session.session_id))
         await agent(session, Tools(folder, dies_in, dies_at))
 
 
-async def die(path, folder, dies_in, dies_at="middle"):
+@pytest.fixture(scope="module")
+def server():
+    running = ForkServer(__name__)
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def die(server, tmp_path):
     """Let an agent die in a process of its own, and return its session's id."""
-    arguments = (str(path), str(folder), dies_in, dies_at)
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", __name__, *arguments, stdout=asyncio.subprocess.PIPE
-    )
-    told, _ = await process.communicate()
-    assert process.returncode == 9
-    return told.decode().strip()
+
+    def let_die(dies_in, dies_at="middle"):
+        server.bear(tmp_path / "a.mva", tmp_path, dies_in, dies_at)
+        session_id = server.hear()
+        assert server.end() == 9
+        return session_id
+
+    return let_die
+
+
+@pytest.fixture
+def wait_in(server, tmp_path):
+    """Let an agent wait in a tool, in a process of its own, and return its session's id."""
+
+    def let_wait(name):
+        server.bear(tmp_path / "a.mva", tmp_path, name, "never")
+        session_id = server.hear()
+        assert server.hear() == "there"
+        return session_id
+
+    return let_wait
 
 
 @pytest.mark.parametrize("dies_in", ["one", "two", "a", "c"])
 @pytest.mark.parametrize("dies_at", ["start", "middle"])
-async def test_nothing_happens_twice_that_was_not_reported(tmp_path, dies_in, dies_at):
+async def test_nothing_happens_twice_that_was_not_reported(die, tmp_path, dies_in, dies_at):
     path = tmp_path / "a.mva"
-    session_id = await die(path, tmp_path, dies_in, dies_at)
+    session_id = die(dies_in, dies_at)
     tools = Tools(tmp_path)
     before = {name: tools.effects(name) for name in ("one", "two", "a", "b", "c", "model")}
     async with open_store(path) as store:
@@ -121,9 +144,9 @@ async def test_nothing_happens_twice_that_was_not_reported(tmp_path, dies_in, di
         assert tools.effects("model") == 1
 
 
-async def test_a_stream_that_was_half_read_is_not_made_again(tmp_path):
+async def test_a_stream_that_was_half_read_is_not_made_again(die, tmp_path):
     path = tmp_path / "a.mva"
-    session_id = await die(path, tmp_path, "model")
+    session_id = die("model")
     async with open_store(path) as store:
         with pytest.raises(UncertainCallError, match="ask"):
             await store.resume_session(session_id, replay=True).__aenter__()
@@ -133,9 +156,9 @@ async def test_a_stream_that_was_half_read_is_not_made_again(tmp_path):
 
 
 @pytest.mark.parametrize("is_async", [False, True])
-async def test_somebody_decides_and_that_is_recorded(tmp_path, is_async):
+async def test_somebody_decides_and_that_is_recorded(die, tmp_path, is_async):
     path = tmp_path / "a.mva"
-    session_id = await die(path, tmp_path, "c")
+    session_id = die("c")
     asked = []
 
     def decide(call):
@@ -171,9 +194,9 @@ async def test_somebody_decides_and_that_is_recorded(tmp_path, is_async):
         )
 
 
-async def test_what_a_policy_raises_records_nothing(tmp_path):
+async def test_what_a_policy_raises_records_nothing(die, tmp_path):
     path = tmp_path / "a.mva"
-    session_id = await die(path, tmp_path, "one")
+    session_id = die("one")
     async with open_store(path) as store:
         for wrong in (lambda call: 1 / 0, lambda call: "run"):
             with pytest.raises((ZeroDivisionError, InvalidValueError)):
@@ -183,9 +206,9 @@ async def test_what_a_policy_raises_records_nothing(tmp_path):
         assert len((await store.get_session(session_id)).in_flight) == 1
 
 
-async def test_a_divergence_leaves_the_session_open(tmp_path):
+async def test_a_divergence_leaves_the_session_open(die, tmp_path):
     path = tmp_path / "a.mva"
-    session_id = await die(path, tmp_path, "two")
+    session_id = die("two")
     async with open_store(path) as store:
         with pytest.raises(ReplayDivergenceError):  # noqa: PT012 - what leaves the block
             async with store.resume_session(session_id, replay=True, uncertain="run") as session:
@@ -197,9 +220,9 @@ async def test_a_divergence_leaves_the_session_open(tmp_path):
             assert await agent(session, Tools(tmp_path)) == WHOLE
 
 
-async def test_one_process_resumes_at_a_time(tmp_path):
+async def test_one_process_resumes_at_a_time(die, tmp_path):
     path = tmp_path / "a.mva"
-    session_id = await die(path, tmp_path, "one", "start")
+    session_id = die("one", "start")
     async with open_store(path) as store:
         with pytest.raises(SessionActiveError):  # noqa: PT012 - the second of two blocks
             async with store.resume_session(session_id, replay=True, uncertain="run") as session:
@@ -210,23 +233,13 @@ async def test_one_process_resumes_at_a_time(tmp_path):
                     assert await agent(session, Tools(tmp_path)) == WHOLE
 
 
-async def wait_in(path, folder, name):
-    """Let an agent wait in a tool, in a process of its own; that process, and its session's id."""
-    command = (sys.executable, "-m", __name__, str(path), str(folder), name, "never")
-    pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe)
-    session_id = (await process.stdout.readline()).decode().strip()
-    assert await process.stdout.readline() == b"there\n"
-    return process, session_id
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_a_process_that_is_asked_to_end_in_the_middle_of_calls(tmp_path, number):
+async def test_a_process_that_is_asked_to_end_in_the_middle_of_calls(
+    server, wait_in, tmp_path, number
+):
     path, tools = tmp_path / "a.mva", Tools(tmp_path)
-    process, session_id = await wait_in(path, tmp_path, "b")
-    process.send_signal(number)
-    await process.communicate()
-    assert process.returncode not in (0, -signal.SIGKILL, -signal.SIGTERM)
+    session_id = wait_in("b")
+    assert server.end(number) == 2
     async with open_store(path) as store:
         session = await store.get_session(session_id)
         assert (session.ended_ns, session.error) == (None, None)
@@ -241,14 +254,13 @@ async def test_a_process_that_is_asked_to_end_in_the_middle_of_calls(tmp_path, n
             assert tools.effects(name) == times + (name in uncertain or not times)
 
 
-async def test_an_agent_that_lives_in_another_process_is_not_resumed(tmp_path):
+async def test_an_agent_that_lives_in_another_process_is_not_resumed(server, wait_in, tmp_path):
     path = tmp_path / "a.mva"
-    process, session_id = await wait_in(path, tmp_path, "two")
+    session_id = wait_in("two")
     async with open_store(path) as store:
         with pytest.raises(SessionActiveError, match="in another process"):
             await store.resume_session(session_id, replay=True, uncertain="run").__aenter__()
-        process.kill()
-        await process.communicate()
+        assert server.end(signal.SIGKILL) == -signal.SIGKILL
         async with store.resume_session(session_id, replay=True, uncertain="run") as session:
             assert await agent(session, Tools(tmp_path)) == WHOLE
 
@@ -412,4 +424,4 @@ async def test_a_timeout_that_fires_while_a_call_begins(tmp_path):
 
 
 if __name__ == "__main__":
-    asyncio.run(first_life(*sys.argv[1:]))
+    serve(first_life)

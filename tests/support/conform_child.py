@@ -1,18 +1,17 @@
-"""The processes that tests/replay/test_conformance.py lets die: a server that forks one a life.
+"""The agent that tests/replay/test_conformance.py lets die, in a process that a server forks.
 
-It hears and says JSON, a value per line. The server hears a file and who decides; its child then
-hears ``["step", item]`` until ``["end"]``. It says each effect before that happens, and whether one
+It hears ``["step", item]`` until ``["end"]``, and says each effect when that happens. Whether one
 did is asked of the parent, which has them all.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 from typing import Any
 
 from memvid_async import RUN, Result, UncertainCall, open_store
-from tests.torture.jobs import hear, say, told
+from tests.support.fork_server import serve
+from tests.torture.jobs import say, told
 
 
 class Parent:
@@ -94,16 +93,5 @@ async def live(path: str, policy: str) -> None:
         say(["state", shop.said, recorded, session.error, len(session.in_flight)])
 
 
-def serve() -> None:
-    while order := hear():
-        child = os.fork()
-        if child == 0:
-            asyncio.run(live(*order))
-            os._exit(0)
-        say(["born", child])
-        os.waitpid(child, 0)
-        say(["over"])
-
-
 if __name__ == "__main__":
-    serve()
+    serve(live)

@@ -288,8 +288,10 @@ class Torture:
             durability = Durability.BUFFERED  # elsewhere a start is durable as anything is
         return Case(folder, at_once, policy, durability, self.broken)
 
-    def _random(self) -> Killed:
-        how = self.draw.choice(RANDOM_KILLS)
+    def _random(self, *, resumes: bool = False) -> Killed:
+        how = self.draw.choice((*RANDOM_KILLS, "moment") if resumes else RANDOM_KILLS)
+        if how == "moment":
+            return Killed(how, (self.draw.choice(NAMES), self.draw.choice(MOMENTS)))
         after = self.draw.uniform(0.0, self._lasts)
         at = self.draw.randint(1, 120 if how == "call" else 40)
         return Killed(how, None, at, after)
@@ -305,7 +307,7 @@ class Torture:
                 else:
                     self.asked += 1
                 is_last = len(lives) >= MOST_LIVES or self.draw.random() < 0.3
-                lives.append(Killed() if is_last else self._random())
+                lives.append(Killed() if is_last else self._random(resumes=True))
             self._audit(case)
         except LostError as error:
             raise LostError(f"{error}\n{case}\n{lives}") from None
