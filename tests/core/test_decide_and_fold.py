@@ -12,6 +12,7 @@ from memvid_async import (
     Action,
     ActionKind,
     CheckpointCreated,
+    CollectionChanged,
     Content,
     ContentStored,
     Erased,
@@ -27,6 +28,7 @@ from memvid_async.core.decide import decide
 from memvid_async.core.evolve import evolve
 from memvid_async.core.held_messages import restore_messages
 from memvid_async.core.projection import project_session
+from memvid_async.core.recent_keys import RecentKeys
 from memvid_async.core.session_map import SessionMap
 from memvid_async.core.state import State
 from memvid_async.events.content import StoredContent
@@ -51,13 +53,20 @@ def made(events):
     return [event.event() for event in events]
 
 
+class Known(dict):
+    """The contents by digest, and the keys that changed last."""
+
+    def __init__(self):
+        self.recent_keys = RecentKeys()
+
+
 class Core:
     """Decide and fold without a file: the events in a list, their content beside it."""
 
     def __init__(self):
         self.state = State()
         self.events: list[Event] = []
-        self.known: dict[bytes, int] = {}
+        self.known = Known()
 
     def do(self, op, now):
         before = self.state
@@ -70,6 +79,8 @@ class Core:
             if isinstance(event.payload, ContentStored):
                 assert event.payload.digest not in self.known
                 self.known[event.payload.digest] = event.sequence
+            if isinstance(event.payload, CollectionChanged):
+                self.known.recent_keys.note(event)
         self.events += made(events)
         return made(events), answer
 
@@ -118,12 +129,14 @@ class Core:
 
 
 def visible(answers, naive):
-    """Without the events of deleted sessions: the core alone does not rewrite what it emitted."""
+    """Without the events of deleted sessions: the core alone does not rewrite what it emitted. And
+    without the keys of collections, which the folded state does not have."""
     hidden = {
         at for at, (_, number, _) in enumerate(naive.log) if number and number not in naive.sessions
     }
     events = [event for at, event in enumerate(answers["events",]) if at not in hidden]
-    return {**answers, ("events",): events}
+    others = {question: answer for question, answer in answers.items() if question[0] != "keys"}
+    return {**others, ("events",): events}
 
 
 def through_bytes(core: Core, events: list[Event]) -> None:

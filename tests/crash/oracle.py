@@ -65,6 +65,7 @@ class CompactingNaive(Naive):
         self.contents &= kept
         for at, (time, number, what) in enumerate(self.log):
             deleted = number and number not in self.sessions and what[0] != "deleted"
+            deleted |= what[0] == "keys" and not self.keys.is_left(at + 1)
             if deleted or (what[0] == "content" and what[1] not in kept):
                 self.log[at] = (time, 0, ("erased",))
 

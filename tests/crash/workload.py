@@ -5,9 +5,19 @@ from __future__ import annotations
 from random import Random
 from uuid import UUID
 
-from memvid_async import ActionKind, RecordingConfig
+import cbor2
+
+from memvid_async import (
+    ActionKind,
+    KeyDeleted,
+    KeyPut,
+    ListChanged,
+    PrefixDeleted,
+    RecordingConfig,
+)
 from memvid_async.config import DEFAULT_RECORDING
 from memvid_async.core import commands
+from memvid_async.events.keyed import KeyChange
 from memvid_async.file.journal import Journal
 from tests.crash.driver import Boundary, Driver, Opener, Process
 from tests.crash.oracle import History, demand
@@ -74,7 +84,23 @@ def pick_op(rng: Random, history: History, serial: int) -> Op:
         return commands.DeleteSession(naive.ids[rng.choice(ended or still_open)])
     if draw < 0.28:
         return commands.CreateCheckpoint(rng.choice((number, ())), None)
+    if draw > 0.88:
+        return pick_change(rng, serial)
     return pick_record(rng, number, serial, big=draw < 0.37)
+
+
+def pick_change(rng: Random, serial: int) -> commands.ChangeCollection:
+    """A change of a collection of values, or of one of lists."""
+    key, is_list = rng.choice(("a/1", "a/2", "b")), rng.random() < 0.5
+    text = cbor2.dumps(f"{serial:04d}" * rng.choice((1, 12, 300)))
+    changes: list[KeyChange] = [KeyPut(key, text)]
+    if is_list:
+        first, count = rng.randint(0, 1), rng.choice((None, 0, 2, 9))
+        changes = [ListChanged(key, first, count, (text,) * rng.randint(0, 2))]
+    if rng.random() < 0.3:
+        changes.insert(rng.randint(0, 1), rng.choice((KeyDeleted("b"), PrefixDeleted("a/"))))
+    name = "lists" if is_list else "values"
+    return commands.ChangeCollection(name, tuple(changes), (), {}, -1, 100)
 
 
 def pick_record(rng: Random, number: int, serial: int, *, big: bool) -> Record:

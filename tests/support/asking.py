@@ -17,6 +17,8 @@ from memvid_async import (
     AnswerDropped,
     CheckpointCreated,
     ChunksCame,
+    CollectionChanged,
+    CollectionCreated,
     Content,
     ContentStored,
     Event,
@@ -31,11 +33,13 @@ from memvid_async import (
     Unknown,
     VerifyReport,
 )
+from memvid_async.engine.event_log import View
 from memvid_async.engine.reading import read_messages, read_session
 from memvid_async.events.calls import NO_CALL
 from memvid_async.file.journal import Journal
 from memvid_async.file.verify import Verifier
 from memvid_async.format.call_rows import DETAIL_TYPES
+from memvid_async.memory.folded_keys import FoldedKeys
 from tests.support.naive import call_values, canonical
 
 
@@ -143,9 +147,21 @@ def event_answer(event: Event) -> tuple[Any, ...]:
         what = ("changed", canonical(dict(payload.changes)))
     elif isinstance(payload, (AnswerDropped, ChunksCame, SessionResumed, SessionSuspended)):
         what = ("noted", type(payload).__name__, repr(payload))
+    elif isinstance(payload, (CollectionCreated, CollectionChanged)):
+        is_new = isinstance(payload, CollectionCreated)
+        what = ("collection", payload.name) if is_new else ("keys", payload.collection)
     elif isinstance(payload, Unknown):
         what = ("unknown", payload.kind, payload.fields)
     return event.sequence, event.time_ns, event.session_id, event.session, what
+
+
+def keys_answer(view: View, number: int) -> dict[str, Any]:
+    """What a collection holds as the naive store tells it, by key: the value and its version."""
+    folded = FoldedKeys()
+    kept = folded.catch_up(view).scan(number, "", 0, after=None, reverse=False, limit=-1)
+    values = [folded.value(one) for one in kept]
+    folded.close()
+    return {value.key: (value.data, value.version) for value in values}
 
 
 def questions(journal: Journal, limit: int = 400) -> dict[tuple[Any, ...], Callable[[], Any]]:
@@ -191,6 +207,8 @@ def questions(journal: Journal, limit: int = 400) -> dict[tuple[Any, ...], Calla
         session_id = found.info.session_id
         asked["session", session_id] = partial(session, session_id)
         asked["events of", session_id] = partial(events_of, number)
+    for name, number in state.collections.numbers.items():
+        asked["keys", name] = partial(keys_answer, view, number)
     asked["events",] = events
     return asked
 

@@ -33,6 +33,7 @@ from memvid_async.events.calls import CallFacts, SessionResumed
 from memvid_async.events.prompts import Reply, cost_units
 from memvid_async.recording.action_draft import ActionDraft, prepare_action
 from memvid_async.recording.prepare_values import prepare_content
+from tests.support.naive_keys import NaiveKeys
 
 NO_MEMORY = hashlib.blake2b(b"", digest_size=32).digest()
 FIRST_TIME = 1_700_000_000_000_000_000
@@ -139,6 +140,7 @@ Op = (
     | commands.CreateCheckpoint
     | commands.NoteEvent
     | commands.ChangeSession
+    | commands.ChangeCollection
     | Begin
 )
 
@@ -223,6 +225,7 @@ class Naive:
         self.ids: dict[int, UUID] = {}
         self.ambient: int | None = None
         self.contents: set[bytes] = set()
+        self.keys = NaiveKeys()
         self.asked: list[tuple[Any, ...]] = []
         # The starts that are another try of a call.
         self.tries: set[int] = set()
@@ -241,6 +244,8 @@ class Naive:
             return self._note_of(op)
         if isinstance(op, commands.ChangeSession):
             return self._change(op)
+        if isinstance(op, commands.ChangeCollection):
+            return self.keys.change(op, self.note)
         if isinstance(op, commands.CreateCheckpoint):
             number = self._chosen(op.session)
             if number is None:
@@ -276,6 +281,7 @@ class Naive:
         self.contents &= kept | later
         for at, (time_ns, number, what) in enumerate(self.log[:length]):
             gone = number and number not in sessions and what[0] != "deleted"
+            gone |= what[0] == "keys" and not self.keys.is_left(at + 1)
             if gone or (what[0] == "content" and what[1] not in kept):
                 self.log[at] = (time_ns, 0, ("erased",))
 
@@ -547,6 +553,7 @@ class Naive:
             given["session", self.ids[number]] = answer
             own = [self._event(i) for i, event in enumerate(self.log) if event[1] == number]
             given["events of", self.ids[number]] = own
+        given |= self.keys.answers()
         given["events",] = [self._event(i) for i in range(len(self.log))]
         return given
 

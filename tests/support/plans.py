@@ -13,7 +13,14 @@ from attrs import evolve, frozen
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from memvid_async import ActionKind, RecordingConfig
+from memvid_async import (
+    ActionKind,
+    KeyDeleted,
+    KeyPut,
+    ListChanged,
+    PrefixDeleted,
+    RecordingConfig,
+)
 from memvid_async.core import commands
 from memvid_async.events.calls import (
     AnswerDropped,
@@ -144,7 +151,7 @@ class Plan:
 
 _WHOLE = (
     *(commands.StartSession, commands.ResumeSession),
-    *(commands.DeleteSession, commands.ChangeSession),
+    *(commands.DeleteSession, commands.ChangeSession, commands.ChangeCollection),
 )
 _RECORD_FIELDS = [field.name for field in Record.__attrs_attrs__]
 
@@ -279,6 +286,28 @@ def starts(draw: st.DrawFn) -> commands.StartSession:
     )
 
 
+_PLACES = st.sampled_from(["", "a/1", "a/2", "é"])
+_ENCODED = st.sampled_from([b"\x01", b"\x63abc", b"\xf6", b"\x59\x06\x40" + bytes(1600)])
+_DELETED = st.builds(KeyDeleted, _PLACES) | st.builds(PrefixDeleted, st.sampled_from(["a", "x"]))
+_PUTS = st.builds(KeyPut, _PLACES, _ENCODED, st.sampled_from([None, b"\xa1\x61n\x01"]))
+_LISTS = st.builds(
+    ListChanged,
+    _PLACES,
+    st.integers(0, 2),
+    st.none() | st.integers(0, 3),
+    st.lists(_ENCODED, max_size=2).map(tuple),
+)
+
+
+@st.composite
+def key_changes(draw: st.DrawFn) -> commands.ChangeCollection:
+    """What changes a collection of values, or one of lists: deciding that needs to know no key."""
+    names, changes = draw(st.sampled_from([(["v", "values"], _PUTS), (["l"], _LISTS)]))
+    made = draw(st.lists(changes | _DELETED, min_size=1, max_size=3).map(tuple))
+    return commands.ChangeCollection(draw(st.sampled_from(names)), made, (), {}, -1, 100)
+
+
+KEY_CHANGES = key_changes()
 ASKS = records(ActionKind.ASK)
 STARTS = starts()
 OTHERS = st.one_of(
@@ -289,7 +318,9 @@ OTHERS = st.one_of(
     st.builds(commands.NoteEvent, st.just(0), NOTES),
     st.builds(commands.ChangeSession, IDS, CHANGES, st.sampled_from([30, 10**6])),
 )
-PLANS = st.builds(Plan, st.one_of(records(), STARTS, ASKS, begins(), ends(), OTHERS), PICKS, PICKS)
+PLANS = st.builds(
+    Plan, st.one_of(records(), STARTS, ASKS, begins(), ends(), OTHERS, KEY_CHANGES), PICKS, PICKS
+)
 # Cheap to draw, for what needs many operations rather than strange ones.
 SIMPLE_ASKS = st.builds(
     Record,
