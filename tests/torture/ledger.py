@@ -11,10 +11,12 @@ from memvid_async import (
     Action,
     ActionRecorded,
     CheckpointCreated,
+    CollectionChanged,
     Content,
     ContentStored,
     Erased,
     Event,
+    KeyPut,
     SessionDeleted,
     SessionEnded,
     SessionStarted,
@@ -24,10 +26,11 @@ from memvid_async.engine.event_log import View
 from memvid_async.engine.reading import read_messages, read_session
 from memvid_async.events.values import decode_value
 from memvid_async.file.journal import Journal
+from memvid_async.memory.folded_keys import FoldedKeys
 from memvid_async.storage import FileStorage
 from tests.support.asking import verified
 from tests.torture.values import difference, make
-from tests.torture.victim import CHECKPOINT_EVERY, times_hash
+from tests.torture.victim import CHECKPOINT_EVERY, COUNTS, times_hash
 
 
 class LostError(AssertionError):
@@ -53,6 +56,7 @@ class Ledger:
         self._actions: dict[int, list[int]] = defaultdict(list)
         self._unmarked: dict[int, int] = defaultdict(int)
         self._next: dict[int, int] = defaultdict(int)
+        self._counts: dict[str, int] = {}
         self._ended: set[int] = set()
         self._deleted: set[int] = set()
 
@@ -95,6 +99,10 @@ class Ledger:
             self._deleted.add(session)
         elif isinstance(payload, ContentStored):
             said = payload.digest
+        elif isinstance(payload, CollectionChanged):
+            for change in payload.changes:
+                demand(isinstance(change, KeyPut), f"event {sequence} is no count")
+                self._counts[change.key] = change.value  # type: ignore[union-attr]
         self.last, self._time = sequence, event.time_ns
         self.rolled = times_hash(sequence, event.time_ns, self.rolled)
         self._seen.append((event.time_ns, session, None if said == "Erased" else said))
@@ -143,6 +151,10 @@ class Ledger:
         elif what == "entered":
             known = values[0] in self._sessions or values[0] in self._deleted
             demand(known, f"session {values[0]} was entered, and is lost")
+        elif what == "counted":
+            sequence, writer, number = values
+            demand(sequence <= self.last, f"acked event {sequence} is lost")
+            demand(self._counts.get(f"{writer}", 0) >= number, f"the count of {writer} is lost")
         elif what == "left":
             known = values[0] in self._ended or values[0] in self._deleted
             demand(known, f"session {values[0]} was ended, and is open")
@@ -162,7 +174,8 @@ class Ledger:
             demand(event.time_ns == time_ns, f"event {event.sequence} has another time")
             payload = event.payload
             if isinstance(payload, Erased):
-                gone = said is None or session in self._deleted or isinstance(said, bytes)
+                gone = said in (None, "CollectionChanged") or isinstance(said, bytes)
+                gone |= session in self._deleted
                 demand(gone, f"event {event.sequence} was erased")
             elif isinstance(payload, ActionRecorded):
                 writer, number = (int(part) for part in (payload.action.task or "").split("/"))
@@ -170,6 +183,12 @@ class Ledger:
             else:
                 same = said in (type(payload).__name__, "checkpoint") or isinstance(said, bytes)
                 demand(same, f"event {event.sequence} has changed")
+        folded = FoldedKeys()
+        number = view.state.collections.numbers.get(COUNTS, 0)
+        kept = folded.catch_up(view).scan(number, "", 0, after=None, reverse=False, limit=-1)
+        counts = {one.key: folded.value(one).data for one in kept}
+        folded.close()
+        demand(counts == self._counts, f"the counts are {counts}, not {self._counts}")
         live = {s.info.session_id: s for s in view.state.sessions.values()}
         demand(not {i.int for i in live} & self._deleted, "a deleted session is there")
         demand(

@@ -39,6 +39,8 @@ from tests.torture.faults import Fuse
 from tests.torture.values import make
 
 CHECKPOINT_EVERY = 5
+# The collection in which every writer has a key.
+COUNTS = "counts"
 
 
 @frozen
@@ -114,9 +116,9 @@ async def write(path: str, orders: Orders, ack: Ack) -> None:
                 session = recorder.session_id.int
                 ack("entered", session)
                 half = orders.actions // 2
-                await _record(recorder, orders, range(half), ack)
+                await _record(store, recorder, orders, range(half), ack)
                 await _tidy(store, orders, draw, [s.session_id for s in old], ack)
-                await _record(recorder, orders, range(half, orders.actions), ack)
+                await _record(store, recorder, orders, range(half, orders.actions), ack)
             ack("left", session)
         except (SessionEndedError, SessionNotFoundError):
             if not orders.resumes:
@@ -124,8 +126,11 @@ async def write(path: str, orders: Orders, ack: Ack) -> None:
     ack("closed")
 
 
-async def _record(recorder: SessionRecorder, orders: Orders, numbers: range, ack: Ack) -> None:
-    session = recorder.session_id.int
+async def _record(
+    store: Store, recorder: SessionRecorder, orders: Orders, numbers: range, ack: Ack
+) -> None:
+    """Record actions; after each batch a key of a collection says how many there are."""
+    session, counts = recorder.session_id.int, store.collection(COUNTS)
     for first in range(numbers.start, numbers.stop, orders.at_once):
         calls: list[Awaitable[Any]] = []
         some = range(first, min(first + orders.at_once, numbers.stop))
@@ -137,6 +142,8 @@ async def _record(recorder: SessionRecorder, orders: Orders, numbers: range, ack
             if isinstance(answer, BaseException):
                 raise answer
             ack("action", answer.sequence, orders.writer, number, session)
+        version = await counts.put(f"{orders.writer}", some.stop, metadata={"batch": len(some)})
+        ack("counted", version, orders.writer, some.stop)
 
 
 async def _tidy(
