@@ -414,7 +414,7 @@ class Naive:
     def _note_of(self, op: commands.NoteEvent) -> Any:
         if not self._open(op.session):
             return SessionEndedError
-        self.note(op.session, "noted", type(op.note).__name__, repr(op.note))
+        sequence = self.note(op.session, "noted", type(op.note).__name__, repr(op.note))
         if isinstance(op.note, SessionResumed):
             session = self.sessions[op.session]
             reopened = dict(op.note.reopened)
@@ -422,7 +422,7 @@ class Naive:
                 if call["sequence"] in reopened:
                     session["in_flight"][call["sequence"]] = call
         self.sessions[op.session]["last"] = self.now
-        return None
+        return sequence
 
     def _change(self, op: commands.ChangeSession) -> Any:
         number = self._number(op.session_id)
