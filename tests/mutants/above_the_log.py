@@ -85,6 +85,13 @@ FOLDS = (
         "memory/test_frames.py",
     ),
     Mutant(
+        "verifying believes a saved index",
+        "memory/checking_saved.py",
+        "    if found != hash_folded(view, saved.through):",
+        "    if not found:",
+        "file/test_contradicting.py::test_a_saved_index_with_rows_missing_added_or_renumbered_is_not_believed",
+    ),
+    Mutant(
         "a saved index is believed",
         "memory/folded.py",
         "            index.check_frames(memory.frame_count, memory.last_frame, others)\n",
@@ -128,6 +135,13 @@ SEARCH = (
         "(-round(score * 1e6), key)",
         "(-round(score * 1e6), -key)",
         "search",
+    ),
+    Mutant(
+        "how many frames have a word is never counted again",
+        "search/search_index.py",
+        "        self._counts.clear()\n",
+        "",
+        "search/test_search_index.py",
     ),
     Mutant(
         "a negative cosine counts",
@@ -267,6 +281,13 @@ COMPACTION = (
         "target.catalog.recent_keys = RecentKeys(target.state.last_sequence)",
         "RecentKeys(target.state.last_sequence)",
         "file/test_compact_beside.py",
+    ),
+    Mutant(
+        "a memory that took long to fold is not saved",
+        "store/folding.py",
+        "FoldedMemory(save_events=_WORTH_EVENTS)",
+        "FoldedMemory()",
+        "memory/test_beside_compaction.py",
     ),
     Mutant(
         "a recovery removes whatever has its name",

@@ -276,6 +276,20 @@ def test_how_many_frames_have_a_word_is_counted_again_after_a_change(memory, mon
     assert [hit.frame_id for hit in memory.index.find("fox tree", top_k=2)] == [11, 1]
 
 
+def test_what_was_found_before_changes_no_score(memory):
+    """The weight of a common word depends on how many frames have it now."""
+    for frame_id in range(1, 9):
+        memory.put(frame_id, "a fox" if frame_id < 8 else "a dog")
+    memory.index.find("fox")
+    for frame_id in (1, 2, 3):
+        memory.delete(frame_id)
+    loaded = SearchIndex(memory.read_text)
+    dump = memory.index.dump()
+    loaded.load(dump.page_count, dump.pages)
+    assert memory.index.find("fox") == loaded.find("fox")
+    loaded.close()
+
+
 def test_the_bound_of_a_word_holds(memory):
     for frame_id, text in enumerate(["fox " * 1_000, "fox", "tree " * 50, "river", "dog"], start=1):
         memory.put(frame_id, text, title=text)
