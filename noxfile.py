@@ -130,6 +130,21 @@ def suite_openai_agents(session: nox.Session) -> None:
     run_suite(session, sdk, "openai_suite", "tests/memory")
 
 
+@nox.session(name="suite-pydantic-ai")
+def suite_pydantic_ai(session: nox.Session) -> None:
+    """Hold our stores to the tests of Pydantic AI's harness, but for those that look into files
+    and tables; from the last sdist that has them. `-- newest` runs our own with the newest."""
+    session.install("-e", ".[test,pydantic-ai]")
+    pinned = ("pydantic-ai-harness==0.36.0", "pydantic-ai-slim==2.44.0")
+    newest = "newest" in session.posargs
+    session.install("--upgrade", *(("pydantic-ai-harness",) if newest else pinned))
+    session.run("pytest", "tests/interop/test_pydantic_harness.py")
+    if not newest:
+        session.install("dirty-equals", "inline-snapshot")
+        steps = "tests/step_persistence"
+        run_suite(session, pinned[0], "pydantic_suite", steps, f"--ignore={steps}/test_mongo.py")
+
+
 def run_suite(session: nox.Session, package: str, plugin: str, *options: str) -> None:
     """Run tests of a package's sdist, unpacked outside of the project. ``plugin``: the file of
     tests/suites that puts ours in the place of theirs."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import tempfile
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,9 @@ from memvid_async import SyncStore
 from memvid_async.interop.openai_agents import MemvidSession
 
 _FOLDER = tempfile.TemporaryDirectory()
+atexit.register(_FOLDER.cleanup)
 _STORES: dict[str, SyncStore] = {}
+_NUMBERS = count()
 _OWN_INIT = MemvidSession.__init__
 
 
@@ -70,7 +74,7 @@ def _init(
     """Take what SQLiteSession takes."""
     path = str(db_path)
     if path == ":memory:":
-        path = str(Path(_FOLDER.name) / f"{id(self)} {len(_STORES)}.mva")
+        path = str(Path(_FOLDER.name) / f"{next(_NUMBERS)}.mva")
     if path not in _STORES:
         _STORES[path] = SyncStore.open(path)
     self.db_path = db_path  # type: ignore[attr-defined]
