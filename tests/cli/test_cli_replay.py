@@ -157,6 +157,46 @@ async def test_an_open_session_is_exported_as_far_as_it_is(tmp_path):
             await store.record_put(1, "a note")
 
 
+async def record_chat(path):
+    chat = []
+    async with open_store(path) as store:
+        await store.put("What is known of coats. " * 50)
+        async with store.session("chat") as session:
+            for turn in range(40):
+                chat.append({"role": "user", "content": f"coats, {turn}? " * 20})
+                await store.find("coats")
+                await session.record_ask(
+                    chat[-1]["content"], response=f"yes, {turn} " * 30, messages=[*chat]
+                )
+                chat.append({"role": "assistant", "content": f"yes, {turn} " * 30})
+    return len(json.dumps(chat))
+
+
+def test_jsonl_gives_nothing_twice(tmp_path):
+    path = tmp_path / "chat.mva"
+    size = anyio.run(record_chat, path)
+    lines = run("export", path, "chat", "--format", "jsonl").stdout.splitlines()
+    # Queries and responses are in the messages too, which refer to messages only.
+    assert sum(map(len, lines)) < 3 * size + 1_200 * len(lines)
+    actions = [json.loads(line)["payload"].get("action") for line in lines]
+    asks = [action for action in actions if action and action["kind"] == "ask"]
+    finds = [action for action in actions if action and action["kind"] == "find"]
+    assert asks[5]["messages"][0] == {"$earlier": {"index": 9, "first": 0, "count": 9}}
+    assert "text" in finds[0]["context"][0]
+    assert [find["context"][0]["given_in"] for find in finds[1:]] == [finds[0]["sequence"]] * 39
+    whole = []
+    by_index = {ask["index"]: place for place, ask in enumerate(asks)}
+    for ask in asks:
+        messages = []
+        for one in ask["messages"]:
+            run_ = one.get("$earlier")
+            earlier = [] if run_ is None else whole[by_index[run_["index"]]]
+            messages += [one] if run_ is None else earlier[run_["first"] :][: run_["count"]]
+        whole.append(messages)
+    assert [len(messages) for messages in whole] == [*range(1, 80, 2)]
+    assert whole[-1][:77] == whole[-2]
+
+
 def test_export_refuses_two_sessions_as_jsonl(filled):
     run("export", filled, "one", "two", "--format", "jsonl", status=2)
 

@@ -19,6 +19,10 @@ from memvid_async.view import documents, text
         ("\x9b", "\\x9b"),
         ("\u202e\u2066\ufeff\u200b", "\\u202e\\u2066\\ufeff\\u200b"),
         ("\u2028\ud800", "\\u2028\\ud800"),
+        # What joins letters and emoji is read with them; in ASCII it only hides.
+        ("می\u200cشود", "می\u200cشود"),
+        ("क्\u200dष 👩\u200d👧", "क्\u200dष 👩\u200d👧"),
+        ("pass\u200dword", "pass\\u200dword"),
     ],
 )
 def test_printable(value, shown):

@@ -30,6 +30,7 @@ from ..view.compare_page import comparison_page
 from ..view.session_page import load_session, session_page
 from .arguments import TakesSession, file_argument, find_session, run
 from .exits import FINE
+from .given import Given
 
 
 @click.command(cls=TakesSession)
@@ -85,10 +86,12 @@ _FRAME_EVENTS = (FramesPut, FrameUpdated, FrameDeleted, FrameErased)
 
 
 async def _json_lines(store: Store, session: Session) -> AsyncGenerator[str]:
-    """Yield a line for each event of the session and of the past that it shares, with all content.
+    """Yield a line for each event of the session and of the past that it shares, with all content,
+    each once.
 
     The frames that an action changed come before that action.
     """
+    given = Given(store, session.actions)
     members, first = await _members(store, session)
     last = session.actions[-1].sequence if session.actions else 0
     # What a command did to frames comes directly before its action.
@@ -100,7 +103,11 @@ async def _json_lines(store: Store, session: Session) -> AsyncGenerator[str]:
             elif not isinstance(event.payload, ContentStored):
                 if event.session_id and event.sequence <= members.get(event.session_id, 0):
                     for one in [*_changed(event.payload, change), event]:
-                        document = await documents.read_event(store, one, full=True)
+                        messages = await given.messages(one.sequence)
+                        document = await documents.read_event(
+                            store, one, full=True, messages=messages
+                        )
+                        given.refer(document["payload"], one.sequence)
                         yield documents.dump_told(document) + "\n"
                 if not isinstance(event.payload, Erased):
                     change = None

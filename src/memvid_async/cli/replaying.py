@@ -127,7 +127,9 @@ def _print_replay(console: Console, report: ReplayReport) -> None:
         for difference in (d for step in run if step.rerun is None for d in step.differences):
             _print_diff(console, difference.field, difference.diff)
     counts = ", ".join(f"{count} {verdict}" for verdict, count in report.counts.items() if count)
-    console.print(Text(f"match rate {report.match_rate:.3f}: {counts or 'no actions'}"))
+    compared = report.counts[Verdict.MATCHED] + report.counts[Verdict.DIVERGED]
+    rate = f"match rate {report.match_rate:.3f}" if compared else "nothing could be compared"
+    console.print(Text(f"{rate}: {counts or 'no actions'}"))
 
 
 @click.command(cls=TakesSession)

@@ -339,14 +339,17 @@ async def _read_changes(store: Store, values: Mapping[str, Any], *, full: bool) 
 # --- events -------------------------------------------------------------------------------------
 
 
-async def read_event(store: Store, event: Event, *, full: bool = False) -> Document:
-    """Return an event of the log with its payload; ``full`` as for :func:`read_action`."""
+async def read_event(
+    store: Store, event: Event, *, full: bool = False, messages: Sequence[Any] | None = None
+) -> Document:
+    """Return an event of the log with its payload; ``full`` and ``messages`` as for
+    :func:`read_action`."""
     return {
         "sequence": event.sequence,
         "time_ns": event.time_ns,
         "session_id": None if event.session_id is None else str(event.session_id),
         "type": event_type(event),
-        "payload": await _read_payload(store, event.payload, full=full),
+        "payload": await _read_payload(store, event.payload, full=full, messages=messages),
     }
 
 
@@ -363,7 +366,9 @@ async def _read_frame(store: Store, frame: FramePut | FrameErased, *, full: bool
     return await _read_changes(store, values, full=full)
 
 
-async def _read_payload(store: Store, payload: object, *, full: bool) -> Document:
+async def _read_payload(
+    store: Store, payload: object, *, full: bool, messages: Sequence[Any] | None
+) -> Document:
     match payload:
         case SessionStarted():
             return {
@@ -378,7 +383,8 @@ async def _read_payload(store: Store, payload: object, *, full: bool) -> Documen
         case ContentStored():
             return {"digest": payload.digest.hex(), "size": payload.size}
         case ActionRecorded():
-            return {"action": await read_action(store, payload.action, full=full)}
+            action = await read_action(store, payload.action, full=full, messages=messages)
+            return {"action": action}
         case CheckpointCreated():
             return {
                 "action": await read_action(store, payload.action, full=full),

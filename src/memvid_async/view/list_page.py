@@ -234,7 +234,7 @@ def _row(summary: SessionSummary) -> str:
     return (
         f'<tr{" class=failed" if failed else ""}><td class="name">'
         f'<a href="/sessions/{summary.session_id}">{name}</a>{error}</td>'
-        f"<td>{started}</td>{cells}</tr>"
+        f'<td class="date">{started}</td>{cells}</tr>'
     )
 
 
