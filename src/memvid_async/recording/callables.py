@@ -72,8 +72,14 @@ def _shape_of(function: Any) -> tuple[frozenset[str], frozenset[str]] | None:
     return shape
 
 
+_ASYNC = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+
+
 def is_async(function: Callable[..., Any]) -> bool:
     """Whether a call makes a coroutine or an async generator, and so belongs on the loop."""
+    # Most are plain functions, whose flags say it. Those of one that is marked as async do not.
+    if type(function) is FunctionType and function.__code__.co_flags & _ASYNC:
+        return True
     while isinstance(function, partial):
         function = function.func
     # For an object that can be called, its method decides.
