@@ -379,6 +379,9 @@ async def serving(store: Store, session_id: UUID) -> None:
     async with store.serve(session_id) as recorded:
         assert_type(recorded.session_id, UUID | None)
         result: dict[str, int] = await recorded.call_tool("search", {"words": ["rain"]}, task="a")
+        assert_type(await recorded.call_tool("count", {"words": 3}, count), int)
+        assert_type(await recorded.call_tool("search", {}, lambda: 7), int)
+        assert_type(await recorded.call_tool("later", {"words": 3}, count_later), int)
         assert_type(await recorded.call_model("Why?", shout, model="small"), Generated)
         assert_type(await recorded.once("choice", lambda: 4), int)
         async for piece in recorded.stream_model("Why?", shout):
@@ -464,6 +467,10 @@ def count(words: int) -> int:
     return words
 
 
+async def count_later(words: int) -> int:
+    return words
+
+
 def decide(call: UncertainCall) -> Result | Failed:
     assert_type((call.key, call.tries), tuple[str, int])
     return Result(1) if call.name == "count" else Failed(ValueError(call.key))
@@ -472,6 +479,7 @@ def decide(call: UncertainCall) -> Result | Failed:
 async def making_calls(store: Store, session_id: UUID) -> None:
     async with store.session() as session:
         assert_type(await session.call_tool("count", {"words": 3}, count), int)
+        assert_type(await session.call_tool("later", {"words": 3}, count_later), int)
         assert_type(await session.call_model("Why?", shout, provider="p"), Generated)
         assert_type(await session.once("choice", lambda: 4), int)
         async for piece in session.stream_model("Why?", shout):
@@ -516,12 +524,15 @@ def making_calls_without_await(store: SyncStore, session_id: UUID) -> None:
     with store.session() as session:
         assert_type(session.once("choice", lambda: 4), int)
         assert_type(session.call_model("Why?", shout), Generated)
+        assert_type(session.call_tool("count", {"words": 3}, count), int)
+        assert_type(session.call_tool("later", {"words": 3}, count_later), int)
         for piece in session.stream_model("Why?", shout):
             assert_type(piece, str | bytes)
         with session.step("plan") as step:
             assert_type(step, Step)
     with store.serve(session_id) as recorded:
         assert_type(recorded.once("choice", lambda: 4), int)
-        assert_type(recorded.call_model("Why?", shout), Generated)
+        counted: int = recorded.call_tool("count", {"words": 3}, count)
+        assert_type(recorded.call_model(str(counted), shout), Generated)
         for piece in recorded.stream_model("Why?", shout):
             assert_type(piece, str | bytes)

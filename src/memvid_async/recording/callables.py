@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
-from types import FunctionType, GeneratorType
+from types import CoroutineType, FunctionType, GeneratorType
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -111,6 +111,8 @@ async def call(
 def _is_awaitable(value: Any) -> bool:
     # By its type alone, because looking at somebody's object may raise anything.
     kind = type(value)
+    if kind is CoroutineType:
+        return True
     return issubclass(kind, Awaitable) or (kind is GeneratorType and inspect.isawaitable(value))
 
 

@@ -296,7 +296,7 @@ class SessionCalls:
         """See :meth:`SessionRecorder.call_tool`."""
         if not callable(run):
             raise InvalidValueError(f"run must be callable, not {type(run).__name__}")
-        if not isinstance(arguments, Mapping):
+        if type(arguments) is not dict and not isinstance(arguments, Mapping):
             raise TypeError(
                 f"tool {name!r:.80} is called with a dict of arguments, run(**arguments), "
                 f"not {type(arguments).__name__}"

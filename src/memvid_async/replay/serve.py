@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, overload
 from uuid import UUID
 
 from attrs import Factory, frozen
@@ -160,6 +160,42 @@ class ServedSession(MemoryMethods):
 
     # A call whose tool only a recording needs to know.
 
+    @overload
+    async def call_tool(
+        self,
+        name: str,
+        arguments: Any,
+        run: Callable[..., Coroutine[Any, Any, R]],
+        *,
+        effect: bool = ...,
+        timeout: float | None = ...,  # noqa: ASYNC109
+        task: str | None = ...,
+        metadata: Mapping[str, Any] | None = ...,
+    ) -> R: ...
+    @overload
+    async def call_tool(
+        self,
+        name: str,
+        arguments: Any,
+        run: Callable[..., R],
+        *,
+        effect: bool = ...,
+        timeout: float | None = ...,  # noqa: ASYNC109
+        task: str | None = ...,
+        metadata: Mapping[str, Any] | None = ...,
+    ) -> R: ...
+    @overload
+    async def call_tool(
+        self,
+        name: str,
+        arguments: Any,
+        run: None = ...,
+        *,
+        effect: bool = ...,
+        timeout: float | None = ...,  # noqa: ASYNC109
+        task: str | None = ...,
+        metadata: Mapping[str, Any] | None = ...,
+    ) -> Any: ...
     async def call_tool(
         self,
         name: str,

@@ -6,12 +6,12 @@ import functools
 import os
 import warnings
 import weakref
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, overload
 from uuid import UUID
 
 from ..config import StoreConfig
@@ -105,21 +105,44 @@ class SyncSession(SyncBlock[StoreSession]):
     random = awaited(StoreSession.random)
     sleep = awaited(StoreSession.sleep)
 
+    @overload
+    def call_tool(
+        self,
+        name: str,
+        arguments: Mapping[str, Any],
+        run: Callable[..., Coroutine[Any, Any, T]],
+        *,
+        effect: bool = ...,
+        timeout: float | None = ...,
+        task: str | None = ...,
+        metadata: Mapping[str, Any] | None = ...,
+    ) -> T: ...
+    @overload
     def call_tool(
         self,
         name: str,
         arguments: Mapping[str, Any],
         run: Callable[..., T],
         *,
+        effect: bool = ...,
+        timeout: float | None = ...,
+        task: str | None = ...,
+        metadata: Mapping[str, Any] | None = ...,
+    ) -> T: ...
+    def call_tool(
+        self,
+        name: str,
+        arguments: Mapping[str, Any],
+        run: Callable[..., Any],
+        *,
         effect: bool = True,
         timeout: float | None = None,
         task: str | None = None,
         metadata: Mapping[str, Any] | None = None,
-    ) -> T:
+    ) -> Any:
         """As :meth:`SessionRecorder.call_tool`."""
         options = {"effect": effect, "timeout": timeout, "task": task, "metadata": metadata}
-        made: T = self._call("call_tool", (name, arguments, run), options)
-        return made
+        return self._call("call_tool", (name, arguments, run), options)
 
     def once(self, name: str, make: Callable[[], T], *, task: str | None = None) -> T:
         """As :meth:`SessionRecorder.once`."""
@@ -153,12 +176,26 @@ class SyncServedSession(SyncBlock[ServedSession]):
     uuid = awaited(ServedSession.uuid)
     random = awaited(ServedSession.random)
     sleep = awaited(ServedSession.sleep)
-    call_tool = awaited(ServedSession.call_tool)
     tool = _tool
     call_model = awaited(ServedSession.call_model)
     stream_model = iterated(ServedSession.stream_model)
     step = handled(ServedSession.step, SyncStep)
     report = called(ServedSession.report)
+
+    def call_tool(
+        self,
+        name: str,
+        arguments: Any,
+        run: Callable[..., Any] | None = None,
+        *,
+        effect: bool = True,
+        timeout: float | None = None,
+        task: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """As :meth:`ServedSession.call_tool`."""
+        options = {"effect": effect, "timeout": timeout, "task": task, "metadata": metadata}
+        return self._call("call_tool", (name, arguments, run), options)
 
     def once(self, name: str, make: Callable[[], T], *, task: str | None = None) -> T:
         """As :meth:`SessionRecorder.once`."""
