@@ -268,6 +268,8 @@ class Handover:
             await asyncio.sleep(seconds)
         finally:
             self._resting -= 1
+            if not self._resting and self.error is None:
+                self._watch(self._matching.due)
 
     # Where it goes wrong.
 
@@ -283,9 +285,7 @@ class Handover:
     def _give_up(self) -> None:
         """Tell one of those that wait; best one for which nothing is recorded."""
         waiting = list(self._waiting.values())
-        if self._resting:
-            self._watch(self._matching.due)
-        elif waiting and self.error is None:
+        if waiting and not self._resting and self.error is None:
             next((one for one in waiting if one.recorded is None), waiting[0]).hand(None)
 
     async def diverge(self, due: RecordedCall | None, call: LiveCall | None) -> None:
