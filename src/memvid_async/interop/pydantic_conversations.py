@@ -156,8 +156,8 @@ class MemvidConversationStore:
         tokens: int = 0,
     ) -> bool:
         """Name a conversation, if neither it nor its name was changed since ``source``; return
-        whether it was. ``tokens`` that this took are counted in any case. A name that a person chose
-        (``manual``) is replaced by such a one only."""
+        whether it was. ``tokens`` that this took are counted in any case. A name that a person
+        chose (``manual``) is replaced by such a one only."""
         is_named = False
 
         def change(now: ConversationSummary) -> ConversationSummary:
