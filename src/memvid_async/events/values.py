@@ -340,6 +340,13 @@ def encoded(text: str) -> Iterator[bytes]:
     return (text[at : at + LARGE].encode() for at in unhurried(pieces, look=1))
 
 
+def byte_count(text: str) -> int:
+    """Return how many bytes a text has in UTF-8."""
+    if text.isascii():
+        return len(text)
+    return len(text.encode()) if len(text) <= LARGE else sum(map(len, encoded(text)))
+
+
 def preview(data: str | bytes) -> str:
     """Return the first 512 characters; bytes are decoded as UTF-8.
 

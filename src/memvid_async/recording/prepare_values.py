@@ -22,10 +22,10 @@ from ..events.prompts import COUNTS, Reply, kept_count
 from ..events.values import (
     LARGE,
     as_plain,
+    byte_count,
     check_text,
     decode_value,
     encode_value,
-    encoded,
     is_time,
     preview,
     shown,
@@ -99,7 +99,7 @@ def hashed_content(value: object, what: str, limits: Limits) -> Prepared | None:
         return value
     if isinstance(value, str):
         text = check_text(value, what)
-        size = len(text) if text.isascii() else sum(map(len, encoded(text)))
+        size = byte_count(text)
     elif isinstance(value, bytes):
         size = len(value)
     else:
