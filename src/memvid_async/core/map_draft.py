@@ -4,57 +4,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from .persistent_map import ABSENT, Key, PersistentMap, Value
 
-# The value of a key that the run has not changed.
-_UNCHANGED: Any = object()
+
+class _Found(dict[Key, Value | None]):
+    """What a run has looked up or changed; the value of a key that is not in the map is None."""
+
+    __slots__ = ("_base",)
+
+    def __init__(self, base: PersistentMap[Key, Value]) -> None:
+        self._base = base
+
+    def __missing__(self, key: Key) -> Value | None:
+        value = self[key] = self._base.get(key)
+        return value
 
 
 class MapDraft(PersistentMap[Key, Value]):
-    """The map after the changes so far: changing it returns the draft itself.
+    """The map after the changes so far: changing it returns the draft itself. No value is None.
 
     Only the thread that makes the run may see it; :func:`settled_map` is for everybody.
     """
 
-    __slots__ = ("_base", "_changes")
+    # ``get``: the look-up of a dict, called without a function of Python's between. It takes no
+    # default.
+    __slots__ = ("_base", "_found", "get")
+
+    get: Callable[[Key], Value | None]  # type: ignore[assignment]
 
     def __init__(self, base: PersistentMap[Key, Value]) -> None:
         self._base = base
-        self._changes: dict[Key, Value] = {}
+        self._found: _Found[Key, Value] = _Found(base)
+        self.get = self._found.__getitem__
 
     def set(self, key: Key, value: Value) -> MapDraft[Key, Value]:
         """Set the value of a key."""
-        self._changes[key] = value
+        self._found[key] = value
         return self
 
     def changed(
         self, values: Mapping[Key, Value], gone: Iterable[Key] = ()
     ) -> MapDraft[Key, Value]:
         """Set these values, and take out the keys in ``gone``."""
-        self._changes.update(values)
-        self._changes.update(dict.fromkeys(gone, ABSENT))
+        self._found.update(values)
+        self._found.update(dict.fromkeys(gone))
         return self
 
-    def get(self, key: Key, /, default: Any = None) -> Any:
-        """Return the value of a key, or ``default``."""
-        value = self._changes.get(key, _UNCHANGED)
-        if value is _UNCHANGED:
-            return self._base.get(key, default)
-        return default if value is ABSENT else value
-
     def __contains__(self, key: object) -> bool:
-        value = self._changes.get(key, _UNCHANGED)  # type: ignore[arg-type]
-        return key in self._base if value is _UNCHANGED else value is not ABSENT
+        return self._found[key] is not None  # type: ignore[index]
 
     def _find(self, key: Key) -> Value:
-        return self.get(key, ABSENT)  # type: ignore[no-any-return]
+        value = self._found[key]
+        return ABSENT if value is None else value
 
     def _copy(self) -> dict[Key, Value]:
-        copy = {**dict(self._base.items()), **self._changes}
-        return {key: value for key, value in copy.items() if value is not ABSENT}
+        values: dict[Key, Any] = {**dict(self._base.items()), **self._found}
+        return {key: value for key, value in values.items() if value is not None}
 
     def key_list(self) -> list[Key]:
         """Return the keys."""
@@ -68,6 +76,8 @@ def settled_map(draft: PersistentMap[Key, Value]) -> PersistentMap[Key, Value]:
     """Return the map with the changes of a draft; of any other map the map itself."""
     if not isinstance(draft, MapDraft):
         return draft
-    changes = draft._changes
-    values = {key: value for key, value in changes.items() if value is not ABSENT}
-    return draft._base.changed(values, changes.keys() - values.keys())
+    found, base = draft._found, draft._base
+    values = {key: value for key, value in found.items() if value is not None}
+    if len(values) == len(found):
+        return base.changed(values)
+    return base.changed(values, [key for key, value in found.items() if value is None])

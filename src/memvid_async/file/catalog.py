@@ -116,7 +116,8 @@ class Catalog:
         marks = self.mark_offsets
         if not marks or offset - marks[-1] >= MARK_BYTES:
             self._mark(events[0].sequence, offset)
-        if number and type(events[0].payload) is not SessionDeleted:
+        kind = type(events[0].payload)
+        if number and kind is not SessionDeleted:
             self._add(number, offset)
             if number in self.ended_chunks:
                 # A session that has ended was changed: its row and its positions are due again.
@@ -124,7 +125,7 @@ class Catalog:
                 self._full[number] = None
             elif number not in self.open.changed:
                 self.open.note(number)
-        if len(events) > 1 or not number or type(events[0].payload) in _SPECIAL:
+        if len(events) > 1 or not number or kind in _SPECIAL:
             self._note_special(events, number, offset)
 
     def _note_special(self, events: Sequence[AnyEvent], number: int, offset: int) -> None:

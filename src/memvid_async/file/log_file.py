@@ -14,7 +14,7 @@ from ..core.state import State, drafted, settled
 from ..errors import CorruptFileError
 from ..events.calls import SessionChanged
 from ..events.content import Content, StoredContent
-from ..events.decided import AnyEvent
+from ..events.decided import AnyEvent, DecidedAction
 from ..events.event import Erased, Event
 from ..format.codec import read_events
 from ..format.header import (
@@ -268,18 +268,20 @@ class LogFile:
 
     def take_in(self, events: Sequence[AnyEvent], offset: int) -> None:
         """Fold the events of the segment at ``offset``."""
-        state = self.state
-        number = events[-1].session or max(event.session for event in events)
-        sessions = state.sessions
-        takes = number > 0 and number in sessions.open
-        had_ended = number > 0 and not takes and number in sessions.packed
+        state, last = self.state, events[-1]
+        number = last.session or max(event.session for event in events)
+        # An action that was decided is of an open session.
+        takes = type(last.payload) is DecidedAction
+        had_ended = False
+        if number and not takes:
+            takes = number in state.sessions.open
+            had_ended = not takes and number in state.sessions.packed
         for event in events:
             state = evolve(state, event)
         self.state = state
         # Events that the fold ignores, after a session's end or of no session, belong to nobody.
-        takes = takes or (
-            number > 0 and number in state.sessions and (not had_ended or _changes(events))
-        )
+        if not takes and number and number in state.sessions:
+            takes = not had_ended or _changes(events)
         self.catalog.note_events(events, number if takes else 0, offset)
         if not self._in_run:
             self._shown = state
