@@ -18,7 +18,7 @@ from ..errors import (
     SessionEndedError,
     SessionNotFoundError,
 )
-from ..events.calls import SessionChanged
+from ..events.calls import CallFacts, SessionChanged
 from ..events.decided import DecidedAction, DecidedEvent, DecidedStart
 from ..events.embeddings import EmbeddingModelSet, pack_embeddings
 from ..events.event import (
@@ -76,25 +76,15 @@ def decide(state: State, command: Command, now: int, known: Known) -> Decision:
 
     :raises MemvidAsyncError: when the command does not fit the state.
     """
-    if isinstance(command, RecordAction):
-        return _record(state, command, now, known)
-    if isinstance(command, StartAction):
-        return _begin(state, command, now, known)
-    if isinstance(command, ChangeMemory):
-        return _change(state, command, now, known)
-    if isinstance(command, OnlyOnce):
-        return once(state, command, known.used_key, lambda: _inner(state, command, now, known))
-    if isinstance(command, ChangeCollection):
-        return change_collection(state, command, now, known.recent_keys)
-    if isinstance(command, StoreParts):
-        return _store(state, command, now, known)
-    return _DECIDERS[type(command)](state, command, now)
+    return _DECIDERS[type(command)](state, command, now, known)
 
 
-def _inner(state: State, command: OnlyOnce, now: int, known: Known) -> Decision:
-    inner = command.command
-    decider = _record if isinstance(inner, RecordAction) else _change
-    return decider(state, inner, now, known)  # type: ignore[arg-type]
+def _once(state: State, command: OnlyOnce, now: int, known: Known) -> Decision:
+    return once(state, command, known.used_key, lambda: decide(state, command.command, now, known))
+
+
+def _change_keys(state: State, command: ChangeCollection, now: int, known: Known) -> Decision:
+    return change_collection(state, command, now, known.recent_keys)
 
 
 def _chosen_session(
@@ -107,8 +97,8 @@ def _chosen_session(
     :raises SessionEndedError: when it names a session that has ended or was deleted, or that takes
         no more actions.
     """
-    if not isinstance(choice, int):
-        return state.in_force(choice)
+    if type(choice) is not int:
+        return state.in_force(choice)  # type: ignore[arg-type]
     session = state.sessions.open.get(choice)
     # The config first: looking at it takes a third of asking the session.
     if session is None or (
@@ -135,32 +125,37 @@ def _record(state: State, command: RecordAction, now: int, known: Known) -> Deci
     session = _chosen_session(state, command.session, even_full=started is not None)
     if session is None:
         return [], None
-    info, index = session.info, session.action_count
+    info, last = session.info, state.last_sequence
     events: list[DecidedEvent] = []
-    fields = command[1:]
-    if call is not None and started is not None:
-        if started not in session.in_flight:
-            raise InvalidValueError(f"call {started} is not in flight: it ended before")
-        call = call._replace(started_ns=session.in_flight[started])
-        command = command._replace(call=call)
-        fields = command[1:]
-    elif call is not None and _first_choice(command.session) != info.number:
-        # The step that it is in is part of a session that is not in force any more.
-        fields = command._replace(call=None)[1:]
-    if call is not None and call.raw is not None:
-        # It is prepared, and not yet a content of an event.
-        contents = NewContents(state.last_sequence, now, known, events)
-        command = command._replace(call=call._replace(raw=contents.content(call.raw)))
-        fields = command[1:]
+    if call is not None:
+        command = _with_call(command, call, session, NewContents(last, now, known, events))
+    fields: tuple[Any, ...] = command[1:]
     small = type(command.input) is not LargeContent and type(command.output) is not LargeContent
     if command.messages is not None or not small:
-        fields = _stored(command, session, NewContents(state.last_sequence, now, known, events))
-    sequence = state.last_sequence + len(events) + 1
-    values = _new(DecidedAction, (info.session_id, index, sequence, now, *fields))
-    events.append(_new(DecidedEvent, (sequence, now, info.session_id, values, info.number)))
+        fields = _stored(command, session, NewContents(last, now, known, events))
+    sequence, session_id = last + len(events) + 1, info.session_id
+    values = _new(DecidedAction, (session_id, session.action_count, sequence, now, *fields))
+    events.append(_new(DecidedEvent, (sequence, now, session_id, values, info.number)))
     if info.config is not DEFAULT_RECORDING:
         _follow_up(state, session, events, counts=started is None)
     return events, action_of(values)
+
+
+def _with_call(
+    command: RecordAction, call: CallFacts, session: SessionState, contents: NewContents
+) -> RecordAction:
+    """Return the end of a call with when that began, and with what came from the network."""
+    if call.started is not None:
+        if call.started not in session.in_flight:
+            raise InvalidValueError(f"call {call.started} is not in flight: it ended before")
+        call = call._replace(started_ns=session.in_flight[call.started])
+    elif call.raw is None and _first_choice(command.session) != session.info.number:
+        # The step that it is in is part of a session that is not in force any more.
+        return command._replace(call=None)
+    if call.raw is not None:
+        # It is prepared, and not yet a content of an event.
+        call = call._replace(raw=contents.content(call.raw))
+    return command._replace(call=call)
 
 
 def _begin(state: State, command: StartAction, now: int, known: Known) -> Decision:
@@ -184,13 +179,13 @@ def _begin(state: State, command: StartAction, now: int, known: Known) -> Decisi
     return events, first or sequence
 
 
-def _note(state: State, command: NoteEvent, now: int) -> Decision:
+def _note(state: State, command: NoteEvent, now: int, _: Known) -> Decision:
     session = _chosen_session(state, command.session, even_full=True)
     assert session is not None
     return [_first(state, session, now, command.note)], state.last_sequence + 1
 
 
-def _rename(state: State, command: ChangeSession, now: int) -> Decision:
+def _rename(state: State, command: ChangeSession, now: int, _: Known) -> Decision:
     session = state.find(command.session_id)
     if session is None:
         raise SessionNotFoundError(command.session_id)
@@ -332,7 +327,7 @@ def _checkpoint(
     )
 
 
-def _start(state: State, command: StartSession, now: int) -> Decision:
+def _start(state: State, command: StartSession, now: int, _: Known) -> Decision:
     if command.ambient and state.ambient is not None:
         if command.if_none:
             return [], state.ambient
@@ -351,7 +346,7 @@ def _start(state: State, command: StartSession, now: int) -> Decision:
     return [DecidedEvent(sequence, now, command.session_id, payload, sequence)], sequence
 
 
-def _end(state: State, command: EndSession, now: int) -> Decision:
+def _end(state: State, command: EndSession, now: int, _: Known) -> Decision:
     number = command.session
     if isinstance(number, UUID):
         found = state.find(number)
@@ -363,7 +358,7 @@ def _end(state: State, command: EndSession, now: int) -> Decision:
     return [_first(state, session, now, SessionEnded(command.error))], session
 
 
-def _resume(state: State, command: ResumeSession, _now: int) -> Decision:
+def _resume(state: State, command: ResumeSession, _now: int, _: Known) -> Decision:
     session = state.find(command.session_id)
     if session is None:
         raise SessionNotFoundError(command.session_id)
@@ -372,14 +367,14 @@ def _resume(state: State, command: ResumeSession, _now: int) -> Decision:
     return [], session.info.number
 
 
-def _delete(state: State, command: DeleteSession, now: int) -> Decision:
+def _delete(state: State, command: DeleteSession, now: int, _: Known) -> Decision:
     session = state.find(command.session_id)
     if session is None:
         raise SessionNotFoundError(command.session_id)
     return [_first(state, session, now, SessionDeleted())], session
 
 
-def _mark(state: State, command: CreateCheckpoint, now: int) -> Decision:
+def _mark(state: State, command: CreateCheckpoint, now: int, _: Known) -> Decision:
     session = _need_session(state, command.session)
     payload = _checkpoint(
         state, session, session.action_count, state.last_sequence + 1, now, command.task
@@ -387,14 +382,14 @@ def _mark(state: State, command: CreateCheckpoint, now: int) -> Decision:
     return [_first(state, session, now, payload)], payload.action
 
 
-def _add_embeddings(state: State, command: AddEmbeddings, now: int) -> Decision:
+def _add_embeddings(state: State, command: AddEmbeddings, now: int, _: Known) -> Decision:
     """Keep embeddings. The answer: the sequence of the first event of the move."""
     sequence = state.last_sequence + 1
     payload = pack_embeddings(command.move, command.made)
     return [DecidedEvent(sequence, now, None, payload)], command.move or sequence
 
 
-def _set_model(state: State, command: SetEmbeddingModel, now: int) -> Decision:
+def _set_model(state: State, command: SetEmbeddingModel, now: int, _: Known) -> Decision:
     """Set the embedding model. The answer: the sequence of the event, or None where the memory
     changed in the meantime."""
     if (command.hashes, command.generation) != (state.memory.hashes(), state.generation):
@@ -404,7 +399,13 @@ def _set_model(state: State, command: SetEmbeddingModel, now: int) -> Decision:
     return [DecidedEvent(sequence, now, None, payload)], sequence
 
 
-_DECIDERS: dict[type, Callable[[State, Any, int], Decision]] = {
+_DECIDERS: dict[type, Callable[[State, Any, int, Known], Decision]] = {
+    RecordAction: _record,
+    StartAction: _begin,
+    ChangeMemory: _change,
+    OnlyOnce: _once,
+    ChangeCollection: _change_keys,
+    StoreParts: _store,
     AddEmbeddings: _add_embeddings,
     SetEmbeddingModel: _set_model,
     StartSession: _start,

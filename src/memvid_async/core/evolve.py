@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
 from uuid import UUID
 
 from attrs import evolve as replace
@@ -42,14 +44,7 @@ _new = tuple.__new__
 
 def evolve(state: State, event: AnyEvent) -> State:
     """Return the state after the event. One that fits nothing changes only sequence and time."""
-    payload = event.payload
-    if type(payload) is DecidedAction or type(payload) is ActionRecorded:
-        return _act(state, event, payload)
-    if type(payload) is DecidedStart or type(payload) is ActionStarted:
-        return _begin(state, event, payload.first)
-    if isinstance(payload, COLLECTION_EVENTS):
-        return _change_keys(state, event)
-    return _evolve_other(state, event)
+    return _FOLDS.get(type(event.payload), _evolve_other)(state, event)
 
 
 def _evolve_other(state: State, event: AnyEvent) -> State:
@@ -96,41 +91,41 @@ def _change_keys(state: State, event: AnyEvent) -> State:
     return _new(State, (event.sequence, event.time_ns, *state[2:-1], folded))
 
 
-def _act(state: State, event: AnyEvent, payload: ActionRecorded | DecidedAction) -> State:
+def _act(state: State, event: AnyEvent) -> State:
     """Fold an action, the hot path: named tuples are made as tuples, in a third of the time."""
     _, _, sessions, numbers, ambient, generation, memory, beyond, collections = state
-    session = sessions.open.get(event.session)
+    number, now, payload = event.session, event.time_ns, event.payload
+    session = sessions.open.get(number)
     if session is not None:
         info, _, ended, actions, checkpoints, unmarked, held, error, in_flight, sums = session
-        if payload.messages is not None:
-            held = _held(held, payload, payload.messages)
-        action = payload.action if type(payload) is ActionRecorded else payload
-        sums = sums.adding(action.kind, action.error, action.reply)  # type: ignore[union-attr]
-        started = None if action.call is None else action.call.started  # type: ignore[union-attr]
-        if started is not None and started in in_flight:
+        action: Any = payload if type(payload) is DecidedAction else payload.action  # type: ignore[union-attr]
+        if payload.messages is not None:  # type: ignore[union-attr]
+            held = _held(held, payload, payload.messages)  # type: ignore[arg-type,union-attr]
+        sums = sums.adding(action.kind, action.error, action.reply)
+        call = action.call
+        if call is not None and call.started is not None and call.started in in_flight:
             # It counted when it began.
-            in_flight = in_flight.delete(started)
+            in_flight = in_flight.delete(call.started)
         else:
             unmarked += 1
-        now, actions = event.time_ns, actions + 1
         # fmt: off
         acted = (
-            info, now, ended, actions, checkpoints, unmarked, held, error, in_flight, sums
+            info, now, ended, actions + 1, checkpoints, unmarked, held, error, in_flight, sums
         )
         # fmt: on
-        sessions = sessions.set_open(event.session, _new(SessionState, acted))
+        sessions = sessions.set_open(number, _new(SessionState, acted))
     # fmt: off
     folded = (
-        event.sequence, event.time_ns, sessions, numbers, ambient, generation, memory, beyond,
-        collections,
+        event.sequence, now, sessions, numbers, ambient, generation, memory, beyond, collections
     )
     # fmt: on
     return _new(State, folded)
 
 
-def _begin(state: State, event: AnyEvent, first: int | None) -> State:
-    """Fold the start of a call; ``first``: of one that is tried again, which counted already."""
+def _begin(state: State, event: AnyEvent) -> State:
+    """Fold the start of a call. One that is tried again counted already."""
     _, _, sessions, *others = state
+    first = event.payload.first  # type: ignore[union-attr]
     session = sessions.open.get(event.session)
     if session is not None:
         info, _, ended, actions, checkpoints, unmarked, held, error, in_flight, sums = session
@@ -228,3 +223,10 @@ def _ended(session: SessionState, event: AnyEvent, payload: SessionEnded) -> Ses
     return session._replace(
         last_ns=event.time_ns, ended_ns=event.time_ns, held=NOTHING_HELD, error=payload.error
     )
+
+
+_FOLDS: dict[type, Callable[[State, AnyEvent], State]] = {
+    **dict.fromkeys((DecidedAction, ActionRecorded), _act),
+    **dict.fromkeys((DecidedStart, ActionStarted), _begin),
+    **dict.fromkeys(COLLECTION_EVENTS, _change_keys),
+}

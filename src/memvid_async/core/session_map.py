@@ -20,7 +20,7 @@ from ..errors import CorruptFileError
 from ..events.fork_rows import MOST_ACTIONS, fork_row, pack_calls, read_fork_row, unpack_calls
 from ..events.values import decode_untagged, decode_value, is_time
 from .persistent_map import PersistentMap
-from .session_state import SessionInfo, SessionState, Sums
+from .session_state import NONE_IN_FLIGHT, SessionInfo, SessionState, Sums
 
 # A row is an array of fewer than 24 items that begins with the session's id. So the id is always at
 # the same place: after the head of the array (1 byte) and the head of the 16 bytes (0x50).
@@ -47,7 +47,7 @@ def pack_session(session: SessionState) -> bytes:
         session.error,
         info.metadata or None,
         list(session.sums),
-        pack_calls(session.in_flight.items()),
+        pack_calls(session.in_flight.items()) if session.in_flight is not NONE_IN_FLIGHT else b"",
     ]
     packed: bytes = cbor2.dumps(row)
     return packed

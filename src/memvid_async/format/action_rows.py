@@ -14,7 +14,7 @@ import cbor2
 from attrs import astuple
 
 from ..events.content import Content
-from ..events.decided import DecidedAction
+from ..events.decided import AnyEvent, DecidedAction
 from ..events.event import TAG_CONTENT, ActionRecorded, MessageRun, StoredMessages
 from ..events.frames import Retrieval
 from ..events.prompts import Reply, cost_dollars, cost_units, is_cost
@@ -39,7 +39,7 @@ _NO_CALL = (None,) * 6
 _NO_TAIL = (None,) * (_RAW + 1)
 
 
-def action_row(action: DecidedAction) -> list[Any]:
+def action_row(action: DecidedAction, _event: AnyEvent | None = None) -> list[Any]:
     """Return an action's row."""
     # Unpacked at once: looking up each field takes three times as long.
     (
@@ -65,8 +65,8 @@ def action_row(action: DecidedAction) -> list[Any]:
     row: list[Any] = [
         NUMBERS[kind],
         index,
-        content_field(input_data) if isinstance(input_data, Content) else input_data,
-        content_field(output_data) if isinstance(output_data, Content) else output_data,
+        content_field(input_data) if type(input_data) is Content else input_data,
+        content_field(output_data) if type(output_data) is Content else output_data,
         duration_ms,
         frames or None,
         task,

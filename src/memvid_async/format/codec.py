@@ -73,7 +73,7 @@ from .kinds import (
     STORED,
 )
 from .places import MAX_EVENT_ITEMS
-from .rows import DecodedRows, decode_rows, encode_rows, item_count
+from .rows import DecodedRows, decode_rows, encode_row, encode_rows, item_count
 from .segment import MAX_PAYLOAD
 
 # Fewer events than this are encoded without a pause.
@@ -87,30 +87,29 @@ def encode_events(events: Sequence[AnyEvent]) -> bytes | bytearray:
     """
     last = events[-1]
     if len(events) == 1:
-        rows = [_row(last)]
-    else:
-        rows = [_row(event) for event in (events if len(events) < _MANY else unhurried(events))]
+        row = _ROWS[type(last.payload)](last.payload, last)
+        data = encode_row(last.time_ns, last.session, row)
+        if len(data) > MAX_EVENT_ITEMS:
+            _check_size(data, [row])
+        return data
+    some = events if len(events) < _MANY else unhurried(events)
+    rows = [_ROWS[type(event.payload)](event.payload, event) for event in some]
     data = encode_rows(last.time_ns, last.session, rows)
+    _check_size(data, rows)
+    return data
+
+
+def _check_size(data: bytes | bytearray, rows: list[list[Any]]) -> None:
     if len(data) > MAX_PAYLOAD:
         raise InvalidValueError(f"{len(data)} bytes are more than one segment holds, {MAX_PAYLOAD}")
     if len(data) > MAX_EVENT_ITEMS and item_count(rows) > MAX_EVENT_ITEMS:
         raise InvalidValueError(
             f"the values hold more than {MAX_EVENT_ITEMS} items together; record them in parts"
         )
-    return data
 
 
-def _row(event: AnyEvent) -> list[Any]:
-    payload = event.payload
-    if type(payload) is DecidedAction:
-        return action_row(payload)
-    if type(payload) is DecidedStart:
-        return start_row(payload)
-    return _ROWS[type(payload)](payload, event)
-
-
-def _recorded_row(payload: ActionRecorded, _: AnyEvent) -> list[Any]:
-    return action_row(DecidedAction.of(payload))
+def _recorded_row(payload: ActionRecorded, event: AnyEvent) -> list[Any]:
+    return action_row(DecidedAction.of(payload), event)
 
 
 def _started_row(payload: SessionStarted, event: AnyEvent) -> list[Any]:
@@ -153,6 +152,8 @@ def _checkpoint_row(payload: CheckpointCreated, _: AnyEvent) -> list[Any]:
 
 
 _ROWS: dict[type, Callable[[Any, AnyEvent], list[Any]]] = {
+    DecidedAction: action_row,
+    DecidedStart: lambda payload, _: start_row(payload),
     ActionRecorded: _recorded_row,
     SessionStarted: _started_row,
     SessionEnded: lambda payload, _: [ENDED, payload.error],

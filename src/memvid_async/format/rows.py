@@ -26,18 +26,30 @@ from .places import (
 _MUCH = 1024 * 1024
 # At most this many rows, and fields of a row, are encoded by one call.
 _ROWS_AT_ONCE, _FIELDS_AT_ONCE = 16, 256
+_TEXTS = frozenset((str, bytes))
+
+
+def encode_row(time_ns: int, session: int, row: list[Any]) -> bytes | bytearray:
+    """Encode a single row as the payload of a segment, as most are."""
+    last = row[-1]
+    # As :func:`_is_long`, whose call would take as long as encoding two fields.
+    if (type(last) in _TEXTS and len(last) > LARGE) or len(row) > _FIELDS_AT_ONCE:
+        return _encoded_in_pieces(time_ns, session, (row,))
+    whole: bytes = cbor2.dumps((time_ns, session, *row))
+    return whole
 
 
 def encode_rows(time_ns: int, session: int, rows: Sequence[list[Any]]) -> bytes | bytearray:
     """Encode rows as the payload of a segment."""
-    items: Sequence[Any]
     if len(rows) == 1:
-        is_long, items = _is_long(rows[0]), rows[0]
-    else:
-        is_long, items = len(rows) > _ROWS_AT_ONCE or any(map(_is_long, rows)), rows
-    if not is_long:
-        whole: bytes = cbor2.dumps((time_ns, session, *items))
-        return whole
+        return encode_row(time_ns, session, rows[0])
+    if len(rows) > _ROWS_AT_ONCE or any(map(_is_long, rows)):
+        return _encoded_in_pieces(time_ns, session, rows)
+    whole: bytes = cbor2.dumps((time_ns, session, *rows))
+    return whole
+
+
+def _encoded_in_pieces(time_ns: int, session: int, rows: Sequence[list[Any]]) -> bytearray:
     # Piece by piece, so that no call holds the interpreter for long.
     count = len(rows[0]) if len(rows) == 1 else len(rows)
     data = bytearray(_head(ARRAY, count + 2) + cbor2.dumps(time_ns) + cbor2.dumps(session))
