@@ -11,8 +11,17 @@ from memvid_async import ContentStored, Event, MemvidAsyncError
 from memvid_async.core.commands import Command
 from memvid_async.core.decide import decide
 from memvid_async.core.evolve import evolve
+from memvid_async.core.recent_keys import RecentKeys
 from memvid_async.core.state import State
+from memvid_async.events.keyed import CollectionChanged
 from memvid_async.format.codec import encode_events
+
+
+class _KnownContents(dict[bytes, int]):
+    """The contents by digest, and the keys of collections that changed."""
+
+    def __init__(self) -> None:
+        self.recent_keys = RecentKeys()
 
 
 class SlowLog:
@@ -27,7 +36,7 @@ class SlowLog:
         self.payloads: list[bytes] = []
         self.events: list[Event] = []
         self.answers: list[Any] = []
-        self._known: dict[bytes, int] = {}
+        self._known = _KnownContents()
 
     def do(self, command: Command, now: int) -> None:
         """Do the command at a time."""
@@ -42,6 +51,8 @@ class SlowLog:
             self.payloads.append(bytes(encode_events(events)))
         for event in events:
             self.state = evolve(self.state, event)
+            if isinstance(event.payload, CollectionChanged):
+                self._known.recent_keys.note(event)
             if isinstance(event.payload, ContentStored):
                 self._known[event.payload.digest] = event.sequence
                 kept = ContentStored(event.payload.digest, event.payload.size)

@@ -98,7 +98,7 @@ def _chosen_session(
         no more actions.
     """
     if type(choice) is not int:
-        return state.in_force(choice)  # type: ignore[arg-type]
+        return state.in_force(choice)
     session = state.sessions.open.get(choice)
     # The config first: looking at it takes a third of asking the session.
     if session is None or (

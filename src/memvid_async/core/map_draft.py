@@ -10,7 +10,7 @@ from typing import Any
 from .persistent_map import ABSENT, Key, PersistentMap, Value
 
 
-class _Found(dict[Key, Value | None]):
+class _Changes(dict[Key, Value | None]):
     """What a run has looked up or changed; the value of a key that is not in the map is None."""
 
     __slots__ = ("_base",)
@@ -37,7 +37,7 @@ class MapDraft(PersistentMap[Key, Value]):
 
     def __init__(self, base: PersistentMap[Key, Value]) -> None:
         self._base = base
-        self._found: _Found[Key, Value] = _Found(base)
+        self._found: _Changes[Key, Value] = _Changes(base)
         self.get = self._found.__getitem__
 
     def set(self, key: Key, value: Value) -> MapDraft[Key, Value]:

@@ -16,7 +16,7 @@ from ..core.collections_state import CollectionInfo, CollectionsState
 from ..core.memory_state import Branch, MemoryState
 from ..core.persistent_map import PersistentMap
 from ..core.session_map import SessionMap, pack_session, packed_id, unpack_session
-from ..core.session_state import Held, SessionState
+from ..core.session_state import NOTHING_HELD, Held, SessionState
 from ..core.state import State
 from ..events.values import decode_untagged, is_time
 from ..format.tables import (
@@ -104,9 +104,11 @@ class Toc:
 
 def open_row(found: OpenSession) -> list[Any]:
     """Return an open session as a row."""
-    held = sorted(found.session.held.items())
-    packed = b"".join(_HELD_ROW.pack(key, *at) for key, at in held)
-    return [pack_session(found.session), found.chunk, list(found.offsets), packed]
+    session, held = found.session, found.session.held
+    packed = b""
+    if held is not NOTHING_HELD:
+        packed = b"".join([_HELD_ROW.pack(key, *at) for key, at in sorted(held.items())])
+    return [pack_session(session), found.chunk, list(found.offsets), packed]
 
 
 def read_open_row(row: Any) -> OpenSession:
