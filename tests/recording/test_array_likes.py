@@ -7,6 +7,7 @@ import inspect
 import pytest
 
 from memvid_async import (
+    ActionKind,
     Check,
     Collection,
     Delete,
@@ -105,7 +106,13 @@ NEEDED = {
     "call_tool": {"name": "t", "arguments": {}, "run": lambda **_: "r"},
     **{name: {"asked": "q", "generate": lambda prompt: "yes"} for name in ("call_model",)},
     "step": {"name": "n"},
+    "record_step": {"name": "n"},
+    "record_start": {"kind": ActionKind.TOOL_CALL, "name": "t"},
+    "timeout": {"seconds": 9},
+    "why": {"action": "a"},
+    "read_new_messages": {"actions": []},
     "once": {"name": "n", "make": lambda: 1},
+    "Collection.find": {"query": "q"},
     "Collection.get": {"key": "k"},
     "Collection.get_many": {"keys": ["k"]},
     "Collection.put": {"key": "k", "data": 1},
