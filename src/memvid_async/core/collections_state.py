@@ -57,12 +57,17 @@ def fold_collections(collections: CollectionsState, event: AnyEvent) -> Collecti
         return collections.set(CollectionInfo(event.sequence, payload.name))
     assert isinstance(payload, CollectionChanged)
     info = collections.by_number.get(payload.collection)
-    if info is None or (info.has_values and info.has_lists):
+    if info is None:
         return collections
-    has_values, has_lists = info.has_values, info.has_lists
+    number, name, has_values, has_lists = info
+    if has_values and has_lists:
+        return collections
     for change in payload.changes:
-        has_values = has_values or type(change) is KeyPut
-        has_lists = has_lists or type(change) is ListChanged
-    if (has_values, has_lists) == info[2:]:
+        kind = type(change)
+        if kind is KeyPut:
+            has_values = True
+        elif kind is ListChanged:
+            has_lists = True
+    if has_values is info.has_values and has_lists is info.has_lists:
         return collections
-    return collections.set(CollectionInfo(info.number, info.name, has_values, has_lists))
+    return collections.set(CollectionInfo(number, name, has_values, has_lists))

@@ -31,6 +31,7 @@ class KeyFacts(NamedTuple):
 
 
 NO_KEY = KeyFacts()
+_new = tuple.__new__
 
 
 class _Half:
@@ -74,6 +75,12 @@ class RecentKeys:
             self._older, self._newer = self._newer, _Half(sequence - 1)
         half = self._newer
         for change in payload.changes:
+            # Most changes are puts.
+            if type(change) is KeyPut:
+                facts = _new(KeyFacts, (sequence, False, change.expires_ns))
+                half.facts[number, change.key] = (sequence, facts)
+                half.chars += len(change.key)
+                continue
             if isinstance(change, PrefixDeleted):
                 half.prefixes.append((number, change.prefix, sequence))
                 half.chars += len(change.prefix)
@@ -82,9 +89,7 @@ class RecentKeys:
                     half.facts[key] = (sequence, NO_KEY)
                 continue
             facts = NO_KEY
-            if isinstance(change, KeyPut):
-                facts = KeyFacts(sequence, is_list=False, expires_ns=change.expires_ns)
-            elif isinstance(change, KeyRenewed):
+            if isinstance(change, KeyRenewed):
                 facts = KeyFacts(change.version, is_list=False, expires_ns=change.expires_ns)
             elif not isinstance(change, KeyDeleted):
                 facts = KeyFacts(sequence, is_list=True)
