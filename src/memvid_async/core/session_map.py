@@ -29,26 +29,29 @@ _ID_HEAD, _ID_AT, _ID_END = 0x50, 2, 18
 
 def pack_session(session: SessionState) -> bytes:
     """Return a session as the bytes of its row, without the messages that an open one holds."""
-    info = session.info
-    row = [
+    # Unpacked at once: looking up each field takes three times as long.
+    info, last, ended, actions, checkpoints, unmarked, _, error, in_flight, sums = session
+    config = info.config
+    row = (
         info.session_id.bytes,
         info.number,
         info.name,
         info.created_ns,
-        session.ended_ns,
-        session.last_ns,
-        session.action_count,
-        session.checkpoint_count,
-        session.unmarked,
+        ended,
+        last,
+        actions,
+        checkpoints,
+        unmarked,
         info.ambient,
-        info.config.auto_checkpoint_interval,
-        info.config.max_actions,
-        fork_row(info.fork),
-        session.error,
+        config.auto_checkpoint_interval,
+        config.max_actions,
+        None if info.fork is None else fork_row(info.fork),
+        error,
         info.metadata or None,
-        list(session.sums),
-        pack_calls(session.in_flight.items()) if session.in_flight is not NONE_IN_FLIGHT else b"",
-    ]
+        # Not as a named tuple, of which the encoder asks more.
+        tuple(sums),
+        b"" if in_flight is NONE_IN_FLIGHT else pack_calls(in_flight.items()),
+    )
     packed: bytes = cbor2.dumps(row)
     return packed
 

@@ -108,7 +108,7 @@ def open_row(found: OpenSession) -> list[Any]:
     packed = b""
     if held is not NOTHING_HELD:
         packed = b"".join([_HELD_ROW.pack(key, *at) for key, at in sorted(held.items())])
-    return [pack_session(session), found.chunk, list(found.offsets), packed]
+    return [pack_session(session), found.chunk, found.offsets, packed]
 
 
 def read_open_row(row: Any) -> OpenSession:
