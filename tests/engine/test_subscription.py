@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import gc
 import itertools
+import threading
 import uuid
 import weakref
 
@@ -22,6 +23,7 @@ from memvid_async import (
     StoreClosedError,
     StoreConfig,
 )
+from memvid_async.file.file_view import FileView
 from tests.support.loops import read_until, run_dry, turns
 
 pytestmark = pytest.mark.usefixtures("limit")
@@ -53,6 +55,30 @@ async def everything(store, **arguments):
 
 async def record(recorder, count, size=60):
     await asyncio.gather(*(recorder.record_put(n, "x" * size) for n in range(count)))
+
+
+async def test_who_gives_up_again_and_again_has_one_read_made(make_store, monkeypatch):
+    """Else each would wait for all before it, and hold the file that it is to read."""
+    store = await make_store(config=CONFIGS["sync, tiny tail"])
+    await store.start_session()
+    await record(store, 3)
+    reads, opened, read = [], threading.Event(), FileView.events_after
+
+    def held(view, *given):
+        reads.append(given)
+        assert opened.wait(30)
+        return read(view, *given)
+
+    monkeypatch.setattr(FileView, "events_after", held)
+    async with store.subscribe() as events:
+        for _ in range(5):
+            waiting = asyncio.create_task(anext(events))
+            await run_dry()
+            waiting.cancel()
+            await asyncio.wait([waiting])
+        opened.set()
+        assert (await anext(events)).sequence == 1
+    assert len(reads) == 1
 
 
 @every_config

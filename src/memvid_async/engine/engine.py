@@ -11,7 +11,7 @@ import anyio
 from ..config import StoreConfig
 from ..errors import MemvidAsyncError, StoreClosedError, StoreReadOnlyError
 from ..events.event import Event
-from .event_log import EventLog, View
+from .event_log import EventLog, Pending, View
 from .follower import Follower
 from .home import Home, running_loop
 from .subscription import Subscription
@@ -150,15 +150,19 @@ class Engine:
             session=number,
         )
 
-    async def _read_events(self, after: int, number: int | None) -> tuple[list[Event], int]:
+    def _read_events(self, after: int, number: int | None) -> Pending[tuple[list[Event], int]]:
         view, limit = self.view, self._read_bytes
         # The folded state may be ahead of what is durable; a reader must not skip that part.
         durable = self.tail.last_sequence
-        if number is not None:
-            events, reached = await self.reads.run(view.session_events, number, after, limit)
-            return events, min(reached, durable)
-        events = await self.reads.run(view.events_after, after, limit)
-        return events, events[-1].sequence
+
+        def read() -> tuple[list[Event], int]:
+            if number is not None:
+                events, reached = view.session_events(number, after, limit)
+                return events, min(reached, durable)
+            events = view.events_after(after, limit)
+            return events, events[-1].sequence
+
+        return self.reads.start(read)
 
     # Closing.
 

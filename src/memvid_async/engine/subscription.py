@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
@@ -14,15 +14,16 @@ from attrs import evolve
 from ..core.state import State
 from ..errors import MemvidAsyncError
 from ..events.event import Erased, Event, SessionDeleted
+from .event_log import Pending
 from .home import Home
 from .tail import Tail
 
 # At most this many events are taken from the in-memory log at a time.
 _TAKE = 256
 
-# Reads events above a sequence from the file, of one session (its number) or of all (None).
-# Returns them, and the sequence up to which there are no others.
-ReadEvents = Callable[[int, int | None], Awaitable[tuple[list[Event], int]]]
+# Begins to read events above a sequence from the file, of one session (its number) or of all
+# (None). Results in them, and the sequence up to which there are no others.
+ReadEvents = Callable[[int, int | None], Pending[tuple[list[Event], int]]]
 
 
 class Subscription(AsyncIterator[Event]):
@@ -55,6 +56,9 @@ class Subscription(AsyncIterator[Event]):
         # The last sequence taken into the buffer, or skipped as another session's.
         self._cursor = after
         self._buffer: deque[Event] = deque()
+        # A read after ``_cursor`` that has begun. A cancelled task leaves it to the next one: who
+        # waits for an event for a moment only, again and again, has no second read made meanwhile.
+        self._reading: Pending[tuple[list[Event], int]] | None = None
         self._delivered = after
         self._progress = anyio.Event()
         self._filling = anyio.Lock()
@@ -103,6 +107,7 @@ class Subscription(AsyncIterator[Event]):
             return
         self._closed = True
         self._buffer.clear()
+        self._reading = None
         if self._home.is_here:
             self._leave()
         else:
@@ -158,8 +163,19 @@ class Subscription(AsyncIterator[Event]):
             if self._session is not None:
                 events = [event for event in events if event.session == self._session]
         else:
-            events, self._cursor = await self._read(cursor, self._session)
+            events, self._cursor = await self._read_on(cursor)
         self._buffer.extend(events)
+
+    async def _read_on(self, cursor: int) -> tuple[list[Event], int]:
+        if self._reading is None:
+            self._reading = self._read(cursor, self._session)
+        try:
+            found = await self._reading.wait()
+        except Exception:
+            self._reading = None
+            raise
+        self._reading = None
+        return found
 
     async def _wait(self) -> None:
         if self._tail.closed:
