@@ -486,6 +486,8 @@ async def making_calls(store: Store, session_id: UUID) -> None:
             assert_type(piece, str | bytes)
         async with session.step("plan") as step:
             assert_type(step, Step)
+        async with session.timeout(60) as nothing:
+            assert_type(nothing, None)
     try:
         async with store.resume_session(session_id, replay=True, uncertain=decide) as resumed:
             assert_type(resumed, StoreSession)
