@@ -41,8 +41,8 @@ PAGES_EVERY = 1 if DEEP else 3
 KILLS = 110 if DEEP else 15
 TORTURE_KILLS = 200 if DEEP else 15
 # Agents that are killed and resumed: at every nth moment of their calls, and at random ones.
-RESUMED_EVERY = 4 if DEEP else 12
-RESUMED_KILLS = 30 if DEEP else 8
+RESUMED_EVERY = 6 if DEEP else 12
+RESUMED_KILLS = 24 if DEEP else 8
 # How often each of the processes that compete for a key adds one to it.
 ADDITIONS = 40 if DEEP else 8
 # The ways in which a process with work pending ends its loop, tried under uvloop too.
