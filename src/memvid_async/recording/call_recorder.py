@@ -197,10 +197,15 @@ class CallRecorder:
             told.set_result(answer)
             return
         self._last = max(self._last, number)
-        self._telling.append((number, answer, told))
+        # Ends of one batch need not come here in the order of the log: what a large one waits for
+        # takes some turns more. So they are put in order, and none is told before all are here.
+        place = len(self._telling)
+        while place and (self._telling[place - 1][0] or 0) > number:
+            place -= 1
+        self._telling.insert(place, (number, answer, told))
         self._intake.expect(1)
         if not self._settling.is_under_way:
-            self._tell()
+            self._settling.start(self._settled)
 
     async def hand(self, first: int, number: int, chunk: str | bytes) -> None:
         """Wait until a chunk may be passed on, and note it; that is appended before the next event
