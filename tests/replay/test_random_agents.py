@@ -39,6 +39,8 @@ def _killed_at_every_event(seed: int, *, shutdowns: bool = False) -> list[Life]:
     """Kill an agent at each event of its first life, and at random ones of the next."""
     program = make_program(Random(seed))
     first = live(program, Remains(), Random(f"{seed} first"))
+    assert first.how == "done"
+    assert len(first.kills) == len(list(first.last.events()))
     lives = []
     # The last event says that the session has ended.
     for place, killed in enumerate(first.kills[:-1]):

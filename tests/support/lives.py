@@ -77,7 +77,6 @@ class _Process:
         self.reported = before.reported.copy()
         self.kills: list[Remains] = []
         self._storage = RamStorage(before.file)
-        self._known = len(before.file)
 
     def now(self) -> Remains:
         data = bytes(self._storage.data)
@@ -86,16 +85,19 @@ class _Process:
     def open(self) -> Store:
         config = StoreConfig(clock=lambda: 0)
         journal = Journal.open(self._storage, config)
+        # The file is longer: space is reserved in it.
+        known = journal.view.end
         commit = journal.commit
 
         def committed(commands: Sequence[Command]) -> Any:
+            nonlocal known
             answer = commit(commands)
             left = self.now()
             for segment in segments_of(left.file, SegmentKind.EVENTS):
-                if segment.end > self._known:
+                if segment.end > known:
                     killed = Remains(left.file[: segment.end], left.effects, left.reported)
                     self.kills.append(killed)
-            self._known = len(left.file)
+            known = journal.view.end
             return answer
 
         journal.commit = committed  # type: ignore[method-assign]

@@ -146,7 +146,8 @@ class CallMethods(ToolMethods, ABC):
     ) -> AbstractAsyncContextManager[Step]:
         """A part of the agent's work: ``async with session.step("plan") as step``.
 
-        What is recorded in it has it as ``parent``. Set ``step.output`` to what came of it.
+        What is recorded in it has it as ``parent``. Set ``step.output`` to what came of it. The
+        block is left before its end is durable; what is recorded next comes after it.
         """
         return self._made.step(name, input)
 

@@ -167,6 +167,23 @@ class CallRecorder:
         self._append_chunks()
         await in_any_case(self._told(self._intake.record(self._session, draft), sequence_of))
 
+    async def end_step(self, draft: ActionDraft) -> None:
+        """Record how a step ended. Its task goes on before that is durable: what it makes of what
+        it was told must not take longer than where the step is not recorded again."""
+        self.look()
+        self._append_chunks()
+        recording = self._intake.record(self._session, draft)
+        if isinstance(recording, asyncio.Future):
+            recording.add_done_callback(self._step_ended)
+        else:
+            # It is large, or has to wait for room in the queue.
+            await recording
+
+    def _step_ended(self, recording: asyncio.Future[Action]) -> None:
+        # What failed is raised by what is recorded next, at the latest by the session's end.
+        if not recording.cancelled() and recording.exception() is None:
+            self._last = max(self._last, sequence_of(recording.result()))
+
     async def dropped(self, action_sequence: int) -> None:
         """Record that a call was cancelled after its action was recorded."""
         self.look()

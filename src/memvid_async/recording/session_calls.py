@@ -427,7 +427,7 @@ class SessionCalls:
                 return
             if is_cancelled and not answers.is_live:
                 return
-        await self.end_with(opened, error, self.draft(opened, error, output=output))
+        await self.recorder.end_step(self.draft(opened, error, output=output))
 
 
 def _steps_first(enclosing: Sequence[_EnclosingCall]) -> Iterator[_EnclosingStep]:
