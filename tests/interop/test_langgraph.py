@@ -222,3 +222,33 @@ async def test_both_share_a_file_with_a_recording(tmp_path):
         await session.record_tool_call("t", arguments={})
     async with MemvidStore.from_path(path) as again:
         assert (await again.aget(("a",), "k")).value == {"v": 1}
+
+
+async def test_items_are_found_by_meaning(make_store):
+    pytest.importorskip("numpy")
+    asked = []
+
+    async def embed(texts):
+        asked.extend(texts)
+        return [[text.count("a") + 0.01, text.count("b") + 0.01] for text in texts]
+
+    index = {"dims": 2, "embed": embed, "fields": ["text", "tags[*]"]}
+    found = MemvidStore(await make_store(), index=index)
+    await found.aput(("n",), "1", {"text": "aaa", "tags": ["b"], "n": 1})
+    await found.aput(("n",), "2", {"text": "aab", "tags": [], "n": 2}, ttl=1)
+    await found.aput(("n",), "own", {"text": "b", "other": "aa"}, index=["other"])
+    await found.aput(("n",), "none", {"text": "aaa"}, index=False)
+    assert asked == ["aaa", "b", "aab", "aa"]
+
+    def told(items):
+        return [(item.key, item.score and round(item.score, 1)) for item in items]
+
+    best = told(await found.asearch(("n",), query="a", limit=2))
+    assert sorted(best) == [("1", 1.0), ("own", 1.0)]
+    everything = [("1", 1.0), ("own", 0.0), ("2", 0.5), ("none", None)]
+    assert set(told(await found.asearch(("n",), query="bb"))) == set(everything)
+    assert told(await found.asearch(("n",), query="a", offset=2, limit=1)) == [("2", 0.9)]
+    assert told(await found.asearch(("n",), query="a", filter={"n": {"$gte": 2}})) == [("2", 0.9)]
+    before = len(asked)
+    assert told(await found.asearch(("n",), limit=2)) == [("1", None), ("2", None)]
+    assert len(asked) == before, "reading and giving more time embeds nothing"

@@ -123,6 +123,12 @@ def session_answer(
     }
 
 
+def _of_collection(payload: CollectionCreated | CollectionChanged) -> tuple[Any, ...]:
+    if isinstance(payload, CollectionCreated):
+        return "collection", payload.name
+    return "keys", payload.collection
+
+
 def event_answer(event: Event) -> tuple[Any, ...]:
     """An event as the naive store tells it."""
     payload = event.payload
@@ -148,8 +154,7 @@ def event_answer(event: Event) -> tuple[Any, ...]:
     elif isinstance(payload, (AnswerDropped, ChunksCame, SessionResumed, SessionSuspended)):
         what = ("noted", type(payload).__name__, repr(payload))
     elif isinstance(payload, (CollectionCreated, CollectionChanged)):
-        is_new = isinstance(payload, CollectionCreated)
-        what = ("collection", payload.name) if is_new else ("keys", payload.collection)
+        what = _of_collection(payload)
     elif isinstance(payload, Unknown):
         what = ("unknown", payload.kind, payload.fields)
     return event.sequence, event.time_ns, event.session_id, event.session, what

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, TypeVar
 
-from .. import Collection, Store, StoreConfig, SyncStore, open_store
+from .. import Collection, KeySearch, Store, StoreConfig, SyncStore, open_store
 
 T = TypeVar("T")
 
@@ -17,7 +17,9 @@ T = TypeVar("T")
 class Bridge:
     """A store's collection, for its own event loop, for others and for threads."""
 
-    def __init__(self, store: Store | SyncStore, collection: str) -> None:
+    def __init__(
+        self, store: Store | SyncStore, collection: str, search: KeySearch | None = None
+    ) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         if isinstance(store, Store):
             self._loop = asyncio.get_running_loop()
@@ -26,6 +28,7 @@ class Bridge:
         else:
             self._store, self.sync = None, store
         self._name = collection
+        self._search = search
 
     async def run(self, call: Callable[[Collection], Awaitable[T]], *, fresh: bool = False) -> T:
         """Await ``call(collection)`` on the store's loop; ``fresh``: it sees what any process had
@@ -58,7 +61,7 @@ class Bridge:
     ) -> T:
         if fresh:
             await store.refresh()
-        return await call(store.collection(self._name))
+        return await call(store.collection(self._name, search=self._search))
 
 
 class OpenFrom:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from langgraph.store.base import (
     BaseStore,
     GetOp,
+    IndexConfig,
     Item,
     ListNamespacesOp,
     MatchCondition,
@@ -19,10 +21,12 @@ from langgraph.store.base import (
     SearchItem,
     SearchOp,
     TTLConfig,
+    ensure_embeddings,
+    get_text_at_path,
     validate_op_namespace,
 )
 
-from .. import Collection, Delete, Put, Store, StoreConfig, SyncStore, Value
+from .. import Collection, Delete, KeySearch, Put, Store, StoreConfig, SyncStore, Value
 from .collection_bridge import Bridge, OpenFrom, name_of, part
 
 # Namespaces have fewer parts than this.
@@ -35,8 +39,8 @@ class MemvidStore(BaseStore):
 
     ``store``: an open :class:`Store` (on its event loop) or :class:`SyncStore`; it is not closed.
     ``collection``: the collection's name. ``ttl``: LangGraph's settings of expiry; what has expired
-    is left out at once. Items are found by their namespace and by their fields, not by meaning: a
-    search's ``query`` is ignored.
+    is left out at once. ``index``: LangGraph's settings of searches by meaning (they need numpy,
+    the extra ``vector``); without it a search's ``query`` is ignored.
     """
 
     supports_ttl = True
@@ -47,9 +51,11 @@ class MemvidStore(BaseStore):
         *,
         collection: str = "langgraph store",
         ttl: TTLConfig | None = None,
+        index: IndexConfig | None = None,
     ) -> None:
-        self.ttl_config = ttl
-        self._bridge = Bridge(store, collection)
+        self.ttl_config, self.index_config = ttl, index
+        self._finds = index is not None
+        self._bridge = Bridge(store, collection, None if index is None else _search_by(index))
 
     @classmethod
     def from_path(
@@ -59,9 +65,10 @@ class MemvidStore(BaseStore):
         config: StoreConfig | None = None,
         collection: str = "langgraph store",
         ttl: TTLConfig | None = None,
+        index: IndexConfig | None = None,
     ) -> Any:
         """Open a file, for ``with MemvidStore.from_path(path) as store`` or ``async with``."""
-        return OpenFrom(lambda s: cls(s, collection=collection, ttl=ttl), path, config)
+        return OpenFrom(lambda s: cls(s, collection=collection, ttl=ttl, index=index), path, config)
 
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
         """Do several operations: reads first, then all changes in one command."""
@@ -103,22 +110,34 @@ class MemvidStore(BaseStore):
             before = held[key]
             # 0: now, as it is the first.
             created = before.data[0] or before.updated_ns if before is not None else 0
-            steps.append(_kept(key, created, op.value, op.ttl))
+            steps.append(_kept(key, created, op))
         await c.apply(steps)
 
     async def _get(self, c: Collection, op: GetOp) -> Item | None:
         value = await c.get(_key(op.namespace, op.key))
         if value is None:
             return None
-        await _refresh(c, [value] if op.refresh_ttl else [])
+        if op.refresh_ttl:
+            await _refresh(c, [value])
         return Item(**_fields(value))
 
     async def _search(self, c: Collection, op: SearchOp) -> list[SearchItem]:
         begin = "".join(f"{part(name)}/" for name in op.namespace_prefix)
-        scanned = c.scan(begin, limit=op.offset + op.limit, where=op.filter or None)
-        found = [value async for value in scanned][op.offset :]
-        await _refresh(c, found if op.refresh_ttl else [])
-        return [SearchItem(**_fields(value), score=None) for value in found]
+        count, where, scores = op.offset + op.limit, op.filter or None, dict[str, float]()
+        values: list[Value] = []
+        if self._finds and op.query:
+            found = await c.find(op.query, prefix=begin, limit=count, where=where)
+            scores = {one.value.key: one.score for one in found}
+            values = [one.value for one in found][op.offset :]
+        if len(scores) < count:
+            # What has no embedding comes after what has one, as with LangGraph's own store.
+            scanned = c.scan(begin, limit=count + len(scores), where=where)
+            others = [value async for value in scanned if value.key not in scores]
+            skipped = 0 if scores else op.offset
+            values += others[skipped : skipped + op.limit - len(values)]
+        if op.refresh_ttl:
+            await _refresh(c, values)
+        return [SearchItem(**_fields(one), score=scores.get(one.key)) for one in values]
 
 
 def _key(namespace: tuple[str, ...], key: str) -> str:
@@ -130,26 +149,39 @@ def _place(key: str) -> tuple[tuple[str, ...], str]:
     return tuple(namespace), name
 
 
-def _kept(key: str, created_ns: int, value: Mapping[str, Any], minutes: float | None) -> Put:
-    """Return what keeps an item: its value is the metadata, by which it can be found."""
-    seconds = None if minutes is None else minutes * _MINUTE
-    return Put(key, [created_ns, seconds], dict(value), seconds)
+def _kept(key: str, created_ns: int, op: PutOp) -> Put:
+    """Return what keeps an item: its value is the metadata, by which it can be found. The data:
+    when it was created, for how many seconds it lives, and which fields of its own are embedded."""
+    seconds = None if op.ttl is None else op.ttl * _MINUTE
+    own = [] if op.index is None else [list(op.index or ())]
+    return Put(key, [created_ns, seconds, *own], dict(op.value or {}), seconds)
 
 
 async def _refresh(c: Collection, values: list[Value]) -> None:
     """Let values that expire live as long again from now on."""
-    steps = [
-        Put(
-            value.key,
-            [value.data[0] or value.updated_ns, value.data[1]],
-            value.metadata,
-            value.data[1],
-        )
-        for value in values
-        if value.data[1] is not None
-    ]
-    if steps:
-        await c.apply(steps)
+    by_time = defaultdict[float, list[str]](list)
+    for value in values:
+        if value.data[1] is not None:
+            by_time[value.data[1]].append(value.key)
+    for seconds, keys in by_time.items():
+        await c.get_many(keys, ttl=seconds)
+
+
+def _search_by(index: IndexConfig) -> KeySearch:
+    """Return how a collection is searched by LangGraph's settings."""
+    asked = index["embed"]
+    embeddings = ensure_embeddings(asked)
+    fields = index.get("fields") or ["$"]
+
+    async def embed(texts: list[str]) -> list[list[float]]:
+        return await embeddings.aembed_documents(texts)
+
+    def texts(data: Any, metadata: Mapping[str, Any]) -> list[str]:
+        paths = data[2] if len(data) > 2 else fields
+        return [text for path in paths for text in get_text_at_path(dict(metadata), path)]
+
+    model = asked if isinstance(asked, str) else f"{index['dims']} dimensions"
+    return KeySearch(embed, model, texts)
 
 
 def _fields(value: Value) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -98,15 +99,17 @@ class Collection(CollectionReader):
             return found
         expires = self._expiry(ttl)
         least = int(min(ttl, 2**62) * 10**9) // _RENEWING_PART
-        return [
-            value
-            if value is None
-            or value.expires_ns is None
-            or expires is None
-            or expires - value.expires_ns < least
-            else await self._renewed(value, expires)
+        if expires is None:
+            return found
+        due = {
+            value.key: self._renewed(value, expires)
             for value in found
-        ]
+            if value is not None
+            and value.expires_ns is not None
+            and expires - value.expires_ns >= least
+        }
+        renewed = dict(zip(due, await asyncio.gather(*due.values()), strict=True))
+        return [value and renewed.get(value.key, value) for value in found]
 
     async def _renewed(self, value: Value, expires: int) -> Value:
         change = KeyRenewed(value.key, value.version, expires)
@@ -170,7 +173,7 @@ class Collection(CollectionReader):
         else:
             change = await self._engine.reads.run(self._prepare_put, key, data, metadata, ttl)
         if self._search is not None:
-            (change,) = await self._searchable((change,), (data,))
+            (change,) = await self._searchable((change,), ((data, metadata),))
         return await self._change((change,), self._checks(key, if_version), size)
 
     async def delete(self, key: str, *, if_version: int | None = None) -> None:
@@ -191,8 +194,8 @@ class Collection(CollectionReader):
         else:
             changes, checks = await self._engine.reads.run(self._prepare, given)
         if self._search is not None:
-            datas = [step.data for step in given if isinstance(step, Put)]
-            changes = await self._searchable(changes, datas)
+            puts = [(step.data, step.metadata) for step in given if isinstance(step, Put)]
+            changes = await self._searchable(changes, puts)
         return await self._change(changes, checks, size)
 
     async def append(self, key: str, items: Iterable[Any]) -> int:
@@ -290,12 +293,15 @@ class Collection(CollectionReader):
     # How a change is made.
 
     async def _searchable(
-        self, changes: Sequence[KeyChange], datas: Sequence[Any]
+        self,
+        changes: Sequence[KeyChange],
+        puts: Sequence[tuple[Any, Mapping[str, Any] | None]],
     ) -> tuple[KeyChange, ...]:
-        """Return changes with the embeddings of the values that are put; ``datas``: those."""
+        """Return changes with the embeddings of the values that are put; ``puts``: the data and
+        the metadata of each."""
         assert self._search is not None
         model = prepare_name(self._search.model, "model", self._limits)
-        made = iter(await embedded(self._search, datas, self._limits))
+        made = iter(await embedded(self._search, puts, self._limits))
         return tuple(
             evolve(change, embedding_model=model, embeddings=next(made))
             if isinstance(change, KeyPut)

@@ -17,11 +17,16 @@ from ..search.vectors import ExactVectors
 from .embedder import embed
 from .prepare_frames import prepare_embedding
 
+Texts = Callable[[Any, Mapping[str, Any]], Iterable[str]]
+"""Called with the data and the metadata of a value, it returns its texts that are embedded."""
+
 # The vectors that one collection keeps in memory, in bytes; more are read for each search.
 _MOST_BYTES = 256 * 1024 * 1024
 
 
-def _names(value: Any) -> tuple[str, ...]:
+def _names(value: Any) -> tuple[str, ...] | Texts:
+    if callable(value):
+        return value  # type: ignore[no-any-return]
     if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
         raise InvalidValueError(f"fields must be a list of names, not {value!r:.80}")
     names = tuple(value)
@@ -42,9 +47,10 @@ class KeySearch:
     """Called with a list of texts, it returns their embeddings in the same order; async or not."""
     model: str
     """The name of its model. A search compares embeddings of this model only."""
-    fields: tuple[str, ...] = field(default=(), converter=_names)
+    fields: tuple[str, ...] | Texts = field(default=(), converter=_names)
     """Which fields of the data are embedded, each on its own: ``a.b`` is the field ``b`` inside
-    ``a``. None of them: the data as a whole."""
+    ``a``. None of them: the data as a whole. Or what is called with the data and the metadata, and
+    returns the texts."""
 
 
 @frozen
@@ -59,13 +65,14 @@ class FoundValue:
 
 
 async def embedded(
-    search: KeySearch, datas: Sequence[Any], limits: Limits
+    search: KeySearch, values: Sequence[tuple[Any, Mapping[str, Any] | None]], limits: Limits
 ) -> list[tuple[bytes, ...]]:
-    """Return the embeddings of each of these values, float32, little-endian.
+    """Return the embeddings of each of these values, float32, little-endian. ``values``: the data
+    and the metadata of each.
 
     :raises InvalidValueError, LimitExceededError: when the embedder returns something else.
     """
-    texts = [_texts(search, data) for data in datas]
+    texts = [_texts(search, data, metadata or {}) for data, metadata in values]
     asked = [text for some in texts for text in some]
     made = iter(await embeddings_of(search, asked, limits) if asked else ())
     return [tuple(next(made) for _ in some) for some in texts]
@@ -80,10 +87,12 @@ async def embeddings_of(search: KeySearch, texts: list[str], limits: Limits) -> 
     return vectors  # type: ignore[return-value]
 
 
-def _texts(search: KeySearch, data: Any) -> list[str]:
+def _texts(search: KeySearch, data: Any, metadata: Mapping[str, Any]) -> list[str]:
     """Return the texts of a value that are embedded; others as JSON."""
     if not search.fields:
         return [_text(data)]
+    if callable(search.fields):
+        return list(search.fields(data, metadata))
     found = [_inside(data, name.split(".")) for name in search.fields]
     return [_text(one) for one in found if one not in (None, "")]
 
