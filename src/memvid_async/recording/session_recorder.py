@@ -104,7 +104,7 @@ class SessionRecorder(CallMethods, ActionRecorder[Action]):
             )
         elif kind is ActionKind.FIND:
             detail = (prepare_name(name, "name", limits), 0)
-        elif isinstance(kind, ActionKind) and kind in (ActionKind.STEP, ActionKind.TOOL_CALL):
+        elif kind is ActionKind.STEP or kind is ActionKind.TOOL_CALL:
             detail = (prepare_name(name, "name", limits),)
         else:
             raise InvalidValueError(
