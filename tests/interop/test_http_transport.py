@@ -11,6 +11,7 @@ from memvid_async import (
     RecordedCallError,
     SyncStore,
 )
+from memvid_async.interop import http
 from memvid_async.interop.http import RecordingTransport
 from memvid_async.interop.wire_messages import MessageReader
 from tests.support.model_server import model_server
@@ -100,6 +101,15 @@ async def test_a_question_becomes_an_ask_and_is_served(make_store, server, path,
     kept = {name: headers[name] for name in ("content-type", "x-request-id", "retry-after-ms")}
     assert served == (200, kept, body, chunks, None), "the same, chunk for chunk"
     assert len(chunks) > 3 or not stream
+
+
+async def test_a_response_that_is_not_looked_at_whole_comes_whole(make_store, server, monkeypatch):
+    monkeypatch.setattr(http, "_MOST_LOOKED_AT", 64)
+    asked = {"messages": ASKED, "stream": True}
+    store = await make_store()
+    action, live, served = await recorded(store, server, "/v1/chat/completions", asked)
+    assert await store.read_content(action.output) == b"HELLO WORLD"
+    assert served[2] == live[2]
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -40,6 +40,8 @@ else:
     _Transport = object
 
 _SHOWN_BODY = 64 * 1024
+# Of a model's response, this many bytes are looked at for an error that it ends with.
+_MOST_LOOKED_AT = 32 * 1024 * 1024
 _MOST_TEXT_CHARS = 64 * 1024
 
 
@@ -250,8 +252,11 @@ class _Exchange:
         :raises ReplyError: at the end, when the answer is an error.
         """
         parts: list[bytes] = []
+        room = _MOST_LOOKED_AT
         async for part in self._send_readable():
-            parts.append(part)
+            room -= len(part)
+            if room >= 0:
+                parts.append(part)
             yield part
         error = self._reply(b"".join(parts)).error
         if error is not None:
