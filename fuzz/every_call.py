@@ -375,6 +375,7 @@ def commands(path: Path, out: Path, session: str) -> Iterator[list[str]]:
         yield ["replay", file, session, *options]
         yield ["diff", file, session, session, *options]
         yield ["grep", file, "a", *options]
+        yield ["why", file, session, *options]
         yield ["usage", file, *options]
     yield ["sessions", file, "--tree"]
     yield ["export", file, session, "-o", str(out / "page.html")]
@@ -383,10 +384,14 @@ def commands(path: Path, out: Path, session: str) -> Iterator[list[str]]:
     yield ["audit", file, session, "--model", "m=cat"]
     yield ["ask", file, "fox?", "--command", "cat"]
     yield ["fork", file, session]
+    yield ["annotate", file, session, "a=1"]
+    yield ["rename", file, session, "another name"]
+    yield ["end", file, session]
     yield ["put", file, "--lines", str(out / "lines")]
     yield ["import-chat", file, str(out / "chat.json")]
     yield ["prune", file, "--keep-last", "1"]
     yield ["prune", file, "--keep-last", "1", "--collection", "values", "--json"]
+    yield ["delete", file, session]
     yield ["compact", file]
 
 
