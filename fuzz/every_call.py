@@ -186,9 +186,11 @@ async def _served(store: Store, session: Session) -> None:
                 if isinstance(arguments, dict):
                     await _try(served.call_tool, name, arguments, lambda **_: 1)
             elif action.input is not None:
-                question = await _try(store.read_content, action.input) or b""
+                given = await _try(store.read_content, action.input) or b""
+                question = given.decode(errors="replace")
                 await _try(served.ask, question, generate=str, provider="p", model="m")
-                await _try(served.find, question.decode(errors="replace"))
+                await _try(served.find, question)
+                await _try(served.put, question)
         served.report()
 
 

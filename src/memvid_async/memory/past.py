@@ -21,6 +21,7 @@ from ..errors import (
     ContentNotFoundError,
     InvalidValueError,
     SessionNotFoundError,
+    UnsupportedVersionError,
 )
 from ..events.calls import ActionStarted, SessionResumed
 from ..events.details import FindDetails
@@ -37,6 +38,7 @@ from ..events.frames import (
     Version,
 )
 from ..search import Snippets
+from ..search.schema import TOKENIZERS
 from .body_text import text_of
 from .folded import lineage_of
 
@@ -239,6 +241,8 @@ def retrieved(
     texts = {one.frame_id: one.text for one in context.items if one.text is not None}
     query = None if action.input is None else view.value(action.input)
     language = view.state.memory.analyser or "english"
+    if language not in TOKENIZERS:
+        raise UnsupportedVersionError(f"this release knows no analyser {language!r:.80}")
     snippets = Snippets.once(
         language,
         query if isinstance(query, str) and query else None,
