@@ -97,7 +97,7 @@ def test_bars_are_within_the_picture(calls):
     bars = overview_of(session_of(calls)).bars
     begin, end = time_range(bars)
     picture = lanes_picture(bars, begin, end, lambda bar: f"#{bar.anchor}")
-    assert picture.count("<title>") == len(bars)
+    assert picture.count("data-to=") == len(bars)
     assert outline(bars, lambda bar: f"#{bar.anchor}").count("<li") == len(bars)
     assert "nan" not in picture
     assert "-0" not in picture

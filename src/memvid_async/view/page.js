@@ -241,6 +241,20 @@
     slider.addEventListener("change", () => slider.form.requestSubmit());
   }
 
+  // The picture's bars lead to the actions, and say what the rows say.
+  document.addEventListener("click", (event) => {
+    const to = event.target.dataset?.to;
+    if (to) location.href = to;
+  });
+  document.addEventListener("pointerover", (event) => {
+    const bar = event.target, to = bar.dataset?.to;
+    if (!to || bar.firstChild) return;
+    const row = document.querySelector(`#rows a[href="${to}"]`);
+    const title = document.createElementNS("http://www.w3.org/2000/svg", "title");
+    title.textContent = row ? [...row.children].map((one) => one.textContent).join(" ").trim() : to;
+    bar.append(title);
+  });
+
   let opened = [];
   addEventListener("beforeprint", () => {
     opened = [...document.querySelectorAll("main details:not([open])")];

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
+from urllib.parse import quote
 from uuid import UUID
 
 from .. import Action, ActionKind, ContentNotFoundError, Store
@@ -88,8 +89,10 @@ async def _match(store: Store, action: Action, text: str, names: Mapping[UUID, s
     failed = ' class="failed"' if action.error is not None else ""
     session = action.session_id
     name = names.get(session) if session is not None else None
-    # A page of the session begins at the action.
-    href = f"/sessions/{session}?from={action.index}#a{action.index}"
+    # The page of the session begins at the action, and a browser that can marks the text there
+    # (a text fragment, WICG). In one, "-" and "," have a meaning.
+    mark = f":~:text={quote(text, safe='').replace('-', '%2D')}" if text else ""
+    href = attribute(f"/sessions/{session}?from={action.index}#a{action.index}{mark}")
     return (
         f'<li{failed}><a href="{href}"><span class="kind {action.kind.value}">'
         f"{action.kind.value.replace('_', ' ')}</span> <b>{named(title_of(action.details), '')}</b>"

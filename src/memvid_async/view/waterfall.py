@@ -45,14 +45,15 @@ def lanes_picture(bars: Sequence[Bar], begin: int, end: int, link: Link) -> str:
 
 
 def _each(placed: Sequence[Placed], tops: list[int], scale: _Scale, link: Link) -> list[str]:
+    """Return a bar for each. The script makes them lead where the rows do, which are links."""
     out = []
     for one in placed:
         bar = one.bar
         x, width = scale.place(bar)
         y = tops[one.lane] + one.level * (_BAR + _GAP)
         out.append(
-            f'<a href="{link(bar)}" tabindex="-1"><title>{described(bar)}</title>'
-            f'<rect class="{state_of(bar)}" x="{_NAMES + x:.1f}" y="{y}" width="{width:.1f}"/></a>'
+            f'<rect class="{state_of(bar)}" data-to="{link(bar)}" x="{_NAMES + x:.4g}" '
+            f'y="{y}" width="{width:.4g}"/>'
         )
     return out
 
@@ -108,8 +109,8 @@ def outline(bars: Sequence[Bar], link: Link) -> str:
         rows.append(
             f'<li{depth}><a href="{link(bar)}"><span class="{bar.kind}{failed}">'
             f"{shown(shorten(bar.name, 60))}</span>"
-            f'<svg viewBox="0 0 {_WIDTH} 9" preserveAspectRatio="none">'
-            f'<rect class="{state_of(bar)}" x="{x:.0f}" width="{max(width, 6):.0f}"/>'
+            f'<svg><rect class="{state_of(bar)}" x="{x * 100 / _WIDTH:.3g}%" '
+            f'width="{max(width * 100 / _WIDTH, 0.6):.3g}%"/>'
             f"</svg><small>{_lasted(bar)}</small></a></li>"
         )
     return "".join(rows)
