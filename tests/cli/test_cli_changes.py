@@ -1,9 +1,12 @@
 """The commands that change a session: what they do, print, and refuse."""
 
 import json
+import re
+import shlex
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from subprocess import PIPE
 
 import anyio
@@ -14,6 +17,7 @@ from memvid_async import open_store
 from memvid_async.cli.command_line import cli
 
 pytestmark = pytest.mark.one_loop
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "cli.md"
 
 
 def run(*arguments, status=0):
@@ -103,6 +107,30 @@ def test_why(filled):
     assert "has no answer" in run("why", filled, "quiet", status=1).stderr
     assert "has no action 9" in run("why", filled, "reader", "9", status=1).stderr
     assert "was given no frames" in run("why", filled, "quiet", "0", status=1).stderr
+
+
+# --- ten commands of the page ---------------------------------------------------------------------
+
+
+def test_the_ten_commands_do_what_the_page_says(tmp_path, monkeypatch):
+    section = PAGE.read_text(encoding="utf-8").split("## In ten commands\n")[1].split("\n## ")[0]
+    commands = re.search(r"```sh\n(.*?)```", section, re.DOTALL)[1].splitlines()
+    assert len(commands) == 10
+    (tmp_path / "notes.txt").write_text("Rain in Oslo until Friday.\n")
+    monkeypatch.chdir(tmp_path)
+    told = {}
+    for command in commands:
+        _, name, *arguments = shlex.split(command)
+        if name == "view":  # a browser's tests are in tests/view
+            continue
+        fails = "false" in arguments
+        told[name] = run(name, *arguments, status=1 if fails else 0).output
+    assert told["sessions"].count("ended") == 1
+    assert "false" in told["tail"]
+    assert "2  0  1" in told["usage"].splitlines()[1]
+    assert "Rain in Oslo" in told["why"]
+    assert "match rate 1.000" in told["replay"] or "nothing could be compared" in told["replay"]
+    assert len(sessions("agents.mva")) == 3
 
 
 # --- what is kept, and what is not put twice -----------------------------------------------------
