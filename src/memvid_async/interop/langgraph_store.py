@@ -54,8 +54,9 @@ class MemvidStore(BaseStore):
         index: IndexConfig | None = None,
     ) -> None:
         self.ttl_config, self.index_config = ttl, index
-        self._finds = index is not None
-        self._bridge = Bridge(store, collection, None if index is None else _search_by(index))
+        self.embeddings = None if index is None else ensure_embeddings(index["embed"])
+        search = None if index is None else _search_by(index, self.embeddings)
+        self._bridge = Bridge(store, collection, search)
 
     @classmethod
     def from_path(
@@ -125,7 +126,7 @@ class MemvidStore(BaseStore):
         begin = "".join(f"{part(name)}/" for name in op.namespace_prefix)
         count, where, scores = op.offset + op.limit, op.filter or None, dict[str, float]()
         values: list[Value] = []
-        if self._finds and op.query:
+        if self.index_config is not None and op.query:
             found = await c.find(op.query, prefix=begin, limit=count, where=where)
             scores = {one.value.key: one.score for one in found}
             values = [one.value for one in found][op.offset :]
@@ -167,14 +168,15 @@ async def _refresh(c: Collection, values: list[Value]) -> None:
         await c.get_many(keys, ttl=seconds)
 
 
-def _search_by(index: IndexConfig) -> KeySearch:
+def _search_by(index: Mapping[str, Any], embeddings: Any) -> KeySearch:
     """Return how a collection is searched by LangGraph's settings."""
+    # The store of langgraph-checkpoint-sqlite calls them text_fields.
+    fields = index.get("fields") or index.get("text_fields") or ["$"]
     asked = index["embed"]
-    embeddings = ensure_embeddings(asked)
-    fields = index.get("fields") or ["$"]
 
     async def embed(texts: list[str]) -> list[list[float]]:
-        return await embeddings.aembed_documents(texts)
+        made: list[list[float]] = await embeddings.aembed_documents(texts)
+        return made
 
     def texts(data: Any, metadata: Mapping[str, Any]) -> list[str]:
         paths = data[2] if len(data) > 2 else fields
