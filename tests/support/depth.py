@@ -44,7 +44,7 @@ TORTURE_KILLS = 200 if DEEP else 15
 RESUMED_EVERY = 6 if DEEP else 12
 RESUMED_KILLS = 24 if DEEP else 8
 # How often each of the processes that compete for a key adds one to it.
-ADDITIONS = 40 if DEEP else 8
+ADDITIONS = 20 if DEEP else 5
 # The ways in which a process with work pending ends its loop, tried under uvloop too.
 ENDINGS_OF_UVLOOP = ("interrupted", "returning", "buffered", "closed by hand")[: 4 if DEEP else 1]
 # How the paths begin, below tests/, of the files whose async tests run under uvloop too. The others
