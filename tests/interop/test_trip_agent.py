@@ -70,28 +70,27 @@ async def run_child(server, *arguments, kill_at=None):
     return out.decode().split("\n", 1)
 
 
-@pytest.fixture(scope="session")
-async def undisturbed(anyio_backend, tmp_path_factory):
-    """What each kind of agent comes to when nobody kills it."""
-    results = {}
-    async with model_server() as running:
-        for how in HOW:
-            path = tmp_path_factory.mktemp(how) / "whole.mva"
-            _, results[how] = await run_child(running, path, running.url, how, "-")
-    return results
+UNDISTURBED = {}
+
+
+async def undisturbed(how, directory):
+    """What an agent of a kind comes to when nobody kills it; run once."""
+    if how not in UNDISTURBED:
+        path = directory / "whole.mva"
+        async with model_server() as running:
+            _, UNDISTURBED[how] = await run_child(running, path, running.url, how, "-")
+    return UNDISTURBED[how]
 
 
 @pytest.mark.parametrize("kill_at", KILLS)
 @pytest.mark.parametrize("how", HOW)
-async def test_killed_at_any_request_it_goes_on(
-    make_store, server, tmp_path, undisturbed, how, kill_at
-):
+async def test_killed_at_any_request_it_goes_on(make_store, server, tmp_path, how, kill_at):
     path = tmp_path / "store.mva"
     session_id, *_ = await run_child(server, path, server.url, how, "-", kill_at=kill_at)
     store = await make_store("store.mva", read_only=True)
     in_flight = (await store.get_session(session_id)).in_flight
     assert 1 <= len(in_flight) <= 3
     _, resumed = await run_child(server, path, server.url, how, session_id)
-    assert resumed == undisturbed[how]
+    assert resumed == await undisturbed(how, tmp_path)
     again = len(server.requests) - REQUESTS
     assert 0 <= again <= len(in_flight), "only what was uncertain was sent again"
