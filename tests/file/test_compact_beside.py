@@ -307,7 +307,7 @@ CHANGES = st.one_of(
     st.tuples(
         st.sampled_from(["value", "list", "write"]), st.sampled_from(KEYS), st.integers(0, 3)
     ),
-    st.tuples(st.sampled_from(["gone", "gone below"]), st.sampled_from(KEYS)),
+    st.tuples(st.sampled_from(["gone", "gone below", "renew"]), st.sampled_from(KEYS)),
 )
 
 
@@ -322,7 +322,9 @@ async def change(store, what, *given):
         elif what == "delete":
             await store.delete(given[0])
         elif what == "value":
-            await values.put(given[0], [given[1]] * 300)
+            await values.put(given[0], [given[1]] * 300, ttl=10**6)
+        elif what == "renew":
+            await values.get(given[0], ttl=10**7)
         elif what == "list":
             await lists.append(given[0], [given[1], LARGE])
         elif what == "write":
