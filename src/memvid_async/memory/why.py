@@ -62,7 +62,9 @@ def why_of(view: View, action: Action) -> Why:
         if version is None:
             frames.append(WhyFrame(frame_id, score, None, None, None, None, tuple(uses)))
             continue
-        origin, content = origins.of(version), view.frame_content_of(version)
+        # First what says so where there is no such event: any file may name any.
+        content = view.frame_content_of(version)
+        origin = origins.of(version)
         frames.append(
             WhyFrame(
                 frame_id, score, version[0], content, origin.action, origin.time_ns, tuple(uses)
