@@ -21,6 +21,7 @@ from memvid_async import (
     Delete,
     DeletePrefix,
     Generated,
+    KeySearch,
     MemvidAsyncError,
     Put,
     Session,
@@ -326,7 +327,10 @@ async def _write_keys(store: Store) -> None:
         await _try(keys.apply, [Check("b", 1), DeletePrefix("a"), Put("c", 1), Delete("b")])
         await _try(keys.delete, "new")
         await _try(keys.get, "c", ttl=60)
-        await _try(keys.find, "fox")
+        by_meaning = KeySearch(lambda texts: [[1.0]] * len(texts), "model")
+        for found in (keys, store.collection(name, search=by_meaning)):
+            await _try(found.find, "fox", limit=2)
+            await _try(found.put, "found", "fox")
         await _try(keys.sweep)
 
 

@@ -300,6 +300,7 @@ async def test_values_are_found_by_meaning(make_store, by_meaning):
     assert [found.value.key for found in await c.find("aa")] == ["1/a", "2/a", "1/b"]
     assert (await c.find("aa"))[0].score == pytest.approx(1, abs=1e-3)
     assert [found.value.data for found in await c.find("a", prefix="2/")] == ["aab"]
+    assert await c.find("a", limit=0) == await c.find("a", prefix="3/") == []
     assert [found.value.key for found in await c.find("b", where={"n": {"$gte": 1}}, limit=1)] == [
         "2/a"
     ]

@@ -147,6 +147,8 @@ class KeyVectors:
             owners.update(dict.fromkeys(ids, one))
             most = max(most, len(ids))
         self._vectors.put(new)
+        if not limit or not owners:
+            return []
         cosines = self._vectors.search(query, limit * most, list(owners))
         best: dict[str, tuple[KeptKey, float]] = {}
         for number, cosine in cosines.items():
