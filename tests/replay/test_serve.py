@@ -396,3 +396,26 @@ async def test_tasks_of_a_step_are_found_beneath_the_task_that_made_the_last_cal
         told = await agent(session)
     async with store.serve(session.session_id) as recorded:
         assert await agent(recorded) == told
+
+
+async def test_a_stream_that_the_agent_stopped_reading_is_stopped_at_once(store):
+    """The reader is told in its turn, and what it does next comes after that."""
+
+    async def agent(session):
+        told = []
+        stream = session.stream_model("words", generate)
+        async for chunk in stream:
+            told.append(str(chunk))
+            break
+        await stream.aclose()
+        return [*told, await session.call_tool("look", {"at": 1}, look)]
+
+    async def generate(prompt):
+        for word in ("one", "two", "three"):
+            yield word
+
+    async with store.session("agent") as session:
+        told = await agent(session)
+    async with store.serve(session.session_id) as recorded:
+        assert await agent(recorded) == told
+        assert not recorded.unserved

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from random import Random
 from typing import Any
 
@@ -145,14 +144,13 @@ def live(
             await agent
 
     how, problem = "done", None
-    with closing(OwnTime()) as loop:
+    with asyncio.Runner(loop_factory=OwnTime) as runner:
         try:
-            loop.run_until_complete(main())
+            runner.run(main())
         except asyncio.CancelledError:
             how = "suspended"
         except ReplayDivergenceError as error:
             how, problem = "diverged", error
-        loop.run_until_complete(loop.shutdown_asyncgens())
     last = process.now()
     if how == "suspended" and any(isinstance(e.payload, SessionEnded) for e in last.events()):
         # It was asked to end when it had ended.

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any
 
+from ..config import Limits
 from ..errors import InvalidValueError
 from ..events.details import ActionKind
 from ..events.prompts import COUNTS, Generated, Prompt, Reply, split_text
@@ -113,8 +115,10 @@ async def stream_model(
     check_model(generate)
     opened = await calls.ask(made)
     if opened.answer.action is not None or opened.answer.chunks:
-        async for chunk in _answered_stream(calls, opened):
-            yield chunk
+        # Closed with this one: what it tells then comes at once.
+        async with aclosing(_answered_stream(calls, opened)) as answered:
+            async for chunk in answered:
+                yield chunk
         return
     await calls.begin(opened)
     growing = GrowingReply(calls.intake.limits.content_bytes, made.reading)
@@ -162,6 +166,7 @@ async def _answered_stream(calls: SessionCalls, opened: OpenCall) -> AsyncGenera
                 await _rest(answers, opened, wait, is_whole=is_whole)
                 passed += 1
                 yield chunk
+            passed = until or passed
     except GeneratorExit:
         if not is_whole:
             await answers.withdraw(opened.asked)
@@ -193,12 +198,19 @@ async def break_off(calls: SessionCalls, opened: OpenCall) -> Exception:
     """Record that a stream broke off with its process, and return the error that says so."""
     error = ConnectionResetError(_BROKEN)
     opened.first = opened.answer.first
-    chunks: Any = opened.answer.chunks
-    growing = GrowingReply(calls.intake.limits.content_bytes, opened.made.reading)
+    outcome = await outcome_of(opened.answer.chunks, calls.intake.limits, opened.made.reading)
+    await calls.recorder.end(calls.draft(opened, error, **outcome))
+    return error
+
+
+async def outcome_of(
+    chunks: Iterable[Any], limits: Limits, reading: Reading | None = None
+) -> dict[str, Any]:
+    """Return what is recorded of a reply of which these chunks came."""
+    growing = GrowingReply(limits.content_bytes, reading)
     for chunk in chunks:
         await growing.add(chunk)
-    await calls.recorder.end(calls.draft(opened, error, **_outcome(growing)))
-    return error
+    return _outcome(growing)
 
 
 def _outcome(growing: GrowingReply) -> dict[str, Any]:

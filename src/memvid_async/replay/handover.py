@@ -79,6 +79,7 @@ class Handover:
         self._waiting: dict[Ask, LiveCall] = {}
         self._settling = Settling(asyncio.get_running_loop())
         self._held = 0
+        self._is_closed = False
         self._timer: asyncio.TimerHandle | None = None
         self._resting = 0
         self._unrecorded: list[LiveCall] = []
@@ -164,7 +165,7 @@ class Handover:
             with suppress(asyncio.CancelledError):
                 await call.waiter
         self._waiting.pop(call.ask, None)
-        if None in call.handed and self.error is None:
+        if None in call.handed and not self._is_closed and self.error is None:
             await self.diverge(self._matching.due, call)
 
     async def _check(self) -> None:
@@ -176,6 +177,8 @@ class Handover:
             await asyncio.shield(self._explained)
         if self.error is not None:
             raise ReplayStopped(str(self.error)) from self.error
+        if self._is_closed:
+            raise ReplayStopped("the session's block was left")
 
     async def leave(self, scope: int) -> None:
         """A call that ran again, or the block (0), came to its end.
@@ -196,6 +199,14 @@ class Handover:
         self._matching.abandon(scope)
         self._let_settle()
 
+    async def close(self) -> None:
+        """Do nothing more, because the block is left; also by a shutdown, with calls that wait."""
+        self._is_closed = True
+        self._watch(None)
+        for one in self._waiting.values():
+            one.hand(None)
+        await self.settle()
+
     async def settle(self) -> None:
         """Wait until what the agent cancelled is recorded."""
         if self._recording is not None:
@@ -209,7 +220,7 @@ class Handover:
         self._watch(None)
 
     def _settled(self) -> None:
-        if self._explained is None and not self._held:
+        if self._explained is None and not self._held and not self._is_closed:
             self._advance()
 
     @contextmanager

@@ -188,6 +188,7 @@ class RecordedAnswers:
         handover = self.handover
         if handover.error is None and must_ask and (exc is None or isinstance(exc, Exception)):
             await handover.leave(0)
+        await handover.close()
         if handover.error is not None and exc is not handover.error:
             raise handover.error from exc
 

@@ -23,6 +23,7 @@ from ..recording.call_recorder import CallRecorder
 from ..recording.command_intake import CommandIntake
 from ..recording.error_details import describe_exception
 from ..recording.lanes import Lanes
+from ..recording.model_calls import outcome_of
 from ..recording.session_calls import SessionCalls
 from .history import PastCall
 from .match import Match
@@ -171,7 +172,9 @@ class ResumedSession(StoreSession):
             if call.action is not None and call.end is not None:
                 await recorder.dropped(call.action.sequence)
                 return
-            draft = await self._draft(call, CallFacts(call.start), error="CancelledError")
+            came = await outcome_of(call.texts, self._intake.limits) if call.texts else {}
+            facts = CallFacts(call.start)
+            draft = await self._draft(call, facts, error="CancelledError", **came)
             await recorder.cancelled(draft)
 
         return record
