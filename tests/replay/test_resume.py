@@ -423,5 +423,34 @@ async def test_a_timeout_that_fires_while_a_call_begins(tmp_path):
         assert tools.effects("one") == 0
 
 
+async def test_an_ask_of_which_somebody_decided_is_served_with_its_messages(tmp_path):
+    reached = asyncio.Event()
+
+    async def agent(session, model):
+        return str(await session.call_model([{"role": "user", "content": "Rain?"}], model))
+
+    async def slow(prompt):
+        reached.set()
+        await asyncio.Event().wait()
+
+    async with open_store(tmp_path / "a.mva") as store:
+        session = store.session("agent")
+
+        async def live():
+            async with session:
+                await agent(session, slow)
+
+        task = asyncio.create_task(live())
+        await reached.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        options = {"replay": True, "uncertain": lambda call: Result("no")}
+        async with store.resume_session(session.session_id, **options) as resumed:
+            assert await agent(resumed, slow) == "no"
+        async with store.serve(session.session_id) as recorded:
+            assert await agent(recorded, slow) == "no"
+
+
 if __name__ == "__main__":
     serve(first_life)

@@ -331,8 +331,13 @@ def read_past(view: View, session_id: UUID, match: Match | None = None) -> PastS
     import_types(a.error_detail for a in recording.actions if a.error_detail is not None)
     digests = {a.sequence: recording.messages_digest(view, a) for a in recording.actions}
     for call in past.history.calls.values():
-        if call.action is not None and call.action.sequence in digests:
-            call.facts = {**call.facts, "messages": digests[call.action.sequence]}
+        action = call.action
+        if action is not None and action.sequence in digests:
+            said: Any = digests[action.sequence]
+            if said is None and (call.is_cancelled or action.call.settled_by is not None):
+                # Its end was recorded by a resume, which did not know what was asked.
+                said = UNKNOWN
+            call.facts = {**call.facts, "messages": said}
         if match is not None:
             _compare(match, view, recording, call)
     return past
