@@ -94,18 +94,26 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session(name="suite-langgraph")
 def suite_langgraph(session: nox.Session) -> None:
-    """Hold our LangGraph adapter, and savers that are broken on purpose, to LangGraph's own suite.
+    """Hold our LangGraph adapter, and savers that are broken on purpose, to LangGraph's own suite;
+    then run the tests of LangGraph and of its SQLite packages that take a saver or a store.
 
     `-- newest` takes the newest releases; what docs/integrations/langgraph.md names otherwise.
     """
     session.install("-e", ".[test,langgraph]")
-    pinned = ("langgraph==1.2.24", "langgraph-checkpoint==4.3.2")
-    suite = "langgraph-checkpoint-conformance"
+    suites = ["langgraph==1.2.24", "langgraph-checkpoint-sqlite==3.1.2"]
+    pinned = [*suites, "langgraph-checkpoint==4.3.2", "langgraph-checkpoint-conformance==0.0.2"]
     if "newest" in session.posargs:
-        session.install("--upgrade", "langgraph", "langgraph-checkpoint", suite)
-    else:
-        session.install(*pinned, f"{suite}==0.0.2")
+        suites, pinned = [[one.partition("==")[0] for one in them] for them in (suites, pinned)]
+    session.install("--upgrade", *pinned)
     session.run("pytest", "tests/interop/test_langgraph.py")
+    session.install("langgraph-checkpoint-postgres", "psycopg[binary]", "redis", "pycryptodome")
+    session.install("pytest-mock", "syrupy", "httpx")
+    server = ("tests/test_remote_graph.py", "tests/test_remote_graph_v3.py", "tests/example_app")
+    session.env["NO_DOCKER"] = "true"
+    run_suite(
+        session, suites[0], "langgraph_suite", "tests", *(f"--ignore={one}" for one in server)
+    )
+    run_suite(session, suites[1], "langgraph_suite", "tests")
 
 
 @nox.session(name="suite-claude-agent")

@@ -123,6 +123,21 @@ async def test_pruning_keeps_what_delta_channels_are_rebuilt_from(make_store):
     assert [found.checkpoint["id"] async for found in saver.alist(config())][-1] == "0001"
 
 
+async def test_a_checkpoint_that_is_its_own_ancestor_ends_the_walk(make_store):
+    saver = MemvidSaver(await make_store())
+    delta = {"counters_since_delta_snapshot": {"chat": (1, 1)}, "of": {"a-b": 1}}
+    for n, parent in ((1, None), (2, "0001"), (1, "0002")):
+        await saver.aput(config(checkpoint=parent), checkpoint(n), delta, {})
+    for n in (1, 2):
+        await saver.aput_writes(config(checkpoint=f"{n:04}"), [("chat", n)], "task")
+    asked = {"config": config(checkpoint="0002"), "channels": ["chat"]}
+    history = await saver.aget_delta_channel_history(**asked)
+    assert [write[2] for write in history["chat"]["writes"]] == [1]
+    await saver.aprune(["t"])
+    assert len([one async for one in saver.alist(config(), filter={"of.a-b": 1})]) == 2
+    assert [one async for one in saver.alist(config(), filter={"of.a-b": 2})] == []
+
+
 async def test_writes_of_a_task_are_kept_once_and_in_order(make_store):
     saver = MemvidSaver(await make_store())
     await put(saver, 1)

@@ -315,7 +315,7 @@ class MemvidSaver(BaseCheckpointSaver[str]):
             if (only and checkpoint_id != only) or (last and checkpoint_id >= last):
                 continue
             metadata = self.serde.loads_typed(tuple(value.data[1]))
-            if wanted and any(metadata.get(name) != one for name, one in wanted.items()):
+            if wanted and any(_field(metadata, name) != one for name, one in wanted.items()):
                 continue
             found.append((checkpoint_id, value))
             if ns is not None and limit is not None and len(found) >= limit:
@@ -383,7 +383,9 @@ class MemvidSaver(BaseCheckpointSaver[str]):
         """Yield a checkpoint, and the ancestors up to where its delta channels have values."""
         metadata = self.serde.loads_typed(tuple(held[key].data[1]))
         missing = set(metadata.get("counters_since_delta_snapshot") or ())
-        while key in held:
+        passed: set[str] = set()
+        while key in held and key not in passed:
+            passed.add(key)
             yield key
             _, _, parent, values = held[key].data
             missing -= {channel for channel, *_ in values}
@@ -434,17 +436,51 @@ class MemvidSaver(BaseCheckpointSaver[str]):
             if puts:
                 await c.apply(puts)
 
+    async def aget_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        """Return what delta channels are rebuilt from: their last values, and the writes since."""
+        return await self._bridge.run(lambda c: self._history(c, config, channels), fresh=True)
+
     def get_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
-        """Return what delta channels are rebuilt from, in a thread that is not the loop's."""
-        history = super().aget_delta_channel_history
-        return self._bridge.wait(lambda _: history(config=config, channels=channels))
+        """Return what delta channels are rebuilt from, as :meth:`aget_delta_channel_history`."""
+        return self._bridge.wait(lambda c: self._history(c, config, channels), fresh=True)
+
+    async def _history(
+        self, c: Collection, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        history: dict[str, Any] = {channel: {"writes": []} for channel in channels}
+        missing, passed = set(channels), set[str]()
+        found = await self._get_tuple(c, config)
+        # A checkpoint that is put again under its descendant is its own ancestor.
+        while found is not None and missing and found.checkpoint["id"] not in passed:
+            if passed:
+                for write in reversed(found.pending_writes or ()):
+                    if write[1] in missing:
+                        history[write[1]]["writes"].insert(0, write)
+                for channel in missing & found.checkpoint["channel_values"].keys():
+                    history[channel]["seed"] = found.checkpoint["channel_values"][channel]
+                    missing.discard(channel)
+            passed.add(found.checkpoint["id"])
+            parent = found.parent_config
+            found = None if parent is None else await self._get_tuple(c, parent)
+        return history
 
 
 def _place(config: RunnableConfig) -> tuple[str, str]:
     configurable = config["configurable"]
     return str(configurable["thread_id"]), configurable.get("checkpoint_ns", "")
+
+
+def _field(metadata: Any, name: str) -> Any:
+    """Return a field of metadata; ``a.b`` is the field ``b`` inside ``a``."""
+    if name in metadata:
+        return metadata[name]
+    for one in name.split("."):
+        metadata = metadata.get(one) if isinstance(metadata, dict) else None
+    return metadata
 
 
 def _config(thread: str, ns: str, checkpoint_id: str) -> RunnableConfig:
