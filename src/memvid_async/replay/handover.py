@@ -149,7 +149,7 @@ class Handover:
 
         :raises ReplayDivergenceError: when nobody asks for what comes before.
         """
-        if call.ask is None or self.error is not None:
+        if call.ask is None or self._is_over():
             return
         call.handed.clear()
         recorded = call.ask.call
@@ -165,7 +165,7 @@ class Handover:
             with suppress(asyncio.CancelledError):
                 await call.waiter
         self._waiting.pop(call.ask, None)
-        if None in call.handed and not self._is_closed and self.error is None:
+        if None in call.handed and not self._is_over():
             await self.diverge(self._matching.due, call)
 
     async def _check(self) -> None:
@@ -206,6 +206,9 @@ class Handover:
         for one in self._waiting.values():
             one.hand(None)
         await self.settle()
+
+    def _is_over(self) -> bool:
+        return self._is_closed or self.error is not None
 
     async def settle(self) -> None:
         """Wait until what the agent cancelled is recorded."""
