@@ -28,7 +28,8 @@ from tests.crash.oracle import Values
 from tests.support.calls import file_opener, simulated_calls
 
 QUICK = Effort(images=(40, 5, 4), nested=(1, 0, 0), every=(5, 1, 1))
-QUICK_SEEDS = 3
+# Those that find every mutant between them.
+QUICK_SEEDS = (0, 1, 4)
 # Of the faults, each so-manieth.
 QUICK_FAULTS = 3
 
@@ -38,14 +39,14 @@ QUICK_FAULTS = 3
 
 def states() -> None:
     """BrokenPromiseError states over the simulated disk."""
-    for seed in range(QUICK_SEEDS):
+    for seed in QUICK_SEEDS:
         Explorer(seed, QUICK).run()
 
 
 def files() -> None:
     """The same through ``FileStorage``."""
     with simulated_calls() as system:
-        for seed in range(QUICK_SEEDS):
+        for seed in QUICK_SEEDS:
             Explorer(seed, QUICK, file_opener(system)).run()
 
 
