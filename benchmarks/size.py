@@ -110,7 +110,7 @@ async def _record_chat(path: Path, messages: list[dict[str, str]]) -> None:
 
 
 def _saved_chat_bytes(path: Path, messages: list[dict[str, str]], *, delta: bool) -> int:
-    if not is_installed("langgraph.graph"):
+    if not (is_installed("langgraph.graph") and is_installed("langgraph.checkpoint.sqlite")):
         return 0
     asyncio.run(_save_chat(path, messages, delta=delta))
     return path.stat().st_size

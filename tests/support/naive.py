@@ -118,7 +118,8 @@ def call_values(call: CallFacts) -> tuple[Any, ...]:
 
 def encoded(kind: ActionKind, given: Any) -> Any:
     """An input as it is recorded: arguments are CBOR."""
-    return canonical(given) if kind in ("tool_call", "step") and given is not None else given
+    is_cbor = kind == "tool_call" or (kind == "step" and given is not None)
+    return canonical(given) if is_cbor else given
 
 
 def ask(
