@@ -29,7 +29,7 @@ from tests.support.calls import file_opener, simulated_calls
 
 QUICK = Effort(images=(40, 5, 4), nested=(1, 0, 0), every=(5, 1, 1))
 # Those that find every mutant between them.
-QUICK_SEEDS = (0, 1, 4)
+QUICK_SEEDS = (4, 0, 1)
 # Of the faults, each so-manieth.
 QUICK_FAULTS = 3
 

@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,7 +41,8 @@ def path(tmp_path):
 
 
 def opened(path):
-    return Journal.open(FileStorage.open(path), fixed_config())
+    # Waits for the writers of a store beside it.
+    return Journal.open(FileStorage.open(path), evolve(fixed_config(), lock_timeout=10))
 
 
 def begun(journal):

@@ -1,5 +1,6 @@
 """Putting a session's questions to other models."""
 
+import asyncio
 import uuid
 
 import pytest
@@ -12,7 +13,6 @@ from memvid_async import (
     StoreConfig,
     Verdict,
 )
-from tests.support.loops import turns
 
 ASK = {"provider": "local", "model": "small", "duration_ms": 3}
 
@@ -88,21 +88,23 @@ async def test_a_model_that_fails_is_told_per_ask(store, session):
 
 async def test_no_more_are_under_way_than_allowed(store):
     async with store.session() as recorder:
-        for number in range(30):
+        for number in range(32):
             await recorder.record_ask(str(number), response="same", **ASK)
     under_way, most = 0, 0
+    # Without as many as are allowed, none would go on.
+    four = asyncio.Barrier(4)
 
     async def model(_):
         nonlocal under_way, most
         under_way += 1
         most = max(most, under_way)
-        await turns(5)
+        await four.wait()
         under_way -= 1
         return "same"
 
     report = await store.audit(recorder.session_id, {"m": model}, concurrency=4)
     assert most == 4
-    assert report.models[0].same == 30
+    assert report.models[0].same == 32
 
 
 async def test_wrong_use_is_named(store, session):

@@ -23,7 +23,7 @@ SLOTS_EVERY = 1 if DEEP else 5
 # Random agents that are killed at every event of theirs, and resumed.
 RANDOM_AGENTS = 160 if DEEP else 24
 # Of the files whose contents contradict each other, through every call and command: every nth.
-CONTRADICTING_EVERY = {"hand": 1, "chance": 12} if DEEP else {"hand": 6, "chance": 60}
+CONTRADICTING_EVERY = {"hand": 1, "chance": 12} if DEEP else {"hand": 16, "chance": 160}
 # Of the reads of a fold that fail in turn: every nth.
 READS_EVERY = 1 if DEEP else 6
 # Forks of forks, updates of one frame, tasks in tasks. More than Python nests calls, either way.
