@@ -9,19 +9,19 @@ import os
 DEEP = bool(os.environ.get("CI"))
 
 # Examples of a property; HYPOTHESIS_PROFILE=long asks for more.
-EXAMPLES = 100 if DEEP else 12
+EXAMPLES = 100 if DEEP else 9
 # Crash images that are opened; CRASH_STATES asks for another number.
 CRASH_STATES = 250_000 if DEEP else 2_000
 # Of the moments at which a workload is killed and its file lived on with: every nth.
-CRASH_EVERY = 1 if DEEP else 17
+CRASH_EVERY = 1 if DEEP else 29
 # Of all system calls that can fail, and of all ways to: every nth.
-FAULTS_EVERY = 1 if DEEP else 37
+FAULTS_EVERY = 1 if DEEP else 61
 # Of the hostile files of a group: every nth. Odd, so that each bit of a byte has its turn.
-HOSTILE_EVERY = 1 if DEEP else 49
+HOSTILE_EVERY = 1 if DEEP else 99
 # Of the places that a slot may point at: every nth. Odd, as three of them stand side by side.
 SLOTS_EVERY = 1 if DEEP else 5
 # Random agents that are killed at every event of theirs, and resumed.
-RANDOM_AGENTS = 160 if DEEP else 24
+RANDOM_AGENTS = 160 if DEEP else 16
 # Of the files whose contents contradict each other, through every call and command: every nth.
 CONTRADICTING_EVERY = {"hand": 1, "chance": 12} if DEEP else {"hand": 16, "chance": 160}
 # Of the reads of a fold that fail in turn: every nth.
@@ -34,12 +34,12 @@ if DEEP:
     BENCHMARKS |= {"durable": "durable, 1 task, unpinned", "locking": "locking, 1 task"}
     BENCHMARKS |= {"histories": "a page of 100 of them, newest first", "replay": "replay"}
 # Of the bytes of a sound file that are flipped, those of its structure aside: every nth.
-DAMAGE_EVERY = 1 if DEEP else 13
+DAMAGE_EVERY = 1 if DEEP else 23
 # Of the pages of the view that a browser looks at, in every width and scheme: every nth.
 PAGES_EVERY = 1 if DEEP else 3
 # Writers that are killed: by the kill test, and by the torture.
-KILLS = 110 if DEEP else 15
-TORTURE_KILLS = 200 if DEEP else 15
+KILLS = 110 if DEEP else 8
+TORTURE_KILLS = 200 if DEEP else 8
 # Agents that are killed and resumed: at every nth moment of their calls, and at random ones.
 RESUMED_EVERY = 6 if DEEP else 12
 RESUMED_KILLS = 24 if DEEP else 8
@@ -49,6 +49,11 @@ ADDITIONS = 20 if DEEP else 5
 ENDINGS_OF_UVLOOP = ("interrupted", "returning", "buffered", "closed by hand")[: 4 if DEEP else 1]
 # How the paths begin, below tests/, of the files whose async tests run under uvloop too. The others
 # test events and their values, whatever the loop.
-_LOOPS = ("engine/", "store/test_store")
+_LOOPS = (
+    "engine/test_subscription",
+    "engine/test_writer",
+    "engine/test_closing",
+    "engine/test_worker",
+)
 _CONTEXTS = ("recording/test_callables", "recording/test_in_force", "recording/test_sessions")
 UVLOOP = ("",) if DEEP else _LOOPS + _CONTEXTS
