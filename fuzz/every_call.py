@@ -179,7 +179,7 @@ async def _read_session(store: Store, session: Session) -> None:
 
 
 async def _served(store: Store, session: Session) -> None:
-    async with store.serve(session.session_id) as served:
+    async with store.serve(session.session_id, stall=0.05) as served:
         for action in session.actions[:MOST]:
             if action.kind == "tool_call":
                 arguments = await _try(store.read_arguments, action)
@@ -197,7 +197,7 @@ async def _served(store: Store, session: Session) -> None:
 
 async def _served_or_run(store: Store, session_id: Any) -> None:
     """Make every call of a session that answers; what it has no answer for runs."""
-    async with store.serve(session_id, missing="run", unserved="allow") as served:
+    async with store.serve(session_id, missing="run", unserved="allow", stall=0.05) as served:
         for call in _CALLS:
             await _try(call, served)
         repr(served.unserved)
