@@ -7,7 +7,6 @@ import difflib
 import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, cast
 from uuid import UUID
@@ -28,12 +27,11 @@ from .. import (
     StoreNotFoundError,
     StoreView,
 )
-from ..view.text import shorten
+from ..view.text import read_time, shorten
 from .exits import AnswerError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LISTED_CANDIDATES = 5
 _LIMIT_NAMES = [field.name for field in attrs.fields(Limits)]
 
@@ -151,11 +149,9 @@ def _read_time(_: click.Context, __: click.Parameter, text: str | None) -> int |
     if text is None:
         return None
     try:
-        moment = datetime.fromisoformat(text)
+        return read_time(text)
     except ValueError:
         raise click.BadParameter(f"{text!r} is not a time such as 2026-03-01T12:00") from None
-    since = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH
-    return (since.days * 86_400 + since.seconds) * 10**9 + since.microseconds * 1_000
 
 
 def _read_embedding(_: click.Context, __: click.Parameter, option: str | None) -> Any:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
 from urllib.parse import urlencode
 
 from .markup import attribute
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+from .text import read_time
 
 
 def search_field(label: str, value: str) -> str:
@@ -56,11 +54,9 @@ def query_of(asked: Mapping[str, str]) -> str:
 def day_ns(text: str) -> int | None:
     """Return the begin of a day in UTC, in nanoseconds since the Unix epoch; None for no day."""
     try:
-        day = datetime.fromisoformat(text)
+        return read_time(text)
     except ValueError:
         return None
-    since = (day if day.tzinfo else day.replace(tzinfo=UTC)) - _EPOCH
-    return since // timedelta(microseconds=1) * 1_000
 
 
 def number_of(text: str) -> int | None:

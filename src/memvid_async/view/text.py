@@ -5,6 +5,8 @@ from __future__ import annotations
 import unicodedata
 from datetime import UTC, datetime, timedelta
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 # Categories of characters that move the cursor, colour, ring, hide or reorder text: controls (Cc),
 # invisible formatting characters (Cf), line and paragraph separators (Zl, Zp), and lone surrogates
 # (Cs).
@@ -58,10 +60,20 @@ def iso_time(time_ns: int) -> str | None:
     """Return a time in nanoseconds since the Unix epoch as ISO 8601 in UTC; None beyond the years
     1 to 9999."""
     try:
-        moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=time_ns // 10**9)
+        moment = _EPOCH + timedelta(seconds=time_ns // 10**9)
     except OverflowError:
         return None
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{time_ns % 10**9:09d}Z"
+
+
+def read_time(text: str) -> int:
+    """Return a time in ISO 8601 as nanoseconds since the Unix epoch; without a zone it is UTC.
+
+    :raises ValueError: when it is none.
+    """
+    moment = datetime.fromisoformat(text)
+    since = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH
+    return since // timedelta(microseconds=1) * 1_000
 
 
 def format_duration(duration_ns: int) -> str:
