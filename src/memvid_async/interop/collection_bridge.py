@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from .. import Collection, KeySearch, Store, StoreConfig, SyncStore, open_store
+from .given_store import GivenStore
 
 T = TypeVar("T")
 
@@ -20,21 +21,16 @@ class Bridge:
     def __init__(
         self, store: Store | SyncStore, collection: str, search: KeySearch | None = None
     ) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
-        if isinstance(store, Store):
-            self._loop = asyncio.get_running_loop()
-            self._store: Store | None = store
-            self.sync = SyncStore.of(store)
-        else:
-            self._store, self.sync = None, store
+        self._given = GivenStore(store)
+        self.sync = self._given.sync
         self._name = collection
         self._search = search
 
     async def run(self, call: Callable[[Collection], Awaitable[T]], *, fresh: bool = False) -> T:
         """Await ``call(collection)`` on the store's loop; ``fresh``: it sees what any process had
         acked before."""
-        if self._store is not None and asyncio.get_running_loop() is self._loop:
-            return await self._made(self._store, call, fresh=fresh)
+        if self._given.own is not None and self._given.is_here:
+            return await self._made(self._given.own, call, fresh=fresh)
         return await asyncio.wrap_future(self._submit(call, fresh=fresh))
 
     def wait(self, call: Callable[[Collection], Awaitable[T]], *, fresh: bool = False) -> T:
@@ -42,11 +38,7 @@ class Bridge:
 
         :raises InvalidStateError: in the loop's own thread, which would wait for itself.
         """
-        try:
-            here = asyncio.get_running_loop()
-        except RuntimeError:
-            here = None
-        if here is not None and here is self._loop:
+        if self._given.is_here:
             raise asyncio.InvalidStateError(
                 "this would wait for the event loop that it runs on; call the method that begins "
                 "with 'a' and await it"

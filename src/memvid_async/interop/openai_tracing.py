@@ -22,6 +22,7 @@ from .. import (
     SyncStore,
 )
 from .chat_messages import as_text, dump
+from .given_store import GivenStore
 from .wire_formats import Form, read_reply
 
 _NAME_CHARS = 256
@@ -63,8 +64,8 @@ class MemvidTracing(TracingProcessor):
     """
 
     def __init__(self, store: Store | SyncStore) -> None:
-        self._store = SyncStore.of(store) if isinstance(store, Store) else store
-        self._loop = asyncio.get_running_loop() if isinstance(store, Store) else None
+        self._given = GivenStore(store)
+        self._store = self._given.sync
         self._open: dict[str, _Open] = {}
         self._sessions: set[asyncio.Task[None]] = set()
         self._ending: set[asyncio.Task[None]] = set()
@@ -92,11 +93,7 @@ class MemvidTracing(TracingProcessor):
     def force_flush(self) -> None:
         """Do what :meth:`flush` does; nothing in the thread of the store's event loop, which must
         not wait."""
-        try:
-            here = asyncio.get_running_loop()
-        except RuntimeError:
-            here = None
-        if here is None or here is not self._loop:
+        if not self._given.is_here:
             with suppress(StoreClosedError):
                 self._store.submit(self._flushed).result()
 

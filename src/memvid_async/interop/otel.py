@@ -48,6 +48,7 @@ from .. import (
     Store,
     SyncStore,
 )
+from .given_store import GivenStore
 from .otel_recordings import own_records, restored
 
 _LOG = logging.getLogger(__name__)
@@ -76,11 +77,7 @@ class MemvidSpanExporter(SpanExporter):
     """
 
     def __init__(self, store: Store | SyncStore, *, collection: str = "otel") -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
-        if isinstance(store, Store):
-            self._loop = asyncio.get_running_loop()
-            store = SyncStore.of(store)
-        self._store = store
+        self._given = GivenStore(store)
         self._name = collection
         self._begun: set[str] = set()
         self._pending: set[Future[Any]] = set()
@@ -109,8 +106,8 @@ class MemvidSpanExporter(SpanExporter):
                 await call(store)
 
         try:
-            future = self._store.submit(run)
-            if self._is_on_loop:
+            future = self._given.sync.submit(run)
+            if self._given.is_here:
                 self._pending.add(future)
                 future.add_done_callback(self._done)
             else:
@@ -119,13 +116,6 @@ class MemvidSpanExporter(SpanExporter):
             _LOG.error("spans were not recorded: %s", error)
             return SpanExportResult.FAILURE
         return SpanExportResult.SUCCESS
-
-    @property
-    def _is_on_loop(self) -> bool:
-        try:
-            return asyncio.get_running_loop() is self._loop
-        except RuntimeError:
-            return False
 
     def _done(self, future: Future[Any]) -> None:
         self._pending.discard(future)
@@ -147,7 +137,7 @@ class MemvidSpanExporter(SpanExporter):
             async with self._in_order:
                 return await self._record_rest(store, None)
 
-        return await asyncio.wrap_future(self._store.submit(run))
+        return await asyncio.wrap_future(self._given.sync.submit(run))
 
     # Recording; on the store's loop.
 
