@@ -21,10 +21,9 @@ from ..errors import InvalidValueError, LimitExceededError, MemvidAsyncError
 from ..events.details import ActionKind
 from ..events.event import Action
 from ..events.frames import FindResult
-from ..events.prompts import COUNTS
 from ..recording.call_methods import CallMethods
 from ..recording.made_calls import MadeCall, OpenCall
-from ..recording.model_calls import break_off, until_whole
+from ..recording.model_calls import counts_of, whole_answer
 from ..recording.prepare_values import prepare_content, prepare_name
 from ..recording.recorded_in import MemoryCall
 from ..recording.scrubbing import limits_for, scrubbed
@@ -163,7 +162,7 @@ async def _answer(handle: MemoryMethods, action: Action) -> Answer:
     known = await handle._fields_of(action)
     hits, context = await handle._read_log(retrieved, action, known)
     text = await calls.recorded_output(action)
-    counts = {name: getattr(action.reply, name, None) for name in COUNTS}
+    counts = counts_of(action.reply)
     return Answer(text or "", hits, context, action, action.duration_ms, **counts)
 
 
@@ -237,18 +236,12 @@ class MemoryMethods(CallMethods):
         calls = self._made
         made = how.make(given, calls)
         opened = await calls.ask(made)
-        if opened.answer.action is not None:
-            action = opened.answer.action
-            await until_whole(calls, opened)
-            if action.error is not None:
-                raise calls.raised(action)
+        action = await whole_answer(calls, opened)
+        if action is not None:
             assert calls.answers is not None
             with calls.answers.held():
                 answered: R = await how.answer(self, action)
             return answered
-        if opened.answer.chunks:
-            await until_whole(calls, opened)
-            raise await break_off(calls, opened)
         recorded_in = MemoryCall(calls, opened)
         memory = self._memory.recorded_by(recorded_in)
         try:

@@ -11,6 +11,7 @@ from typing import Any
 from ..config import Limits
 from ..errors import InvalidValueError
 from ..events.details import ActionKind
+from ..events.event import Action
 from ..events.prompts import COUNTS, Generated, Prompt, Reply, split_text
 from .answers import Answers
 from .converting import whole_text
@@ -87,15 +88,9 @@ async def call_model(
     """Ask a model, and return its whole reply."""
     check_model(generate)
     opened = await calls.ask(made)
-    if opened.answer.action is not None:
-        action = opened.answer.action
-        await until_whole(calls, opened)
-        if action.error is not None:
-            raise calls.raised(action)
-        return Generated(await calls.recorded_output(action) or "", **_counts(action.reply))
-    if opened.answer.chunks:
-        await until_whole(calls, opened)
-        raise await break_off(calls, opened)
+    action = await whole_answer(calls, opened)
+    if action is not None:
+        return Generated(await calls.recorded_output(action) or "", **counts_of(action.reply))
     await calls.begin(opened)
     growing = GrowingReply(calls.intake.limits.content_bytes)
     try:
@@ -172,7 +167,7 @@ async def _answered_stream(calls: SessionCalls, opened: OpenCall) -> AsyncGenera
             await answers.withdraw(opened.asked)
         raise
     if action is None:
-        raise await break_off(calls, opened)
+        raise await _break_off(calls, opened)
     if action.error is not None:
         raise calls.raised(action)
 
@@ -186,15 +181,27 @@ async def _rest(answers: Answers, opened: OpenCall, wait: int, *, is_whole: bool
         raise
 
 
-async def until_whole(calls: SessionCalls, opened: OpenCall) -> None:
-    """Wait until the whole of a recorded reply is due."""
+async def whole_answer(calls: SessionCalls, opened: OpenCall) -> Action | None:
+    """Return the recorded action that answers a call, once the whole of it is due; None where the
+    call runs.
+
+    Raises what the call raised when it was recorded, or that it broke off with its process.
+    """
+    answer = opened.answer
+    if answer.action is None and not answer.chunks:
+        return None
     assert calls.answers is not None
     passed = 0
     while (until := await calls.answers.chunks(opened.asked, passed)) is not None:
         passed = until
+    if answer.action is None:
+        raise await _break_off(calls, opened)
+    if answer.action.error is not None:
+        raise calls.raised(answer.action)
+    return answer.action
 
 
-async def break_off(calls: SessionCalls, opened: OpenCall) -> Exception:
+async def _break_off(calls: SessionCalls, opened: OpenCall) -> Exception:
     """Record that a stream broke off with its process, and return the error that says so."""
     error = ConnectionResetError(_BROKEN)
     opened.first = opened.answer.first
@@ -221,5 +228,6 @@ def _outcome(growing: GrowingReply) -> dict[str, Any]:
     return {**growing.outcome, "reply": reply, "raw": growing.raw}
 
 
-def _counts(reply: Reply | None) -> dict[str, Any]:
+def counts_of(reply: Reply | None) -> dict[str, Any]:
+    """Return the counts and the cost of a reply by name; None where it has none."""
     return {name: getattr(reply, name, None) for name in COUNTS}

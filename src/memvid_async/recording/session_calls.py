@@ -115,7 +115,7 @@ class SessionCalls:
         self._session_id = session_id
         self._starts = starts
         self._lanes = lanes
-        self._raised = raised
+        self.raised = raised
 
     # What every call does.
 
@@ -258,7 +258,7 @@ class SessionCalls:
     async def answered(self, action: Action) -> Any:
         """Return what a recorded call returned, or raise what it raised."""
         if action.error is not None:
-            raise self._raised(action)
+            raise self.raised(action)
         data = await self.recorded_output(action)
         if data is not None and action.conversion & Conversion.OUTPUT_JSON:
             return read_result(data)
@@ -275,10 +275,6 @@ class SessionCalls:
     async def _read(self, content: Content | None) -> str | bytes | None:
         assert self.answers is not None
         return None if content is None else await self.answers.value(content)
-
-    def raised(self, action: Action) -> Exception:
-        """Return the error with which a recorded call failed."""
-        return self._raised(action)
 
     # Tools, and what the agent reads.
 
