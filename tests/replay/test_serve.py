@@ -45,6 +45,18 @@ def never_asked(_prompt):
     raise AssertionError("a served model must not be asked")
 
 
+async def test_of_a_recording_without_calls_all_run(store):
+    async with store.serve(None, missing="run") as recorded:
+        assert await recorded.call_tool("look", {"count": 3}, lambda count: count) == 3
+    session = await store.get_session(recorded.session_id)
+    assert [action.details.name for action in session.actions] == ["look"]
+    assert session.ended_ns is not None
+    async with store.serve(session.session_id) as again:
+        assert await again.call_tool("look", {"count": 3}, never) == 3
+    with pytest.raises(InvalidValueError):
+        store.serve(None)
+
+
 async def agent(session, run):
     """Every sort of call, three tasks at once, and an error that it handles."""
     told = [await session.call_tool("look", {"at": 1, "b": 2, "a": 1}, run)]

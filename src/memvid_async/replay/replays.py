@@ -40,7 +40,8 @@ T = TypeVar("T")
 class Replays:
     """The part of a store that replays, compares, serves and audits its sessions.
 
-    ``fork`` makes a fork, as the method of :class:`Store` does.
+    ``fork`` makes a fork, as the method of :class:`Store` does; ``start`` starts a session that is
+    resumed at once.
     """
 
     def __init__(
@@ -49,12 +50,14 @@ class Replays:
         memory: FrameStore,
         intake: CommandIntake,
         fork: Callable[[UUID], Awaitable[UUID]],
+        start: Callable[[], Awaitable[UUID]],
         limits: Limits,
     ) -> None:
         self._engine = engine
         self._memory = memory
         self._intake = intake
         self._fork = fork
+        self._start = start
         self._read = engine.read
         self._limits = limits
 
@@ -80,7 +83,7 @@ class Replays:
 
     def serve(
         self,
-        session_id: UUID | str,
+        session_id: UUID | str | None,
         *,
         missing: Literal["raise", "run"] = "raise",
         order: Literal["task"] = "task",
@@ -94,17 +97,18 @@ class Replays:
 
         ``missing``: what happens to a call that is made after everything recorded was answered. It
         raises :class:`ReplayDivergenceError`; with ``"run"`` it runs, and is recorded in a fork of
-        the session. ``order``: calls are matched by their task and their place in it. ``match``:
-        what of a call is compared, as ``match(kind, field, value)`` returns it, or the names of the
-        fields. ``errors``: exception types by the names that the recording has for them, for those
-        that no loaded module has. ``stall``: how many seconds longer than then the agent may take
-        to make the next recorded call, while others wait for it. ``unserved``: what happens when
-        the block is left with recorded calls that nobody asked for. ``pace``: how fast the chunks
-        of streams come, 1 as they came then, 2 twice as fast; None for all at once.
+        the session. ``session_id``: with ``"run"`` it may be None, for a recording without calls:
+        all of them run, in a new session. ``order``: calls are matched by their task and their
+        place in it. ``match``: what of a call is compared, as ``match(kind, field, value)`` returns
+        it, or the names of the fields. ``errors``: exception types by the names that the recording
+        has for them, for those that no loaded module has. ``stall``: how many seconds longer than
+        then the agent may take to make the next recorded call, while others wait for it.
+        ``unserved``: what happens when the block is left with recorded calls that nobody asked for.
+        ``pace``: how fast the chunks of streams come, 1 as they came then, 2 twice as fast; None
+        for all at once.
 
         Entering raises :class:`SessionNotFoundError`.
         """
-        wanted = prepare_session_id(session_id)
         for value, allowed, what in (
             (missing, ("raise", "run"), "missing"),
             (order, ("task",), "order"),
@@ -113,6 +117,8 @@ class Replays:
             if as_plain(value) not in allowed:
                 known = " or ".join(map(repr, allowed))
                 raise InvalidValueError(f"{what} must be {known}, not {value!r:.80}")
+        is_new = session_id is None and missing == "run"
+        wanted = None if is_new else prepare_session_id(session_id)
         options = ServeOptions(
             check_types(errors), check_match(match), check_pace(pace), stall, unserved
         )
@@ -121,9 +127,11 @@ class Replays:
             live = lambda: self._live(wanted, options)  # noqa: E731
         return ServedSession(self._intake, self._read, wanted, options, live)
 
-    async def _live(self, session_id: UUID, options: ServeOptions) -> ResumedSession:
-        """Return the fork in which calls run that a served session does not have."""
-        command = ResumeSession(await self._fork(session_id))
+    async def _live(self, session_id: UUID | None, options: ServeOptions) -> ResumedSession:
+        """Return the fork in which calls run that a served session does not have; of none, a new
+        session."""
+        made = await (self._start() if session_id is None else self._fork(session_id))
+        command = ResumeSession(made)
         resumed = ResumeOptions("run", options.stall, options.errors, options.match, options.pace)
         return ResumedSession(self._engine, self._memory, self._intake, command, resumed)
 

@@ -61,7 +61,7 @@ class ServedSession(MemoryMethods):
         self,
         intake: CommandIntake,
         read: Read,
-        session_id: UUID,
+        session_id: UUID | None,
         options: ServeOptions,
         live: Callable[[], Awaitable[ResumedSession]] | None = None,
     ) -> None:
@@ -80,11 +80,13 @@ class ServedSession(MemoryMethods):
         self._intake.home.check()
         if self._live is not None:
             self._session = session = await self._live()
+            self._source_id = self._source_id or session.session_id
             await session.__aenter__()
             self._calls = calls_of(session)
             self._answers, self._past = session.answers, session.past
             self._enter_calls()
             return self
+        assert self._source_id is not None
         past: PastSession = await self._read(read_past, self._source_id, self._options.match)
         recorder, lanes = CallRecorder(self._intake, 0), Lanes()
         self._past = past
@@ -130,7 +132,8 @@ class ServedSession(MemoryMethods):
     def __repr__(self) -> str:
         into = "" if self.session_id is None else f", recording into {self.session_id}"
         left = len(self.unserved)
-        return f"<ServedSession of {self._source_id}: {left:,} calls left{into}>"
+        source = "nothing" if self._source_id is None else self._source_id
+        return f"<ServedSession of {source}: {left:,} calls left{into}>"
 
     @property
     def session_id(self) -> UUID | None:
@@ -235,7 +238,12 @@ class ServedSession(MemoryMethods):
         return () if self._answers is None else self._answers.unserved
 
     def report(self) -> ReplayReport:
-        """Return the verdicts so far on all recorded actions."""
+        """Return the verdicts so far on all recorded actions.
+
+        :raises InvalidValueError: when there is no recording, before the block is entered.
+        """
+        if self._source_id is None:
+            raise InvalidValueError("a new session has nothing to report before it is entered")
         left = {action.sequence for action in self.unserved}
         called = set() if self._past is None else self._past.called
         steps = []

@@ -99,6 +99,12 @@ class Sessions:
         command = self._start_command(None, None, None, ambient=True)
         await self._intake.submit(evolve(command, if_none=True))
 
+    async def start_for_resume(self) -> UUID:
+        """Start a session outside of a block, and return its id."""
+        command = self._start_command(None, None, None, ambient=False)
+        await self._intake.submit(command)
+        return command.session_id
+
     # Sessions of the caller's own.
 
     def session(

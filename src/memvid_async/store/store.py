@@ -111,7 +111,8 @@ class Store:
         self._contents = Contents(engine)
         self._queries = Queries(engine)
         self._pruning = Pruning(engine, intake, self._sessions, keys, config)
-        self._replays = Replays(engine, self._frames, intake, self._sessions.fork, config.limits)
+        made = self._sessions.fork, self._sessions.start_for_resume
+        self._replays = Replays(engine, self._frames, intake, *made, config.limits)
 
     # Opening and closing.
 
