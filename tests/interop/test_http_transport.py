@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import shutil
+from functools import partial
 
 import pytest
 
@@ -339,3 +341,72 @@ async def test_what_is_no_session_is_refused(make_store):
             pytest.raises(InvalidValueError, match="SyncStore"),
         ):
             one.get("http://localhost/")
+
+
+class Halting:
+    """A transport whose first response halts in the middle of its body, until it may go on."""
+
+    def __init__(self, content_type, body):
+        self.content_type, self.body = content_type, body
+        self.sent = 0
+        self.halted, self.may_go_on = asyncio.Event(), asyncio.Event()
+
+    async def handle_async_request(self, request):
+        self.sent += 1
+        return httpx2.Response(200, headers={"content-type": self.content_type}, stream=self)
+
+    async def __aiter__(self):
+        half = len(self.body) // 2
+        yield self.body[:half]
+        self.halted.set()
+        await self.may_go_on.wait()
+        yield self.body[half:]
+
+    async def aclose(self):
+        pass
+
+
+HALTING = {
+    "application/json": b'{"choices": [{"message": {"content": "HELLO"}}]}',
+    "text/event-stream": b'data: {"choices": []}\n\ndata: [DONE]\n\n',
+}
+
+
+@pytest.mark.parametrize("content_type", HALTING)
+async def test_a_process_that_dies_in_a_response(make_store, tmp_path, content_type):
+    store = await make_store("alive.mva")
+    halting = Halting(content_type, HALTING[content_type])
+    is_stream = content_type == "text/event-stream"
+
+    async def ask(session):
+        transport = RecordingTransport(session, halting)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://model") as client:
+            asked = {"model": "m", "messages": ASKED, "stream": is_stream}
+            return (await client.post("/v1/chat/completions", json=asked)).content
+
+    async def work_beside(session):
+        await session.call_tool("beside", {}, halting.halted.wait)
+        if not halting.may_go_on.is_set():
+            shutil.copyfile(tmp_path / "alive.mva", tmp_path / "died.mva")
+            halting.may_go_on.set()
+
+    async def run(session):
+        asking = asyncio.create_task(ask(session), name="ask")
+        working = asyncio.create_task(work_beside(session), name="work")
+        answer, _ = await asyncio.gather(asking, working, return_exceptions=True)
+        return answer
+
+    async with store.session() as session:
+        assert await run(session) == halting.body
+    died = await make_store("died.mva")
+    resume = partial(died.resume_session, replay=True, uncertain="run")
+    for again in (resume, died.serve):
+        async with again(session.session_id) as session_again:
+            answer = await run(session_again)
+        if is_stream:
+            # Somebody may have read the half of it.
+            assert isinstance(answer, httpx2.ReadError)
+            assert "broke off" in str(answer)
+        else:
+            assert answer == halting.body
+    assert halting.sent == (1 if is_stream else 2), "a response that is no stream is asked for anew"

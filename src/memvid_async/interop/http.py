@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from anyio import to_thread
 
 from .. import Generated, InvalidValueError, MemvidAsyncError, SyncServedSession, SyncSession
-from .wire_formats import ModelReply, ModelRequest, read_reply, read_request, says_end
+from .wire_formats import ModelReply, ModelRequest, is_stream, read_reply, read_request, says_end
 from .wire_messages import (
     MessageReader,
     ResponseHead,
@@ -42,6 +42,8 @@ else:
 _SHOWN_BODY = 64 * 1024
 # Of a model's response, this many bytes are looked at for an error that it ends with.
 _MOST_LOOKED_AT = 32 * 1024 * 1024
+# Of a response that is no stream, this many bytes are held back until the rest has come.
+_MOST_HELD = 4 * 1024 * 1024
 _MOST_TEXT_CHARS = 64 * 1024
 
 
@@ -231,20 +233,33 @@ class _Exchange:
         return await self._transport.handle_async_request(self._request)
 
     async def _send_readable(self) -> AsyncIterator[bytes]:
-        """Send the request; yield the response as it is recorded, piece by piece as it comes."""
+        """Send the request; yield the response as it is recorded.
+
+        A stream comes piece by piece. Any other response comes in one piece: half of it is of no
+        use to a client, so a process that dies there leaves a call in flight, not a broken stream.
+        """
         # What is recorded should be readable, and is no longer than what the server makes of it.
         self._request.headers["accept-encoding"] = "identity"
         response = await self.send()
+        room = 0 if is_stream(response.headers.get("content-type", "")) else _MOST_HELD
+        held = bytearray(
+            self._secrets.mask(write_head(response.status_code, response.headers.multi_items()))
+        )
         try:
-            yield self._secrets.mask(
-                write_head(response.status_code, response.headers.multi_items())
-            )
+            if not room:
+                yield _taken(held)
             async for part in response.stream:
                 if part:
-                    yield write_chunk(self._secrets.mask(part))
-            yield write_chunk(b"")
+                    held += write_chunk(self._secrets.mask(part))
+                if len(held) > room:
+                    yield _taken(held)
+        except Exception:
+            if held:
+                yield _taken(held)
+            raise
         finally:
             await response.stream.aclose()
+        yield _taken(held) + write_chunk(b"")
 
     async def generate(self, _: object) -> AsyncIterator[bytes]:
         """Ask the model: yield the response's head and body.
@@ -294,6 +309,13 @@ class _Exchange:
                 f"HTTP {head.status}: {text}" if text else f"HTTP {head.status}", message
             )
         return message
+
+
+def _taken(held: bytearray) -> bytes:
+    """Return what was held back, which is held no longer."""
+    taken = bytes(held)
+    held.clear()
+    return taken
 
 
 def _read_message(library: ModuleType, message: bytes) -> tuple[ResponseHead | None, bytes]:
@@ -346,10 +368,12 @@ class _ReadResponse:
         except ReplyError:
             # It is for the client to say that this answer is an error.
             return
+        except ConnectionResetError as error:
+            self._break_off(error)
         finally:
-            if self._says_end:
+            if self._has_ended:
                 # Its reader may leave then. What is left is the end, and belongs to it.
-                with suppress(ReplyError):
+                with suppress(ReplyError, ConnectionResetError):
                     async for _ in message:
                         pass
             await message.aclose()
@@ -363,9 +387,11 @@ class _ReadResponse:
                 yield from self._noted(self._reader.feed(data))
         except ReplyError:
             return
+        except ConnectionResetError as error:
+            self._break_off(error)
         finally:
-            if self._says_end:
-                with suppress(ReplyError):
+            if self._has_ended:
+                with suppress(ReplyError, ConnectionResetError):
                     deque(message, maxlen=0)
             message.close()
         self._check_whole()
@@ -374,6 +400,15 @@ class _ReadResponse:
         """Return parts of the body, and note whether a stream says in them that it ends."""
         self._says_end = self._says_end or any(map(says_end, parts))
         return parts
+
+    @property
+    def _has_ended(self) -> bool:
+        return self._says_end or self._reader.is_whole
+
+    def _break_off(self, error: ConnectionResetError) -> None:
+        """Raise the client library's error for a connection that broke off in this response."""
+        if not self._reader.is_whole:
+            raise self._library.ReadError(str(error)) from error
 
     def _check_whole(self) -> None:
         if not self._reader.is_whole:

@@ -110,7 +110,7 @@ def read_request(method: str, host: str, path: str, body: bytes) -> ModelRequest
 def read_reply(form: Form, status: int, content_type: str, body: bytes) -> ModelReply:
     """Return what a response says; ``body``: whole, or as much as came, without an encoding."""
     growing = _Growing()
-    if content_type.partition(";")[0].strip().lower() == "text/event-stream":
+    if is_stream(content_type):
         for data in _events(body):
             growing.error = growing.error or _error(data)
             _DELTAS[form](growing, data)
@@ -125,6 +125,11 @@ def read_reply(form: Form, status: int, content_type: str, body: bytes) -> Model
 
 def _is_short(value: Any) -> bool:
     return isinstance(value, (str, int, float)) and len(json.dumps(value)) <= _PARAMETER_CHARS
+
+
+def is_stream(content_type: str) -> bool:
+    """Whether a response of this type is a stream of server-sent events."""
+    return content_type.partition(";")[0].strip().lower() == "text/event-stream"
 
 
 def says_end(part: bytes) -> bool:
