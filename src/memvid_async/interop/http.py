@@ -9,16 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
-from functools import cache, partial
-from importlib import import_module
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from anyio import to_thread
-
 from .. import Generated, InvalidValueError, MemvidAsyncError, SyncServedSession, SyncSession
+from .http_library import InThreads, library_of, streams_of
 from .wire_formats import ModelReply, ModelRequest, is_stream, read_reply, read_request, says_end
 from .wire_messages import (
     MessageReader,
@@ -42,7 +39,7 @@ else:
 _SHOWN_BODY = 64 * 1024
 # Of a model's response, this many bytes are looked at for an error that it ends with.
 _MOST_LOOKED_AT = 32 * 1024 * 1024
-# Of a response that is no stream, this many bytes are held back until the rest has come.
+# A response that is not a stream is held back up to this many bytes, until the rest has come.
 _MOST_HELD = 4 * 1024 * 1024
 _MOST_TEXT_CHARS = 64 * 1024
 
@@ -122,7 +119,7 @@ class RecordingTransport(_Transport):
         """
         if self._is_sync:
             raise InvalidValueError("an asyncio client needs a session of an asyncio store")
-        library = _library(request)
+        library = library_of(request)
         exchange = await _Exchange.begin(request, self._inner(library, "AsyncHTTPTransport"))
         if exchange.asked is not None:
             answer = _ReadResponse(library)
@@ -130,7 +127,7 @@ class RecordingTransport(_Transport):
             async for data in message:
                 if answer.has_begun(data):
                     break
-            return answer.response(_streams(library)[0](answer.body(message)))
+            return answer.response(streams_of(library)[0](answer.body(message)))
         if not self._records_others:
             return await exchange.send()
         calling = self._session.call_tool(exchange.name, exchange.arguments, exchange.fetch)
@@ -166,16 +163,16 @@ class RecordingTransport(_Transport):
         """
         if not self._is_sync:
             raise InvalidValueError("a synchronous client needs a session of a SyncStore")
-        library = _library(request)
+        library = library_of(request)
         request.read()
-        exchange = _Exchange(request, _InThreads(self._inner(library, "HTTPTransport")))
+        exchange = _Exchange(request, InThreads(self._inner(library, "HTTPTransport")))
         if exchange.asked is not None:
             answer = _ReadResponse(library)
             message = self._ask(exchange)
             for data in message:
                 if answer.has_begun(data):
                     break
-            return answer.response(_streams(library)[1](answer.body_sync(message)))
+            return answer.response(streams_of(library)[1](answer.body_sync(message)))
         if not self._records_others:
             return self._inner(library, "HTTPTransport").handle_request(request)
         try:
@@ -213,7 +210,7 @@ class _Exchange:
     def __init__(self, request: Any, transport: Any) -> None:
         self._request = request
         self._transport = transport
-        self._library = _library(request)
+        self._library = library_of(request)
         url = str(request.url)
         self._secrets = Secrets(url, request.headers.multi_items())
         body = self._secrets.mask(request.content)
@@ -448,72 +445,3 @@ def _shown_body(body: bytes) -> dict[str, Any]:
 
 def _refuse(name: str) -> None:
     raise ValueError(name)
-
-
-# --- either client library ----------------------------------------------------------------------
-
-
-def _library(request: Any) -> ModuleType:
-    """Return the client library that a request is of: httpx2 or httpx."""
-    return import_module(type(request).__module__.partition(".")[0])
-
-
-@cache
-def _streams(library: ModuleType) -> tuple[type[Any], type[Any]]:
-    """Return classes of response bodies, asyncio and synchronous, of what yields their parts."""
-
-    class AsyncBody(library.AsyncByteStream):  # type: ignore[misc,name-defined]
-        def __init__(self, parts: Any) -> None:
-            self._parts = parts
-            self._is_closed = False
-
-        # No generator is handed out: the client library would close it, too.
-        def __aiter__(self) -> AsyncIterator[bytes]:
-            return self
-
-        async def __anext__(self) -> bytes:
-            return await self._parts.__anext__()  # type: ignore[no-any-return]
-
-        async def aclose(self) -> None:
-            # A reader that was dropped may be closing it, too.
-            if not self._is_closed:
-                self._is_closed = True
-                await self._parts.aclose()
-
-    class Body(library.SyncByteStream):  # type: ignore[misc,name-defined]
-        def __init__(self, parts: Any) -> None:
-            self._parts = parts
-
-        def __iter__(self) -> Iterator[bytes]:
-            return self._parts  # type: ignore[no-any-return]
-
-        def close(self) -> None:
-            self._parts.close()
-
-    return AsyncBody, Body
-
-
-class _InThreads:
-    """A synchronous transport for asyncio: each of its calls is made in a thread."""
-
-    def __init__(self, transport: Any) -> None:
-        self._transport = transport
-
-    async def handle_async_request(self, request: Any) -> Any:
-        response = await to_thread.run_sync(self._transport.handle_request, request)
-        response.stream = _ThreadStream(response.stream)
-        return response
-
-
-class _ThreadStream:
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-        self._parts = iter(stream)
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        advance: Callable[[], bytes | None] = partial(next, self._parts, None)
-        while (part := await to_thread.run_sync(advance)) is not None:
-            yield part
-
-    async def aclose(self) -> None:
-        await to_thread.run_sync(self._stream.close)
