@@ -40,30 +40,30 @@ def callables():
 CALLABLES = dict(callables())
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("SearchMode", "RUN")])
-def test_it_names_the_package_as_its_module(name):
-    thing = THINGS[name]
-    assert (thing.__module__, thing.__qualname__) == ("memvid_async", name)
-    assert pickle.loads(pickle.dumps(thing)) is thing
+def test_each_names_the_package_as_its_module():
+    for name in set(NAMES) - {"SearchMode", "RUN"}:
+        thing = THINGS[name]
+        assert (thing.__module__, thing.__qualname__) == ("memvid_async", name)
+        assert pickle.loads(pickle.dumps(thing)) is thing
 
 
-@pytest.mark.parametrize("name", CLASSES)
-def test_its_annotations_can_be_looked_up(name):
-    typing.get_type_hints(CLASSES[name])
-    if attrs.has(CLASSES[name]):
-        attrs.resolve_types(CLASSES[name])
+def test_the_annotations_of_each_class_can_be_looked_up():
+    for kind in CLASSES.values():
+        typing.get_type_hints(kind)
+        if attrs.has(kind):
+            attrs.resolve_types(kind)
 
 
-@pytest.mark.parametrize("name", CALLABLES)
-def test_its_signature_shows_every_default(name):
-    try:
-        shown = str(inspect.signature(CALLABLES[name]))
-    except ValueError:
-        # What is made as Python's own exceptions and dicts are has none on some releases.
-        assert issubclass(CALLABLES[name], (BaseException, dict))
-        return
-    assert " at 0x" not in shown, shown
-    assert "NOTHING" not in shown, shown
+def test_each_signature_shows_every_default():
+    for name, called in CALLABLES.items():
+        try:
+            shown = str(inspect.signature(called))
+        except ValueError:
+            # What is made as Python's own exceptions and dicts are has none on some releases.
+            assert issubclass(called, (BaseException, dict)), name
+            continue
+        assert " at 0x" not in shown, (name, shown)
+        assert "NOTHING" not in shown, (name, shown)
 
 
 def test_a_traceback_names_the_public_error(tmp_path):
@@ -163,11 +163,11 @@ def class_definitions():
 DEFINITIONS = class_definitions()
 
 
-@pytest.mark.parametrize("name", CLASSES)
-def test_each_field_of_a_class_is_documented_below_it(name):
-    body = DEFINITIONS[name].body
-    for statement, below in zip(body, [*body[1:], None], strict=True):
-        is_value = isinstance(statement, ast.Assign) and issubclass(CLASSES[name], enum.Enum)
-        if isinstance(statement, ast.AnnAssign) or is_value:
-            is_text = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
-            assert is_text, f"{name}: {ast.unparse(statement)}"
+def test_each_field_of_a_class_is_documented_below_it():
+    for name, kind in CLASSES.items():
+        body = DEFINITIONS[name].body
+        for statement, below in zip(body, [*body[1:], None], strict=True):
+            is_value = isinstance(statement, ast.Assign) and issubclass(kind, enum.Enum)
+            if isinstance(statement, ast.AnnAssign) or is_value:
+                is_text = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
+                assert is_text, f"{name}: {ast.unparse(statement)}"
