@@ -157,7 +157,6 @@ MESSAGES = {
 } | {f"value: {key}": [{"role": "user"}, value] for key, value in VALUE.items()}
 
 COMMON = {
-    "duration_ms": NUMBER,
     "task": OPTIONAL_NAME,
     "metadata": METADATA,
 }

@@ -28,6 +28,8 @@ class Conversion(IntFlag):
     """The output is JSON: it was a number, a list, a dict or the like."""
     COUNT = 128
     """A count of tokens, or a cost, was not a number from 0, and is left out."""
+    DURATION = 256
+    """The duration was not a number from 0, and is left out: it is 0."""
 
 
 UNCONVERTED = Conversion(0)

@@ -18,7 +18,7 @@ from ..events.decided import AnyEvent, DecidedAction
 from ..events.event import TAG_CONTENT, ActionRecorded, MessageRun, StoredMessages
 from ..events.frames import Retrieval
 from ..events.prompts import Reply, cost_dollars, cost_units, is_cost
-from ..events.values import MAX_ITEMS, check_duration, decode_value
+from ..events.values import MAX_ITEMS, decode_value, is_duration
 from .call_rows import DETAIL_TYPES, NUMBERS, call_fields, read_call, read_detail
 from .counts import are_counts, is_count
 from .frame_rows import (
@@ -137,7 +137,8 @@ def read_action(
     _, index, given, result, duration, frames, task, *rest = row
     if not (is_count(index) and index < 2**32 and type(frames) in _LIST):
         raise TypeError("an action's index or frames")
-    check_duration(duration)
+    if not is_duration(duration):
+        raise ValueError(f"no duration in milliseconds: {duration!r:.80}")
     detail = read_detail(kind, rest)
     if len(rest) > len(detail):
         tail = (*rest[len(detail) :], *_NO_TAIL)

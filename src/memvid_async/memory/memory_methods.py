@@ -21,10 +21,17 @@ from ..errors import InvalidValueError, LimitExceededError, MemvidAsyncError
 from ..events.details import ActionKind
 from ..events.event import Action
 from ..events.frames import FindResult
+from ..events.message_digests import messages_digest
+from ..events.values import LARGE
 from ..recording.call_methods import CallMethods
 from ..recording.made_calls import MadeCall, OpenCall
 from ..recording.model_calls import counts_of, whole_answer
-from ..recording.prepare_values import prepare_content, prepare_name
+from ..recording.prepare_values import (
+    prepare_content,
+    prepare_messages,
+    prepare_name,
+    rough_size,
+)
 from ..recording.recorded_in import MemoryCall
 from ..recording.scrubbing import limits_for, scrubbed
 from ..recording.session_calls import SessionCalls
@@ -133,7 +140,11 @@ def _ask(given: Given, calls: SessionCalls) -> MadeCall:
     )
     messages = given["messages"]
     if isinstance(messages, Sequence) and not isinstance(messages, (str, bytes)):
-        made.messages = [scrubbed(limits, "messages", one) for one in messages]
+        made.messages = asked = [scrubbed(limits, "messages", one) for one in messages]
+        with suppress(MemvidAsyncError):
+            prepared = prepare_messages(asked, limits, scrubs=False)
+            if prepared is not None:
+                made.messages_digest = messages_digest(asked, prepared.items)
     made.metadata = given["metadata"]
     said = {"provider": made.detail[0], "model": made.detail[1], "messages": made.messages or None}
     made.facts = {**made.facts, **{name: one for name, one in said.items() if one is not None}}
@@ -234,7 +245,10 @@ class MemoryMethods(CallMethods):
         call: Callable[[FrameStore], Awaitable[R]],
     ) -> R:
         calls = self._made
-        made = how.make(given, calls)
+        if rough_size(given) < LARGE:
+            made = how.make(given, calls)
+        else:
+            made = await calls.intake.preparing.run(how.make, given, calls)
         opened = await calls.ask(made)
         action = await whole_answer(calls, opened)
         if action is not None:

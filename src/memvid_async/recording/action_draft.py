@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from attrs import evolve
 
 from ..config import Limits
 from ..core.commands import LargeContent, Prepared, RecordAction, SessionChoice
+from ..core.held_messages import Messages
+from ..errors import InvalidValueError
 from ..events.calls import CallFacts
 from ..events.content import EMPTY
 from ..events.details import ActionKind
 from ..events.frames import Retrieval
 from ..events.prompts import Reply
-from ..events.values import LARGE, check_duration
+from ..events.values import LARGE, is_duration
 from .prepare_values import (
     hashed_content,
     prepare_arguments,
     prepare_content,
+    prepare_duration,
     prepare_error,
     prepare_frames,
     prepare_messages,
@@ -45,7 +49,7 @@ class ActionDraft(NamedTuple):
     error: Any = None
     """Anything: see :mod:`.converting`."""
     metadata: Mapping[str, Any] | None = None
-    messages: Sequence[Any] = ()
+    messages: Messages | Sequence[Any] = ()
     retrieval: Retrieval | None = None
     reply: Reply | None = None
     conversion: int = 0
@@ -93,7 +97,7 @@ def prepare_action(
         limits = limits_for(kind, limits)
         detail = tuple(scrubbed(limits, "name", one) for one in detail)
         call = None if call is None else scrubbed_call(limits, call)
-    if ready is not None and not scrubs:
+    if ready is not None:
         given = ready
     elif kind is _TOOL_CALL or (kind is _STEP and given is not None):
         given = hashed_content(prepare_arguments(given, limits), "arguments", limits)
@@ -110,9 +114,11 @@ def prepare_action(
         error, changed = prepare_error(error, limits)
         conversion |= changed
     if raw is not None and call is not None:
-        # The decider makes a content of it.
-        content: Any = prepare_content(raw, "raw", limits)
-        call = call._replace(raw=content)
+        call = _with_raw(call, raw, limits)
+    frames = frames if frames is NO_MESSAGES else prepare_frames(frames, limits)
+    if not is_duration(duration_ms):
+        duration_ms, changed = prepare_duration(duration_ms)
+        conversion |= changed
     # Made as a tuple, in the order of its fields: a third of the time.
     fields = (
         session,
@@ -120,8 +126,8 @@ def prepare_action(
         detail,
         given,
         output,
-        frames if frames is NO_MESSAGES else prepare_frames(frames, limits),
-        check_duration(duration_ms),
+        frames,
+        duration_ms,
         task,
         error,
         prepare_metadata(metadata, limits) if metadata is not None else EMPTY,
@@ -129,9 +135,22 @@ def prepare_action(
         reply,
         int(conversion),
         call,
-        None if messages is NO_MESSAGES else prepare_messages(messages, limits),
+        None if messages is NO_MESSAGES else _prepared(messages, limits),
     )
     return tuple.__new__(RecordAction, fields)
+
+
+def _with_raw(call: CallFacts, raw: bytes, limits: Limits) -> CallFacts:
+    """Return what only a call has, with what came from the network if that can be scrubbed."""
+    with suppress(InvalidValueError):
+        # The decider makes a content of it.
+        content: Any = prepare_content(raw, "raw", limits)
+        call = call._replace(raw=content)
+    return call
+
+
+def _prepared(messages: Messages | Sequence[Any], limits: Limits) -> Messages | None:
+    return messages if isinstance(messages, Messages) else prepare_messages(messages, limits)
 
 
 def _fitting(reply: Reply, output: Prepared | None) -> Reply:

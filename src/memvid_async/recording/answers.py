@@ -27,7 +27,8 @@ class AskedCall:
     ``lane``: the task that makes it. ``scope``: the first start of the call that it is part of; 0
     for none, and a step is not one. ``content``: what is always compared: the kind, the name of the
     tool, the digest of the input. ``facts``: what is compared where a recording has it too: the
-    fields of the details, and for messages their digest. ``asked``: the input, for errors.
+    fields of the details, and the messages, of which there is the digest, too. ``asked``: the
+    input, for errors.
     """
 
     lane: Lane
@@ -35,6 +36,7 @@ class AskedCall:
     content: tuple[ActionKind, str | None, bytes | None]
     facts: Mapping[str, Hashable] = Factory(dict)
     asked: Any = None
+    messages_digest: bytes | None = None
 
 
 @frozen

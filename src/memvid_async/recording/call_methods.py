@@ -100,7 +100,7 @@ class CallMethods(ToolMethods, ABC):
             ran.
         """
         calls = self._made
-        made, prompt = made_ask(
+        made, prompt = await made_ask(
             calls, asked, provider=provider, model=model, task=task, metadata=metadata
         )
         return await call_model(calls, made, prompt, generate)
@@ -124,7 +124,7 @@ class CallMethods(ToolMethods, ABC):
         Close it (``contextlib.aclosing``) where the loop over it may end early.
         """
         calls = self._made
-        made, prompt = made_ask(
+        made, prompt = await made_ask(
             calls,
             asked,
             provider=provider,

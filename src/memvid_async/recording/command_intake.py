@@ -17,12 +17,13 @@ from ..core.commands import (
     Repeated,
     SessionChoice,
 )
+from ..core.held_messages import Messages
 from ..engine.event_log import LogCall
 from ..engine.home import Home
 from ..engine.kept_future import KeptFuture
 from ..engine.worker import Worker
 from ..engine.writer import Writer
-from ..errors import StoreReadOnlyError
+from ..errors import SessionEndedError, StoreReadOnlyError
 from ..events.calls import CallFacts
 from ..events.event import ActionRecorded, Event
 from ..events.values import LARGE
@@ -111,6 +112,16 @@ class CommandIntake:
         """Whether events are acked that are not on the disk yet (BUFFERED only)."""
         return self._need_writer().dirty
 
+    def check_takes(self, session: int) -> None:
+        """Return if a session takes more actions, as far as is known here.
+
+        :raises SessionEndedError: when it does not.
+        """
+        sessions = self._need_writer().view.state.sessions
+        found = sessions.open.get(session)
+        if found is None or found.is_full:
+            raise SessionEndedError(sessions.session_id(session))
+
     def submit_at_once(self, command: Command) -> asyncio.Future[Any]:
         """Queue a small command whether there is room or not; the future gets its answer.
 
@@ -145,7 +156,9 @@ class CommandIntake:
         else:
             size += given.size if isinstance(given, LargeContent) else len(given)
         if draft.metadata is not None or draft.messages is not NO_MESSAGES:
-            size += rough_size(draft.metadata) + rough_size(draft.messages)
+            messages = draft.messages
+            size += rough_size(messages.items if isinstance(messages, Messages) else messages)
+            size += rough_size(draft.metadata)
         writer = self._need_writer()
         if draft.key is not None:
             return self._record_once(writer, session, draft, task, size)

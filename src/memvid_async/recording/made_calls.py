@@ -10,6 +10,7 @@ from uuid import UUID
 from attrs import Factory, define, frozen
 
 from ..core.commands import LargeContent, Prepared
+from ..core.held_messages import Messages
 from ..events.calls import CallFacts, ErrorDetail
 from ..events.content import EMPTY, content_digest
 from ..events.details import ActionKind
@@ -46,7 +47,7 @@ class Step:
 class MadeCall:
     """A call that the agent makes, its input prepared. ``detail``: see :class:`RecordAction`.
 
-    ``effect``: whether it is recorded before it begins. ``digest``: of the prepared input.
+    ``effect``: whether it is recorded before it begins. ``messages_digest``: as a start's.
     """
 
     kind: ActionKind
@@ -55,7 +56,7 @@ class MadeCall:
     prepared: Prepared | None
     facts: Mapping[str, Hashable] = EMPTY
     task: str | None = None
-    messages: Sequence[Any] = ()
+    messages: Messages | Sequence[Any] = ()
     messages_digest: bytes | None = None
     effect: bool = True
     metadata: Mapping[str, Any] | None = None

@@ -12,11 +12,20 @@ from ..config import Limits
 from ..errors import InvalidValueError
 from ..events.details import ActionKind
 from ..events.event import Action
+from ..events.message_digests import messages_digest
 from ..events.prompts import COUNTS, Generated, Prompt, Reply, split_text
+from ..events.values import LARGE
+from .action_draft import NO_MESSAGES
 from .answers import Answers
 from .converting import whole_text
 from .made_calls import MadeCall, OpenCall
-from .prepare_values import prepare_content, prepare_name
+from .prepare_values import (
+    prepare_content,
+    prepare_messages,
+    prepare_metadata,
+    prepare_name,
+    rough_size,
+)
 from .replies import GrowingReply, Model, Reading, check_model
 from .scrubbing import limits_for, scrubbed
 from .session_calls import SessionCalls
@@ -24,7 +33,7 @@ from .session_calls import SessionCalls
 _BROKEN = "the stream broke off, and its process died"
 
 
-def made_ask(
+async def made_ask(
     calls: SessionCalls,
     asked: str | bytes | Sequence[Any],
     *,
@@ -50,20 +59,27 @@ def made_ask(
         None if name is None else prepare_name(name, what, limits)
         for name, what in ((provider, "provider"), (model, "model"))
     )
-    # What is compared and told of is what is recorded; the model is asked what the caller asks.
-    kept = [scrubbed(limits, "messages", message) for message in messages]
-    facts: dict[str, Any] = {"provider": names[0], "model": names[1], "messages": kept or None}
-    made = MadeCall(
-        ActionKind.ASK,
-        names,
-        scrubbed(limits, "query", query),
-        prepare_content(query, "query", limits),
-        {name: value for name, value in facts.items() if value is not None},
-        task,
-        kept,
-        metadata=metadata,
-        reading=reading,
-    )
+
+    def prepare() -> MadeCall:
+        # What is compared and told of is what is recorded; the model is asked what the caller asks.
+        kept = [scrubbed(limits, "messages", message) for message in messages]
+        prepared = prepare_messages(kept, limits, scrubs=False)
+        facts: dict[str, Any] = {"provider": names[0], "model": names[1], "messages": kept or None}
+        return MadeCall(
+            ActionKind.ASK,
+            names,
+            scrubbed(limits, "query", query),
+            prepare_content(query, "query", limits),
+            {name: value for name, value in facts.items() if value is not None},
+            task,
+            NO_MESSAGES if prepared is None else prepared,
+            None if prepared is None else messages_digest(kept, prepared.items),
+            metadata=None if metadata is None else prepare_metadata(metadata, limits),
+            reading=reading,
+        )
+
+    is_large = rough_size(asked) + rough_size(metadata) >= LARGE
+    made = await calls.intake.preparing.run(prepare) if is_large else prepare()
     return made, Prompt(query, None, messages)
 
 

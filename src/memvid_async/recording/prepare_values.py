@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from decimal import Decimal
 from itertools import islice
 from typing import Any, TypedDict, cast
 from uuid import UUID
@@ -26,12 +27,13 @@ from ..events.values import (
     check_text,
     decode_value,
     encode_value,
+    is_duration,
     is_time,
     preview,
     shown,
 )
 from .converting import convert_error, convert_output
-from .scrubbing import ScrubbingLimits, cleaner, scrubbed
+from .scrubbing import WITHHELD, ScrubbingLimits, cleaner, scrubbed
 
 _MOST_FRAME_ID = 2**63 - 1
 _UUID_CHARS = 36
@@ -114,8 +116,15 @@ def hashed_content(value: object, what: str, limits: Limits) -> Prepared | None:
 def prepare_output(value: object, limits: Limits) -> tuple[Prepared | None, int]:
     """Return what came after an effect, and how it was converted: see :mod:`.converting`.
 
-    :raises InvalidValueError: when ``StoreConfig.scrub`` fails.
+    Where ``StoreConfig.scrub`` fails, it is left out.
     """
+    try:
+        return _prepared_output(value, limits)
+    except InvalidValueError:
+        return WITHHELD, int(Conversion.OUTPUT)
+
+
+def _prepared_output(value: object, limits: Limits) -> tuple[Prepared | None, int]:
     scrubs = type(limits) is ScrubbingLimits
     if not scrubs and type(value) is str and len(value) < CONTENT_BYTES and value.isascii():
         return value, 0
@@ -133,7 +142,7 @@ def prepare_output(value: object, limits: Limits) -> tuple[Prepared | None, int]
 def prepare_error(value: object, limits: Limits) -> tuple[str | None, int]:
     """Return how an action failed, in words, and how that was converted.
 
-    :raises InvalidValueError: when ``StoreConfig.scrub`` fails.
+    Where ``StoreConfig.scrub`` fails, only that it failed is left.
     """
     if value is None:
         return None, 0
@@ -141,7 +150,10 @@ def prepare_error(value: object, limits: Limits) -> tuple[str | None, int]:
     is_short = type(value) is str and len(value) <= limits.error_chars
     if clean is None and is_short and cast("str", value).isascii():
         return cast("str", value), 0
-    data, conversion = convert_error(value, limits.error_chars, clean)
+    try:
+        data, conversion = convert_error(value, limits.error_chars, clean)
+    except InvalidValueError:
+        return WITHHELD, int(Conversion.ERROR)
     return cast("str", data), conversion
 
 
@@ -168,8 +180,12 @@ def prepare_metadata(value: object, limits: Limits) -> Mapping[str, Any]:
     return FrozenDict(decode_value(data)) if value else EMPTY
 
 
-def prepare_messages(values: Sequence[Any], limits: Limits) -> Messages | None:
-    """Return messages, each as CBOR, with their hashes.
+def prepare_messages(
+    values: Sequence[Any], limits: Limits, *, scrubs: bool = True
+) -> Messages | None:
+    """Return messages, each as CBOR, with their hashes; None where there are none.
+
+    ``scrubs``: whether they are not scrubbed yet.
 
     :raises InvalidValueError, LimitExceededError: when they cannot be recorded.
     """
@@ -178,7 +194,7 @@ def prepare_messages(values: Sequence[Any], limits: Limits) -> Messages | None:
         raise InvalidValueError("messages must be a sequence with one item per message")
     items, size = [], 0
     for i, value in enumerate(values):
-        plain = scrubbed(limits, "messages", value)
+        plain = scrubbed(limits, "messages", value) if scrubs else value
         items.append(encode_value(plain, f"messages[{i}]", "value_bytes", limits.value_bytes))
         size += len(items[-1])
         if size > limits.messages_bytes:
@@ -205,6 +221,14 @@ def prepare_reply(
             conversion = int(Conversion.COUNT)
     chunks = (len(response),) if type(response) in (str, bytes) else ()  # type: ignore[arg-type]
     return Reply(chunks, **kept), conversion
+
+
+def prepare_duration(value: object) -> tuple[float, int]:
+    """Return milliseconds as they are recorded, and how they were converted."""
+    number = as_plain(value)
+    if isinstance(number, Decimal) and number.is_finite():
+        number = float(number)
+    return (number, 0) if is_duration(number) else (0, int(Conversion.DURATION))
 
 
 def prepare_frames(values: Iterable[Any], limits: Limits) -> tuple[int, ...]:

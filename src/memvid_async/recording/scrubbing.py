@@ -16,11 +16,15 @@ from attrs import asdict, evolve, field, frozen
 from ..config import Limits, Scrub
 from ..core.commands import Command, NoteEvent, StartAction
 from ..errors import InvalidValueError
-from ..events.calls import CallFacts, ChunksCame
+from ..events.calls import CallFacts, ChunksCame, ErrorDetail
 from ..events.frozen_dict import FrozenDict
 from ..events.values import MAX_DEPTH
 
 AnyCommand = TypeVar("AnyCommand", bound=Command | None)
+
+WITHHELD = "(left out, because StoreConfig.scrub failed)"
+"""In place of what came after an effect, and could not be scrubbed: refusing it would lose that
+there was an effect."""
 
 # What an action's input and output are called, where they are not just that.
 _FIELDS = {
@@ -110,26 +114,34 @@ def scrubbed(limits: Limits, what: str, value: Any) -> Any:
 
 
 def scrubbed_call(limits: Limits, call: CallFacts) -> CallFacts:
-    """Return what only a call has, scrubbed: its lane, and the exception that it raised."""
+    """Return what only a call has, scrubbed: its lane, and the exception that it raised. Of one
+    that cannot be scrubbed, the type is left."""
     detail = call.error_detail
     if detail is not None:
-        arguments = detail.arguments
-        detail = evolve(
-            detail,
-            arguments=None if arguments is None else tuple(scrubbed(limits, "error", [*arguments])),
-            attributes=FrozenDict(scrubbed(limits, "error", dict(detail.attributes))),
-            frames=tuple(scrubbed(limits, "error", [*detail.frames])),
-        )
+        try:
+            detail = _scrubbed_error(limits, detail)
+        except InvalidValueError:
+            detail = ErrorDetail(detail.module, detail.qualname)
     lane = None if call.lane is None else tuple(scrubbed(limits, "task", [*call.lane]))
     return call._replace(error_detail=detail, lane=lane)
+
+
+def _scrubbed_error(limits: Limits, detail: ErrorDetail) -> ErrorDetail:
+    arguments = detail.arguments
+    return evolve(
+        detail,
+        arguments=None if arguments is None else tuple(scrubbed(limits, "error", [*arguments])),
+        attributes=FrozenDict(scrubbed(limits, "error", dict(detail.attributes))),
+        frames=tuple(scrubbed(limits, "error", [*detail.frames])),
+    )
 
 
 def scrubbed_command(limits: Limits, command: AnyCommand) -> AnyCommand:
     """Return a command with those of its texts scrubbed that are not prepared before: the lane of a
     call that begins, and the chunks of a stream.
 
-    Chunks are looked at in one piece, and are one where that changes them. A secret that is in two
-    notes of chunks is not whole in either.
+    Chunks are looked at in one piece, and are one where that changes them, empty where it fails. A
+    secret that is in two notes of chunks is not whole in either.
     """
     if type(limits) is not ScrubbingLimits:
         return command
@@ -139,7 +151,10 @@ def scrubbed_command(limits: Limits, command: AnyCommand) -> AnyCommand:
     if isinstance(command, NoteEvent) and isinstance(command.note, ChunksCame):
         chunks: tuple[Any, ...] = command.note.chunks
         whole = (b"" if isinstance(chunks[0], bytes) else "").join(chunks) if chunks else ""
-        made = limits.value("response", whole)
+        try:
+            made = limits.value("response", whole)
+        except InvalidValueError:
+            made = whole[:0]
         if made != whole:
             kept = (made, *[made[:0]] * (len(chunks) - 1))
             return evolve(command, note=evolve(command.note, chunks=kept))

@@ -22,7 +22,6 @@ from uuid import UUID
 
 from attrs import Factory, define, field
 
-from ..config import Limits
 from ..core.commands import StartAction
 from ..errors import InvalidValueError, RecordedCallError
 from ..events.calls import CallFacts, call_key
@@ -30,7 +29,7 @@ from ..events.content import Content
 from ..events.conversion import Conversion
 from ..events.details import ActionKind
 from ..events.event import Action
-from ..events.values import decode_value
+from ..events.values import LARGE
 from .action_draft import ActionDraft
 from .answers import Answers, AskedCall, CallAnswer
 from .call_recorder import CallRecorder, CancelledBeginning
@@ -40,7 +39,15 @@ from .error_details import describe_exception
 from .in_force import ENCLOSING, Enclosing
 from .lanes import Lanes
 from .made_calls import Call, MadeCall, OpenCall, Step
-from .prepare_values import hashed_content, prepare_arguments, prepare_flag, prepare_name
+from .prepare_values import (
+    hashed_content,
+    prepare_arguments,
+    prepare_flag,
+    prepare_metadata,
+    prepare_name,
+    rough_size,
+)
+from .scrubbing import limits_for
 
 
 @define(eq=False)
@@ -130,7 +137,9 @@ class SessionCalls:
         if self.answers is None:
             asked, answer = AskedCall(lane, scope, (made.kind, None, None)), _RUNS
         else:
-            asked = AskedCall(lane, scope, made.content, made.facts, made.given)
+            asked = AskedCall(
+                lane, scope, made.content, made.facts, made.given, made.messages_digest
+            )
             answer = await self.answers.ask(asked)
             await self._find_steps(self.answers, answer)
         parent = self.intake.blocks.parent(self.session)
@@ -154,6 +163,7 @@ class SessionCalls:
         """
         made, answer = call.made, call.answer
         if answer.first is None and not (made.effect and self._starts):
+            self.intake.check_takes(self.session)
             return
         if answer.chunks:
             return
@@ -301,7 +311,7 @@ class SessionCalls:
         prepare_flag(effect, "effect")
         if timeout is not None and type(timeout) not in (int, float):
             raise InvalidValueError(f"timeout must be a number of seconds, not {timeout!r:.80}")
-        made = self.made_tool_call(
+        made = await self.made_tool_call(
             name, dict(arguments), task=task, effect=effect, metadata=metadata
         )
 
@@ -313,7 +323,7 @@ class SessionCalls:
 
         return await self.make(made, make)
 
-    def made_tool_call(
+    async def made_tool_call(
         self,
         name: str,
         arguments: Any,
@@ -326,21 +336,33 @@ class SessionCalls:
 
         :raises InvalidValueError, LimitExceededError: when they cannot be recorded.
         """
-        limits = self.intake.limits
-        data = prepare_arguments(arguments, limits)
-        return MadeCall(
-            ActionKind.TOOL_CALL,
-            (prepare_name(name, "name", limits),),
-            None if type(limits) is Limits else decode_value(data),
-            hashed_content(data, "arguments", limits),
-            task=task,
-            effect=effect,
-            metadata=metadata,
-        )
+        made = await self._prepared(ActionKind.TOOL_CALL, name, arguments, rough_size(metadata))
+        made.task, made.effect = task, effect
+        if metadata is not None:
+            made.metadata = prepare_metadata(metadata, self.intake.limits)
+        return made
+
+    async def _prepared(
+        self, kind: ActionKind, name: str, given: Any, more_bytes: int = 0
+    ) -> MadeCall:
+        """Return a call with its input prepared, in a thread where that is large."""
+        limits = limits_for(kind, self.intake.limits)
+        detail = (prepare_name(name, "name", limits),)
+
+        def prepare() -> MadeCall:
+            if given is None and kind is ActionKind.STEP:
+                return MadeCall(kind, detail, None, None)
+            data = prepare_arguments(given, limits)
+            return MadeCall(kind, detail, None, hashed_content(data, "arguments", limits))
+
+        if rough_size(given) + more_bytes >= LARGE:
+            return await self.intake.preparing.run(prepare)
+        return prepare()
 
     async def once(self, name: str, make: Callable[[], Any], *, task: str | None = None) -> Any:
         """See :meth:`SessionRecorder.once`."""
-        detail = (prepare_name(name, "name", self.intake.limits),)
+        limits = limits_for(ActionKind.ONCE, self.intake.limits)
+        detail = (prepare_name(name, "name", limits),)
         made = MadeCall(ActionKind.ONCE, detail, None, None, task=task, effect=False)
 
         async def run() -> Any:
@@ -353,14 +375,7 @@ class SessionCalls:
     @asynccontextmanager
     async def step(self, name: str, given: Any = None) -> AsyncIterator[Step]:
         """See :meth:`SessionRecorder.step`."""
-        limits = self.intake.limits
-        data = None if given is None else prepare_arguments(given, limits)
-        made = MadeCall(
-            ActionKind.STEP,
-            (prepare_name(name, "name", limits),),
-            None if data is None else decode_value(data),
-            hashed_content(data, "input", limits),
-        )
+        made = await self._prepared(ActionKind.STEP, name, given)
         scope = self._scope()
         asked = AskedCall(self._lanes.nearest(), scope, made.content)
         parent = self.intake.blocks.parent(self.session)

@@ -28,6 +28,7 @@ from .command_intake import CommandIntake
 from .in_force import Block
 from .lanes import Lanes
 from .prepare_values import prepare_count, prepare_metadata, prepare_name
+from .scrubbing import limits_for
 from .session_calls import SessionCalls
 
 # How a block is left when its process is asked to end.
@@ -95,7 +96,8 @@ class SessionRecorder(CallMethods, ActionRecorder[Action]):
         :raises InvalidValueError: when it is of another kind, or cannot be recorded.
         :raises SessionEndedError: when the session takes no further actions.
         """
-        limits, intake = self._intake.limits, self._intake
+        intake = self._intake
+        limits = limits_for(kind, intake.limits)
         detail: tuple[Any, ...]
         if kind is ActionKind.ASK:
             detail = (

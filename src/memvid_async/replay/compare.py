@@ -13,8 +13,9 @@ from ..engine.event_log import View
 from ..errors import ContentNotFoundError
 from ..events.content import Content
 from ..events.event import Action
+from ..events.message_digests import drop_call_ids
 from ..events.printing import counted, html_table
-from .facts import INPUT_NAMES, OUTPUT_NAMES, drop_call_ids, own_metadata, without_call_ids
+from .facts import INPUT_NAMES, OUTPUT_NAMES, own_metadata, without_call_ids
 from .lcs import Pairs, align
 from .recorded import Facts, RecordedSession, load_recording, read_arguments, read_text
 from .textdiff import content_text, plain_text, response_diff, text_diff

@@ -10,19 +10,18 @@ for tasks (``Task-7``), and what this library itself notes in metadata.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import attrs
-import cbor2
 
 from ..events.content import content_digest
 from ..events.details import ActionKind, Details
 from ..events.event import Action
 from ..events.frames import Retrieval
+from ..events.message_digests import drop_call_ids, value_digest
 
 PROVENANCE = ("memvid_async", "imported_chat")
 """The metadata keys under which this library notes where an action came from."""
@@ -74,19 +73,6 @@ def own_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in metadata.items() if key not in PROVENANCE}
 
 
-def value_digest(value: Any) -> bytes:
-    """Return the BLAKE2b-128 digest of a value's deterministic CBOR."""
-    return hashlib.blake2b(cbor2.dumps(value, canonical=True), digest_size=16).digest()
-
-
-def messages_digest(messages: Sequence[Any]) -> bytes:
-    """Return the digest of messages, as :meth:`RecordedSession.messages_digest` does."""
-    last = b""
-    for message in messages:
-        last = content_digest(last + value_digest(drop_call_ids(message)))[:16]
-    return last
-
-
 def may_hold_calls(action: Action) -> bool:
     """Whether an action's output may be a response with tool calls, whose ids are not compared."""
     output = action.output
@@ -104,19 +90,3 @@ def without_call_ids(data: str | bytes) -> str | bytes:
         return json.dumps(drop_call_ids(json.loads(text)), ensure_ascii=False)
     except (ValueError, RecursionError):
         return data
-
-
-def drop_call_ids(message: Any) -> Any:
-    """Remove the ids of tool calls from a message in the OpenAI format; return others unchanged."""
-    if not isinstance(message, Mapping):
-        return message
-    kept = {key: value for key, value in message.items() if key != "tool_call_id"}
-    calls = kept.get("tool_calls")
-    if isinstance(calls, list):
-        kept["tool_calls"] = [
-            {key: value for key, value in call.items() if key != "id"}
-            if isinstance(call, Mapping)
-            else call
-            for call in calls
-        ]
-    return kept

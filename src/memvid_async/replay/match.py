@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from typing import Any
 
 from ..errors import InvalidValueError
 from ..events.details import ActionKind
-from .facts import INPUT_NAMES, drop_call_ids, value_digest
+from ..events.message_digests import drop_call_ids, value_digest
+from .facts import INPUT_NAMES
 
 Match = Callable[[str, str, Any], Any]
 """``match(kind, field, value)`` returns what is compared of a field of a call; None for nothing.
@@ -62,8 +63,20 @@ def compared_facts(match: Match, kind: ActionKind, facts: Mapping[str, Any]) -> 
     for name, value in facts.items():
         if value is None:
             continue
-        given = [drop_call_ids(one) for one in value] if name == "messages" else value
+        given = _without_ids(value) if name == "messages" else value
         shown = match(str(kind), name, given)
         if shown is not None:
             found[name] = value_digest(shown)
     return found
+
+
+def keeps_messages(match: Match, kind: ActionKind, messages: Sequence[Any]) -> bool:
+    """Whether messages are compared as they are. Those of a call in flight are known by their
+    digest alone, so they are compared then, and not where something of them is left out."""
+    given = _without_ids(messages)
+    shown = match(str(kind), "messages", given)
+    return shown is given or value_digest(shown) == value_digest(given)
+
+
+def _without_ids(messages: Sequence[Any]) -> list[Any]:
+    return [drop_call_ids(one) for one in messages]

@@ -11,7 +11,8 @@ from ..engine.event_log import View
 from ..errors import ContentNotFoundError, ReplayDivergenceError
 from ..events.details import ActionKind, ToolCallDetails
 from ..events.event import Action
-from .facts import INPUT_NAMES, drop_call_ids
+from ..events.message_digests import drop_call_ids
+from .facts import INPUT_NAMES
 from .recorded import RecordedSession, read_arguments, read_text
 from .textdiff import content_text, plain_text, text_diff
 from .verdicts import Difference
@@ -74,6 +75,18 @@ def describe_missing(
     else:
         message = f"{what} is not recorded{place}; {title}, of task {nearest.task!r}, is like it"
     return ReplayDivergenceError(message, nearest, differences)
+
+
+def describe_in_flight(due: str, changed: Sequence[str], asked: Asked) -> ReplayDivergenceError:
+    """Return the error for a live call where another one was in flight.
+
+    ``due``: that call. ``changed``: which of its fields are others now.
+    """
+    what = f"{_title(asked.kind, asked.name)} with {_shorten(asked.text)}"
+    message = f"{what} is not the call that was in flight in its place: {due}"
+    if changed:
+        message += f"; changed: {', '.join(changed)}"
+    return ReplayDivergenceError(message)
 
 
 def _title(kind: ActionKind, name: str | None) -> str:

@@ -22,9 +22,10 @@ from ..events.calls import (
 from ..events.content import Content
 from ..events.details import ActionKind, AskDetails, Details, FindDetails, PutManyDetails
 from ..events.event import Action, ActionRecorded, CheckpointCreated, Event, SessionEnded
+from ..events.message_digests import value_digest
 from ..events.values import decode_value
 from ..recording.lanes import chosen_name
-from .facts import details_fields, value_digest
+from .facts import details_fields
 from .history import History, PastCall
 from .match import DATA_IS_A_FACT, Match, compared_content, compared_facts
 from .matching import UNKNOWN
@@ -68,7 +69,7 @@ class PastSession:
 
     ``last``: the sequence of its last event. ``settled``: calls in flight of which somebody decided
     how they ended. ``is_flat``: it has only what ``record_…`` recorded, which knows
-    no more of a task than its name.
+    no more of a task than its name. ``loose``: what ``record_…`` recorded.
     """
 
     recording: RecordedSession
@@ -79,7 +80,7 @@ class PastSession:
     settled: set[int] = Factory(set)
     _sequences: dict[int, int] = Factory(dict)
     steps: dict[int, PastStep] = Factory(dict)
-    _loose: list[int] = Factory(list)
+    loose: set[int] = Factory(set)
     _unnamed: dict[str | None, int] = Factory(dict)
     _last_ns: int = 0
 
@@ -143,7 +144,7 @@ class PastSession:
     def finish(self) -> None:
         """Leave out what was recorded by ``record_…`` beside calls: another run does that again."""
         if not self.is_flat:
-            for start in self._loose:
+            for start in self.loose:
                 del self.history.calls[start]
 
     @property
@@ -197,7 +198,7 @@ class PastSession:
                     start.seen,
                     self.scope(start.parent),
                     content_of(start.kind, start.details, start.input),
-                    {},
+                    _compared_start(start),
                     start,
                     max(0, event.time_ns - self._last_ns) / 1e9,
                 )
@@ -225,7 +226,7 @@ class PastSession:
                 self.is_flat = False
             elif action.kind in _RECORDED_CALLS:
                 lane = self._flat_lane(action.task)
-                self._loose.append(start)
+                self.loose.add(start)
             else:
                 return
             self.history.began(
@@ -264,8 +265,8 @@ def _compare(match: Match, view: View, recording: RecordedSession, call: PastCal
     kind, name, _ = call.content
     call.content = compared_content(match, kind, name, given)
     facts: dict[str, Any] = {name: value for name, value in call.facts.items() if name != "name"}
-    unknown = {name: value for name, value in facts.items() if value is UNKNOWN}
-    facts = {name: value for name, value in facts.items() if value is not UNKNOWN}
+    kept = {n: value for n, value in facts.items() if value is UNKNOWN or n == "messages_digest"}
+    facts = {name: value for name, value in facts.items() if name not in kept}
     action = call.action
     if action is not None and facts.get("messages") is not None:
         facts["messages"] = recording.read_messages(view, action)
@@ -273,7 +274,7 @@ def _compare(match: Match, view: View, recording: RecordedSession, call: PastCal
         facts["data"] = read_text(view, action.input)
     if action is not None and facts.get("filters") is not None:
         facts["filters"] = dict(action.retrieval.parameters)
-    call.facts = {**compared_facts(match, kind, facts), **unknown}
+    call.facts = {**compared_facts(match, kind, facts), **kept}
 
 
 def content_of(kind: ActionKind, details: Details, given: Content | None) -> Hashable:
@@ -295,6 +296,19 @@ def _compared(action: Action) -> Mapping[str, Hashable]:
     elif isinstance(details, (AskDetails, FindDetails)):
         facts |= _searched(action)
     return facts
+
+
+def _compared_start(start: ActionStarted) -> Mapping[str, Hashable]:
+    """Return what is compared of a call in flight. Its messages are recorded with its end, so they
+    are known by their digest alone."""
+    details = start.details
+    if not isinstance(details, AskDetails):
+        return {}
+    return {
+        "provider": details.provider,
+        "model": details.model,
+        "messages_digest": start.messages_digest,
+    }
 
 
 def _searched(action: Action) -> dict[str, Any]:
@@ -337,7 +351,10 @@ def read_past(view: View, session_id: UUID, match: Match | None = None) -> PastS
             if said is None and (call.is_cancelled or action.call.settled_by is not None):
                 # Its end was recorded by a resume, which did not know what was asked.
                 said = UNKNOWN
-            call.facts = {**call.facts, "messages": said}
+            # What ``match`` leaves of them, and what a recorded ask was asked, is compared itself.
+            is_whole = match is None and action.sequence not in past.loose
+            digest = said if is_whole else UNKNOWN
+            call.facts = {**call.facts, "messages": said, "messages_digest": digest}
         if match is not None:
             _compare(match, view, recording, call)
     return past

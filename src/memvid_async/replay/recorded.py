@@ -24,16 +24,15 @@ from ..events.event import (
     MessageRun,
     StoredMessages,
 )
+from ..events.message_digests import chained_digest, drop_call_ids, value_digest
 from .facts import (
     INPUT_NAMES,
     OUTPUT_NAMES,
     details_fields,
-    drop_call_ids,
     may_hold_calls,
     own_metadata,
     retrieval_fields,
     task_name,
-    value_digest,
     without_call_ids,
 )
 
@@ -120,7 +119,7 @@ class RecordedSession:
                 place += part.count
                 continue
             kept.messages[place] = message = value_digest(drop_call_ids(next(own)))
-            kept.chains[place] = last = content_digest(last + message)[:16]
+            kept.chains[place] = last = chained_digest(last, message)
             place += 1
         return last
 
@@ -133,7 +132,7 @@ class RecordedSession:
                 if chain is not None:
                     return chain
             for index, place, _ in message_places(run.index, self.ask, run.first, run.count):
-                last = content_digest(last + self._digests[index].messages[place])[:16]
+                last = chained_digest(last, self._digests[index].messages[place])
         except (KeyError, ValueError):
             # Only a recovery leaves a reference to an ask that is gone.
             return b"gone"

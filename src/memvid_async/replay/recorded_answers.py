@@ -9,15 +9,17 @@ from typing import Any
 from ..errors import ReplayDivergenceError
 from ..events.calls import ActionStarted, LanePath
 from ..events.content import Content, content_digest
+from ..events.details import ActionKind
 from ..events.event import Action
+from ..events.message_digests import value_digest
 from ..events.values import LARGE
 from ..recording.answers import AskedCall, CallAnswer
 from ..recording.lanes import Lanes
-from .facts import messages_digest, task_name, value_digest
+from .facts import task_name
 from .handover import Handed, Handover, LiveCall
-from .match import Match, compared_content, compared_facts
-from .matching import Matching, RecordedCall
-from .nearest import LOOKED_AT, Asked, describe_missing
+from .match import Match, compared_content, compared_facts, keeps_messages
+from .matching import Matching, Outcome, RecordedCall
+from .nearest import LOOKED_AT, Asked, describe_in_flight, describe_missing
 from .past_calls import PastSession
 from .recorded import read_text
 
@@ -91,9 +93,14 @@ class RecordedAnswers:
         kind, name, _ = call.content
         if self._match is not None:
             content = compared_content(self._match, kind, name, call.asked)
-            return LiveCall(call, content, compared_facts(self._match, kind, facts))
+            shown = compared_facts(self._match, kind, facts)
+            if facts.get("messages") and keeps_messages(self._match, kind, facts["messages"]):
+                shown["messages_digest"] = call.messages_digest
+            return LiveCall(call, content, shown)
+        if kind is ActionKind.ASK:
+            facts["messages_digest"] = call.messages_digest
         if facts.get("messages") is not None:
-            facts["messages"] = messages_digest(facts["messages"])
+            facts["messages"] = call.messages_digest
         if facts.get("filters") is not None:
             facts["filters"] = value_digest(facts["filters"])
         if facts.get("data") is not None:
@@ -192,6 +199,11 @@ class RecordedAnswers:
         if handover.error is not None and exc is not handover.error:
             raise handover.error from exc
 
+    @property
+    def has_diverged(self) -> bool:
+        """Whether the agent did not do what it did when it was recorded."""
+        return self.handover.error is not None
+
     # What was served.
 
     @property
@@ -217,6 +229,8 @@ class RecordedAnswers:
         call = live.asked
         kind, name, _ = call.content
         asked = Asked(kind, name, call.asked, dict(call.facts), task_name(call.lane.name))
+        if due is not None and due.outcome is Outcome.IN_FLIGHT:
+            return describe_in_flight(self._title(due), _changed(due, live), asked)
         left = self.matching.unserved()
         others = [one for one in map(self.action, left[:LOOKED_AT]) if one is not None]
         found: ReplayDivergenceError = await self._read(
@@ -230,6 +244,14 @@ class RecordedAnswers:
         what = str(kind) if name is None else f"{kind} {name!r}"
         which = "" if isinstance(info, ActionStarted) else f"action {info.index}, "
         return f"{which}{what} of task {info.task!r}"
+
+
+def _changed(due: RecordedCall, live: LiveCall) -> list[str]:
+    """Return which fields of a call are others now; none where it is another call."""
+    if due.content != live.content:
+        return []
+    known = sorted(due.facts.keys() & live.facts.keys())
+    return [one.removesuffix("_digest") for one in known if due.facts[one] != live.facts[one]]
 
 
 def _digest(_: object, data: str | bytes) -> bytes:

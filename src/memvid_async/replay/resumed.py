@@ -190,6 +190,10 @@ class ResumedSession(StoreSession):
         try:
             if self.answers is not None:
                 await self.answers.check_end(exc)
+                if self.answers.has_diverged:
+                    # It stays open for the agent that it is of.
+                    self._entered_block().leave()
+                    return
             await super().__aexit__(exc_type, exc, traceback)
         except BaseException:
             if self._block is not None:

@@ -223,7 +223,9 @@ class ServedSession(MemoryMethods):
             return await calls.call_tool(
                 name, arguments, run, effect=effect, timeout=timeout, task=task, metadata=metadata
             )
-        made = calls.made_tool_call(name, arguments, task=task, effect=effect, metadata=metadata)
+        made = await calls.made_tool_call(
+            name, arguments, task=task, effect=effect, metadata=metadata
+        )
 
         async def missing() -> Any:
             raise InvalidValueError("a call that is not recorded needs run")
