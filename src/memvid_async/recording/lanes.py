@@ -35,13 +35,15 @@ class Lane:
     """The calls of one asyncio task within a session.
 
     ``parent``: None for the lane of the block itself. ``name``: None where nobody chose one.
+    ``has_called``: whether its task has made a call, and did not only enter a step.
     """
 
-    __slots__ = ("__weakref__", "_named", "_path", "_unnamed", "name", "parent")
+    __slots__ = ("__weakref__", "_named", "_path", "_unnamed", "has_called", "name", "parent")
 
     def __init__(self, parent: Lane | None = None, name: str | None = None) -> None:
         self.parent = parent
         self.name = name
+        self.has_called = parent is None
         self._path: LanePath | None = None if parent is not None else ()
         self._named: dict[str, Lane] = {}
         self._unnamed = 0
@@ -107,25 +109,33 @@ class Lanes:
             self._enter(task, self.root)
 
     def current(self) -> Lane:
+        """Return the lane of the task that runs, which makes a call."""
+        lane = self._entered()
+        lane.has_called = True
+        return lane
+
+    def nearest(self) -> Lane:
+        """Return the lane of the task that runs, which enters a step, if it has made a call,
+        otherwise that of the next task outwards that has. A step is in no lane of its own, because
+        nothing finds that again."""
+        return _calling(self._entered())
+
+    def _entered(self) -> Lane:
         """Return the lane of the task that runs. It is a child of its creator's lane, if that has
-        made a call, otherwise of the next one outwards that has."""
+        made a call, otherwise of the next one outwards that has.
+
+        It is known from the task's first call or step on. Of two tasks of one name the first has
+        it, and a step takes long only where it is recorded.
+        """
         task = asyncio.current_task()
         if task is None:
             return self.root
         lane = self._of_task.get(task)
         if lane is None:
-            lane = self._inherited().child(chosen_name(task.get_name()))
+            inherited = (mine for theirs, mine in _INHERITED.get() if theirs() is self)
+            lane = _calling(next(inherited, self.root)).child(chosen_name(task.get_name()))
             self._enter(task, lane)
         return lane
-
-    def nearest(self) -> Lane:
-        """Return the lane of the task that runs if it has made a call, otherwise of the next task
-        outwards that has. A step makes no lane, because nothing finds it again."""
-        task = asyncio.current_task()
-        return (task and self._of_task.get(task)) or self._inherited()
-
-    def _inherited(self) -> Lane:
-        return next((mine for theirs, mine in _INHERITED.get() if theirs() is self), self.root)
 
     def named(self, name: str) -> Lane:
         """Return the lane that a caller named instead of its task."""
@@ -135,3 +145,10 @@ class Lanes:
         self._of_task[task] = lane
         others = [one for one in _INHERITED.get() if one[0]() not in (self, None)]
         _INHERITED.set((*others, (ref(self), lane)))
+
+
+def _calling(lane: Lane) -> Lane:
+    """Return the lane, or the next one outwards, whose task has made a call."""
+    while not lane.has_called and lane.parent is not None:
+        lane = lane.parent
+    return lane
