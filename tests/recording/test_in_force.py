@@ -429,6 +429,36 @@ async def test_blocks_left_out_of_order_never_record_elsewhere(make_store):
     assert await frames(store, ambient) == [3]
 
 
+async def planning(session, name):
+    """A step, as a generator makes it."""
+    async with session.step(name):
+        yield
+
+
+@pytest.mark.parametrize("order", ["0 in turn", "1 in turn", "0 elsewhere", "1 elsewhere"])
+async def test_what_follows_a_step_that_was_left_is_no_part_of_it(make_store, order):
+    """Two interleaved generators, each with a step of its own; one is left first, perhaps by
+    another task."""
+    store = await make_store()
+    async with store.session() as session:
+        given = [planning(session, name) for name in "ab"]
+        for one in given:
+            await anext(one)
+        first, how = int(order[0]), order[2:]
+        finish = given[first].aclose()
+        await (in_task(finish) if how == "elsewhere" else finish)
+        inside = await store.record_put(1, "x")
+        await given[1 - first].aclose()
+        assert (await store.record_put(2, "x")).parent is None
+        async with session.step("c"):
+            called = await session.call_tool("where", {}, lambda: "here")
+    read = await store.get_session(session.session_id)
+    starts = {a.details.name: a.started for a in read.actions if a.kind is ActionKind.STEP}
+    assert (called, inside.parent) == ("here", starts["ba"[first]])
+    assert read.actions[-2].parent == starts["c"]
+    assert not read.in_flight
+
+
 async def test_a_context_does_not_gather_blocks_that_were_left_elsewhere(make_store):
     store, opened = await make_store(), []
     await store.start_session()

@@ -106,6 +106,7 @@ class Engine:
         """
         if self.writer is None:
             raise StoreReadOnlyError("the store was opened read-only")
+        self.home.check()
         self.home.check_task()
         await self.writer.submit(None, 0)
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 
-from attrs import define
+from attrs import define, field
 
 from ..core.commands import SessionChoice
 
@@ -54,11 +54,14 @@ _ENTERED: ContextVar[tuple[Block, ...]] = ContextVar("memvid_async_blocks", defa
 @define(eq=False)
 class Enclosing:
     """A call or a step that runs. ``store``: the blocks of its store. ``session``: its session's
-    number. ``first``: the sequence of its first start; None where that is not recorded."""
+    number. ``first``: the sequence of its first start; None where that is not recorded.
+    ``is_left``: whether it was left in another context than the one that entered it, which goes on
+    to have it."""
 
     store: SessionBlocks
     session: int
     first: int | None
+    is_left: bool = field(default=False, init=False)
 
 
 # The calls and steps that a context is in, innermost last.
@@ -113,4 +116,4 @@ class SessionBlocks:
             return None
         session = choice if isinstance(choice, int) else next(iter(choice), None)
         mine = (one for one in reversed(enclosing) if one.store is self and one.session == session)
-        return next((one.first for one in mine if one.first is not None), None)
+        return next((one.first for one in mine if one.first is not None and not one.is_left), None)

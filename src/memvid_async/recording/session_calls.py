@@ -72,7 +72,7 @@ class _EnclosingStep(_EnclosingCall):
 def current_call() -> Call | None:
     """Return the call that the caller is part of; None outside of one."""
     for one in reversed(ENCLOSING.get()):
-        if isinstance(one, _EnclosingCall) and one.call is not None:
+        if isinstance(one, _EnclosingCall) and one.call is not None and not one.is_left:
             return one.calls.current(one.call)
     return None
 
@@ -81,17 +81,24 @@ class _Inside:
     """The time in which a call or a step runs; calls that are made in it are inside of it. A class,
     because a generator takes three times as long."""
 
-    __slots__ = ("_before", "_enclosing")
+    __slots__ = ("_enclosing", "_entered")
 
     def __init__(self, enclosing: _EnclosingCall) -> None:
         self._enclosing = enclosing
 
     def __enter__(self) -> None:
-        self._before = before = ENCLOSING.get()
-        ENCLOSING.set((*before, self._enclosing))
+        around = [one for one in ENCLOSING.get() if not one.is_left]
+        self._entered = ENCLOSING.set((*around, self._enclosing))
 
     def __exit__(self, *_: object) -> None:
-        ENCLOSING.set(self._before)
+        now = ENCLOSING.get()
+        try:
+            ENCLOSING.reset(self._entered)
+        except ValueError:
+            # A generator's block, finished in another context than the one that began it.
+            self._enclosing.is_left = True
+        # What was entered since may be left later: what was there before is not what is left now.
+        ENCLOSING.set(tuple([one for one in now if one is not self._enclosing]))
 
 
 _RUNS = CallAnswer()
@@ -153,7 +160,8 @@ class SessionCalls:
     def _enclosing(self) -> Iterator[_EnclosingCall]:
         """Return the calls and steps that the caller is in, the innermost first."""
         enclosing = reversed(ENCLOSING.get())
-        return (one for one in enclosing if isinstance(one, _EnclosingCall) and one.calls is self)
+        mine = (one for one in enclosing if isinstance(one, _EnclosingCall) and one.calls is self)
+        return (one for one in mine if not one.is_left)
 
     async def begin(self, call: OpenCall) -> None:
         """Record that a call begins. Cancelled meanwhile, it records that too.

@@ -101,7 +101,7 @@ class ToolMethods(ABC):
         ``name``: by default the function's. ``effect``, ``timeout``: as for :meth:`call_tool`.
         ``thread``: whether a function that is not async runs in a thread. The result is awaited.
 
-        :raises InvalidValueError: when it is not a function.
+        :raises InvalidValueError: when it is not a function, or one without known parameters.
         """
         return _decorated(function, lambda: self, _Options(name, effect, timeout, thread))
 
@@ -150,7 +150,7 @@ def tool(
     caller is in, of any store, or by that of a served session; outside of one it just runs. Its
     parameters are those of :meth:`SessionRecorder.tool`.
 
-    :raises InvalidValueError: when it is not a function.
+    :raises InvalidValueError: when it is not a function, or one without known parameters.
     """
     return _decorated(function, _in_force, _Options(name, effect, timeout, thread))
 
@@ -163,7 +163,7 @@ def _decorated(
     if not callable(function):
         raise InvalidValueError(f"a tool must be a function, not {type(function).__name__}")
     found = how.name or str(getattr(function, "__name__", type(function).__name__))
-    signature = inspect.signature(function)
+    signature = _signature_of(function, found)
 
     @wraps(function)
     async def recorded(*args: Any, **named: Any) -> Any:
@@ -181,6 +181,16 @@ def _decorated(
         return await asked.call_tool(found, arguments, run, effect=how.effect, timeout=how.timeout)
 
     return recorded
+
+
+def _signature_of(function: Callable[..., Any], name: str) -> inspect.Signature:
+    try:
+        return inspect.signature(function)
+    except (TypeError, ValueError):
+        raise InvalidValueError(
+            f"the parameters of the tool {name!r} are not known, as of much that is written in C: "
+            "wrap it in a function that has them"
+        ) from None
 
 
 def _by_name(bound: inspect.BoundArguments) -> dict[str, Any]:
