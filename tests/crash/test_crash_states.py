@@ -32,7 +32,7 @@ def explored(seed):
 
 if SEED is None:
     # Allows for a machine so busy that this gets a twentieth of two processors.
-    @pytest.mark.timeout(120 + STATES // 100)
+    @pytest.mark.timeout(300 + STATES // 100)
     def test_nothing_acked_is_lost_in_any_crash(capsys):
         states, crossed, levels, start = 0, Counter(), Counter(), time.monotonic()
         seeds = range(FIRST, FIRST + len(KINDS) + STATES // LEAST)

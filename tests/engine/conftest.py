@@ -1,6 +1,5 @@
 """What the engine's tests share."""
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -18,13 +17,6 @@ def disk() -> Iterator[SimDisk]:
         yield disk
         disk.heal()
         disk.let_go()
-
-
-@pytest.fixture
-async def limit(anyio_backend: object) -> AsyncIterator[None]:
-    """Tell soon of somebody who waits in vain."""
-    async with asyncio.timeout(20):
-        yield
 
 
 @pytest.fixture

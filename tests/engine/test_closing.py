@@ -33,9 +33,6 @@ LARGE = "x" * 100_000
 DURABILITIES = pytest.mark.parametrize("durability", Durability, ids=lambda value: value.value)
 
 
-limited = pytest.mark.usefixtures("limit")
-
-
 async def frames(path, session_id):
     async with open_store(path) as store:
         assert (await store.verify()).ok
@@ -44,7 +41,6 @@ async def frames(path, session_id):
 
 
 @DURABILITIES
-@limited
 async def test_closing_writes_what_waits(tmp_path, durability):
     path = tmp_path / "store.mva"
     config = StoreConfig(durability=durability, flush_interval=NEVER)
@@ -58,7 +54,6 @@ async def test_closing_writes_what_waits(tmp_path, durability):
     assert await frames(path, session_id) == list(range(2000))
 
 
-@limited
 async def test_what_comes_after_closing_began_is_refused_and_the_rest_is_written(
     tmp_path, disk, monkeypatch
 ):
@@ -81,7 +76,6 @@ async def test_what_comes_after_closing_began_is_refused_and_the_rest_is_written
 
 
 @pytest.mark.parametrize("read_only", [False, True])
-@limited
 async def test_a_closed_store_refuses_everything_and_leaves_nobody_waiting(tmp_path, read_only):
     path = tmp_path / "store.mva"
     async with open_store(path) as store, store.session() as recorder:
@@ -119,9 +113,8 @@ async def test_a_closed_store_refuses_everything_and_leaves_nobody_waiting(tmp_p
         await closed.aclose()
         await closed.aclose()
         for call in (*reading(closed), *(() if read_only else writing(closed))):
-            async with asyncio.timeout(20):
-                with pytest.raises(StoreClosedError):
-                    await call
+            with pytest.raises(StoreClosedError):
+                await call
         for look in (closed.statistics, closed.subscribe):
             with pytest.raises(StoreClosedError):
                 look()
@@ -130,7 +123,6 @@ async def test_a_closed_store_refuses_everything_and_leaves_nobody_waiting(tmp_p
         assert closed.path == path
 
 
-@limited
 async def test_reading_that_is_under_way_ends_when_the_store_closes(tmp_path):
     path = tmp_path / "store.mva"
     store = await open_store(path)
@@ -151,7 +143,6 @@ async def test_reading_that_is_under_way_ends_when_the_store_closes(tmp_path):
 
 
 @DURABILITIES
-@limited
 async def test_a_block_that_is_left_after_closing_says_so_but_hides_no_error(tmp_path, durability):
     path = tmp_path / "store.mva"
     left_open = []
@@ -175,7 +166,6 @@ async def test_a_block_that_is_left_after_closing_says_so_but_hides_no_error(tmp
             assert (await store.get_session(session_id)).ended_ns is not None
 
 
-@limited
 async def test_a_writer_that_is_cancelled_fails_who_waits_and_acks_only_what_is_durable(
     tmp_path, disk
 ):
@@ -208,7 +198,6 @@ async def test_a_writer_that_is_cancelled_fails_who_waits_and_acks_only_what_is_
 
 
 @pytest.mark.parametrize("call", ["room", "enter", "lock"])
-@limited
 async def test_whoever_waits_for_something_else_is_told_too(tmp_path, disk, call):
     path = tmp_path / "store.mva"
     config = StoreConfig(limits=Limits(queue_bytes=1), lock_timeout=0.2)
@@ -382,7 +371,6 @@ def test_a_process_whose_loop_ends_with_work_pending(tmp_path, ending, loop):
     child = subprocess.run(
         [sys.executable, *strict, "-c", script, str(path)],
         capture_output=True,
-        timeout=30,
         check=False,
     )
     said = child.stderr.decode()
@@ -474,7 +462,6 @@ def test_what_a_buffered_store_had_acked_is_written_as_the_loop_ends(tmp_path):
     asyncio.run(store.aclose())
 
 
-@limited
 async def test_a_buffered_writer_that_is_cancelled_writes_what_it_staged(tmp_path, monkeypatch):
     path = tmp_path / "store.mva"
     config = StoreConfig(durability=Durability.BUFFERED, flush_interval=NEVER)

@@ -24,7 +24,7 @@ from memvid_async.storage import FileStorage
 from tests.support.loops import read_until, turns
 from tests.torture.children import Child
 
-pytestmark = [pytest.mark.one_loop, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.one_loop
 QUICK = StoreConfig(poll_interval=0.001)
 
 

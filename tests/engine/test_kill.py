@@ -171,7 +171,6 @@ async def look(path, ledger, acks, *, read_only):
         return store.torn_tail.bytes_dropped
 
 
-@pytest.mark.timeout(120)
 async def test_what_was_acked_is_there_after_many_kills(tmp_path):
     path = tmp_path / "store.mva"
     first = random.SystemRandom().randrange(10**6)

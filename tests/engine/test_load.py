@@ -8,7 +8,6 @@ from scripts.load import SUBSCRIBERS, faults, run
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="descriptors are counted as Linux shows them")
-@pytest.mark.timeout(120)
 async def test_writers_subscribers_finds_and_compactions_beside_each_other(tmp_path):
     found = await run(tmp_path / "load.mva", 2.0, writers=2, every=0.5)
     assert found["verified"]

@@ -20,7 +20,7 @@ from memvid_async.memory.folded import FoldedMemory
 from memvid_async.storage import disk as module
 from tests.support.loops import read_until
 
-pytestmark = [pytest.mark.one_loop, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.one_loop
 QUICK = StoreConfig(poll_interval=0.001)
 
 

@@ -15,7 +15,7 @@ from memvid_async import (
 )
 from tests.torture.children import Child
 
-pytestmark = [pytest.mark.one_loop, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.one_loop
 TIMES = 30
 # A store that looks by itself so seldom that it never does within a test.
 ALONE = StoreConfig(poll_interval=3600.0)

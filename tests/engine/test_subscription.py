@@ -26,8 +26,6 @@ from memvid_async import (
 from memvid_async.file.file_view import FileView
 from tests.support.loops import read_until, run_dry, turns
 
-pytestmark = pytest.mark.usefixtures("limit")
-
 TINY = Limits(tail_bytes=1, read_bytes=4096)
 # Too long to come by itself within a test: flushing is what the test asks for.
 NEVER = 1000.0

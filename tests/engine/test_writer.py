@@ -23,8 +23,6 @@ from memvid_async import (
 )
 from tests.support.loops import read_until, run_dry
 
-pytestmark = pytest.mark.usefixtures("limit")
-
 # Too long to come by itself within a test: flushing is what the test asks for.
 NEVER = 1000.0
 BUFFERED = StoreConfig(durability=Durability.BUFFERED, flush_interval=NEVER)

@@ -29,7 +29,7 @@ from tests.support.naive import Naive, command, fixed_config
 from tests.support.plans import PLANS, examples, small_tables
 from tests.torture.children import Child
 
-pytestmark = [pytest.mark.one_loop, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.one_loop
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ from tests.support.asking import answers, verified
 from tests.support.naive import Naive, Record, command, fixed_config, start
 from tests.support.plans import PLANS, examples, small_tables
 
-pytestmark = [pytest.mark.one_loop, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.one_loop
 LARGE = "recorded once more " * 100
 
 

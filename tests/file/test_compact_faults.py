@@ -11,7 +11,7 @@ from tests.support.loops import turns
 from tests.torture.children import Child
 from tests.torture.faults import Fuse
 
-pytestmark = [pytest.mark.one_loop, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.one_loop
 
 
 @pytest.fixture

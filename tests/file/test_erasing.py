@@ -15,8 +15,6 @@ from tests.support.frame_calls import actions_of, all_ids, ids_of, stream
 from tests.support.frame_plans import HISTORIES, Life, eager_saving
 from tests.support.plans import examples, small_tables
 
-pytestmark = pytest.mark.timeout(110)
-
 MIB = 1024 * 1024
 # Words that nothing else holds, long ones and such as the stemmer shortens.
 SECRETS = [

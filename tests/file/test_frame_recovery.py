@@ -17,8 +17,6 @@ from tests.support.naive import fixed_config
 from tests.support.plans import examples, small_tables
 from tests.support.segments import segments_of
 
-pytestmark = pytest.mark.timeout(110)
-
 
 def damage(path, segment):
     data = bytearray(path.read_bytes())

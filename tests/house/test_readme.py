@@ -50,7 +50,6 @@ def test_the_example_runs_again_and_again(tmp_path):
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
         )
         assert done.returncode == 0, done.stderr
         assert done.stdout == ("Yes. It will rain in Oslo until Friday. (from frame 1, action 1)\n")

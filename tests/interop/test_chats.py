@@ -450,9 +450,8 @@ async def test_a_pipe_is_read_to_its_end(tmp_path):
                 pipe.write(data[at : at + 60_000])
 
     writer = asyncio.create_task(asyncio.to_thread(write))
-    async with asyncio.timeout(30):
-        (plans,) = [plans async for plans in read_plans(path)]
-        await writer
+    (plans,) = [plans async for plans in read_plans(path)]
+    await writer
     assert [plan.actions[0].response for plan in plans] == ["so"]
 
 
@@ -467,10 +466,9 @@ async def test_a_pipe_that_never_ends_is_read_as_far_as_it_may_be(tmp_path):
                 pipe.write(line)
 
     writer = asyncio.create_task(asyncio.to_thread(write))
-    async with asyncio.timeout(30):
-        with pytest.raises(TranscriptError, match="bytes"):
-            await anext(read_plans(path, max_bytes=300_000))
-        await writer
+    with pytest.raises(TranscriptError, match="bytes"):
+        await anext(read_plans(path, max_bytes=300_000))
+    await writer
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder", "device"])
@@ -483,5 +481,4 @@ async def test_what_holds_no_transcript_is_refused_soon(tmp_path, kind, monkeypa
         path.mkdir()
     refusals = r"nobody has written|neither a regular file|Is a directory"
     with pytest.raises(TranscriptError, match=refusals):
-        async with asyncio.timeout(10):
-            await anext(read_plans(path))
+        await anext(read_plans(path))

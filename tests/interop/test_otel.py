@@ -271,7 +271,7 @@ with SyncStore.open(sys.argv[1]) as store:
 
 def test_what_a_killed_process_exported_is_not_lost(tmp_path):
     path = tmp_path / "spans.mva"
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False, timeout=60)
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False)
     assert killed.returncode == -9
     with SyncStore.open(path) as store:
         exporter = MemvidSpanExporter(store)
@@ -384,6 +384,5 @@ def test_the_program_of_the_page_runs(tmp_path):
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
     )
     assert '"gen_ai.tool.call.result": "dry"' in done.stdout

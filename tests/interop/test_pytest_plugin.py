@@ -110,7 +110,6 @@ def run(folder, *arguments, status=0, **environment):
         env={**os.environ, "CI": "", **ENVIRONMENT, **environment},
         capture_output=True,
         text=True,
-        timeout=60,
         check=False,
     )
     assert done.returncode == status, done.stdout + done.stderr
@@ -260,7 +259,6 @@ def git(folder, *arguments):
         env={**os.environ, **ENVIRONMENT, "GIT_CONFIG_GLOBAL": os.devnull, "PAGER": "cat"},
         capture_output=True,
         text=True,
-        timeout=60,
         check=True,
     )
     return done.stdout
@@ -301,7 +299,6 @@ def test_a_file_that_is_no_recording_has_no_text(tmp_path):
         env={**os.environ, **ENVIRONMENT},
         capture_output=True,
         text=True,
-        timeout=60,
         check=False,
     )
     assert (done.returncode, done.stdout) == (1, "")
@@ -316,7 +313,7 @@ def test_a_failed_first_run_leaves_no_recording(project):
 def test_the_plugin_does_not_import_the_library():
     code = "import pytest_memvid_async, sys; assert 'memvid_async' not in sys.modules"
     environment = {**os.environ, **ENVIRONMENT}
-    subprocess.run([sys.executable, "-c", code], env=environment, timeout=60, check=True)
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
 
 
 def test_a_project_that_does_not_use_it_does_not_import_the_library(tmp_path):

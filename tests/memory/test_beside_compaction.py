@@ -13,7 +13,7 @@ from memvid_async.memory.folded import FoldedMemory
 from memvid_async.storage import FileStorage
 from memvid_async.store import folding
 
-pytestmark = [pytest.mark.one_loop, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.one_loop
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 COUNT = 40
 QUICK = StoreConfig(poll_interval=0.001)

@@ -8,7 +8,7 @@ import pytest
 from memvid_async import Put, open_store
 from tests.support.depth import DEEP
 
-pytestmark = [pytest.mark.one_loop, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.one_loop
 
 FEW, MANY = 200, 100_000 if DEEP else 20_000
 

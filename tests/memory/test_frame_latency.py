@@ -19,7 +19,6 @@ from tests.support.frame_calls import all_ids
 
 pytestmark = [
     pytest.mark.one_loop,
-    pytest.mark.timeout(110),
     pytest.mark.usefixtures("own_garbage"),
 ]
 

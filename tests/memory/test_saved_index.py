@@ -29,8 +29,6 @@ from tests.support.naive import fixed_config
 from tests.support.segments import segments_of
 from tests.torture.children import Child
 
-pytestmark = pytest.mark.timeout(60)
-
 WORDS = ("otter", "river", "fox")
 
 

@@ -30,8 +30,6 @@ from tests.support.frame_plans import (
 )
 from tests.support.plans import examples, small_tables
 
-pytestmark = pytest.mark.timeout(110)
-
 SEARCHES = [
     *({"query": query} for query in QUERIES),
     {"query": "otter river", "tags": ["red"]},

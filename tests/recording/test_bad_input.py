@@ -507,7 +507,7 @@ async def test_a_file_without_permission_to_write(make_store, tmp_path):
             pytest.skip("permissions do not hold for root, and there is no setpriv to be less")
         command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *command]
     child = await asyncio.to_thread(
-        subprocess.run, command, capture_output=True, text=True, timeout=30, check=False
+        subprocess.run, command, capture_output=True, text=True, check=False
     )
     if "setpriv:" in child.stderr:
         pytest.skip(child.stderr.strip())

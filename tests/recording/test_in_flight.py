@@ -34,7 +34,7 @@ asyncio.run(main())
 async def test_what_was_in_flight_is_known(durability, tmp_path):
     path = tmp_path / "a.mva"
     command = [sys.executable, "-c", CHILD, str(path), durability.value]
-    run = partial(subprocess.run, command, capture_output=True, text=True, timeout=60, check=False)
+    run = partial(subprocess.run, command, capture_output=True, text=True, check=False)
     child = await asyncio.to_thread(run)
     assert child.returncode == -9, child.stderr
     async with open_store(path, read_only=True) as store:

@@ -72,7 +72,7 @@ async def test_it_points_at_the_callers_code_through_whatever_awaits_for_it(make
         tasks.create_task(record_later(store))
     assert {warning.filename for warning in shown} == {__file__}
     assert len(shown) == 1
-    await asyncio.wait_for(store.record_put(1, "x"), 10)
+    await asyncio.wait_for(store.record_put(1, "x"), 3600)
     assert not [one for one in shown if one.filename.startswith(asyncio.__path__[0])]
 
 

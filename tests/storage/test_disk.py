@@ -247,7 +247,6 @@ def test_a_short_write_is_gone_on_with(file, monkeypatch, most):
     assert file.read(0, 100) == b"\0\x000123456789"
 
 
-@pytest.mark.timeout(5)
 def test_a_write_of_nothing_is_a_failure_not_a_loop(file, monkeypatch):
     monkeypatch.setattr(os, "pwrite", lambda *_: 0)
     with pytest.raises(StoreFailedError):

@@ -11,7 +11,7 @@ import pytest
 from memvid_async import NotAStoreError, StoreConfig, StoreLockedError, open_store
 from tests.torture.children import Child
 
-pytestmark = [pytest.mark.one_loop, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.one_loop
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from memvid_async.format.header import LOG_START, decode_header
 from memvid_async.storage import FileStorage, attributes
 from memvid_async.storage import disk as module
 
-pytestmark = [pytest.mark.one_loop, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.one_loop
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="Linux has these calls")
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 

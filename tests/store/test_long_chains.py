@@ -23,7 +23,7 @@ from memvid_async.recording.session_calls import read_result
 from tests.support.chains import MARKED_EVERY, fork_chain, forks_as_claimed
 from tests.support.depth import CHAIN
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.anyio
 BUFFERED = StoreConfig(durability=Durability.BUFFERED)
 
 

@@ -19,7 +19,6 @@ def resuming(*options):
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=110,
         check=False,
     )
 

@@ -312,7 +312,7 @@ def browse(*arguments):
     if browser is None:
         pytest.skip("no headless Chromium is installed")
     command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-    done = subprocess.run([*command, *arguments], capture_output=True, timeout=60, check=False)
+    done = subprocess.run([*command, *arguments], capture_output=True, check=False)
     if done.returncode:
         pytest.skip(f"the browser does not run here: {done.stderr[-200:]!r}")
     return done
