@@ -105,7 +105,7 @@ def suite_langgraph(session: nox.Session) -> None:
     if "newest" in session.posargs:
         suites, pinned = [[one.partition("==")[0] for one in them] for them in (suites, pinned)]
     session.install("--upgrade", *pinned)
-    session.run("pytest", "tests/interop/test_langgraph.py")
+    run_own(session, "tests/interop/test_langgraph.py")
     session.install("langgraph-checkpoint-postgres", "psycopg[binary]", "redis", "pycryptodome")
     session.install("pytest-mock", "syrupy", "httpx")
     server = ("tests/test_remote_graph.py", "tests/test_remote_graph_v3.py", "tests/example_app")
@@ -123,7 +123,7 @@ def suite_claude_agent(session: nox.Session) -> None:
     session.install("-e", ".[test]", "mcp")
     sdk = "claude-agent-sdk" if "newest" in session.posargs else "claude-agent-sdk==0.2.189"
     session.install("--no-binary", "claude-agent-sdk", sdk)
-    session.run("pytest", "tests/interop/test_claude_agent.py")
+    run_own(session, "tests/interop/test_claude_agent.py")
 
 
 @nox.session(name="suite-openai-agents")
@@ -134,7 +134,7 @@ def suite_openai_agents(session: nox.Session) -> None:
     session.install("pytest-asyncio", "aiosqlite", "cryptography", "httpx", "sqlalchemy[asyncio]")
     sdk = "openai-agents" if "newest" in session.posargs else "openai-agents==0.24.0"
     session.install("--upgrade", sdk)
-    session.run("pytest", "tests/interop/test_openai_agents.py")
+    run_own(session, "tests/interop/test_openai_agents.py")
     run_suite(session, sdk, "openai_suite", "tests/memory")
 
 
@@ -146,11 +146,16 @@ def suite_pydantic_ai(session: nox.Session) -> None:
     pinned = ("pydantic-ai-harness==0.36.0", "pydantic-ai-slim==2.44.0")
     newest = "newest" in session.posargs
     session.install("--upgrade", *(("pydantic-ai-harness",) if newest else pinned))
-    session.run("pytest", "tests/interop/test_pydantic_harness.py")
+    run_own(session, "tests/interop/test_pydantic_harness.py")
     if not newest:
         session.install("dirty-equals", "inline-snapshot")
         steps = "tests/step_persistence"
         run_suite(session, pinned[0], "pydantic_suite", steps, f"--ignore={steps}/test_mongo.py")
+
+
+def run_own(session: nox.Session, tests: str) -> None:
+    """Run tests of ours, without the plugin that theirs need: it warns about our settings."""
+    session.run("pytest", "-p", "no:asyncio", tests)
 
 
 def run_suite(session: nox.Session, package: str, plugin: str, *options: str) -> None:
@@ -163,9 +168,9 @@ def run_suite(session: nox.Session, package: str, plugin: str, *options: str) ->
     (archive,) = folder.iterdir()
     shutil.unpack_archive(archive, folder, filter="data")
     (unpacked,) = (entry for entry in folder.iterdir() if entry.is_dir())
-    ours = {"PYTHONPATH": str(Path("tests/suites").resolve())}
+    ours = {"PYTHONPATH": str(Path("tests").resolve())}
     with session.chdir(unpacked):
-        session.run("pytest", "-p", plugin, *EVERY_CORE, *options, env=ours)
+        session.run("pytest", "-p", f"suites.{plugin}", *EVERY_CORE, *options, env=ours)
 
 
 @nox.session

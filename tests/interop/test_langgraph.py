@@ -10,7 +10,7 @@ pytest.importorskip("langgraph")
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.store.base import PutOp
 
-from memvid_async import StoreConfig, SyncStore, open_store
+from memvid_async import KeyDeleted, StoreConfig, SyncStore, open_store
 from memvid_async.interop.langgraph import MemvidSaver, MemvidStore
 from memvid_async.interop.langgraph_values import _RUN_ITEMS
 from tests.suites.langgraph_savers import BROKEN, conformance
@@ -229,6 +229,44 @@ async def test_an_item_expires_unless_it_is_read(make_store):
     assert await store.aget(("a",), "read", refresh_ttl=False) is not None
 
 
+async def test_what_has_expired_is_swept_by_hand_and_regularly(make_store):
+    now = [1_700_000_000 * 10**9]
+    opened = await make_store(config=StoreConfig(clock=lambda: now[0]))
+    store = MemvidStore(opened, ttl={"default_ttl": 1, "sweep_interval_minutes": 1e-6})
+    await store.aput(("a",), "k", {})
+    now[0] += 40 * 10**9
+    assert await store.aget(("a",), "k") is not None
+    assert await store.sweep_ttl() == 0
+    now[0] += 40 * 10**9
+    assert await store.sweep_ttl() == 1
+    await store.aput(("a",), "k", {})
+    now[0] += 61 * 10**9
+    async with opened.subscribe(opened.last_sequence) as events:
+        sweeping = await store.start_ttl_sweeper()
+        assert await store.start_ttl_sweeper() is sweeping
+        assert (await anext(events)).payload.changes == (KeyDeleted("a/k"),)
+    assert await store.stop_ttl_sweeper(timeout=10)
+    assert await sweeping is None
+    await store.start_ttl_sweeper()
+    await opened.aclose()
+    assert await store._sweeper.stop(10), "it ends with the store"
+
+
+def test_the_sweeper_works_without_asyncio(tmp_path):
+    with MemvidStore.from_path(tmp_path / "a.mva") as store:
+        store.put(("a",), "k", {}, ttl=1e-9)
+        assert store.stop_ttl_sweeper()
+        sweeping = store.start_ttl_sweeper(1e-6)
+        with store._bridge.sync.subscribe() as events:
+            next(e for e in events if KeyDeleted("a/k") in getattr(e.payload, "changes", ()))
+        assert store.stop_ttl_sweeper(timeout=10)
+        assert sweeping.result(10) is None
+        with pytest.raises(ValueError, match="above 0"):
+            store.start_ttl_sweeper(0)
+        assert store.sweep_ttl() == 0
+        store.start_ttl_sweeper()
+
+
 async def test_both_share_a_file_with_a_recording(tmp_path):
     path = tmp_path / "all.mva"
     async with open_store(path) as store, store.session() as session:
@@ -237,6 +275,8 @@ async def test_both_share_a_file_with_a_recording(tmp_path):
         await session.record_tool_call("t", arguments={})
     async with MemvidStore.from_path(path) as again:
         assert (await again.aget(("a",), "k")).value == {"v": 1}
+        sweeping = await again.start_ttl_sweeper()
+    assert sweeping.done()
 
 
 async def test_items_are_found_by_meaning(make_store):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from itertools import count
@@ -19,23 +17,18 @@ from langgraph.store.sqlite import AsyncSqliteStore, SqliteStore
 from memvid_async import StoreConfig
 from memvid_async.interop.langgraph import MemvidSaver, MemvidStore
 
-_FOLDER = tempfile.TemporaryDirectory()
-atexit.register(_FOLDER.cleanup)
+from .opened_stores import leave_out, path_of
+
 _NUMBERS = count()
 # Tests that number the ids of uuid.uuid4 count on every one.
 _CONFIG = StoreConfig(id_factory=lambda: UUID(int=next(_NUMBERS)))
 
-# Tests of what ours does not have (sweeps by hand), and of SQLite: its statements, its
-# errors, its older tables. One asks the conformance package for what no release of it has.
+# Tests of SQLite: its statements, its errors, its older tables. One asks the conformance package
+# for what no release of it has.
 LEFT_OUT = """
-test_async_asearch_refresh_ttl
 test_async_read_only_legacy_database_still_reads_delta_history
-test_async_search_with_ttl
 test_async_setup_does_not_wait_on_another_writer
 test_async_setup_migrates_legacy_writes_table_repeatably
-test_async_ttl_basic
-test_async_ttl_refresh
-test_async_ttl_sweeper
 test_checkpoint_search_sql_injection_prevention
 test_delta_channel_conformance
 test_escape_glob_literal
@@ -48,24 +41,12 @@ test_nonnull_migrations
 test_put_writes_persists_task_path
 test_read_only_legacy_database_still_reads_delta_history
 test_search_where
-test_search_with_ttl
 test_setup_does_not_wait_on_another_writer
 test_setup_migrates_legacy_writes_table_repeatably
 test_sql_injection_vulnerability
-test_ttl_basic
-test_ttl_custom_value
-test_ttl_override_default
-test_ttl_refresh
-test_ttl_sweeper
 test_vector_store_initialization
 test_walk_step_looks_up_the_parent_by_primary_key
 """
-
-
-def _path(name: object) -> str:
-    """Return where our file is for one of SQLite's."""
-    own = f"{next(_NUMBERS)}" if name == ":memory:" else str(name).replace("/", "_")
-    return str(Path(_FOLDER.name) / f"{own}.mva")
 
 
 def _instead(theirs: Any, ours: Any) -> None:
@@ -73,13 +54,13 @@ def _instead(theirs: Any, ours: Any) -> None:
 
     @contextmanager
     def opened(name: object, **options: Any) -> Iterator[Any]:
-        with ours.from_path(_path(name), config=_CONFIG, **options) as one:
+        with ours.from_path(path_of(name), config=_CONFIG, **options) as one:
             one.setup = lambda: None
             yield one
 
     @asynccontextmanager
     async def aopened(name: object, **options: Any) -> AsyncIterator[Any]:
-        async with ours.from_path(_path(name), config=_CONFIG, **options) as one:
+        async with ours.from_path(path_of(name), config=_CONFIG, **options) as one:
             one.setup = _nothing
             yield one
 
@@ -114,5 +95,4 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[Any]) -> No
     """Leave out what does not come to our saver or store."""
     names = set(LEFT_OUT.split())
     out = [item for item in items if item.originalname in names or not _is_ours(item)]
-    config.hook.pytest_deselected(items=out)
-    items[:] = [item for item in items if item not in out]
+    leave_out(config, items, out)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
-import tempfile
 from collections.abc import Iterator
-from itertools import count
-from pathlib import Path
 from typing import Any
 
 import agents
@@ -14,13 +10,10 @@ import agents.memory
 import pytest
 from agents.extensions.memory import async_sqlite_session
 
-from memvid_async import SyncStore
 from memvid_async.interop.openai_agents import MemvidSession
 
-_FOLDER = tempfile.TemporaryDirectory()
-atexit.register(_FOLDER.cleanup)
-_STORES: dict[str, SyncStore] = {}
-_NUMBERS = count()
+from .opened_stores import closed_stores, leave_out, opened  # noqa: F401 - a fixture
+
 _OWN_INIT = MemvidSession.__init__
 
 
@@ -53,8 +46,7 @@ OF_SQLITE = {
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what cannot be asked of another session."""
     out = [item for item in items if getattr(item, "originalname", item.name) in OF_SQLITE]
-    config.hook.pytest_deselected(items=out)
-    items[:] = [item for item in items if item not in out]
+    leave_out(config, items, out)
 
 
 class _Closed:
@@ -72,13 +64,8 @@ def _init(
     session_settings: Any = None,
 ) -> None:
     """Take what SQLiteSession takes."""
-    path = str(db_path)
-    if path == ":memory:":
-        path = str(Path(_FOLDER.name) / f"{next(_NUMBERS)}.mva")
-    if path not in _STORES:
-        _STORES[path] = SyncStore.open(path)
     self.db_path = db_path  # type: ignore[attr-defined]
-    _OWN_INIT(self, session_id, _STORES[path], session_settings=session_settings)
+    _OWN_INIT(self, session_id, opened(db_path), session_settings=session_settings)
 
 
 def _close(self: MemvidSession) -> _Closed:
@@ -89,14 +76,3 @@ MemvidSession.__init__ = _init  # type: ignore[method-assign, assignment]
 MemvidSession.close = _close  # type: ignore[attr-defined]
 agents.SQLiteSession = agents.memory.SQLiteSession = MemvidSession  # type: ignore[misc, assignment]
 async_sqlite_session.AsyncSQLiteSession = MemvidSession  # type: ignore[misc, assignment]
-
-
-@pytest.fixture(autouse=True)
-def _closed_stores() -> Iterator[None]:
-    """Close what a test opened, and demand that it is sound."""
-    yield
-    while _STORES:
-        _, store = _STORES.popitem()
-        with store:
-            if store.path.exists():
-                assert store.verify().ok

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import tempfile
-from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -13,29 +9,16 @@ import pydantic_ai_harness.step_persistence as theirs
 import pytest
 from pydantic_ai_harness.step_persistence import _capability, _store, conversations
 
-from memvid_async import SyncStore
 from memvid_async.interop.pydantic_ai import MemvidConversationStore, MemvidStepStore
 
-_FOLDER = tempfile.TemporaryDirectory()
-atexit.register(_FOLDER.cleanup)
-_STORES: dict[str, SyncStore] = {}
-_NUMBERS = count()
-
-
-def _opened(path: object) -> SyncStore:
-    """Return the store of a file or a folder that a test names; a new one for None."""
-    name = str(path if path is not None else Path(_FOLDER.name) / str(next(_NUMBERS)))
-    if name not in _STORES:
-        Path(name).parent.mkdir(parents=True, exist_ok=True)
-        _STORES[name] = SyncStore.open(f"{name}.mva")
-    return _STORES[name]
+from .opened_stores import closed_stores, leave_out, opened  # noqa: F401 - a fixture
 
 
 class InMemoryStepStore(MemvidStepStore):
     """Takes what theirs takes."""
 
     def __init__(self, *, max_snapshots_per_run: Any = None) -> None:
-        super().__init__(_opened(None), max_snapshots_per_run=max_snapshots_per_run)
+        super().__init__(opened(), max_snapshots_per_run=max_snapshots_per_run)
 
 
 class FileStepStore(MemvidStepStore):
@@ -44,7 +27,7 @@ class FileStepStore(MemvidStepStore):
     def __init__(
         self, directory: object, *, max_snapshots_per_run: Any = None, **_media: Any
     ) -> None:
-        super().__init__(_opened(directory), max_snapshots_per_run=max_snapshots_per_run)
+        super().__init__(opened(directory), max_snapshots_per_run=max_snapshots_per_run)
 
 
 class SqliteStepStore(MemvidStepStore):
@@ -53,7 +36,7 @@ class SqliteStepStore(MemvidStepStore):
     def __init__(
         self, *, database: object, max_snapshots_per_run: Any = None, **_media: Any
     ) -> None:
-        super().__init__(_opened(database), max_snapshots_per_run=max_snapshots_per_run)
+        super().__init__(opened(database), max_snapshots_per_run=max_snapshots_per_run)
 
 
 class SqliteConversationStore(MemvidConversationStore):
@@ -61,7 +44,7 @@ class SqliteConversationStore(MemvidConversationStore):
 
     def __init__(self, *, database: object) -> None:
         self.database = database
-        super().__init__(_opened(database))
+        super().__init__(opened(database))
 
 
 for _kind in (InMemoryStepStore, FileStepStore, SqliteStepStore):
@@ -72,7 +55,7 @@ conversations.SqliteConversationStore = SqliteConversationStore  # type: ignore[
 
 def _bounded(kind: str, folder: Path, keep: int | None) -> tuple[Any, Any]:
     """Return a store, and what counts the snapshots that it keeps of a run."""
-    store = _opened(folder / kind)
+    store = opened(folder / kind)
 
     def count(run_id: str) -> int:
         return sum(1 for _ in store.collection("pydantic-ai").scan(f"s/{run_id}/"))
@@ -130,18 +113,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[Any]) -> No
     """Leave out what cannot be asked of another store."""
     names = set(OF_FILES.split())
     out = [item for item in items if {item.originalname, item.cls and item.cls.__name__} & names]
-    config.hook.pytest_deselected(items=out)
-    items[:] = [item for item in items if item not in out]
+    leave_out(config, items, out)
     for item in items:
         if hasattr(item.module, "_make_store"):
             item.module._make_store = _bounded
-
-
-@pytest.fixture(autouse=True)
-def _closed_stores() -> Iterator[None]:
-    """Close what a test opened, and demand that it is sound."""
-    yield
-    while _STORES:
-        _, store = _STORES.popitem()
-        with store:
-            assert store.verify().ok

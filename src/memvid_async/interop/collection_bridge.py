@@ -31,7 +31,7 @@ class Bridge:
         acked before."""
         if self._given.own is not None and self._given.is_here:
             return await self._made(self._given.own, call, fresh=fresh)
-        return await asyncio.wrap_future(self._submit(call, fresh=fresh))
+        return await asyncio.wrap_future(self.submit(call, fresh=fresh))
 
     def wait(self, call: Callable[[Collection], Awaitable[T]], *, fresh: bool = False) -> T:
         """Wait for ``call(collection)`` in a thread that is not the loop's.
@@ -43,9 +43,16 @@ class Bridge:
                 "this would wait for the event loop that it runs on; call the method that begins "
                 "with 'a' and await it"
             )
-        return self._submit(call, fresh=fresh).result()
+        return self.submit(call, fresh=fresh).result()
 
-    def _submit(self, call: Callable[[Collection], Awaitable[T]], *, fresh: bool) -> Future[T]:
+    def either(self, call: Callable[[Collection], Awaitable[T]]) -> Any:
+        """Return ``call(collection)``: to be awaited on the store's loop, waited for elsewhere."""
+        return self.run(call) if self._given.is_here else self.wait(call)
+
+    def submit(
+        self, call: Callable[[Collection], Awaitable[T]], *, fresh: bool = False
+    ) -> Future[T]:
+        """Start ``call(collection)`` in a task of its own, from any thread, and do not wait."""
         return self.sync.submit(lambda store: self._made(store, call, fresh=fresh))
 
     async def _made(
@@ -57,17 +64,24 @@ class Bridge:
 
 
 class OpenFrom:
-    """Opens a file for one adapter, in a ``with`` or an ``async with`` block."""
+    """Opens a file for one adapter, in a ``with`` or an ``async with`` block.
+
+    ``end``: what is awaited on the adapter before the file is closed; without a loop around the
+    block, what the adapter began ends with the store's own loop.
+    """
 
     def __init__(
         self,
         make: Callable[[Store | SyncStore], Any],
         path: str | os.PathLike[str],
         config: StoreConfig | None,
+        end: Callable[[Any], Awaitable[object]] | None = None,
     ) -> None:
         self._make = make
         self._path = path
         self._config = config
+        self._end = end
+        self._made: Any = None
         self._sync: SyncStore | None = None
         self._store: Store | None = None
 
@@ -86,7 +100,8 @@ class OpenFrom:
 
     async def __aenter__(self) -> Any:
         self._store = await open_store(self._path, config=self._config)
-        return self._make(self._store)
+        self._made = self._make(self._store)
+        return self._made
 
     async def __aexit__(
         self,
@@ -95,7 +110,11 @@ class OpenFrom:
         trace: TracebackType | None,
     ) -> None:
         if self._store is not None:
-            await self._store.aclose()
+            try:
+                if self._end is not None:
+                    await self._end(self._made)
+            finally:
+                await self._store.aclose()
 
 
 def part(name: object) -> str:

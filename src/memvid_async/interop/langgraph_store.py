@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -28,10 +29,13 @@ from langgraph.store.base import (
 
 from .. import Collection, Delete, KeySearch, Put, Store, StoreConfig, SyncStore, Value
 from .collection_bridge import Bridge, OpenFrom, name_of, part
+from .langgraph_sweeper import Sweeper
 
 # Namespaces have fewer parts than this.
 _MOST_PARTS = 1024
 _MINUTE = 60
+# Between two sweeps, where LangGraph's settings do not say; as of LangGraph's own stores.
+_SWEEP_MINUTES = 5
 
 
 class MemvidStore(BaseStore):
@@ -39,8 +43,9 @@ class MemvidStore(BaseStore):
 
     ``store``: an open :class:`Store` (on its event loop) or :class:`SyncStore`; it is not closed.
     ``collection``: the collection's name. ``ttl``: LangGraph's settings of expiry; what has expired
-    is left out at once. ``index``: LangGraph's settings of searches by meaning (they need numpy,
-    the extra ``vector``); without it a search's ``query`` is ignored.
+    is left out at once, and deleted by sweeping. Settings without ``refresh_on_read`` renew nothing
+    that is read. ``index``: LangGraph's settings of searches by meaning (they need numpy, the extra
+    ``vector``); without it a search's ``query`` is ignored.
     """
 
     supports_ttl = True
@@ -53,10 +58,13 @@ class MemvidStore(BaseStore):
         ttl: TTLConfig | None = None,
         index: IndexConfig | None = None,
     ) -> None:
-        self.ttl_config, self.index_config = ttl, index
+        # What LangGraph's tests of its SQLite store demand; its page on settings says otherwise.
+        self.ttl_config = None if ttl is None else TTLConfig({"refresh_on_read": False, **ttl})
+        self.index_config = index
         self.embeddings = None if index is None else ensure_embeddings(index["embed"])
         search = None if index is None else _search_by(index, self.embeddings)
         self._bridge = Bridge(store, collection, search)
+        self._sweeper = Sweeper()
 
     @classmethod
     def from_path(
@@ -69,7 +77,12 @@ class MemvidStore(BaseStore):
         index: IndexConfig | None = None,
     ) -> Any:
         """Open a file, for ``with MemvidStore.from_path(path) as store`` or ``async with``."""
-        return OpenFrom(lambda s: cls(s, collection=collection, ttl=ttl, index=index), path, config)
+        return OpenFrom(
+            lambda s: cls(s, collection=collection, ttl=ttl, index=index),
+            path,
+            config,
+            lambda made: made.stop_ttl_sweeper(),
+        )
 
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
         """Do several operations: reads first, then all changes in one command."""
@@ -78,6 +91,32 @@ class MemvidStore(BaseStore):
     def batch(self, ops: Iterable[Op]) -> list[Result]:
         """Do several operations, as :meth:`abatch` does."""
         return self._bridge.wait(lambda c: self._batch(c, list(ops)), fresh=True)
+
+    # LangGraph's asynchronous stores have these methods as coroutines, and the others as functions
+    # of the same names. So on the store's event loop they are awaited, and elsewhere they wait.
+
+    def sweep_ttl(self) -> Any:
+        """Delete the items that have expired, and return how many. They are hidden already."""
+        return self._bridge.either(lambda c: c.sweep())
+
+    def start_ttl_sweeper(self, sweep_interval_minutes: float | None = None) -> Any:
+        """Sweep regularly until :meth:`stop_ttl_sweeper`, or until the store is closed.
+
+        ``sweep_interval_minutes``: otherwise as the settings of expiry say; 5 where they do not.
+        Returns what is done when that has ended and can be cancelled: a task, or a future.
+        """
+        own = (self.ttl_config or {}).get("sweep_interval_minutes")
+        minutes = next((m for m in (sweep_interval_minutes, own) if m is not None), _SWEEP_MINUTES)
+        if not minutes > 0:
+            raise ValueError(f"sweep_interval_minutes must be above 0, not {minutes!r:.80}")
+        going = self._bridge.either(lambda c: self._sweeper.start(c, minutes * _MINUTE))
+        if not isinstance(going, asyncio.Task):
+            return going
+        return self._bridge.submit(lambda _: going)
+
+    def stop_ttl_sweeper(self, timeout: float | None = None) -> Any:
+        """Stop sweeping, and return whether that has ended within this many seconds."""
+        return self._bridge.either(lambda _: self._sweeper.stop(timeout))
 
     async def _batch(self, c: Collection, ops: list[Op]) -> list[Result]:
         results: list[Result] = []
