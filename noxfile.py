@@ -107,13 +107,12 @@ def suite_langgraph(session: nox.Session) -> None:
     session.install("--upgrade", *pinned)
     run_own(session, "tests/interop/test_langgraph.py")
     session.install("langgraph-checkpoint-postgres", "psycopg[binary]", "redis", "pycryptodome")
-    session.install("pytest-mock", "syrupy", "httpx")
+    # Some of theirs expect that ten milliseconds are enough, and may be run a second time.
+    session.install("pytest-mock", "syrupy", "httpx", "pytest-asyncio", "pytest-retry")
     server = ("tests/test_remote_graph.py", "tests/test_remote_graph_v3.py", "tests/example_app")
-    session.env["NO_DOCKER"] = "true"
-    run_suite(
-        session, suites[0], "langgraph_suite", "tests", *(f"--ignore={one}" for one in server)
-    )
-    run_suite(session, suites[1], "langgraph_suite", "tests")
+    session.env["NO_DOCKER"], again = "true", ("tests", "--retries", "1")
+    run_suite(session, suites[0], "langgraph_suite", *again, *(f"--ignore={one}" for one in server))
+    run_suite(session, suites[1], "langgraph_suite", *again)
 
 
 @nox.session(name="suite-claude-agent")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from memvid_async import (
     Check,
+    Collection,
     CollectionChanged,
     Delete,
     DeletePrefix,
@@ -26,7 +27,7 @@ from memvid_async import (
     recover,
 )
 from memvid_async.core import recent_keys
-from memvid_async.memory import folded_keys, key_recall, key_vectors
+from memvid_async.memory import folded_keys, key_recall, key_vectors, seen_keys
 from memvid_async.search import key_index
 from tests.support.plans import examples, small_tables
 
@@ -515,6 +516,38 @@ async def test_a_check_that_fails_changes_nothing(make_store):
         await c.delete("k", if_version=0)
     assert (await c.get("k")) == caught.value.value
     assert await c.apply([Check("k", version)]) == store.last_sequence == version
+
+
+async def test_what_was_seen_of_a_key_is_looked_at_once_and_never_trusted_too_long(
+    make_store, monkeypatch
+):
+    monkeypatch.setattr(recent_keys, "MOST_KEYS", 8)
+    monkeypatch.setattr(seen_keys, "_MOST", 2)
+    one = (await make_store("a.mva")).collection("c")
+    two = (await make_store("a.mva")).collection("c")
+    looked = []
+    look = Collection._look
+
+    async def counted(self, keys):
+        looked.append(sorted(keys))
+        return await look(self, keys)
+
+    monkeypatch.setattr(Collection, "_look", counted)
+    for n in range(5):
+        await one.apply([Check("mark", 0), Put(f"{n}", n)])
+    assert looked == [["mark"]], "a key that nobody changes is looked at once"
+    for n in range(20):
+        await two.apply([Put(f"other {n}", n)])
+    await one.apply([Check("mark", 0), Put("5", 5)])
+    assert looked[1:] == [["5", "mark"]], "and again where its changes are not known any more"
+    version = await two.put("mark", "x")
+    for n in range(20):
+        await two.put(f"another {n}", n)
+    with pytest.raises(VersionConflictError) as raised:
+        await one.apply([Check("mark", 0), Put("6", 6)])
+    assert raised.value.version == version
+    await one.apply([Check("mark", version), Check("k", 0), Check("l", 0), Put("6", 6)])
+    assert (await one.get("6")).data == 6
 
 
 async def test_a_reader_only_reads(make_store, tmp_path):

@@ -86,11 +86,6 @@ def _is_ours(item: Any) -> bool:
     return True
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Know a mark of a plugin that is not needed."""
-    config.addinivalue_line("markers", "flaky: may be run again")
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[Any]) -> None:
     """Leave out what does not come to our saver or store."""
     names = set(LEFT_OUT.split())

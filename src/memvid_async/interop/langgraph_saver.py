@@ -39,7 +39,7 @@ from .. import (
     VersionConflictError,
 )
 from .collection_bridge import Bridge, OpenFrom, name_of, part
-from .langgraph_values import digests_in, kept_value, read_values
+from .langgraph_values import Bodies, Body, digests_in, kept_value, read_values
 
 # Digests of at most this many threads are remembered: they need not be stored again.
 _MOST_THREADS = 256
@@ -81,6 +81,7 @@ class MemvidSaver(BaseCheckpointSaver[str]):
         super().__init__(serde=serde)
         self._bridge = Bridge(store, collection)
         self._threads: dict[str, _Thread] = {}
+        self._bodies = Bodies()
 
     @classmethod
     def from_path(
@@ -129,7 +130,7 @@ class MemvidSaver(BaseCheckpointSaver[str]):
         metadata: CheckpointMetadata,
     ) -> RunnableConfig:
         thread, ns = _place(config)
-        bodies: dict[bytes, Any] = {}
+        bodies: dict[bytes, Body] = {}
         values = [
             [channel, *kept_value(self.serde, value, bodies)]
             for channel, value in checkpoint["channel_values"].items()
@@ -151,7 +152,7 @@ class MemvidSaver(BaseCheckpointSaver[str]):
         while True:
             known = await self._known(c, thread, mark)
             new = [
-                Put(f"b/{part(thread)}/{digest.hex()}", body)
+                Put(f"b/{part(thread)}/{digest.hex()}", list(body))
                 for digest, body in bodies.items()
                 if digest not in known.digests
             ]
@@ -162,6 +163,8 @@ class MemvidSaver(BaseCheckpointSaver[str]):
                 self._threads.pop(thread, None)
                 continue
             known.digests.update(bodies)
+            for digest, body in bodies.items():
+                self._bodies.add(digest, body)
             return _config(thread, ns, checkpoint["id"])
 
     async def _known(self, c: Collection, thread: str, mark: str) -> _Thread:
@@ -258,7 +261,7 @@ class MemvidSaver(BaseCheckpointSaver[str]):
         writes = [value.data async for value in c.scan("w" + held.key[1:] + "/")]
         writes.sort(key=lambda write: writes_sort_key(write[1], write[0], write[2]))
         whole: Any = self.serde.loads_typed(tuple(kept))
-        whole["channel_values"] = await read_values(self.serde, c, thread, values)
+        whole["channel_values"] = await read_values(self.serde, c, thread, values, self._bodies)
         return CheckpointTuple(
             _config(thread, ns, checkpoint_id),
             whole,

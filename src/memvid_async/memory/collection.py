@@ -384,9 +384,14 @@ class Collection(CollectionReader):
         seen: Mapping[str, KeyFacts] | None = None,
         as_of: int = -1,
     ) -> int:
-        known, turns = seen or {}, self._recall.turns
+        turns, known = self._recall.turns, seen
         if checks:
             await turns.wait(checks)
+        if known is None:
+            known, as_of = self._recall.seen.of(self._name, (key for key, _ in checks))
+            # That a key is not there is seldom known: it was never changed.
+            if any(version == 0 and key not in known for key, version in checks):
+                known, as_of = await self._look({key for key, _ in checks})
         version = LOOK_FIRST
         while version is LOOK_FIRST:
             command = ChangeCollection(
@@ -409,13 +414,16 @@ class Collection(CollectionReader):
         return version  # type: ignore[return-value]
 
     async def _look(self, keys: Iterable[str]) -> tuple[dict[str, KeyFacts], int]:
-        """Return what is known of keys, with those that have expired, and as of which event."""
+        """Return what is known of keys, with those that have expired, and as of which event; later
+        commands need not look at them again."""
 
         def read(_: FoldedKeys, index: KeyIndex) -> dict[str, KeyFacts]:
             number = self._number
             return {key: _facts(index.get(number, key, -(2**63))) for key in keys}
 
-        return await self._recall.read(read)
+        facts, as_of = await self._recall.read(read)
+        self._recall.seen.note(self._name, facts, as_of)
+        return facts, as_of
 
 
 def _expired(number: int, now: int, _: FoldedKeys, index: KeyIndex) -> list[str]:

@@ -17,6 +17,7 @@ from ..recording.command_intake import CommandIntake
 from ..search import DamagedSearchIndexError, KeptKey, KeyIndex
 from .folded_keys import FoldedKeys
 from .projection_saver import ProjectionSaver
+from .seen_keys import SeenKeys
 from .turns import Turns
 
 T = TypeVar("T")
@@ -34,6 +35,7 @@ class KeyRecall:
         self._live = FoldedKeys()
         self._past: dict[int, FoldedKeys] = {}
         self.turns = Turns()
+        self.seen = SeenKeys()
         self._worker = Worker("memvid_async keys")
         self._saver = ProjectionSaver(engine, intake, self._worker, self._live, _LOOK_BYTES)
 
