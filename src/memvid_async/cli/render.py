@@ -394,6 +394,8 @@ def print_event(console: Console, event: Document) -> None:
             text = json.dumps(action["arguments"], ensure_ascii=False)
         else:
             text = _preview(action)
+        if action["error"] is not None:
+            line.append(f"  ! {shorten(action['error'], _LINE)}", style="red")
         line.append("  " + shorten(f"{_describe(action)}  {text}".strip(), _LINE))
     console.print(line)
 
