@@ -1,6 +1,7 @@
 """Check the pages: links lead somewhere, code blocks are code, public names are documented.
 
-Run as `python scripts/check_docs.py`; prints one line a problem and exits with 1 when there is one.
+Run as `python scripts/check_docs.py`; prints one line per problem and exits with 1 when there is
+one. With the folder of the built site (`nox -s docs`), it checks that too.
 """
 
 import ast
@@ -9,21 +10,23 @@ import json
 import re
 import sys
 import tomllib
-import typing
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import memvid_async
 
 ROOT = Path(__file__).resolve().parent.parent
-REFERENCE = "docs/reference.md"
+SOURCE = ROOT / "src" / "memvid_async"
+REFERENCE = "docs/reference"
+TROUBLES = "docs/troubleshooting.md"
 
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#{1,6} (.+)$", re.MULTILINE)
-MEMBER_ROW = re.compile(r"^\| `(?:await )?([A-Za-z_]\w*)", re.MULTILINE)
-ATTRIBUTE = re.compile(r"^\s+self\.(\w+)(?:: [^=]+)? = ", re.MULTILINE)
-CLASS_HEADING = re.compile(r"^### `(\w+)`$")
+SHOWN = re.compile(r"^::: memvid_async\.([\w.]+)$", re.MULTILINE)
+ANCHOR = re.compile(r'id="memvid_async\.([\w.]+)"')
+ASKED = re.compile(r'<(?:script|img|iframe|link)[^>]+(?:src|href)="?(?:https?:)?//[^"> ]+')
 
 PARSERS: dict[str, Callable[[str], object]] = {
     "json": json.loads,
@@ -61,10 +64,14 @@ def broken_links(page: Path) -> Iterator[str]:
         file = (page.parent / name) if name else page
         if not file.exists():
             yield f"{page.name}: {target} leads to no file"
-        elif anchor and anchor not in map(
-            slug, HEADING.findall(FENCE.sub("", file.read_text(encoding="utf-8")))
-        ):
+        elif anchor and anchor not in anchors(file.read_text(encoding="utf-8")):
             yield f"{page.name}: {target} leads to no heading"
+
+
+def anchors(text: str) -> set[str]:
+    """The places of a page that can be linked: its headings, and the names that it shows."""
+    names = {f"memvid_async.{name}" for name in SHOWN.findall(text)}
+    return names | set(map(slug, HEADING.findall(FENCE.sub("", text))))
 
 
 def broken_blocks(page: Path) -> Iterator[str]:
@@ -76,24 +83,14 @@ def broken_blocks(page: Path) -> Iterator[str]:
             yield f"{page.name}: a {language} block does not parse: {error}"
 
 
-def undocumented(text: str) -> Iterator[str]:
-    """Compare the reference's text with what the package offers, in both directions."""
-    public = set(memvid_async.__all__)
-    documented = {name for name, _ in _sections(text)}
-    for part in re.split(r"^#{2,3} ", text, flags=re.MULTILINE):
-        if not CLASS_HEADING.match("### " + part.splitlines()[0] if part else ""):
-            documented |= set(MEMBER_ROW.findall(part))
-    yield from (f"{REFERENCE}: {name} is not documented" for name in sorted(public - documented))
-    yield from (f"{REFERENCE}: {name} is not a public name" for name in sorted(documented - public))
-    for name, body in _sections(text):
-        members = _members(getattr(memvid_async, name, None))
-        rows = set(MEMBER_ROW.findall(body))
-        yield from (
-            f"{REFERENCE}: {name}.{member} is not documented" for member in sorted(members - rows)
-        )
-        yield from (
-            f"{REFERENCE}: {name}.{member} does not exist" for member in sorted(rows - members)
-        )
+def undocumented(texts: list[str]) -> Iterator[str]:
+    """Compare what the pages of the reference show with what the package offers."""
+    shown = Counter(name for text in texts for name in SHOWN.findall(text) if "." not in name)
+    for name in sorted(set(memvid_async.__all__) | set(shown)):
+        if shown[name] != 1:
+            yield f"{REFERENCE}: {name} is shown {shown[name]} times"
+        elif name not in memvid_async.__all__:
+            yield f"{REFERENCE}: {name} is not a public name"
 
 
 def without_docstring() -> Iterator[str]:
@@ -114,41 +111,69 @@ def without_docstring() -> Iterator[str]:
                 yield f"{name}.{member} has no docstring"
 
 
+def fields_without_docstring(source: Path = SOURCE) -> Iterator[str]:
+    """Name the fields of public classes that have no docstring below them."""
+    for path in sorted(source.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.ClassDef) or node.name not in memvid_async.__all__:
+                continue
+            for field, after in zip(node.body, [*node.body[1:], None], strict=True):
+                if not isinstance(field, ast.AnnAssign) or not isinstance(field.target, ast.Name):
+                    continue
+                told = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+                if not told and not field.target.id.startswith("_"):
+                    yield f"{node.name}.{field.target.id} has no docstring"
+
+
+def troubleshooting(text: str) -> Iterator[str]:
+    """Name the public errors that the page of troubles has no entry for, and entries of none."""
+    things = {name: getattr(memvid_async, name) for name in memvid_async.__all__}
+    errors = {
+        name
+        for name, thing in things.items()
+        if inspect.isclass(thing) and issubclass(thing, BaseException)
+    }
+    entries = set(re.findall(r"^### `(\w+)`$", text, re.MULTILINE))
+    yield from (f"{TROUBLES}: {name} has no entry" for name in sorted(errors - entries))
+    yield from (f"{TROUBLES}: {name} is no public error" for name in sorted(entries - errors))
+
+
+def built(site: Path) -> Iterator[str]:
+    """Check the built site: it shows each public name with its members, and asks nobody else."""
+    shown: set[str] = set()
+    for page in sorted(site.rglob("*.html")):
+        text = page.read_text(encoding="utf-8")
+        shown.update(ANCHOR.findall(text))
+        yield from (f"{page.name}: asks {one}" for one in ASKED.findall(text))
+    for name in memvid_async.__all__:
+        thing = getattr(memvid_async, name)
+        wanted = {name} | {f"{name}.{member}" for member in _members(thing)}
+        yield from (f"the built reference lacks {one}" for one in sorted(wanted - shown))
+
+
 def problems() -> list[str]:
     """Everything that is wrong."""
     found = [
         line for page in pages() for check in (broken_links, broken_blocks) for line in check(page)
     ]
-    found += undocumented((ROOT / REFERENCE).read_text(encoding="utf-8"))
-    return found + list(without_docstring())
-
-
-def _sections(text: str) -> list[tuple[str, str]]:
-    """The classes that have a section of their own in the reference, with its text."""
-    parts = re.split(r"^(#{1,3} .+)$", text, flags=re.MULTILINE)
-    pairs = zip(parts[1::2], parts[2::2], strict=True)
-    return [(match[1], body) for heading, body in pairs if (match := CLASS_HEADING.match(heading))]
+    reference = sorted((ROOT / REFERENCE).glob("*.md"))
+    found += undocumented([page.read_text(encoding="utf-8") for page in reference])
+    found += troubleshooting((ROOT / TROUBLES).read_text(encoding="utf-8"))
+    return [*found, *without_docstring(), *fields_without_docstring()]
 
 
 def _members(thing: object) -> set[str]:
+    """The public members of a class that are this library's own."""
     if not inspect.isclass(thing):
         return set()
-    if typing.is_typeddict(thing):
-        return set(thing.__annotations__)
-    fields = {field.name for field in getattr(thing, "__attrs_attrs__", ())}
-    own = {
-        name
-        for base in thing.__mro__
-        for name in vars(base)
-        if base.__module__.startswith("memvid_async")
-    }
-    made = set(ATTRIBUTE.findall(inspect.getsource(thing.__init__))) if "__init__" in own else set()
-    return {name for name in fields | own | made if not name.startswith("_")}
+    bases = [base for base in thing.__mro__ if base.__module__.startswith("memvid_async")]
+    own = {name for base in bases for name in vars(base)}
+    return {name for name in own if not name.startswith("_")}
 
 
 def main() -> int:
     """Print the problems; return 1 when there are any."""
-    found = problems()
+    found = problems() + [line for site in sys.argv[1:] for line in built(Path(site))]
     for line in found:
         print(line)
     return 1 if found else 0

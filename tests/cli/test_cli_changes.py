@@ -1,11 +1,12 @@
 """The commands that change a session: what they do, print, and refuse."""
 
 import json
-import re
+import runpy
 import shlex
 import signal
 import subprocess
 import sys
+import types
 from pathlib import Path
 from subprocess import PIPE
 
@@ -15,9 +16,10 @@ from click.testing import CliRunner
 
 from memvid_async import open_store
 from memvid_async.cli.command_line import cli
+from scripts import check_docs
 
 pytestmark = pytest.mark.one_loop
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "cli.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "newcomer.md"
 
 
 def run(*arguments, status=0):
@@ -109,28 +111,49 @@ def test_why(filled):
     assert "was given no frames" in run("why", filled, "quiet", "0", status=1).stderr
 
 
-# --- ten commands of the page ---------------------------------------------------------------------
+# --- the nine commands of a newcomer -------------------------------------------------------------
 
 
-def test_the_ten_commands_do_what_the_page_says(tmp_path, monkeypatch):
-    section = PAGE.read_text(encoding="utf-8").split("## In ten commands\n")[1].split("\n## ")[0]
-    commands = re.search(r"```sh\n(.*?)```", section, re.DOTALL)[1].splitlines()
-    assert len(commands) == 10
-    (tmp_path / "notes.txt").write_text("Rain in Oslo until Friday.\n")
+def test_the_commands_of_the_newcomers_page_do_what_it_says(tmp_path, monkeypatch, capsys):
+    """From a first recording to a test that fails, and passes once the agent is mended."""
+    blocks = check_docs.code_blocks(PAGE.read_text(encoding="utf-8"))
+    program, given = (code for language, code in blocks if language == "python")
+    (change,) = (code for language, code in blocks if language == "diff")
+    shell = "".join(code for language, code in blocks if language == "sh").splitlines()
+    (tmp_path / "packing.py").write_text(program)
     monkeypatch.chdir(tmp_path)
     told = {}
-    for command in commands:
+    for command in shell[1:-1]:
         _, name, *arguments = shlex.split(command)
-        if name == "view":  # a browser's tests are in tests/view
-            continue
-        fails = "false" in arguments
-        told[name] = run(name, *arguments, status=1 if fails else 0).output
-    assert told["sessions"].count("ended") == 1
-    assert "false" in told["tail"]
-    assert "2  0  1" in told["usage"].splitlines()[1]
-    assert "Rain in Oslo" in told["why"]
-    assert "match rate 1.000" in told["replay"] or "nothing could be compared" in told["replay"]
-    assert len(sessions("agents.mva")) == 3
+        if name == "sessions":
+            assert shell[0] == "python packing.py"
+            runpy.run_path("packing.py", run_name="__main__")
+        if name != "view":  # a browser's tests are in tests/view
+            told[name] = run(name, *arguments).output
+    assert capsys.readouterr().out == "Take an umbrella.\nno weather for Atlantis\n"
+    assert told["sessions"].count("ended") == 2
+    assert "tool_call  weather" in told["show"]
+    assert "LookupError: no weather for Atlantis" in told["tail"]
+    assert "0.0004" in told["usage"]
+    assert "Oslo, again" in {session["name"] for session in sessions("agents.mva")}
+    assert len(shell) == 9
+
+    assert shell[-1] == "pytest test_packing.py"
+    lines = change.splitlines()
+    before, after = ("".join(line[1:] + "\n" for line in lines if line[0] == s) for s in "-+")
+    assert before in program
+    for code, atlantis in ((program, False), (program.replace(before, after), True)):
+        packing = types.ModuleType("packing")
+        exec(code, vars(packing))
+        monkeypatch.setitem(sys.modules, "packing", packing)
+        tests = {}
+        exec(given, tests)
+        tests["test_oslo"]()
+        if atlantis:
+            tests["test_atlantis"]()
+        else:
+            with pytest.raises(LookupError, match="no weather for Atlantis"):
+                tests["test_atlantis"]()
 
 
 # --- what is kept, and what is not put twice -----------------------------------------------------

@@ -1,10 +1,9 @@
-"""The README's example and the tutorial run as they stand there."""
+"""What the pages show runs as it stands there, and prints what they say."""
 
 import ast
 import difflib
 import inspect
-import subprocess
-import sys
+import runpy
 from pathlib import Path
 
 import pytest
@@ -21,8 +20,15 @@ def blocks(page):
     return [code for language, code in check_docs.code_blocks(text) if language == "python"]
 
 
+def sections(page):
+    """The sections of a page by their titles; "" for what is above the first."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    parts = text.split("\n## ")
+    return {"": parts[0]} | dict(part.split("\n", 1) for part in parts[1:])
+
+
 def test_the_lines_that_change_are_those_of_the_example():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
     (shown,) = [code for language, code in check_docs.code_blocks(text) if language == "diff"]
     plain, recorded = (
         (ROOT / "examples" / name).read_text(encoding="utf-8").partition('"""\n\n')[2].splitlines()
@@ -36,34 +42,44 @@ def test_the_lines_that_change_are_those_of_the_example():
     assert sum(line[0] == "+" for line in changes) <= 6
 
 
-def test_the_example_is_about_ten_lines():
-    (code,) = blocks("README.md")
-    assert len([line for line in code.splitlines() if line.strip()]) <= 12
+def examples():
+    """Each program of examples/ that runs by itself, with what its page says that it prints."""
+    shown = sections("docs/examples.md")
+    return [(title, *outputs(text)) for title, text in shown.items() if outputs(text)]
 
 
-def test_the_example_runs_again_and_again(tmp_path):
-    (code,) = blocks("README.md")
-    for _ in range(2):
-        done = subprocess.run(
-            [sys.executable, "-W", "error", "-c", code],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        assert done.stdout == ("Yes. It will rain in Oslo until Friday. (from frame 1, action 1)\n")
-        assert not done.stderr
+def outputs(text):
+    return [code for language, code in check_docs.code_blocks(text) if language == "text"]
+
+
+def test_the_first_pages_show_the_first_example():
+    (name, printed), *_ = examples()
+    program = (ROOT / "examples" / name).read_text(encoding="utf-8").partition('"""\n\n')[2]
+    for page in ("README.md", "docs/index.md"):
+        assert blocks(page) == [program]
+        assert outputs((ROOT / page).read_text(encoding="utf-8")) == [printed]
+    assert len([line for line in program.splitlines() if line.strip()]) <= 24
+
+
+@pytest.mark.parametrize(("name", "printed"), examples(), ids=[name for name, _ in examples()])
+def test_an_example_prints_what_its_page_says(tmp_path, monkeypatch, capfd, name, printed):
+    if name == "sdk.py":
+        pytest.importorskip("httpx2")
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(ROOT / "examples" / name), run_name="__main__")
+    assert capfd.readouterr().out == printed
+
+
+def test_there_are_six_examples():
+    programs = {path.name for path in (ROOT / "examples").glob("*.py")}
+    assert len(examples()) == 6
+    assert programs == {name for name, _ in examples()} | {
+        "trip_agent.py",
+        "trip_agent_recorded.py",
+    }
 
 
 TRANSPORT = "At the HTTP transport"
-
-
-def sections(page):
-    """The sections of a page by their titles; "" for what is above the first."""
-    text = (ROOT / page).read_text(encoding="utf-8")
-    parts = text.split("\n## ")
-    return {"": parts[0]} | dict(part.split("\n", 1) for part in parts[1:])
 
 
 async def run_page(page, without=(), **more):
@@ -100,9 +116,10 @@ async def test_the_page_of_recording_runs_from_top_to_bottom(tmp_path, monkeypat
     assert "1 tool_call MainThread" in printed
 
 
-async def test_the_page_of_collections_runs_from_top_to_bottom(tmp_path, monkeypatch):
+@pytest.mark.parametrize("page", ["collections", "processes", "deploying", "erasing"])
+async def test_a_page_runs_from_top_to_bottom(tmp_path, monkeypatch, page):
     monkeypatch.chdir(tmp_path)
-    await run_page("docs/collections.md")
+    await run_page(f"docs/{page}.md")
 
 
 async def test_the_page_of_the_memory_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):

@@ -266,7 +266,7 @@ def git(folder, *arguments):
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="there is no git")
 def test_git_shows_what_changed_in_a_recording(project):
-    page = (ROOT / "docs" / "replay.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
     (attributes,) = re.findall(r"^\*\.mva .*$", page, re.MULTILINE)
     (program,) = re.findall(r"^git config diff\.memvid\.textconv '(.*)'$", page, re.MULTILINE)
     run(project, "-k", "Rome")

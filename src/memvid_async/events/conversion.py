@@ -9,7 +9,17 @@ class Conversion(IntFlag):
     """How the recorded values of an action differ from those that the caller had.
 
     What a call returned is never refused, because it came after the call's effect: what the file
-    cannot hold is converted, and what is too long is cut.
+    cannot hold is converted, and what is too long is cut. What a caller hands over before an effect
+    is checked strictly.
+
+    - Half of a surrogate pair becomes U+FFFD; bytes-like objects become bytes.
+    - An enum's member is its value; UUIDs, decimals, paths, durations are their ``str``; dates and
+      times ISO 8601; an exception its type and text.
+    - Numbers, None inside a value, lists, tuples, sets (sorted), dicts, other sequences and maps,
+      arrays, and the fields of named tuples, dataclasses, attrs and pydantic objects are JSON.
+      Bytes in it are their text, or base64 where they are not UTF-8; NaN and the infinities are
+      their names.
+    - Anything else is its ``repr``.
     """
 
     INPUT = 1

@@ -13,6 +13,7 @@ from .embeddings import EmbeddingModelSet, EmbeddingsMade
 from .printing import amount, brief, counted, html_table
 
 SearchMode = Literal["lexical", "semantic", "hybrid"]
+"""How a memory is searched: by words, by embeddings, or by both."""
 
 
 @frozen

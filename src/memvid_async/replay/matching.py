@@ -2,7 +2,7 @@
 
 A call is matched by its enclosing call, its lane, and its place in that lane. Its content is
 checked, never searched for. A lane is an asyncio task beneath its creator's lane, known by its
-name; one without a name claims a recorded one at its first call. `docs/replay.md` has the rules.
+name; one without a name claims a recorded one at its first call. `docs/testing.md` has the rules.
 """
 
 from __future__ import annotations

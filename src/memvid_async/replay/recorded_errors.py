@@ -36,7 +36,7 @@ def import_types(details: Iterable[ErrorDetail]) -> None:
     """Import the modules of these exceptions, where they are not loaded and can be. It blocks.
 
     An agent may import a module only where it needs it, and catch that module's errors there.
-    Importing runs the module's own code; `docs/replay.md` says what that means.
+    Importing runs the module's own code; `docs/testing.md` says what that means.
     """
     for name in {detail.module for detail in details} - sys.modules.keys():
         if all(part.isidentifier() for part in name.split(".")):

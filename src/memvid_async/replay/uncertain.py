@@ -42,7 +42,11 @@ class Failed:
 
 @frozen
 class UncertainCall:
-    """A call that began, and of which nobody said how it ended."""
+    """A call that began, and of which nobody said how it ended.
+
+    A callable that is passed as ``uncertain`` returns :data:`RUN`, a :class:`Result` or a
+    :class:`Failed` for each.
+    """
 
     key: str
     """The same on every try: for a service that refuses to do a thing twice."""

@@ -137,7 +137,7 @@ class Sessions:
         """Continue a session that a crash left open, in an ``async with`` block.
 
         With ``replay`` the agent runs again from its start: calls that had finished are answered
-        from the recording, then it goes on live, in the same session. `docs/replay.md` has the
+        from the recording, then it goes on live, in the same session. `docs/resuming.md` has the
         rules. ``uncertain`` says what becomes of calls that were in flight: ``"raise"`` refuses,
         ``"run"`` tries them again, and a callable (async or not) is called with each
         :class:`UncertainCall` and returns :data:`RUN`, a :class:`Result` or a :class:`Failed`.
