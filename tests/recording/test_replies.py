@@ -1,6 +1,8 @@
 """Replies as they are read: whole or in chunks, to their end or as far as they come."""
 
 import asyncio
+import threading
+from contextlib import aclosing
 
 import pytest
 
@@ -28,6 +30,7 @@ WHOLE = {
     "chunks": (streamed("a", "", Generated("bc")), "abc", (1, 0, 2)),
     "chunks of bytes": (streamed(b"a", Generated(b"\xff")), b"a\xff", (1, 1)),
     "no chunks": (streamed(), "", ()),
+    "chunks that are not async": (lambda _: iter(["a", Generated("bc")]), "abc", (1, 2)),
     "half a pair": (lambda _: "here \ud83d", "here \ufffd", (6,)),
     "halves in chunks": (streamed("\ud83d", "\ude00!"), "\U0001f600!", (0, 2)),
     "a half at the end": (streamed("a\ud83d", ""), "a\ufffd", (1, 1)),
@@ -162,6 +165,22 @@ async def test_a_generator_left_half_way_is_closed_at_once():
     assert await anext(chunks) == "x"
     await chunks.aclose()
     assert closed == [True]
+
+
+async def test_a_generator_that_is_not_async_advances_and_is_closed_in_threads():
+    seen = []
+
+    def generate(_):
+        try:
+            for chunk in "abc":
+                seen.append(threading.current_thread() is threading.main_thread())
+                yield chunk
+        finally:
+            seen.append("closed")
+
+    async with aclosing(GrowingReply(MOST).chunks(generate, PROMPT)) as chunks:
+        assert await anext(chunks) == "a"
+    assert seen == [False, "closed"]
 
 
 async def test_more_chunks_than_are_kept_apart_are_one_at_the_end(monkeypatch):

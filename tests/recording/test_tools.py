@@ -62,6 +62,27 @@ async def test_tools_record_into_the_session_in_force_and_run_without_one(tmp_pa
         assert (failed.error, detail.attributes) == ("RefusedError: refused: 402", {"code": 402})
 
 
+async def test_an_argument_named_self_is_recorded_but_for_a_method(
+    tmp_path,
+):
+    async with open_store(tmp_path / "a.mva") as store, store.session("own") as own:
+
+        @own.tool
+        def like(self, other):
+            return self == other
+
+        class Local:
+            @own.tool
+            def like(self, other):
+                return other
+
+        assert not await like(1, 2)
+        assert await Local().like(2) == 2
+        named = (await store.get_session(own.session_id)).actions
+        passed = [await store.read_arguments(action) for action in named]
+        assert passed == [{"self": 1, "other": 2}, {"other": 2}]
+
+
 async def test_a_session_s_own_tools_are_its_calls_wherever_they_are_made(tmp_path):
     async with open_store(tmp_path / "a.mva") as store, store.session("own") as own:
 

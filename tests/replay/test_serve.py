@@ -157,6 +157,23 @@ async def test_a_failure_s_type_is_imported_where_that_can_be_done(store, tmp_pa
         assert type(caught.value) is RecordedCallError
 
 
+async def test_an_error_of_a_file_comes_back_with_its_file(store, tmp_path):
+    missing = tmp_path / "missing"
+
+    async def read():
+        return missing.read_text()
+
+    async with store.session() as session:
+        with pytest.raises(FileNotFoundError) as first:
+            await session.call_tool("read", {}, read)
+    async with store.serve(session.session_id) as recorded:
+        with pytest.raises(FileNotFoundError) as again:
+            await recorded.call_tool("read", {}, never)
+    assert isinstance(again.value, RecordedCallError)
+    assert str(again.value) == str(first.value)
+    assert (again.value.errno, again.value.filename) == (first.value.errno, str(missing))
+
+
 @pytest.mark.parametrize(
     ("call", "field"),
     [

@@ -25,8 +25,10 @@ def describe_exception(error: BaseException, limits: Limits) -> ErrorDetail:
     """
     kind = type(error)
     most = limits.error_chars
-    arguments = [_kept(value, most) for value in error.args[:_MOST_VALUES]]
-    whole = len(arguments) == len(error.args) and _LOST not in arguments
+    # Of an OSError the names of its files are arguments that its ``args`` leaves out.
+    passed = OSError.__reduce__(error)[1] if isinstance(error, OSError) else error.args
+    arguments = [_kept(value, most) for value in passed[:_MOST_VALUES]]
+    whole = len(arguments) == len(passed) and _LOST not in arguments
     return ErrorDetail(
         whole_text(kind.__module__)[:most],
         whole_text(kind.__qualname__)[:most],

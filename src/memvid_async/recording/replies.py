@@ -10,6 +10,7 @@ from collections.abc import (
     Awaitable,
     Callable,
     Iterable,
+    Iterator,
 )
 from contextlib import asynccontextmanager
 from time import perf_counter
@@ -28,11 +29,11 @@ from .converting import convert_output, cut_text
 from .prepare_values import rough_size
 
 _Piece = str | bytes | Generated
-_Replied = _Piece | AsyncIterable[_Piece]
+_Replied = _Piece | AsyncIterable[_Piece] | Iterator[_Piece]
 
 Model = Callable[[Prompt], _Replied | Awaitable[_Replied]]
-"""A model: it returns its reply or an async iterator over the reply's chunks, directly or awaited.
-"""
+"""A model: it returns its reply or an iterator over the reply's chunks, async or not, directly or
+awaited. An iterator that is not async advances in a thread."""
 
 Reading = Callable[[bytes], Generated]
 """Says what a reply means that came as the bytes of a network's format, whole or in part. It is for
@@ -94,7 +95,9 @@ class GrowingReply:
     async def chunks(self, generate: Model, prompt: Prompt) -> AsyncGenerator[str | bytes]:
         """Call a model with a prompt, and yield its reply as it comes, as it is kept."""
         self._since = perf_counter()
-        reply = await call(generate, (prompt,))
+        reply: Any = await call(generate, (prompt,))
+        if issubclass(type(reply), Iterator):
+            reply = _in_threads(reply)
         if issubclass(type(reply), AsyncIterable):
             try:
                 async with _closing(reply):
@@ -263,6 +266,21 @@ def _measured(
     if data is None or isinstance(data, bytes) or data.isascii():
         return data, len(data or b""), conversion
     return data, sum(map(len, encoded(data))), conversion
+
+
+_END = object()
+
+
+async def _in_threads(chunks: Iterator[Any]) -> AsyncGenerator[Any]:
+    """Yield what an iterator yields, which advances and is closed in threads."""
+    try:
+        while (chunk := await to_thread.run_sync(next, chunks, _END)) is not _END:
+            yield chunk
+    finally:
+        close = getattr(chunks, "close", None)
+        if close is not None:
+            with anyio.CancelScope(shield=True):
+                await to_thread.run_sync(close)
 
 
 @asynccontextmanager

@@ -164,10 +164,11 @@ def _decorated(
         raise InvalidValueError(f"a tool must be a function, not {type(function).__name__}")
     found = how.name or str(getattr(function, "__name__", type(function).__name__))
     signature = _signature_of(function, found)
+    takes_object = _is_method(function)
 
     @wraps(function)
     async def recorded(*args: Any, **named: Any) -> Any:
-        arguments = _by_name(signature.bind(*args, **named))
+        arguments = _by_name(signature.bind(*args, **named), takes_object=takes_object)
 
         async def run(**_: Any) -> Any:
             if how.thread:
@@ -193,13 +194,20 @@ def _signature_of(function: Callable[..., Any], name: str) -> inspect.Signature:
         ) from None
 
 
-def _by_name(bound: inspect.BoundArguments) -> dict[str, Any]:
+def _is_method(function: Callable[..., Any]) -> bool:
+    """Whether a function was defined in a class, and takes the object or the class first."""
+    scope, _, _ = getattr(function, "__qualname__", "").rpartition(".")
+    first = next(iter(inspect.signature(function).parameters), "")
+    return bool(scope) and not scope.endswith("<locals>") and first in ("self", "cls")
+
+
+def _by_name(bound: inspect.BoundArguments, *, takes_object: bool) -> dict[str, Any]:
     """Return what was passed by the names of the parameters, without the object of a method."""
     parameters = bound.signature.parameters
     found: dict[str, Any] = {}
     for place, (name, value) in enumerate(bound.arguments.items()):
         kind = parameters[name].kind
-        if place == 0 and name in ("self", "cls"):
+        if place == 0 and takes_object:
             continue
         if kind is inspect.Parameter.VAR_KEYWORD and not value.keys() & found.keys():
             found.update((key, _listed(item)) for key, item in value.items())

@@ -67,7 +67,8 @@ def _loaded(detail: ErrorDetail) -> type[Exception] | None:
 def _build(type_: type[Exception], action: Action, detail: ErrorDetail) -> RecordedCallError | None:
     """Return a recorded error that is one of this type too; None where there can be none."""
     arguments = detail.arguments
-    given = (action.error,) if arguments is None else arguments
+    shown = (action.error or "").removeprefix(f"{detail.qualname.rpartition('.')[2]}: ")
+    given = (shown,) if arguments is None else arguments
     try:
         both = _both(type_)
         error: Any = type_.__new__(both, *given)
@@ -76,7 +77,8 @@ def _build(type_: type[Exception], action: Action, detail: ErrorDetail) -> Recor
     # What these would set and cannot is left out; the type is somebody else's.
     with suppress(Exception):
         type_.__init__(error, *given)
-    error.args = given
+    if not isinstance(error, OSError):
+        error.args = given
     error.action = action
     for name, value in detail.attributes.items():
         with suppress(Exception):
