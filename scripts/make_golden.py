@@ -46,6 +46,7 @@ from memvid_async.events.calls import (
     SessionSuspended,
 )
 from memvid_async.events.content import StoredContent, content_digest
+from memvid_async.events.decided import Extras
 from memvid_async.events.embeddings import NewEmbedding
 from memvid_async.events.keyed import KeyChange
 from memvid_async.events.values import preview
@@ -276,7 +277,7 @@ def frame_commands() -> Iterator[commands.Command]:
         "toy",
     )
     found = Record((), "find", "otter", frames=(1, 4), detail=("hybrid", 2))
-    yield found.command()._replace(retrieval=searched)
+    yield found.command()._replace(extras=Extras(retrieval=searched))
     numbers = b"\0\0\x80?" * 3
     first = 28
     yield commands.AddEmbeddings(
@@ -287,9 +288,8 @@ def frame_commands() -> Iterator[commands.Command]:
     yield commands.AddEmbeddings(0, (NewEmbedding(1, 2, 0, numbers),))
     yield commands.SetEmbeddingModel("toy-2", 3, first, content_digest(numbers * 3), (), 0)
     asked = Record((), "ask", "who sleeps?", "the otter", frames=(1, 4), detail=("acme", "m-1"))
-    yield asked.command()._replace(
-        retrieval=searched, reply=Reply((4, 0, 5), 12, None, waits_ms=(120, 0, 7))
-    )
+    reply = Reply((4, 0, 5), 12, None, waits_ms=(120, 0, 7))
+    yield asked.command()._replace(extras=Extras(retrieval=searched, reply=reply))
 
 
 def make_frames() -> dict[str, bytes]:

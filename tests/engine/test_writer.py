@@ -294,9 +294,9 @@ async def test_what_counts_is_all_that_a_command_holds(disk, make_store):
             await disk.until_held()
             await run_dry()
             held = sum(
-                len(request.command.metadata.get("m", ""))
-                for request in store._engine.writer._queue
-                if request.command is not None
+                len(getattr(command, "extras", command).metadata.get("m", ""))
+                for command, *_ in store._engine.writer._queue
+                if command is not None
             )
             assert held <= limits.queue_bytes + 120_000
         await asyncio.gather(*tasks)

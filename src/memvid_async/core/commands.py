@@ -22,12 +22,11 @@ from ..events.calls import (
     SessionSuspended,
 )
 from ..events.content import EMPTY, Content
+from ..events.decided import Extras
 from ..events.details import ActionKind
 from ..events.embeddings import NewEmbedding
-from ..events.frames import ForkPoint, Retrieval
+from ..events.frames import ForkPoint
 from ..events.keyed import KeyChange
-from ..events.prompts import Reply
-from .held_messages import Messages
 from .recent_keys import KeyFacts
 
 
@@ -192,26 +191,15 @@ class StoreParts:
 class RecordAction(NamedTuple):
     """Record an action where a session is in force; or the end of a call, in its own session.
 
-    ``detail`` is what the kind adds: ``(provider, model)`` of an ask, ``(mode, result_count)`` of
-    a find, ``(name,)`` of a tool call, a step or a once, else ``()``. From ``kind`` on, the fields
-    are those of a :class:`.decided.DecidedAction`.
+    From ``kind`` on it is as the action is decided (:class:`.decided.DecidedAction`), its contents
+    and messages still to be stored. What the kind adds to ``fields``: provider and model of an ask,
+    mode and count of results of a find, the name of a tool call, a step or a once.
     """
 
     session: SessionChoice
     kind: ActionKind
-    detail: tuple[Any, ...]
-    input: Prepared | None
-    output: Prepared | None
-    frames: tuple[int, ...]
-    duration_ms: float
-    task: str | None
-    error: str | None
-    metadata: Mapping[str, Any]
-    retrieval: Retrieval | None
-    reply: Reply | None
-    conversion: int
-    call: CallFacts | None
-    messages: Messages | None
+    fields: tuple[Any, ...]
+    extras: Extras | None
 
 
 class ChangeCollection(NamedTuple):

@@ -19,7 +19,7 @@ from ..errors import (
     SessionNotFoundError,
 )
 from ..events.calls import CallFacts, SessionChanged
-from ..events.decided import DecidedAction, DecidedEvent, DecidedStart
+from ..events.decided import DecidedAction, DecidedEvent, DecidedStart, Extras
 from ..events.embeddings import EmbeddingModelSet, pack_embeddings
 from ..events.event import (
     CheckpointCreated,
@@ -120,42 +120,60 @@ def _need_session(state: State, choice: SessionChoice) -> SessionState:
 
 
 def _record(state: State, command: RecordAction, now: int, known: Known) -> Decision:
-    call = command.call
-    started = None if call is None else call.started
-    session = _chosen_session(state, command.session, even_full=started is not None)
+    choice, kind, fields, extras = command
+    ends_call = extras is not None and extras.call is not None and extras.call.started is not None
+    session = _chosen_session(state, choice, even_full=ends_call)
     if session is None:
         return [], None
-    info, last = session.info, state.last_sequence
+    info, sequence = session.info, state.last_sequence + 1
     events: list[DecidedEvent] = []
-    if call is not None:
-        command = _with_call(command, call, session, NewContents(last, now, known, events))
-    fields: tuple[Any, ...] = command[1:]
-    small = type(command.input) is not LargeContent and type(command.output) is not LargeContent
-    if command.messages is not None or not small:
-        fields = _stored(command, session, NewContents(last, now, known, events))
-    sequence, session_id = last + len(events) + 1, info.session_id
-    values = _new(DecidedAction, (session_id, session.action_count, sequence, now, *fields))
-    events.append(_new(DecidedEvent, (sequence, now, session_id, values, info.number)))
+    if extras is not None or type(fields[0]) is LargeContent or type(fields[1]) is LargeContent:
+        contents = NewContents(state.last_sequence, now, known, events)
+        fields, extras = _stored(command, session, contents)
+        sequence += len(events)
+    values = _new(
+        DecidedAction,
+        (info.session_id, session.action_count, sequence, now, kind, fields, extras),
+    )
+    events.append(_new(DecidedEvent, (sequence, now, info.session_id, values, info.number)))
     if info.config is not DEFAULT_RECORDING:
-        _follow_up(state, session, events, counts=started is None)
+        _follow_up(state, session, events, counts=not ends_call)
     return events, action_of(values)
 
 
+def _stored(
+    command: RecordAction, session: SessionState, contents: NewContents
+) -> tuple[tuple[Any, ...], Extras | None]:
+    """Return the fields and the extras of an action as they are kept: what is large is stored."""
+    given, output, *others = command.fields
+    extras = command.extras
+    if extras is not None and extras.call is not None:
+        call = _with_call(extras.call, command.session, session, contents)
+        extras = extras._replace(call=call).or_none()
+    given = None if given is None else contents.content(given)
+    output = None if output is None else contents.content(output)
+    if extras is not None and extras.messages is not None:
+        held, index, store = session.held, session.action_count, contents.store_string
+        kept = keep_messages(held, extras.messages, index, given, output, store)
+        extras = extras._replace(messages=kept)
+    return (given, output, *others), extras
+
+
 def _with_call(
-    command: RecordAction, call: CallFacts, session: SessionState, contents: NewContents
-) -> RecordAction:
+    call: CallFacts, choice: SessionChoice, session: SessionState, contents: NewContents
+) -> CallFacts | None:
     """Return the end of a call with when that began, and with what came from the network."""
     if call.started is not None:
         if call.started not in session.in_flight:
             raise InvalidValueError(f"call {call.started} is not in flight: it ended before")
         call = call._replace(started_ns=session.in_flight[call.started])
-    elif call.raw is None and _first_choice(command.session) != session.info.number:
+    elif call.raw is None and _first_choice(choice) != session.info.number:
         # The step that it is in is part of a session that is not in force any more.
-        return command._replace(call=None)
+        return None
     if call.raw is not None:
         # It is prepared, and not yet a content of an event.
         call = call._replace(raw=contents.content(call.raw))
-    return command._replace(call=call)
+    return call
 
 
 def _begin(state: State, command: StartAction, now: int, known: Known) -> Decision:
@@ -197,19 +215,6 @@ def _rename(state: State, command: ChangeSession, now: int, _: Known) -> Decisio
     return [_first(state, session, now, SessionChanged(command.changes))], session
 
 
-def _stored(command: RecordAction, session: SessionState, contents: NewContents) -> tuple[Any, ...]:
-    """Return the fields of an action from its kind on, with its large contents and its messages as
-    they are kept."""
-    _, kind, detail, input_data, output_data, *others, messages = command
-    input_content = None if input_data is None else contents.content(input_data)
-    output_content = None if output_data is None else contents.content(output_data)
-    stored = None
-    if messages is not None:
-        index, store = session.action_count, contents.store_string
-        stored = keep_messages(session.held, messages, index, input_content, output_content, store)
-    return (kind, detail, input_content, output_content, *others, stored)
-
-
 def _store(state: State, command: StoreParts, now: int, known: Known) -> Decision:
     events: list[DecidedEvent] = []
     contents = NewContents(state.last_sequence, now, known, events)
@@ -230,25 +235,15 @@ def _change(state: State, command: ChangeMemory, now: int, known: Known) -> Deci
         return events, (list(ids), None)
     # Directly after the event of the frames.
     sequence = state.last_sequence + len(events) + 1
+    kept = kept_by(content, sequence - 1)
     values = DecidedAction(
         session.info.session_id,
         session.action_count,
         sequence,
         now,
         command.kind,
-        (),
-        kept_by(content, sequence - 1),
-        None,
-        ids,
-        command.duration_ms,
-        command.task,
-        None,
-        command.metadata,
-        None,
-        None,
-        0,
-        command.call,
-        None,
+        (kept, None, command.duration_ms, ids or None, command.task),
+        Extras(metadata=command.metadata, call=command.call).or_none(),
     )
     folded = state
     if session.info.config is not DEFAULT_RECORDING:

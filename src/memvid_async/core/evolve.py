@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 from uuid import UUID
 
 from attrs import evolve as replace
@@ -16,7 +15,7 @@ from ..events.calls import (
     SessionResumed,
     SessionSuspended,
 )
-from ..events.decided import AnyEvent, DecidedAction, DecidedStart, whole_content
+from ..events.decided import AnyEvent, DecidedAction, DecidedStart, Extras, whole_content
 from ..events.event import (
     ActionRecorded,
     CheckpointCreated,
@@ -98,16 +97,21 @@ def _act(state: State, event: AnyEvent) -> State:
     session = sessions.open.get(number)
     if session is not None:
         info, _, ended, actions, checkpoints, unmarked, held, error, in_flight, sums = session
-        action: Any = payload if type(payload) is DecidedAction else payload.action  # type: ignore[union-attr]
-        if payload.messages is not None:  # type: ignore[union-attr]
-            held = _held(held, payload, payload.messages)  # type: ignore[arg-type,union-attr]
-        sums = sums.adding(action.kind, action.error, action.reply)
-        call = action.call
-        if call is not None and call.started is not None and call.started in in_flight:
-            # It counted when it began.
-            in_flight = in_flight.delete(call.started)
+        if type(payload) is DecidedAction:
+            _, _, _, _, kind, _, extras = payload
         else:
-            unmarked += 1
+            kind, extras = payload.action.kind, Extras.of(payload)  # type: ignore[union-attr,arg-type]
+        unmarked += 1
+        if extras is None:
+            sums = sums.adding(kind, None, None)
+        else:
+            sums = sums.adding(kind, extras.error, extras.reply)
+            if extras.messages is not None:
+                held = _held(held, payload, extras.messages)  # type: ignore[arg-type]
+            call = extras.call
+            if call is not None and call.started is not None and call.started in in_flight:
+                # It counted when it began.
+                in_flight, unmarked = in_flight.delete(call.started), unmarked - 1
         # fmt: off
         acted = (
             info, now, ended, actions + 1, checkpoints, unmarked, held, error, in_flight, sums
@@ -143,8 +147,8 @@ def _held(held: Held, payload: ActionRecorded | DecidedAction, messages: StoredM
     if isinstance(payload, ActionRecorded):
         action = payload.action
         return hold_messages(held, messages, action.index, action.input, action.output)
-    contents = whole_content(payload.input), whole_content(payload.output)
-    return hold_messages(held, messages, payload.action_index, *contents)
+    given, output = map(whole_content, payload.fields[:2])
+    return hold_messages(held, messages, payload.action_index, given, output)
 
 
 def branched(memory: MemoryState, number: int, fork: ForkPoint) -> MemoryState:

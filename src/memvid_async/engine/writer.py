@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from ..config import Durability, StoreConfig
 from ..core.appended import Appended
@@ -39,17 +39,10 @@ _SPARED_TURNS = 32
 _EXPECTING = 0.02
 
 
-class Request(NamedTuple):
-    """A command in the queue, and the future that waits for its answer.
-
-    A ``command`` of None is a barrier: everything queued before is durable when it is answered. A
-    barrier may have a ``call``, which is made alone.
-    """
-
-    command: Command | None
-    size: int
-    done: asyncio.Future[Any]
-    call: LogCall | None = None
+# A command in the queue, its size, and the future that waits for its answer. None for the command
+# is a barrier: everything queued before is durable when it is answered. A barrier may have a call,
+# which is made alone. A plain tuple: one is made for each command.
+Request = tuple[Command | None, int, asyncio.Future[Any], LogCall | None]
 
 
 class Writer:
@@ -68,7 +61,8 @@ class Writer:
         self._poll_interval = config.poll_interval
         self._watches = False
         self._most_batch = config.limits.batch_bytes
-        self._most_queued = config.limits.queue_bytes
+        # At this many ``queued_bytes`` callers wait for room.
+        self.most_queued = config.limits.queue_bytes
         self._view: View = log.view
         self.queued_bytes = 0
         self._queue: deque[Request] = deque()
@@ -126,8 +120,7 @@ class Writer:
         if self._staged and command is not None and size <= _INLINE_BYTES and self._is_idle:
             self._stage_now(command, done)
         else:
-            # Made as a plain tuple is, which takes a third of the time.
-            self._enqueue(tuple.__new__(Request, (command, size, done, None)))
+            self._enqueue((command, size, done, None))
         return done
 
     @property
@@ -151,7 +144,7 @@ class Writer:
         :raises StoreClosedError, StoreFailedError: when nothing can be written any more.
         """
         done: asyncio.Future[Any] = self._loop.create_future()
-        self._enqueue(Request(None, 0, done, call))
+        self._enqueue((None, 0, done, call))
         return done
 
     def _enqueue(self, request: Request) -> None:
@@ -159,7 +152,7 @@ class Writer:
             self.check()
         self._home.check()
         self._queue.append(request)
-        self.queued_bytes += request.size
+        self.queued_bytes += request[1]
         if self._wake is not None:
             self._notify()
         elif self._gathered is not None and len(self._queue) >= _BATCH_COMMANDS:
@@ -190,7 +183,7 @@ class Writer:
     @property
     def is_full(self) -> bool:
         """Whether the queue holds as many bytes as it may."""
-        return self.queued_bytes >= self._most_queued
+        return self.queued_bytes >= self.most_queued
 
     async def wait_for_room(self) -> None:
         """Return once the queue has room. Tasks get room in the order in which they came."""
@@ -327,7 +320,7 @@ class Writer:
 
     async def _take_batch(self) -> None:
         batch = self._next_batch()
-        barrier = batch.pop() if batch[-1].command is None else None
+        barrier = batch.pop() if batch[-1][0] is None else None
         try:
             if batch:
                 await self._carry_out(batch)
@@ -336,8 +329,8 @@ class Writer:
         except BaseException as error:
             refused = self._is_refusal(error)
             outcome = error if refused else _as_refusal(error)
-            for request in batch if barrier is None else [*batch, barrier]:
-                self._settle(request.done, outcome)
+            for _, _, done, _ in batch if barrier is None else [*batch, barrier]:
+                self._settle(done, outcome)
             if not refused:
                 raise
 
@@ -346,7 +339,7 @@ class Writer:
         return self._log.failure is None and isinstance(error, MemvidAsyncError)
 
     async def _carry_out(self, batch: list[Request]) -> None:
-        commands = [request.command for request in batch if request.command is not None]
+        commands = [command for command, _, _, _ in batch if command is not None]
         if self._buffered:
             self._answer(batch, await self._stage(commands))
             return
@@ -362,11 +355,12 @@ class Writer:
     async def _carry_out_barrier(self, barrier: Request) -> None:
         if self._staged:
             await self._flush()
+        _, _, done, call = barrier
         answer = None
-        if barrier.call is not None:
-            answer, appended = await self._settled(barrier.call(self._log))
+        if call is not None:
+            answer, appended = await self._settled(call(self._log))
             self._publish(appended)
-        self._settle(barrier.done, answer)
+        self._settle(done, answer)
 
     def _next_batch(self) -> list[Request]:
         """Take the waiting requests, in order, up to the first barrier and a batch's bounds."""
@@ -376,8 +370,9 @@ class Writer:
         while queue and len(batch) < _BATCH_COMMANDS and size < self._most_batch:
             request = queue.popleft()
             batch.append(request)
-            size += request.size
-            if request.command is None:
+            command, bytes_, _, _ = request
+            size += bytes_
+            if command is None:
                 break
         self.queued_bytes -= size
         self._batch_bytes = size
@@ -445,5 +440,6 @@ def _as_refusal(error: BaseException) -> MemvidAsyncError:
 
 
 def _fail(request: Request, error: MemvidAsyncError) -> None:
-    if not request.done.done():
-        request.done.set_exception(error)
+    _, _, done, _ = request
+    if not done.done():
+        done.set_exception(error)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from .calls import NO_CALL, ActionStarted, CallFacts, LanePath
-from .content import Content
+from .content import EMPTY, Content
 from .conversion import UNCONVERTED, Conversion
 from .details import ActionKind, make_details
 from .event import Action, ActionRecorded, ContentStored, Event, Payload, StoredMessages
@@ -19,11 +19,50 @@ from .frames import Retrieval
 from .prompts import Reply
 
 
-class DecidedAction(NamedTuple):
-    """The values of an action, mostly in the order of the fields of :class:`Action`.
+class Extras(NamedTuple):
+    """What few actions have, in the order in which a row has it. None stands for one with nothing.
 
-    ``detail``: what the kind adds, as a command carries it. ``input`` and ``output``: small content
-    may be the data itself. ``conversion``: a :class:`Conversion`, or an int with its bits.
+    ``messages``: a :class:`StoredMessages`; in a command they are not stored yet. ``conversion``:
+    the bits of a :class:`Conversion`.
+    """
+
+    error: str | None = None
+    metadata: Mapping[str, Any] = EMPTY
+    messages: Any = None
+    retrieval: Retrieval | None = None
+    reply: Reply | None = None
+    call: CallFacts | None = None
+    conversion: int = 0
+
+    @classmethod
+    def of(cls, recorded: ActionRecorded) -> Extras | None:
+        """Return what an action has that is there with all of its fields."""
+        action = recorded.action
+        return cls(
+            action.error,
+            action.metadata,
+            recorded.messages,
+            action.retrieval,
+            action.reply,
+            None if action.call == NO_CALL else action.call,
+            int(action.conversion),
+        ).or_none()
+
+    def or_none(self) -> Extras | None:
+        """Return None where there is nothing in it."""
+        error, metadata, *others, conversion = self
+        is_empty = error is None and not metadata and not conversion
+        return None if is_empty and others.count(None) == len(others) else self
+
+
+NO_EXTRAS = Extras()
+
+
+class DecidedAction(NamedTuple):
+    """The values of an action, as its row has them.
+
+    ``fields``: input, output, duration in milliseconds, frames (None for none), task, and what the
+    kind adds. Of the input and the output, small content may be the data itself.
     """
 
     session_id: UUID | None
@@ -31,19 +70,8 @@ class DecidedAction(NamedTuple):
     sequence: int
     time_ns: int
     kind: ActionKind
-    detail: tuple[Any, ...]
-    input: Content | str | bytes | None
-    output: Content | str | bytes | None
-    frames: tuple[int, ...]
-    duration_ms: float
-    task: str | None
-    error: str | None
-    metadata: Mapping[str, Any]
-    retrieval: Retrieval | None
-    reply: Reply | None
-    conversion: int
-    call: CallFacts | None
-    messages: StoredMessages | None
+    fields: tuple[Any, ...]
+    extras: Extras | None
 
     @classmethod
     def of(cls, recorded: ActionRecorded) -> DecidedAction:
@@ -55,43 +83,47 @@ class DecidedAction(NamedTuple):
             action.sequence,
             action.time_ns,
             kind,
-            tuple(getattr(action.details, name) for name in _DETAILS.get(kind, ())),
-            action.input,
-            action.output,
-            action.affected_frames,
-            action.duration_ms,
-            action.task,
-            action.error,
-            action.metadata,
-            action.retrieval,
-            action.reply,
-            int(action.conversion),
-            None if action.call == NO_CALL else action.call,
-            recorded.messages,
+            (
+                action.input,
+                action.output,
+                action.duration_ms,
+                action.affected_frames or None,
+                action.task,
+                *(getattr(action.details, name) for name in _DETAILS.get(kind, ())),
+            ),
+            Extras.of(recorded),
         )
 
     def action(self) -> Action:
         """Return the action with all of its fields."""
-        count = 0 if self.messages is None else self.messages.count
+        given, output, duration_ms, frames, task, *detail = self.fields
+        extras = self.extras or NO_EXTRAS
+        count = 0 if extras.messages is None else extras.messages.count
         return Action(
             self.action_index,
             self.sequence,
             self.time_ns,
             self.kind,
-            make_details(self.kind, self.detail, self.frames, count),
-            whole_content(self.input),
-            whole_content(self.output),
-            self.frames,
-            self.duration_ms,
-            self.task,
-            self.error,
-            self.metadata,
-            self.retrieval,
-            self.reply,
-            Conversion(self.conversion) if self.conversion else UNCONVERTED,
+            make_details(self.kind, detail, frames or (), count),
+            whole_content(given),
+            whole_content(output),
+            frames or (),
+            duration_ms,
+            task,
+            extras.error,
+            extras.metadata,
+            extras.retrieval,
+            extras.reply,
+            Conversion(extras.conversion) if extras.conversion else UNCONVERTED,
             self.session_id,
-            self.call or NO_CALL,
+            extras.call or NO_CALL,
         )
+
+    @property
+    def messages(self) -> StoredMessages | None:
+        """What it has of the prompt as it went to the model."""
+        messages: StoredMessages | None = None if self.extras is None else self.extras.messages
+        return messages
 
 
 # The fields of an action's details that its other values do not tell.

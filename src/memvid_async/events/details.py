@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -141,7 +141,7 @@ Details = (
 
 
 def make_details(
-    kind: ActionKind, detail: tuple[Any, ...], frames: tuple[int, ...], messages: int
+    kind: ActionKind, detail: Sequence[Any], frames: tuple[int, ...], messages: int
 ) -> Details:
     """Return the details of an action, from what a command or the file keeps of them."""
     if kind is ActionKind.ASK:

@@ -14,7 +14,7 @@ import cbor2
 from attrs import astuple
 
 from ..events.content import Content
-from ..events.decided import AnyEvent, DecidedAction
+from ..events.decided import AnyEvent, DecidedAction, Extras
 from ..events.event import TAG_CONTENT, ActionRecorded, MessageRun, StoredMessages
 from ..events.frames import Retrieval
 from ..events.prompts import Reply, cost_dollars, cost_units, is_cost
@@ -42,52 +42,32 @@ _NO_TAIL = (None,) * (_RAW + 1)
 def action_row(action: DecidedAction, _event: AnyEvent | None = None) -> list[Any]:
     """Return an action's row."""
     # Unpacked at once: looking up each field takes three times as long.
-    (
-        _,
-        index,
-        _,
-        time_ns,
-        kind,
-        detail,
-        input_data,
-        output_data,
-        frames,
-        duration_ms,
-        task,
-        error,
-        metadata,
-        retrieval,
-        reply,
-        conversion,
-        call,
-        messages,
-    ) = action
-    row: list[Any] = [
-        NUMBERS[kind],
-        index,
-        content_field(input_data) if type(input_data) is Content else input_data,
-        content_field(output_data) if type(output_data) is Content else output_data,
-        duration_ms,
-        frames or None,
-        task,
-        *detail,
-    ]
-    if (
-        messages is not None
-        or error is not None
-        or metadata
-        or retrieval is not None
-        or reply is not None
-        or conversion
-        or call is not None
-    ):
-        row += (error, cbor2.dumps(dict(metadata)) if metadata else None, _messages_row(messages))
-        row += (_retrieval_row(retrieval), _reply_row(reply))
-        own, end = (_NO_CALL, ()) if call is None else call_fields(call, time_ns)
-        row += (*own, conversion or None, *end)
+    _, index, _, time_ns, kind, fields, extras = action
+    row = [NUMBERS[kind], index, *fields]
+    if type(fields[0]) is Content:
+        row[2] = content_field(fields[0])
+    if type(fields[1]) is Content:
+        row[3] = content_field(fields[1])
+    if extras is not None:
+        row += _extra_fields(extras, time_ns)
         while row[-1] is None:
             row.pop()
     return row
+
+
+def _extra_fields(extras: Extras, time_ns: int) -> tuple[Any, ...]:
+    error, metadata, messages, retrieval, reply, call, conversion = extras
+    own, end = (_NO_CALL, ()) if call is None else call_fields(call, time_ns)
+    return (
+        error,
+        cbor2.dumps(dict(metadata)) if metadata else None,
+        _messages_row(messages),
+        _retrieval_row(retrieval),
+        _reply_row(reply),
+        *own,
+        conversion or None,
+        *end,
+    )
 
 
 def _retrieval_row(retrieval: Retrieval | None) -> list[Any] | None:
@@ -140,36 +120,29 @@ def read_action(
     if not is_duration(duration):
         raise ValueError(f"no duration in milliseconds: {duration!r:.80}")
     detail = read_detail(kind, rest)
+    extras = None
     if len(rest) > len(detail):
         tail = (*rest[len(detail) :], *_NO_TAIL)
-        error, metadata, messages, retrieval_row, reply_row = tail[:5]
-        stored, retrieval = _read_messages(messages), _read_retrieval(retrieval_row)
-        reply, conversion = _read_reply(reply_row), _read_conversion(tail[_CONVERSION])
-        call = read_call((*tail[_CALL], *tail[_CALL_END]), time_ns, content)
-    else:
-        error = metadata = stored = retrieval = reply = call = None
-        conversion = 0
-    values = DecidedAction(
-        session_id,
-        index,
-        sequence,
-        time_ns,
-        kind,
-        detail,
+        error, metadata, messages, retrieval, reply = tail[:5]
+        extras = Extras(
+            read_optional(error, str),
+            read_map(metadata),
+            _read_messages(messages),
+            _read_retrieval(retrieval),
+            _read_reply(reply),
+            read_call((*tail[_CALL], *tail[_CALL_END]), time_ns, content),
+            _read_conversion(tail[_CONVERSION]),
+        )
+    fields = (
         None if given is None else read_content_field(given, content),
         None if result is None else read_content_field(result, content),
-        read_counts(frames) if frames else (),
         duration,
+        read_counts(frames) if frames else None,
         read_optional(task, str),
-        read_optional(error, str),
-        read_map(metadata),
-        retrieval,
-        reply,
-        conversion,
-        call,
-        stored,
+        *detail,
     )
-    return ActionRecorded(values.action(), stored)
+    values = DecidedAction(session_id, index, sequence, time_ns, kind, fields, extras)
+    return ActionRecorded(values.action(), None if extras is None else extras.messages)
 
 
 def content_references(row: list[Any]) -> Iterator[int]:

@@ -10,10 +10,11 @@ from attrs import evolve
 
 from ..config import Limits
 from ..core.commands import LargeContent, Prepared, RecordAction, SessionChoice
-from ..core.held_messages import Messages
+from ..core.held_messages import CONTENT_BYTES, Messages
 from ..errors import InvalidValueError
 from ..events.calls import CallFacts
 from ..events.content import EMPTY
+from ..events.decided import NO_EXTRAS, Extras
 from ..events.details import ActionKind
 from ..events.frames import Retrieval
 from ..events.prompts import Reply
@@ -76,6 +77,8 @@ _TOOL_CALL, _STEP, _ASK, _FIND = (
 # Makes a draft: ``new_draft(ActionDraft, kind=…)``. Calling the class does the same but takes three
 # times as long, because it makes a dict of the arguments first.
 new_draft = ActionDraft.__new__
+# Makes a named tuple as a tuple is made: in a third of the time.
+_new = tuple.__new__
 
 
 def prepare_action(
@@ -101,11 +104,13 @@ def prepare_action(
         given = ready
     elif kind is _TOOL_CALL or (kind is _STEP and given is not None):
         given = hashed_content(prepare_arguments(given, limits), "arguments", limits)
-    else:
+    elif type(given) is not str or scrubs or len(given) >= CONTENT_BYTES or not given.isascii():
         # As the caller's argument is named.
         what = "query" if kind is _ASK or kind is _FIND else "data"
         given = prepare_content(given, what, limits)
-    if output is not None:
+    if type(output) is str and len(output) < CONTENT_BYTES and output.isascii() and not scrubs:
+        pass
+    elif output is not None:
         output, changed = prepare_output(output, limits)
         conversion |= changed
         if reply is not None and (changed or scrubs):
@@ -115,29 +120,25 @@ def prepare_action(
         conversion |= changed
     if raw is not None and call is not None:
         call = _with_raw(call, raw, limits)
-    frames = frames if frames is NO_MESSAGES else prepare_frames(frames, limits)
     if not is_duration(duration_ms):
         duration_ms, changed = prepare_duration(duration_ms)
         conversion |= changed
-    # Made as a tuple, in the order of its fields: a third of the time.
-    fields = (
-        session,
-        kind,
-        detail,
-        given,
-        output,
-        frames,
-        duration_ms,
-        task,
-        error,
-        prepare_metadata(metadata, limits) if metadata is not None else EMPTY,
-        retrieval,
-        reply,
-        int(conversion),
-        call,
-        None if messages is NO_MESSAGES else _prepared(messages, limits),
-    )
-    return tuple.__new__(RecordAction, fields)
+    kept = EMPTY if metadata is None else prepare_metadata(metadata, limits)
+    asked = None if messages is NO_MESSAGES else _prepared(messages, limits)
+    extras = None
+    if (
+        error is not None
+        or kept
+        or asked is not None
+        or retrieval is not None
+        or reply is not None
+        or call is not None
+        or conversion
+    ):
+        extras = _new(Extras, (error, kept, asked, retrieval, reply, call, int(conversion)))
+    ids = None if frames is NO_MESSAGES else prepare_frames(frames, limits) or None
+    fields = (given, output, duration_ms, ids, task, *detail)
+    return _new(RecordAction, (session, kind, fields, extras))
 
 
 def _with_raw(call: CallFacts, raw: bytes, limits: Limits) -> CallFacts:
@@ -165,8 +166,9 @@ def _fitting(reply: Reply, output: Prepared | None) -> Reply:
 def prepared_size(command: RecordAction) -> int:
     """Estimate how many bytes a prepared command holds."""
     size = LARGE
-    raw: Any = None if command.call is None else command.call.raw
-    for content in (command.input, command.output, raw):
+    extras = command.extras or NO_EXTRAS
+    raw: Any = None if extras.call is None else extras.call.raw
+    for content in (*command.fields[:2], raw):
         if content is not None:
             size += content.size if isinstance(content, LargeContent) else len(content)
-    return size + sum(map(len, command.messages.items if command.messages is not None else ()))
+    return size + sum(map(len, extras.messages.items if extras.messages is not None else ()))

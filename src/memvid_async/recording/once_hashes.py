@@ -13,20 +13,23 @@ import cbor2
 
 from ..core.commands import ChangeMemory, LargeContent, NewFrame, RecordAction
 from ..events.content import Content
+from ..events.decided import NO_EXTRAS
 
 
 def action_hash(command: RecordAction) -> bytes:
     """Return the hash of what an action holds: BLAKE2b-128."""
-    messages = command.messages
+    given, output, _, frames, _, *detail = command.fields
+    extras = command.extras or NO_EXTRAS
+    messages = extras.messages
     return _hash(
         [
             str(command.kind),
-            list(command.detail),
-            _content(command.input),
-            _content(command.output),
-            list(command.frames),
-            command.error,
-            dict(command.metadata),
+            detail,
+            _content(given),
+            _content(output),
+            list(frames or ()),
+            extras.error,
+            dict(extras.metadata),
             None if messages is None else b"".join(messages.hashes),
         ]
     )

@@ -108,6 +108,7 @@ class MemoryCall:
         facts = self._opened.facts()
         if isinstance(command, OnlyOnce):
             inner = command.command
+            assert isinstance(inner, ChangeMemory)
             command = command._replace(command=inner._replace(call=facts))
         else:
             command = command._replace(call=facts)
