@@ -3,15 +3,18 @@
 import gc
 import importlib.util
 import os
+import re
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from memvid_async import Store, StoreConfig, open_store
 from tests.support.depth import DEEP, EXAMPLES, UVLOOP
+from tests.support.nats_server import MISSING, NatsServer, find_server
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -33,6 +36,9 @@ if importlib.util.find_spec("uvloop"):
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell that starts them in the background has tests and their children ignore Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Where the stores of `make_store` are: `nox -s stream` runs the same tests on streams.
+ON_STREAMS = os.environ.get("STORES") == "stream"
 
 MakeStore = Callable[..., Awaitable[Store]]
 
@@ -60,6 +66,16 @@ def shared_data() -> Path:
     return SHARED_DATA
 
 
+@pytest.fixture(scope="session")
+def nats_server() -> Iterator[NatsServer]:
+    """Start a server, which is gone after the tests; skip the test where it is not installed."""
+    if find_server() is None:
+        pytest.skip(MISSING)
+    server = NatsServer()
+    yield server
+    server.close()
+
+
 @pytest.fixture
 def own_garbage() -> Iterator[None]:
     """Keep the collector from what thousands of other tests left in this process."""
@@ -70,13 +86,18 @@ def own_garbage() -> Iterator[None]:
 
 
 @pytest.fixture
-async def make_store(anyio_backend: object, tmp_path: Path) -> AsyncIterator[MakeStore]:
+async def make_store(
+    anyio_backend: object, tmp_path: Path, request: pytest.FixtureRequest
+) -> AsyncIterator[MakeStore]:
     """Open stores in the test's folder; when the test ends, close each and demand that it verifies.
 
-    `check=False` is for tests that damage their file on purpose.
+    `check=False` is for tests that damage their file on purpose. Where `STORES=stream` is set, they
+    are on streams.
     """
     stores: list[Store] = []
-    paths: dict[Path, bool] = {}
+    paths: dict[str | Path, bool] = {}
+    server: NatsServer | None = request.getfixturevalue("nats_server") if ON_STREAMS else None
+    mine = uuid4().hex
 
     async def make(
         name: str | Path = "store.mva",
@@ -85,7 +106,9 @@ async def make_store(anyio_backend: object, tmp_path: Path) -> AsyncIterator[Mak
         read_only: bool = False,
         check: bool = True,
     ) -> Store:
-        path = tmp_path / name
+        path: str | Path = tmp_path / name
+        if server is not None:
+            path = server.address(f"{mine}-{'-'.join(re.findall('[a-z0-9]+', str(name)))}")
         store = await open_store(path, config=config or StoreConfig(), read_only=read_only)
         stores.append(store)
         paths[path] = check and paths.get(path, True)
@@ -97,4 +120,4 @@ async def make_store(anyio_backend: object, tmp_path: Path) -> AsyncIterator[Mak
     for path in [path for path, check in paths.items() if check]:
         async with open_store(path, read_only=True) as store:
             report = await store.verify()
-        assert report.ok, f"{path.name}: {report.problems}"
+        assert report.ok, f"{path}: {report.problems}"

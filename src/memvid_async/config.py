@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from enum import Enum
+from types import MappingProxyType
 from typing import Any, Literal
 from uuid import UUID
 
@@ -92,7 +93,8 @@ class _Settings:
     """The base of settings; a repr shows the fields that differ from their defaults."""
 
     def __repr__(self) -> str:
-        values = ((one.name, getattr(self, one.name), one.default) for one in fields(type(self)))
+        own = (one for one in fields(type(self)) if one.repr)
+        values = ((one.name, getattr(self, one.name), one.default) for one in own)
         shown = (f"{name}={value!r}" for name, value, default in values if value != default)
         return f"{type(self).__name__}({', '.join(shown)})"
 
@@ -168,6 +170,8 @@ class Limits(_Settings):
     """Newest events kept in memory for live subscribers; older ones are read from the file."""
     read_bytes: int = field(default=256 * KIB, validator=_whole(4 * KIB))
     """What one subscription reads ahead from the file."""
+    mirror_bytes: int = field(default=64 * MIB, validator=_whole(1))
+    """What a store on a stream holds of it in memory; older bytes are asked for again."""
 
 
 @frozen(repr=False)
@@ -222,6 +226,19 @@ class StoreConfig(_Settings):
     poll_interval: float = field(default=0.02, validator=_seconds(above_zero=True))
     """How often a store looks for what other processes appended, in seconds: one that is
     read-only, and one that has a subscriber or was searched."""
+
+    replicas: int | None = field(default=None, validator=_whole(1, optional=True))
+    """Of a store on a stream: how many servers must have an event before it is acked. Opening
+    creates the stream with as many, and refuses one with fewer. None: as many as it has; a new one
+    gets one."""
+    server_timeout: float = field(default=30.0, validator=_seconds(above_zero=True))
+    """How long a store on a stream waits for servers that do not answer, in seconds; electing a new
+    leader takes them some."""
+    nats_options: Mapping[str, Any] = field(
+        default=MappingProxyType({}), validator=_instance_of(Mapping), eq=False, repr=False
+    )
+    """Of a store on a stream: what ``nats.connect()`` is called with besides the address, such as
+    ``user_credentials`` or ``tls``."""
 
     def new_id(self) -> UUID:
         """Return an id from ``id_factory``.

@@ -44,6 +44,10 @@ MAY_IMPORT: dict[str, tuple[str, set[str]]] = {
         "where asyncio and threads begin: event log, writer, follower, tail, subscription",
         {*EVERYWHERE, *CORE, "file"},
     ),
+    "stream": (
+        "the event log on a replicated stream: connection, messages, journal, turns",
+        {*EVERYWHERE, *CORE, "format", "file", "engine"},
+    ),
     "recording": (
         "arguments checked and bounded, the session in force, session handles",
         {*EVERYWHERE, *CORE, "engine"},
@@ -58,7 +62,7 @@ MAY_IMPORT: dict[str, tuple[str, set[str]]] = {
     ),
     "store": (
         "opening, `Store`, views: holds the parts and wires them; the only wiring",
-        {*EVERYWHERE, *BELOW_MEMORY, "memory", "replay", "file", "storage"},
+        {*EVERYWHERE, *BELOW_MEMORY, "memory", "replay", "file", "storage", "stream"},
     ),
     "__init__": (
         "the public names",

@@ -15,6 +15,7 @@ MAY_SLEEP = {
     "memory/test_frame_input.py": "an awaitable that returns a value",
     "memory/test_frame_sessions.py": "an awaitable that returns a value",
     "support/agents.py": "seconds of a loop with a time of its own",
+    "support/nats_server.py": "a look for the file by which a server says that it has started",
     "support/loops.py": "one turn of the loop",
 }
 

@@ -40,7 +40,10 @@ NAMES = {
     "sequence": "",
     "index": "DamagedSearchIndexError KeyIndex SearchIndex key_index search_index",
     "offset": "",
-    "log": "EventLog FileLog LogCopy LogFile event_log file_log log_copy log_file",
+    "log": """
+        EventLog FileLog JournalLog LogCopy LogFile LogJournal StreamLog event_log file_log
+        journal_log log_copy log_file stream_log
+    """,
     "command": "CommandIntake CommandLine command_intake command_line commands",
     "fold": "_Fold",
     "projection": "ProjectionPages ProjectionSaver SavedProjection projection projection_saver",

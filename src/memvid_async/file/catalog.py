@@ -9,6 +9,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any
 
 from ..core.recent_keys import RecentKeys
@@ -105,6 +106,19 @@ class Catalog:
         # Per projection: the offset of the last part of its last save (0: none), and the last event
         # folded into it.
         self.saved: dict[str, tuple[int, int]] = dict.fromkeys(PROJECTIONS, (0, 0))
+
+    def copy(self) -> Catalog:
+        """Return a catalog that says the same, and changes on its own."""
+        twin = copy(self)
+        changing = ("positions", "ended_chunks", "unwritten", "_full", "_ended", "_pages", "saved")
+        rows = {table: bytearray(rows) for table, rows in self._new.items()}
+        vars(twin).update({name: dict(vars(self)[name]) for name in changing}, _new=rows)
+        twin.open = self.open.copy()
+        return twin
+
+    def due_positions(self) -> list[Owner]:
+        """Return whose chunks of positions are due."""
+        return [owner for owner in self._full if self.positions.get(owner, (0, []))[1]]
 
     # What is in the file.
 

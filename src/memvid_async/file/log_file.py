@@ -6,7 +6,7 @@ It is synchronous and used by one thread at a time. Appended segments wait in me
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from ..core.evolve import evolve
 from ..core.reports import TornTail
@@ -35,6 +35,7 @@ from .catalog import Catalog
 from .file_view import FileView
 from .reader import Reader
 from .toc import decode_toc
+from .write_runs import WRITE_BYTES, write_runs
 
 # How many zeros are written ahead of the log: room for about eight batches, within these bounds.
 # Closing the file cuts them off.
@@ -44,8 +45,6 @@ _MOST_RESERVE = 1024 * 1024
 # say, or when the batch's time is this many nanoseconds from that of the slot before.
 _SLOT_BYTES = 4 * 1024
 _SLOT_NS = 100_000_000
-# One write has at most this many bytes, unless a single segment has more.
-_WRITE_BYTES = 1024 * 1024
 # A segment holds at most this many pages of a search index.
 _INDEX_PAGES = 1024
 
@@ -298,6 +297,27 @@ class LogFile:
         self.state = self._shown = settled(self.state)
         self._in_run = False
 
+    def fork(self) -> LogFile:
+        """Return a log that goes on from here in memory, and on its own: for what may have to be
+        dropped again."""
+        twin = LogFile(self.storage, self.header, read_only=True)
+        twin.state = twin._shown = self.state
+        twin.catalog = self.catalog.copy()
+        twin._end = twin._written = self._end
+        twin._checksum, twin._checksum_at = self._checksum, self._checksum_at
+        return twin
+
+    @property
+    def staged(self) -> bytes:
+        """The bytes of the log that are in memory only."""
+        return b"".join(self._buffer)
+
+    @property
+    def newest_toc(self) -> tuple[int, int] | None:
+        """The offset of a TOC that is in memory only, and the sequence of the last event folded
+        into it; None while there is none."""
+        return None if self._toc is None else (self._toc.toc, self._toc.sequence)
+
     # Appending.
 
     @property
@@ -328,7 +348,7 @@ class LogFile:
         What is due to be saved is staged before it.
         """
         if self.catalog.is_due(self._end):
-            self._save_due()
+            self.stage_due()
         offset = self._seal(kind, payload, events[0].sequence)
         self.take_in(events, offset)
         return self._end - offset
@@ -343,7 +363,7 @@ class LogFile:
     def _seal_derived(self, kind: SegmentKind, payload: bytes) -> int:
         return self._seal(kind, payload, self.state.last_sequence + 1)
 
-    def _save_due(self) -> None:
+    def stage_due(self) -> None:
         """Stage what is due before the next command.
 
         So it is always at the same place in the log, however the commands were batched.
@@ -394,8 +414,8 @@ class LogFile:
             if self._end > self._reserved:
                 self._reserve()
             at = self._written
-            small = self._reserved - at <= _WRITE_BYTES
-            for run in [b"".join(self._buffer)] if small else _runs(self._buffer):
+            small = self._reserved - at <= WRITE_BYTES
+            for run in [b"".join(self._buffer)] if small else write_runs(self._buffer):
                 self.storage.write(at, run)
                 at += len(run)
         if wanted:
@@ -464,19 +484,6 @@ class LogFile:
         self._write_slot(slot)
         self.storage.sync()
         self._slot_pending = False
-
-
-def _runs(pieces: Iterable[bytes | bytearray]) -> Iterator[bytes | bytearray]:
-    """Join pieces for as few writes as possible; large pieces are not copied."""
-    run: list[bytes | bytearray] = []
-    size = 0
-    for piece in pieces:
-        if run and size + len(piece) > _WRITE_BYTES:
-            yield run[0] if len(run) == 1 else b"".join(run)
-            run, size = [], 0
-        run.append(piece)
-        size += len(piece)
-    yield b"".join(run) if len(run) > 1 else run[0]
 
 
 def _changes(events: Sequence[AnyEvent]) -> bool:

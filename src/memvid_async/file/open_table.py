@@ -8,6 +8,7 @@ one before, however many sessions are open.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import copy
 from itertools import islice
 
 # A page of open sessions follows the one before after at least this many bytes of log. An event
@@ -36,6 +37,14 @@ class OpenTable:
         self._paged: dict[int, int] = {}
         # Where the log must end for the next page.
         self._ready_at = 0
+
+    def copy(self) -> OpenTable:
+        """Return a table that says the same, and changes on its own."""
+        twin = copy(self)
+        twin.changed = dict(self.changed)
+        twin._paged = dict(self._paged)  # noqa: SLF001 - the same class
+        twin.pages = {offset: dict(numbers) for offset, numbers in self.pages.items()}
+        return twin
 
     def note(self, number: int) -> None:
         """Note that a session began or changed."""

@@ -10,19 +10,25 @@ from typing import Any
 
 from attrs import evolve
 
-from ..config import StoreConfig
+from ..config import Durability, StoreConfig
+from ..engine.event_log import EventLog
 from ..engine.file_log import FileLog
 from ..engine.worker import Worker
 from ..errors import InvalidValueError
 from ..recording.scrubbing import scrubbing
+from ..stream.address import Address, StreamPath, is_address
+from ..stream.stream_log import StreamLog
 from .store import Store
 
 
 class OpenStore:
     """What :func:`open_store` returns: await it, or use it in an ``async with`` block."""
 
-    def __init__(self, path: Path, config: StoreConfig, *, read_only: bool) -> None:
+    def __init__(
+        self, path: Path, address: Address | None, config: StoreConfig, *, read_only: bool
+    ) -> None:
         self._path = path
+        self._address = address
         self._config = config
         self._read_only = read_only
         self._store: Store | None = None
@@ -52,7 +58,14 @@ class OpenStore:
         config, read_only = self._config, self._read_only
         reads = Worker("memvid_async reads")
         try:
-            log = await FileLog.open(self._path, config, reads, read_only=read_only)
+            log: EventLog
+            if self._address is None:
+                log = await FileLog.open(self._path, config, reads, read_only=read_only)
+            else:
+                # What is acked is in the stream: without a lock, what is not yet appended may have
+                # to be decided again. So BUFFERED promises more than it must there.
+                config = evolve(config, durability=Durability.SYNC)
+                log = await StreamLog.open(self._address, config, reads, read_only=read_only)
         except BaseException:
             reads.stop()
             raise
@@ -77,6 +90,10 @@ def open_store(
     Opening for writing creates a file that does not exist, and cuts a torn tail (see
     :attr:`Store.torn_tail`). ``read_only`` follows a file that others may be writing.
 
+    ``nats://host:4222/NAME`` in place of a path opens a store on a stream of NATS JetStream, with
+    the extra ``nats``: the same store, which processes on many machines may write.
+    ``docs/streams.md`` says what differs.
+
     Opening raises
 
     - :class:`StoreNotFoundError` when there is no file (read-only), or no directory for it;
@@ -85,8 +102,22 @@ def open_store(
     - :class:`CorruptFileError` when bytes that were known to be durable are damaged;
     - :class:`StoreReadOnlyError` when the file may not be written;
     - :class:`StoreLockedError` when another process kept the lock for too long;
-    - :class:`StoreFailedError` when the system refuses to read or write.
+    - :class:`StoreFailedError` when the system refuses to read or write, or no server answers.
     """
+    where, address = _place(path)
+    if not isinstance(read_only, bool):
+        raise InvalidValueError(f"read_only must be a bool, not {read_only!r:.80}")
+    if config is not None and not isinstance(config, StoreConfig):
+        raise InvalidValueError("config must be a StoreConfig")
+    used = config or StoreConfig()
+    used = evolve(used, limits=scrubbing(used.limits, used.scrub))
+    return OpenStore(where, address, used, read_only=read_only)
+
+
+def _place(path: str | os.PathLike[str]) -> tuple[Path, Address | None]:
+    """Return the path of a file; for a stream what stands for a path, and the address."""
+    if is_address(path):
+        return StreamPath.of(str(path)), Address.parse(str(path))
     try:
         where = Path(os.fspath(path))
         os.fsencode(where)
@@ -94,10 +125,4 @@ def open_store(
         raise InvalidValueError(f"path must be a str or a path, not {path!r:.80}") from None
     if "\0" in str(where):
         raise InvalidValueError("path holds a NUL character")
-    if not isinstance(read_only, bool):
-        raise InvalidValueError(f"read_only must be a bool, not {read_only!r:.80}")
-    if config is not None and not isinstance(config, StoreConfig):
-        raise InvalidValueError("config must be a StoreConfig")
-    used = config or StoreConfig()
-    used = evolve(used, limits=scrubbing(used.limits, used.scrub))
-    return OpenStore(where.absolute(), used, read_only=read_only)
+    return where.absolute(), None

@@ -1,0 +1,1 @@
+"""The event log on a replicated stream of NATS JetStream. Needs the extra ``nats``."""

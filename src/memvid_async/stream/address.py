@@ -1,0 +1,99 @@
+"""The address of a store on a stream: ``nats://host:4222/NAME``."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PosixPath
+from urllib.parse import urlsplit, urlunsplit
+
+from attrs import frozen
+
+from ..errors import InvalidValueError
+
+_SCHEMES = ("nats://", "tls://")
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,200}")
+
+
+def is_address(value: object) -> bool:
+    """Whether a value is the address of a stream, and not a path."""
+    return isinstance(value, (str, StreamPath)) and str(value).startswith(_SCHEMES)
+
+
+@frozen
+class Address:
+    """Where a stream is. Made by :meth:`parse`."""
+
+    servers: tuple[str, ...]
+    """The servers' addresses, each of which may hold a user and a password, or a token."""
+    name: str
+    """The name of the store, which its stream has too; "" for all stores there."""
+
+    @classmethod
+    def parse(cls, text: str, *, with_name: bool = True) -> Address:
+        """Read ``nats://[user:password@]host[:port][,host…]/NAME``; ``tls://`` insists on TLS.
+
+        :raises InvalidValueError: when it is not such an address.
+        """
+        parts = urlsplit(text)
+        name = parts.path.strip("/")
+        if parts.query or parts.fragment or not parts.netloc:
+            raise InvalidValueError(_wrong(text))
+        if not (_NAME.fullmatch(name) if with_name else not name):
+            raise InvalidValueError(_wrong(text))
+        user, at, hosts = parts.netloc.rpartition("@")
+        each = [host for host in hosts.split(",") if host]
+        servers = tuple(f"{parts.scheme}://{user}{at}{host}" for host in each)
+        try:
+            ports = [urlsplit(server).port for server in servers]
+        except ValueError:
+            raise InvalidValueError(_wrong(text)) from None
+        if not ports:
+            raise InvalidValueError(_wrong(text))
+        return cls(servers, name)
+
+    @property
+    def subject(self) -> str:
+        """The subject of the messages."""
+        return f"memvid.log.{self.name}"
+
+    @property
+    def news_subject(self) -> str:
+        """The subject on which the server tells of each message that it has stored."""
+        return f"memvid.news.{self.name}"
+
+    @property
+    def lost_subject(self) -> str:
+        """The subject on which a writer tells the others that it lost a race."""
+        return f"memvid.lost.{self.name}"
+
+
+def _wrong(text: str) -> str:
+    return (
+        f"{without_secrets(text)!r} is not the address of a store: nats://host:4222/NAME, where "
+        "NAME has letters, digits, '-' and '_', at most 200"
+    )
+
+
+def without_secrets(text: str) -> str:
+    """Return an address without the user and the password."""
+    parts = urlsplit(text)
+    netloc = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, netloc, parts.path, "", ""))
+
+
+class StreamPath(PosixPath):
+    """What stands for the path of a store on a stream: its text is the address without secrets."""
+
+    _address: str
+
+    @classmethod
+    def of(cls, address: str) -> StreamPath:
+        """Return the path that stands for an address."""
+        path = cls(without_secrets(address))
+        path._address = without_secrets(address)
+        return path
+
+    def __str__(self) -> str:
+        return self._address
+
+    __fspath__ = __str__

@@ -1,0 +1,447 @@
+"""The connection to the servers: a thread with a loop of its own, on which the client runs.
+
+Its methods block and are called in any other thread. So what waits for a server waits in the
+store's threads, and the store's loop may be busy, or end, without the connection suffering.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ..errors import (
+    InvalidValueError,
+    MemvidAsyncError,
+    StoreClosedError,
+    StoreFailedError,
+)
+from .address import Address
+
+if TYPE_CHECKING:
+    from nats.aio.client import Client
+
+T = TypeVar("T")
+
+# The server's codes of refusals that have a meaning of their own.
+_WRONG_LAST = 10071
+_NOT_FOUND = 10059
+# Its last number is the stream's last sequence.
+_NUMBER = re.compile(r"\d+$")
+# One answer of the server to a request may take this many seconds; then it is asked again.
+_ANSWER = 2.0
+# The server is given this many whole seconds to confirm a subscription.
+_SUBSCRIBED = 1
+# After an answer that did not come, or a replica that lacks what is asked for.
+_PAUSE = 0.02
+# How many writers that lost are held between two looks.
+_MOST_LOSERS = 1024
+# Disconnecting takes at most this many seconds.
+_CLOSING = 2.0
+# What was announced is held up to this many bytes; what is beyond is asked for when it is needed.
+_HELD_BYTES = 8 * 1024 * 1024
+# One request for messages gets about this many bytes.
+_FETCH_BYTES = 1024 * 1024
+# What a message may have beside its payload: the subject, and the headers.
+_ROOM_FOR_HEADERS = 1024
+
+
+class LostRaceError(MemvidAsyncError):
+    """Somebody else appended first: nothing of this batch is in the stream.
+
+    ``last``: the sequence of the last message, as the server says it; 0 where it does not.
+    """
+
+    def __init__(self, last: int) -> None:
+        super().__init__("another process appended first")
+        self.last = last
+
+
+class StreamFacts:
+    """What the leader of a stream says of it."""
+
+    def __init__(self, info: Mapping[str, Any]) -> None:
+        state, config = info["state"], info["config"]
+        self.last: int = state["last_seq"]
+        self.first: int = state["first_seq"]
+        self.created: str = info["created"]
+        self.replicas: int = config["num_replicas"]
+        self.most_bytes: int = config.get("max_msg_size", -1)
+        self.config: Mapping[str, Any] = config
+
+
+class Connection:
+    """A connected client, and what the server announced. Made by :meth:`open`.
+
+    ``patience``: how many seconds a call waits for servers that do not answer.
+    """
+
+    def __init__(self, address: Address, patience: float) -> None:
+        self.address = address
+        self._patience = patience
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="memvid_async nats", daemon=True
+        )
+        self._client: Client | None = None
+        self._trouble = ""
+        self._closed = False
+        # Guards what follows, and tells of changes.
+        self._news = threading.Condition()
+        self._arrived: deque[tuple[int, bytes]] = deque()
+        self._held = 0
+        self._newest = 0
+        self._losers: list[bytes] = []
+        self._woken = False
+        self._watching = False
+
+    @classmethod
+    def open(cls, address: Address, options: Mapping[str, Any], patience: float) -> Connection:
+        """Connect.
+
+        :raises StoreFailedError: when no server answers, or refuses.
+        """
+        connection = cls(address, patience)
+        connection._thread.start()
+        try:
+            connection._call(connection._connect(options))
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    # In the client's thread.
+
+    async def _connect(self, options: Mapping[str, Any]) -> None:
+        try:
+            import nats  # noqa: PLC0415 - an extra
+        except ImportError:
+            raise InvalidValueError(
+                "a store on a stream needs the extra: pip install 'memvid-async[nats]'"
+            ) from None
+        known = {
+            "name": "memvid-async",
+            "connect_timeout": 2,
+            "reconnect_time_wait": 0.05,
+            "max_reconnect_attempts": -1,
+            "error_cb": self._note_trouble,
+            "disconnected_cb": self._wake_soon,
+            "reconnected_cb": self._wake_soon,
+        }
+        try:
+            async with asyncio.timeout(self._patience):
+                # With the first server that answers. Later, whichever is there.
+                self._client = await nats.connect(
+                    list(self.address.servers), **{**known, **options}
+                )
+        except TypeError as error:
+            raise InvalidValueError(f"nats_options: {error}") from None
+        except (TimeoutError, OSError, nats.errors.Error) as error:
+            why = self._trouble or str(error) or type(error).__name__
+            raise StoreFailedError(f"no server of the stream lets this client in: {why}") from error
+
+    async def _note_trouble(self, error: Exception) -> None:
+        # What a server says tells more than how the connection ended after it.
+        if not (self._trouble and isinstance(error, OSError)):
+            self._trouble = str(error) or repr(error)
+
+    async def _wake_soon(self) -> None:
+        self.wake()
+
+    async def _announced(self, message: Any) -> None:
+        sequence = int(message.headers["Nats-Sequence"])
+        with self._news:
+            if self._held + len(message.data) <= _HELD_BYTES:
+                self._arrived.append((sequence, message.data))
+                self._held += len(message.data)
+            self._newest = max(self._newest, sequence)
+            self._news.notify_all()
+
+    async def _somebody_lost(self, message: Any) -> None:
+        with self._news:
+            if len(self._losers) < _MOST_LOSERS:
+                self._losers.append(message.data)
+
+    # In other threads.
+
+    def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return self._call_soon(coroutine).result()
+
+    def _call_soon(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+        if self._closed:
+            coroutine.close()
+            raise StoreClosedError("the connection to the stream is closed")
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
+    def _answer(self, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Return the answer to a request that changes nothing, asked again until it comes.
+
+        :raises StoreFailedError: when none came for ``patience`` seconds.
+        """
+        from nats.errors import Error  # noqa: PLC0415 - an extra
+
+        until = time.monotonic() + self._patience
+        while True:
+            try:
+                return self._call(ask())
+            except (TimeoutError, OSError, Error) as error:
+                if time.monotonic() >= until:
+                    raise self._unreachable(error) from error
+                time.sleep(_PAUSE)
+
+    def _unreachable(self, error: BaseException) -> StoreFailedError:
+        why = self._trouble or str(error) or type(error).__name__
+        return StoreFailedError(f"the stream does not answer ({why}); try again")
+
+    async def _ask(self, what: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        assert self._client is not None
+        data = b"" if body is None else json.dumps(body).encode()
+        reply = await self._client.request(f"$JS.API.{what}", data, timeout=_ANSWER)
+        answer: dict[str, Any] = json.loads(reply.data)
+        return answer
+
+    def facts(self) -> StreamFacts | None:
+        """Return what the leader says of the stream; None when there is none."""
+        answer = self._answer(lambda: self._ask(f"STREAM.INFO.{self.address.name}"))
+        error = answer.get("error")
+        if error is None:
+            return StreamFacts(answer)
+        if error.get("err_code") == _NOT_FOUND:
+            return None
+        raise _refusal(error)
+
+    def create(self, replicas: int) -> None:
+        """Create the stream, unless it is there.
+
+        :raises StoreFailedError: when the server refuses.
+        """
+        body = {
+            "name": self.address.name,
+            "subjects": [self.address.subject],
+            "storage": "file",
+            "retention": "limits",
+            "discard": "new",
+            "num_replicas": replicas,
+            "max_consumers": -1,
+            "max_msgs": -1,
+            "max_bytes": -1,
+            "max_age": 0,
+            "allow_direct": True,
+            "deny_delete": True,
+            "deny_purge": True,
+            "republish": {"src": self.address.subject, "dest": self.address.news_subject},
+            "metadata": {"memvid-async": "1"},
+        }
+        error = self._answer(lambda: self._ask(f"STREAM.CREATE.{self.address.name}", body)).get(
+            "error"
+        )
+        if error is not None:
+            raise _refusal(error)
+
+    @property
+    def most_payload(self) -> int:
+        """The length of the longest payload that the server takes, in bytes."""
+        assert self._client is not None
+        return self._client.max_payload - _ROOM_FOR_HEADERS
+
+    def publish(self, payload: bytes, expected: int, *, stored: Callable[[], bool]) -> int:
+        """Append a message after the one with the sequence ``expected``; return its sequence.
+
+        A message whose acknowledgement does not come is sent again: as both expect the same last
+        sequence, the stream takes at most one of them.
+
+        ``stored``: looks whether the message after ``expected`` is this one; called where it was
+        sent more than once.
+
+        :raises LostRaceError: when another message follows ``expected``.
+        :raises StoreFailedError: when the server refuses it, or when no server answers: whether it
+            is in the stream is then not known, and the next look at the stream tells.
+        """
+        from nats.errors import Error, NoRespondersError  # noqa: PLC0415 - an extra
+
+        assert self._client is not None
+        client = self._client
+        headers = {
+            "Nats-Expected-Last-Sequence": str(expected),
+            "Nats-Expected-Stream": self.address.name,
+        }
+        until = time.monotonic() + self._patience
+        sent = 0
+        while True:
+            sent += 1
+            try:
+                reply = self._call(
+                    client.request(self.address.subject, payload, timeout=_ANSWER, headers=headers)
+                )
+                answer = json.loads(reply.data)
+            except (TimeoutError, OSError, Error, NoRespondersError) as error:
+                if time.monotonic() >= until:
+                    raise self._unreachable(error) from error
+                time.sleep(_PAUSE)
+                continue
+            refused = answer.get("error")
+            if refused is None:
+                return int(answer["seq"])
+            if refused.get("err_code") != _WRONG_LAST:
+                raise _refusal(refused)
+            said = _NUMBER.search(refused.get("description", ""))
+            last = int(said[0]) if said else 0
+            if sent > 1 and last > expected and stored():
+                return expected + 1
+            raise LostRaceError(last)
+
+    # Reading.
+
+    def fetch(self, first: int, count: int, known: int = 0) -> list[tuple[int, bytes]]:
+        """Return at most ``count`` messages from the sequence ``first`` on, in a row: about 1 MiB.
+
+        ``known``: the stream is known to reach this sequence: a replica that lacks it is asked
+        again. Without that, nothing may be returned.
+
+        :raises StoreFailedError: when they do not come.
+        """
+        until = time.monotonic() + self._patience
+        while True:
+            found = self._answer(lambda: self._fetch(first, count))
+            if found or known < first:
+                return found
+            if time.monotonic() >= until:
+                raise StoreFailedError(f"the stream has lost its message {first}")
+            time.sleep(_PAUSE)
+
+    async def _fetch(self, first: int, count: int) -> list[tuple[int, bytes]]:
+        assert self._client is not None
+        client = self._client
+        found: list[tuple[int, bytes]] = []
+        inbox = client.new_inbox()
+        arrived = await client.subscribe(inbox)
+        try:
+            body = {"seq": first, "batch": count, "max_bytes": _FETCH_BYTES}
+            what = f"$JS.API.DIRECT.GET.{self.address.name}"
+            await client.publish(what, json.dumps(body).encode(), reply=inbox)
+            while True:
+                message = await arrived.next_msg(_ANSWER)
+                headers = message.headers or {}
+                if "Status" in headers or "Nats-Sequence" not in headers:
+                    return found
+                if int(headers["Nats-Sequence"]) != first + len(found):
+                    return found
+                found.append((first + len(found), message.data))
+        finally:
+            with suppress(Exception):
+                await arrived.unsubscribe()
+
+    # Following.
+
+    def watch(self) -> None:
+        """From now on, hold what the server announces."""
+        if not self._watching:
+            self._watching = True
+            self._answer(self._watch)
+
+    async def _watch(self) -> None:
+        assert self._client is not None
+        subject = self.address.news_subject
+        await self._client.subscribe(subject, cb=self._announced)
+        # What is announced before the server knows of this is seen when the leader is asked next.
+        with suppress(Exception):
+            await self._client.flush(_SUBSCRIBED)
+
+    def watch_losers(self) -> None:
+        """From now on, hold who lost a race."""
+
+        async def subscribe() -> None:
+            assert self._client is not None
+            await self._client.subscribe(self.address.lost_subject, cb=self._somebody_lost)
+
+        self._answer(subscribe)
+
+    def tell_lost(self, writer: bytes) -> None:
+        """Tell the other writers that this one lost a race."""
+
+        async def tell() -> None:
+            assert self._client is not None
+            with suppress(Exception):
+                await self._client.publish(self.address.lost_subject, writer)
+
+        self._call_soon(tell())
+
+    def take_losers(self) -> list[bytes]:
+        """Return which writers said that they lost, since the last call."""
+        if not self._losers:
+            return []
+        with self._news:
+            losers, self._losers = self._losers, []
+        return losers
+
+    def take_arrived(self, after: int) -> list[tuple[int, bytes]]:
+        """Return the announced messages that follow the sequence ``after`` in a row."""
+        found: list[tuple[int, bytes]] = []
+        with self._news:
+            while self._arrived and self._arrived[0][0] <= after + len(found) + 1:
+                sequence, data = self._arrived.popleft()
+                self._held -= len(data)
+                if sequence == after + len(found) + 1:
+                    found.append((sequence, data))
+        return found
+
+    @property
+    def newest(self) -> int:
+        """The highest sequence that was announced."""
+        return self._newest
+
+    def wait_for(self, after: int, timeout: float) -> bool:
+        """Return once a message above the sequence ``after`` was announced, after :meth:`wake`, or
+        after ``timeout`` seconds; return whether it was for one of the first two."""
+        with self._news:
+            is_due = self._news.wait_for(lambda: self._newest > after or self._woken, timeout)
+            self._woken = False
+            return is_due
+
+    def wait_until(self, sequence: int, timeout: float) -> bool:
+        """Return whether the message with this sequence was announced, within ``timeout`` seconds;
+        at once where nothing is announced here."""
+        with self._news:
+            return self._watching and self._news.wait_for(lambda: self._newest >= sequence, timeout)
+
+    def wake(self) -> None:
+        """Let :meth:`wait_for` return. May be called in any thread."""
+        with self._news:
+            self._woken = True
+            self._news.notify_all()
+
+    # Closing.
+
+    def close(self) -> None:
+        """Disconnect and end the thread. A second call does nothing."""
+        if self._closed:
+            return
+        ending = self._call_soon(self._end())
+        self._closed = True
+        with suppress(Exception):
+            ending.result(_CLOSING)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _end(self) -> None:
+        if self._client is not None:
+            with suppress(Exception):
+                async with asyncio.timeout(_CLOSING / 2):
+                    await self._client.close()
+        mine = asyncio.current_task()
+        others = [task for task in asyncio.all_tasks() if task is not mine]
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+
+def _refusal(error: Mapping[str, Any]) -> MemvidAsyncError:
+    return StoreFailedError(f"the server refuses: {error.get('description', error)}")

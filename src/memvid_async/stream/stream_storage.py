@@ -1,0 +1,264 @@
+"""A log's bytes as a stream has them: those read last in memory, all others asked for.
+
+It is the :class:`~..storage.Storage` of a file that is only read: the stream's messages are the
+bytes of a file, and they only become more. What a file says in its slots, each message says here.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right, insort
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+
+from ..errors import CorruptFileError, StoreFailedError, StoreReadOnlyError
+from ..format.header import LOG_START, SLOT_OFFSETS, Slot, decode_header
+from .messages import Message, decode_message
+
+# Where a batch is, is noted about once in this many bytes of log.
+_MARK_BYTES = 64 * 1024
+# One request asks for at most this many messages.
+_FETCH_COUNT = 1024
+
+# Returns messages from a sequence on, at most a number of them: about 1 MiB.
+Fetch = Callable[[int, int], list[tuple[int, bytes]]]
+
+
+class StreamStorage:
+    """The bytes of one stream, up to the last whole batch that :meth:`add` was told of.
+
+    ``fetch``: returns messages that are known to be there. ``most``: how many bytes are held in
+    memory. ``last``: the sequence of the last message, whole or not.
+    """
+
+    def __init__(self, fetch: Fetch, most: int) -> None:
+        self._fetch = fetch
+        self._most = most
+        self.last = 0
+        self.last_batch = b""
+        self.toc = (0, 0)
+        self._size = 0
+        self._unfinished: list[Message] = []
+        # Of some batches, the offset and the sequence of the first message, in order.
+        self._marks: list[tuple[int, int]] = [(0, 1)]
+        # Batches by offset, those used last at the end; and their offsets in order.
+        self._batches: OrderedDict[int, bytes] = OrderedDict()
+        self._offsets: list[int] = []
+        self._held = 0
+        # Held while any of these is looked at: several threads read.
+        self._lock = threading.RLock()
+        self._salt: int | None = None
+
+    # What is there.
+
+    def start_before(self, sequence: int) -> int:
+        """Begin at the batch that the message with this sequence is of; return the sequence of its
+        first message. What is before is read when it is needed."""
+        message = decode_message(self._fetch(sequence, 1)[0][1])
+        first = sequence - message.part
+        self.last, self._size, self.toc = first - 1, message.at, message.toc
+        if message.at:
+            self._marks.append((message.at, first))
+        return first
+
+    def add(self, sequence: int, payload: bytes) -> None:
+        """Take in the message that follows the last one.
+
+        :raises CorruptFileError: when it does not continue the log.
+        """
+        message = decode_message(payload)
+        waiting = self._unfinished
+        if sequence != self.last + 1 or message.at != self._size:
+            raise CorruptFileError(self._size, f"message {sequence} of the stream is another one")
+        if not message.part:
+            waiting = []
+        elif message.part != len(waiting) or message.batch != waiting[-1].batch:
+            raise CorruptFileError(self._size, f"message {sequence} of the stream has no beginning")
+        waiting = [*waiting, message]
+        if len(waiting) == message.parts:
+            with self._lock:
+                self._hold(message.at, _joined(waiting))
+                if message.at - self._marks[-1][0] >= _MARK_BYTES:
+                    self._marks.append((message.at, sequence - message.part))
+                self._size += sum(len(one.data) for one in waiting)
+            self.toc, waiting = message.toc, []
+        self._unfinished = waiting
+        self.last, self.last_batch = sequence, message.batch
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether the last message is a part of a batch of which others may follow."""
+        return bool(self._unfinished)
+
+    def size(self) -> int:
+        """The length of the log, in bytes."""
+        return self._size
+
+    # Reading.
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return ``length`` bytes from ``offset``; fewer only at the end.
+
+        :raises StoreFailedError: when they are not in memory and no server answers.
+        """
+        end = min(offset + length, self._size)
+        found = []
+        while offset < end:
+            at, data = self._batch(offset)
+            if not at:
+                data = self._with_slot(data)
+            piece = data[offset - at : end - at]
+            found.append(piece)
+            offset += len(piece)
+        return found[0] if len(found) == 1 else b"".join(found)
+
+    def _with_slot(self, header: bytes) -> bytes:
+        """Return the header with a slot that says what the newest message says."""
+        if self._size <= LOG_START:
+            return header
+        if self._salt is None:
+            self._salt = decode_header(header).salt
+        slot, at = Slot(self._size, *self.toc).encode(self._salt), SLOT_OFFSETS[0]
+        return header[:at] + slot + header[at + len(slot) :]
+
+    def _batch(self, offset: int) -> tuple[int, bytes]:
+        """Return the batch that has the byte at an offset, and where it begins."""
+        with self._lock:
+            found = self._held_batch(offset)
+            # The header is read alone, so that opening reads no history with it.
+            count = _FETCH_COUNT if offset >= LOG_START else 1
+            for batches in self._whole(self._before(offset), count) if found is None else ():
+                for at, first, data in batches:
+                    self._note(at, first)
+                    self._hold(at, data)
+                    if at <= offset < at + len(data):
+                        found = at, data
+                if found is not None:
+                    break
+            if found is None:
+                raise StoreFailedError("the stream does not have all of its log")
+            return found
+
+    def _held_batch(self, offset: int) -> tuple[int, bytes] | None:
+        place = bisect_right(self._offsets, offset) - 1
+        if place < 0:
+            return None
+        at = self._offsets[place]
+        data = self._batches[at]
+        if offset >= at + len(data):
+            return None
+        self._batches.move_to_end(at)
+        return at, data
+
+    def _before(self, offset: int) -> int:
+        """Return the sequence of the first message of the last batch that begins at or before an
+        offset, or of one shortly before. A row of parts that was left begins where the next one
+        does, so messages are in the order of their offsets."""
+        place = bisect_right(self._marks, (offset, self.last + 1)) - 1
+        at, low = self._marks[place]
+        first = low
+        high = self._marks[place + 1][1] if place + 1 < len(self._marks) else self.last + 1
+        while offset - at > _MARK_BYTES and high - low > 1:
+            middle = (low + high) // 2
+            message = decode_message(self._fetch(middle, 1)[0][1])
+            if message.at > offset:
+                high = middle
+            else:
+                at, low, first = message.at, middle, middle - message.part
+        self._note(at, first)
+        return first
+
+    def _whole(self, sequence: int, count: int) -> Iterator[list[tuple[int, int, bytes]]]:
+        """Yield the whole batches from a message on, those of one request together, each with its
+        offset and the sequence of its first message."""
+        waiting: list[Message] = []
+        while sequence <= self.last:
+            batches = []
+            for at, payload in self._fetch(sequence, count):
+                sequence = at + 1
+                message = decode_message(payload)
+                waiting = [*waiting, message] if message.part else [message]
+                if len(waiting) == message.parts:
+                    batches.append((message.at, at - message.part, _joined(waiting)))
+            yield batches
+
+    def _note(self, at: int, first: int) -> None:
+        place = bisect_right(self._marks, (at, first))
+        if at - self._marks[place - 1][0] >= _MARK_BYTES:
+            insort(self._marks, (at, first))
+
+    def _hold(self, at: int, data: bytes) -> None:
+        if at in self._batches:
+            return
+        self._batches[at] = data
+        self._held += len(data)
+        if not self._offsets or at > self._offsets[-1]:
+            self._offsets.append(at)
+        else:
+            insort(self._offsets, at)
+        if self._held > self._most:
+            # Down to three quarters, so that this is rare. The newest one stays, however long.
+            while self._held > self._most * 3 // 4 and len(self._batches) > 1:
+                self._held -= len(self._batches.popitem(last=False)[1])
+            self._offsets = sorted(self._batches)
+
+    # What only a file needs.
+
+    def is_current(self) -> bool:
+        """Whether this is still the store's stream."""
+        return True
+
+    def lock(self, timeout: float) -> None:
+        """Do nothing, as :meth:`unlock`: a stream has no lock."""
+
+    def unlock(self) -> None:
+        """Do nothing."""
+
+    def sync(self) -> None:
+        """Do nothing, as :meth:`sync_directory`: what is here is in the stream."""
+
+    def sync_directory(self) -> None:
+        """Do nothing."""
+
+    def room(self) -> int:
+        """Return more than is ever needed: a server that is full says so itself."""
+        return 2**63
+
+    def write(self, offset: int, data: bytes | bytearray) -> None:  # noqa: ARG002 - the protocol's
+        """Refuse, as :meth:`truncate`: the journal appends to the stream.
+
+        :raises StoreReadOnlyError: always.
+        """
+        raise StoreReadOnlyError("a stream is only appended to")
+
+    def truncate(self, size: int) -> None:
+        """Refuse."""
+        self.write(size, b"")
+
+    def reopen(self) -> StreamStorage:
+        """Return itself."""
+        return self
+
+    def create_beside(self, suffix: str) -> None:
+        """Return None, as :meth:`open_beside`: nothing is beside a stream."""
+
+    def open_beside(self, suffix: str) -> None:
+        """Return None."""
+
+    def install(self) -> None:
+        """Do nothing, as :meth:`remove` and :meth:`retire`: this replaces nothing."""
+
+    def remove(self) -> None:
+        """Do nothing."""
+
+    def retire(self) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing: the connection is the journal's."""
+
+
+def _joined(messages: list[Message]) -> bytes:
+    if len(messages) == 1:
+        return messages[0].data
+    return b"".join(message.data for message in messages)
