@@ -24,7 +24,7 @@ if find_server() is None:
     pytest.skip(MISSING, allow_module_level=True)
 nats = importlib.import_module("nats")
 
-QUICK = StoreConfig(server_timeout=0.5)
+QUICK = StoreConfig(server_timeout=0.1)
 
 
 async def ask(recorder, text, response="r"):
@@ -291,7 +291,7 @@ async def test_servers_that_are_not_there_or_refuse_are_named():
         async with open_store(f"nats://{host}/a", config=given) as store:
             assert store.statistics().frame_count == 1
         with pytest.raises(StoreFailedError, match="Authorization"):
-            await open_store(f"nats://u:wrong@{host}/a", config=QUICK)
+            await open_store(f"nats://u:wrong@{host}/a")
     finally:
         server.close()
 

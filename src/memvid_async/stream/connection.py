@@ -91,6 +91,7 @@ class Connection:
             target=self._loop.run_forever, name="memvid_async nats", daemon=True
         )
         self._client: Client | None = None
+        self._connecting: asyncio.Task[Client]
         self._trouble = ""
         self._closed = False
         # Guards what follows, and tells of changes.
@@ -135,19 +136,24 @@ class Connection:
             "disconnected_cb": self._wake_soon,
             "reconnected_cb": self._wake_soon,
         }
+        servers = list(self.address.servers)
+        self._connecting = asyncio.create_task(nats.connect(servers, **{**known, **options}))
         try:
             async with asyncio.timeout(self._patience):
                 # With the first server that answers. Later, whichever is there.
-                self._client = await nats.connect(
-                    list(self.address.servers), **{**known, **options}
-                )
+                self._client = await self._connecting
         except TypeError as error:
             raise InvalidValueError(f"nats_options: {error}") from None
-        except (TimeoutError, OSError, nats.errors.Error) as error:
+        except (TimeoutError, OSError, nats.errors.Error, asyncio.CancelledError) as error:
             why = self._trouble or str(error) or type(error).__name__
             raise StoreFailedError(f"no server of the stream lets this client in: {why}") from error
 
     async def _note_trouble(self, error: Exception) -> None:
+        if self._client is None and "authorization" in str(error).lower():
+            # Asking again would not help.
+            self._trouble = str(error)
+            self._connecting.cancel()
+            return
         # What a server says tells more than how the connection ended after it.
         if not (self._trouble and isinstance(error, OSError)):
             self._trouble = str(error) or repr(error)
@@ -249,7 +255,7 @@ class Connection:
     def most_payload(self) -> int:
         """The length of the longest payload that the server takes, in bytes."""
         assert self._client is not None
-        return self._client.max_payload - _ROOM_FOR_HEADERS
+        return int(self._client.max_payload) - _ROOM_FOR_HEADERS
 
     def publish(self, payload: bytes, expected: int, *, stored: Callable[[], bool]) -> int:
         """Append a message after the one with the sequence ``expected``; return its sequence.
