@@ -10,7 +10,7 @@ from attrs import evolve
 
 from ..config import Limits
 from ..core.commands import LargeContent, Prepared, RecordAction, SessionChoice
-from ..core.held_messages import CONTENT_BYTES, Messages
+from ..core.held_messages import Messages
 from ..errors import InvalidValueError
 from ..events.calls import CallFacts
 from ..events.content import EMPTY
@@ -21,6 +21,7 @@ from ..events.prompts import Reply
 from ..events.values import LARGE, is_duration
 from .prepare_values import (
     hashed_content,
+    is_small_text,
     prepare_arguments,
     prepare_content,
     prepare_duration,
@@ -104,13 +105,11 @@ def prepare_action(
         given = ready
     elif kind is _TOOL_CALL or (kind is _STEP and given is not None):
         given = hashed_content(prepare_arguments(given, limits), "arguments", limits)
-    elif type(given) is not str or scrubs or len(given) >= CONTENT_BYTES or not given.isascii():
+    elif scrubs or not is_small_text(given):
         # As the caller's argument is named.
         what = "query" if kind is _ASK or kind is _FIND else "data"
         given = prepare_content(given, what, limits)
-    if type(output) is str and len(output) < CONTENT_BYTES and output.isascii() and not scrubs:
-        pass
-    elif output is not None:
+    if output is not None and (scrubs or not is_small_text(output)):
         output, changed = prepare_output(output, limits)
         conversion |= changed
         if reply is not None and (changed or scrubs):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from ..core.commands import SessionChoice
@@ -11,7 +11,8 @@ from ..errors import InvalidValueError
 from ..events.calls import CallFacts
 from ..events.details import ActionKind
 from ..events.event import Action
-from .action_draft import ActionDraft, new_draft
+from ..events.prompts import Reply
+from .action_draft import ActionDraft
 from .command_intake import CommandIntake
 from .prepare_values import prepare_count, prepare_name, prepare_reply
 
@@ -49,6 +50,34 @@ class ActionRecorder(ABC, Generic[AnyAction]):
     def _answer(self, action: Any) -> AnyAction:
         """Return what a call returns for the action that was recorded; None where none was."""
 
+    def _record(
+        self,
+        kind: ActionKind,
+        *,
+        task: str | None,
+        error: object,
+        metadata: Mapping[str, Any] | None,
+        key: str | None,
+        duration_ms: float,
+        detail: tuple[Any, ...] = (),
+        input: Any = None,  # noqa: A002 - as the draft's field is named
+        output: object = None,
+        frames: Iterable[int] = (),
+        messages: Sequence[Any] = (),
+        reply: Reply | None = None,
+        conversion: int = 0,
+        call: CallFacts | None = None,
+    ) -> Awaitable[Any]:
+        # The draft is made as a tuple is: in a quarter of the time.
+        # fmt: off
+        fields = (
+            kind, detail, input, output, frames, duration_ms, task, error, metadata, messages,
+            None, reply, conversion, call, key, None, None,
+        )
+        # fmt: on
+        draft: ActionDraft = tuple.__new__(ActionDraft, fields)
+        return self._intake.record(self._choice(), draft)
+
     async def record_ask(
         self,
         query: str | bytes,
@@ -79,31 +108,29 @@ class ActionRecorder(ABC, Generic[AnyAction]):
         ``cached_tokens`` are a part of ``input_tokens``. What is not a number from 0 is left out.
         """
         limits = self._intake.limits
-        counts = (input_tokens, output_tokens, cached_tokens, cost_usd)
-        reply, conversion = prepare_reply(response, *counts)
+        reply, conversion = None, 0
+        if not (input_tokens is output_tokens is cached_tokens is cost_usd is None):
+            counts = (input_tokens, output_tokens, cached_tokens, cost_usd)
+            reply, conversion = prepare_reply(response, *counts)
         return self._answer(
-            await self._intake.record(
-                self._choice(),
-                new_draft(
-                    ActionDraft,
-                    kind=ActionKind.ASK,
-                    detail=(
-                        None if provider is None else prepare_name(provider, "provider", limits),
-                        None if model is None else prepare_name(model, "model", limits),
-                    ),
-                    input=_needed(query, "query"),
-                    output=response,
-                    frames=retrieved_frames,
-                    duration_ms=duration_ms,
-                    task=task,
-                    error=error,
-                    metadata=metadata,
-                    key=key,
-                    call=_call(parent, started),
-                    messages=messages,
-                    reply=reply,
-                    conversion=conversion,
+            await self._record(
+                ActionKind.ASK,
+                detail=(
+                    None if provider is None else prepare_name(provider, "provider", limits),
+                    None if model is None else prepare_name(model, "model", limits),
                 ),
+                input=_needed(query, "query"),
+                output=response,
+                frames=retrieved_frames,
+                duration_ms=duration_ms,
+                task=task,
+                error=error,
+                metadata=metadata,
+                key=key,
+                call=_call(parent, started),
+                messages=messages,
+                reply=reply,
+                conversion=conversion,
             )
         )
 
@@ -124,24 +151,20 @@ class ActionRecorder(ABC, Generic[AnyAction]):
     ) -> AnyAction:
         """Record a search: its mode, how many results it reported and the frames it named."""
         return self._answer(
-            await self._intake.record(
-                self._choice(),
-                new_draft(
-                    ActionDraft,
-                    kind=ActionKind.FIND,
-                    detail=(
-                        prepare_name(mode, "mode", self._intake.limits),
-                        prepare_count(result_count, "result_count"),
-                    ),
-                    input=_needed(query, "query"),
-                    frames=result_frames,
-                    duration_ms=duration_ms,
-                    task=task,
-                    error=error,
-                    metadata=metadata,
-                    key=key,
-                    call=_call(parent, started),
+            await self._record(
+                ActionKind.FIND,
+                detail=(
+                    prepare_name(mode, "mode", self._intake.limits),
+                    prepare_count(result_count, "result_count"),
                 ),
+                input=_needed(query, "query"),
+                frames=result_frames,
+                duration_ms=duration_ms,
+                task=task,
+                error=error,
+                metadata=metadata,
+                key=key,
+                call=_call(parent, started),
             )
         )
 
@@ -158,19 +181,15 @@ class ActionRecorder(ABC, Generic[AnyAction]):
     ) -> AnyAction:
         """Record that somebody put a frame; it creates none in this store."""
         return self._answer(
-            await self._intake.record(
-                self._choice(),
-                new_draft(
-                    ActionDraft,
-                    kind=ActionKind.PUT,
-                    input=_needed(data, "data"),
-                    frames=(frame_id,),
-                    duration_ms=duration_ms,
-                    task=task,
-                    error=error,
-                    metadata=metadata,
-                    key=key,
-                ),
+            await self._record(
+                ActionKind.PUT,
+                input=_needed(data, "data"),
+                frames=(frame_id,),
+                duration_ms=duration_ms,
+                task=task,
+                error=error,
+                metadata=metadata,
+                key=key,
             )
         )
 
@@ -186,18 +205,14 @@ class ActionRecorder(ABC, Generic[AnyAction]):
     ) -> AnyAction:
         """Record that somebody put several frames at once."""
         return self._answer(
-            await self._intake.record(
-                self._choice(),
-                new_draft(
-                    ActionDraft,
-                    kind=ActionKind.PUT_MANY,
-                    frames=frame_ids,
-                    duration_ms=duration_ms,
-                    task=task,
-                    error=error,
-                    metadata=metadata,
-                    key=key,
-                ),
+            await self._record(
+                ActionKind.PUT_MANY,
+                frames=frame_ids,
+                duration_ms=duration_ms,
+                task=task,
+                error=error,
+                metadata=metadata,
+                key=key,
             )
         )
 
@@ -214,19 +229,15 @@ class ActionRecorder(ABC, Generic[AnyAction]):
     ) -> AnyAction:
         """Record that somebody replaced a frame's content."""
         return self._answer(
-            await self._intake.record(
-                self._choice(),
-                new_draft(
-                    ActionDraft,
-                    kind=ActionKind.UPDATE,
-                    input=_needed(data, "data"),
-                    frames=(frame_id,),
-                    duration_ms=duration_ms,
-                    task=task,
-                    error=error,
-                    metadata=metadata,
-                    key=key,
-                ),
+            await self._record(
+                ActionKind.UPDATE,
+                input=_needed(data, "data"),
+                frames=(frame_id,),
+                duration_ms=duration_ms,
+                task=task,
+                error=error,
+                metadata=metadata,
+                key=key,
             )
         )
 
@@ -242,18 +253,14 @@ class ActionRecorder(ABC, Generic[AnyAction]):
     ) -> AnyAction:
         """Record that somebody deleted a frame."""
         return self._answer(
-            await self._intake.record(
-                self._choice(),
-                new_draft(
-                    ActionDraft,
-                    kind=ActionKind.DELETE,
-                    frames=(frame_id,),
-                    duration_ms=duration_ms,
-                    task=task,
-                    error=error,
-                    metadata=metadata,
-                    key=key,
-                ),
+            await self._record(
+                ActionKind.DELETE,
+                frames=(frame_id,),
+                duration_ms=duration_ms,
+                task=task,
+                error=error,
+                metadata=metadata,
+                key=key,
             )
         )
 
@@ -274,21 +281,17 @@ class ActionRecorder(ABC, Generic[AnyAction]):
         """Record a tool call. ``arguments`` is any CBOR value, kept and hashed in its
         deterministic encoding; ``result`` is anything, None where there was none."""
         return self._answer(
-            await self._intake.record(
-                self._choice(),
-                new_draft(
-                    ActionDraft,
-                    kind=ActionKind.TOOL_CALL,
-                    detail=(prepare_name(name, "name", self._intake.limits),),
-                    input=arguments,
-                    output=result,
-                    duration_ms=duration_ms,
-                    task=task,
-                    error=error,
-                    metadata=metadata,
-                    key=key,
-                    call=_call(parent, started),
-                ),
+            await self._record(
+                ActionKind.TOOL_CALL,
+                detail=(prepare_name(name, "name", self._intake.limits),),
+                input=arguments,
+                output=result,
+                duration_ms=duration_ms,
+                task=task,
+                error=error,
+                metadata=metadata,
+                key=key,
+                call=_call(parent, started),
             )
         )
 
@@ -309,21 +312,17 @@ class ActionRecorder(ABC, Generic[AnyAction]):
         """Record a part of the agent's work that is over. ``input`` is any CBOR value, None where
         there was none; ``output`` is anything. What runs in a block has ``step()``."""
         return self._answer(
-            await self._intake.record(
-                self._choice(),
-                new_draft(
-                    ActionDraft,
-                    kind=ActionKind.STEP,
-                    detail=(prepare_name(name, "name", self._intake.limits),),
-                    input=input,
-                    output=output,
-                    duration_ms=duration_ms,
-                    task=task,
-                    error=error,
-                    metadata=metadata,
-                    key=key,
-                    call=_call(parent, started),
-                ),
+            await self._record(
+                ActionKind.STEP,
+                detail=(prepare_name(name, "name", self._intake.limits),),
+                input=input,
+                output=output,
+                duration_ms=duration_ms,
+                task=task,
+                error=error,
+                metadata=metadata,
+                key=key,
+                call=_call(parent, started),
             )
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from asyncio import current_task
 from collections.abc import Awaitable, Mapping
 from typing import Any
 from uuid import UUID
@@ -28,7 +29,7 @@ from ..events.calls import CallFacts
 from ..events.event import ActionRecorded, Event
 from ..events.values import LARGE
 from .action_draft import NO_MESSAGES, ActionDraft, prepare_action, prepared_size
-from .in_force import SessionBlocks
+from .in_force import ENCLOSING, SessionBlocks
 from .once_hashes import action_hash
 from .prepare_values import (
     prepare_error,
@@ -153,8 +154,9 @@ class CommandIntake:
         else:
             task = prepare_name(named, "task", self.limits)
             self._running_task()
-        if call is None and (parent := self.blocks.parent(session)) is not None:
-            draft = draft._replace(call=CallFacts(parent=parent))
+        if call is None and ENCLOSING.get():
+            parent = self.blocks.parent(session)
+            draft = draft if parent is None else draft._replace(call=CallFacts(parent=parent))
         size = _SMALL_COMMAND_BYTES
         size += len(output) if type(output) is str else rough_size(output)
         if prepared is None:
@@ -164,7 +166,7 @@ class CommandIntake:
         if metadata is not None or messages is not NO_MESSAGES:
             size += rough_size(messages.items if isinstance(messages, Messages) else messages)
             size += rough_size(metadata)
-        writer = self._need_writer()
+        writer = self._writer or self._need_writer()
         if key is not None:
             return self._record_once(writer, session, draft, task, size)
         if size >= LARGE or writer.queued_bytes >= writer.most_queued:
@@ -247,8 +249,8 @@ class CommandIntake:
 
         :raises WrongLoopError: as :meth:`Home.check_task` does.
         """
-        limits = self.limits
-        name = self._running_task().get_name()
+        limits, task = self.limits, current_task(self.home.loop)
+        name = (task or self._running_task()).get_name()
         if type(limits) is ScrubbingLimits:
             name = limits.value("task", name)
         if len(name) <= limits.name_chars and name.isascii():

@@ -77,6 +77,19 @@ def prepare_name(value: object, what: str, limits: Limits) -> str:
     return prepare_text(value, what, "name_chars", limits.name_chars)
 
 
+def is_small_text(value: object) -> bool:
+    """Whether the value is a str that may be recorded as it is, in its action: of few bytes, all of
+    which UTF-8 can hold."""
+    if type(value) is not str or len(value) >= CONTENT_BYTES:
+        return False
+    if value.isascii():
+        return True
+    try:
+        return len(value.encode()) < CONTENT_BYTES
+    except UnicodeEncodeError:
+        return False
+
+
 def prepare_content(value: object, what: str, limits: Limits) -> Prepared | None:
     """Return an input or a frame's content, scrubbed: see :func:`hashed_content`.
 
@@ -85,8 +98,8 @@ def prepare_content(value: object, what: str, limits: Limits) -> Prepared | None
     # Arguments were scrubbed before they were encoded.
     if type(limits) is ScrubbingLimits and what != "arguments":
         value = limits.value(what, value)
-    if type(value) is str and len(value) < CONTENT_BYTES and value.isascii():
-        return value
+    if is_small_text(value):
+        return cast("str", value)
     return hashed_content(value, what, limits)
 
 
@@ -97,8 +110,8 @@ def hashed_content(value: object, what: str, limits: Limits) -> Prepared | None:
     """
     if value is None:
         return None
-    if type(value) is str and len(value) < CONTENT_BYTES and value.isascii():
-        return value
+    if is_small_text(value):
+        return cast("str", value)
     if isinstance(value, str):
         text = check_text(value, what)
         size = byte_count(text)
@@ -126,8 +139,8 @@ def prepare_output(value: object, limits: Limits) -> tuple[Prepared | None, int]
 
 def _prepared_output(value: object, limits: Limits) -> tuple[Prepared | None, int]:
     scrubs = type(limits) is ScrubbingLimits
-    if not scrubs and type(value) is str and len(value) < CONTENT_BYTES and value.isascii():
-        return value, 0
+    if not scrubs and is_small_text(value):
+        return cast("str", value), 0
     clean = cleaner(limits, "output")
     if type(value) is str or type(value) is bytes:
         if clean is not None:
