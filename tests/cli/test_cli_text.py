@@ -4,8 +4,18 @@ from uuid import UUID
 
 import pytest
 
-from memvid_async import Erased, Event, Unknown
-from memvid_async.view import documents, text
+from memvid_async import (
+    CollectionChanged,
+    Erased,
+    Event,
+    KeyDeleted,
+    KeyPut,
+    KeyUsed,
+    ListChanged,
+    SessionChanged,
+    Unknown,
+)
+from memvid_async.view import documents, event_documents, text
 
 
 @pytest.mark.parametrize(
@@ -69,11 +79,48 @@ def test_any_recorded_value_becomes_json():
             "unknown",
             {"kind": 99, "fields": [{"$base64": "eA=="}, "inf"]},
         ),
+        (
+            SessionChanged({"name": "trip", "metadata": {"raw": b"x"}}),
+            "session_changed",
+            {"changes": {"name": "trip", "metadata": {"raw": {"$base64": "eA=="}}}},
+        ),
+        (
+            KeyUsed(b"\1", b"\2", 5),
+            "key_used",
+            {"key_hash": "01", "content_hash": "02", "answer": 5},
+        ),
+        (
+            CollectionChanged(
+                3,
+                (
+                    KeyPut("k", b"\xa1\x61a\x01"),
+                    KeyPut("no value", b"\xff"),
+                    ListChanged("l", items=(b"\1",)),
+                    KeyDeleted("d"),
+                ),
+            ),
+            "collection_changed",
+            {
+                "collection": 3,
+                "changes": [
+                    {"type": "key_put", "key": "k", "value": {"a": 1}, "expires_ns": None},
+                    {"type": "key_put", "key": "no value", "value": None, "expires_ns": None},
+                    {
+                        "type": "list_changed",
+                        "key": "l",
+                        "first": 0,
+                        "count": None,
+                        "item_count": 1,
+                    },
+                    {"type": "key_deleted", "key": "d"},
+                ],
+            },
+        ),
     ],
 )
 async def test_events_without_an_action(payload, name, document):
     event = Event(7, 8, UUID(int=1), payload)
-    assert await documents.read_event(None, event) == {
+    assert await event_documents.read_event(None, event) == {
         "sequence": 7,
         "time_ns": 8,
         "session_id": str(UUID(int=1)),

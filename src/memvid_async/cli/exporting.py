@@ -25,7 +25,7 @@ from .. import (
     Store,
     open_store,
 )
-from ..view import documents
+from ..view import documents, event_documents
 from ..view.compare_page import comparison_page
 from ..view.session_page import load_session, session_page
 from .arguments import TakesSession, file_argument, find_session, run
@@ -104,7 +104,7 @@ async def _json_lines(store: Store, session: Session) -> AsyncGenerator[str]:
                 if event.session_id and event.sequence <= members.get(event.session_id, 0):
                     for one in [*_changed(event.payload, change), event]:
                         messages = await given.messages(one.sequence)
-                        document = await documents.read_event(
+                        document = await event_documents.read_event(
                             store, one, full=True, messages=messages
                         )
                         given.refer(document["payload"], one.sequence)

@@ -299,6 +299,8 @@ def print_in_flight(console: Console, session: Session) -> None:
         title = shorten(title_of(started.details), _NAME)
         since = format_time(started.time_ns)
         line = Text(f"  in flight  {started.kind.value}  {title}  since {since}", style="yellow")
+        if started.input is not None:
+            line.append(f"  {shorten(started.input.preview, _LINE)}")
         console.print(line)
 
 
@@ -385,7 +387,12 @@ def print_event(console: Console, event: Document) -> None:
     session = (event["session_id"] or "-")[:8]
     line = Text(f"{event['sequence']:8}  {format_time(event['time_ns'])}  {session:8}  ")
     action = event["payload"].get("action")
-    if action is None:
+    if event["type"] == "action_started":
+        begun = event["payload"]
+        line.append(f"{begun['kind']} begins", style="dim")
+        told = f"{begun['task'] or ''} {title_of(begun['details'])} {_preview(begun)}"
+        line.append("  " + shorten(told, _LINE))
+    elif action is None:
         line.append(event["type"], style="dim")
         line.append("  " + shorten(_describe_payload(event["payload"]), _LINE))
     else:
@@ -435,10 +442,15 @@ def _describe_payload(payload: Document) -> str:
         payload = {**payload, "frames": len(frames)}
     shown = {name: value for name, value in payload.items() if value not in (None, "", 0, {}, [])}
     return ", ".join(
-        f"{name} {value['preview'] if name == 'content' else value}"
+        f"{name} {value['preview'] if name == 'content' else _as_json(value)}"
         for name, value in shown.items()
         if name != "config"
     )
+
+
+def _as_json(value: object) -> str:
+    is_plain = isinstance(value, (str, int, float))
+    return str(value) if is_plain else json.dumps(value, ensure_ascii=False)
 
 
 def _describe(action: Document) -> str:

@@ -10,7 +10,7 @@ from uuid import UUID
 import click
 
 from .. import Action, ActionRecorded, Event, Session, Store, open_store
-from ..view import documents
+from ..view import documents, event_documents
 from ..view.tree import TreeNode, tree_of
 from . import render
 from .arguments import (
@@ -112,7 +112,10 @@ async def _show(
             actions = actions[len(actions) - min(count, len(actions)) :]
         if as_json:
             shown = [await documents.read_action(store, one, full=full) for one in actions]
-            document = documents.session_document(session, shown)
+            begun = [
+                await documents.read_started(store, one, full=full) for one in session.in_flight
+            ]
+            document = documents.session_document(session, shown, begun)
             click.echo(documents.dump_told(document, indent=2))
         else:
             console = render.output_console()
@@ -173,7 +176,7 @@ async def _tail(
         events = _events(store, session, wanted, count, follow=follow)
         async with aclosing(events):
             async for event in events:
-                document = await documents.read_event(store, event)
+                document = await event_documents.read_event(store, event)
                 if as_json:
                     click.echo(documents.dump_told(document))
                 else:

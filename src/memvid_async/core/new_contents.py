@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from ..events.content import Content, StoredContent, content_digest
+from ..events.content import BEGIN_BYTES, Content, StoredContent, content_digest
 from ..events.decided import DecidedEvent
 from ..events.event import ContentStored, Payload
 from .commands import LargeContent, Prepared
@@ -48,7 +48,9 @@ class NewContents:
         if type(data) is not LargeContent:
             return Content(data)  # type: ignore[arg-type]
         sequence = self._store(data.digest, data.size, data.data)
-        return Content(None, StoredContent(data.digest, data.size, data.preview, sequence))
+        begin = b"" if isinstance(data.data, str) else data.data[:BEGIN_BYTES]
+        stored = StoredContent(data.digest, data.size, data.preview, sequence, begin=begin)
+        return Content(None, stored)
 
     def store_string(self, data: str | bytes) -> int:
         """Return the sequence of the event that holds a string."""

@@ -9,7 +9,7 @@ from uuid import UUID
 from attrs import field, frozen
 
 from .content import EMPTY, Content
-from .details import ActionKind, Details
+from .details import WITH_ARGUMENTS, ActionKind, Details
 from .printing import brief, counted
 
 LanePath = tuple[str | int, ...]
@@ -111,6 +111,10 @@ class ActionStarted:
     messages_digest: bytes | None = field(default=None, repr=False)
     """BLAKE2b-128 over the hashes of an ask's messages, which are kept with its end; None where it
     has none."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.input is not None and self.kind in WITH_ARGUMENTS:
+            object.__setattr__(self, "input", self.input.as_value())
 
     @property
     def call(self) -> int:

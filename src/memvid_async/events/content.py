@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Self
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from .frozen_dict import FrozenDict
 from .printing import brief
+from .value_preview import value_preview
 from .values import LARGE, encoded, preview
 
 EMPTY = FrozenDict()
+# Of so many bytes of a value, a preview is made.
+BEGIN_BYTES = 2048
 
 
 def content_digest(data: str | bytes) -> bytes:
@@ -39,6 +43,8 @@ class StoredContent:
     parts: tuple[int, ...] = field(default=(), repr=brief)
     """The sequences of the events that hold a content which is too long for one event, in order;
     else empty."""
+    begin: bytes = field(default=b"", eq=False, repr=False)
+    """Its first bytes, of which a value's preview is made; empty for text."""
 
 
 @frozen(eq=False, repr=False)
@@ -54,6 +60,8 @@ class Content:
     """The content itself where it is small and kept with its event, else None."""
     stored: StoredContent | None = None
     """What is known of large content, which has an event of its own; None for small content."""
+    is_value: bool = False
+    """Whether the bytes are a value in CBOR: the arguments of a tool call, the input of a step."""
 
     @property
     def digest(self) -> bytes:
@@ -69,11 +77,23 @@ class Content:
 
     @property
     def preview(self) -> str:
-        """The beginning as text, safe to print: at most 512 characters.
+        """The beginning as text, of a value as JSON, safe to print: at most 512 characters.
 
         It has no control characters but newline and tab.
         """
+        if self.is_value:
+            return value_preview(self._begin())
         return self.stored.preview if self.stored is not None else preview(self.data or b"")
+
+    def as_value(self) -> Self:
+        """Return the content as a value in CBOR."""
+        return self if self.is_value else evolve(self, is_value=True)
+
+    def _begin(self) -> bytes:
+        stored = self.stored
+        if stored is not None:
+            return stored.begin or stored.preview.encode()
+        return self.data.encode() if isinstance(self.data, str) else self.data or b""
 
     def __eq__(self, other: object) -> bool:
         return self.digest == other.digest if isinstance(other, Content) else NotImplemented

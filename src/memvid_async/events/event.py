@@ -28,7 +28,7 @@ from .calls import (
 )
 from .content import EMPTY, Content, content_digest
 from .conversion import UNCONVERTED, Conversion
-from .details import ActionKind, CheckpointDetails, Details
+from .details import WITH_ARGUMENTS, ActionKind, CheckpointDetails, Details
 from .embeddings import EmbeddingModelSet, EmbeddingsMade
 from .frames import (
     ForkPoint,
@@ -74,8 +74,8 @@ class Action(_MadeLater):
     details: Details
     """The fields of its kind."""
     input: Content | None
-    """An ask's or a find's query, a put's or an update's data, a tool call's arguments
-    (deterministic CBOR); None where there is none."""
+    """An ask's or a find's query, a put's or an update's data, a tool call's arguments or a step's
+    input (deterministic CBOR, whose preview is JSON); None where there is none."""
     output: Content | None
     """An ask's response, a tool call's result; None where there is none."""
     affected_frames: tuple[int, ...] = field(repr=brief)
@@ -98,6 +98,10 @@ class Action(_MadeLater):
     """The session that recorded it; of a fork's shared actions, the parent."""
     call: CallFacts = field(default=NO_CALL, repr=False)
     """What only a call's action has."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.input is not None and self.kind in WITH_ARGUMENTS:
+            object.__setattr__(self, "input", self.input.as_value())
 
     @property
     def started(self) -> int | None:

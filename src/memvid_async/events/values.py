@@ -34,7 +34,7 @@ _PLAIN = frozenset((int, float, str, bytes, list, tuple, dict, type(None)))
 _INT_MIN, _INT_MAX = -(2**63), 2**64 - 1
 
 # C0 and C1 controls (Unicode category Cc) but newline and tab: a preview is safe on a terminal.
-_CONTROLS = {c: "\ufffd" for c in (*range(0x20), *range(0x7F, 0xA0)) if chr(c) not in "\n\t"}
+CONTROLS = {c: "\ufffd" for c in (*range(0x20), *range(0x7F, 0xA0)) if chr(c) not in "\n\t"}
 
 
 def check_text(value: object, what: str) -> str:
@@ -348,4 +348,4 @@ def preview(data: str | bytes) -> str:
         text = data[: 4 * PREVIEW_CHARS].decode("utf-8", "replace")
     else:
         text = data[: 2 * PREVIEW_CHARS]
-    return text.replace("\r\n", "\n")[:PREVIEW_CHARS].translate(_CONTROLS)
+    return text.replace("\r\n", "\n")[:PREVIEW_CHARS].translate(CONTROLS)

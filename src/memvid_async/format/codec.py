@@ -23,7 +23,7 @@ from ..events.calls import (
     SessionResumed,
     SessionSuspended,
 )
-from ..events.content import Content, StoredContent
+from ..events.content import BEGIN_BYTES, Content, StoredContent
 from ..events.decided import AnyEvent, DecidedAction, DecidedStart
 from ..events.event import (
     ActionRecorded,
@@ -253,7 +253,8 @@ def read_stored(row: list[Any], sequence: int) -> StoredContent:
     if not isinstance(data, (str, bytes)):
         raise TypeError("content is neither text nor bytes")
     size = len(data.encode()) if isinstance(data, str) else len(data)
-    return StoredContent(digest, size, preview(data), sequence)
+    begin = b"" if isinstance(data, str) else data[:BEGIN_BYTES]
+    return StoredContent(digest, size, preview(data), sequence, begin=begin)
 
 
 def _read_other(

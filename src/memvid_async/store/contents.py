@@ -11,7 +11,7 @@ from ..engine.reading import PartReader, decode_arguments, read_messages, read_n
 from ..errors import InvalidValueError
 from ..events.calls import ActionStarted
 from ..events.content import Content
-from ..events.details import ActionKind
+from ..events.details import WITH_ARGUMENTS, ActionKind
 from ..events.event import Action
 from ..events.frames import Context
 from ..events.prompts import split_text
@@ -21,7 +21,6 @@ from ..memory.why import Why, why_of
 # A content is streamed in pieces of at most this many bytes, or in the parts in which it was put.
 _PIECE_BYTES = 1024 * 1024
 _WITH_FRAMES = (ActionKind.ASK, ActionKind.FIND)
-_WITH_ARGUMENTS = (ActionKind.TOOL_CALL, ActionKind.STEP)
 
 
 class Contents:
@@ -66,7 +65,7 @@ class Contents:
         """
         if not isinstance(action, ActionStarted):
             _action(action)
-        if action.kind not in _WITH_ARGUMENTS or action.input is None:
+        if action.kind not in WITH_ARGUMENTS or action.input is None:
             raise InvalidValueError(f"a {action.kind} has no arguments")
         return await self._read(decode_arguments, action)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import math
-import re
 from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
@@ -14,49 +13,27 @@ import attrs
 
 from .. import (
     Action,
-    ActionRecorded,
     ActionStarted,
     Answer,
     Checkpoint,
-    CheckpointCreated,
     Content,
     ContentNotFoundError,
-    ContentStored,
-    EmbeddingModelSet,
-    EmbeddingsMade,
-    Event,
     FindResult,
     ForkPoint,
     Frame,
-    FrameDeleted,
-    FrameErased,
-    FramePut,
-    FramesPut,
-    FrameUpdated,
-    MemoryConfigured,
     MessageRun,
     Session,
-    SessionEnded,
-    SessionStarted,
     SessionSummary,
     Store,
-    Unknown,
 )
-from .text import iso_time, printable
+from .text import iso_time
 from .tree import TreeNode
 
 Document = dict[str, Any]
 # Longer integers become hexadecimal: Python does not write very long ones in decimal.
 _DECIMAL_BITS = 4096
-_PREVIEW_CHARS = 512
 # The messages of this many asks are read together.
 _READ_TOGETHER = 250
-
-# The content comes last, because it is long.
-_FIELDS = (
-    *(field.name for field in attrs.fields(FramePut) if field.name not in ("content", "branch")),
-    "content",
-)
 
 
 def dump(document: object, *, indent: int | None = None) -> str:
@@ -146,8 +123,11 @@ def fork_document(fork: ForkPoint | None) -> Document | None:
     }
 
 
-def session_document(session: Session, actions: list[Document]) -> Document:
-    """Return a whole session. ``actions``: as :func:`read_action` returns them."""
+def session_document(
+    session: Session, actions: list[Document], in_flight: list[Document]
+) -> Document:
+    """Return a whole session. ``actions``, ``in_flight``: as :func:`read_action` and
+    :func:`read_started` return them."""
     return {
         "session_id": str(session.session_id),
         "name": session.name,
@@ -158,14 +138,14 @@ def session_document(session: Session, actions: list[Document]) -> Document:
         "metadata": plain(session.metadata),
         "fork": fork_document(session.fork),
         "checkpoints": [checkpoint_document(checkpoint) for checkpoint in session.checkpoints],
-        "in_flight": [flight_document(started) for started in session.in_flight],
+        "in_flight": in_flight,
         "actions": actions,
     }
 
 
-def flight_document(started: ActionStarted) -> Document:
-    """Return a call of which nobody said how it ended."""
-    return {
+async def read_started(store: Store, started: ActionStarted, *, full: bool) -> Document:
+    """Return the beginning of a call, with its arguments; ``full``: with its whole input too."""
+    document: Document = {
         "start_sequence": started.call,
         "parent_sequence": started.parent,
         "started_ns": started.time_ns,
@@ -173,7 +153,15 @@ def flight_document(started: ActionStarted) -> Document:
         "details": plain(attrs.asdict(started.details)),
         "task": started.task,
         "try_number": started.try_number,
+        "input": await read_content_document(store, started.input, full=full),
     }
+    await _add_arguments(store, started, document)
+    return document
+
+
+async def _add_arguments(store: Store, made: Action | ActionStarted, document: Document) -> None:
+    if made.kind in ("tool_call", "step") and made.input is not None:
+        document["arguments"] = await _unless_erased(store.read_arguments(made))
 
 
 def checkpoint_document(checkpoint: Checkpoint) -> Document:
@@ -207,8 +195,8 @@ async def read_action(
         "time_ns": action.time_ns,
         "kind": action.kind.value,
         "details": plain(attrs.asdict(action.details)),
-        "input": await _read_content(store, action.input, full=full),
-        "output": await _read_content(store, action.output, full=full),
+        "input": await read_content_document(store, action.input, full=full),
+        "output": await read_content_document(store, action.output, full=full),
         "affected_frames": list(action.affected_frames),
         "duration_ms": action.duration_ms,
         "started_ns": action.started_ns,
@@ -220,10 +208,7 @@ async def read_action(
         "retrieval": None if action.retrieval is None else plain(attrs.asdict(action.retrieval)),
         "reply": None if action.reply is None else plain(attrs.asdict(action.reply)),
     }
-    if action.kind in ("tool_call", "step") and action.input is not None:
-        document["arguments"] = await _unless_erased(store.read_arguments(action))
-        if document["arguments"] is not None and document["input"] is not None:
-            document["input"]["preview"] = json_preview(document["arguments"])
+    await _add_arguments(store, action, document)
     if action.kind == "ask" and full:
         if messages is None:
             messages = await _unless_erased(store.read_messages(action))
@@ -232,11 +217,6 @@ async def read_action(
         context = await store.read_context(action)
         document["context"] = [plain(attrs.asdict(item)) for item in context.items]
     return document
-
-
-def json_preview(value: Any) -> str:
-    """Return the beginning of a value as JSON, as a preview has it."""
-    return printable(json.dumps(value, ensure_ascii=False)[:_PREVIEW_CHARS])
 
 
 async def read_actions(store: Store, actions: Iterable[Action]) -> AsyncGenerator[Document, None]:
@@ -270,7 +250,10 @@ async def _unless_erased(reading: Awaitable[object]) -> Any:
         return None
 
 
-async def _read_content(store: Store, content: Content | None, *, full: bool) -> Document | None:
+async def read_content_document(
+    store: Store, content: Content | None, *, full: bool
+) -> Document | None:
+    """Return a content; ``full``: with its bytes. One that was erased says so."""
     if content is None:
         return None
     try:
@@ -321,90 +304,3 @@ def answer_document(question: str, answer: Answer, *, with_reply: bool) -> Docum
     if with_reply:
         document |= {"reply": str(answer), "duration_ms": answer.duration_ms}
     return document
-
-
-async def _read_changes(store: Store, values: Mapping[str, Any], *, full: bool) -> Document:
-    """Return fields of a frame; of an embedding only its dimension."""
-    document: Document = {}
-    for name, value in values.items():
-        if name == "content":
-            document[name] = await _read_content(store, value, full=full)
-        elif name == "embedding":
-            document["dimension"] = 0 if value is None else len(value) // 4
-        else:
-            document[name] = plain(value)
-    return document
-
-
-# --- events -------------------------------------------------------------------------------------
-
-
-async def read_event(
-    store: Store, event: Event, *, full: bool = False, messages: Sequence[Any] | None = None
-) -> Document:
-    """Return an event of the log with its payload; ``full`` and ``messages`` as for
-    :func:`read_action`."""
-    return {
-        "sequence": event.sequence,
-        "time_ns": event.time_ns,
-        "session_id": None if event.session_id is None else str(event.session_id),
-        "type": event_type(event),
-        "payload": await _read_payload(store, event.payload, full=full, messages=messages),
-    }
-
-
-def event_type(event: Event) -> str:
-    """Return the class name of an event's payload, in snake case."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", type(event.payload).__name__).lower()
-
-
-async def _read_frame(store: Store, frame: FramePut | FrameErased, *, full: bool) -> Document:
-    """A frame as it was put; of one that was erased since, what is left."""
-    if isinstance(frame, FrameErased):
-        return {"frame_id": frame.frame_id, "digest": frame.digest.hex()}
-    values = {name: getattr(frame, name) for name in _FIELDS}
-    return await _read_changes(store, values, full=full)
-
-
-async def _read_payload(
-    store: Store, payload: object, *, full: bool, messages: Sequence[Any] | None
-) -> Document:
-    match payload:
-        case SessionStarted():
-            return {
-                "name": payload.name,
-                "ambient": payload.ambient,
-                "config": attrs.asdict(payload.config),
-                "metadata": plain(payload.metadata),
-                "fork": fork_document(payload.fork),
-            }
-        case SessionEnded():
-            return {"error": payload.error}
-        case ContentStored():
-            return {"digest": payload.digest.hex(), "size": payload.size}
-        case ActionRecorded():
-            action = await read_action(store, payload.action, full=full, messages=messages)
-            return {"action": action}
-        case CheckpointCreated():
-            return {
-                "action": await read_action(store, payload.action, full=full),
-                "checkpoint": checkpoint_document(payload.checkpoint),
-            }
-        case FramesPut():
-            frames = [await _read_frame(store, frame, full=full) for frame in payload]
-            return {"frame_id": payload.frame_id, "branch": payload.branch, "frames": frames}
-        case FrameUpdated():
-            return {
-                "frame_id": payload.frame_id,
-                "changes": await _read_changes(store, payload.changes, full=full),
-                "branch": payload.branch,
-            }
-        case FrameErased() | EmbeddingModelSet():
-            return {**attrs.asdict(payload), "digest": payload.digest.hex()}
-        case FrameDeleted() | MemoryConfigured():
-            return attrs.asdict(payload)
-        case EmbeddingsMade():
-            return {"move": payload.move, "count": payload.count}
-        case Unknown():
-            return {"kind": payload.kind, "fields": plain(payload.fields)}
-    return {}
