@@ -391,8 +391,8 @@ def test_tail_shows_what_happened_to_the_memory(filled):
     output = run("tail", filled, "-n", 99).stdout
     for line in (
         "memory_configured  analyser english",
-        "frames_put  frame_id 1, title North, tags [\"city\", \"wet\"], metadata {\"n\": 1}, content It ",
-        "frame_updated  frame_id 1, changes {'content': ",
+        'frames_put  frame_id 1, title North, tags ["city", "wet"], metadata {"n": 1}, content It',
+        'frame_updated  frame_id 1, changes {"content": ',
         "frames_put  frame_id 4, dimension 2, embedding_model m, content later",
         "frame_deleted  frame_id 2",
     ):
