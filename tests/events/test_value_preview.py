@@ -28,7 +28,7 @@ def test_it_is_the_beginning_of_the_json_of_the_value(value, end):
     # The keys of an encoded map are in an order of their own.
     whole = as_json(cbor2.loads(data))
     assert value_preview(data) == whole
-    # Where it ends before the first key that is no text, it cannot tell.
+    # Where it ends before the first key of another type, it cannot tell.
     if "$pairs" not in whole:
         assert whole.startswith(value_preview(data[:end]))
 

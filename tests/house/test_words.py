@@ -36,7 +36,7 @@ STUMBLES = {
 # The classes and modules that may have a word of docs/design.md's table in their name, because they
 # use it as the table says. "Search index" and "command line" are terms of their own.
 NAMES = {
-    "event": "NoteEvent DecidedEvent Event EventLog LostEvents event event_log",
+    "event": "NoteEvent DecidedEvent Event EventLog LostEvents event event_documents event_log",
     "sequence": "",
     "index": "DamagedSearchIndexError KeyIndex SearchIndex key_index search_index",
     "offset": "",

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from attrs import field, frozen
 
-from .content import EMPTY, Content
+from .content import EMPTY, Content, as_value
 from .details import WITH_ARGUMENTS, ActionKind, Details
 from .printing import brief, counted
 
@@ -114,7 +114,7 @@ class ActionStarted:
 
     def __attrs_post_init__(self) -> None:
         if self.input is not None and self.kind in WITH_ARGUMENTS:
-            object.__setattr__(self, "input", self.input.as_value())
+            object.__setattr__(self, "input", as_value(self.input))
 
     @property
     def call(self) -> int:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Self
 
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 
 from .frozen_dict import FrozenDict
 from .printing import brief
@@ -13,7 +12,7 @@ from .value_preview import value_preview
 from .values import LARGE, encoded, preview
 
 EMPTY = FrozenDict()
-# Of so many bytes of a value, a preview is made.
+# The preview of a value is made of at most this many bytes.
 BEGIN_BYTES = 2048
 
 
@@ -85,10 +84,6 @@ class Content:
             return value_preview(self._begin())
         return self.stored.preview if self.stored is not None else preview(self.data or b"")
 
-    def as_value(self) -> Self:
-        """Return the content as a value in CBOR."""
-        return self if self.is_value else evolve(self, is_value=True)
-
     def _begin(self) -> bytes:
         stored = self.stored
         if stored is not None:
@@ -106,3 +101,8 @@ class Content:
             f"Content(digest={self.digest.hex()[:16]}…, size={self.size}, "
             f"preview={self.preview[:40]!r})"
         )
+
+
+def as_value(content: Content) -> Content:
+    """Return a content as a value in CBOR."""
+    return content if content.is_value else Content(content.data, content.stored, is_value=True)

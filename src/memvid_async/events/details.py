@@ -36,7 +36,7 @@ class ActionKind(StrEnum):
     """The agent read what another run may read otherwise: the time, a random choice."""
 
 
-WITH_ARGUMENTS = frozenset((ActionKind.TOOL_CALL, ActionKind.STEP))
+WITH_ARGUMENTS = (ActionKind.TOOL_CALL, ActionKind.STEP)
 """The kinds whose input is a value."""
 
 

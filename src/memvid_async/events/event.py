@@ -26,7 +26,7 @@ from .calls import (
     SessionSuspended,
     Usage,
 )
-from .content import EMPTY, Content, content_digest
+from .content import EMPTY, Content, as_value, content_digest
 from .conversion import UNCONVERTED, Conversion
 from .details import WITH_ARGUMENTS, ActionKind, CheckpointDetails, Details
 from .embeddings import EmbeddingModelSet, EmbeddingsMade
@@ -101,7 +101,7 @@ class Action(_MadeLater):
 
     def __attrs_post_init__(self) -> None:
         if self.input is not None and self.kind in WITH_ARGUMENTS:
-            object.__setattr__(self, "input", self.input.as_value())
+            object.__setattr__(self, "input", as_value(self.input))
 
     @property
     def started(self) -> int | None:

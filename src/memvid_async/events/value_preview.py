@@ -20,12 +20,12 @@ def value_preview(begin: bytes) -> str:
     """Return the first 512 characters of a value as JSON, as far as its first bytes tell them.
 
     Bytes, and maps with keys other than text, are written as the command line writes them. The text
-    ends where the bytes end, or are no value.
+    ends where the bytes end, or stop being a value.
     """
     pieces: list[str] = []
     count = 0
     try:
-        for piece in _Reading(begin).value(0):
+        for piece in _ValueBegin(begin).value(0):
             pieces.append(piece)
             count += len(piece)
             if count >= PREVIEW_CHARS:
@@ -36,7 +36,7 @@ def value_preview(begin: bytes) -> str:
     return "".join(pieces)[:PREVIEW_CHARS].translate(CONTROLS)
 
 
-class _Reading:
+class _ValueBegin:
     """Reads CBOR (RFC 8949) that may end anywhere; its methods raise IndexError there."""
 
     def __init__(self, data: bytes) -> None:
