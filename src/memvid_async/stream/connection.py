@@ -91,7 +91,6 @@ class Connection:
             target=self._loop.run_forever, name="memvid_async nats", daemon=True
         )
         self._client: Client | None = None
-        self._connecting: asyncio.Task[Client]
         self._trouble = ""
         self._closed = False
         # Guards what follows, and tells of changes.
@@ -122,7 +121,8 @@ class Connection:
 
     async def _connect(self, options: Mapping[str, Any]) -> None:
         try:
-            import nats  # noqa: PLC0415 - an extra
+            from nats.aio.client import Client  # noqa: PLC0415 - an extra
+            from nats.errors import Error  # noqa: PLC0415
         except ImportError:
             raise InvalidValueError(
                 "a store on a stream needs the extra: pip install 'memvid-async[nats]'"
@@ -136,24 +136,26 @@ class Connection:
             "disconnected_cb": self._wake_soon,
             "reconnected_cb": self._wake_soon,
         }
-        servers = list(self.address.servers)
-        self._connecting = asyncio.create_task(nats.connect(servers, **{**known, **options}))
+        client = Client()
         try:
             async with asyncio.timeout(self._patience):
                 # With the first server that answers. Later, whichever is there.
-                self._client = await self._connecting
+                await client.connect(list(self.address.servers), **{**known, **options})
+            self._client = client
         except TypeError as error:
             raise InvalidValueError(f"nats_options: {error}") from None
-        except (TimeoutError, OSError, nats.errors.Error, asyncio.CancelledError) as error:
+        except (TimeoutError, OSError, Error) as error:
             why = self._trouble or str(error) or type(error).__name__
             raise StoreFailedError(f"no server of the stream lets this client in: {why}") from error
+        finally:
+            if self._client is None:
+                with suppress(Exception):
+                    await client.close()
 
     async def _note_trouble(self, error: Exception) -> None:
         if self._client is None and "authorization" in str(error).lower():
-            # Asking again would not help.
-            self._trouble = str(error)
-            self._connecting.cancel()
-            return
+            # Asking again would not help: this ends the client's connect().
+            raise error
         # What a server says tells more than how the connection ended after it.
         if not (self._trouble and isinstance(error, OSError)):
             self._trouble = str(error) or repr(error)
