@@ -5,7 +5,6 @@ was reported uncertain; each effect's call is in the log; and the finished log, 
 agent come to the same result, with nothing run.
 """
 
-from collections import Counter
 from random import Random
 
 import pytest
@@ -17,7 +16,7 @@ from tests.support.lives import Life, Remains, live
 
 MOST_LIVES = 4
 # Agents that were refused or told something else once, each for a reason of its own.
-ONCE_WRONG = (26, 84, 130)
+ONCE_WRONG = (26, 84, 130, 1175)
 KILLED = sorted({*range(RANDOM_AGENTS), *ONCE_WRONG})
 
 
@@ -30,9 +29,9 @@ def test_a_killed_agent_goes_on_where_it_was(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(RANDOM_AGENTS // 2))
 def test_an_agent_that_is_asked_to_end_does_nothing_twice(seed: int) -> None:
-    """Calls in its ``finally`` blocks look like decisions, so some of these are refused."""
-    ends = Counter(life.how for life in _killed_at_every_event(seed, shutdowns=True))
-    assert ends["diverged"] <= 1 + ends.total() / 20
+    """It is never refused, whatever it calls in its ``finally`` blocks."""
+    for life in _killed_at_every_event(seed, shutdowns=True):
+        assert life.how in ("killed", "suspended", "done"), life.problem
 
 
 def _killed_at_every_event(seed: int, *, shutdowns: bool = False) -> list[Life]:

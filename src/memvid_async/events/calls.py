@@ -31,6 +31,8 @@ class ErrorDetail:
     """Those of its other attributes that can be recorded."""
     frames: tuple[str, ...] = field(default=(), repr=counted("frame"))
     """The last frames of its traceback, the innermost last: ``file:line in function``."""
+    members: tuple[ErrorDetail, ...] = field(default=(), repr=counted("member"))
+    """Of a group of exceptions, its members; empty where they are too many to be recorded."""
 
     @property
     def type_name(self) -> str:
@@ -67,7 +69,8 @@ class CallFacts(NamedTuple):
     seen: int | None = None
     """As a start's; None where the lane is None."""
     error_detail: ErrorDetail | None = None
-    """The exception that it raised."""
+    """The exception that it raised; None where it was cancelled from outside, as then it raised
+    none."""
     settled_by: str | None = None
     """Who said how it ended, where it did not end by itself."""
     raw: Content | None = None

@@ -138,26 +138,36 @@ def _read_lane(value: Any) -> LanePath:
     return tuple(value)
 
 
+# A group's members may be groups, at most this deep in each other.
+_MOST_DEPTH = 8
+
+
 def _error_row(detail: ErrorDetail) -> list[Any]:
     arguments, attributes = detail.arguments, detail.attributes
-    return [
+    row: list[Any] = [
         detail.module,
         detail.qualname,
         list(detail.frames),
         None if arguments is None else cbor2.dumps(list(arguments)),
         cbor2.dumps(dict(attributes)) if attributes else None,
     ]
+    if detail.members:
+        row.append([_error_row(member) for member in detail.members])
+    return row
 
 
-def _read_error(value: Any) -> ErrorDetail:
-    module, qualname, frames, arguments, attributes = value[:5]
+def _read_error(value: Any, depth: int = 0) -> ErrorDetail:
+    module, qualname, frames, arguments, attributes, *more = value
     if not all(isinstance(text, str) for text in (module, qualname, *frames)):
         raise TypeError("an error's class or frame is not text")
     values = None if arguments is None else decode_value(read_bytes(arguments))
     if not isinstance(values, list | None):
         raise TypeError("an error's arguments are not a list")
     args = None if values is None else tuple(values)
-    return ErrorDetail(module, qualname, args, read_map(attributes), tuple(frames))
+    members = tuple([_read_error(one, depth + 1) for one in more[0]]) if more else ()
+    if members and depth >= _MOST_DEPTH:
+        raise TypeError("an error's members are too deep in each other")
+    return ErrorDetail(module, qualname, args, read_map(attributes), tuple(frames), members)
 
 
 # Events of their own.

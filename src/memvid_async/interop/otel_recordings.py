@@ -122,6 +122,8 @@ async def _described(store: Store, action: Action) -> Record:
         name = details.name
     if action.error_detail is not None:
         attributes["error.type"] = action.error_detail.type_name
+    elif action.error is not None:
+        attributes["error.type"] = action.error.partition(":")[0]
     return {"name": name, "kind": kind, "attributes": attributes}
 
 

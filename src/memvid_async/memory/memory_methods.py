@@ -8,7 +8,6 @@ what was put is not put again, and a search finds what it found.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence, Sized
@@ -17,7 +16,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from attrs import frozen
 
-from ..errors import InvalidValueError, LimitExceededError, MemvidAsyncError
+from ..errors import InvalidValueError, LimitExceededError, MemvidAsyncError, ReplayStopped
 from ..events.details import ActionKind
 from ..events.event import Action
 from ..events.frames import FindResult
@@ -260,7 +259,9 @@ class MemoryMethods(CallMethods):
         memory = self._memory.recorded_by(recorded_in)
         try:
             return await call(memory)
-        except (asyncio.CancelledError, GeneratorExit, Exception) as error:
+        except ReplayStopped:
+            raise
+        except BaseException as error:
             # Also what was wrong with an argument: the next run is told so at the same place.
             if not recorded_in.is_recorded:
                 await _record_failure(calls, opened, error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
@@ -101,9 +102,18 @@ class MadeCall:
 _NAMED = (ActionKind.TOOL_CALL, ActionKind.STEP, ActionKind.ONCE)
 
 
+def cancellations() -> int:
+    """Return how often the task that runs is being cancelled."""
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
+
+
 @define(eq=False)
 class OpenCall:
-    """A call that runs: its start is recorded, and its end is not."""
+    """A call that runs: its start is recorded, and its end is not.
+
+    ``cancellations``: how often its task was being cancelled when it began to wait for the callee.
+    """
 
     made: MadeCall
     asked: AskedCall
@@ -113,6 +123,14 @@ class OpenCall:
     first: int | None = None
     seen: int = 0
     began: float = Factory(time.perf_counter)
+    cancellations: int = Factory(cancellations)
+
+    def is_cancelled_by(self, error: BaseException | None) -> bool:
+        """Whether an error says that the call is cancelled from outside, or left by its reader; a
+        call may also fail by a cancellation of something else."""
+        if isinstance(error, asyncio.CancelledError):
+            return cancellations() > self.cancellations
+        return isinstance(error, GeneratorExit)
 
     def facts(self, error: ErrorDetail | None = None, settled_by: str | None = None) -> CallFacts:
         """Return what its action has of it."""

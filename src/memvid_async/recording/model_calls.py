@@ -9,7 +9,7 @@ from contextlib import aclosing
 from typing import Any
 
 from ..config import Limits
-from ..errors import InvalidValueError
+from ..errors import InvalidValueError, ReplayStopped
 from ..events.details import ActionKind
 from ..events.event import Action
 from ..events.message_digests import messages_digest
@@ -18,7 +18,7 @@ from ..events.values import LARGE
 from .action_draft import NO_MESSAGES
 from .answers import Answers
 from .converting import whole_text
-from .made_calls import MadeCall, OpenCall
+from .made_calls import MadeCall, OpenCall, cancellations
 from .prepare_values import (
     prepare_content,
     prepare_messages,
@@ -112,7 +112,9 @@ async def call_model(
     try:
         with calls.running(opened):
             reply = await growing.read(generate, prompt)
-    except (asyncio.CancelledError, GeneratorExit, Exception) as error:
+    except ReplayStopped:
+        raise
+    except BaseException as error:
         await calls.end(opened, error, **_outcome(growing))
         raise
     await calls.end(opened, None, **_outcome(growing))
@@ -137,6 +139,7 @@ async def stream_model(
     source = growing.chunks(generate, prompt)
     try:
         while True:
+            opened.cancellations = cancellations()
             with calls.running(opened):
                 try:
                     chunk = await anext(source)
@@ -146,8 +149,10 @@ async def stream_model(
                 await calls.recorder.hand(opened.first, passed, chunk)
             passed += 1
             yield chunk
-    except (asyncio.CancelledError, GeneratorExit, Exception) as error:
-        if not isinstance(error, Exception):
+    except ReplayStopped:
+        raise
+    except BaseException as error:
+        if opened.is_cancelled_by(error):
             await source.aclose()
         await calls.end(opened, error, **_outcome(growing))
         raise

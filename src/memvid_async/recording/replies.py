@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -20,7 +19,7 @@ import anyio
 from anyio import to_thread
 from attrs import evolve
 
-from ..errors import InvalidValueError
+from ..errors import InvalidValueError, ReplayStopped
 from ..events.conversion import Conversion
 from ..events.prompts import COUNTS, Generated, Prompt, Reply, as_text, kept_count
 from ..events.values import LARGE, encoded
@@ -126,7 +125,9 @@ class GrowingReply:
         """
         try:
             await self.read(generate, prompt)
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - raised by the caller
+        except ReplayStopped:
+            raise
+        except BaseException as error:  # noqa: BLE001 - raised by the caller
             return error
         return None
 

@@ -133,6 +133,7 @@ def _scrubbed_error(limits: Limits, detail: ErrorDetail) -> ErrorDetail:
         arguments=None if arguments is None else tuple(scrubbed(limits, "error", [*arguments])),
         attributes=FrozenDict(scrubbed(limits, "error", dict(detail.attributes))),
         frames=tuple(scrubbed(limits, "error", [*detail.frames])),
+        members=tuple([_scrubbed_error(limits, member) for member in detail.members]),
     )
 
 

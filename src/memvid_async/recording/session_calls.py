@@ -23,7 +23,7 @@ from uuid import UUID
 from attrs import Factory, define, field
 
 from ..core.commands import StartAction
-from ..errors import InvalidValueError, RecordedCallError
+from ..errors import InvalidValueError, RecordedCallError, ReplayStopped
 from ..events.calls import CallFacts, call_key
 from ..events.content import Content
 from ..events.conversion import Conversion
@@ -120,7 +120,7 @@ class SessionCalls:
         lanes: Lanes,
         recorder: CallRecorder,
         answers: Answers | None = None,
-        raised: Callable[[Action], Exception] = RecordedCallError,
+        raised: Callable[[Action], BaseException] = RecordedCallError,
     ) -> None:
         self.intake = intake
         self.recorder = recorder
@@ -219,21 +219,31 @@ class SessionCalls:
     ) -> Action | None:
         """Record how a call ended with this draft, and return its action; None where the call was
         cancelled."""
-        if error is not None and not isinstance(error, Exception):
-            await self._cancel_with(call, draft)
+        if call.is_cancelled_by(error):
+            await self._cancel_with(call, draft, error)
             return None
         if self.answers is not None and call.answer.first is not None:
-            await self.answers.leave(call.answer.first)
+            try:
+                await self.answers.leave(call.answer.first)
+            except asyncio.CancelledError as cancelled:
+                # Before its end was recorded, which so is none.
+                await self._cancel_with(call, draft, cancelled)
+                raise
         return await self.recorder.end(draft)
 
     async def cancel(self, call: OpenCall, error: BaseException) -> None:
         """Record that a call was cancelled."""
-        await self._cancel_with(call, self.draft(call, error))
+        await self._cancel_with(call, self.draft(call, error), error)
 
-    async def _cancel_with(self, call: OpenCall, draft: ActionDraft) -> None:
+    async def _cancel_with(
+        self, call: OpenCall, draft: ActionDraft, error: BaseException | None
+    ) -> None:
         if self.answers is not None and call.answer.first is not None:
             self.answers.abandon(call.answer.first)
-        await self.recorder.cancelled(draft)
+        # An error that a call did not raise has no detail: so a cancellation is told from a call
+        # that fails by one of something else.
+        facts = self.facts(call, None)
+        await self.recorder.cancelled(draft._replace(error=_name_of(error), call=facts))
 
     def draft(self, call: OpenCall, error: BaseException | None, **outcome: Any) -> ActionDraft:
         """Return a call's action."""
@@ -267,7 +277,9 @@ class SessionCalls:
         try:
             with self.running(call):
                 value = await run()
-        except (asyncio.CancelledError, GeneratorExit, Exception) as error:
+        except ReplayStopped:
+            raise
+        except BaseException as error:
             await self.end(call, error)
             raise
         await self.end(call, None, output=value)
@@ -446,7 +458,10 @@ class SessionCalls:
                 return
             if is_cancelled and not answers.is_live:
                 return
-        await self.recorder.end_step(self.draft(opened, error, output=output))
+        draft = self.draft(opened, error, output=output)
+        if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
+            draft = draft._replace(error=_name_of(error), call=self.facts(opened, None))
+        await self.recorder.end_step(draft)
 
 
 def _steps_first(enclosing: Sequence[_EnclosingCall]) -> Iterator[_EnclosingStep]:
@@ -455,6 +470,10 @@ def _steps_first(enclosing: Sequence[_EnclosingCall]) -> Iterator[_EnclosingStep
         if not isinstance(one, _EnclosingStep):
             return
         yield one
+
+
+def _name_of(error: BaseException | None) -> str:
+    return "GeneratorExit" if isinstance(error, GeneratorExit) else "CancelledError"
 
 
 _START_BYTES = 256

@@ -21,6 +21,7 @@ class PastCall:
     """A call as the events so far tell it. ``action``: what its last end recorded, if there is one.
 
     ``tries``: how often it began. ``chunks``: see :class:`RecordedCall`; ``texts``: their texts.
+    ``is_interrupted``: whether it ended by Ctrl-C.
     """
 
     start: int
@@ -36,6 +37,7 @@ class PastCall:
     texts: list[str | bytes] = Factory(list)
     end: int | None = None
     is_cancelled: bool = False
+    is_interrupted: bool = False
     answer: Hashable = None
     action: Any = None
     finished: tuple[int | None, Any, Hashable] = (None, None, None)
@@ -72,7 +74,14 @@ class History:
         self._went_on = sequence
 
     def ended(
-        self, start: int, sequence: int, action: Any, answer: Hashable, *, is_cancelled: bool
+        self,
+        start: int,
+        sequence: int,
+        action: Any,
+        answer: Hashable,
+        *,
+        is_cancelled: bool,
+        is_interrupted: bool = False,
     ) -> None:
         """Note how a call ended. A later end stands: the agent cancelled what had just ended."""
         call = self.calls.get(start)
@@ -82,7 +91,7 @@ class History:
         if call.end is not None and not call.is_cancelled:
             call.finished = call.end, call.action, call.answer
         call.end, call.action, call.answer = sequence, action, answer
-        call.is_cancelled = is_cancelled
+        call.is_cancelled, call.is_interrupted = is_cancelled, is_interrupted
 
     def session_ended(self, sequence: int) -> None:
         """Note that the agent left the block, so it had gone on after every cancellation."""
@@ -102,17 +111,20 @@ class History:
 
     def _undo_cancellations(self, since: int) -> None:
         """Take back the cancellations after the event with this sequence: the agent decided none.
+        So is taken back that a call ended by Ctrl-C where the agent did not go on after it.
 
         A call that had finished has its own end again; any other one is in flight, or, where it is
         recorded in one piece, was not made.
         """
         for call in list(self.calls.values()):
-            if call.is_cancelled and call.end is not None and call.end > since:
+            last = min(since, self._went_on) if call.is_interrupted else since
+            is_undecided = call.is_cancelled or call.is_interrupted
+            if is_undecided and call.end is not None and call.end > last:
                 if call.end == call.start:
                     del self.calls[call.start]
                     continue
                 call.end, call.action, call.answer = call.finished
-                call.is_cancelled = False
+                call.is_cancelled = call.is_interrupted = False
                 if call.end is None:
                     self.reopened.append(call)
 

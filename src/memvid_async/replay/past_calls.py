@@ -47,6 +47,7 @@ CALLS = (
 # Those of a session in which nothing was made as a call.
 _RECORDED_CALLS = (ActionKind.ASK, ActionKind.FIND, ActionKind.TOOL_CALL)
 _CANCELLED = ("CancelledError", "GeneratorExit")
+_INTERRUPTED = "builtins.KeyboardInterrupt"
 _SEARCH_FACTS = ("mode", "top_k", "filters", "syntax")
 
 
@@ -207,19 +208,15 @@ class PastSession:
     def _record(self, action: Action, event: Event) -> None:
         self.recording.add(action)
         detail = action.error_detail
-        is_cancelled = action.error is not None and (
-            detail.qualname in _CANCELLED if detail is not None else action.error in _CANCELLED
-        )
+        # What a call raised itself has a detail, also where it is a cancellation of something else.
+        is_cancelled = detail is None and action.error in _CANCELLED
+        is_interrupted = detail is not None and detail.type_name == _INTERRUPTED
         step = self.steps.get(action.started or 0)
         if step is not None:
-            step.end, step.is_cancelled = event.sequence, is_cancelled
+            step.end, step.is_cancelled = event.sequence, is_cancelled or is_interrupted
         if action.kind not in CALLS:
             return
         facts, start = action.call, action.started
-        detail = action.error_detail
-        is_cancelled = action.error is not None and (
-            detail.qualname in _CANCELLED if detail is not None else action.error in _CANCELLED
-        )
         if start is None:
             start, lane = event.sequence, facts.lane
             if lane is not None:
@@ -239,13 +236,20 @@ class PastSession:
                     {},
                     action,
                 ),
-                is_cancelled=is_cancelled,
+                is_cancelled=is_cancelled or is_interrupted,
             )
         call = self.history.calls.get(start)
         if call is not None:
             call.facts = _compared(action)
         answer = (action.error, None if action.output is None else action.output.digest)
-        self.history.ended(start, event.sequence, action, answer, is_cancelled=is_cancelled)
+        self.history.ended(
+            start,
+            event.sequence,
+            action,
+            answer,
+            is_cancelled=is_cancelled,
+            is_interrupted=is_interrupted,
+        )
         self._sequences[event.sequence] = start
 
     def _flat_lane(self, task: str | None) -> LanePath:

@@ -11,7 +11,7 @@ from attrs import Factory, frozen
 from ..core.commands import NoteEvent, ResumeSession
 from ..engine.engine import Engine
 from ..engine.event_log import View
-from ..errors import RecordedCallError, SessionActiveError, UncertainCallError
+from ..errors import SessionActiveError, UncertainCallError
 from ..events.calls import ActionStarted, CallFacts, SessionResumed, call_key
 from ..events.details import ActionKind
 from ..events.event import Action
@@ -130,7 +130,7 @@ class ResumedSession(StoreSession):
             raised=self._raised,
         )
 
-    def _raised(self, action: Action) -> RecordedCallError:
+    def _raised(self, action: Action) -> BaseException:
         return recorded_error(action, self._options.errors)
 
     @property
