@@ -15,6 +15,7 @@ from tests.engine.test_loop_latency import (
     late_ms,
     processor_ms,
 )
+from tests.support import depth
 from tests.support.frame_calls import all_ids
 
 pytestmark = [
@@ -22,7 +23,7 @@ pytestmark = [
     pytest.mark.usefixtures("own_garbage"),
 ]
 
-DOCUMENTS = documents(10_000)
+DOCUMENTS = documents(depth.DOCUMENTS)
 # What many frames at once may: no object is made of each that Python's collector would look at, and
 # the threads that work on them pause. Three times what it takes.
 LATE_PUT_MS = 15
@@ -85,7 +86,7 @@ async def test_no_timer_is_late(store):
     assert await above(LATE_MS, TRIES, ORDINARY, measure) == {}
 
 
-@pytest.mark.parametrize("count", [1000, 10_000])
+@pytest.mark.parametrize("count", [1000, depth.DOCUMENTS])
 async def test_many_at_once_hold_nothing_up(store, count):
     async def measure(_):
         return await late_ms(lambda: put_some(store, count))

@@ -32,6 +32,7 @@ from memvid_async.search.filters import conditions
 from memvid_async.search.fusion import fuse
 from memvid_async.search.saved_pages import SavedPages, complete
 from memvid_async.search.schema import PAGE_SIZE
+from tests.support.depth import TOGETHER
 
 WORDS = ["fox", "dog", "running", "runs", "the", "日本語", "naïve", "a-b", "x\0y", "tree", "river"]
 TEXT = st.lists(st.sampled_from(WORDS), max_size=8).map(" ".join)
@@ -706,7 +707,7 @@ def test_fusion_by_hand():
 # Many at once.
 
 
-@pytest.mark.parametrize("count", [1, 20, 1000, 1001, 2500])
+@pytest.mark.parametrize("count", TOGETHER)
 def test_many_together_are_as_one_by_one(count):
     memory, rng = Memory(), random.Random(count)
     vectors = [struct.pack("<2f", at, 1) for at in range(3)]

@@ -16,6 +16,7 @@ from memvid_async.search.analyser import analyse
 from memvid_async.search.query import parse
 from memvid_async.search.schema import create
 from memvid_async.search.snippets import Snippets
+from tests.support.depth import SHOWN
 
 # What FTS5 has a meaning for, what users mark with, and what breaks parsers.
 MARKS = st.sampled_from(
@@ -148,7 +149,7 @@ def test_what_was_shown_before_changes_no_snippet():
     texts = [" ".join(rng.choices(words, [1, 1, 40], k=length)) for length in lengths]
     used = Snippets("english")
     try:
-        for _ in range(10):
+        for _ in range(SHOWN):
             # Some twice, and sometimes more than is held.
             shown = dict(enumerate(rng.choices(texts, k=rng.choice([1, 4, 10]))))
             asked = parse(rng.choice(["fox tree", "fox", "river", "title:fox", "zebra"]))

@@ -28,6 +28,12 @@ CONTRADICTING_EVERY = {"hand": 1, "chance": 12} if DEEP else {"hand": 16, "chanc
 READS_EVERY = 1 if DEEP else 6
 # Forks of forks, updates of one frame, tasks in tasks. More than Python nests calls, either way.
 CHAIN = 5000 if DEEP else 1100
+# How many documents are put at once where nothing may hold up the loop.
+DOCUMENTS = 10_000 if DEEP else 2_000
+# How many frames are put together, to be held against as many one by one.
+TOGETHER = (1, 20, 1000, 1001, 2500) if DEEP else (1, 20, 1001)
+# How often texts that were shown before are shown again.
+SHOWN = 10 if DEEP else 3
 # The benchmarks of the trial run, and a case that each reports.
 BENCHMARKS = {"buffered": "buffered, 1 task", "size": "file size"}
 if DEEP:
