@@ -222,6 +222,19 @@ def mutants(session: nox.Session) -> None:
 
 
 @nox.session
+def stream(session: nox.Session) -> None:
+    """Hold a store on a stream to its tests, on one node and on three; then kill nodes and writers.
+
+    `-- --faults 10 --kills 50` does that less often.
+    """
+    session.install("-e", ".[cli,test]")
+    tests = ("tests/stream", "tests/engine/test_event_log.py", "tests/torture/test_cluster.py")
+    session.run("pytest", *tests, env={"CI": "1"})
+    kills = session.posargs or ["--faults", "100", "--kills", "500"]
+    session.run("python", "-m", "tests.torture.cluster", *kills)
+
+
+@nox.session
 def load(session: nox.Session) -> None:
     """Load one file with writers, subscribers, finds and compactions for ten minutes."""
     session.install("-e", ".")

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 
 from memvid_async import Store, StoreConfig, open_store
 from tests.support.depth import DEEP, EXAMPLES, UVLOOP
-from tests.support.nats_server import MISSING, NatsServer, find_server
+from tests.support.nats_server import MISSING, NatsCluster, NatsServer, find_server
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -74,6 +74,18 @@ def nats_server() -> Iterator[NatsServer]:
     server = NatsServer()
     yield server
     server.close()
+
+
+@pytest.fixture(scope="session")
+def nats_cluster() -> Iterator[NatsCluster]:
+    """Start three nodes, which are gone after the tests: deep runs only, as they take seconds."""
+    if find_server() is None:
+        pytest.skip(MISSING)
+    if not DEEP:
+        pytest.skip("three nodes start where CI is set")
+    cluster = NatsCluster()
+    yield cluster
+    cluster.close()
 
 
 @pytest.fixture

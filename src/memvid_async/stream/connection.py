@@ -33,6 +33,8 @@ T = TypeVar("T")
 # The server's codes of refusals that have a meaning of their own.
 _WRONG_LAST = 10071
 _NOT_FOUND = 10059
+# No leader answers for now: it is asked again.
+_PASSING = (10008, 10009, 10118)
 # Its last number is the stream's last sequence.
 _NUMBER = re.compile(r"\d+$")
 # One answer of the server to a request may take this many seconds; then it is asked again.
@@ -62,6 +64,10 @@ class LostRaceError(MemvidAsyncError):
     def __init__(self, last: int) -> None:
         super().__init__("another process appended first")
         self.last = last
+
+
+class _NoLeaderError(Exception):
+    """The servers have no leader at the moment."""
 
 
 class StreamFacts:
@@ -199,7 +205,7 @@ class Connection:
         while True:
             try:
                 return self._call(ask())
-            except (TimeoutError, OSError, Error) as error:
+            except (TimeoutError, OSError, Error, _NoLeaderError) as error:
                 if time.monotonic() >= until:
                     raise self._unreachable(error) from error
                 time.sleep(_PAUSE)
@@ -213,6 +219,8 @@ class Connection:
         data = b"" if body is None else json.dumps(body).encode()
         reply = await self._client.request(f"$JS.API.{what}", data, timeout=_ANSWER)
         answer: dict[str, Any] = json.loads(reply.data)
+        if answer.get("error", {}).get("err_code") in _PASSING:
+            raise _NoLeaderError(answer["error"]["description"])
         return answer
 
     def facts(self) -> StreamFacts | None:
@@ -259,37 +267,28 @@ class Connection:
         assert self._client is not None
         return int(self._client.max_payload) - _ROOM_FOR_HEADERS
 
-    def publish(self, payload: bytes, expected: int, *, stored: Callable[[], bool]) -> int:
+    def publish(self, payload: bytes, expected: int, *, stored: Callable[[], bool | None]) -> int:
         """Append a message after the one with the sequence ``expected``; return its sequence.
 
         A message whose acknowledgement does not come is sent again: as both expect the same last
         sequence, the stream takes at most one of them.
 
-        ``stored``: looks whether the message after ``expected`` is this one; called where it was
-        sent more than once.
+        ``stored``: looks whether the message after ``expected`` is this one; None when there is
+        none after all. It is called where the message was sent more than once.
 
         :raises LostRaceError: when another message follows ``expected``.
         :raises StoreFailedError: when the server refuses it, or when no server answers: whether it
             is in the stream is then not known, and the next look at the stream tells.
         """
-        from nats.errors import Error, NoRespondersError  # noqa: PLC0415 - an extra
+        from nats.errors import Error  # noqa: PLC0415 - an extra
 
-        assert self._client is not None
-        client = self._client
-        headers = {
-            "Nats-Expected-Last-Sequence": str(expected),
-            "Nats-Expected-Stream": self.address.name,
-        }
         until = time.monotonic() + self._patience
         sent = 0
         while True:
             sent += 1
             try:
-                reply = self._call(
-                    client.request(self.address.subject, payload, timeout=_ANSWER, headers=headers)
-                )
-                answer = json.loads(reply.data)
-            except (TimeoutError, OSError, Error, NoRespondersError) as error:
+                answer = self._call(self._send(payload, expected))
+            except (TimeoutError, OSError, Error, _NoLeaderError) as error:
                 if time.monotonic() >= until:
                     raise self._unreachable(error) from error
                 time.sleep(_PAUSE)
@@ -301,25 +300,55 @@ class Connection:
                 raise _refusal(refused)
             said = _NUMBER.search(refused.get("description", ""))
             last = int(said[0]) if said else 0
-            if sent > 1 and last > expected and stored():
+            if said and last < expected:
+                # A new leader that has not caught up yet, unless it never does.
+                if time.monotonic() >= until:
+                    raise StoreFailedError(
+                        f"the stream ends at message {last}, but {expected} were acknowledged: the "
+                        "servers have lost some"
+                    )
+                time.sleep(_PAUSE)
+                continue
+            is_there = stored() if sent > 1 else False
+            if is_there:
                 return expected + 1
-            raise LostRaceError(last)
+            if is_there is False:
+                raise LostRaceError(last)
+
+    async def _send(self, payload: bytes, expected: int) -> dict[str, Any]:
+        assert self._client is not None
+        headers = {
+            "Nats-Expected-Last-Sequence": str(expected),
+            "Nats-Expected-Stream": self.address.name,
+        }
+        subject = self.address.subject
+        reply = await self._client.request(subject, payload, timeout=_ANSWER, headers=headers)
+        answer: dict[str, Any] = json.loads(reply.data)
+        if answer.get("error", {}).get("err_code") in _PASSING:
+            raise _NoLeaderError(answer["error"]["description"])
+        return answer
 
     # Reading.
 
     def fetch(self, first: int, count: int, known: int = 0) -> list[tuple[int, bytes]]:
         """Return at most ``count`` messages from the sequence ``first`` on, in a row: about 1 MiB.
 
-        ``known``: the stream is known to reach this sequence: a replica that lacks it is asked
-        again. Without that, nothing may be returned.
+        ``known``: the stream was said to reach this sequence: a replica that lacks it is asked
+        again, unless the leader lacks it too. Then nothing is returned: what it had proposed was
+        never accepted.
 
         :raises StoreFailedError: when they do not come.
         """
-        until = time.monotonic() + self._patience
+        until, look = time.monotonic() + self._patience, time.monotonic() + _ANSWER
         while True:
             found = self._answer(lambda: self._fetch(first, count))
             if found or known < first:
                 return found
+            if time.monotonic() >= look:
+                facts = self.facts()
+                if facts is None or facts.last < first:
+                    return []
+                look += _ANSWER
             if time.monotonic() >= until:
                 raise StoreFailedError(f"the stream has lost its message {first}")
             time.sleep(_PAUSE)

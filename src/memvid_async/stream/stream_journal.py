@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NoReturn
 
 from ..config import StoreConfig
 from ..core.appended import Appended
@@ -49,6 +49,9 @@ _ANNOUNCED = 0.005
 # Of a batch in parts, the next part is waited for at most this long: then its writer is taken for
 # dead.
 _PART_PATIENCE = 2.0
+# A new leader may lack what was acknowledged for at most this many seconds. It is asked every so
+# many.
+_CATCHING_UP, _PAUSE = 10.0, 0.05
 # How a stream must be configured, so that it loses nothing by itself.
 _REQUIRED: Mapping[str, Any] = {
     "retention": "limits",
@@ -167,20 +170,22 @@ class StreamJournal:
 
         :raises StoreFailedError: when the stream is another one now, or has lost messages.
         """
-        facts = self.connection.facts()
-        if facts is None or facts.created != self._created:
-            self._lose("the stream was deleted; nothing can be appended to it")
-        elif facts.last < self._storage.last:
-            self._lose(
-                f"the stream ends at message {facts.last}, but {self._storage.last} were "
-                "acknowledged: the servers have lost some"
-            )
-        else:
-            self._looked = time.monotonic()
-            return facts.last
-        raise AssertionError("unreachable")
+        until = time.monotonic() + min(_CATCHING_UP, self._config.server_timeout)
+        while True:
+            facts = self.connection.facts()
+            if facts is None or facts.created != self._created:
+                self._lose("the stream was deleted; nothing can be appended to it")
+            if facts.last >= self._storage.last:
+                self._looked = time.monotonic()
+                return facts.last
+            if time.monotonic() >= until:
+                self._lose(
+                    f"the stream ends at message {facts.last}, but {self._storage.last} were "
+                    "acknowledged: the servers have lost some"
+                )
+            time.sleep(_PAUSE)
 
-    def _lose(self, why: str) -> None:
+    def _lose(self, why: str) -> NoReturn:
         self.fail(StoreFailedError(why))
         raise StoreFailedError(why)
 
@@ -295,9 +300,9 @@ class StreamJournal:
         for payload in payloads:
             expected = storage.last
 
-            def stored(expected: int = expected) -> bool:
+            def stored(expected: int = expected) -> bool | None:
                 found = self.connection.fetch(expected + 1, 1, expected + 1)
-                return decode_message(found[0][1]).batch == batch
+                return decode_message(found[0][1]).batch == batch if found else None
 
             begun = time.monotonic()
             try:

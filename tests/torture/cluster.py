@@ -1,0 +1,280 @@
+"""Kills of nodes and of clients: ``python -m tests.torture.cluster --faults N --kills M``.
+
+Writers record on a stream with three replicas, and two followers read it, while nodes and writers
+are killed and stopped for a while. In the end everything that was acked must be there, nothing
+twice, and what the followers saw must be what is there. With ``--early`` the writers ack before the
+servers did: the harness must find that something is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import collections
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from attrs import define, field
+
+from memvid_async import StoreConfig, StoreFailedError, StoreLockedError, open_store
+from tests.support.nats_server import NatsCluster
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+# Tasks of one writer. The least pause between two faults, and how long one lasts, in seconds.
+TASKS, PAUSE, LASTS = 4, 1.0, (0.2, 3.0)
+PATIENT = StoreConfig(replicas=3, server_timeout=120.0, lock_timeout=120.0)
+# What is done to the nodes; a data directory is lost where the two others are current.
+FAULTS = ("kill leader", "kill follower", "stop leader", "stop follower", "two down", "lose data")
+
+
+class LostError(AssertionError):
+    """A promise was broken."""
+
+
+# The children.
+
+
+async def write(address: str, writer: str, *, early: bool) -> None:
+    """Record until killed; each text is acked by a line."""
+    config = StoreConfig(replicas=3, server_timeout=120.0, lock_timeout=120.0)
+    async with open_store(address, config=config) as store, store.session(writer) as session:
+
+        async def one(task: int) -> None:
+            number = 0
+            while True:
+                number += 1
+                text = f"{writer} {task} {number}"
+                if early:
+                    os.write(1, f"{text}\n".encode())
+                try:
+                    await session.record_find(text, mode="m", result_count=0, result_frames=[])
+                except (StoreFailedError, StoreLockedError):
+                    # Not known; it may be there, once.
+                    continue
+                if not early:
+                    os.write(1, f"{text}\n".encode())
+
+        await asyncio.gather(*map(one, range(TASKS)))
+
+
+async def follow(address: str) -> None:
+    """Print each event until the one of the sequence that comes by standard input."""
+    last: asyncio.Future[int] = asyncio.ensure_future(
+        asyncio.to_thread(lambda: int(sys.stdin.readline()))  # type: ignore[arg-type]
+    )
+    async with (
+        open_store(address, config=PATIENT, read_only=True) as store,
+        store.subscribe() as events,
+    ):
+        print("ready", flush=True)
+        seen = 0
+        while not (last.done() and seen >= last.result()):
+            event = await anext(events)
+            seen = event.sequence
+            print(as_line(event), flush=not seen % 64)
+
+
+def as_line(event: Any) -> str:
+    """What must be equal of an event, wherever it is read."""
+    return f"{event.sequence} {event.time_ns} {event.session_id} {event.payload!r}"
+
+
+# The parent.
+
+
+@define
+class Child:
+    """A process of ours, and the file that it prints into."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    said: Path
+
+    def end(self) -> None:
+        """End it as a crash does."""
+        self.process.kill()
+        self.process.wait()
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+
+
+@define
+class Torture:
+    """One run on one cluster."""
+
+    cluster: NatsCluster
+    folder: Path
+    draw: random.Random
+    early: bool = False
+    writers: list[Child] = field(factory=list)
+    dead: list[Child] = field(factory=list)
+    kinds: collections.Counter[str] = field(factory=collections.Counter)
+    _name: str = field(factory=lambda: f"torture_{uuid4().hex[:8]}")
+    _started: int = 0
+
+    def _start(self, job: str) -> Child:
+        self._started += 1
+        name = f"{job}{self._started}"
+        said = self.folder / name
+        command = [sys.executable, "-m", "tests.torture.cluster", "--job", job, "--name", name]
+        command += ["--address", self.cluster.address(self._name)] + ["--early"] * self.early
+        with said.open("wb") as out:
+            process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=out)
+        return Child(name, process, said)
+
+    async def run(self, faults: int, kills: int, writers: int = 3) -> str:
+        """Do this many faults of nodes, and kill this many writers; say what came of it."""
+        begun = time.monotonic()
+        async with open_store(self.cluster.address(self._name), config=PATIENT) as store:
+            self.writers = [self._start("write") for _ in range(writers)]
+            followers = [self._start("follow") for _ in range(2)]
+            try:
+                await asyncio.gather(self._fault(faults), self._kill(kills))
+                for child in self.writers:
+                    child.end()
+                self.dead += self.writers
+                await store.refresh()
+                count = await self._check(store, followers)
+            finally:
+                for child in (*self.writers, *followers):
+                    child.end()
+            last = store.last_sequence
+        kinds = ", ".join(f"{kind} {number}" for kind, number in sorted(self.kinds.items()))
+        return (
+            f"{kinds}, {kills} writers killed in {time.monotonic() - begun:.0f} s: {count} acks "
+            f"kept, {last} events, nothing twice, two followers exact"
+        )
+
+    async def _kill(self, kills: int) -> None:
+        for _ in range(kills):
+            at = self.draw.randrange(len(self.writers))
+            # Only where it has come to write, or it would be killed on its way there.
+            while not self.writers[at].said.stat().st_size:
+                if self.writers[at].process.poll() is not None:
+                    raise LostError(f"{self.writers[at].name} ended by itself")
+                await asyncio.sleep(0.02)
+            await asyncio.sleep(self.draw.uniform(0, 0.3))
+            self.writers[at].end()
+            self.dead.append(self.writers[at])
+            self.writers[at] = self._start("write")
+
+    async def _fault(self, faults: int) -> None:
+        for _ in range(faults):
+            kind = self.draw.choice(FAULTS)
+            self.kinds[kind] += 1
+            await asyncio.to_thread(self._one_fault, kind)
+            await asyncio.to_thread(self.cluster.wait_whole)
+            await asyncio.sleep(PAUSE)
+
+    def _one_fault(self, kind: str) -> None:
+        nodes, leader = self.cluster.nodes, self.cluster.leader(self._name)
+        at = self.draw.randrange(3) if leader is None else leader
+        if kind not in ("kill leader", "stop leader"):
+            at = (at + self.draw.choice((1, 2))) % 3
+        hit = [nodes[at], nodes[(at + 1) % 3]] if kind == "two down" else [nodes[at]]
+        for node in hit:
+            node.pause() if kind.startswith("stop") else node.kill()
+        # A cut of this length is a part of the fault.
+        time.sleep(self.draw.uniform(*LASTS) * (3 if kind.startswith("stop") else 1))
+        for node in hit:
+            if kind.startswith("stop"):
+                node.resume()
+                continue
+            if kind == "lose data":
+                _remove(node.data)
+            node.start()
+
+    async def _check(self, store: Any, followers: list[Child]) -> int:
+        acked = [line for child in self.dead for line in _lines(child.said)]
+        found = collections.Counter[str]()
+        async for action in store.actions():
+            found[action.input.preview] += 1
+        lost = [text for text in acked if text not in found]
+        twice = [text for text, count in found.items() if count > 1]
+        if lost or twice:
+            raise LostError(
+                f"{len(lost)} of {len(acked)} acks lost: {lost[:3]}; "
+                f"{len(twice)} are there twice: {twice[:3]}"
+            )
+        last, here = store.last_sequence, []
+        async with store.subscribe() as events:
+            while len(here) < last:
+                here.append(as_line(await anext(events)))
+        for child in followers:
+            assert child.process.stdin is not None
+            child.process.stdin.write(f"{last}\n".encode())
+            child.process.stdin.flush()
+        # An event more, in case that a follower waits for one.
+        await store.put("the end")
+        for child in followers:
+            await asyncio.to_thread(child.process.wait, 120)
+            seen = _lines(child.said)[1 : last + 1]
+            if seen != here:
+                raise LostError(f"a follower saw {len(seen)} events, and not these {last}")
+        report = await store.verify()
+        if not report.ok:
+            raise LostError(f"{report.problems}")
+        return len(acked)
+
+
+def _lines(said: Path) -> list[str]:
+    """Whole lines only."""
+    return said.read_text().split("\n")[:-1]
+
+
+def _remove(folder: Path) -> None:
+    for path in sorted(folder.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+
+
+def torture(
+    faults: int, kills: int, seed: int, *, cluster: NatsCluster, early: bool = False
+) -> str:
+    """Run it on a stream of its own.
+
+    :raises LostError: when a promise was broken.
+    """
+    with tempfile.TemporaryDirectory(prefix="torture-") as folder:
+        run = Torture(cluster, Path(folder), random.Random(seed), early=early)
+        return asyncio.run(run.run(faults, kills))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.torture.cluster", description=__doc__)
+    parser.add_argument("--faults", type=int, default=10, help="of nodes")
+    parser.add_argument("--kills", type=int, default=50, help="of writers")
+    parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--early", action="store_true", help="ack before the servers do")
+    for name in ("--job", "--name", "--address"):
+        parser.add_argument(name, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.job is not None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        writing = options.job == "write"
+        job = write(options.address, options.name, early=options.early) if writing else None
+        asyncio.run(job or follow(options.address))
+        return 0
+    seed = options.seed if options.seed is not None else random.SystemRandom().getrandbits(32)
+    print(f"seed {seed}", flush=True)
+    cluster = NatsCluster()
+    try:
+        faults, kills = options.faults, options.kills
+        print(torture(faults, kills, seed, cluster=cluster, early=options.early))
+    except LostError as error:
+        print(f"seed {seed}: {error}")
+        return 1
+    finally:
+        cluster.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
