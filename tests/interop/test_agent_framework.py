@@ -1,11 +1,11 @@
 """An agent of a real framework (pydantic-ai) runs once recorded and once served."""
 
+import asyncio
 import json
 
 import pytest
 
 from memvid_async import Durability, ReplayDivergenceError, StoreConfig, Verdict
-from tests.support.loops import turns
 
 pytestmark = pytest.mark.one_loop
 
@@ -37,11 +37,14 @@ class World:
     def __init__(self):
         self.tools, self.models = [], 0
         self.units = "C"
+        self.knows_oslo = asyncio.Event()
 
     async def weather(self, city, units):
         self.tools.append(("weather", city))
-        # The second of two calls at once is done first.
-        await turns(5 if city == "Rome" else 0)
+        # The second of two calls at once is done first, however soon the first was recorded.
+        if city == "Rome":
+            await self.knows_oslo.wait()
+        self.knows_oslo.set()
         return f"{len(city)} degrees {units} in {city}"
 
     async def book(self, city):

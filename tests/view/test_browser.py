@@ -102,14 +102,14 @@ async def test_it_is_live_from_another_process(recorded):
         await page.get_by_text("live", exact=True).wait_for()
         async with store.session("newest") as session:
             link = page.get_by_role("link", name="newest")
-            await link.wait_for(timeout=2_000)
+            await link.wait_for()
             await link.click()
             await page.get_by_text("live", exact=True).wait_for()
             call = asyncio.create_task(session.call_tool("slow", {}, slow))
-            await page.locator("article.flight").wait_for(timeout=2_000)
+            await page.locator("article.flight").wait_for()
             hanging.set()
             await call
-            await page.locator("#a0").wait_for(timeout=2_000)
+            await page.locator("#a0").wait_for()
             assert await page.locator("article.flight").count() == 0
             assert await page.locator("#rows li").count() == 1
 
