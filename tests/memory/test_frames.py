@@ -217,13 +217,18 @@ async def test_find_is_filtered_by_every_field(make_store):
 async def test_identifiers_are_found_whole_and_by_their_parts(make_store):
     store = await make_store()
     await store.put_many(
-        ["call getUserName()", "C++ for POL-358", "C# for POL-359", "a C compiler"]
+        ["call getUserName()", "C++ for POL-358", "C# for POL-359", "a C compiler", "in python3"]
     )
-    asked = ("getusername", "user", "C++", "c#", "C", "POL-359", '"pol-358"')
+    asked = ("getusername", "user", "C++", "c#", "C", "POL-359", '"pol-358"', "python")
     found = [await ids_of(store, query) for query in asked]
-    assert found == [[1], [1], [2], [3], [4], [3, 2], [2]]
-    hits = (await store.find("getUserName")).hits
-    assert hits[0].snippet == "call [getUserName]()"
+    assert found == [[1], [1], [2], [3], [4], [3, 2], [2], [5]]
+    for query, marked in (
+        ("getUserName", "call [getUserName]()"),
+        ("python", "in [python3]"),
+        ("in", "[in] python3"),
+        ("in python", "in [python3]"),  # a function word counts where there is nothing else
+    ):
+        assert (await store.find(query)).hits[0].snippet == marked
 
 
 async def test_texts_of_other_types_and_encodings_are_found(make_store):

@@ -22,6 +22,9 @@ SAMPLES = st.sampled_from(
         *(
             "getUserName",
             "HTTPServer",
+            "OAuth2Token",
+            "utf8",
+            "x86_64",
             "snake_case",
             "C++",
             "C#",
@@ -55,10 +58,13 @@ TEXT = st.one_of(st.text(max_size=40), st.lists(SAMPLES, max_size=12).map("".joi
 @example("か\u20dd\u3099")
 @example(".net")
 def test_reading_again_changes_nothing(text):
-    if not set(".#+") & set(unicodedata.normalize("NFKC", text)):
-        # With these signs an identifier is added each time: ``dotnet`` for ``.net``.
+    # Beside these signs, and to letters with digits, something is added each time: ``dotnet`` for
+    # ``.net``, ``utf`` for ``utf8``.
+    has_numbers = re.search("[^\\W\\d_]{2}[0-9]", analyse(text))
+    if not has_numbers and not set(".#+") & set(unicodedata.normalize("NFKC", text)):
         assert terms(analyse(text)) == terms(text)
-    assert terms(" ".join(terms(text))) == terms(text)
+    if not has_numbers:
+        assert terms(" ".join(terms(text))) == terms(text)
 
 
 @given(TEXT)
@@ -130,7 +136,14 @@ def test_what_is_the_same(words):
         ("getUserName()", ["get", "user", "name", "getusername"]),
         ("HTTPServer", ["http", "server", "httpserver"]),
         ("many GPUs", ["many", "gpus"]),
-        ("sha256Hash", ["sha256", "hash", "sha256hash"]),
+        ("sha256Hash", ["sha256", "hash", "sha256hash", "sha"]),
+        ("HTTPServer2", ["http", "server2", "httpserver2", "server"]),
+        ("utf8, utf-8", ["utf8", "utf", "8", "utf"]),
+        ("parseHTML5Doc", ["parse", "html5", "doc", "parsehtml5doc", "html"]),
+        ("v2 x86_64 3rd 5e10 i18n", ["v2", "x86", "64", "3rd", "5e10", "i18n"]),
+        ("OAuth2Token", ["o", "auth2", "token", "oauth2token", "oauth", "oauth2", "auth"]),
+        ("myOAuth", ["my", "o", "auth", "myoauth", "oauth"]),
+        ("Schlüssel3", ["schlussel3", "schlussel"]),
         ("größerAls", ["grosser", "als", "grosserals"]),
         ("snake_case", ["snake", "case"]),
         ("C++17", ["cplusplus", "17"]),

@@ -49,6 +49,7 @@ TEXTS = {
     7: "서울은 오늘 비가 온다. ภาษาไทย 🎉",
     8: "C++ at -5 degrees",
     9: "C# and .NET for POL-359, user@example.com",
+    10: "WebServer2: utf-8, OAuth2Token; python3, x86_64",
 }
 TEXT_WORDS = [
     *("за́мок", "ọ̀rọ̀", "r̥ṣi", "impôt", "हिन्दी", "বাংলা", "தமிழ்", "ภาษาไทย", "น้ำ", "ພາສາລາວ"),
@@ -65,7 +66,20 @@ TEXT_WORDS = [
         "Straße",
     ),
     *("👨\u200d👩\u200d👧", "👍🏽", "🇩🇪", "Ὀδυσσεύς", "Iğdır", "Đà", "الْعَرَبِيَّة", "كـتاب", "שָׁלוֹם"),
-    *("getUserName", "snake_case", "C++", "C#", "F#", ".NET", "Notepad++", "v1.2.3", "POL-358"),
+    *(
+        "getUserName",
+        "HTTPServer2",
+        "utf8",
+        "OAuth2Token",
+        "snake_case",
+        "C++",
+        "C#",
+        "F#",
+        ".NET",
+        "Notepad++",
+        "v1.2.3",
+        "POL-358",
+    ),
     *("src/memvid_async/a.py", "/etc/hosts", "jane.doe@example.com", "https://a.b/c?d=e#f", "-5"),
     *("--flag", "**bold**", "don't", "running", "Notion에", "3月", "a_b", "U.S.", "x", "he", "½"),
 ]
@@ -79,6 +93,7 @@ TITLES = {
     7: "",
     8: "",
     9: "",
+    10: "",
 }
 
 
@@ -227,6 +242,18 @@ def test_more_words_never_find_less(found, words):
         ("uri:POL-358", set()),
         ("body:POL-358", {6}),
         ("body:getUserName", {6}),
+        ("server", {10}),
+        ("WebServer", {10}),
+        ('"web server"', set()),
+        ("utf8", {10}),
+        ("utf", {10}),
+        ("python", {10}),
+        ("python2", set()),  # not all that has its letters
+        ("server -server2", set()),
+        ("oauth", {10}),
+        ("oauth2", {10}),
+        ("token", {10}),
+        ("x86-64", {10}),
         ("1.2.3", {6}),
         ("v1", {6}),
         ("names.py", {6}),
@@ -273,7 +300,7 @@ def test_words_beside_what_is_required_add_to_the_score(database):
 
 @pytest.mark.parametrize("syntax", [True, False])
 def test_all_words_of_a_long_question_count(database, syntax):
-    words = [f"word{number}" for number in range(5_000)]
+    words = [f"w{number}" for number in range(5_000)]
     parsed = parse(" ".join([*words, "zebra", "fox"]), syntax=syntax)
     assert parsed.words == (*(f'"{word}"' for word in words), '"zebra"', '"fox"')
     rows = database.execute("SELECT rowid FROM words WHERE words MATCH ?", (parsed.match,))

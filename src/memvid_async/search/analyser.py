@@ -9,7 +9,8 @@ What the analyser does, in this order:
 1. It removes what is not seen: soft hyphens, joiners, variation selectors, skin tones, tatweel.
 2. It normalises by NFKC: ligatures, half-width kana, full-width letters, Korean written in jamo.
 3. It splits identifiers into parts (``getUserName``, ``v1.2``). At the end of the text it adds what
-   a split would lose: the whole identifier (``getusername``, ``csharp``, ``dotnet``).
+   a split would lose: the whole identifier (``getusername``, ``csharp``, ``dotnet``), and what lies
+   within or across parts: ``server`` of ``server2``, ``oauth`` of ``OAuthToken``.
 4. It folds each character by itself (:class:`_Folding`): case, accents and points, digits. Marks
    that are vowels or join consonants belong to their word, and no word is split at a mark.
 5. It puts spaces around each character or cluster that is a term alone: a character of Han, kana or
@@ -21,14 +22,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from ..events.pace import unhurried
 
 # It changes when any text is analysed differently. A search index that was made with another
 # version of the analyser or of Unicode is made again.
-VERSION = 2
+VERSION = 3
 
 # A longer text is analysed in pieces of this size.
 _PIECE_CHARS = 64 * 1024
@@ -90,10 +91,21 @@ _HUMP = re.compile(
     f"[{_UPPER}](?:(?<=[{_LOWER}][{_UPPER}])"
     f"|(?<=[{_UPPER}0-9][{_UPPER}])(?=[{_LOWER}])(?!s(?![{_LOWER}{_UPPER}])))"
 )
+# Letters of Latin, Greek, Cyrillic, Armenian and Georgian.
+_ALPHABETS = (
+    "A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u0370-\u0373\u0376-\u0377\u0386-\u0481"
+    "\u048a-\u052f\u0531-\u0556\u0560-\u0588\u10a0-\u10ff\u1e00-\u1fbc"
+)
+# Where digits follow letters, at least two: server2, utf8. The one of v2 and x86 means little.
+_NUMBER = re.compile(f"[0-9](?<=[{_ALPHABETS}]{{2}}[0-9])")
+_LETTERS_AT_END = re.compile(rf"(?<![^\W_])[{_ALPHABETS}]++\Z")
+_DIGITS = b"0123456789"
 _CUT = "\x1e"
 # The captured parts of a split are those outside ASCII.
 _BEYOND_ASCII = re.compile(r"([^\x00-\x7f]+)")
 _HUMPED = re.compile(rf"(?<![^\W_])[^\W_]++(?:{_CUT}[^\W_]++)+")
+# A part of one letter, and the next part, with its digits and without.
+_INITIAL = re.compile(rf"(?<![^\W_])([^\W\d_]){_CUT}(([^\W\d_]++)[^\W_]*+)")
 _DOTTED = re.compile(rf"\.(?<![\w.)\]]\.)([A-Za-z][A-Za-z0-9]{{0,{_WHOLE_CHARS}}})(?![\w+#])")
 _DECIMAL = re.compile(r"\.(?<=[0-9]\.)(?=[0-9])")
 _NUMBERED = re.compile(r"[vV](?<![A-Za-z0-9_][vV])(?=([0-9]{1,9})\.[0-9])")
@@ -111,6 +123,9 @@ class Analysed(NamedTuple):
     """The text, in which :data:`TERM` matches the terms."""
     wholes: tuple[str, ...] = ()
     """Further terms: the identifiers that are split in the text, whole."""
+    within: tuple[str, ...] = ()
+    """Further terms: what lies within or across the parts of identifiers. A text is found by it; a
+    query does not look for it."""
 
 
 class _Folding(dict[int, str | int | None]):
@@ -201,22 +216,25 @@ _FOLDED_RUNS = _FoldedRuns()
 def analyse(text: str) -> str:
     """Return a text as SQLite's tokenizer ``ascii`` gets it; see the module."""
     if text.isascii() and _is_plain(text):
-        return text
+        # A plain text with numbered words is as plain; it is put as it is, and what is added.
+        within = " ".join(dict.fromkeys(_before_numbers(text))) if _has_digits(text) else ""
+        return f"{text} {within}" if within else text
     read = read_text(text)
-    return " ".join((read.text, *read.wholes)) if read.wholes else read.text
+    return " ".join((read.text, *read.wholes, *read.within)) if read[1:] != ((), ()) else read.text
 
 
 def read_text(text: str) -> Analysed:
-    """Return the analysed text, and the whole identifiers apart from it."""
+    """Return the analysed text, and apart from it what is added of its identifiers."""
     if len(text) <= _PIECE_CHARS:
         return _read(text)
     read = list(map(_read, unhurried(_pieces(text), look=1)))
     wholes = dict.fromkeys(whole for piece in read for whole in piece.wholes)
-    return Analysed(" ".join(piece.text for piece in read), tuple(wholes))
+    within = dict.fromkeys(part for piece in read for part in piece.within)
+    return Analysed(" ".join(piece.text for piece in read), tuple(wholes), tuple(within))
 
 
 def terms(text: str) -> list[str]:
-    """Return the terms of a text, in order; the whole identifiers are last."""
+    """Return the terms of a text, in order; those that are added are last."""
     return TERM.findall(analyse(text).lower())
 
 
@@ -226,7 +244,7 @@ def is_unspaced(term: str) -> bool:
 
 
 def _is_plain(text: str) -> bool:
-    """Whether SQLite's tokenizer alone finds the terms of an ASCII text."""
+    """Whether SQLite's tokenizer alone finds the terms that stand in an ASCII text."""
     # The fastest look first: most texts have none of these characters, or only full stops.
     return not (
         "#" in text
@@ -235,6 +253,11 @@ def _is_plain(text: str) -> bool:
         or (_DECIMAL.search(text) and _NUMBERED.search(text))
         or (not text.islower() and _HUMP.search(text))
     )
+
+
+def _has_digits(text: str) -> bool:
+    # Four times as fast as a pattern.
+    return len(text.encode().translate(None, _DIGITS)) < len(text)
 
 
 def _pieces(text: str) -> Iterator[str]:
@@ -252,11 +275,14 @@ def _read(text: str) -> Analysed:
     is_ascii = text.isascii()
     if not is_ascii:
         text = unicodedata.normalize("NFKC", _prepared(text))
-    text, wholes = _split(text)
-    if is_ascii:
-        return Analysed(text.lower(), tuple(dict.fromkeys(map(str.lower, wholes))))
-    folded = _fold(text)
-    return Analysed(folded, tuple(dict.fromkeys(TERM.findall(" ".join(map(_fold, wholes))))))
+    text, wholes, within = _split(text)
+    fold = str.lower if is_ascii else _fold
+    return Analysed(fold(text), _terms_of(map(fold, wholes)), _terms_of(map(fold, within)))
+
+
+def _terms_of(words: Iterable[str]) -> tuple[str, ...]:
+    """Return the different terms of folded words."""
+    return tuple(dict.fromkeys(TERM.findall(" ".join(words))))
 
 
 def _prepared(text: str) -> str:
@@ -287,8 +313,9 @@ def _cut_words(text: str) -> str:
     return " ".join(words)
 
 
-def _split(text: str) -> tuple[str, list[str]]:
-    """Return the text with its identifiers split, and the whole identifiers."""
+def _split(text: str) -> tuple[str, list[str], list[str]]:
+    """Return the text with its identifiers split, the whole identifiers, and what is in them."""
+    within: list[str] = []
     wholes = [f"dot{found[1]}" for found in _DOTTED.finditer(text)]
 
     def name(found: re.Match[str]) -> str:
@@ -309,6 +336,17 @@ def _split(text: str) -> tuple[str, list[str]]:
         text = _NUMBERED.sub(number, text)
     if _HUMP.search(text):
         text = _HUMP.sub(rf"{_CUT}\g<0>", text.replace(_CUT, " "))
-        wholes += [found.replace(_CUT, "") for found in _HUMPED.findall(_cut_words(text))]
+        words = _cut_words(text)
+        wholes += [found.replace(_CUT, "") for found in _HUMPED.findall(words)]
+        for letter, part, letters in _INITIAL.findall(words):
+            within += [letter + part] if part == letters else [letter + letters, letter + part]
         text = text.replace(_CUT, " ")
-    return text, wholes
+    return text, wholes, within + list(_before_numbers(text))
+
+
+def _before_numbers(text: str) -> Iterator[str]:
+    """Yield the letters that digits follow, where they are all of a part before the digits."""
+    for found in _NUMBER.finditer(text):
+        end = found.start()
+        if letters := _LETTERS_AT_END.search(text, max(0, end - _WHOLE_CHARS), end):
+            yield letters[0]

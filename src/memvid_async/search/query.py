@@ -44,6 +44,8 @@ _IDENTIFIER = re.compile(
 # and and/or, which mean little more together.
 _WHOLE_TERMS = 16
 _PROSE = re.compile(r"\W*[^\W\d_][^\W\d_A-Z]*(?:/[^\W\d_A-Z]+|(?:-[^\W\d_A-Z]+)+)\W*")
+# Letters and the digits after them. A single letter has its digits with it, however it is typed.
+_NUMBERED = re.compile(r"([^\W\d_]{2,})([0-9]+)")
 
 
 @frozen
@@ -176,7 +178,7 @@ def _read_chunk(chunk: str, *, has_syntax: bool = False) -> _Read:
         read = read_text(identifier)
         terms = TERM.findall(read.text)
         if terms:
-            whole = _exact(terms, read.wholes, end)
+            whole = _exact(terms, (*read.wholes, *_apart(terms)), end)
             exact += whole
             is_whole = 1 < len(terms) <= _WHOLE_TERMS and not _PROSE.fullmatch(identifier)
             words += _words(terms, whole, end, is_whole=is_whole)
@@ -191,6 +193,12 @@ def _exact(terms: Sequence[str], wholes: Sequence[str], end: str) -> tuple[str, 
     if not terms:
         return ()
     return (f'"{" ".join(terms)}"{end}', *(f'"{whole}"{end}' for whole in wholes))
+
+
+def _apart(terms: Sequence[str]) -> Iterator[str]:
+    """Yield an identifier that ends with digits as others write it: ``utf 8`` for ``utf8``."""
+    if len(terms) == 1 and (found := _NUMBERED.fullmatch(terms[0])):
+        yield f"{found[1]} {found[2]}"
 
 
 def _words(

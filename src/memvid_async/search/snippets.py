@@ -34,8 +34,9 @@ Span = tuple[int, int]
 class Snippets:
     """Makes snippets in a small database of its own, so that the search index holds no texts.
 
-    For a text that the analyser does not change, SQLite makes the snippet. Any other text is put as
-    its terms, and the terms that match tell which parts of the text to show.
+    For a text that the analyser does not change, SQLite makes the snippet; also for one to which it
+    only adds terms, as long as none of these matches. Any other text is put as its terms, and the
+    terms that match tell which parts of the text to show.
     """
 
     def __init__(self, language: str, marks: tuple[str, str] = ("[", "]")) -> None:
@@ -43,7 +44,7 @@ class Snippets:
         self._scratch = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         self._scratch.execute(
             "CREATE VIRTUAL TABLE piece USING fts5 "
-            f"(title, tags, uri, body, tokenize = '{TOKENIZERS[language]}')"
+            f"(title, tags, uri, body, added, tokenize = '{TOKENIZERS[language]}')"
         )
         self._empty()
 
@@ -55,6 +56,9 @@ class Snippets:
         self._numbers: dict[str, int] = {}
         # The spans of each text that was put as its terms.
         self._spans: dict[str, TermSpans] = {}
+        # Those that were put as they are, with terms that the analyser adds beside them.
+        self._added: set[str] = set()
+        self._rows = 0
         self._room = _HELD_CHARS
 
     @classmethod
@@ -85,8 +89,7 @@ class Snippets:
             short: list[str] = []
             long: list[str] = []
             for text in dict.fromkeys(texts.values()):
-                most = _PIECE if text in self._numbers or analyse(text) is text else _CHANGED_PIECE
-                (short if len(text) <= most else long).append(text)
+                (short if text in self._numbers or _is_short(text) else long).append(text)
             for some in parts(short):
                 found |= self._marked(marks, some)
             for text in long:
@@ -122,22 +125,34 @@ class Snippets:
         """
         try:
             self._hold(texts)
-            numbers = {self._numbers[text]: text for text in texts}
-            changed = [str(self._numbers[text]) for text in texts if text in self._spans]
-            rows = self._scratch.execute(
-                # The plus sign keeps SQLite from searching once for each number.
-                f"SELECT rowid, CASE WHEN +rowid IN ({','.join(changed)}) "  # noqa: S608 - numbers and placeholders
-                "THEN highlight(piece, 3, ?, ?) ELSE snippet(piece, 3, ?, ?, '…', ?) END "
-                f"FROM piece WHERE piece MATCH ? AND +rowid IN ({','.join('?' * len(numbers))})",
-                (_BEGIN, _END, *self._marks, SNIPPET_WORDS, match, *numbers),
-            ).fetchall()
-            shown = {numbers[number]: self._shown(numbers[number], made) for number, made in rows}
+            shown = self._matched(match, texts)
+            # What is added to a text has no place in it: then its terms tell where they are from.
+            if again := [text for text in texts if text in self._added and text not in shown]:
+                self._hold_terms(again)
+                shown |= self._matched(match, again)
         except BaseException:
             self._empty()
             raise
         if self._room < 0:
             self._empty()
         return shown
+
+    def _matched(self, match: str, texts: Sequence[str]) -> dict[str, str]:
+        numbers = {self._numbers[text]: text for text in texts}
+        changed = [str(self._numbers[text]) for text in texts if text in self._spans]
+        rows = self._scratch.execute(
+            # The plus sign keeps SQLite from searching once for each number.
+            f"SELECT rowid, CASE WHEN +rowid IN ({','.join(changed)}) "  # noqa: S608 - numbers and placeholders
+            "THEN highlight(piece, 3, ?, ?) ELSE snippet(piece, 3, ?, ?, '…', ?) END, "
+            "highlight(piece, 4, ?, '') "
+            f"FROM piece WHERE piece MATCH ? AND +rowid IN ({','.join('?' * len(numbers))})",
+            (_BEGIN, _END, *self._marks, SNIPPET_WORDS, _BEGIN, match, *numbers),
+        )
+        return {
+            numbers[number]: self._shown(numbers[number], made)
+            for number, made, added in rows
+            if _BEGIN not in (added or "")
+        }
 
     def _hold(self, texts: Sequence[str]) -> None:
         """Make sure that these texts are in the table."""
@@ -147,16 +162,33 @@ class Snippets:
         if sum(map(len, new)) + len(new) * _EACH_CHARS > self._room:
             self._empty()
             new = list(texts)
-        rows = []
+        rows, changed = [], []
         for text in new:
-            self._numbers[text] = number = len(self._numbers) + 1
             self._room -= len(text) + _EACH_CHARS
-            if analyse(text) is text:
-                rows.append((number, text))
+            read = analyse(text)
+            if read.startswith(text):
+                self._numbers[text] = self._next_number()
+                rows.append((self._numbers[text], text, read[len(text) :]))
+                if read is not text:
+                    self._added.add(text)
             else:
-                self._spans[text] = read = term_spans(text)
-                rows.append((number, " ".join(read.terms)))
+                changed.append(text)
+        self._scratch.executemany("INSERT INTO piece (rowid, body, added) VALUES (?, ?, ?)", rows)
+        self._hold_terms(changed)
+
+    def _hold_terms(self, texts: Sequence[str]) -> None:
+        """Put the texts as their terms."""
+        rows = []
+        for text in texts:
+            self._numbers[text] = self._next_number()
+            self._added.discard(text)
+            self._spans[text] = read = term_spans(text)
+            rows.append((self._numbers[text], " ".join(read.terms)))
         self._scratch.executemany("INSERT INTO piece (rowid, body) VALUES (?, ?)", rows)
+
+    def _next_number(self) -> int:
+        self._rows += 1
+        return self._rows
 
     def _shown(self, text: str, made: str) -> str:
         read = self._spans.get(text)
@@ -164,6 +196,11 @@ class Snippets:
             return made[: 4 * SNIPPET_CHARS]
         matches = sorted(_matches(read, made))
         return _window(text, read, matches[:_MATCHES], self._marks) if matches else _beginning(text)
+
+
+def _is_short(text: str) -> bool:
+    """Whether the text is searched as one piece."""
+    return len(text) <= _CHANGED_PIECE or (len(text) <= _PIECE and analyse(text) is text)
 
 
 def _matches(read: TermSpans, highlighted: str) -> Iterator[Span]:

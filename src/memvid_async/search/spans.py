@@ -46,21 +46,21 @@ class TermSpans:
     """The terms of a text, each with the part of the text that it was read from."""
 
     terms: tuple[str, ...]
-    """First those of the text, in order; then the whole identifiers."""
+    """First those of the text, in order; then those that are added of its identifiers."""
     spans: tuple[tuple[int, int], ...]
     """Where each term begins and ends, in characters."""
     placed: int
-    """How many of the terms are not whole identifiers."""
+    """How many of the terms are those of the text."""
 
 
 def term_spans(text: str) -> TermSpans:
     """Return the terms of a text with their spans; each word is analysed by itself."""
     terms: list[str] = []
     spans: list[tuple[int, int]] = []
-    wholes: dict[str, tuple[int, int]] = {}
+    added: dict[str, tuple[int, int]] = {}
     for found in _READ_ALONE.finditer(text):
         word, span = found[0], found.span()
-        if word.isalnum() and word.isascii() and (word[1:].islower() or len(word) == 1):
+        if word.isalpha() and word.isascii() and (word[1:].islower() or len(word) == 1):
             terms.append(word.lower())
             spans.append(span)
             continue
@@ -68,5 +68,5 @@ def term_spans(text: str) -> TermSpans:
         made = TERM.findall(read.text)
         terms += made
         spans += [span] * len(made)
-        wholes |= dict.fromkeys(read.wholes, span)
-    return TermSpans((*terms, *wholes), (*spans, *wholes.values()), len(terms))
+        added |= dict.fromkeys((*read.wholes, *read.within), span)
+    return TermSpans((*terms, *added), (*spans, *added.values()), len(terms))
