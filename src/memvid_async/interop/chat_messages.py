@@ -336,7 +336,7 @@ def _thoughts(body: dict[str, Any], parts: list[dict[str, Any]]) -> Iterator[str
 def _tool_calls(body: dict[str, Any]) -> Iterator[ToolCall]:
     """Iterate over the calls beside a message's content; a legacy ``function_call`` is last.
 
-    LangChain has those apart whose arguments are no JSON.
+    LangChain has those apart whose arguments are not JSON.
     """
     listed = (body.get("tool_calls"), body.get("invalid_tool_calls"))
     calls = [call for some in listed if isinstance(some, list) for call in some]
