@@ -112,6 +112,7 @@ from .events.keyed import (
 )
 from .events.prompts import Generated, Prompt, Reply
 from .events.values import check_recordable
+from .file.byte_copy import CopyReport
 from .file.recover import LostEvents, RecoverReport
 from .file.wreck import Damage
 from .memory.answer import Answer
@@ -135,6 +136,8 @@ from .replay.serve import ServedSession
 from .replay.textdiff import content_text, spoken_text
 from .replay.uncertain import RUN, Failed, Result, UncertainCall
 from .replay.verdicts import Difference, ReplayReport, ReplayStep, Rerun, Verdict
+from .store.copying import copy_store
+from .store.listing_stores import list_stores
 from .store.opening import OpenStore, open_store
 from .store.pruning import PruneReport
 from .store.recovering import recover
@@ -150,6 +153,7 @@ from .store.sync_store import (
     SyncSubscription,
 )
 from .store.views import StoreView
+from .stream.listing import StoreSummary
 
 __version__ = "0.1.0"
 
@@ -185,6 +189,7 @@ __all__ = [
     "Context",
     "ContextItem",
     "Conversion",
+    "CopyReport",
     "CorruptFileError",
     "Damage",
     "Delete",
@@ -281,6 +286,7 @@ __all__ = [
     "StoreReadOnlyError",
     "StoreSession",
     "StoreStatistics",
+    "StoreSummary",
     "StoreView",
     "StoredContent",
     "StoredMessages",
@@ -314,7 +320,9 @@ __all__ = [
     "WrongLoopError",
     "check_recordable",
     "content_text",
+    "copy_store",
     "current_call",
+    "list_stores",
     "open_store",
     "recover",
     "scrub_secrets",

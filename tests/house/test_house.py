@@ -66,7 +66,7 @@ MAY_IMPORT: dict[str, tuple[str, set[str]]] = {
     ),
     "__init__": (
         "the public names",
-        {*EVERYWHERE, "events", "core", "engine", "file", "recording", "memory", "replay", "store"},
+        {*EVERYWHERE, *BELOW_MEMORY, "file", "stream", "memory", "replay", "store"} - {"search"},
     ),
     "interop": ("other formats and frameworks, one file each", PUBLIC),
     "view": ("what people see of recordings: pages, documents, safe text", PUBLIC),

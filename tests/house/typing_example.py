@@ -23,6 +23,7 @@ from memvid_async import (
     Content,
     ContentNotFoundError,
     Context,
+    CopyReport,
     CorruptFileError,
     Delete,
     DeletePrefix,
@@ -62,6 +63,7 @@ from memvid_async import (
     StoreLockedError,
     StoreSession,
     StoreStatistics,
+    StoreSummary,
     StoreView,
     SyncCollection,
     SyncCollectionReader,
@@ -81,7 +83,9 @@ from memvid_async import (
     WhyFrame,
     check_recordable,
     content_text,
+    copy_store,
     current_call,
+    list_stores,
     open_store,
     recover,
     scrub_secrets,
@@ -295,6 +299,10 @@ async def keeping(store: Store, damaged: Path, session_id: UUID) -> None:
     report = await store.compact(progress=lambda done, total: print(f"{done} of {total}"))
     assert_type(report, CompactReport)
     assert_type(await recover(damaged, "saved.mva"), RecoverReport)
+    config = StoreConfig(replicas=3)
+    copied = await copy_store(store.path, "nats://host/agents", config=config, progress=print)
+    assert_type(copied, CopyReport)
+    assert_type(await list_stores("nats://host"), list[StoreSummary])
     check_recordable({"a": [1, None]}, Limits())
 
 

@@ -21,10 +21,8 @@ from .. import (
     ActionKind,
     FrameFilters,
     Limits,
-    NotAStoreError,
     SessionSummary,
     Store,
-    StoreNotFoundError,
     StoreView,
 )
 from ..view.text import read_time, shorten
@@ -94,20 +92,6 @@ async def find_session(store: Store, wanted: str | None) -> UUID:
 def _is_id_of(summary: SessionSummary, wanted: str) -> bool:
     digits = wanted.replace("-", "").lower()
     return bool(digits) and summary.session_id.hex.startswith(digits)
-
-
-def require_store(file: str) -> None:
-    """Refuse a file that opening for writing would create, or turn into a store.
-
-    :raises StoreNotFoundError: when there is no such file.
-    :raises NotAStoreError: when the file is empty.
-    """
-    try:
-        size = Path(file).stat().st_size
-    except FileNotFoundError:
-        raise StoreNotFoundError(f"there is no file {file}") from None
-    if size == 0:
-        raise NotAStoreError(f"{file} is empty")
 
 
 def read_json(text: str) -> Any:

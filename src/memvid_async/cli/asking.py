@@ -17,6 +17,7 @@ from .. import Answer, Limits, Prompt, Store, StoreConfig, open_store
 from ..view import documents
 from ..view.text import count_of, printable
 from . import render
+from .addresses import require_store
 from .arguments import (
     at_moment,
     check_search,
@@ -25,7 +26,6 @@ from .arguments import (
     json_option,
     limit_option,
     moment_options,
-    require_store,
     run,
     search_options,
     used_filters,
@@ -197,7 +197,7 @@ class _Asking:
     async def run(self, record: bool, as_json: bool) -> int:
         """Ask, and print the reply."""
         if record:
-            require_store(self.file)
+            await require_store(self.file)
         config = StoreConfig(limits=self.limits)
         async with open_store(self.file, config=config, read_only=not record) as store:
             if record and not store.is_recording:

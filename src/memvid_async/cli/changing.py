@@ -11,6 +11,7 @@ import click
 from .. import Store, open_store
 from ..view import documents
 from ..view.text import shorten
+from .addresses import require_store
 from .arguments import (
     TakesSession,
     as_typed,
@@ -18,7 +19,6 @@ from .arguments import (
     find_session,
     json_option,
     read_pairs,
-    require_store,
     run,
 )
 from .exits import FINE, AnswerError
@@ -78,7 +78,7 @@ def end(file: str, session: str, as_json: bool) -> int:
 
 
 async def _change(file: str, wanted: str, change: Change, did: str, as_json: bool) -> int:
-    require_store(file)
+    await require_store(file)
     async with open_store(file) as store:
         session_id = await find_session(store, wanted)
         await change(store, session_id)
@@ -104,7 +104,7 @@ def delete(file: str, sessions: tuple[str, ...], as_json: bool) -> int:
 
 
 async def _delete(file: str, wanted: tuple[str, ...], as_json: bool) -> int:
-    require_store(file)
+    await require_store(file)
     async with open_store(file) as store:
         # All are found before one is deleted: -2 means the same then, and a mistake deletes none.
         ids = list(dict.fromkeys([await find_session(store, one) for one in wanted]))

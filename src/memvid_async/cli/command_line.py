@@ -18,6 +18,7 @@ from . import (
     exporting,
     forking,
     importing,
+    moving,
     putting,
     querying,
     render,
@@ -26,6 +27,7 @@ from . import (
     serving,
     showing,
 )
+from .addresses import shown_place
 from .arguments import file_argument, json_option, run
 from .exits import BAD, FINE, guarded
 
@@ -110,7 +112,7 @@ async def _verify(file: str, as_json: bool) -> int:
 
 def _print_verified(file: str, result: VerifyReport, torn: int) -> None:
     click.echo(
-        f"{printable(file, one_line=True)}: {'fine' if result.ok else 'DAMAGED'}: "
+        f"{shown_place(file)}: {'fine' if result.ok else 'DAMAGED'}: "
         f"{count_of(result.event_count, 'event')}, {count_of(result.session_count, 'session')}, "
         f"{count_of(result.content_count, 'content')} in {count_of(result.byte_count, 'byte')}"
     )
@@ -144,6 +146,8 @@ _MORE = (
     changing.end,
     changing.delete,
     deleting.prune,
+    moving.copy,
+    moving.stores,
     rewriting.compact,
     rewriting.recover_command,
 )

@@ -11,7 +11,8 @@ import click
 from .. import PruneReport, open_store
 from ..view import documents, findings
 from ..view.text import format_size, printable
-from .arguments import file_argument, json_option, read_pairs, require_store, run
+from .addresses import require_store, shown_place
+from .arguments import file_argument, json_option, read_pairs, run
 from .exits import FINE
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -51,7 +52,7 @@ def prune(file: str, as_json: bool, **options: Any) -> int:
 
 
 async def _prune(file: str, as_json: bool, options: Mapping[str, Any]) -> int:
-    require_store(file)
+    await require_store(file)
     given = {**options, "where": options["where"] or None}
     async with open_store(file, read_only=bool(options["dry_run"])) as store:
         report = await store.prune(**given)
@@ -65,7 +66,7 @@ async def _prune(file: str, as_json: bool, options: Mapping[str, Any]) -> int:
 def _print_pruned(file: str, report: PruneReport, *, keys: bool) -> None:
     what = f"{len(report.keys)} keys" if keys else f"{len(report.sessions)} sessions"
     did = "would be deleted" if report.dry_run else "deleted"
-    click.echo(f"{printable(file, one_line=True)}: {what} {did}, {report.kept} left")
+    click.echo(f"{shown_place(file)}: {what} {did}, {report.kept} left")
     for one in report.keys or report.sessions if report.dry_run else ():
         click.echo(f"  {printable(str(one), one_line=True)}")
     if report.compacted is not None:

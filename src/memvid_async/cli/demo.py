@@ -22,8 +22,9 @@ from typing import IO, Any
 import anyio
 from attrs import define, field
 
-from .. import Action, FrameNotFoundError, Store, open_store
-from ..view.text import format_duration, format_size, format_time, printable, shorten
+from .. import Action, FrameNotFoundError, Store, StoreNotFoundError, open_store
+from ..view.text import format_duration, format_size, format_time, shorten
+from .addresses import require_store, shown_place
 from .demo_agent import AGENT_COUNT, TAG, TOP_K
 
 KILL_AFTER = 500
@@ -77,8 +78,10 @@ def run_demo(path: str | None, say: Say = print, *, kill_after: int = KILL_AFTER
     if importlib.util.find_spec("pydoc_data") is None:
         say("The demo answers from pydoc_data.topics, which this Python does not have.")
         return 2
-    if path is not None and os.path.lexists(path):
-        say(f"{printable(path)} exists already. The demo wants a file of its own: name a new one.")
+    if path is not None and (os.path.lexists(path) or anyio.run(_is_store, path)):
+        say(
+            f"{shown_place(path)} exists already. The demo wants a file of its own: name a new one."
+        )
         return 2
     with contextlib.ExitStack() as stack:
         if path is None:
@@ -93,8 +96,15 @@ def run_demo(path: str | None, say: Say = print, *, kill_after: int = KILL_AFTER
     if path is None:
         say("The file was temporary. To keep it:  memvid-async demo --file demo.mva")
     else:
-        say(f"The file is kept. Look into it:  memvid-async sessions {printable(path)}")
+        say(f"The file is kept. Look into it:  memvid-async sessions {shown_place(path)}")
     return status
+
+
+async def _is_store(path: str) -> bool:
+    with contextlib.suppress(StoreNotFoundError):
+        await require_store(path)
+        return True
+    return False
 
 
 # --- recording, and the crash ------------------------------------------------------------------
@@ -103,7 +113,7 @@ def run_demo(path: str | None, say: Say = print, *, kill_after: int = KILL_AFTER
 def _record_and_kill(file: str, say: Say, kill_after: int) -> list[Ack] | None:
     """Let a child process work until enough asks are acked, and kill it; return all its acks."""
     say("1. PUT AND ASK")
-    say(f"   A child process opens {printable(file)} and puts the text of pydoc into its")
+    say(f"   A child process opens {shown_place(file)} and puts the text of pydoc into its")
     say(f"   memory, passage by passage. Then {AGENT_COUNT} agent tasks ask it about Python:")
     say("   store.ask() searches it, passes the frames to a model (here: a function that picks a")
     say("   sentence) and records both. The agent then puts the answer in as a note.")
@@ -178,7 +188,7 @@ def _read_acks(child: subprocess.Popen[bytes], say: Say, kill_after: int) -> Ite
 
 async def _open_again(file: str, acks: list[Ack], say: Say) -> int:
     say("3. OPEN AGAIN")
-    say(f"   async with open_store({printable(file)!r}) as store:")
+    say(f"   async with open_store({shown_place(file)!r}) as store:")
     started = time.perf_counter()
     async with open_store(file) as store:
         opened = format_duration(int(1e9 * (time.perf_counter() - started)))

@@ -6,7 +6,8 @@ import click
 
 from .. import open_store
 from ..view import documents
-from .arguments import TakesSession, file_argument, find_session, json_option, require_store, run
+from .addresses import require_store
+from .arguments import TakesSession, file_argument, find_session, json_option, run
 from .exits import FINE
 
 
@@ -55,7 +56,7 @@ async def _fork(
     name: str | None,
     as_json: bool,
 ) -> int:
-    require_store(file)
+    await require_store(file)
     async with open_store(file) as store:
         parent = await find_session(store, wanted)
         forked = await store.fork(

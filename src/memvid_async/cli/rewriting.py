@@ -12,14 +12,20 @@ from .. import CompactReport, RecoverReport, open_store, recover
 from ..view import documents, findings
 from ..view.text import count_of, format_size, printable
 from . import render
-from .arguments import file_argument, json_option, require_store, run
+from .addresses import is_address, require_store, shown_place
+from .arguments import (
+    file_argument,
+    json_option,
+    run,
+)
 from .exits import BAD, FINE, WRONG_USAGE, report
 
 _LISTED = 20
 
 
 @contextmanager
-def _bar(description: str) -> Iterator[Callable[[int, int], None]]:
+def bar(description: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar, and yield what is called with the bytes done and the bytes in all."""
     with render.progress_bar() as progress:
         task = progress.add_task(description, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
@@ -37,9 +43,9 @@ def compact(file: str, as_json: bool) -> int:
 
 
 async def _compact(file: str, as_json: bool) -> int:
-    require_store(file)
+    await require_store(file)
     async with open_store(file) as store:
-        with _bar("compacting") as tell:
+        with bar("compacting") as tell:
             result = await store.compact(progress=tell)
     if as_json:
         click.echo(documents.dump_told(findings.report_document(result), indent=2))
@@ -51,7 +57,7 @@ async def _compact(file: str, as_json: bool) -> int:
 def _compacted(file: str, result: CompactReport) -> str:
     erased = count_of(result.erased_events, "event")
     return (
-        f"{printable(file, one_line=True)}: {format_size(result.bytes_before)} before, "
+        f"{shown_place(file)}: {format_size(result.bytes_before)} before, "
         f"{format_size(result.bytes_after)} after; {erased} erased; "
         f"compacted {count_of(result.generation, 'time')} by now"
     )
@@ -66,6 +72,12 @@ def recover_command(damaged: str, out: str, as_json: bool) -> int:
 
     DAMAGED is not changed. The exit status is 1 if anything was lost.
     """
+    if is_address(damaged) or is_address(out):
+        report(
+            "recover is for files; `memvid-async copy` copies a store on a stream to one, up to "
+            "what is damaged"
+        )
+        return WRONG_USAGE
     if os.path.lexists(out):
         report(f"{out} exists already; name a new file")
         return WRONG_USAGE
@@ -73,7 +85,7 @@ def recover_command(damaged: str, out: str, as_json: bool) -> int:
 
 
 async def _recover(damaged: str, out: str, as_json: bool) -> int:
-    with _bar("recovering") as tell:
+    with bar("recovering") as tell:
         result = await recover(damaged, out, progress=tell)
     if as_json:
         click.echo(documents.dump_told(findings.report_document(result), indent=2))

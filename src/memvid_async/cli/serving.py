@@ -14,7 +14,7 @@ import anyio
 import click
 
 from .. import open_store
-from ..view.text import printable
+from .addresses import shown_place
 from .arguments import file_argument, run
 from .exits import FINE
 
@@ -54,7 +54,7 @@ async def _mcp(file: str, read_only: bool, http: bool, host: str, port: int) -> 
         else:
             with socket.create_server((host, port)) as listening:
                 url = f"http://{host}:{listening.getsockname()[1]}/mcp"
-                click.echo(f"serving {printable(file)} at {url}", err=True)
+                click.echo(f"serving {shown_place(file)} at {url}", err=True)
                 await _serve(server.streamable_http_app(host=host), listening)
     return FINE
 
@@ -83,7 +83,7 @@ async def _view(file: str, port: int, host: str, token: str | None, no_browser: 
         with socket.create_server((host, port)) as listening:
             query = f"?token={token}" if token else ""
             url = f"http://{host}:{listening.getsockname()[1]}/{query}"
-            click.echo(f"showing {printable(file)} at {url} (Ctrl-C ends it)", err=True)
+            click.echo(f"showing {shown_place(file)} at {url} (Ctrl-C ends it)", err=True)
             app = make_app(store, hosts=(host, *_LOOPBACK), token=token)
             if not no_browser:
                 webbrowser.open(url)

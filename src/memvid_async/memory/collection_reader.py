@@ -83,8 +83,6 @@ class CollectionReader:
 
     async def get_many(self, keys: Iterable[str]) -> list[Value | None]:
         """Return what each of these keys holds, in their order; None for one that is not there."""
-        if isinstance(keys, (str, bytes)) or not isinstance(keys, Iterable):
-            raise InvalidValueError(f"keys must be a list, not {type(keys).__name__}")
         wanted, now = [self._key(key) for key in keys], await self._time()
 
         def read(folded: FoldedKeys, index: KeyIndex) -> list[Value | None]:

@@ -20,6 +20,9 @@ from ..stream.address import Address, StreamPath, is_address
 from ..stream.stream_log import StreamLog
 from .store import Store
 
+# The path of a file and None; or what stands for the path of a stream, and its address.
+Place = tuple[Path, Address | None]
+
 
 class OpenStore:
     """What :func:`open_store` returns: await it, or use it in an ``async with`` block."""
@@ -104,7 +107,7 @@ def open_store(
     - :class:`StoreLockedError` when another process kept the lock for too long;
     - :class:`StoreFailedError` when the system refuses to read or write, or no server answers.
     """
-    where, address = _place(path)
+    where, address = place_of(path)
     if not isinstance(read_only, bool):
         raise InvalidValueError(f"read_only must be a bool, not {read_only!r:.80}")
     if config is not None and not isinstance(config, StoreConfig):
@@ -114,8 +117,11 @@ def open_store(
     return OpenStore(where, address, used, read_only=read_only)
 
 
-def _place(path: str | os.PathLike[str]) -> tuple[Path, Address | None]:
-    """Return the path of a file; for a stream what stands for a path, and the address."""
+def place_of(path: str | os.PathLike[str]) -> Place:
+    """Return where a store is.
+
+    :raises InvalidValueError: when it is neither a path nor an address.
+    """
     if is_address(path):
         return StreamPath.of(str(path)), Address.parse(str(path))
     try:

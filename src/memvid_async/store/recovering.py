@@ -15,9 +15,14 @@ from ..engine.worker import Worker
 from ..errors import InvalidValueError, StoreFailedError
 from ..file.recover import RecoverReport, recover_file
 from ..file.wreck import Progress
+from ..stream.address import is_address
 
 
 def _path(value: str | os.PathLike[str]) -> Path:
+    if is_address(value):
+        raise InvalidValueError(
+            "recover() is for files; copy_store() copies a store on a stream to one"
+        )
     try:
         return Path(os.fspath(value)).absolute()
     except TypeError:
@@ -38,7 +43,7 @@ async def recover(
     ``progress`` is called on the loop with the bytes done and the bytes in all, each counted once
     per pass. A recovery that is cancelled leaves no file.
 
-    :raises InvalidValueError: when ``out`` exists.
+    :raises InvalidValueError: when ``out`` exists, or one of them is a stream.
     :raises NotAStoreError: when nothing of a store is left in the file.
     :raises StoreNotFoundError: when there is no file ``damaged``, or no directory for ``out``.
     :raises UnsupportedVersionError: when another version of the format is in the file.

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from ..errors import (
     InvalidValueError,
@@ -109,7 +109,7 @@ class Connection:
         self._watching = False
 
     @classmethod
-    def open(cls, address: Address, options: Mapping[str, Any], patience: float) -> Connection:
+    def open(cls, address: Address, options: Mapping[str, Any], patience: float) -> Self:
         """Connect.
 
         :raises StoreFailedError: when no server answers, or refuses.
@@ -231,7 +231,7 @@ class Connection:
             return StreamFacts(answer)
         if error.get("err_code") == _NOT_FOUND:
             return None
-        raise _refusal(error)
+        raise refusal(error)
 
     def create(self, replicas: int) -> None:
         """Create the stream, unless it is there.
@@ -259,7 +259,7 @@ class Connection:
             "error"
         )
         if error is not None:
-            raise _refusal(error)
+            raise refusal(error)
 
     @property
     def most_payload(self) -> int:
@@ -297,7 +297,7 @@ class Connection:
             if refused is None:
                 return int(answer["seq"])
             if refused.get("err_code") != _WRONG_LAST:
-                raise _refusal(refused)
+                raise refusal(refused)
             said = _NUMBER.search(refused.get("description", ""))
             last = int(said[0]) if said else 0
             if said and last < expected:
@@ -480,5 +480,6 @@ class Connection:
         await asyncio.gather(*others, return_exceptions=True)
 
 
-def _refusal(error: Mapping[str, Any]) -> MemvidAsyncError:
+def refusal(error: Mapping[str, Any]) -> MemvidAsyncError:
+    """Return the error that says what the server answered in place of what was asked for."""
     return StoreFailedError(f"the server refuses: {error.get('description', error)}")

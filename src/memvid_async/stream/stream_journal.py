@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from ..config import StoreConfig
@@ -25,7 +24,6 @@ from ..errors import (
     StoreClosedError,
     StoreFailedError,
     StoreLockedError,
-    StoreNotFoundError,
     StoreReadOnlyError,
 )
 from ..events.event import Event
@@ -35,8 +33,9 @@ from ..file.log_file import LogFile
 from ..format.header import Header
 from .address import Address
 from .batch_draft import BatchDraft
-from .connection import Connection, LostRaceError, StreamFacts
+from .connection import Connection, LostRaceError
 from .messages import BATCH_BYTES, WRITER_BYTES, decode_message, encode_batch
+from .stream_found import find_stream
 from .stream_storage import StreamStorage
 from .turn_order import TurnOrder
 
@@ -52,15 +51,6 @@ _PART_PATIENCE = 2.0
 # A new leader may lack what was acknowledged for at most this many seconds. It is asked every so
 # many.
 _CATCHING_UP, _PAUSE = 10.0, 0.05
-# How a stream must be configured, so that it loses nothing by itself.
-_REQUIRED: Mapping[str, Any] = {
-    "retention": "limits",
-    "max_age": 0,
-    "max_msgs": -1,
-    "max_msgs_per_subject": -1,
-    "allow_direct": True,
-    "storage": "file",
-}
 
 
 class StreamJournal:
@@ -98,14 +88,23 @@ class StreamJournal:
         self._order = TurnOrder(self._writer)
 
     @classmethod
-    def open(cls, address: Address, config: StoreConfig, *, read_only: bool) -> StreamJournal:
+    def open(
+        cls,
+        address: Address,
+        config: StoreConfig,
+        *,
+        read_only: bool,
+        header: Header | None = None,
+    ) -> StreamJournal:
         """Connect, and read the stream. A writer also creates one that is not there.
+
+        ``header``: the log's, where it is created; by default one with a new id.
 
         :raises MemvidAsyncError: as :func:`memvid_async.open_store` says.
         """
         connection = Connection.open(address, config.nats_options, config.server_timeout)
         try:
-            facts = _stream(connection, config, read_only=read_only)
+            facts = find_stream(connection, config, header, read_only=read_only)
 
             def fetch(first: int, count: int) -> list[tuple[int, bytes]]:
                 return connection.fetch(first, count, known=first)
@@ -317,6 +316,16 @@ class StreamJournal:
         self._fold()
         return True
 
+    def extend(self, data: bytes, toc: tuple[int, int] | None) -> bool:
+        """Append whole segments of a log that this one is a prefix of; return whether nobody else
+        was first. ``toc``: the last TOC among them, as a message has it.
+
+        :raises StoreFailedError: as :meth:`commit` does.
+        """
+        self._check()
+        self._wait_for_parts()
+        return self._publish(data, toc or self._storage.toc)
+
     def _wait_for_parts(self) -> None:
         """Wait while another process appends a batch in parts; its death ends the waiting."""
         storage = self._storage
@@ -457,42 +466,3 @@ class StreamJournal:
     def release(self) -> None:
         """Disconnect."""
         self.connection.close()
-
-
-def _stream(connection: Connection, config: StoreConfig, *, read_only: bool) -> StreamFacts:
-    """Return what the stream is; a writer creates it where there is none, with the log's header.
-
-    :raises StoreNotFoundError: when there is none to read.
-    :raises NotAStoreError: when it is not a store's.
-    :raises StoreFailedError: when it has fewer replicas than asked.
-    """
-    name, facts = connection.address.name, connection.facts()
-    if read_only and (facts is None or not facts.last):
-        raise StoreNotFoundError(f"there is no store on a stream named {name}")
-    if facts is None:
-        connection.create(config.replicas or 1)
-        facts = _known(connection)
-    wrong = [key for key, value in _REQUIRED.items() if facts.config.get(key, value) != value]
-    if wrong or facts.first > 1 or facts.config["subjects"] != [connection.address.subject]:
-        what = ", ".join(wrong) or "its subject, or its first message"
-        raise NotAStoreError(f"the stream {name} is not a store's: {what}")
-    if config.replicas is not None and facts.replicas < config.replicas:
-        raise StoreFailedError(
-            f"the stream {name} has {facts.replicas} replicas, and {config.replicas} were asked "
-            "for; `nats stream edit` changes that"
-        )
-    if not facts.last:
-        header = Header(config.new_id()).encode()
-        (payload,) = encode_batch(0, (0, 0), bytes(BATCH_BYTES), header, connection.most_payload)
-        # Where another process was first, its header is the log's.
-        with suppress(LostRaceError):
-            connection.publish(payload, 0, stored=lambda: True)
-        facts = _known(connection)
-    return facts
-
-
-def _known(connection: Connection) -> StreamFacts:
-    facts = connection.facts()
-    if facts is None:
-        raise StoreFailedError(f"the stream {connection.address.name} was deleted meanwhile")
-    return facts

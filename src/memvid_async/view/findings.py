@@ -13,6 +13,7 @@ from .. import (
     AuditReport,
     CompactReport,
     Comparison,
+    CopyReport,
     Difference,
     PruneReport,
     RecoverReport,
@@ -20,6 +21,7 @@ from .. import (
     SessionSummary,
     Store,
     StoreStatistics,
+    StoreSummary,
     Usage,
     UsageRow,
     VerifyReport,
@@ -181,8 +183,10 @@ def verify_document(report: VerifyReport, bytes_dropped: int) -> Document:
     return {**plain(attrs.asdict(report)), "bytes_dropped": bytes_dropped}
 
 
-def report_document(report: CompactReport | RecoverReport | PruneReport) -> Document:
-    """Return what writing a new file did, or deleting; ids as text."""
+def report_document(
+    report: CompactReport | CopyReport | PruneReport | RecoverReport | StoreSummary,
+) -> Document:
+    """Return what a command did or found as its fields; ids as text."""
     document: Document = plain(attrs.asdict(report))
     return document
 

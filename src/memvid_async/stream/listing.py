@@ -1,0 +1,131 @@
+"""The stores on the streams of some servers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from attrs import frozen
+
+from ..config import StoreConfig
+from ..errors import MemvidAsyncError, StoreFailedError
+from ..format.header import decode_header
+from ..format.rows import decode_rows
+from ..format.segment import SegmentKind, scan
+from ..format.stubs import decode_stubs
+from .address import Address
+from .connection import Connection, refusal
+from .messages import Message, decode_message
+
+# One answer of the server may take this many seconds; then it is asked again.
+_ANSWER = 2.0
+
+
+@frozen
+class StoreSummary:
+    """A store on a stream, as :func:`list_stores` lists it."""
+
+    name: str
+    """The last part of its address."""
+    event_count: int
+    """How many events it has, erased ones included."""
+    byte_count: int
+    """How many bytes its stream takes on each server that has a replica."""
+    replicas: int
+    """How many servers have it."""
+    last_ns: int
+    """When the servers stored something in it last, in nanoseconds since the Unix epoch."""
+
+
+class ServersConnection(Connection):
+    """A connection that asks for all streams of the servers, and not for one store's alone."""
+
+    def fetch_one(self, name: str, sequence: int) -> bytes:
+        """Return one message of the stream with this name, which is known to have it.
+
+        :raises StoreFailedError: when it has not.
+        """
+
+        async def fetch() -> bytes:
+            assert self._client is not None
+            what, body = f"$JS.API.DIRECT.GET.{name}", json.dumps({"seq": sequence}).encode()
+            reply = await self._client.request(what, body, timeout=_ANSWER)
+            if "Nats-Sequence" not in (reply.headers or {}):
+                raise StoreFailedError(f"the stream {name} has lost its message {sequence}")
+            data: bytes = reply.data
+            return data
+
+        return self._answer(fetch)
+
+    def streams(self) -> Iterator[dict[str, Any]]:
+        """Iterate over all streams, as the servers describe them."""
+        offset = 0
+        while True:
+            body = {"offset": offset}
+            answer = self._answer(lambda body=body: self._ask("STREAM.LIST", body))  # type: ignore[misc]
+            if "error" in answer:
+                raise refusal(answer["error"])
+            page = answer["streams"] or []
+            yield from page
+            offset += len(page)
+            if not page or offset >= answer["total"]:
+                return
+
+
+def read_summaries(address: Address, config: StoreConfig) -> list[StoreSummary]:
+    """Return the stores there, by name, without other streams and those that hold nothing.
+
+    :raises StoreFailedError: when no server answers, or refuses.
+    """
+    connection = ServersConnection.open(address, config.nats_options, config.server_timeout)
+    try:
+        found = [_summary(connection, info) for info in connection.streams()]
+    finally:
+        connection.close()
+    return sorted((one for one in found if one is not None), key=lambda one: one.name)
+
+
+def _summary(connection: ServersConnection, info: dict[str, Any]) -> StoreSummary | None:
+    config, state = info["config"], info["state"]
+    if "memvid-async" not in config.get("metadata", {}) or not state["last_seq"]:
+        return None
+    name: str = config["name"]
+    try:
+        count = _event_count(connection, name, state["last_seq"])
+    except MemvidAsyncError:
+        # It was deleted meanwhile, or somebody else wrote to it.
+        return None
+    told = datetime.fromisoformat(state["last_ts"]).astimezone(UTC)
+    return StoreSummary(
+        name, count, state["bytes"], config["num_replicas"], round(told.timestamp() * 1_000_000_000)
+    )
+
+
+def _event_count(connection: ServersConnection, name: str, last: int) -> int:
+    """Return the sequence of the last event: the last whole batch tells it."""
+
+    def message(at: int) -> Message:
+        return decode_message(connection.fetch_one(name, at))
+
+    salt = decode_header(message(1).data).salt
+    while last > 1:
+        found = message(last)
+        first = last - found.part
+        if found.part == found.parts - 1:
+            data = b"".join([message(at).data for at in range(first, last)] + [found.data])
+            return _last_sequence(data, salt)
+        # Its writer is at it, or died.
+        last = first - 1
+    return 0
+
+
+def _last_sequence(data: bytes, salt: int) -> int:
+    *_, segment = scan(lambda at, length: data[at : at + length], 0, len(data), None, salt)
+    count = 0
+    if segment.kind == SegmentKind.EVENTS:
+        count = len(decode_rows(segment.payload)[2])
+    elif segment.kind == SegmentKind.STUBS:
+        count = sum(count for _, count in decode_stubs(segment.payload))
+    return segment.sequence + count - 1
