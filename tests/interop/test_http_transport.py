@@ -9,12 +9,17 @@ import pytest
 
 from memvid_async import (
     ActionKind,
+    Conversion,
     InvalidValueError,
+    Limits,
     RecordedCallError,
+    StoreConfig,
     SyncStore,
+    open_store,
 )
 from memvid_async.interop import http
 from memvid_async.interop.http import RecordingTransport
+from memvid_async.interop.http_library import streams_of
 from memvid_async.interop.wire_messages import MessageReader
 from tests.support.model_server import model_server
 
@@ -251,6 +256,56 @@ async def test_other_requests_are_passed_on_or_recorded_as_tool_calls(make_store
     async with store.serve(session.session_id) as recorded_session:
         assert await work(recorded_session, other="record") == live
     assert len(server.requests) == before
+
+
+class LongAnswer(httpx2.AsyncBaseTransport, httpx2.BaseTransport):
+    """A service whose answers are longer than what is recorded of one."""
+
+    parts = (b"0123456789" * 50,) * 40
+
+    async def handle_async_request(self, request):
+        async def parts():
+            for part in self.parts:
+                yield part
+
+        return httpx2.Response(200, stream=streams_of(httpx2)[0](parts()))
+
+    def handle_request(self, request):
+        return httpx2.Response(200, stream=streams_of(httpx2)[1](part for part in self.parts))
+
+
+async def test_of_a_long_answer_the_beginning_is_recorded_and_all_of_it_comes(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr("memvid_async.interop.http._MOST_FETCHED", 2000)
+    monkeypatch.setattr("memvid_async.interop.http._MOST_HELD", 600)
+    whole, config = b"".join(LongAnswer.parts), StoreConfig(limits=Limits(content_bytes=2000))
+
+    def work(session):
+        transport = RecordingTransport(session, LongAnswer(), other="record")
+        with httpx2.Client(transport=transport) as one:
+            return one.get("http://files.test/a").content
+
+    def in_a_thread(store):
+        with store.session() as session:
+            live = work(session)
+        with (
+            store.serve(session.session_id) as served,
+            pytest.raises(httpx2.RemoteProtocolError, match="ends here"),
+        ):
+            work(served)
+        return live
+
+    async with open_store(tmp_path / "a.mva", config=config) as store:
+        async with store.session() as session:
+            transport = RecordingTransport(session, LongAnswer(), other="record")
+            async with httpx2.AsyncClient(transport=transport) as one:
+                answer = await one.get("http://files.test/a")
+                assert answer.content == whole
+        (action,) = (await store.get_session(session.session_id)).actions
+        assert action.conversion & Conversion.OUTPUT_CUT
+        assert len(await store.read_content(action.output)) == 2000
+        assert await asyncio.to_thread(in_a_thread, SyncStore.of(store)) == whole
 
 
 async def test_the_older_client_library_is_recorded_too(make_store, server):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from .. import Generated, InvalidValueError, MemvidAsyncError, SyncServedSession, SyncSession
 from .http_library import InThreads, library_of, streams_of
+from .overflow import Overflow
 from .wire_formats import ModelReply, ModelRequest, is_stream, read_reply, read_request, says_end
 from .wire_messages import (
     MessageReader,
@@ -42,6 +43,8 @@ _MOST_LOOKED_AT = 32 * 1024 * 1024
 # A response that is not a stream is held back up to this many bytes, until the rest has come.
 _MOST_HELD = 4 * 1024 * 1024
 _MOST_TEXT_CHARS = 64 * 1024
+# Of a response to a tool call, about this many bytes are recorded, as Limits.content_bytes has it.
+_MOST_FETCHED = 16 * 1024 * 1024
 
 
 class ReplyError(MemvidAsyncError):
@@ -135,7 +138,7 @@ class RecordingTransport(_Transport):
             message = await calling
         except ReplyError as error:
             message = error.response
-        return _whole_response(library, message)
+        return _fetched_response(library, message, exchange.overflow, is_sync=False)
 
     # For a synchronous client.
 
@@ -179,7 +182,7 @@ class RecordingTransport(_Transport):
             message = self._session.call_tool(exchange.name, exchange.arguments, exchange.fetch)
         except ReplyError as error:
             message = error.response
-        return _whole_response(library, message)
+        return _fetched_response(library, message, exchange.overflow, is_sync=True)
 
     # Both.
 
@@ -205,7 +208,10 @@ class RecordingTransport(_Transport):
 
 
 class _Exchange:
-    """A request, and what really sends it. Its body must have been read."""
+    """A request, and what really sends it. Its body must have been read.
+
+    ``overflow``: what a tool call's response has beyond what is recorded of it.
+    """
 
     def __init__(self, request: Any, transport: Any) -> None:
         self._request = request
@@ -217,6 +223,7 @@ class _Exchange:
         host, path = request.url.host, request.url.path
         self.asked = read_request(request.method, host, path, body)
         self.name = f"{request.method} {host}"
+        self.overflow = Overflow()
         self.arguments = {"url": public_url(url), **_shown_body(body)}
 
     @classmethod
@@ -294,11 +301,24 @@ class _Exchange:
         return read_reply(asked.form, head.status, head.content_type, body)
 
     async def fetch(self, **_: object) -> bytes:
-        """Send the request as a tool call, and return the response's head and body.
+        """Send the request as a tool call, and return the response's head and body, or how they
+        begin where they are too long to be recorded.
 
         :raises ReplyError: when the answer is an error.
         """
-        message = b"".join([part async for part in self._send_readable()])
+        parts: list[bytes] = []
+        room = _MOST_FETCHED
+        try:
+            async for part in self._send_readable():
+                if room > 0:
+                    room -= len(part)
+                    parts.append(part)
+                else:
+                    await self.overflow.add(part)
+        except BaseException:
+            self.overflow.close()
+            raise
+        message = b"".join(parts)
         head, body = _read_message(self._library, message)
         if head is not None and head.status >= 400:
             text = body[:200].decode("utf-8", "replace").strip()
@@ -348,11 +368,22 @@ class _ReadResponse:
 
     def response(self, stream: Any) -> Any:
         """Return the response; its body is to be read from the stream."""
+        head = self._begun()
+        return self._library.Response(head.status, headers=head.headers, stream=stream)
+
+    def _begun(self) -> ResponseHead:
         head = self._reader.head
         if head is None:
             # The call was broken off before anything came.
             raise self._error("the recording holds no response to this request")
-        return self._library.Response(head.status, headers=head.headers, stream=stream)
+        return head
+
+    def whole(self) -> Any:
+        """Return the response, of which all has come."""
+        head = self._begun()
+        self._check_whole()
+        body = b"".join(self._parts)
+        return self._library.Response(head.status, headers=head.headers, content=body)
 
     async def body(self, message: Any) -> AsyncIterator[bytes]:
         """Yield the parts of the body."""
@@ -409,7 +440,7 @@ class _ReadResponse:
 
     def _check_whole(self) -> None:
         if not self._reader.is_whole:
-            # Its reader had left it here.
+            # Its reader had left it here, or it is longer than what is recorded.
             raise self._error("the recording of this response ends here")
 
     def _error(self, problem: str) -> Exception:
@@ -417,12 +448,18 @@ class _ReadResponse:
         return error
 
 
-def _whole_response(library: ModuleType, message: bytes | str) -> Any:
-    reader = MessageReader()
-    body = b"".join(reader.feed(message.encode() if isinstance(message, str) else message))
-    if reader.head is None:
-        raise library.RemoteProtocolError("the recording holds no response to this request")
-    return library.Response(reader.head.status, headers=reader.head.headers, content=body)
+def _fetched_response(
+    library: ModuleType, message: bytes | str, overflow: Overflow, *, is_sync: bool
+) -> Any:
+    """Return the response to a tool call, with what of it is not recorded."""
+    answer = _ReadResponse(library)
+    answer.has_begun(message.encode() if isinstance(message, str) else message)
+    if overflow.is_empty:
+        return answer.whole()
+    of_loop, of_thread = streams_of(library)
+    if is_sync:
+        return answer.response(of_thread(answer.body_sync(overflow.pieces())))
+    return answer.response(of_loop(answer.body(overflow.pieces_in_threads())))
 
 
 def _shown_body(body: bytes) -> dict[str, Any]:
