@@ -27,7 +27,7 @@ def test_a_killed_agent_goes_on_where_it_was(seed: int) -> None:
         assert life.how in ("killed", "done"), life.problem
 
 
-@pytest.mark.parametrize("seed", range(RANDOM_AGENTS // 2))
+@pytest.mark.parametrize("seed", [*range(RANDOM_AGENTS // 2), 806])
 def test_an_agent_that_is_asked_to_end_does_nothing_twice(seed: int) -> None:
     """It is never refused, whatever it calls in its ``finally`` blocks."""
     for life in _killed_at_every_event(seed, shutdowns=True):

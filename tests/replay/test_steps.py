@@ -1,6 +1,7 @@
 """Steps of an agent that runs again: those that are recorded go on, none is recorded twice."""
 
 import asyncio
+from collections import Counter
 
 import pytest
 
@@ -37,8 +38,7 @@ async def agent(session, stop=lambda _place: None):
 
 
 async def tree(store, session_id):
-    """Return each action, with the name and the input of what it is part of; equal ones once: a
-    step without calls leaves nothing to tell it from another one."""
+    """Return each action, with the name and the input of what it is part of; how often."""
     session = await store.get_session(session_id)
     assert session.in_flight == ()
     by_start = {one.started: one for one in session.actions}
@@ -47,10 +47,10 @@ async def tree(store, session_id):
         given = None if action.input is None else action.input.data
         return action.details.name, given, action.output and action.output.data
 
-    return {
+    return Counter(
         (str(named(one)), str(named(by_start[one.parent])) if one.parent else "", str(one.error))
         for one in session.actions
-    }
+    )
 
 
 async def whole(path):
@@ -81,7 +81,8 @@ async def test_a_step_goes_on_where_its_process_was_asked_to_end(tmp_path, dies_
             await agent(session)
         found = await tree(store, session.session_id)
         # What the shutdown cancelled is recorded as such, and went on.
-        assert {one for one in found if one[2] == "None" and "first" not in one[0]} == wanted
+        done = {one: n for one, n in found.items() if one[2] == "None" and "first" not in one[0]}
+        assert done == wanted
 
 
 @pytest.mark.parametrize("index", range(1, 12, 2))
@@ -94,6 +95,38 @@ async def test_a_fork_in_the_middle_of_steps_goes_on_with_them(tmp_path, index):
         async with store.resume_session(fork, replay=True, uncertain="run") as session:
             await agent(session)
         assert await tree(store, fork) == wanted
+
+
+@pytest.mark.parametrize("dies_at", range(6))
+async def test_a_step_without_calls_is_recorded_once(tmp_path, dies_at):
+    """Known by its name, its task and how often that entered one of that name before."""
+
+    async def agent(session, dies_at=None):
+        place = 0
+
+        async def maybe(name):
+            nonlocal place
+            if place == dies_at:
+                raise asyncio.CancelledError
+            place += 1
+            async with session.step("outer"), session.step(name):
+                if name == "call":
+                    await session.call_tool("look", {"n": place}, lambda n: n)
+
+        await session.call_tool("first", {}, dict)
+        for name in ("none", "call", "none", "none", "call", "none"):
+            await maybe(name)
+
+    async with open_store(tmp_path / "a.mva") as store:
+        async with store.session() as session:
+            await agent(session)
+        wanted = await tree(store, session.session_id)
+        with pytest.raises(asyncio.CancelledError):
+            async with store.session() as session:
+                await agent(session, dies_at)
+        async with store.resume_session(session.session_id, replay=True) as again:
+            await agent(again)
+        assert await tree(store, session.session_id) == wanted
 
 
 async def test_without_starts_a_step_is_one_event(tmp_path):

@@ -132,9 +132,12 @@ class Answers(Protocol):
         """Return what a recorded step is part of; None for none."""
         ...
 
-    def claim_open_step(self, parent: int | None, lane: LanePath, name: str | None) -> int | None:
-        """Go on with the step of this name that was open there when its process ended, and return
-        its start; None where there is none."""
+    def claim_step_without_calls(
+        self, parent: int | None, lane: LanePath, name: str | None, *, knows_parent: bool = True
+    ) -> int | None:
+        """Go on with the next step of this name there that was open when its process ended, or of
+        which no call is a part, and return its start; None where there is none. ``knows_parent``:
+        whether ``parent`` says what it is part of."""
         ...
 
     def is_open_step(self, start: int) -> bool:

@@ -111,6 +111,7 @@ class CallRecorder:
         Cancelled, it raises :class:`CancelledBeginning` with that start, once it is recorded.
         """
         self._note_call()
+        self.look()
         self._append_chunks()
         began = await self._intake.submit_kept(command, size)
         try:
@@ -129,6 +130,7 @@ class CallRecorder:
 
         Cancelled meanwhile, it records that the agent did not get the answer.
         """
+        self.look()
         self._append_chunks()
         action: Action = await self._until_told(
             self._intake.record(self._session, draft), sequence_of
@@ -147,6 +149,7 @@ class CallRecorder:
             return None if action is None else sequence_of(action)
 
         self._note_call()
+        self.look()
         self._append_chunks()
         # The answer's own future: a task around it would get it a turn later, after later ends.
         return await self._until_told(await self._intake.submit_kept(command, size), sequence)

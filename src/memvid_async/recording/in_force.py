@@ -64,6 +64,30 @@ class Enclosing:
     is_left: bool = field(default=False, init=False)
 
 
+class Inside:
+    """The time in which a call or a step runs; calls that are made in it are inside of it. A class,
+    because a generator takes three times as long."""
+
+    __slots__ = ("_enclosing", "_entered")
+
+    def __init__(self, enclosing: Enclosing) -> None:
+        self._enclosing = enclosing
+
+    def __enter__(self) -> None:
+        around = [one for one in ENCLOSING.get() if not one.is_left]
+        self._entered = ENCLOSING.set((*around, self._enclosing))
+
+    def __exit__(self, *_: object) -> None:
+        now = ENCLOSING.get()
+        try:
+            ENCLOSING.reset(self._entered)
+        except ValueError:
+            # A generator's block, finished in another context than the one that began it.
+            self._enclosing.is_left = True
+        # What was entered since may be left later: what was there before is not what is left now.
+        ENCLOSING.set(tuple([one for one in now if one is not self._enclosing]))
+
+
 # The calls and steps that a context is in, innermost last.
 ENCLOSING: ContextVar[tuple[Enclosing, ...]] = ContextVar("memvid_async_calls", default=())
 

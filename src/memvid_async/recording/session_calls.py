@@ -16,14 +16,14 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from typing import Any
 from uuid import UUID
 
 from attrs import Factory, define, field
 
 from ..core.commands import StartAction
-from ..errors import InvalidValueError, RecordedCallError, ReplayStopped
+from ..errors import InvalidValueError, RecordedCallError, ReplayStopped, StoreClosedError
 from ..events.calls import CallFacts, call_key
 from ..events.content import Content
 from ..events.conversion import Conversion
@@ -36,7 +36,7 @@ from .call_recorder import CallRecorder, CancelledBeginning
 from .callables import call, check_fits
 from .command_intake import CommandIntake
 from .error_details import describe_exception
-from .in_force import ENCLOSING, Enclosing
+from .in_force import ENCLOSING, Enclosing, Inside
 from .lanes import Lanes
 from .made_calls import Call, MadeCall, OpenCall, Step
 from .prepare_values import (
@@ -75,30 +75,6 @@ def current_call() -> Call | None:
         if isinstance(one, _EnclosingCall) and one.call is not None and not one.is_left:
             return one.calls.current(one.call)
     return None
-
-
-class _Inside:
-    """The time in which a call or a step runs; calls that are made in it are inside of it. A class,
-    because a generator takes three times as long."""
-
-    __slots__ = ("_enclosing", "_entered")
-
-    def __init__(self, enclosing: _EnclosingCall) -> None:
-        self._enclosing = enclosing
-
-    def __enter__(self) -> None:
-        around = [one for one in ENCLOSING.get() if not one.is_left]
-        self._entered = ENCLOSING.set((*around, self._enclosing))
-
-    def __exit__(self, *_: object) -> None:
-        now = ENCLOSING.get()
-        try:
-            ENCLOSING.reset(self._entered)
-        except ValueError:
-            # A generator's block, finished in another context than the one that began it.
-            self._enclosing.is_left = True
-        # What was entered since may be left later: what was there before is not what is left now.
-        ENCLOSING.set(tuple([one for one in now if one is not self._enclosing]))
 
 
 _RUNS = CallAnswer()
@@ -203,7 +179,7 @@ class SessionCalls:
         """The time in which a call runs; calls that are made in it are inside of it."""
         scope = call.first or call.asked.scope
         blocks = self.intake.blocks
-        return _Inside(_EnclosingCall(blocks, self.session, call.first, self, scope, call))
+        return Inside(_EnclosingCall(blocks, self.session, call.first, self, scope, call))
 
     def current(self, call: OpenCall) -> Call:
         """Return a call that runs, as its tool sees it."""
@@ -243,7 +219,9 @@ class SessionCalls:
         # An error that a call did not raise has no detail: so a cancellation is told from a call
         # that fails by one of something else.
         facts = self.facts(call, None)
-        await self.recorder.cancelled(draft._replace(error=_name_of(error), call=facts))
+        # A task that is cancelled late ends as cancelled.
+        with suppress(StoreClosedError):
+            await self.recorder.cancelled(draft._replace(error=_name_of(error), call=facts))
 
     def draft(self, call: OpenCall, error: BaseException | None, **outcome: Any) -> ActionDraft:
         """Return a call's action."""
@@ -406,7 +384,7 @@ class SessionCalls:
             await self._record_step(entered, parent)
         error: BaseException | None = None
         try:
-            with _Inside(entered):
+            with Inside(entered):
                 yield step
         except BaseException as raised:
             error = raised
@@ -441,7 +419,7 @@ class SessionCalls:
             opened.parent = parent
             if self.answers is not None:
                 lane = opened.asked.lane.path
-                opened.first = self.answers.claim_open_step(parent, lane, opened.made.name)
+                opened.first = self.answers.claim_step_without_calls(parent, lane, opened.made.name)
             if opened.first is None:
                 await self.begin(opened)
             step.first = opened.first
@@ -450,14 +428,25 @@ class SessionCalls:
         self, step: _EnclosingStep, error: BaseException | None, output: Any
     ) -> None:
         answers, opened = self.answers, step.opened
-        opened.first = step.first
         if answers is not None:
             # What is there from an earlier run stays as it is. A shutdown decides nothing.
             is_cancelled = error is not None and not isinstance(error, Exception)
+            if step.first is None and not is_cancelled:
+                # No call was made in it that tells which one it is.
+                around = next(self._enclosing(), None)
+                is_known = not (isinstance(around, _EnclosingStep) and around.first is None)
+                step.first = answers.claim_step_without_calls(
+                    around.first if around is not None else None,
+                    opened.asked.lane.path,
+                    opened.made.name,
+                    knows_parent=is_known,
+                )
+            opened.first = step.first
             if opened.first is None or not answers.is_open_step(opened.first):
                 return
             if is_cancelled and not answers.is_live:
                 return
+        opened.first = step.first
         draft = self.draft(opened, error, output=output)
         if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
             draft = draft._replace(error=_name_of(error), call=self.facts(opened, None))

@@ -83,6 +83,7 @@ class PastSession:
     steps: dict[int, PastStep] = Factory(dict)
     loose: set[int] = Factory(set)
     _unnamed: dict[str | None, int] = Factory(dict)
+    _with_calls: set[int] | None = None
     _last_ns: int = 0
 
     def scope(self, parent: int | None) -> int:
@@ -101,6 +102,19 @@ class PastSession:
             for step in self.steps.values()
             if step.end is None or (step.is_cancelled and step.end > since)
         ]
+
+    def steps_without_calls(self) -> list[PastStep]:
+        """Return the steps that nothing but their place tells apart, in order: no call is part of
+        them, or they are open."""
+        if self._with_calls is None:
+            self._with_calls = set()
+            for call in self.history.calls.values():
+                above = self.steps.get(call.info.parent or 0)
+                while above is not None and above.start not in self._with_calls:
+                    self._with_calls.add(above.start)
+                    above = self.steps.get(above.parent or 0)
+        with_calls = self._with_calls - {step.start for step in self.open_steps()}
+        return [step for step in self.steps.values() if step.start not in with_calls]
 
     def add(self, event: Event) -> None:
         """Take in the next event."""

@@ -170,10 +170,12 @@ class RecordedAnswers:
         step = self._past.steps.get(start or 0)
         return None if step is None else step.parent
 
-    def claim_open_step(self, parent: int | None, lane: LanePath, name: str | None) -> int | None:
+    def claim_step_without_calls(
+        self, parent: int | None, lane: LanePath, name: str | None, *, knows_parent: bool = True
+    ) -> int | None:
         """See :class:`.answers.Answers`."""
-        for step in self._past.open_steps():
-            is_there = (step.parent, step.lane) == (parent, lane)
+        for step in self._past.steps_without_calls():
+            is_there = step.lane == lane and (step.parent == parent or not knows_parent)
             if is_there and self.claim_step(step.start, name):
                 return step.start
         return None
