@@ -45,6 +45,7 @@ WALK = {
     "end": ["URL", "other"],
     "delete": ["URL", "other"],
     "prune": ["URL", "--keep-last", "1"],
+    "compact": ["URL"],
     "copy": ["URL", "COPY"],
     "stores": ["SERVERS"],
     "view": ["URL", "--no-browser"],
@@ -56,7 +57,6 @@ CREATE = {"put", "import-chat", "mcp", "demo", "stores"}
 # What these say where they cannot.
 REFUSED = {
     "recover": (["URL", "OUT"], exits.WRONG_USAGE, "recover is for files"),
-    "compact": (["URL"], exits.BAD, "copy it to a file, compact that"),
 }
 # The package that a command needs beside the extra `cli`.
 NEEDS = {"view": "starlette", "mcp": "mcp"}

@@ -117,11 +117,11 @@ async def test_parts_that_a_dead_writer_left_count_for_nothing(nats_server, monk
         publish = journal.connection.publish
         sent = []
 
-        def die_after_the_first(payload, expected, **more):
+        def die_after_the_first(*given, **more):
             if sent:
                 raise StoreFailedError("killed")
-            sent.append(payload)
-            return publish(payload, expected, **more)
+            sent.append(given)
+            return publish(*given, **more)
 
         monkeypatch.setattr(journal.connection, "publish", die_after_the_first)
         with pytest.raises(StoreFailedError, match="killed"):

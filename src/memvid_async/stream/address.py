@@ -52,19 +52,45 @@ class Address:
         return cls(servers, name)
 
     @property
-    def subject(self) -> str:
-        """The subject of the messages."""
-        return f"memvid.log.{self.name}"
-
-    @property
-    def news_subject(self) -> str:
-        """The subject on which the server tells of each message that it has stored."""
-        return f"memvid.news.{self.name}"
+    def log_subjects(self) -> str:
+        """The subjects of the messages in all of the store's streams."""
+        return f"memvid.log.{self.name}.*"
 
     @property
     def lost_subject(self) -> str:
         """The subject on which a writer tells the others that it lost a race."""
         return f"memvid.lost.{self.name}"
+
+
+@frozen
+class StreamName:
+    """One of the streams of a store: a compaction writes the next one, and deletes the others."""
+
+    store: str
+    """The name of the store."""
+    number: int = 0
+    """How many streams there were before."""
+
+    @classmethod
+    def parse(cls, name: str) -> StreamName:
+        """Return the one with this name."""
+        store, _, number = name.partition("=")
+        return cls(store, int(number or 0))
+
+    @property
+    def name(self) -> str:
+        """The stream's name."""
+        return f"{self.store}={self.number}" if self.number else self.store
+
+    @property
+    def subject(self) -> str:
+        """The subject of its messages."""
+        return f"memvid.log.{self.store}.{self.number}"
+
+    @property
+    def news_subject(self) -> str:
+        """The subject on which the server tells of each message that it has stored."""
+        return f"memvid.news.{self.store}.{self.number}"
 
 
 def _wrong(text: str) -> str:

@@ -19,22 +19,25 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from ..errors import (
     InvalidValueError,
-    MemvidAsyncError,
     StoreClosedError,
     StoreFailedError,
 )
-from .address import Address
+from .address import Address, StreamName
+from .server_answers import (
+    NOT_FOUND,
+    PASSING,
+    WRONG_LAST,
+    LostRaceError,
+    NoLeaderError,
+    StreamFacts,
+    refusal,
+)
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
 
 T = TypeVar("T")
 
-# The server's codes of refusals that have a meaning of their own.
-_WRONG_LAST = 10071
-_NOT_FOUND = 10059
-# No leader answers for now: it is asked again.
-_PASSING = (10008, 10009, 10118)
 # Its last number is the stream's last sequence.
 _NUMBER = re.compile(r"\d+$")
 # One answer of the server to a request may take this many seconds; then it is asked again.
@@ -55,42 +58,16 @@ _FETCH_BYTES = 1024 * 1024
 _ROOM_FOR_HEADERS = 1024
 
 
-class LostRaceError(MemvidAsyncError):
-    """Somebody else appended first: nothing of this batch is in the stream.
-
-    ``last``: the sequence of the last message, as the server says it; 0 where it does not.
-    """
-
-    def __init__(self, last: int) -> None:
-        super().__init__("another process appended first")
-        self.last = last
-
-
-class _NoLeaderError(Exception):
-    """The servers have no leader at the moment."""
-
-
-class StreamFacts:
-    """What the leader of a stream says of it."""
-
-    def __init__(self, info: Mapping[str, Any]) -> None:
-        state, config = info["state"], info["config"]
-        self.last: int = state["last_seq"]
-        self.first: int = state["first_seq"]
-        self.created: str = info["created"]
-        self.replicas: int = config["num_replicas"]
-        self.most_bytes: int = config.get("max_msg_size", -1)
-        self.config: Mapping[str, Any] = config
-
-
 class Connection:
     """A connected client, and what the server announced. Made by :meth:`open`.
 
+    ``stream``: the one that is appended to and watched, once :meth:`use` has said so.
     ``patience``: how many seconds a call waits for servers that do not answer.
     """
 
     def __init__(self, address: Address, patience: float) -> None:
         self.address = address
+        self.stream = StreamName(address.name)
         self._patience = patience
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
@@ -107,6 +84,7 @@ class Connection:
         self._losers: list[bytes] = []
         self._woken = False
         self._watching = False
+        self._subscription: Any = None
 
     @classmethod
     def open(cls, address: Address, options: Mapping[str, Any], patience: float) -> Self:
@@ -172,6 +150,8 @@ class Connection:
     async def _announced(self, message: Any) -> None:
         sequence = int(message.headers["Nats-Sequence"])
         with self._news:
+            if message.subject != self.stream.news_subject:
+                return
             if self._held + len(message.data) <= _HELD_BYTES:
                 self._arrived.append((sequence, message.data))
                 self._held += len(message.data)
@@ -205,7 +185,7 @@ class Connection:
         while True:
             try:
                 return self._call(ask())
-            except (TimeoutError, OSError, Error, _NoLeaderError) as error:
+            except (TimeoutError, OSError, Error, NoLeaderError) as error:
                 if time.monotonic() >= until:
                     raise self._unreachable(error) from error
                 time.sleep(_PAUSE)
@@ -219,47 +199,64 @@ class Connection:
         data = b"" if body is None else json.dumps(body).encode()
         reply = await self._client.request(f"$JS.API.{what}", data, timeout=_ANSWER)
         answer: dict[str, Any] = json.loads(reply.data)
-        if answer.get("error", {}).get("err_code") in _PASSING:
-            raise _NoLeaderError(answer["error"]["description"])
+        if answer.get("error", {}).get("err_code") in PASSING:
+            raise NoLeaderError(answer["error"]["description"])
         return answer
 
-    def facts(self) -> StreamFacts | None:
-        """Return what the leader says of the stream; None when there is none."""
-        answer = self._answer(lambda: self._ask(f"STREAM.INFO.{self.address.name}"))
+    def _told(self, what: str, body: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
+        """Return what the leader answers; None when there is no such stream.
+
+        :raises MemvidAsyncError: when it refuses, or none answers.
+        """
+        answer = self._answer(lambda: self._ask(what, body))
         error = answer.get("error")
         if error is None:
-            return StreamFacts(answer)
-        if error.get("err_code") == _NOT_FOUND:
+            return answer
+        if error.get("err_code") == NOT_FOUND:
             return None
         raise refusal(error)
 
-    def create(self, replicas: int) -> None:
-        """Create the stream, unless it is there.
+    def facts(self, stream: StreamName | None = None) -> StreamFacts | None:
+        """Return what the leader says of a stream, by default the one in use; None when there is
+        none."""
+        answer = self._told(f"STREAM.INFO.{(stream or self.stream).name}")
+        return None if answer is None else StreamFacts(answer)
 
-        :raises StoreFailedError: when the server refuses.
+    def own_streams(self) -> list[StreamName]:
+        """Return the store's streams, in order: more than one while it is compacted."""
+        answer = self._told("STREAM.NAMES", {"subject": self.address.log_subjects}) or {}
+        found = [StreamName.parse(name) for name in answer.get("streams") or ()]
+        return sorted(found, key=lambda one: one.number)
+
+    def create(self, stream: StreamName, replicas: int) -> None:
+        """Create a stream, unless it is there.
+
+        :raises StoreFailedError, NotAStoreError: when the server refuses.
         """
         body = {
-            "name": self.address.name,
-            "subjects": [self.address.subject],
+            "name": stream.name,
+            "subjects": [stream.subject],
             "storage": "file",
             "retention": "limits",
             "discard": "new",
             "num_replicas": replicas,
-            "max_consumers": -1,
             "max_msgs": -1,
             "max_bytes": -1,
             "max_age": 0,
             "allow_direct": True,
             "deny_delete": True,
             "deny_purge": True,
-            "republish": {"src": self.address.subject, "dest": self.address.news_subject},
+            "republish": {"src": stream.subject, "dest": stream.news_subject},
             "metadata": {"memvid-async": "1"},
         }
-        error = self._answer(lambda: self._ask(f"STREAM.CREATE.{self.address.name}", body)).get(
-            "error"
-        )
-        if error is not None:
-            raise refusal(error)
+        self._told(f"STREAM.CREATE.{stream.name}", body)
+
+    def delete(self, stream: StreamName) -> None:
+        """Delete a stream, if it is there.
+
+        :raises StoreFailedError: when the server refuses.
+        """
+        self._told(f"STREAM.DELETE.{stream.name}")
 
     @property
     def most_payload(self) -> int:
@@ -267,7 +264,14 @@ class Connection:
         assert self._client is not None
         return int(self._client.max_payload) - _ROOM_FOR_HEADERS
 
-    def publish(self, payload: bytes, expected: int, *, stored: Callable[[], bool | None]) -> int:
+    def publish(
+        self,
+        stream: StreamName,
+        payload: bytes,
+        expected: int,
+        *,
+        stored: Callable[[], bool | None],
+    ) -> int:
         """Append a message after the one with the sequence ``expected``; return its sequence.
 
         A message whose acknowledgement does not come is sent again: as both expect the same last
@@ -276,19 +280,21 @@ class Connection:
         ``stored``: looks whether the message after ``expected`` is this one; None when there is
         none after all. It is called where the message was sent more than once.
 
-        :raises LostRaceError: when another message follows ``expected``.
+        :raises LostRaceError: when another message follows ``expected``, or the stream is gone.
         :raises StoreFailedError: when the server refuses it, or when no server answers: whether it
             is in the stream is then not known, and the next look at the stream tells.
         """
-        from nats.errors import Error  # noqa: PLC0415 - an extra
+        from nats.errors import Error, NoRespondersError  # noqa: PLC0415 - an extra
 
         until = time.monotonic() + self._patience
         sent = 0
         while True:
             sent += 1
             try:
-                answer = self._call(self._send(payload, expected))
-            except (TimeoutError, OSError, Error, _NoLeaderError) as error:
+                answer = self._call(self._send(stream, payload, expected))
+            except (TimeoutError, OSError, Error, NoLeaderError) as error:
+                if isinstance(error, NoRespondersError) and self.facts(stream) is None:
+                    raise LostRaceError(0) from error
                 if time.monotonic() >= until:
                     raise self._unreachable(error) from error
                 time.sleep(_PAUSE)
@@ -296,7 +302,7 @@ class Connection:
             refused = answer.get("error")
             if refused is None:
                 return int(answer["seq"])
-            if refused.get("err_code") != _WRONG_LAST:
+            if refused.get("err_code") != WRONG_LAST:
                 raise refusal(refused)
             said = _NUMBER.search(refused.get("description", ""))
             last = int(said[0]) if said else 0
@@ -315,22 +321,25 @@ class Connection:
             if is_there is False:
                 raise LostRaceError(last)
 
-    async def _send(self, payload: bytes, expected: int) -> dict[str, Any]:
+    async def _send(self, stream: StreamName, payload: bytes, expected: int) -> dict[str, Any]:
         assert self._client is not None
         headers = {
             "Nats-Expected-Last-Sequence": str(expected),
-            "Nats-Expected-Stream": self.address.name,
+            "Nats-Expected-Stream": stream.name,
         }
-        subject = self.address.subject
-        reply = await self._client.request(subject, payload, timeout=_ANSWER, headers=headers)
+        reply = await self._client.request(
+            stream.subject, payload, timeout=_ANSWER, headers=headers
+        )
         answer: dict[str, Any] = json.loads(reply.data)
-        if answer.get("error", {}).get("err_code") in _PASSING:
-            raise _NoLeaderError(answer["error"]["description"])
+        if answer.get("error", {}).get("err_code") in PASSING:
+            raise NoLeaderError(answer["error"]["description"])
         return answer
 
     # Reading.
 
-    def fetch(self, first: int, count: int, known: int = 0) -> list[tuple[int, bytes]]:
+    def fetch(
+        self, stream: StreamName, first: int, count: int, known: int = 0
+    ) -> list[tuple[int, bytes]]:
         """Return at most ``count`` messages from the sequence ``first`` on, in a row: about 1 MiB.
 
         ``known``: the stream was said to reach this sequence: a replica that lacks it is asked
@@ -341,11 +350,11 @@ class Connection:
         """
         until, look = time.monotonic() + self._patience, time.monotonic() + _ANSWER
         while True:
-            found = self._answer(lambda: self._fetch(first, count))
+            found = self._answer(lambda: self._fetch(stream, first, count))
             if found or known < first:
                 return found
             if time.monotonic() >= look:
-                facts = self.facts()
+                facts = self.facts(stream)
                 if facts is None or facts.last < first:
                     return []
                 look += _ANSWER
@@ -353,7 +362,7 @@ class Connection:
                 raise StoreFailedError(f"the stream has lost its message {first}")
             time.sleep(_PAUSE)
 
-    async def _fetch(self, first: int, count: int) -> list[tuple[int, bytes]]:
+    async def _fetch(self, stream: StreamName, first: int, count: int) -> list[tuple[int, bytes]]:
         assert self._client is not None
         client = self._client
         found: list[tuple[int, bytes]] = []
@@ -361,7 +370,7 @@ class Connection:
         arrived = await client.subscribe(inbox)
         try:
             body = {"seq": first, "batch": count, "max_bytes": _FETCH_BYTES}
-            what = f"$JS.API.DIRECT.GET.{self.address.name}"
+            what = f"$JS.API.DIRECT.GET.{stream.name}"
             await client.publish(what, json.dumps(body).encode(), reply=inbox)
             while True:
                 message = await arrived.next_msg(_ANSWER)
@@ -377,6 +386,14 @@ class Connection:
 
     # Following.
 
+    def use(self, stream: StreamName) -> None:
+        """From now on, append to this stream, and hold what is announced of it."""
+        with self._news:
+            self.stream, self._newest, self._held = stream, 0, 0
+            self._arrived.clear()
+        if self._watching:
+            self._answer(self._watch)
+
     def watch(self) -> None:
         """From now on, hold what the server announces."""
         if not self._watching:
@@ -385,8 +402,10 @@ class Connection:
 
     async def _watch(self) -> None:
         assert self._client is not None
-        subject = self.address.news_subject
-        await self._client.subscribe(subject, cb=self._announced)
+        before, subject = self._subscription, self.stream.news_subject
+        self._subscription = await self._client.subscribe(subject, cb=self._announced)
+        if before is not None:
+            await before.unsubscribe()
         # What is announced before the server knows of this is seen when the leader is asked next.
         with suppress(Exception):
             await self._client.flush(_SUBSCRIBED)
@@ -478,8 +497,3 @@ class Connection:
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
-
-
-def refusal(error: Mapping[str, Any]) -> MemvidAsyncError:
-    """Return the error that says what the server answered in place of what was asked for."""
-    return StoreFailedError(f"the server refuses: {error.get('description', error)}")

@@ -15,9 +15,10 @@ from ..format.header import decode_header
 from ..format.rows import decode_rows
 from ..format.segment import SegmentKind, scan
 from ..format.stubs import decode_stubs
-from .address import Address
-from .connection import Connection, refusal
-from .messages import Message, decode_message
+from .address import Address, StreamName
+from .connection import Connection
+from .messages import Message, MessageKind, decode_message
+from .server_answers import refusal
 
 # One answer of the server may take this many seconds; then it is asked again.
 _ANSWER = 2.0
@@ -81,21 +82,33 @@ def read_summaries(address: Address, config: StoreConfig) -> list[StoreSummary]:
     """
     connection = ServersConnection.open(address, config.nats_options, config.server_timeout)
     try:
-        found = [_summary(connection, info) for info in connection.streams()]
+        streams = [info for info in connection.streams() if _is_ours(info)]
+        streams.sort(key=lambda info: StreamName.parse(info["config"]["name"]).number)
+        found: dict[str, StoreSummary] = {}
+        for info in streams:
+            # Where a store has several, it is being compacted: the first one counts that has not
+            # moved.
+            name = StreamName.parse(info["config"]["name"]).store
+            summary = None if name in found else _summary(connection, name, info)
+            if summary is not None:
+                found[name] = summary
     finally:
         connection.close()
-    return sorted((one for one in found if one is not None), key=lambda one: one.name)
+    return [found[name] for name in sorted(found)]
 
 
-def _summary(connection: ServersConnection, info: dict[str, Any]) -> StoreSummary | None:
+def _is_ours(info: dict[str, Any]) -> bool:
+    return "memvid-async" in info["config"].get("metadata", {}) and bool(info["state"]["last_seq"])
+
+
+def _summary(connection: ServersConnection, name: str, info: dict[str, Any]) -> StoreSummary | None:
     config, state = info["config"], info["state"]
-    if "memvid-async" not in config.get("metadata", {}) or not state["last_seq"]:
-        return None
-    name: str = config["name"]
     try:
-        count = _event_count(connection, name, state["last_seq"])
+        count = _event_count(connection, config["name"], state["last_seq"])
     except MemvidAsyncError:
         # It was deleted meanwhile, or somebody else wrote to it.
+        return None
+    if count is None:
         return None
     told = datetime.fromisoformat(state["last_ts"]).astimezone(UTC)
     return StoreSummary(
@@ -103,8 +116,9 @@ def _summary(connection: ServersConnection, info: dict[str, Any]) -> StoreSummar
     )
 
 
-def _event_count(connection: ServersConnection, name: str, last: int) -> int:
-    """Return the sequence of the last event: the last whole batch tells it."""
+def _event_count(connection: ServersConnection, name: str, last: int) -> int | None:
+    """Return the sequence of the last event: the last whole batch tells it. None where the log has
+    moved."""
 
     def message(at: int) -> Message:
         return decode_message(connection.fetch_one(name, at))
@@ -113,6 +127,11 @@ def _event_count(connection: ServersConnection, name: str, last: int) -> int:
     while last > 1:
         found = message(last)
         first = last - found.part
+        if found.kind == MessageKind.MOVED:
+            return None
+        if found.kind == MessageKind.CLAIM:
+            last -= 1
+            continue
         if found.part == found.parts - 1:
             data = b"".join([message(at).data for at in range(first, last)] + [found.data])
             return _last_sequence(data, salt)

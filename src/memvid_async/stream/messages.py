@@ -10,19 +10,33 @@ place.
 from __future__ import annotations
 
 import struct
+from enum import IntEnum
 
 from attrs import frozen
 
 from ..errors import NotAStoreError
 
-# Magic, version, the part's place and the number of parts, the offset of the batch in the log, the
-# newest TOC's offset and the sequence of the last event folded into it, and the batch's id: that of
-# its writer, random, and a number.
-_HEAD = struct.Struct("<4sHHHQQQ16s")
+# Magic, version, the kind, the part's place and the number of parts, the offset of the batch in the
+# log, the newest TOC's offset and the sequence of the last event folded into it, and the batch's
+# id: that of its writer, random, and a number.
+_HEAD = struct.Struct("<4sBBHHQQQ16s")
 HEAD_SIZE = _HEAD.size
 BATCH_BYTES, WRITER_BYTES = 16, 8
 _MAGIC = b"MVAs"
 _VERSION = 1
+
+
+class MessageKind(IntEnum):
+    """What a message holds."""
+
+    LOG = 0
+    """Bytes of the log."""
+    CLAIM = 1
+    """Nothing: its writer begins to write the log again, and who began before must not end."""
+    MOVED = 2
+    """Nothing: the log goes on in the store's next stream, and this one is deleted."""
+
+
 # The most parts that a batch can have.
 MOST_PARTS = 2**16 - 1
 
@@ -31,6 +45,8 @@ MOST_PARTS = 2**16 - 1
 class Message:
     """One message, read."""
 
+    kind: MessageKind
+    """What it holds."""
     at: int
     """The offset in the log at which its batch begins."""
     part: int
@@ -54,10 +70,15 @@ def encode_batch(
     parts = max(1, -(-len(data) // room))
     assert parts <= MOST_PARTS
     return [
-        _HEAD.pack(_MAGIC, _VERSION, part, parts, at, *toc, batch)
+        _HEAD.pack(_MAGIC, _VERSION, MessageKind.LOG, part, parts, at, *toc, batch)
         + data[part * room : (part + 1) * room]
         for part in range(parts)
     ]
+
+
+def encode_mark(kind: MessageKind, at: int, toc: tuple[int, int], batch: bytes) -> bytes:
+    """Return a message that holds nothing, after a log of ``at`` bytes."""
+    return _HEAD.pack(_MAGIC, _VERSION, kind, 0, 1, at, *toc, batch)
 
 
 def decode_message(payload: bytes) -> Message:
@@ -66,11 +87,12 @@ def decode_message(payload: bytes) -> Message:
     :raises NotAStoreError: when it is not one of a store, or of a newer release.
     """
     try:
-        magic, version, part, parts, at, toc, sequence, batch = _HEAD.unpack_from(payload)
+        magic, version, kind, part, parts, at, toc, sequence, batch = _HEAD.unpack_from(payload)
     except struct.error:
-        magic, version, part, parts, at, toc, sequence, batch = b"", 0, 0, 0, 0, 0, 0, b""
+        magic, version, kind, part, parts, at, toc, sequence, batch = b"", 0, 0, 0, 0, 0, 0, 0, b""
     if magic != _MAGIC:
         raise NotAStoreError("the stream holds messages that are not a store's")
-    if version != _VERSION:
+    if version != _VERSION or kind > max(MessageKind):
         raise NotAStoreError(f"the stream is of format {version}, which a newer release reads")
-    return Message(at, part, parts, (toc, sequence), batch, payload[HEAD_SIZE:])
+    data = payload[HEAD_SIZE:]
+    return Message(MessageKind(kind), at, part, parts, (toc, sequence), batch, data)

@@ -1,4 +1,4 @@
-"""The stream of a store: found, or created, and looked at before anything is read from it."""
+"""Which of a store's streams its log is on, and reading it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from typing import Any
 from ..config import StoreConfig
 from ..errors import NotAStoreError, StoreFailedError, StoreNotFoundError
 from ..format.header import Header
-from .connection import Connection, LostRaceError, StreamFacts
-from .messages import BATCH_BYTES, encode_batch
+from .address import StreamName
+from .connection import Connection
+from .messages import BATCH_BYTES, MessageKind, decode_message, encode_batch
+from .server_answers import LostRaceError, StreamFacts
+from .stream_storage import StreamStorage
 
 # How a stream must be configured, so that it loses nothing by itself.
 _REQUIRED: Mapping[str, Any] = {
@@ -25,40 +28,79 @@ _REQUIRED: Mapping[str, Any] = {
 
 def find_stream(
     connection: Connection, config: StoreConfig, header: Header | None, *, read_only: bool
-) -> StreamFacts:
-    """Return what the stream is; a writer creates it where there is none, with the log's header.
+) -> tuple[StreamName, StreamFacts]:
+    """Return the stream that has the log, and what it is; a writer creates the first one, with the
+    log's header: ``header``, or one with a new id.
+
+    It is the first one that does not say that the log goes on in the next. What follows it was left
+    by a compaction, or is being written by one.
 
     :raises StoreNotFoundError: when there is none to read.
     :raises NotAStoreError: when it is not a store's.
     :raises StoreFailedError: when it has fewer replicas than asked.
     """
-    name, facts = connection.address.name, connection.facts()
-    if read_only and (facts is None or not facts.last):
-        raise StoreNotFoundError(f"there is no store on a stream named {name}")
-    if facts is None:
-        connection.create(config.replicas or 1)
-        facts = _known(connection)
+    while True:
+        streams = listed = connection.own_streams()
+        if not listed:
+            streams = [StreamName(connection.address.name)]
+            if not read_only:
+                connection.create(streams[0], config.replicas or 1)
+        for stream in streams:
+            facts = connection.facts(stream)
+            if facts is None and (listed or not read_only):
+                # It was deleted since they were listed.
+                break
+            if facts is None or (read_only and not facts.last):
+                where = connection.address.name
+                raise StoreNotFoundError(f"there is no store on a stream named {where}")
+            _check(stream, facts, config)
+            if not facts.last:
+                _begin(connection, stream, header or Header(config.new_id()))
+                break
+            found = connection.fetch(stream, facts.last, 1, facts.last)
+            if not found:
+                break
+            if decode_message(found[0][1]).kind != MessageKind.MOVED:
+                return stream, facts
+            if not read_only and stream is not streams[-1]:
+                # The process that compacted it was killed before that.
+                connection.delete(stream)
+
+
+def _check(stream: StreamName, facts: StreamFacts, config: StoreConfig) -> None:
     wrong = [key for key, value in _REQUIRED.items() if facts.config.get(key, value) != value]
-    if wrong or facts.first > 1 or facts.config["subjects"] != [connection.address.subject]:
+    if wrong or facts.first > 1 or facts.config["subjects"] != [stream.subject]:
         what = ", ".join(wrong) or "its subject, or its first message"
-        raise NotAStoreError(f"the stream {name} is not a store's: {what}")
+        raise NotAStoreError(f"the stream {stream.name} is not a store's: {what}")
     if config.replicas is not None and facts.replicas < config.replicas:
         raise StoreFailedError(
-            f"the stream {name} has {facts.replicas} replicas, and {config.replicas} were asked "
-            "for; `nats stream edit` changes that"
+            f"the stream {stream.name} has {facts.replicas} replicas, and {config.replicas} were "
+            "asked for; `nats stream edit` changes that"
         )
-    if not facts.last:
-        data = (header or Header(config.new_id())).encode()
-        (payload,) = encode_batch(0, (0, 0), bytes(BATCH_BYTES), data, connection.most_payload)
-        # Where another process was first, its header is the log's.
-        with suppress(LostRaceError):
-            connection.publish(payload, 0, stored=lambda: True)
-        facts = _known(connection)
-    return facts
 
 
-def _known(connection: Connection) -> StreamFacts:
-    facts = connection.facts()
-    if facts is None:
-        raise StoreFailedError(f"the stream {connection.address.name} was deleted meanwhile")
-    return facts
+def _begin(connection: Connection, stream: StreamName, header: Header) -> None:
+    data = header.encode()
+    (payload,) = encode_batch(0, (0, 0), bytes(BATCH_BYTES), data, connection.most_payload)
+    # Where another process was first, its header is the log's.
+    with suppress(LostRaceError):
+        connection.publish(stream, payload, 0, stored=lambda: True)
+
+
+def read_stream(connection: Connection, stream: StreamName, last: int, most: int) -> StreamStorage:
+    """Return the bytes of a stream up to its message ``last``: the end is read now, what is before
+    when it is needed. ``most``: how many bytes are held in memory."""
+
+    def fetch(first: int, count: int) -> list[tuple[int, bytes]]:
+        found = connection.fetch(stream, first, count, known=first)
+        if not found:
+            raise StoreFailedError(f"the stream {stream.name} is gone: the store was compacted")
+        return found
+
+    storage = StreamStorage(fetch, most)
+    sequence = storage.start_before(last)
+    while sequence <= last:
+        for sequence, payload in fetch(sequence, 1024):  # noqa: B020
+            storage.add(sequence, payload)
+        sequence += 1
+    return storage

@@ -1,126 +1,60 @@
 """The synchronous core of a store on a stream: take in, decide, append if nobody else has.
 
-It is to a stream what :class:`..file.journal.Journal` is to a file, and is called in the same way:
-by one thread at a time. In place of a lock, an append says which message it follows. The server
-takes it only where that is the last one. Who loses takes in what came, decides again, and appends.
+A writer is a follower that appends. It is to a stream what :class:`..file.journal.Journal` is to a
+file, and is called in the same way: by one thread at a time. In place of a lock, an append says
+which message it follows. The server takes it only where that is the last one. Who loses takes in
+what came, decides again, and appends.
 """
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from ..config import StoreConfig
 from ..core.appended import Appended
 from ..core.commands import Command
-from ..core.reports import TornTail
+from ..core.reports import CompactReport
 from ..errors import (
     CorruptFileError,
     InvalidValueError,
     MemvidAsyncError,
-    NotAStoreError,
-    StoreClosedError,
+    NotCompactedError,
     StoreFailedError,
     StoreLockedError,
     StoreReadOnlyError,
 )
-from ..events.event import Event
 from ..events.values import is_time
 from ..file.file_view import FileView
 from ..file.log_file import LogFile
-from ..format.header import Header
-from .address import Address
 from .batch_draft import BatchDraft
-from .connection import Connection, LostRaceError
-from .messages import BATCH_BYTES, WRITER_BYTES, decode_message, encode_batch
-from .stream_found import find_stream
-from .stream_storage import StreamStorage
-from .turn_order import TurnOrder
+from .followed_stream import FollowedStream
+from .messages import (
+    BATCH_BYTES,
+    WRITER_BYTES,
+    MessageKind,
+    decode_message,
+    encode_batch,
+    encode_mark,
+)
+from .server_answers import LostRaceError
+from .stream_successor import StreamSuccessor
 
 # Closing saves a TOC when at least this many bytes follow the last one; fewer are quickly folded.
 _CLOSING_TOC_BYTES = 64 * 1024
-# After this many seconds without an announcement the leader is asked whether there is news.
-_LOOK_INTERVAL = 1.0
-# What another process has appended is announced within this many seconds, or it is asked for.
-_ANNOUNCED = 0.005
 # Of a batch in parts, the next part is waited for at most this long: then its writer is taken for
 # dead.
 _PART_PATIENCE = 2.0
-# A new leader may lack what was acknowledged for at most this many seconds. It is asked every so
-# many.
-_CATCHING_UP, _PAUSE = 10.0, 0.05
 
 
-class StreamJournal:
-    """The log of a store on a stream, as this process has taken it in. Made by :meth:`open`.
+class StreamJournal(FollowedStream):
+    """The log of a store on a stream, to which this process appends. Made by :meth:`open`."""
 
-    ``keeps_events``: whether what becomes durable is returned as events too.
-    """
-
-    def __init__(
-        self,
-        connection: Connection,
-        storage: StreamStorage,
-        config: StoreConfig,
-        created: str,
-        *,
-        read_only: bool,
-    ) -> None:
-        self.connection = connection
-        self._storage = storage
-        self._config = config
-        self._created = created
-        self._read_only = read_only
-        self._pid = os.getpid()
-        self._file = LogFile.load(storage, read_only=True)
-        self.torn_tail = TornTail(0, 0)
-        self.keeps_events = True
-        self._staged: list[Event] = []
-        self._sizes: list[int] = []
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
         self._draft: BatchDraft | None = None
         self._commands: list[Command] = []
-        self._failure: MemvidAsyncError | None = None
-        self._looked = time.monotonic()
-        self._writer = os.urandom(WRITER_BYTES)
         self._batches = self._told = 0
-        self._order = TurnOrder(self._writer)
-
-    @classmethod
-    def open(
-        cls,
-        address: Address,
-        config: StoreConfig,
-        *,
-        read_only: bool,
-        header: Header | None = None,
-    ) -> StreamJournal:
-        """Connect, and read the stream. A writer also creates one that is not there.
-
-        ``header``: the log's, where it is created; by default one with a new id.
-
-        :raises MemvidAsyncError: as :func:`memvid_async.open_store` says.
-        """
-        connection = Connection.open(address, config.nats_options, config.server_timeout)
-        try:
-            facts = find_stream(connection, config, header, read_only=read_only)
-
-            def fetch(first: int, count: int) -> list[tuple[int, bytes]]:
-                return connection.fetch(first, count, known=first)
-
-            storage = StreamStorage(fetch, config.limits.mirror_bytes)
-            sequence = storage.start_before(facts.last)
-            while sequence <= facts.last:
-                for sequence, payload in connection.fetch(sequence, 1024, facts.last):  # noqa: B020
-                    storage.add(sequence, payload)
-                sequence += 1
-            if not read_only:
-                connection.watch_losers()
-            return cls(connection, storage, config, facts.created, read_only=read_only)
-        except BaseException:
-            connection.close()
-            raise
 
     # Looking.
 
@@ -140,111 +74,6 @@ class StreamJournal:
     def staged_bytes(self) -> int:
         """How many bytes of the log are in memory only."""
         return 0 if self._draft is None else self._draft.size
-
-    @property
-    def last(self) -> int:
-        """The sequence of the last message that was taken in."""
-        return self._storage.last
-
-    @property
-    def content_count(self) -> int:
-        """How many distinct contents have an event of their own."""
-        return self._file.catalog.content_count
-
-    # Taking in.
-
-    @property
-    def has_news(self) -> bool:
-        """Whether there may be messages that were not taken in."""
-        connection, last = self.connection, self._storage.last
-        connection.watch()
-        if connection.newest > last:
-            return True
-        if time.monotonic() - self._looked < _LOOK_INTERVAL:
-            return False
-        return self._look() > last
-
-    def _look(self) -> int:
-        """Return the sequence of the last message, as the leader says it.
-
-        :raises StoreFailedError: when the stream is another one now, or has lost messages.
-        """
-        until = time.monotonic() + min(_CATCHING_UP, self._config.server_timeout)
-        while True:
-            facts = self.connection.facts()
-            if facts is None or facts.created != self._created:
-                self._lose("the stream was deleted; nothing can be appended to it")
-            if facts.last >= self._storage.last:
-                self._looked = time.monotonic()
-                return facts.last
-            if time.monotonic() >= until:
-                self._lose(
-                    f"the stream ends at message {facts.last}, but {self._storage.last} were "
-                    "acknowledged: the servers have lost some"
-                )
-            time.sleep(_PAUSE)
-
-    def _lose(self, why: str) -> NoReturn:
-        self.fail(StoreFailedError(why))
-        raise StoreFailedError(why)
-
-    def follow(self) -> Appended:
-        """Take in all that others have appended by now.
-
-        :raises StoreFailedError, CorruptFileError: when it cannot be read.
-        """
-        self._check()
-        self._take_in(self._look())
-        return self._all_staged()
-
-    def _take_in(self, until: int) -> None:
-        """Take in the messages up to the sequence ``until``, and what was announced after."""
-        connection, storage = self.connection, self._storage
-        while True:
-            found = connection.take_arrived(storage.last)
-            if not found and storage.last < until and connection.wait_until(until, _ANNOUNCED):
-                found = connection.take_arrived(storage.last)
-            if not found and storage.last < until:
-                found = connection.fetch(storage.last + 1, 1024, until)
-            if not found:
-                break
-            for sequence, payload in found:
-                self._add(sequence, payload)
-        self._fold()
-
-    def _add(self, sequence: int, payload: bytes) -> None:
-        try:
-            self._storage.add(sequence, payload)
-        except (CorruptFileError, NotAStoreError) as error:
-            self.fail(error)
-            raise
-        self._order.note(self._storage.last_batch[:WRITER_BYTES])
-
-    def _fold(self) -> None:
-        """Fold what was added to the log's bytes, and keep its events where somebody reads them."""
-        file, start = self._file, self._file.view.end
-        if self._storage.size() == start:
-            return
-        found: list[Event] | None = [] if self.keeps_events else None
-        reader = file.reader
-        content = (lambda at: reader.content(at, file.view.end)) if self.keeps_events else None
-        try:
-            file.catch_up(content, found)
-        except MemvidAsyncError as error:
-            if file.in_doubt or isinstance(error, CorruptFileError):
-                self.fail(error)
-            raise
-        if found:
-            size = file.view.end - start
-            self._staged += found
-            self._sizes += [size // len(found)] * len(found)
-
-    def _all_staged(self) -> Appended:
-        """Return what became durable since the last call."""
-        last = self._file.state.last_sequence
-        appended = Appended(last, self._staged, self._sizes, rewritten=False)
-        self._staged, self._sizes = [], []
-        return appended
 
     # Writing.
 
@@ -291,27 +120,32 @@ class StreamJournal:
 
     def _publish(self, data: bytes, toc: tuple[int, int]) -> bool:
         """Append bytes of the log after all that was taken in; return whether nobody was first."""
-        storage = self._storage
+        batch, at = self._next_batch(), self._storage.size()
+        return self._send(encode_batch(at, toc, batch, data, self.connection.most_payload), batch)
+
+    def _next_batch(self) -> bytes:
         self._batches += 1
-        batch = self._writer + self._batches.to_bytes(BATCH_BYTES - WRITER_BYTES)
-        at = storage.size()
-        payloads = encode_batch(at, toc, batch, data, self.connection.most_payload)
+        return self._writer + self._batches.to_bytes(BATCH_BYTES - WRITER_BYTES)
+
+    def _send(self, payloads: Sequence[bytes], batch: bytes) -> bool:
+        storage, stream = self._storage, self.connection.stream
         for payload in payloads:
             expected = storage.last
 
             def stored(expected: int = expected) -> bool | None:
-                found = self.connection.fetch(expected + 1, 1, expected + 1)
+                found = self.connection.fetch(stream, expected + 1, 1, expected + 1)
                 return decode_message(found[0][1]).batch == batch if found else None
 
             begun = time.monotonic()
             try:
-                self._add(self.connection.publish(payload, expected, stored=stored), payload)
+                sequence = self.connection.publish(stream, payload, expected, stored=stored)
             except LostRaceError as lost:
                 # From now on, what others append comes without being asked for.
                 self.connection.watch()
                 self._tell_waiting()
                 self._take_in(self._look() if lost.last <= expected else lost.last)
                 return False
+            self._add(sequence, payload)
             self._order.note_append(time.monotonic() - begun)
         self._fold()
         return True
@@ -328,8 +162,8 @@ class StreamJournal:
 
     def _wait_for_parts(self) -> None:
         """Wait while another process appends a batch in parts; its death ends the waiting."""
-        storage = self._storage
-        while storage.is_unfinished:
+        while self._storage.is_unfinished:
+            storage = self._storage
             last = storage.last
             self.connection.watch()
             self.connection.wait_for(last, _PART_PATIENCE)
@@ -339,7 +173,7 @@ class StreamJournal:
 
     def _wait_for_turn(self, *, has_lost: bool) -> None:
         """Let other writers have their turns, those that use them."""
-        order, connection, storage = self._order, self.connection, self._storage
+        order, connection = self._order, self.connection
         while True:
             for writer in connection.take_losers():
                 order.note_lost(writer)
@@ -348,7 +182,7 @@ class StreamJournal:
                 return
             connection.watch()
             self._tell_waiting()
-            if connection.wait_for(storage.last, seconds):
+            if connection.wait_for(self._storage.last, seconds):
                 self._take_in(connection.newest)
             else:
                 order.pass_over(other)
@@ -431,29 +265,88 @@ class StreamJournal:
         commands, self._draft, self._commands = self._commands, None, []
         return self.commit(commands)[1]
 
-    # Failing and closing.
+    # Compaction.
 
-    @property
-    def failure(self) -> MemvidAsyncError | None:
-        """Why the journal refuses everything; None while it does not."""
-        return self._failure
+    def begin_compaction(self) -> tuple[StreamSuccessor | MemvidAsyncError, Appended]:
+        """Claim the stream for a compaction, and create the one that replaces it.
+
+        What others claimed before is given up by them when they see this.
+        """
+        self._check()
+        self._check_writable()
+        now = self._now()
+        if not self._mark(MessageKind.CLAIM):
+            return NotCompactedError(
+                "others appended again and again, for too long"
+            ), self._all_staged()
+        facts = self.connection.facts()
+        replicas = 1 if facts is None else facts.replicas
+        try:
+            successor = StreamSuccessor(
+                self.connection, self._file, self._storage.claim, replicas, self._config, now
+            )
+        except (StoreFailedError, NotCompactedError) as error:
+            return NotCompactedError(str(error)), self._all_staged()
+        return successor, self._all_staged()
+
+    def install(
+        self, successor: StreamSuccessor
+    ) -> tuple[CompactReport | MemvidAsyncError | None, Appended]:
+        """Copy the rest, continue in the new stream, and delete the old one.
+
+        An error that leaves the stream as it was is returned in place of the report; None when the
+        copy cannot be used: another compaction came, or what it lacks was used again.
+        """
+        self._check()
+        before, old = self._file.view.end, self.connection.stream
+
+        def is_copied() -> bool:
+            nonlocal before
+            before = self._file.view.end
+            return self._storage.claim == successor.claim and successor.catch_up(self._file)
+
+        try:
+            has_moved = self._mark(MessageKind.MOVED, is_copied)
+        except (CorruptFileError, NotCompactedError) as refusal:
+            return refusal, self._all_staged()
+        if not has_moved:
+            if self._storage.claim == successor.claim:
+                successor.discard()
+            return None, self._all_staged()
+        # Nothing of it is left when this returns.
+        self.connection.delete(old)
+        state, after = self._file.state, self._file.view.end
+        report = CompactReport(before, after, successor.erased, state.generation)
+        return report, self._all_staged()
+
+    def _mark(self, kind: MessageKind, holds: Callable[[], bool] = lambda: True) -> bool:
+        """Append a mark after all that others appended; return whether it is there.
+
+        It is not where ``holds`` does not, or where others are first for ``lock_timeout`` seconds.
+        """
+        until = time.monotonic() + self._config.lock_timeout
+        has_lost = False
+        self._take_in(self._look())
+        while holds():
+            self._wait_for_turn(has_lost=has_lost)
+            if has_lost and not holds():
+                break
+            storage, batch = self._storage, self._next_batch()
+            mark = encode_mark(kind, storage.size(), storage.toc, batch)
+            if self._send([mark], batch):
+                self._take_in(0)
+                return True
+            if time.monotonic() >= until:
+                break
+            has_lost = True
+        return False
+
+    # Failing and closing.
 
     def _check_writable(self) -> None:
         if self._read_only or self._file.state.beyond:
             why = "it was opened read-only" if self._read_only else "a newer release wrote to it"
             raise StoreReadOnlyError(f"the store cannot be written: {why}")
-
-    def _check(self) -> None:
-        if self._failure is not None:
-            raise StoreFailedError(
-                f"the store failed earlier ({self._failure}); open it again"
-            ) from self._failure
-        if os.getpid() != self._pid:
-            raise StoreClosedError("the store was opened before a fork; open it again")
-
-    def fail(self, error: MemvidAsyncError) -> None:
-        """Refuse everything from now on."""
-        self._failure = self._failure or error
 
     def close(self) -> None:
         """Save a TOC where that saves the next opening work."""
@@ -462,7 +355,3 @@ class StreamJournal:
             twin = self._file.fork()
             twin.save_toc()
             self._publish_fork(twin)
-
-    def release(self) -> None:
-        """Disconnect."""
-        self.connection.close()

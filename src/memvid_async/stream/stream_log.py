@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from ..config import StoreConfig
 from ..core.reports import CompactReport
-from ..engine.event_log import Alone, Folded, View
+from ..engine.event_log import Alone
 from ..engine.journal_log import JournalLog
 from ..engine.worker import Job, Worker
 from ..errors import MemvidAsyncError, NotCompactedError
+from ..file.compact import FoldWhole
 from .address import Address
 from .stream_journal import StreamJournal
 
+# A copy that cannot be used is made again, at most this many times in all.
+_TRIES = 3
 # After this many seconds without news the thread returns to the loop, which may wait again.
 _WAIT = 1.0
 
@@ -71,16 +74,25 @@ class StreamLog(JournalLog[StreamJournal]):
         self._journal.connection.wake()
 
     async def compact(
-        self,
-        alone: Alone,  # noqa: ARG002 - the protocol's
-        progress: Callable[[int, int], None],  # noqa: ARG002
-        fold: Callable[[View], Sequence[Folded]],  # noqa: ARG002
+        self, alone: Alone, progress: Callable[[int, int], None], fold: FoldWhole
     ) -> CompactReport:
-        """Refuse.
-
-        :raises NotCompactedError: always.
-        """
-        raise NotCompactedError(
-            "a store on a stream is not compacted in place: copy it to a file, compact that, copy "
-            "it to a stream of another name, and delete the old stream"
-        )
+        """Write a new stream that replaces this one, in a thread of its own, while others append;
+        then delete this one."""
+        io, journal = self._io, self._journal
+        for _ in range(_TRIES):
+            successor = await alone(lambda _: io.start(journal.begin_compaction))
+            worker = Worker("memvid_async compaction")
+            try:
+                await worker.run(successor.copy, progress, fold)
+                report: CompactReport | None = await alone(
+                    lambda _, new=successor: io.start(journal.install, new)  # type: ignore[misc]
+                )
+            except BaseException:
+                # Where this was cancelled, the thread may still be copying.
+                successor.abandon()
+                raise
+            finally:
+                worker.stop()
+            if report is not None:
+                return report
+        raise NotCompactedError("other processes compact the store, or use again what goes")

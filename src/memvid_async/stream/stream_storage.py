@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 
 from ..errors import CorruptFileError, StoreFailedError, StoreReadOnlyError
 from ..format.header import LOG_START, SLOT_OFFSETS, Slot, decode_header
-from .messages import Message, decode_message
+from .messages import Message, MessageKind, decode_message
 
 # Where a batch is, is noted about once in this many bytes of log.
 _MARK_BYTES = 64 * 1024
@@ -28,7 +28,8 @@ class StreamStorage:
     """The bytes of one stream, up to the last whole batch that :meth:`add` was told of.
 
     ``fetch``: returns messages that are known to be there. ``most``: how many bytes are held in
-    memory. ``last``: the sequence of the last message, whole or not.
+    memory. ``last``: the sequence of the last message, whole or not. ``claim``: the id of the last
+    claim that was taken in. ``has_moved``: whether the log goes on in another stream.
     """
 
     def __init__(self, fetch: Fetch, most: int) -> None:
@@ -36,6 +37,8 @@ class StreamStorage:
         self._most = most
         self.last = 0
         self.last_batch = b""
+        self.claim = b""
+        self.has_moved = False
         self.toc = (0, 0)
         self._size = 0
         self._unfinished: list[Message] = []
@@ -75,7 +78,11 @@ class StreamStorage:
         elif message.part != len(waiting) or message.batch != waiting[-1].batch:
             raise CorruptFileError(self._size, f"message {sequence} of the stream has no beginning")
         waiting = [*waiting, message]
-        if len(waiting) == message.parts:
+        if message.kind != MessageKind.LOG:
+            self.has_moved = message.kind == MessageKind.MOVED
+            self.claim = message.batch if message.kind == MessageKind.CLAIM else self.claim
+            self.toc, waiting = message.toc, []
+        elif len(waiting) == message.parts:
             with self._lock:
                 self._hold(message.at, _joined(waiting))
                 if message.at - self._marks[-1][0] >= _MARK_BYTES:
@@ -177,6 +184,9 @@ class StreamStorage:
             for at, payload in self._fetch(sequence, count):
                 sequence = at + 1
                 message = decode_message(payload)
+                if message.kind != MessageKind.LOG:
+                    waiting = []
+                    continue
                 waiting = [*waiting, message] if message.part else [message]
                 if len(waiting) == message.parts:
                     batches.append((message.at, at - message.part, _joined(waiting)))

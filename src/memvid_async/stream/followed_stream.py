@@ -1,0 +1,258 @@
+"""The synchronous core of a store on a stream that only reads: it takes in what others append."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from typing import NoReturn, Self
+
+from ..config import StoreConfig
+from ..core.appended import Appended
+from ..core.reports import TornTail
+from ..errors import (
+    CorruptFileError,
+    MemvidAsyncError,
+    NotAStoreError,
+    StoreClosedError,
+    StoreFailedError,
+    StoreNotFoundError,
+)
+from ..events.event import Event
+from ..file.log_file import LogFile
+from ..format.header import Header
+from .address import Address
+from .connection import Connection
+from .messages import WRITER_BYTES
+from .stream_found import find_stream, read_stream
+from .stream_storage import StreamStorage
+from .turn_order import TurnOrder
+
+# After this many seconds without an announcement the leader is asked whether there is news.
+_LOOK_INTERVAL = 1.0
+# What another process has appended is announced within this many seconds, or it is asked for.
+_ANNOUNCED = 0.005
+# A new leader may lack what was acknowledged for at most this many seconds. It is asked every so
+# many.
+_CATCHING_UP, _PAUSE = 10.0, 0.05
+
+
+class FollowedStream:
+    """The log of a store on a stream, as this process has taken it in. Made by :meth:`open`.
+
+    ``keeps_events``: whether what becomes durable is returned as events too.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        storage: StreamStorage,
+        config: StoreConfig,
+        created: str,
+        *,
+        read_only: bool,
+    ) -> None:
+        self.connection = connection
+        self._storage = storage
+        self._config = config
+        self._created = created
+        self._read_only = read_only
+        self._pid = os.getpid()
+        self._file = LogFile.load(storage, read_only=True)
+        self.torn_tail = TornTail(0, 0)
+        self.keeps_events = True
+        self._staged: list[Event] = []
+        self._sizes: list[int] = []
+        self._rewritten = False
+        self._failure: MemvidAsyncError | None = None
+        self._looked = time.monotonic()
+        self._writer = os.urandom(WRITER_BYTES)
+        self._order = TurnOrder(self._writer)
+
+    @classmethod
+    def open(
+        cls,
+        address: Address,
+        config: StoreConfig,
+        *,
+        read_only: bool,
+        header: Header | None = None,
+    ) -> Self:
+        """Connect, and read the stream. A writer also creates one that is not there.
+
+        ``header``: the log's, where it is created; by default one with a new id.
+
+        :raises MemvidAsyncError: as :func:`memvid_async.open_store` says.
+        """
+        connection = Connection.open(address, config.nats_options, config.server_timeout)
+        try:
+            stream, facts = find_stream(connection, config, header, read_only=read_only)
+            connection.use(stream)
+            storage = read_stream(connection, stream, facts.last, config.limits.mirror_bytes)
+            if not read_only:
+                connection.watch_losers()
+            return cls(connection, storage, config, facts.created, read_only=read_only)
+        except BaseException:
+            connection.close()
+            raise
+
+    # Looking.
+
+    @property
+    def last(self) -> int:
+        """The sequence of the last message that was taken in."""
+        return self._storage.last
+
+    @property
+    def content_count(self) -> int:
+        """How many distinct contents have an event of their own."""
+        return self._file.catalog.content_count
+
+    @property
+    def has_news(self) -> bool:
+        """Whether there may be messages that were not taken in."""
+        connection, last = self.connection, self._storage.last
+        connection.watch()
+        if connection.newest > last:
+            return True
+        if time.monotonic() - self._looked < _LOOK_INTERVAL:
+            return False
+        return self._look() > last or self._rewritten
+
+    def _look(self) -> int:
+        """Return the sequence of the last message, as the leader says it.
+
+        :raises StoreFailedError: when the stream is another one now, or has lost messages.
+        """
+        until = time.monotonic() + min(_CATCHING_UP, self._config.server_timeout)
+        while True:
+            facts = self.connection.facts()
+            if facts is None or facts.created != self._created:
+                self._move()
+                return self._storage.last
+            if facts.last >= self._storage.last:
+                self._looked = time.monotonic()
+                return facts.last
+            if time.monotonic() >= until:
+                self._lose(
+                    f"the stream ends at message {facts.last}, but {self._storage.last} were "
+                    "acknowledged: the servers have lost some"
+                )
+            time.sleep(_PAUSE)
+
+    def _lose(self, why: str) -> NoReturn:
+        self.fail(StoreFailedError(why))
+        raise StoreFailedError(why)
+
+    # Taking in.
+
+    def follow(self) -> Appended:
+        """Take in all that others have appended by now.
+
+        :raises StoreFailedError, CorruptFileError: when it cannot be read.
+        """
+        self._check()
+        self._take_in(self._look())
+        return self._all_staged()
+
+    def _take_in(self, until: int) -> None:
+        """Take in the messages up to the sequence ``until``, and what was announced after."""
+        connection, storage = self.connection, self._storage
+        while True:
+            found = connection.take_arrived(storage.last)
+            if not found and storage.last < until and connection.wait_until(until, _ANNOUNCED):
+                found = connection.take_arrived(storage.last)
+            if not found and storage.last < until:
+                found = connection.fetch(connection.stream, storage.last + 1, 1024, until)
+            if not found:
+                break
+            for sequence, payload in found:
+                self._add(sequence, payload)
+        self._fold()
+        if storage.has_moved:
+            self._move()
+
+    def _add(self, sequence: int, payload: bytes) -> None:
+        try:
+            self._storage.add(sequence, payload)
+        except (CorruptFileError, NotAStoreError) as error:
+            self.fail(error)
+            raise
+        self._order.note(self._storage.last_batch[:WRITER_BYTES])
+
+    def _fold(self) -> None:
+        """Fold what was added to the log's bytes, and keep its events where somebody reads them."""
+        file, start = self._file, self._file.view.end
+        if self._storage.size() == start:
+            return
+        found: list[Event] | None = [] if self.keeps_events else None
+        reader = file.reader
+        content = (lambda at: reader.content(at, file.view.end)) if self.keeps_events else None
+        try:
+            file.catch_up(content, found)
+        except MemvidAsyncError as error:
+            if file.in_doubt or isinstance(error, CorruptFileError):
+                self.fail(error)
+            raise
+        if found:
+            size = file.view.end - start
+            self._staged += found
+            self._sizes += [size // len(found)] * len(found)
+
+    def _move(self) -> None:
+        """Continue in the stream by which a compaction replaced this one."""
+        connection, before, state = self.connection, self.connection.stream, self._file.state
+        found = None
+        with suppress(StoreNotFoundError):
+            found = find_stream(connection, self._config, None, read_only=True)
+        if found is None or found[0].number <= before.number:
+            self._lose("the stream was deleted; nothing can be appended to it")
+        stream, facts = found
+        storage = read_stream(connection, stream, facts.last, self._config.limits.mirror_bytes)
+        file = LogFile.load(storage, read_only=True)
+        same = file.header.file_id == self._file.header.file_id
+        if not same or file.state.last_sequence < state.last_sequence:
+            self._lose("the stream was replaced by another store's")
+        after = state.last_sequence
+        while self.keeps_events and after < file.state.last_sequence:
+            events = file.view.events_after(after, self._config.limits.read_bytes)
+            after = events[-1].sequence
+            self._staged += events
+            self._sizes += [self._config.limits.read_bytes // len(events)] * len(events)
+        connection.use(stream)
+        self._file, self._storage, self._created = file, storage, facts.created
+        self._rewritten = True
+        if not self._read_only:
+            # The process that compacted it may have been killed before that.
+            with suppress(StoreFailedError):
+                connection.delete(before)
+
+    def _all_staged(self) -> Appended:
+        """Return what became durable since the last call."""
+        last = self._file.state.last_sequence
+        appended = Appended(last, self._staged, self._sizes, self._rewritten)
+        self._staged, self._sizes, self._rewritten = [], [], False
+        return appended
+
+    # Failing and closing.
+
+    @property
+    def failure(self) -> MemvidAsyncError | None:
+        """Why the journal refuses everything; None while it does not."""
+        return self._failure
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise StoreFailedError(
+                f"the store failed earlier ({self._failure}); open it again"
+            ) from self._failure
+        if os.getpid() != self._pid:
+            raise StoreClosedError("the store was opened before a fork; open it again")
+
+    def fail(self, error: MemvidAsyncError) -> None:
+        """Refuse everything from now on."""
+        self._failure = self._failure or error
+
+    def release(self) -> None:
+        """Disconnect."""
+        self.connection.close()

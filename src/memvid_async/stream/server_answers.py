@@ -1,0 +1,51 @@
+"""What the servers answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import MemvidAsyncError, NotAStoreError, StoreFailedError
+
+# The server's codes of refusals that have a meaning of their own.
+WRONG_LAST = 10071
+NOT_FOUND = 10059
+_NAME_TAKEN = 10058
+# No leader answers for now: it is asked again.
+PASSING = (10008, 10009, 10118)
+
+
+class LostRaceError(MemvidAsyncError):
+    """Somebody else appended first: nothing of this batch is in the stream.
+
+    ``last``: the sequence of the last message, as the server says it; 0 where it does not.
+    """
+
+    def __init__(self, last: int) -> None:
+        super().__init__("another process appended first")
+        self.last = last
+
+
+class NoLeaderError(Exception):
+    """The servers have no leader at the moment."""
+
+
+class StreamFacts:
+    """What the leader of a stream says of it."""
+
+    def __init__(self, info: Mapping[str, Any]) -> None:
+        state, config = info["state"], info["config"]
+        self.last: int = state["last_seq"]
+        self.first: int = state["first_seq"]
+        self.created: str = info["created"]
+        self.replicas: int = config["num_replicas"]
+        self.most_bytes: int = config.get("max_msg_size", -1)
+        self.config: Mapping[str, Any] = config
+
+
+def refusal(error: Mapping[str, Any]) -> MemvidAsyncError:
+    """Return the error that says what the servers refused."""
+    said = error.get("description", error)
+    if error.get("err_code") == _NAME_TAKEN:
+        return NotAStoreError(f"there is a stream of this name that is not a store's: {said}")
+    return StoreFailedError(f"the server refuses: {said}")

@@ -1,0 +1,210 @@
+"""Compacting a store on a stream: what is erased, for whom, and what a kill leaves."""
+
+import asyncio
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from memvid_async import Erased, NotCompactedError, open_store
+from tests.support.depth import DEEP
+from tests.support.nats_server import MISSING, NatsServer, find_server
+
+if find_server() is None:
+    pytest.skip(MISSING, allow_module_level=True)
+nats = importlib.import_module("nats")
+
+SECRET = "xylograph-of-a-name"
+
+
+@pytest.fixture(scope="module")
+def server():
+    """One whose files are looked at."""
+    server = NatsServer()
+    yield server
+    server.close()
+
+
+async def record(store, text, count=3):
+    async with store.session(text) as recorder:
+        for turn in range(count):
+            await recorder.record_find(f"{text} {turn}", mode="m", result_count=0, result_frames=[])
+    return recorder.session_id
+
+
+def holding(server, text):
+    """The server's files that have this text."""
+    found = []
+    for folder, _, names in os.walk(server.data):
+        for path in (Path(folder, name) for name in names):
+            # It may be removed at this moment.
+            with suppress(FileNotFoundError):
+                if text.encode() in path.read_bytes():
+                    found.append(path)
+    return found
+
+
+def wait_gone(server, text):
+    """Return once no file has this text: the server removes the files of a stream after it said
+    that the stream is deleted."""
+    while holding(server, text):
+        pass
+
+
+async def streams(server):
+    client = await nats.connect(f"nats://127.0.0.1:{server.port}")
+    reply = await client.request("$JS.API.STREAM.NAMES", b"{}")
+    await client.close()
+    return json.loads(reply.data).get("streams") or []
+
+
+async def test_what_was_deleted_is_in_no_file_of_the_server(server):
+    address = server.address()
+    async with open_store(address) as store, open_store(address) as other:
+        kept = await record(store, "kept")
+        gone = await record(store, SECRET)
+        frame = await store.put(f"{SECRET} swims")
+        await store.put("an otter swims")
+        assert len((await store.find("swims")).hits) == 2
+        assert holding(server, SECRET)
+        await store.delete_session(gone)
+        await store.delete(frame)
+        await other.refresh()
+        report = await store.compact()
+        assert report.erased_events
+        assert report.bytes_after < report.bytes_before
+        wait_gone(server, SECRET)
+        assert holding(server, "otter")
+        # Everybody goes on, in the new stream.
+        for one in (store, other):
+            assert [each.session_id for each in await one.list_sessions()] == [kept]
+            assert await one.put("a seal dives")
+            assert len((await one.find("swims")).hits) == 1
+            assert (await one.verify()).ok
+            assert one.statistics().generation == 1
+        assert (await other.compact()).generation == 2
+        await store.refresh()
+        assert store.statistics().generation == 2
+        last = store.last_sequence
+    name = address.rpartition("/")[2]
+    assert [one for one in await streams(server) if one.startswith(name)] == [f"{name}=2"]
+    async with open_store(address, read_only=True) as store, store.subscribe() as events:
+        found = [await anext(events) for _ in range(last)]
+        assert [event.sequence for event in found] == list(range(1, last + 1))
+        assert sum(isinstance(event.payload, Erased) for event in found) >= 5
+        assert store.statistics().frame_count == 3
+
+
+async def test_others_record_and_follow_meanwhile(server):
+    address = server.address()
+    seen, compacted = [], asyncio.Event()
+    async with (
+        open_store(address) as store,
+        open_store(address) as other,
+        open_store(address, read_only=True) as follower,
+        follower.subscribe() as events,
+    ):
+
+        async def write():
+            texts = []
+            async with other.session("meanwhile") as recorder:
+                while not compacted.is_set() or len(texts) < 40:
+                    texts.append(f"text {len(texts)}")
+                    await recorder.record_find(
+                        texts[-1], mode="m", result_count=0, result_frames=[]
+                    )
+            return texts
+
+        async def follow():
+            async for event in events:
+                seen.append(event.sequence)  # noqa: PERF401 - looked at while it goes on
+
+        following = asyncio.create_task(follow())
+        gone = await record(store, "gone", 20)
+        await store.delete_session(gone)
+        writing = asyncio.create_task(write())
+        for _ in range(2):
+            await store.compact()
+        compacted.set()
+        texts = await writing
+        await store.refresh()
+        assert [action.input.preview async for action in store.actions()] == texts
+        await follower.refresh()
+        await events.wait_caught_up()
+        assert seen == list(range(1, store.last_sequence + 1))
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        assert (await follower.verify()).ok
+
+
+# Where a process that compacts is killed: before the call of a connection with this number. It
+# publishes a claim, a header, what is left, a mark and the move; it deletes what others left, then
+# the old stream.
+PLACES = [("create", 0), ("delete", 0), ("delete", 1), *(("publish", at) for at in range(5))]
+CHILD = """
+import asyncio, os, signal, sys
+from memvid_async import open_store
+from memvid_async.stream.connection import Connection
+
+address, place, number = sys.argv[1:]
+call, left = getattr(Connection, place), [None] * int(number)
+
+def die(*given, **more):
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+    left.pop()
+    return call(*given, **more)
+
+async def compact():
+    async with open_store(address) as store:
+        setattr(Connection, place, die)
+        await store.compact()
+
+asyncio.run(compact())
+"""
+
+
+@pytest.mark.skipif(not DEEP, reason="children are killed where CI is set")
+@pytest.mark.parametrize("place", PLACES, ids=lambda place: f"{place[0]} {place[1]}")
+async def test_a_compaction_that_is_killed_anywhere_leaves_a_whole_store(server, place):
+    address, secret = server.address(), f"{SECRET} {place}"
+    async with open_store(address) as store:
+        await record(store, "kept")
+        await store.delete_session(await record(store, secret))
+    child = [sys.executable, "-c", CHILD, address, place[0], str(place[1])]
+    assert (await asyncio.to_thread(subprocess.run, child)).returncode == -signal.SIGKILL
+    async with open_store(address) as store:
+        assert [one.name for one in await store.list_sessions()] == ["kept"]
+        assert (await store.verify()).ok
+        await store.put("goes on")
+        await store.compact()
+        wait_gone(server, secret)
+        assert store.statistics().frame_count == 1
+    name = address.rpartition("/")[2]
+    assert len([one for one in await streams(server) if one.startswith(name)]) == 1
+
+
+async def test_of_two_at_once_one_ends_or_both_and_nothing_is_lost(server):
+    address = server.address()
+    async with open_store(address) as one, open_store(address) as two:
+        await record(one, "kept")
+        secret = f"{SECRET} of two"
+        await one.delete_session(await record(one, secret))
+        await two.refresh()
+        done = await asyncio.gather(one.compact(), two.compact(), return_exceptions=True)
+        assert any(not isinstance(each, BaseException) for each in done), done
+        assert all(
+            isinstance(each, NotCompactedError) or not isinstance(each, BaseException)
+            for each in done
+        )
+        for store in (one, two):
+            await store.refresh()
+            assert [each.name for each in await store.list_sessions()] == ["kept"]
+            assert (await store.verify()).ok
+    wait_gone(server, secret)
