@@ -285,6 +285,22 @@ class LogFile:
         if not self._in_run:
             self._shown = state
 
+    def take_in_own(self, segments: Sequence[tuple[Segment, Sequence[AnyEvent]]]) -> None:
+        """Fold segments that were staged outside of this log and are in its storage now, each with
+        its events: none of them is read again."""
+        self.in_doubt = True
+        self.begin_run()
+        for segment, events in segments:
+            if events:
+                self.take_in(events, segment.offset)
+            else:
+                self.catalog.note_derived(segment)
+            self._end = self._written = segment.end
+            self._checksum, self._checksum_at = segment.checksum, segment.offset
+        self.end_run()
+        self.catalog.all_written()
+        self.in_doubt = False
+
     # A run of commands.
 
     def begin_run(self) -> None:

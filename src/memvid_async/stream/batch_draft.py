@@ -14,13 +14,13 @@ from ..core.evolve import evolve
 from ..core.recent_keys import KeyFacts, RecentKeys
 from ..core.state import drafted
 from ..errors import as_ours
-from ..events.decided import AnyEvent
+from ..events.decided import AnyEvent, DecidedEvent
 from ..events.event import ContentStored
 from ..events.keyed import CollectionChanged, KeyUsed
 from ..file.catalog import Catalog
 from ..file.log_file import LogFile
 from ..format.codec import encode_events
-from ..format.segment import HEAD_SIZE, SegmentKind, seal
+from ..format.segment import HEAD_SIZE, Segment, SegmentKind, seal
 
 
 class _StagedKeys(RecentKeys):
@@ -87,6 +87,8 @@ class BatchDraft:
         self._salt = file.header.salt
         self._checksum = file.checksum
         self._pieces: list[bytes | bytearray] = []
+        # What is in them, in order: segments, each with its events where it has some.
+        self.segments: list[tuple[Segment, Sequence[DecidedEvent]]] = []
         self.size = 0
 
     def stage(self, command: Command, clock: Callable[[], int]) -> Any:
@@ -103,7 +105,7 @@ class BatchDraft:
             return outcome
         if not self._pieces:
             self._stage_positions()
-        self._seal(SegmentKind.EVENTS, payload, events[0].sequence)
+        self._seal(SegmentKind.EVENTS, payload, events)
         for event in events:
             self.state = evolve(self.state, event)
         self.known.note(events)
@@ -113,12 +115,23 @@ class BatchDraft:
         """Stage the chunks of positions that are due: the log file notes them as it reads them."""
         catalog, after = self._file.catalog, self._file.state.last_sequence + 1
         for owner in catalog.due_positions():
-            self._seal(SegmentKind.POSITIONS, catalog.encode_positions(owner), after)
+            self._seal(SegmentKind.POSITIONS, catalog.encode_positions(owner), (), after)
 
-    def _seal(self, kind: SegmentKind, payload: bytes | bytearray, sequence: int) -> None:
-        head, self._checksum = seal(kind, sequence, payload, self._checksum, self._salt)
+    def _seal(
+        self,
+        kind: SegmentKind,
+        payload: bytes | bytearray,
+        events: Sequence[DecidedEvent],
+        sequence: int = 0,
+    ) -> None:
+        before, offset = self._checksum, self._file.view.end + self.size
+        sequence = events[0].sequence if events else sequence
+        head, self._checksum = seal(kind, sequence, payload, before, self._salt)
         self._pieces += (head, payload)
         self.size += HEAD_SIZE + len(payload)
+        end = self._file.view.end + self.size
+        segment = Segment(kind, sequence, bytes(payload), offset, end, before, self._checksum)
+        self.segments.append((segment, events))
 
     @property
     def data(self) -> bytes:

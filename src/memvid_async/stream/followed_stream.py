@@ -18,6 +18,7 @@ from ..errors import (
     StoreFailedError,
     StoreNotFoundError,
 )
+from ..events.decided import AnyEvent
 from ..events.event import Event
 from ..file.log_file import LogFile
 from ..format.header import Header
@@ -61,7 +62,7 @@ class FollowedStream:
         self._file = LogFile.load(storage, read_only=True)
         self.torn_tail = TornTail(0, 0)
         self.keeps_events = True
-        self._staged: list[Event] = []
+        self._staged: list[AnyEvent] = []
         self._sizes: list[int] = []
         self._rewritten = False
         self._failure: MemvidAsyncError | None = None

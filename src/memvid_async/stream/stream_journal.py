@@ -111,23 +111,29 @@ class StreamJournal(FollowedStream):
                     return outcomes
                 self._take_in(last)
                 continue
-            if self._publish(draft.data, self._storage.toc):
+            if self._publish(draft.data, self._storage.toc, draft):
                 return outcomes
             if is_fresh and time.monotonic() >= until:
                 raise StoreLockedError(None, self._config.lock_timeout)
             self._check_writable()
             is_fresh = True
 
-    def _publish(self, data: bytes, toc: tuple[int, int]) -> bool:
-        """Append bytes of the log after all that was taken in; return whether nobody was first."""
+    def _publish(self, data: bytes, toc: tuple[int, int], draft: BatchDraft | None = None) -> bool:
+        """Append bytes of the log after all that was taken in; return whether nobody was first.
+
+        ``draft``: what they are of, where that is known: then they are not read again.
+        """
         batch, at = self._next_batch(), self._storage.size()
-        return self._send(encode_batch(at, toc, batch, data, self.connection.most_payload), batch)
+        payloads = encode_batch(at, toc, batch, data, self.connection.most_payload)
+        return self._send(payloads, batch, draft)
 
     def _next_batch(self) -> bytes:
         self._batches += 1
         return self._writer + self._batches.to_bytes(BATCH_BYTES - WRITER_BYTES)
 
-    def _send(self, payloads: Sequence[bytes], batch: bytes) -> bool:
+    def _send(
+        self, payloads: Sequence[bytes], batch: bytes, draft: BatchDraft | None = None
+    ) -> bool:
         storage, stream = self._storage, self.connection.stream
         for payload in payloads:
             expected = storage.last
@@ -147,8 +153,24 @@ class StreamJournal(FollowedStream):
                 return False
             self._add(sequence, payload)
             self._order.note_append(time.monotonic() - begun)
-        self._fold()
+        if draft is None:
+            self._fold()
+        else:
+            self._fold_own(draft)
         return True
+
+    def _fold_own(self, draft: BatchDraft) -> None:
+        """Fold what this process decided, without reading it again."""
+        try:
+            self._file.take_in_own(draft.segments)
+        except BaseException as error:
+            self.fail(StoreFailedError(f"a batch could not be folded: {error!r}"))
+            raise
+        if self.keeps_events:
+            for segment, events in draft.segments:
+                if events:
+                    self._staged += [event.without_data() for event in events]
+                    self._sizes += [*[0] * (len(events) - 1), segment.end - segment.offset]
 
     def extend(self, data: bytes, toc: tuple[int, int] | None) -> bool:
         """Append whole segments of a log that this one is a prefix of; return whether nobody else
