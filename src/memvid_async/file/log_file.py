@@ -131,8 +131,7 @@ class LogFile:
             self.state = self._shown = self.catalog.load(toc, segment, read, self._salt)
         except ValueError as error:
             raise CorruptFileError(slot.toc, f"the TOC is not valid: {error}") from None
-        self._end = self._written = segment.end
-        self._checksum, self._checksum_at = segment.checksum, segment.offset
+        self._end_at(segment)
 
     # Catching up with what others appended.
 
@@ -163,8 +162,7 @@ class LogFile:
             folded = self._fold(segment, content)
             if found is not None:
                 found += folded
-            self._end = self._written = segment.end
-            self._checksum, self._checksum_at = segment.checksum, segment.offset
+            self._end_at(segment)
             self._unsynced = not self._read_only
             self.in_doubt = False
         if self._end == before:
@@ -262,7 +260,7 @@ class LogFile:
             decode_rows(segment.payload) if parts is None else parts,
             segment.sequence,
             self.state.sessions.session_id,
-            content or _unread,
+            content or (lambda _: UNREAD),
         )
 
     def take_in(self, events: Sequence[AnyEvent], offset: int) -> None:
@@ -280,7 +278,8 @@ class LogFile:
         self.state = state
         # Events that the fold ignores, after a session's end or of no session, belong to nobody.
         if not takes and number and number in state.sessions:
-            takes = not had_ended or _changes(events)
+            # After its end a session takes changes of itself alone.
+            takes = not had_ended or {type(event.payload) for event in events} == {SessionChanged}
         self.catalog.note_events(events, number if takes else 0, offset)
         if not self._in_run:
             self._shown = state
@@ -288,18 +287,19 @@ class LogFile:
     def take_in_own(self, segments: Sequence[tuple[Segment, Sequence[AnyEvent]]]) -> None:
         """Fold segments that were staged outside of this log and are in its storage now, each with
         its events: none of them is read again."""
-        self.in_doubt = True
         self.begin_run()
         for segment, events in segments:
             if events:
                 self.take_in(events, segment.offset)
             else:
                 self.catalog.note_derived(segment)
-            self._end = self._written = segment.end
-            self._checksum, self._checksum_at = segment.checksum, segment.offset
+            self._end_at(segment)
         self.end_run()
         self.catalog.all_written()
-        self.in_doubt = False
+
+    def _end_at(self, segment: Segment) -> None:
+        self._end = self._written = segment.end
+        self._checksum, self._checksum_at = segment.checksum, segment.offset
 
     # A run of commands.
 
@@ -324,15 +324,9 @@ class LogFile:
         return twin
 
     @property
-    def staged(self) -> bytes:
-        """The bytes of the log that are in memory only."""
-        return b"".join(self._buffer)
-
-    @property
-    def newest_toc(self) -> tuple[int, int] | None:
-        """The offset of a TOC that is in memory only, and the sequence of the last event folded
-        into it; None while there is none."""
-        return None if self._toc is None else (self._toc.toc, self._toc.sequence)
+    def staged(self) -> tuple[bytes, Slot | None]:
+        """The bytes of the log that are in memory only, and the slot for a TOC among them."""
+        return b"".join(self._buffer), self._toc
 
     # Appending.
 
@@ -502,14 +496,5 @@ class LogFile:
         self._slot_pending = False
 
 
-def _changes(events: Sequence[AnyEvent]) -> bool:
-    """Whether the events are of the one kind that a session takes after its end."""
-    return all(type(event.payload) is SessionChanged for event in events)
-
-
 # Stands in for large content that a fold does not look at.
 UNREAD = Content(None, StoredContent(b"", 0, "", 0))
-
-
-def _unread(_sequence: int) -> Content:
-    return UNREAD

@@ -231,11 +231,12 @@ class StreamJournal(FollowedStream):
             self._publish_fork(twin)
 
     def _publish_fork(self, twin: LogFile) -> bool:
-        data = twin.staged
+        data, slot = twin.staged
         if not data or self._storage.is_unfinished:
             return False
         try:
-            return self._publish(data, twin.newest_toc or self._storage.toc)
+            toc = (slot.toc, slot.sequence) if slot is not None else self._storage.toc
+            return self._publish(data, toc)
         except StoreFailedError:
             # It only saves work. Whether it is in the stream, the next call sees.
             return False
