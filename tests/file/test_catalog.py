@@ -244,7 +244,8 @@ OTHER_PAGES = ProjectionPages("later", 0, 5, 1, True, bytes(4), bytes(4096))
 # Many open sessions.
 
 
-def test_a_toc_holds_the_open_sessions_that_changed():
+def test_a_toc_holds_the_open_sessions_that_changed(monkeypatch):
+    monkeypatch.setattr(index, "TOC_LEAST_BYTES", 256 * 1024)
     storage, journal, do = opening()
     do(*map(start, range(1, 400)))
     numbers = range(1, 400)

@@ -29,6 +29,7 @@ from ..events.frames import FRAME_EVENTS, ForkPoint
 from ..events.keyed import COLLECTION_EVENTS
 from .collections_state import fold_collections
 from .held_messages import hold_messages
+from .map_draft import MapDraft
 from .memory_state import Branch, MemoryState, fold_memory
 from .persistent_map import PersistentMap
 from .session_state import NOTHING_HELD, Held, SessionInfo, SessionState, encode_map
@@ -94,7 +95,8 @@ def _act(state: State, event: AnyEvent) -> State:
     """Fold an action, the hot path: named tuples are made as tuples, in a third of the time."""
     _, _, sessions, numbers, ambient, generation, memory, beyond, collections = state
     number, now, payload = event.session, event.time_ns, event.payload
-    session = sessions.open.get(number)
+    opened = sessions.open
+    session = opened.get(number)
     if session is not None:
         info, _, ended, actions, checkpoints, unmarked, held, error, in_flight, sums = session
         if type(payload) is DecidedAction:
@@ -117,7 +119,10 @@ def _act(state: State, event: AnyEvent) -> State:
             info, now, ended, actions + 1, checkpoints, unmarked, held, error, in_flight, sums
         )
         # fmt: on
-        sessions = sessions.set_open(number, _new(SessionState, acted))
+        if type(opened) is MapDraft:
+            opened.put(number, _new(SessionState, acted))
+        else:
+            sessions = sessions.set_open(number, _new(SessionState, acted))
     # fmt: off
     folded = (
         event.sequence, now, sessions, numbers, ambient, generation, memory, beyond, collections

@@ -29,20 +29,21 @@ class MapDraft(PersistentMap[Key, Value]):
     Only the thread that makes the run may see it; :func:`settled_map` is for everybody.
     """
 
-    # ``get``: the look-up of a dict, called without a function of Python's between. It takes no
-    # default.
-    __slots__ = ("_base", "_found", "get")
+    # ``get`` and ``put``: a dict's own look-up and assignment, called without a function of ours.
+    # The look-up takes no default.
+    __slots__ = ("_base", "_found", "get", "put")
 
     get: Callable[[Key], Value | None]  # type: ignore[assignment]
+    put: Callable[[Key, Value], None]
 
     def __init__(self, base: PersistentMap[Key, Value]) -> None:
         self._base = base
         self._found: _Changes[Key, Value] = _Changes(base)
-        self.get = self._found.__getitem__
+        self.get, self.put = self._found.__getitem__, self._found.__setitem__
 
     def set(self, key: Key, value: Value) -> MapDraft[Key, Value]:
         """Set the value of a key."""
-        self._found[key] = value
+        self.put(key, value)
         return self
 
     def changed(

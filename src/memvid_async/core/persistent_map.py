@@ -143,7 +143,7 @@ class PersistentMap(Mapping[Key, Value]):
         if type(place) is dict:
             value = place.get(key, ABSENT)
             if self._place is place:
-                return cast("Value", value)
+                return value  # type: ignore[no-any-return]
         while True:
             undo, newest = self._caught_up()
             if key in undo:
@@ -201,6 +201,12 @@ class PersistentMap(Mapping[Key, Value]):
     def get(self, key: Key, /, default: Value | Other) -> Value | Other: ...
     def get(self, key: Key, /, default: Any = None) -> Any:
         """Return the value of a key, or ``default``."""
+        place = self._place
+        if type(place) is dict:
+            # As :meth:`_find` does, whose call would take as long.
+            value = place.get(key, default)
+            if self._place is place:
+                return value
         value = self._find(key)
         return default if value is ABSENT else value
 

@@ -32,7 +32,7 @@ _BATCH_COMMANDS = 256
 _INLINE_BYTES = 8 * 1024
 # At most this many of them in a row are decided without a turn of the loop, so that other tasks
 # get theirs.
-_SPARED_TURNS = 32
+_SPARED_TURNS = 96
 
 
 # A batch waits at most this many seconds for commands that are expected.

@@ -58,7 +58,7 @@ from .toc import (
 
 # A TOC is due after this many bytes of log, or after TOC_FACTOR times the size of the last TOC,
 # whichever is more.
-TOC_LEAST_BYTES = 256 * 1024
+TOC_LEAST_BYTES = 512 * 1024
 TOC_FACTOR = 16
 # A chunk of positions is due when a session has this many segments since its last chunk.
 CHUNK = 64
@@ -132,7 +132,11 @@ class Catalog:
             self._mark(events[0].sequence, offset)
         kind = type(events[0].payload)
         if number and kind is not SessionDeleted:
-            self._add(number, offset)
+            place = self.positions.get(number)
+            if place is not None and len(place[1]) < CHUNK - 1:
+                place[1].append(offset)
+            else:
+                self._add(number, offset)
             if number in self.ended_chunks:
                 # A session that has ended was changed: its row and its positions are due again.
                 self._ended[number] = None

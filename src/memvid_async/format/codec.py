@@ -87,10 +87,10 @@ def encode_events(events: Sequence[AnyEvent]) -> bytes | bytearray:
     """
     last = events[-1]
     if len(events) == 1:
-        row = _ROWS[type(last.payload)](last.payload, last)
-        data = encode_row(last.time_ns, last.session, row)
+        payload = last.payload
+        data = encode_row(last.time_ns, last.session, _ROWS[type(payload)](payload, last))
         if len(data) > MAX_EVENT_ITEMS:
-            _check_size(data, [row])
+            _check_size(data, [_ROWS[type(payload)](payload, last)])
         return data
     some = events if len(events) < _MANY else unhurried(events)
     rows = [_ROWS[type(event.payload)](event.payload, event) for event in some]

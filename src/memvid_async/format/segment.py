@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum
+from zlib import crc32
 
 from attrs import frozen
 
@@ -16,6 +16,7 @@ MAX_PAYLOAD = 128 * 1024 * 1024
 
 _REST = struct.Struct("<IIQ")
 _CRC = struct.Struct("<I")
+_pack_rest, _pack_crc = _REST.pack, _CRC.pack
 HEAD_SIZE = _CRC.size + _REST.size
 _SEQUENCE_BITS = 56
 _SEQUENCE_MASK = (1 << _SEQUENCE_BITS) - 1
@@ -63,9 +64,9 @@ def seal(
     kind: int, sequence: int, payload: bytes | bytearray, previous: int, salt: int
 ) -> tuple[bytes, int]:
     """Return the 20 bytes that go before ``payload``, and the segment's checksum."""
-    rest = _REST.pack(len(payload), previous, kind << _SEQUENCE_BITS | sequence)
-    checksum = zlib.crc32(payload, zlib.crc32(rest, salt))
-    return _CRC.pack(checksum) + rest, checksum
+    rest = _pack_rest(len(payload), previous, kind << _SEQUENCE_BITS | sequence)
+    checksum = crc32(payload, crc32(rest, salt))
+    return _pack_crc(checksum) + rest, checksum
 
 
 def payload_length(data: bytes, position: int = 0) -> int:
@@ -91,7 +92,7 @@ def parse(data: bytes, position: int, base: int, salt: int) -> Segment | None:
 
 def _segment(head: bytes, payload: bytes, offset: int, salt: int) -> Segment | None:
     _, previous, packed = _REST.unpack_from(head, _CRC.size)
-    checksum = zlib.crc32(payload, zlib.crc32(head[_CRC.size :], salt))
+    checksum = crc32(payload, crc32(head[_CRC.size :], salt))
     if checksum != _CRC.unpack_from(head)[0]:
         return None
     kind, sequence = packed >> _SEQUENCE_BITS, packed & _SEQUENCE_MASK
