@@ -77,11 +77,10 @@ async def pages(make_store):
     fork = await store.fork(ids[0], action_index=12, name=HOSTILE[0])
     async with store.resume_session(fork):
         await remember(store, 0, HOSTILE)
-    comparison = await store.compare(*ids)
-    assert not comparison.is_equal
+    assert not (await store.compare(*ids)).is_equal
     return [
         await page_of(store, ids[0]),
-        "".join([part async for part in comparison_page(store, comparison)]),
+        "".join([part async for part in comparison_page(store, partial(store.compare, *ids))]),
         await page_of(store, fork),
     ]
 
@@ -153,8 +152,8 @@ async def test_two_equal_sessions_have_a_page(make_store):
     store = await make_store()
     async with store.session() as recorder:
         await recorder.record_put(1, "a note")
-    comparison = await store.compare(recorder.session_id, recorder.session_id)
-    text = "".join([part async for part in comparison_page(store, comparison)])
+    compare = partial(store.compare, recorder.session_id, recorder.session_id)
+    text = "".join([part async for part in comparison_page(store, compare)])
     Page(text)
     assert "Both did the same." in text
 

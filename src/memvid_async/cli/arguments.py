@@ -69,8 +69,13 @@ async def find_session(store: Store, wanted: str | None) -> UUID:
 
     :raises AnswerError: when it fits no session, or several.
     """
+    if wanted is None:
+        newest = await store.list_sessions(include_open=True, newest_first=True, limit=1)
+        if not newest:
+            raise AnswerError(f"{store.path} holds no session")
+        return newest[0].session_id
+    wanted = as_typed(wanted)
     summaries = await store.list_sessions(include_open=True)
-    wanted = "-1" if wanted is None else as_typed(wanted)
     if _FROM_NEWEST(wanted) and not any(summary.name == wanted for summary in summaries):
         if len(summaries) < -int(wanted):
             held = f"{len(summaries)} sessions" if summaries else "no session"

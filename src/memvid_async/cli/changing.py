@@ -82,11 +82,7 @@ async def _change(file: str, wanted: str, change: Change, did: str, as_json: boo
     async with open_store(file) as store:
         session_id = await find_session(store, wanted)
         await change(store, session_id)
-        (summary,) = (
-            one
-            for one in await store.list_sessions(include_open=True)
-            if one.session_id == session_id
-        )
+        summary = await store.get_summary(session_id)
     if as_json:
         click.echo(documents.dump_told(documents.summary_document(summary), indent=2))
     else:

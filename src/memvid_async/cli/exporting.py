@@ -70,8 +70,8 @@ async def _export(file: str, wanted: str | None, other: str | None, form: str, o
         elif other is None:
             parts = session_page(store, partial(load_session, store, session.session_id))
         else:
-            comparison = await store.compare(session.session_id, await find_session(store, other))
-            parts = comparison_page(store, comparison)
+            with_id = await find_session(store, other)
+            parts = comparison_page(store, partial(store.compare, session.session_id, with_id))
         with ExitStack() as stack:
             target: IO[str] = sys.stdout
             if output != "-":

@@ -62,11 +62,7 @@ async def _fork(
         forked = await store.fork(
             parent, checkpoint_id=checkpoint_id, action_index=action_index, name=name
         )
-        made = next(
-            summary
-            for summary in await store.list_sessions(include_open=True)
-            if summary.session_id == forked
-        )
+        made = await store.get_summary(forked)
     document = documents.summary_document(made)
     click.echo(documents.dump_told(document, indent=2) if as_json else forked)
     return FINE

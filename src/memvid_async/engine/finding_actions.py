@@ -22,10 +22,10 @@ from ..events.values import decode_value
 from .event_log import View
 from .reading import history_parts, session_history
 
-# Events are read about this many bytes at a time, and going back this many events at a time.
+# Events are read about this many bytes at a time, those of one session this many at a time.
 _READ_BYTES, _READ_EVENTS = 256 * 1024, 512
-# Of one session, going back, the first time only this many.
-_LAST_EVENTS = 24
+# Going back, often only the last few are wanted: the first time only this many are read.
+_LAST_EVENTS, _LAST_BYTES = 24, 8 * 1024
 
 
 @frozen
@@ -82,7 +82,6 @@ def _session_events(view: View, session_id: UUID, *, newest_first: bool) -> Iter
     elif found.info.fork is None:
         commands = view.session_events_back(number)
         back = chain.from_iterable(events[::-1] for events in commands)
-        # Often only the last few are wanted.
         count = _LAST_EVENTS
         while events := list(islice(back, count)):
             yield events
@@ -103,16 +102,21 @@ def _all_events(view: View, after: int) -> Iterator[list[Event]]:
 def _all_events_back(view: View, before: int | None) -> Iterator[list[Event]]:
     sessions, last = view.state.sessions, view.state.last_sequence
     end = last if before is None else min(last, before - 1)
+    count, size = _LAST_EVENTS, _LAST_BYTES
     while end > 0:
-        begin = max(0, end - _READ_EVENTS)
+        begin = after = max(0, end - count)
         found: list[Event] = []
-        after = begin
+        most = 0
         while after < end:
-            events = view.events_after(after, _READ_BYTES)
-            after = events[-1].sequence
+            events = view.events_after(after, size)
+            after, most = events[-1].sequence, max(most, len(events))
             found += (e for e in events if e.sequence <= end and e.session in sessions)
         yield found[::-1]
         end = begin
+        # As many as fit one read, by what the last one held, and room for larger ones: what is
+        # read beyond them is read twice.
+        larger = min(2 * size, _READ_BYTES)
+        count, size = max(_LAST_EVENTS, most * larger // size * 3 // 4), larger
 
 
 class _Match:

@@ -64,6 +64,17 @@ def list_sessions(
     return list(islice(wanted, limit))
 
 
+def summary_of(view: View, session_id: UUID) -> SessionSummary:
+    """Return what is listed of one session.
+
+    :raises SessionNotFoundError: when there is none with this id.
+    """
+    found = view.state.find(session_id)
+    if found is None:
+        raise SessionNotFoundError(session_id)
+    return found.summary()
+
+
 def _is_wanted(summary: SessionSummary, name: str | None, metadata: Mapping[str, Any]) -> bool:
     if name is not None and summary.name != name:
         return False

@@ -11,7 +11,7 @@ from attrs import evolve
 from ..config import RecordingConfig, StoreConfig
 from ..core.commands import ChangeSession, DeleteSession, EndSession, ResumeSession, StartSession
 from ..engine.engine import Engine
-from ..engine.reading import list_sessions, read_session
+from ..engine.reading import list_sessions, read_session, summary_of
 from ..errors import InvalidValueError
 from ..events.content import EMPTY
 from ..events.event import Session, SessionSummary
@@ -187,6 +187,14 @@ class Sessions:
             metadata=metadata,
         )
         return await self._engine.read(lambda view: list_sessions(view.state, **options))
+
+    async def get_summary(self, session_id: UUID | str) -> SessionSummary:
+        """Return a session as :meth:`list_sessions` lists it; an open one too. Its actions are not
+        read.
+
+        :raises SessionNotFoundError: when there is none with this id.
+        """
+        return await self._engine.read(summary_of, prepare_session_id(session_id))
 
     async def get_session(self, session_id: UUID | str) -> Session:
         """Return a session, whole; an open one as far as it is recorded.

@@ -206,6 +206,7 @@ class Store:
     resume_session = PartMethod("_sessions", Sessions.resume_session)
     list_sessions = PartMethod("_sessions", Sessions.list_sessions)
     get_session = PartMethod("_sessions", Sessions.get_session)
+    get_summary = PartMethod("_sessions", Sessions.get_summary)
     actions = PartMethod("_queries", Queries.actions)
     usage = PartMethod("_queries", Queries.usage)
     fork = PartMethod("_sessions", Sessions.fork)

@@ -379,6 +379,7 @@ class SyncStore(SyncHandle[Store]):
     actions = iterated(Store.actions)
     usage = awaited(Store.usage)
     get_session = awaited(Store.get_session)
+    get_summary = awaited(Store.get_summary)
     fork = awaited(Store.fork)
     annotate_session = awaited(Store.annotate_session)
     rename_session = awaited(Store.rename_session)

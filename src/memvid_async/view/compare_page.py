@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from itertools import groupby
 
 from .. import Comparison, Session, Store
@@ -23,7 +23,7 @@ _CHOICES = 100
 
 async def choice_page(store: Store, session_id: str) -> AsyncGenerator[str, None]:
     """Yield the page that asks what a session is to be compared with."""
-    session = await store.get_session(session_id)
+    session = await store.get_summary(session_id)
     yield page_head(live=True) + start("Compare", live=True)
     yield f"<main><header><h1>Compare {named(session.name or '')} with</h1></header>"
     yield '<ol class="rows matches" id="list">'
@@ -39,14 +39,17 @@ async def choice_page(store: Store, session_id: str) -> AsyncGenerator[str, None
 
 
 async def comparison_page(
-    store: Store, comparison: Comparison, *, live: bool = False
+    store: Store, compare: Callable[[], Awaitable[Comparison]], *, live: bool = False
 ) -> AsyncGenerator[str, None]:
-    """Yield the page of two sessions side by side, piece by piece."""
+    """Yield the page of two sessions side by side, piece by piece; the first before they are
+    compared."""
+    yield page_head(live=live)
+    comparison = await compare()
     a = await store.get_session(comparison.session_a)
     b = await store.get_session(comparison.session_b)
     names = [shorten(session.name or "(no name)", 120) for session in (a, b)]
     pairs = list(aligned_pairings(comparison))
-    yield page_head(live=live) + start(" / ".join(names), live=live)
+    yield start(" / ".join(names), live=live)
     yield f'<main class="wide">{_header(comparison, (a, b), live=live)}'
     yield _comparison_timeline(pairs)
     counts = {

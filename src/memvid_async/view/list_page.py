@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
 from typing import Self
 from uuid import UUID
 
-from attrs import define, field, frozen
+from attrs import field, frozen
 
 from .. import SessionSummary, Store
 from .forms import check_box, day_ns, form, query_of, search_field, text_field
+from .gathered import Gathered
 from .markup import attribute, json_text, named, shown
 from .shell import LIST_KEYS, end, head, start
 from .text import count_of, format_duration, format_time, shorten
@@ -21,8 +21,6 @@ ROWS = 100
 
 # At most this many sessions are looked at for one page: a rare filter must not hold up the server.
 _LOOKED_AT = 10_000
-# Which sessions used a model, a tool or a task: for this many of them it is kept.
-_KEPT = 16
 
 
 @frozen
@@ -111,36 +109,6 @@ def _uuid(text: str) -> UUID | None:
         return None
 
 
-@define
-class _Users:
-    ids: set[UUID] = field(factory=set)
-    through: int = 0
-
-
-class UsedIn:
-    """Which sessions used a model or a tool, or had a task. What was found is kept, and goes on
-    where it ended."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._users: dict[tuple[str | None, str | None], _Users] = {}
-
-    async def ids(self, *, name: str | None = None, task: str | None = None) -> set[UUID]:
-        """Return the sessions with an action by this model or tool, or of this task."""
-        users = self._users.pop((name, task), None) or _Users()
-        through = self._store.last_sequence
-        found = self._store.actions(after=users.through, name=name, task=task)
-        async with aclosing(found):
-            async for action in found:
-                if action.session_id is not None:
-                    users.ids.add(action.session_id)
-        users.through = max(users.through, through)
-        self._users[name, task] = users
-        while len(self._users) > _KEPT:
-            del self._users[next(iter(self._users))]
-        return users.ids
-
-
 @frozen
 class ListPage:
     """The sessions of a page, and the last one looked at when there may be more."""
@@ -149,14 +117,12 @@ class ListPage:
     last: UUID | None = None
 
 
-async def find_sessions(store: Store, wanted: ListFilter, uses: UsedIn) -> ListPage:
+async def find_sessions(store: Store, wanted: ListFilter, gathered: Gathered) -> ListPage:
     """Return the newest sessions that are wanted, at most ``ROWS``."""
     within: set[UUID] | None = None
-    if wanted.used:
-        within = await uses.ids(name=wanted.used)
-    if wanted.task:
-        ids = await uses.ids(task=wanted.task)
-        within = ids if within is None else within & ids
+    if wanted.used or wanted.task:
+        await gathered.catch_up()
+        within = gathered.sessions(name=wanted.used or None, task=wanted.task or None)
     found: list[SessionSummary] = []
     after, looked_at = wanted.after, 0
     while looked_at < _LOOKED_AT:
@@ -175,16 +141,12 @@ async def find_sessions(store: Store, wanted: ListFilter, uses: UsedIn) -> ListP
     return ListPage(found, after)
 
 
-def list_page(store: Store, wanted: ListFilter, found: ListPage) -> str:
-    """Return the page of these sessions."""
+async def list_page(
+    store: Store, wanted: ListFilter, gathered: Gathered
+) -> AsyncGenerator[str, None]:
+    """Yield the page of the sessions that are wanted; its head before they are looked for."""
     name = shown(store.path.name, one_line=True)
-    more = ""
-    if found.last is not None:
-        more = (
-            f'<nav class="pages" aria-label="Sessions"><a rel="next" href="?'
-            f'{attribute(wanted.query(found.last))}">older sessions</a></nav>'
-        )
-    return (
+    yield (
         f"{head(live=True)}{start(store.path.name, live=True, here='/')}<main>"
         f"<header><h1>{name}</h1>"
         f'<div class="id">{shown(str(store.path), one_line=True)}</div></header>'
@@ -193,9 +155,16 @@ def list_page(store: Store, wanted: ListFilter, found: ListPage) -> str:
         '<table class="sessions"><thead><tr><th>Session</th><th>Started</th>'
         '<th class="number">Lasted</th><th class="number">Asks</th><th class="number">Tools</th>'
         '<th class="number">Failed</th><th class="number">Tokens</th><th class="number">Cost</th>'
-        f'</tr></thead><tbody id="sessions">{_rows(found.rows)}</tbody></table></div>'
-        f"{more}{end(LIST_KEYS, live=True)}"
+        '</tr></thead><tbody id="sessions">'
     )
+    found = await find_sessions(store, wanted, gathered)
+    more = ""
+    if found.last is not None:
+        more = (
+            f'<nav class="pages" aria-label="Sessions"><a rel="next" href="?'
+            f'{attribute(wanted.query(found.last))}">older sessions</a></nav>'
+        )
+    yield f"{_rows(found.rows)}</tbody></table></div>{more}{end(LIST_KEYS, live=True)}"
 
 
 def list_news(found: ListPage) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
 from .. import (
     ContentNotFoundError,
+    Event,
     Frame,
     FrameDeleted,
     FrameErased,
@@ -18,11 +19,14 @@ from .. import (
 )
 from .documents import plain
 from .forms import form, number_of, query_of, search_field
+from .gathered import Gathered
 from .markup import attribute, block, facts_list, json_text, named, part, shown
 from .shell import LIST_KEYS, end, head, start
 from .text import count_of, format_size, format_time, shorten
 
 _THEN = '<h2 class="head">As it was</h2>'
+# About as many events as one read of the log has.
+_NEAR = 2_000
 FRAMES = 50
 """How many frames a page shows."""
 
@@ -80,7 +84,7 @@ def _row(frame_id: int, moment: int, title: str | None, note: str, text: str) ->
 
 
 async def frame_page(
-    store: Store, frame_id: int, asked: Mapping[str, str]
+    store: Store, gathered: Gathered, frame_id: int, asked: Mapping[str, str]
 ) -> AsyncGenerator[str, None]:
     """Yield the page of a frame as it was at a moment, and every change of it."""
     moment = _moment(store, asked)
@@ -93,19 +97,31 @@ async def frame_page(
     except FrameNotFoundError:
         yield '<p class="note">It was not in the memory then.</p>'
     yield '<h2>Its history</h2><ol class="rows matches">'
-    last = store.last_sequence
-    if last:
-        async with store.subscribe() as events:
-            async for event in events:
-                told = _change(event.payload, frame_id)
-                if told is not None:
-                    yield (
-                        f'<li><a href="?at={event.sequence}">event {event.sequence}</a> '
-                        f'<span class="soft">{format_time(event.time_ns)}</span>{told}</li>'
-                    )
-                if event.sequence >= last:
-                    break
+    await gathered.catch_up()
+    async for event in _events(store, gathered.frame_changes(frame_id)):
+        told = _change(event.payload, frame_id)
+        if told is not None:
+            yield (
+                f'<li><a href="?at={event.sequence}">event {event.sequence}</a> '
+                f'<span class="soft">{format_time(event.time_ns)}</span>{told}</li>'
+            )
     yield "</ol></div>" + end(LIST_KEYS, live=True)
+
+
+async def _events(store: Store, sequences: Sequence[int]) -> AsyncGenerator[Event, None]:
+    """Yield the events with these sequences; those that lie near each other are read together."""
+    wanted, place = set(sequences), 0
+    while place < len(sequences):
+        begin = place
+        place += 1
+        while place < len(sequences) and sequences[place] - sequences[place - 1] < _NEAR:
+            place += 1
+        async with store.subscribe(after=sequences[begin] - 1) as events:
+            async for event in events:
+                if event.sequence in wanted:
+                    yield event
+                if event.sequence >= sequences[place - 1]:
+                    break
 
 
 async def _frame(store: Store, frame: Frame) -> str:

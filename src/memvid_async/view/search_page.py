@@ -12,6 +12,7 @@ from .bars import title_of
 from .documents import read_action
 from .forms import check_box, choice, day_ns, form, number_of, query_of, search_field, text_field
 from .markup import attribute, json_text, named, shown
+from .session_names import SessionNames
 from .shell import LIST_KEYS, end, head, start
 from .text import format_time, shorten
 
@@ -31,8 +32,7 @@ async def search_page(store: Store, asked: Mapping[str, str]) -> AsyncGenerator[
         yield '<p class="note">Everything that was recorded is searched, newest first.</p>'
         yield "</div>" + end(LIST_KEYS, live=True)
         return
-    summaries = await store.list_sessions(include_open=True)
-    names = {summary.session_id: summary.name for summary in summaries}
+    names = SessionNames(store)
     session = _session_of(wanted["session"])
     yield '<ol class="rows matches">'
     count, last = 0, 0
@@ -85,10 +85,10 @@ def _form(wanted: Mapping[str, str]) -> str:
     return form("/search", fields, "Search")
 
 
-async def _match(store: Store, action: Action, text: str, names: Mapping[UUID, str | None]) -> str:
+async def _match(store: Store, action: Action, text: str, names: SessionNames) -> str:
     failed = ' class="failed"' if action.error is not None else ""
     session = action.session_id
-    name = names.get(session) if session is not None else None
+    name = None if session is None else await names.get(session)
     # The page of the session begins at the action, and a browser that can marks the text there
     # (a text fragment, WICG). In one, "-" and "," have a meaning.
     mark = f":~:text={quote(text, safe='').replace('-', '%2D')}" if text else ""

@@ -27,14 +27,8 @@ except ModuleNotFoundError as error:
 from .. import InvalidValueError, MemvidAsyncError, SessionNotFoundError, Store
 from .compare_page import choice_page, comparison_page
 from .forms import number_of
-from .list_page import (
-    ListFilter,
-    UsedIn,
-    find_sessions,
-    forks_page,
-    list_news,
-    list_page,
-)
+from .gathered import Gathered
+from .list_page import ListFilter, find_sessions, forks_page, list_news, list_page
 from .markup import shown
 from .memory_pages import frame_page, memory_page
 from .search_page import search_page
@@ -107,17 +101,17 @@ class _Pages:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._uses = UsedIn(store)
+        self._gathered = Gathered(store)
         self._kept: tuple[tuple[str, int], Loaded] | None = None
 
     async def index(self, request: Request) -> Response:
         """Return all sessions, or the rows of them."""
         await self._store.refresh()
         wanted = ListFilter.of(request.query_params)
-        found = await find_sessions(self._store, wanted, self._uses)
         if request.query_params.get("part") == "rows":
+            found = await find_sessions(self._store, wanted, self._gathered)
             return HTMLResponse(list_news(found))
-        return HTMLResponse(list_page(self._store, wanted, found))
+        return await self._streamed(list_page(self._store, wanted, self._gathered))
 
     async def forks(self, _: Request) -> Response:
         """Return the tree of forks."""
@@ -129,7 +123,7 @@ class _Pages:
 
     async def usage(self, request: Request) -> Response:
         """Return what calls used."""
-        return await self._streamed(usage_page(self._store, request.query_params))
+        return await self._streamed(usage_page(self._gathered, request.query_params))
 
     async def memory(self, request: Request) -> Response:
         """Return the memory at a moment."""
@@ -138,15 +132,19 @@ class _Pages:
     async def frame(self, request: Request) -> Response:
         """Return a frame with its history."""
         frame_id = request.path_params["frame_id"]
-        return await self._streamed(frame_page(self._store, frame_id, request.query_params))
+        page = frame_page(self._store, self._gathered, frame_id, request.query_params)
+        return await self._streamed(page)
 
     async def compare(self, request: Request) -> Response:
         """Return two sessions side by side, or what one can be compared with."""
         a, b = (request.query_params.get(name, "") for name in "ab")
         if not b:
             return await self._streamed(choice_page(self._store, a))
-        comparison = await self._store.compare(a, b)
-        return await self._streamed(comparison_page(self._store, comparison, live=True))
+        for one in a, b:
+            # Of a session that is not there this raises, before the page has begun.
+            await self._store.get_summary(one)
+        compare = partial(self._store.compare, a, b)
+        return await self._streamed(comparison_page(self._store, compare, live=True))
 
     async def replay(self, request: Request) -> Response:
         """Return the verdicts of a session's replay."""
@@ -161,9 +159,7 @@ class _Pages:
         """Return a session, or what a page of it does not have yet."""
         await self._store.refresh()
         wanted = request.path_params["session_id"]
-        # Of a session that is not there this raises, before the page has begun.
-        async for _ in self._store.actions(wanted, newest_first=True, limit=1):
-            pass
+        await self._store.get_summary(wanted)
         first = number_of(request.query_params.get("from", "")) or 0
         if request.query_params.get("part") == "new":
             loaded = await self._read(wanted)

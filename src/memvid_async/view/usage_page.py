@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from functools import partial
 
-from .. import Store, UsageRow
+from .. import UsageRow
 from .findings import totals_document
 from .forms import day_ns, form, text_field
+from .gathered import Gathered
 from .markup import facts_list, named, shown
 from .shell import LIST_KEYS, end, head, start
 from .text import format_cost, format_count, format_milliseconds
@@ -15,20 +15,19 @@ from .text import format_cost, format_count, format_milliseconds
 _WIDTH, _HEIGHT, _MOST_DAYS = 1000, 120, 120
 
 
-async def usage_page(store: Store, asked: Mapping[str, str]) -> AsyncGenerator[str, None]:
-    """Yield the page of what calls used, part by part: each reads all actions that it counts."""
+async def usage_page(gathered: Gathered, asked: Mapping[str, str]) -> AsyncGenerator[str, None]:
+    """Yield the page of what calls used; its head before what is new was read."""
     since, until = (asked.get(name, "") for name in ("since", "until"))
-    read = partial(store.usage, since_ns=day_ns(since), until_ns=day_ns(until))
     yield head(live=True) + start("Usage", live=True, here="/usage")
     fields = [
         text_field("since", "from", since, kind="date"),
         text_field("until", "before", until, kind="date"),
     ]
     yield f"<main><header><h1>Usage</h1></header>{form('/usage', fields)}"
-    days = await read(by="day")
+    await gathered.catch_up()
+    days, models, called = gathered.usage(day_ns(since), day_ns(until))
     yield _totals(days) + _chart(days[-_MOST_DAYS:]) + '<div id="list">' + _table("day", days[::-1])
-    yield _table("model", await read(by="model"))
-    yield _table("tool", await read(by="tool")) + "</div>"
+    yield _table("model", models) + _table("tool", called) + "</div>"
     yield end(LIST_KEYS, live=True)
 
 

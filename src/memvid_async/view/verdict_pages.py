@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from itertools import groupby
 from uuid import UUID
 
@@ -19,6 +20,7 @@ from .. import (
 )
 from .bars import title_of
 from .markup import aside, block, diff_block, facts_list, named, part, shown
+from .session_names import SessionNames
 from .shell import LIST_KEYS, end, head, start
 from .text import count_of, format_time, shorten
 
@@ -42,7 +44,7 @@ def rate_told(report: ReplayReport) -> str:
 
 async def replay_page(store: Store, session_id: str) -> AsyncGenerator[str, None]:
     """Yield the page of a session's replay."""
-    session = await store.get_session(session_id)
+    session = await store.get_summary(session_id)
     yield head(live=True) + start("Replay", live=True)
     yield (
         f"<main><header><h1>Replay of {named(session.name or '')}</h1>"
@@ -80,19 +82,19 @@ def _link(session: UUID | None, action: Action) -> str:
 
 async def why_page(store: Store, session_id: str, index: int) -> AsyncGenerator[str, None]:
     """Yield the page of what an answer was made of."""
-    session = await store.get_session(session_id)
-    action = next((one for one in session.actions if one.index == index), None)
-    if action is None:
+    session = await store.get_summary(session_id)
+    if index >= session.action_count:
         raise InvalidValueError(f"the session has no action {index}")
-    why = await store.why(action)
-    summaries = await store.list_sessions(include_open=True)
-    names = {summary.session_id: summary.name for summary in summaries}
-    yield head(live=True) + start("Why", live=True)
+    yield head(live=True) + start("Why", live=True) + "<main><header><h1>Why this answer?</h1>"
+    action = await _action(store, session_id, index)
+    if action is None:
+        yield '<p class="note">It was erased.</p></header>' + end(LIST_KEYS, live=True)
+        return
     yield (
-        f"<main><header><h1>Why this answer?</h1>"
         f'<p class="note">{_link(session.session_id, action)} of {named(session.name or "")}</p>'
         "</header>"
     )
+    why, names = await store.why(action), SessionNames(store)
     for name, content in (("query", action.input), ("answer", action.output)):
         if content is not None:
             yield part(name, block(content.preview))
@@ -102,15 +104,21 @@ async def why_page(store: Store, session_id: str, index: int) -> AsyncGenerator[
     yield "</div>" + end(LIST_KEYS, live=True)
 
 
+async def _action(store: Store, session_id: str, index: int) -> Action | None:
+    async with aclosing(store.actions(session_id)) as actions:
+        async for action in actions:
+            if action.index == index:
+                return action
+    return None
+
+
 def _count_told(why: Why) -> str:
     if not why.frames:
         return "It was given no frames of the memory"
     return f"It was given {count_of(len(why.frames), 'frame')}"
 
 
-async def _given(
-    store: Store, frame: WhyFrame, names: Mapping[UUID, str | None], action: Action
-) -> str:
+async def _given(store: Store, frame: WhyFrame, names: SessionNames, action: Action) -> str:
     as_of = action.sequence if action.retrieval is None else action.retrieval.as_of
     score = "" if frame.score is None else f'<span class="soft">score {frame.score:.3g}</span>'
     version = "" if frame.sequence is None else f"its body of event {frame.sequence}"
@@ -125,35 +133,33 @@ async def _given(
         '<article data-kind="frame"><h2 class="head">'
         f'<a href="/memory/{frame.frame_id}?at={as_of}">frame {frame.frame_id}</a>{score}'
         f'<span class="more">{version}</span></h2>'
-        f"{part('as it was', text)}{part('put by', _put_by(frame, names))}"
-        f"{part('used later', _later(frame.later, names))}</article>"
+        f"{part('as it was', text)}{part('put by', await _put_by(frame, names))}"
+        f"{part('used later', await _later(frame.later, names))}</article>"
     )
 
 
-def _put_by(frame: WhyFrame, names: Mapping[UUID, str | None]) -> str:
+async def _put_by(frame: WhyFrame, names: SessionNames) -> str:
     when = "" if frame.put_ns is None else f" at {format_time(frame.put_ns)}"
     if frame.put_by is None:
         return f'<p class="note">no session that is known{when}</p>'
-    return f'<p class="note">{_in_session(frame.put_by, names)}{when}</p>'
+    return f'<p class="note">{await _in_session(frame.put_by, names)}{when}</p>'
 
 
-def _in_session(action: Action, names: Mapping[UUID, str | None]) -> str:
+async def _in_session(action: Action, names: SessionNames) -> str:
     session = action.session_id
-    name = names.get(session) if session is not None else None
-    if session not in names:
+    name = None if session is None else await names.get(session)
+    if name is None:
         return f"a deleted session's action {action.index}"
-    return f"{_link(session, action)} of {named(name or '')}"
+    return f"{_link(session, action)} of {named(name)}"
 
 
-def _later(later: Sequence[Action], names: Mapping[UUID, str | None]) -> str:
+async def _later(later: Sequence[Action], names: SessionNames) -> str:
     if not later:
         return '<p class="note">by no answer since</p>'
-    items = "".join(
-        f"<li>{_in_session(action, names)} "
-        f'<span class="soft">{shown(shorten(action.input.preview if action.input else "", 80))}'
-        "</span></li>"
-        for action in later[:20]
-    )
+    items = ""
+    for action in later[:20]:
+        asked = shown(shorten(action.input.preview if action.input else "", 80))
+        items += f'<li>{await _in_session(action, names)} <span class="soft">{asked}</span></li>'
     more = f"<li>and {len(later) - 20} more</li>" if len(later) > 20 else ""
     listed = f'<ol class="rows">{items}{more}</ol>'
     return listed if len(later) < 6 else aside(count_of(len(later), "answer"), listed)
