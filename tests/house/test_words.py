@@ -55,7 +55,7 @@ NAMES = {
         ChangeSession DeleteSession EndSession EndedSessions NoActiveSessionError OpenSession
         RecordedSession SessionChanged SessionResumed SessionSuspended
         PastSession ResumeSession ResumedSession ResumedStoreSession ServedSession Session
-        SessionCalls SessionLocks
+        SessionCalls SessionLocks SessionNames session_names
         session_calls session_lock SessionActiveError SessionBlocks SessionDeleted
         SessionEnded SessionEndedError SessionInfo SessionMap SessionNotFoundError SessionPlan
         SessionRecorder SessionStarted SessionState SessionSummary Sessions StartSession

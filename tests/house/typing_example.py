@@ -271,6 +271,7 @@ async def looking_back(store: Store, session_id: UUID) -> None:
     async for frame in view.frames(title="T"):
         assert_type(frame, Frame)
     assert_type(await view.list_sessions(), list[SessionSummary])
+    assert_type(await store.get_summary(session_id), SessionSummary)
     assert_type(await view.get_session(session_id), Session)
     forked = await store.fork(session_id, action_index=3, name="another way", metadata={"k": 1})
     assert_type(forked, UUID)

@@ -42,6 +42,7 @@ CALLS = {
     "frames": lambda s: anext(s.frames()),
     "get": lambda s: s.get(0),
     "get_session": lambda s: s.get_session(s.ended),
+    "get_summary": lambda s: s.get_summary(s.ended),
     "list_sessions": lambda s: s.list_sessions(),
     "prune": lambda s: s.prune(keep_last=0),
     "put": lambda s: s.put("ghost"),

@@ -39,6 +39,8 @@ async def store(make_store, monkeypatch):
     """Two sessions that overlap, one that was deleted, and a fork."""
     monkeypatch.setattr(finding_actions, "_READ_EVENTS", 4)
     monkeypatch.setattr(finding_actions, "_READ_BYTES", 300)
+    monkeypatch.setattr(finding_actions, "_LAST_EVENTS", 2)
+    monkeypatch.setattr(finding_actions, "_LAST_BYTES", 100)
     store = await make_store(config=StoreConfig(clock=Ticking()))
     one = store.session("one", metadata={"user": 7, "tags": ["a"]})
     two = store.session("two", metadata={"user": 7})

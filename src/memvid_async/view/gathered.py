@@ -77,7 +77,7 @@ _Key = tuple[int, ActionKind, str | None]
 
 
 @define
-class _Gathered:
+class _Did:
     """What one session used, and which tasks it had."""
 
     calls: dict[_Key, CallSums] = field(factory=dict)
@@ -103,7 +103,7 @@ class Gathered:
         self._store = store
         self._through = 0
         self._lock = asyncio.Lock()
-        self._sessions: dict[UUID, _Gathered] = {}
+        self._sessions: dict[UUID, _Did] = {}
         # The first frame of each put, and its event; frames have ids in the order of the log.
         self._put_ids, self._put_sequences = array("Q"), array("Q")
         self._changes: dict[int, list[int]] = {}
@@ -124,7 +124,7 @@ class Gathered:
     def _add(self, event: Event) -> None:
         match event.payload:
             case ActionRecorded() | CheckpointCreated() if event.session_id is not None:
-                found = self._sessions.setdefault(event.session_id, _Gathered())
+                found = self._sessions.setdefault(event.session_id, _Did())
                 found.add(event.payload.action)
             case SessionDeleted() if event.session_id is not None:
                 self._sessions.pop(event.session_id, None)
