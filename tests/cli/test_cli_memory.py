@@ -239,6 +239,7 @@ def test_find_with_an_embedding(tmp_path):
         ["find", "f", "x", "--mode", "semantic"],
         ["find", "f", "x", "--embedding", "{}"],
         ["find", "f", "x", "--embedding", "@no such file"],
+        ["find", "f", "x", "--embedding", "@/dev/zero"],
         ["find", "f", "x", "--metadata", "k"],
         ["find", "f", "x", "--since", "yesterday"],
         ["find", "f", "x", "-k", "0"],

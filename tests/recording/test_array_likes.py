@@ -13,6 +13,7 @@ from memvid_async import (
     Delete,
     DeletePrefix,
     Generated,
+    InvalidValueError,
     Limits,
     MemvidAsyncError,
     Prompt,
@@ -226,6 +227,30 @@ async def test_an_array_like_is_taken_or_refused_by_name(subjects, kind, name):
                 continue
             except ValueError as error:
                 pytest.fail(f"{name}({parameter}={odd!r}): {error!r}")
+
+
+@pytest.mark.parametrize(
+    "odd", [np.array(5), np.ma.masked, 7, None, "ab", b"ab", {"a": 1}], ids=repr
+)
+async def test_what_is_not_a_list_is_refused_by_name(subjects, odd):
+    """An array without a dimension has ``__iter__``, and text and maps have items, of a kind."""
+    store, keys = subjects[Store], subjects[Collection]
+    lists = {
+        "items": [
+            lambda: store.put_many(odd),
+            lambda: keys.append("l", odd),
+            lambda: keys.write_list("l", odd),
+        ],
+        "keys": [lambda: keys.get_many(odd)],
+        "steps": [lambda: keys.apply(odd)],
+        "actions": [lambda: store.read_new_messages(odd)],
+    }
+    if odd is not None:
+        lists["match"] = [lambda: tried(lambda: store.serve(subjects["s"], match=odd))]
+    for name, calls in lists.items():
+        for call in calls:
+            with pytest.raises(InvalidValueError, match=name):
+                await call()
 
 
 MADE = {

@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import difflib
 import json
+import os
 import re
+import stat
 from collections.abc import Awaitable, Callable, Mapping
-from pathlib import Path
 from typing import Any, NoReturn, TypeVar, cast
 from uuid import UUID
 
@@ -31,6 +32,8 @@ from .exits import AnswerError
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _LISTED_CANDIDATES = 5
+# The most that a file with an embedding may hold: some hundred thousand numbers.
+_SHORT_BYTES = 4 * 1024 * 1024
 _LIMIT_NAMES = [field.name for field in attrs.fields(Limits)]
 
 file_argument = click.argument("file", type=click.Path(readable=False))
@@ -143,18 +146,35 @@ def _read_time(_: click.Context, __: click.Parameter, text: str | None) -> int |
         raise click.BadParameter(f"{text!r} is not a time such as 2026-03-01T12:00") from None
 
 
+def _read_short(path: str) -> str:
+    """Return the text of a short file, such as one with an embedding.
+
+    :raises ValueError: when it is longer, not a regular file (a pipe may never end), or not UTF-8.
+    """
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ValueError("it is not a regular file")
+        data = file.read(_SHORT_BYTES + 1)
+    if len(data) > _SHORT_BYTES:
+        raise ValueError(f"it is longer than {_SHORT_BYTES} bytes")
+    return data.decode()
+
+
 def _read_embedding(_: click.Context, __: click.Parameter, option: str | None) -> Any:
     if option is None:
         return None
     try:
-        text = Path(option[1:]).read_text(encoding="utf-8") if option.startswith("@") else option
+        text = _read_short(option[1:]) if option.startswith("@") else option
         value = read_json(text)
     except OSError as error:
         raise click.BadParameter(f"{option[1:]}: {error.strerror}") from None
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, list):
-        raise click.BadParameter("it must be a JSON array of numbers, or @ and a file with one")
+        raise click.BadParameter(
+            "it must be a JSON array of numbers, or @ and a regular file with one, "
+            f"of at most {_SHORT_BYTES:,} bytes"
+        )
     return value
 
 

@@ -11,9 +11,10 @@ from __future__ import annotations
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from io import BytesIO
+from itertools import islice
 from typing import Any
 
 import cbor2
@@ -82,6 +83,24 @@ def as_plain(value: Any) -> Any:
     if kind in _PLAIN or not (hasattr(kind, "tolist") and hasattr(kind, "__array__")):
         return value
     return value.tolist()
+
+
+def as_list(value: Any, what: str, most: int | None = None) -> list[Any]:
+    """Return the items of an iterable, one more than ``most`` at most, so that it may be endless.
+
+    Text, bytes and maps do not count as lists, although Python iterates over them. Nor does an
+    array without a dimension, although it has ``__iter__``. ``what``: how the error begins.
+
+    :raises InvalidValueError: when it cannot be iterated over, or does not count as a list.
+    """
+    if isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping)):
+        try:
+            items = iter(value)
+        except TypeError:
+            pass
+        else:
+            return list(items if most is None else islice(items, most + 1))
+    raise InvalidValueError(f"{what}, not {type(value).__name__}")
 
 
 def is_duration(value: Any) -> bool:

@@ -15,7 +15,7 @@ from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from .. import Generated, InvalidValueError, MemvidAsyncError, SyncServedSession, SyncSession
-from .http_library import InThreads, library_of, streams_of
+from .http_library import InThreads, decoded, library_of, streams_of
 from .overflow import Overflow
 from .wire_formats import ModelReply, ModelRequest, is_stream, read_reply, read_request, says_end
 from .wire_messages import (
@@ -345,7 +345,7 @@ def _read_message(library: ModuleType, message: bytes) -> tuple[ResponseHead | N
     head = reader.head
     if head is not None and any(name.lower() == "content-encoding" for name, _ in head.headers):
         try:
-            body = library.Response(head.status, headers=head.headers, content=body).content
+            body = decoded(library, head.headers, body, _MOST_LOOKED_AT)
         except library.DecodingError:
             # It came only in part, or is something else.
             body = b""

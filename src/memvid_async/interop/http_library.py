@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from functools import cache, partial
 from importlib import import_module
 from types import ModuleType
@@ -10,10 +10,31 @@ from typing import Any
 
 from anyio import to_thread
 
+# An encoded body is decoded in pieces of this size.
+_ENCODED_PIECE = 4 * 1024
+
 
 def library_of(request: Any) -> ModuleType:
     """Return the client library that a request is of: httpx2 or httpx."""
     return import_module(type(request).__module__.partition(".")[0])
+
+
+def decoded(
+    library: ModuleType, headers: Iterable[tuple[str, str]], body: bytes, most: int
+) -> bytes:
+    """Return a body without its encoding, or how it begins: about ``most`` bytes.
+
+    A kilobyte of a compressed body can stand for a megabyte.
+    """
+    pieces = (body[at : at + _ENCODED_PIECE] for at in range(0, len(body), _ENCODED_PIECE))
+    response = library.Response(200, headers=headers, stream=streams_of(library)[1](pieces))
+    parts: list[bytes] = []
+    for part in response.iter_bytes():
+        parts.append(part)
+        most -= len(part)
+        if most <= 0:
+            break
+    return b"".join(parts)
 
 
 @cache

@@ -358,5 +358,5 @@ def _plain_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
 def _loads(text: Any) -> Any:
     try:
         return json.loads(text)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         return None

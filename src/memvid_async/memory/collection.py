@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from itertools import islice
 from typing import Any
 
 import cbor2
@@ -27,7 +26,7 @@ from ..events.keyed import (
     PrefixDeleted,
     Value,
 )
-from ..events.values import LARGE, as_plain, check_items, check_value, is_time
+from ..events.values import LARGE, as_list, as_plain, check_items, check_value, is_time
 from ..recording.command_intake import CommandIntake
 from ..recording.prepare_values import (
     prepare_count,
@@ -310,10 +309,8 @@ class Collection(CollectionReader):
         )
 
     def _bounded(self, items: Iterable[Any], what: str) -> list[Any]:
-        if isinstance(items, (str, bytes, Mapping)) or not isinstance(items, Iterable):
-            raise InvalidValueError(f"{what} must be a list, not {type(items).__name__}")
         most = self._limits.changes
-        found = list(islice(items, most + 1))
+        found = as_list(items, f"{what} must be a list", most)
         if len(found) > most:
             raise LimitExceededError("changes", len(found), most)
         return found

@@ -10,7 +10,7 @@ from ..engine.engine import Engine
 from ..engine.event_log import View
 from ..errors import InvalidValueError
 from ..events.keyed import Value
-from ..events.values import is_time
+from ..events.values import as_list, is_time
 from ..recording.prepare_values import (
     prepare_count,
     prepare_field,
@@ -83,7 +83,8 @@ class CollectionReader:
 
     async def get_many(self, keys: Iterable[str]) -> list[Value | None]:
         """Return what each of these keys holds, in their order; None for one that is not there."""
-        wanted, now = [self._key(key) for key in keys], await self._time()
+        wanted = [self._key(key) for key in as_list(keys, "keys must be a list")]
+        now = await self._time()
 
         def read(folded: FoldedKeys, index: KeyIndex) -> list[Value | None]:
             number = self._number

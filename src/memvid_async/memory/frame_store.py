@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
-from itertools import islice
 from typing import Any, Unpack
 
 import anyio
@@ -23,7 +22,7 @@ from ..events.details import ActionKind
 from ..events.event import Action
 from ..events.frames import FindResult, SearchMode
 from ..events.prompts import Prompt
-from ..events.values import LARGE
+from ..events.values import LARGE, as_list
 from ..recording.action_draft import NO_MESSAGES, ActionDraft, new_draft
 from ..recording.callables import check_fits
 from ..recording.command_intake import CommandIntake
@@ -154,9 +153,8 @@ class FrameStore(FrameReader):
         :raises InvalidValueError, LimitExceededError: when an item cannot be recorded; nothing was
             put, and a note of the error says which of several items it is.
         """
-        if isinstance(items, (str, bytes, Mapping)) or not isinstance(items, Iterable):
-            raise InvalidValueError("items must be a sequence of contents or of maps")
-        some = list(islice(items, self._config.limits.frames + 1))
+        most = self._config.limits.frames
+        some = as_list(items, "items must be a list of contents or of maps", most)
         return await self._put(some, ActionKind.PUT_MANY) if some else []
 
     async def _put(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 from ..errors import InvalidValueError
 from ..events.details import ActionKind
 from ..events.message_digests import drop_call_ids, value_digest
+from ..events.values import as_list
 from .facts import INPUT_NAMES
 
 Match = Callable[[str, str, Any], Any]
@@ -31,10 +32,12 @@ def check_match(value: Any) -> Match | None:
     """
     if value is None or callable(value):
         return value  # type: ignore[no-any-return]
-    if isinstance(value, Collection) and not isinstance(value, (str, bytes)):
-        fields = frozenset(value)
-        return lambda _kind, field, found: found if field in fields else None
-    raise InvalidValueError(f"match must be callable or names of fields, not {value!r:.80}")
+    what = "match must be callable or names of fields"
+    names = as_list(value, what)
+    if not all(isinstance(name, str) for name in names):
+        raise InvalidValueError(f"{what}, not {value!r:.80}")
+    fields = frozenset(names)
+    return lambda _kind, field, found: found if field in fields else None
 
 
 def check_pace(value: Any) -> float | None:

@@ -15,6 +15,7 @@ from ..events.details import WITH_ARGUMENTS, ActionKind
 from ..events.event import Action
 from ..events.frames import Context
 from ..events.prompts import split_text
+from ..events.values import as_list
 from ..memory.past import context_of
 from ..memory.why import Why, why_of
 
@@ -87,7 +88,7 @@ class Contents:
 
         :raises ContentNotFoundError, CorruptFileError: as for :meth:`read_content`.
         """
-        given = [_action(action) for action in actions]
+        given = [_action(action) for action in as_list(actions, "actions must be a list")]
         asks = [one for one in given if getattr(one.details, "message_count", 0)]
         read = iter(await self._read(read_new_messages, asks))
         return [next(read) if getattr(one.details, "message_count", 0) else [] for one in given]
