@@ -31,6 +31,7 @@ from memvid_async import (
 from memvid_async.core import commands
 from memvid_async.events.calls import CallFacts, SessionResumed
 from memvid_async.events.prompts import Reply, cost_units
+from memvid_async.events.value_preview import value_preview
 from memvid_async.recording.action_draft import ActionDraft, prepare_action
 from memvid_async.recording.prepare_values import prepare_content
 from tests.support.naive_keys import NaiveKeys
@@ -193,6 +194,14 @@ def _content(data: str | bytes | None) -> Any:
         c if c in "\n\t" or not (ord(c) < 32 or 127 <= ord(c) < 160) else "\ufffd" for c in text
     )
     return raw, hashlib.blake2b(raw, digest_size=32).digest(), len(raw), shown
+
+
+def _input(kind: ActionKind, given: str | bytes | None) -> Any:
+    """The content of an input; that of arguments begins as the whole value does."""
+    content = _content(given)
+    if content is None or kind not in ("tool_call", "step"):
+        return content
+    return (*content[:3], value_preview(content[0]))
 
 
 def _large_strings(value: Any) -> Iterator[str | bytes]:
@@ -388,7 +397,7 @@ class Naive:
             "sequence": sequence,
             "time": self.now,
             "kind": str(op.kind),
-            "input": _content(given),
+            "input": _input(op.kind, given),
             "task": op.task,
             "parent": op.parent,
             "lane": op.lane,
@@ -497,7 +506,7 @@ class Naive:
             "time": self.now,
             "kind": str(op.kind),
             "details": details,
-            "input": _content(given),
+            "input": _input(op.kind, given),
             "output": _content(op.output),
             "frames": op.frames,
             "duration": repr(op.duration_ms),
