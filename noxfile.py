@@ -9,6 +9,15 @@ import nox
 PROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PROJECT)
 BLOCK = re.MULTILINE | re.DOTALL
+# Of each adapter that is run with a framework: its tests, and the packages that they use.
+OWN_TESTS = {
+    "langgraph": ("test_langgraph.py", "langgraph", "langgraph-checkpoint-conformance"),
+    "claude-agent": ("test_claude_agent.py", "claude-agent-sdk", "mcp"),
+    "openai-agents": ("test_openai_agents.py", "openai-agents"),
+    "pydantic-ai": ("test_pydantic_harness.py", "pydantic-ai-harness", "pydantic-ai-slim"),
+    "otel": ("test_otel.py", "opentelemetry-sdk"),
+    "mcp": ("test_mcp.py", "mcp"),
+}
 EVERY_CORE = ("--numprocesses", "auto", "--dist", "worksteal")  # as in README.md
 
 nox.needs_version = ">=2025.2.9"
@@ -95,17 +104,12 @@ def coverage(session: nox.Session) -> None:
 @nox.session(name="suite-langgraph")
 def suite_langgraph(session: nox.Session) -> None:
     """Hold our LangGraph adapter, and savers that are broken on purpose, to LangGraph's own suite;
-    then run the tests of LangGraph and of its SQLite packages that take a saver or a store.
-
-    `-- newest` takes the newest releases; what docs/integrations/langgraph.md names otherwise.
-    """
+    then run the tests of LangGraph and of its SQLite packages that take a saver or a store."""
     session.install("-e", ".[test,langgraph]")
     suites = ["langgraph==1.2.24", "langgraph-checkpoint-sqlite==3.1.2"]
     pinned = [*suites, "langgraph-checkpoint==4.3.2", "langgraph-checkpoint-conformance==0.0.2"]
-    if "newest" in session.posargs:
-        suites, pinned = [[one.partition("==")[0] for one in them] for them in (suites, pinned)]
     session.install("--upgrade", *pinned)
-    run_own(session, "tests/interop/test_langgraph.py")
+    run_own(session, "langgraph")
     session.install("langgraph-checkpoint-postgres", "psycopg[binary]", "redis", "pycryptodome")
     # Some of theirs expect that ten milliseconds are enough, and may be run a second time.
     session.install("pytest-mock", "syrupy", "httpx", "pytest-asyncio", "pytest-retry")
@@ -118,43 +122,58 @@ def suite_langgraph(session: nox.Session) -> None:
 @nox.session(name="suite-claude-agent")
 def suite_claude_agent(session: nox.Session) -> None:
     """Hold our session store to the Claude Agent SDK's contracts, from its sdist: the wheel carries
-    a program of 180 MB, which the store does not need. `-- newest` takes the newest release."""
+    a program of 180 MB, which the store does not need."""
     session.install("-e", ".[test]", "mcp")
-    sdk = "claude-agent-sdk" if "newest" in session.posargs else "claude-agent-sdk==0.2.189"
-    session.install("--no-binary", "claude-agent-sdk", sdk)
-    run_own(session, "tests/interop/test_claude_agent.py")
+    session.install("--no-binary", "claude-agent-sdk", "claude-agent-sdk==0.2.189")
+    run_own(session, "claude-agent")
 
 
 @nox.session(name="suite-openai-agents")
 def suite_openai_agents(session: nox.Session) -> None:
     """Hold our session to the Agents SDK's own tests of sessions, from its sdist, but for those
-    that look into SQLite. `-- newest` takes the newest release."""
+    that look into SQLite."""
     session.install("-e", ".[test,openai-agents]")
     session.install("pytest-asyncio", "aiosqlite", "cryptography", "httpx", "sqlalchemy[asyncio]")
-    sdk = "openai-agents" if "newest" in session.posargs else "openai-agents==0.24.0"
+    sdk = "openai-agents==0.24.0"
     session.install("--upgrade", sdk)
-    run_own(session, "tests/interop/test_openai_agents.py")
+    run_own(session, "openai-agents")
     run_suite(session, sdk, "openai_suite", "tests/memory")
 
 
 @nox.session(name="suite-pydantic-ai")
 def suite_pydantic_ai(session: nox.Session) -> None:
     """Hold our stores to the tests of Pydantic AI's harness, but for those that look into files
-    and tables; from the last sdist that has them. `-- newest` runs our own with the newest."""
+    and tables; from the last sdist that has them."""
     session.install("-e", ".[test,pydantic-ai]")
-    pinned = ("pydantic-ai-harness==0.36.0", "pydantic-ai-slim==2.44.0")
-    newest = "newest" in session.posargs
-    session.install("--upgrade", *(("pydantic-ai-harness",) if newest else pinned))
-    run_own(session, "tests/interop/test_pydantic_harness.py")
-    if not newest:
-        session.install("dirty-equals", "inline-snapshot")
-        steps = "tests/step_persistence"
-        run_suite(session, pinned[0], "pydantic_suite", steps, f"--ignore={steps}/test_mongo.py")
+    harness = "pydantic-ai-harness==0.36.0"
+    session.install("--upgrade", harness, "pydantic-ai-slim==2.44.0")
+    run_own(session, "pydantic-ai")
+    session.install("dirty-equals", "inline-snapshot")
+    steps = "tests/step_persistence"
+    run_suite(session, harness, "pydantic_suite", steps, f"--ignore={steps}/test_mongo.py")
 
 
-def run_own(session: nox.Session, tests: str) -> None:
-    """Run tests of ours, without the plugin that theirs need: it warns about our settings."""
-    session.run("pytest", "-p", "no:asyncio", tests)
+@nox.session
+@nox.parametrize("framework", list(OWN_TESTS))
+def newest(session: nox.Session, framework: str) -> None:
+    """Run an adapter's own tests with the newest releases of its framework, and name them.
+
+    `nox -s "newest(framework='mcp')"` runs one.
+    """
+    ours = "test" if framework == "claude-agent" else f"test,{framework}"
+    session.install("-e", f".[{ours}]")
+    # The wheel of Claude's SDK carries a program of 180 MB.
+    source = ("--no-binary", "claude-agent-sdk")
+    _, *packages = OWN_TESTS[framework]
+    session.install("--upgrade", "--upgrade-strategy", "eager", *source, *packages)
+    run_own(session, framework)
+    session.run("pip", "list")
+
+
+def run_own(session: nox.Session, framework: str) -> None:
+    """Run our tests of an adapter, without the plugin that theirs need: it warns about our
+    settings."""
+    session.run("pytest", "-p", "no:asyncio", f"tests/interop/{OWN_TESTS[framework][0]}")
 
 
 def run_suite(session: nox.Session, package: str, plugin: str, *options: str) -> None:

@@ -156,11 +156,59 @@ def test_tokens_are_counted_once_for_a_reply_of_several_lines():
     [
         (USE, {**GAVE, "is_error": True}, "A cat."),
         (USE, {**GAVE, "content": "", "is_error": True}, "failed"),
+        (USE, {**GAVE, "content": {"error_code": "late"}}, '{"error_code":"late"}'),
     ],
 )
 def test_a_call_that_failed_has_an_error(call, result, error):
     messages = [{"role": "assistant", "content": [call]}, {"role": "user", "content": [result]}]
     assert plan_run(runs_of(messages)[0]).actions[1].error == error
+
+
+def ask(*calls: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    return {"role": "assistant", "content": None, "tool_calls": list(calls), **fields}
+
+
+LOOK = {"id": "t1", "function": {"name": "look", "arguments": "{}"}}
+READ = {"id": "t1", "function": {"name": "read", "arguments": "{}"}}
+SAID = {"role": "tool", "tool_call_id": "t1", "content": "one"}
+USES = {"type": "server_tool_use", "id": "t1", "name": "web_search", "input": {}}
+FOUND = {"type": "web_search_tool_result", "tool_use_id": "t1", "content": "one"}
+RAN = {"type": "code_interpreter_call", "id": "t1", "code": "1", "outputs": "one"}
+ODD_CALLS: dict[str, tuple[list[Any], list[tuple[str, str | None, str | None]]]] = {
+    "two under one id": (
+        [ask(LOOK, READ), SAID, {**SAID, "content": "two"}],
+        [("look", "one", None), ("read", "two", None)],
+    ),
+    "run within the turn": (
+        [{"role": "assistant", "content": [USES, FOUND, {"type": "text", "text": "x"}]}],
+        [("web_search", "one", None)],
+    ),
+    "run by the API": ([RAN], [("code_interpreter", "one", None)]),
+    "that the API could not run": (
+        [{"type": "mcp_call", "id": "t1", "name": "look", "error": "gone"}],
+        [("look", "gone", "gone")],
+    ),
+    "with arguments that are no JSON": (
+        [
+            {"type": "ai", "invalid_tool_calls": [{"name": "look", "args": "{", "id": "t1"}]},
+            {"type": "tool", "tool_call_id": "t1", "content": "one"},
+        ],
+        [("look", "one", None)],
+    ),
+    "with an error beside the result": (
+        [ask(LOOK), {**SAID, "error": {"type": "timeout", "message": "late"}}],
+        [("look", "one", "late")],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ODD_CALLS)
+def test_calls_of_odd_shapes_have_their_results(name):
+    messages, wanted = ODD_CALLS[name]
+    plan = plan_run(runs_of(messages)[0])
+    assert [(step.name, step.result, step.error) for step in plan.actions[1:]] == wanted
+    assert "one" not in (json.loads(plan.actions[0].response)["content"] or "")
+    assert same(rebuild_run(plan.metadata, plan.actions), messages)
 
 
 def test_a_result_is_never_guessed():
@@ -190,9 +238,25 @@ def test_a_result_that_is_no_text_is_json(content, result):
 
 
 def test_a_refusal_and_reasoning_alone_are_the_response():
-    turns = [{"refusal": "No."}, {"reasoning_content": "Hm."}, {"content": "x", "reasoning": "Hm."}]
+    turns = [
+        {"refusal": "No."},
+        {"reasoning_content": "Hm."},
+        {"content": "x", "reasoning": "Hm."},
+        {"audio": {"id": "a", "transcript": "Yes."}},
+    ]
     runs = runs_of([[{"role": "assistant", "content": None, **turn}] for turn in turns])
-    assert [plan_run(run).actions[0].response for run in runs] == ["No.", "Hm.", "x"]
+    assert [plan_run(run).actions[0].response for run in runs] == ["No.", "Hm.", "x", "Yes."]
+
+
+def test_the_items_of_a_response_are_one_turn():
+    items = [
+        {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "q"}]},
+        {"type": "reasoning", "summary": [{"type": "summary_text", "text": "Hm."}]},
+        {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "a"}]},
+    ]
+    plan = plan_run(runs_of(items)[0])
+    assert [(step.query, step.response) for step in plan.actions] == [("q", "a")]
+    assert same(rebuild_run(plan.metadata, plan.actions), items)
 
 
 def test_samples_of_a_log_are_runs():
@@ -229,11 +293,13 @@ def test_what_a_zip_claims_is_bounded(monkeypatch):
         list(open_transcripts("a.zip", zip_of(10)))
 
 
-def test_a_torn_line_costs_that_line():
-    data = b"\n".join([*(json.dumps(m).encode() for m in FORMATS["openai"]), b'{"role": "us'])
-    run, error = runs_of(data)
+@pytest.mark.parametrize("torn", [b'{"role": "us', b'{"role": "user", "\xff', bytes(9)])
+@pytest.mark.parametrize("line", [1, 3, 5])
+def test_a_torn_line_costs_that_line(torn, line):
+    lines = [json.dumps(m).encode() for m in FORMATS["openai"]]
+    run, error = runs_of(b"\n".join([*lines[: line - 1], torn, *lines[line - 1 :]]))
     assert len(plan_run(run).actions) == 3
-    assert str(error).startswith("chat.json: line 5 is not JSON")
+    assert str(error).startswith(f"chat.json: line {line} is not JSON")
     assert plan_run(run).name == "chat"
 
 

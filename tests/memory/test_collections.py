@@ -256,7 +256,10 @@ async def test_reading_prolongs_a_life_where_asked(make_store):
     for _ in range(10):
         clock.now += 50 * SECOND
         last = store.last_sequence
-        assert (await c.get("session", ttl=60)).expires_ns == clock.now + 60 * SECOND
+        # Asked for twice, it is prolonged once.
+        assert {v.expires_ns for v in await c.get_many(["session"] * 2, ttl=60)} == {
+            clock.now + 60 * SECOND
+        }
         # Soon after it is not worth an event.
         clock.now += SECOND
         await c.get("session", ttl=60)
@@ -449,6 +452,8 @@ BAD = {
     "steps that are not a list": lambda c: c.apply(Put("k", 1)),
     "items that are text": lambda c: c.append("k", "text"),
     "a bad item": lambda c: c.append("k", [1, object()]),
+    "keys that are text": lambda c: c.get_many("k"),
+    "keys that are no list": lambda c: c.get_many(1),
     "a negative tail": lambda c: c.tail("k", -1),
     "a negative keep": lambda c: c.write_list("k", [], keep=-1),
 }

@@ -70,6 +70,8 @@ class ToolResult:
     """What it returned: as text, or else as JSON."""
     failed: bool = False
     """Whether the message says that the call failed."""
+    reason: str | None = None
+    """How it failed, where the message says that besides the text."""
 
 
 @frozen
@@ -98,14 +100,29 @@ _RESULT = frozenset(
 )
 _BESIDE = frozenset({"system", "developer", "SystemMessage", "ChatMessage"})
 _ROLES = _MODEL | _ASKING | _RESULT | _BESIDE
+# Of each call the field with its arguments; then, of what the API runs itself, that of the result.
 _ITEM_CALLS = {
     "function_call": "arguments",
     "custom_tool_call": "input",
     "local_shell_call": "action",
+    "shell_call": "action",
+    "apply_patch_call": "operation",
+    "computer_call": "action",
     "mcp_call": "arguments",
+    "web_search_call": "action",
+    "file_search_call": "queries",
+    "code_interpreter_call": "code",
+    "image_generation_call": "revised_prompt",
+}
+_ITEM_OWN_RESULTS = {
+    "mcp_call": "output",
+    "file_search_call": "results",
+    "code_interpreter_call": "outputs",
+    "image_generation_call": "result",
 }
 _ITEM_RESULTS = frozenset(
-    {"function_call_output", "custom_tool_call_output", "local_shell_call_output"}
+    f"{kind}_call_output"
+    for kind in ("function", "custom_tool", "local_shell", "shell", "apply_patch", "computer")
 )
 _ITEMS = frozenset({"message", "reasoning", *_ITEM_CALLS, *_ITEM_RESULTS})
 _ENVELOPES = ("message", "payload", "data", "kwargs")
@@ -215,13 +232,23 @@ def _read_speech(kind: str, body: dict[str, Any], line: dict[str, Any]) -> Readi
     listed = content if isinstance(content, list) else ()
     parts = [part for part in listed if isinstance(part, dict)]
     results = tuple(_part_result(part) for part in parts if _is_result(part))
-    texts = tuple(_texts(content))
     voice = Voice.MODEL if kind in _MODEL else Voice.ASKED if kind in _ASKING else Voice.BESIDE
+    if voice is Voice.MODEL and results:
+        # The API ran the tool within the turn: the model does not say what it returned.
+        content = [one for one in listed if not (isinstance(one, dict) and _is_result(one))]
+    texts = tuple(_texts(content))
+    if not texts and content is not None and not isinstance(content, list):
+        texts = (as_text(content),)
     if voice is not Voice.MODEL:
         return Reading(voice, texts, results=results, speaker=_str(body.get("name")))
     refusal = _str(body.get("refusal"))
-    if not texts and content is not None and not isinstance(content, list):
-        texts = (as_text(content),)
+    audio = body.get("audio")
+    if not texts and isinstance(audio, dict) and isinstance(audio.get("transcript"), str):
+        texts = (audio["transcript"],)
+    # Claude Code writes a line for each part of a reply; all have the reply's id.
+    turn = _str(body.get("id")) if body is line.get("message") else None
+    if any(part.get("type") == "output_text" for part in parts):
+        turn = _RESPONSES_TURN
     return Reading(
         voice,
         texts if refusal is None else (*texts, refusal),
@@ -231,8 +258,7 @@ def _read_speech(kind: str, body: dict[str, Any], line: dict[str, Any]) -> Readi
         _str(body.get("name")),
         find_model(body),
         _usage(body),
-        # Claude Code writes a line for each part of a reply; all have the reply's id.
-        _str(body.get("id")) if body is line.get("message") else None,
+        turn,
     )
 
 
@@ -243,17 +269,19 @@ def _read_result(body: dict[str, Any]) -> Reading:
     name = _str(body.get("name")) or _str(body.get("function"))
     failed = isinstance(error, dict) or body.get("status") == "error"
     text = SEPARATOR.join(texts) or _str(said) or ""
-    result = ToolResult(body.get("tool_call_id"), name, text, failed)
+    result = ToolResult(body.get("tool_call_id"), name, text, failed, _str(said))
     return Reading(Voice.ASKED, texts, results=(result,))
 
 
 def _read_item(kind: str, body: dict[str, Any]) -> Reading:
     """Read an item of OpenAI's Responses API, which Codex keeps too."""
-    call_id = body.get("call_id", body.get("id"))
+    call_id = body.get("call_id") or body.get("id")
     if kind in _ITEM_CALLS:
         name = _str(body.get("name")) or (kind.removesuffix("_call") if "name" not in body else "")
         call = ToolCall(call_id, name, body.get(_ITEM_CALLS[kind]), body)
-        return Reading(Voice.MODEL, calls=(call,), turn=_RESPONSES_TURN)
+        return Reading(
+            Voice.MODEL, calls=(call,), results=_own_result(kind, body), turn=_RESPONSES_TURN
+        )
     if kind in _ITEM_RESULTS:
         text = as_text(body.get("output"))
         result = ToolResult(call_id, None, text, body.get("status") == "failed")
@@ -265,6 +293,18 @@ def _read_item(kind: str, body: dict[str, Any]) -> Reading:
     voice = Voice.MODEL if role in _MODEL else Voice.ASKED if role in _ASKING else Voice.BESIDE
     turn = _RESPONSES_TURN if voice is Voice.MODEL else None
     return Reading(voice, tuple(_texts(body.get("content"))), turn=turn)
+
+
+def _own_result(kind: str, body: dict[str, Any]) -> tuple[ToolResult, ...]:
+    """Return the result that an item holds of its own call."""
+    said, error = body.get(_ITEM_OWN_RESULTS.get(kind, "")), body.get("error")
+    if said is None and error is None:
+        return ()
+    reason = None if error is None else as_text(error)
+    text = reason or "" if said is None else as_text(said)
+    return (
+        ToolResult(body.get("call_id") or body.get("id"), None, text, error is not None, reason),
+    )
 
 
 # --- the parts ----------------------------------------------------------------------------------
@@ -294,9 +334,12 @@ def _thoughts(body: dict[str, Any], parts: list[dict[str, Any]]) -> Iterator[str
 
 
 def _tool_calls(body: dict[str, Any]) -> Iterator[ToolCall]:
-    """Iterate over the calls beside a message's content; a legacy ``function_call`` is last."""
-    listed = body.get("tool_calls")
-    calls = list(listed) if isinstance(listed, list) else []
+    """Iterate over the calls beside a message's content; a legacy ``function_call`` is last.
+
+    LangChain has those apart whose arguments are not JSON.
+    """
+    listed = (body.get("tool_calls"), body.get("invalid_tool_calls"))
+    calls = [call for some in listed if isinstance(some, list) for call in some]
     if isinstance(body.get("function_call"), dict):
         calls.append({"function": body["function_call"]})
     for source in calls:
@@ -322,8 +365,9 @@ def _is_result(part: dict[str, Any]) -> bool:
 
 
 def _part_result(part: dict[str, Any]) -> ToolResult:
-    text = as_text(part.get("content"))
-    return ToolResult(part["tool_use_id"], None, text, part.get("is_error") is True)
+    content = part.get("content")
+    failed = part.get("is_error") is True or (isinstance(content, dict) and "error_code" in content)
+    return ToolResult(part["tool_use_id"], None, as_text(content), failed)
 
 
 def _usage(body: dict[str, Any]) -> dict[str, int]:

@@ -242,18 +242,22 @@ class _Planner:
         starts = {turn.start: turn for turn in turns}
         last: list[_PlannedCall] = []
         for position, reading in enumerate(readings):
-            for result in reading.results:
-                self._match(result, position, last)
             if position in starts:
                 last = starts[position].calls
                 for call in last:
                     if call.asked.id is not None:
                         self.unanswered.setdefault(dump(call.asked.id), []).append(call)
+            # A turn may hold results of its own calls.
+            for result in reading.results:
+                self._match(result, position, last)
 
     def _match(self, result: ToolResult, position: int, last: list[_PlannedCall]) -> None:
         if result.id is not None:
             waiting = self.unanswered.get(dump(result.id), [])
-            call = waiting.pop() if waiting else None
+            # Of calls that a message makes under one id, the first one is answered first.
+            call = next((c for c in waiting if c.position == waiting[-1].position), None)
+            if call is not None:
+                waiting.remove(call)
         else:
             open_calls = [c for c in last if c.asked.id is None and c.result is None]
             named = [c for c in open_calls if result.name in (None, c.asked.name)]
@@ -281,7 +285,8 @@ class _Planner:
         text = error = None
         if call.result is not None:
             text = call.result.text
-            error = text[: self.limits.error_chars] or "failed" if call.result.failed else None
+            if call.result.failed:
+                error = (call.result.reason or text)[: self.limits.error_chars] or "failed"
             metadata["result"] = call.result_position
         return PlannedToolCall(
             self._name(call.asked.name) or _NAMELESS,

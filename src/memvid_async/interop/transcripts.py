@@ -222,8 +222,8 @@ def parse_runs(transcript: Transcript) -> list[ChatRun | TranscriptError]:
 
     A transcript is a JSON list of runs, one run, JSON lines of runs, or an object with runs under
     ``samples``. A run is an object with a list of messages under one of ``MESSAGE_KEYS``, or a bare
-    list of messages. JSON lines may also be the messages of one run: then a line that is not JSON
-    costs that line alone.
+    list of messages. JSON lines may also be the messages of one run. A line that is not JSON costs
+    that line alone, as long as most are.
 
     :raises TranscriptError: when the transcript is neither JSON nor JSON lines.
     """
@@ -232,10 +232,11 @@ def parse_runs(transcript: Transcript) -> list[ChatRun | TranscriptError]:
     try:
         values = _split_document(_load(text))
     except ValueError as error:
-        lines = [line for line in text.split("\n") if line.strip()]
-        if len(lines) < 2 or not _is_value(lines[0]):
-            raise TranscriptError(f"{transcript.name}: not JSON: {error}") from None
-        values, notes = _parse_lines(text)
+        lines = _load_lines(text)
+        torn = sum(isinstance(value, ValueError) for _, value in lines)
+        if len(lines) < 2 or 2 * torn > len(lines):
+            raise TranscriptError(f"{transcript.name}: {_not_json(transcript, error)}") from None
+        values, notes = _sort_lines(lines)
     alone = sum(not isinstance(value, ValueError) for value in values) == 1
     runs = []
     for number, value in enumerate(values):
@@ -252,20 +253,27 @@ def parse_runs(transcript: Transcript) -> list[ChatRun | TranscriptError]:
 
 
 def _decode(transcript: Transcript) -> str:
-    try:
-        text = transcript.data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise TranscriptError(
-            f"{transcript.name}: not a transcript: byte {error.start} is not UTF-8"
-        ) from None
+    # Bytes that are not UTF-8 become lone surrogates, which no UTF-8 holds.
+    text = transcript.data.decode("utf-8-sig", "surrogateescape")
     if not text.strip():
         raise TranscriptError(f"{transcript.name}: not a transcript: it is empty")
     return text
 
 
+def _not_json(transcript: Transcript, error: ValueError) -> str:
+    try:
+        transcript.data.decode("utf-8-sig")
+    except UnicodeDecodeError as found:
+        return f"not a transcript: byte {found.start} is not UTF-8"
+    return f"not JSON: {error}"
+
+
 def _load(text: str) -> Any:
     try:
+        text.encode()
         return json.loads(text, parse_int=_parse_int)
+    except UnicodeEncodeError:
+        raise ValueError("it is not UTF-8") from None
     except RecursionError:
         raise ValueError("nested too deep") from None
 
@@ -279,34 +287,34 @@ def _parse_int(digits: str) -> int | VeryLongInteger:
     return int(digits) if len(digits) <= _MOST_DIGITS else VeryLongInteger()
 
 
-def _is_value(line: str) -> bool:
-    try:
-        _load(line)
-    except ValueError:
-        return False
-    return True
-
-
-def _parse_lines(text: str) -> tuple[list[Any], list[str]]:
-    """Return the value, or the ValueError, of every line that is not blank; and notes on them.
-
-    Where lines are messages and none is a run, all that are JSON make one run, which comes first.
-    """
-    values: list[Any] = []
-    notes: list[str] = []
+def _load_lines(text: str) -> list[tuple[int, Any]]:
+    """Return the number and the value, or the ValueError, of every line that is not blank."""
+    found: list[tuple[int, Any]] = []
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
-                value = _load(line)
+                found.append((number, _load(line)))
             except ValueError as error:
-                value = ValueError(f"line {number} is not JSON: {error}")
-            values.append(value)
-            # Programs that write their own lines among the messages give them a type.
-            if not isinstance(value, ValueError) and not _is_known(value):
-                notes.append(f"line {number} has no known format; it is kept as it is")
+                found.append((number, ValueError(f"line {number} is not JSON: {error}")))
+    return found
+
+
+def _sort_lines(lines: list[tuple[int, Any]]) -> tuple[list[Any], list[str]]:
+    """Return the values of lines, and notes on them.
+
+    Where lines are messages and none is a run, all that are JSON make one run, which comes first.
+    """
+    values = [value for _, value in lines]
+    good = [(number, value) for number, value in lines if not isinstance(value, ValueError)]
+    # Programs that write their own lines among the messages give them a type.
+    notes = [
+        f"line {number} has no known format; it is kept as it is"
+        for number, value in good
+        if not _is_known(value)
+    ]
     if any(map(_is_message, values)) and not any(map(_is_run, values)):
         errors = [value for value in values if isinstance(value, ValueError)]
-        return [[value for value in values if not isinstance(value, ValueError)], *errors], notes
+        return [[value for _, value in good], *errors], notes
     return values, []
 
 

@@ -100,14 +100,16 @@ class Collection(CollectionReader):
         least = int(min(ttl, 2**62) * 10**9) // _RENEWING_PART
         if expires is None:
             return found
+        # A key may be asked for twice.
         due = {
-            value.key: self._renewed(value, expires)
+            value.key: value
             for value in found
             if value is not None
             and value.expires_ns is not None
             and expires - value.expires_ns >= least
         }
-        renewed = dict(zip(due, await asyncio.gather(*due.values()), strict=True))
+        prolonged = (self._renewed(value, expires) for value in due.values())
+        renewed = dict(zip(due, await asyncio.gather(*prolonged), strict=True))
         return [value and renewed.get(value.key, value) for value in found]
 
     async def _renewed(self, value: Value, expires: int) -> Value:
