@@ -83,7 +83,8 @@ class Connection:
         self._newest = 0
         self._losers: list[bytes] = []
         self._woken = False
-        self._watching = False
+        # Whether something may have been stored without being announced here.
+        self.missed = self._watching = False
         self._subscription: Any = None
 
     @classmethod
@@ -145,6 +146,7 @@ class Connection:
             self._trouble = str(error) or repr(error)
 
     async def _wake_soon(self) -> None:
+        self.missed = True
         self.wake()
 
     async def _announced(self, message: Any) -> None:
@@ -406,7 +408,7 @@ class Connection:
         self._subscription = await self._client.subscribe(subject, cb=self._announced)
         if before is not None:
             await before.unsubscribe()
-        # What is announced before the server knows of this is seen when the leader is asked next.
+        self.missed = True
         with suppress(Exception):
             await self._client.flush(_SUBSCRIBED)
 
@@ -462,8 +464,7 @@ class Connection:
             return is_due
 
     def wait_until(self, sequence: int, timeout: float) -> bool:
-        """Return whether the message with this sequence was announced, within ``timeout`` seconds;
-        at once where nothing is announced here."""
+        """Return whether a message was announced in ``timeout`` seconds; at once if none is."""
         with self._news:
             return self._watching and self._news.wait_for(lambda: self._newest >= sequence, timeout)
 

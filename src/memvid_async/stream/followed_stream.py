@@ -116,8 +116,9 @@ class FollowedStream:
         connection.watch()
         if connection.newest > last:
             return True
-        if time.monotonic() - self._looked < _LOOK_INTERVAL:
+        if not connection.missed and time.monotonic() - self._looked < _LOOK_INTERVAL:
             return False
+        connection.missed = False
         return self._look() > last or self._rewritten
 
     def _look(self) -> int:
