@@ -46,13 +46,26 @@ def _whole(minimum: int, *, optional: bool = False) -> Check:
     return check
 
 
-def _seconds(*, above_zero: bool = False, finite: bool = True) -> Check:
+def _seconds(*, above_zero: bool = False, finite: bool = True, optional: bool = False) -> Check:
     def check(_instance: object, attribute: Any, value: object) -> None:
+        if optional and value is None:
+            return
         number = value if type(value) in (int, float) else math.nan
         if not (number >= 0) or (above_zero and number == 0) or (finite and number == math.inf):  # type: ignore[operator]
             raise InvalidValueError(f"{attribute.name} must be seconds, not {value!r:.80}")
 
     return check
+
+
+def _addresses(_instance: object, attribute: Any, value: object) -> None:
+    is_fine = isinstance(value, tuple) and all(
+        isinstance(one, str) and one.startswith(("http://", "https://")) for one in value
+    )
+    if not is_fine:
+        raise InvalidValueError(
+            f"{attribute.name} must be a tuple of addresses such as 'http://host:8222', not "
+            f"{value!r:.80}"
+        )
 
 
 def _instance_of(kind: type) -> Check:
@@ -231,6 +244,13 @@ class StoreConfig(_Settings):
     """Of a store on a stream: how many servers must have an event before it is acked. Opening
     creates the stream with as many, and refuses one with fewer. None: as many as it has; a new one
     gets one."""
+    sync_interval: float | None = field(default=None, validator=_seconds(optional=True))
+    """Of a store on a stream: for at most how many seconds a server may not have on its disk what
+    it acknowledged; 0 for not at all. Opening asks ``nats_monitors``, refuses where it is longer,
+    and warns (:class:`UnknownSyncWarning`) where it is not known. None: it is not looked at."""
+    nats_monitors: tuple[str, ...] = field(default=(), validator=_addresses)
+    """Of a store on a stream: the monitoring addresses of its servers, such as
+    ``http://host:8222``."""
     server_timeout: float = field(default=30.0, validator=_seconds(above_zero=True))
     """How long a store on a stream waits for servers that do not answer, in seconds; electing a new
     leader takes them some."""

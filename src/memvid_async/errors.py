@@ -50,6 +50,11 @@ class UnrecordedWarning(UserWarning):
     """
 
 
+class UnknownSyncWarning(UserWarning):
+    """How often the servers of a stream sync is not known, and ``StoreConfig.sync_interval`` asks
+    for it."""
+
+
 class SessionNotFoundError(MemvidAsyncError):
     """No session has this id, or it was deleted."""
 

@@ -4,6 +4,8 @@ import asyncio
 import importlib
 import json
 import shutil
+import ssl
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -16,9 +18,11 @@ from memvid_async import (
     StoreNotFoundError,
     StoreReadOnlyError,
     SyncStore,
+    UnknownSyncWarning,
     open_store,
 )
-from tests.support.nats_server import MISSING, NatsServer, find_server
+from tests.support.depth import DEEP
+from tests.support.nats_server import MISSING, NatsServer, find_server, free_ports
 
 if find_server() is None:
     pytest.skip(MISSING, allow_module_level=True)
@@ -303,3 +307,88 @@ def test_a_program_without_a_loop_has_it_too(nats_server):
     with SyncStore.open(address, read_only=True) as store:
         assert store.statistics().frame_count == 1
     assert not Path("nats:").exists()
+
+
+async def test_a_reader_that_falls_behind_asks_for_what_was_announced(nats_server, monkeypatch):
+    monkeypatch.setattr("memvid_async.stream.connection._HELD_BYTES", 2000)
+    address = nats_server.address()
+    async with (
+        open_store(address) as store,
+        open_store(address, read_only=True) as follower,
+        follower.subscribe() as events,
+    ):
+        async with store.session() as recorder:
+            await asyncio.gather(*(ask(recorder, f"{turn}", "r" * 500) for turn in range(60)))
+            await ask(recorder, "last", "r" * 5000)
+        found = [(await anext(events)).sequence for _ in range(store.last_sequence)]
+        assert found == list(range(1, store.last_sequence + 1))
+
+
+@pytest.mark.skipif(not DEEP, reason="servers of their own start where CI is set")
+async def test_a_full_server_refuses_and_the_store_goes_on():
+    server = NatsServer(config="jetstream: { max_file_store: 2MB }\n")
+    try:
+        async with open_store(server.address()) as store:
+            puts = [store.put(f"{number} " + "x" * 100_000) for number in range(30)]
+            done = [await asyncio.gather(put, return_exceptions=True) for put in puts]
+            kept = sum(isinstance(answer, int) for (answer,) in done)
+            assert 5 < kept < 30
+            (refused,) = done[kept]
+            with pytest.raises(StoreFailedError, match=r"refuses: .*(resource|storage)"):
+                raise refused
+            with pytest.raises(StoreFailedError):
+                await store.put("y" * 300_000)
+            assert store.statistics().frame_count == kept
+            assert (await store.get(1)).frame_id == 1
+            assert (await store.verify()).ok
+    finally:
+        server.close()
+
+
+@pytest.mark.skipif(not DEEP, reason="servers of their own start where CI is set")
+async def test_how_often_a_server_syncs_is_looked_at():
+    (port,) = free_ports(1)
+    monitor = f"http://127.0.0.1:{port}"
+    for setting, fine in (("always", True), ("10s", False)):
+        server = NatsServer(
+            config=f"http: 127.0.0.1:{port}\njetstream: {{ sync_interval: {setting} }}\n"
+        )
+        try:
+            config = StoreConfig(sync_interval=0, nats_monitors=(monitor,))
+            if fine:
+                async with open_store(server.address(), config=config) as store:
+                    await store.put("one")
+            else:
+                with pytest.raises(StoreFailedError, match="syncs every 10 s"):
+                    await open_store(server.address(), config=config)
+                config = StoreConfig(sync_interval=10, nats_monitors=(monitor,))
+                async with open_store(server.address(), config=config) as store:
+                    await store.put("one")
+            unknown = StoreConfig(sync_interval=0)
+            with pytest.warns(UnknownSyncWarning, match="of 0 it is known"):
+                store = await open_store(server.address(), config=unknown)
+            await store.aclose()
+        finally:
+            server.close()
+
+
+@pytest.mark.skipif(not DEEP, reason="servers of their own start where CI is set")
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
+async def test_a_certificate_is_checked(tmp_path):
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+    made += ["-nodes", "-days", "2", "-subj", "/CN=localhost", "-keyout", str(key)]
+    made += ["-addext", "subjectAltName=IP:127.0.0.1", "-out", str(certificate)]
+    await asyncio.to_thread(subprocess.run, made, check=True, capture_output=True)
+    server = NatsServer(config=f'tls: {{ cert_file: "{certificate}", key_file: "{key}" }}\n')
+    try:
+        address = f"tls://127.0.0.1:{server.port}/a"
+        trusting = ssl.create_default_context(cafile=certificate)
+        config = StoreConfig(nats_options={"tls": trusting})
+        async with open_store(address, config=config) as store:
+            await store.put("one")
+        strict = StoreConfig(server_timeout=0.5, nats_options={"tls": ssl.create_default_context()})
+        with pytest.raises(StoreFailedError, match="certificate"):
+            await open_store(address, config=strict)
+    finally:
+        server.close()

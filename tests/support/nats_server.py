@@ -117,7 +117,7 @@ class NatsCluster:
     """Three nodes on loopback, which sync before each acknowledgement."""
 
     def __init__(self, nodes: int = 3) -> None:
-        ports = _free_ports(3 * nodes)
+        ports = free_ports(3 * nodes)
         routes = ", ".join(f"nats://127.0.0.1:{port}" for port in ports[:nodes])
         self._monitors = ports[nodes : 2 * nodes]
         self.nodes = [
@@ -172,7 +172,7 @@ class NatsCluster:
             node.close()
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ports that were free a moment ago."""
     taken = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [one.getsockname()[1] for one in taken]

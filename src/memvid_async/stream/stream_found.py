@@ -13,6 +13,7 @@ from .address import StreamName
 from .connection import Connection
 from .messages import BATCH_BYTES, MessageKind, decode_message, encode_batch
 from .server_answers import LostRaceError, StreamFacts
+from .server_sync import check_sync
 from .stream_storage import StreamStorage
 
 # How a stream must be configured, so that it loses nothing by itself.
@@ -54,6 +55,7 @@ def find_stream(
                 where = connection.address.name
                 raise StoreNotFoundError(f"there is no store on a stream named {where}")
             _check(stream, facts, config)
+            check_sync(config, facts.replicas)
             if not facts.last:
                 _begin(connection, stream, header or Header(config.new_id()))
                 break
