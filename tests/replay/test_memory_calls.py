@@ -172,3 +172,45 @@ async def test_what_an_ask_calls_is_inside_of_it_and_a_dead_one_is_uncertain(tmp
             assert str(await served.ask("otter?", generate=never)) == "otter?"
             with pytest.raises(OSError, match="no network"):
                 await served.ask("fox?", generate=never)
+
+
+async def test_the_store_itself_does_nothing_again_for_an_agent_that_is_answered(tmp_path):
+    interrupted = [True]
+
+    async def agent(store, session, see):
+        async def save():
+            await session.call_tool("inner", {}, lambda: "in")
+            await store.put("by a tool")
+            if interrupted:
+                interrupted.clear()
+                raise KeyboardInterrupt
+
+        await session.call_tool("first", {}, lambda: 1)
+        await see(lambda: store.put("by the agent"))
+        await see(lambda: store.find("agent"))
+        return await session.call_tool("save", {}, save)
+
+    async def allowed(call):
+        await call()
+
+    async def refused(call):
+        with pytest.raises(InvalidValueError, match="the session's own"):
+            await call()
+
+    async with open_store(tmp_path / "a.mva") as store:
+        session = store.session()
+
+        async def live():
+            async with session:
+                await session.call_tool("zero", {}, lambda: 0)
+                await agent(store, session, allowed)
+
+        with pytest.raises(KeyboardInterrupt):
+            await live()
+        options = {"replay": True, "uncertain": "run"}
+        async with store.resume_session(session.session_id, **options) as again:
+            await again.call_tool("zero", {}, lambda: 0)
+            await agent(store, again, refused)
+            await store.put("alive")
+        # By the agent once, by the tool that ran twice, and once when all was answered.
+        assert [frame.frame_id async for frame in store.frames()] == [1, 2, 3, 4]

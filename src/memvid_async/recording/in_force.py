@@ -9,7 +9,7 @@ the newest state is known.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 
@@ -18,15 +18,21 @@ from attrs import define, field
 from ..core.commands import SessionChoice
 
 
-class Block:
-    """An ``async with`` block of a session. ``session``: its number in the ``store``."""
+def _never() -> bool:
+    return False
 
-    __slots__ = ("is_left", "session", "store")
+
+class Block:
+    """An ``async with`` block of a session. ``session``: its number in the ``store``.
+    ``is_replaying``: whether its agent is being told what was recorded."""
+
+    __slots__ = ("is_left", "is_replaying", "session", "store")
 
     def __init__(self, store: SessionBlocks, session: int) -> None:
         self.store = store
         self.session = session
         self.is_left = False
+        self.is_replaying: Callable[[], bool] = _never
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -55,12 +61,13 @@ _ENTERED: ContextVar[tuple[Block, ...]] = ContextVar("memvid_async_blocks", defa
 class Enclosing:
     """A call or a step that runs. ``store``: the blocks of its store. ``session``: its session's
     number. ``first``: the sequence of its first start; None where that is not recorded.
-    ``is_left``: whether it was left in another context than the one that entered it, which goes on
-    to have it."""
+    ``is_call``: whether it is a call, which runs. ``is_left``: whether it was left in another
+    context than the one that entered it, which goes on to have it."""
 
     store: SessionBlocks
     session: int
     first: int | None
+    is_call: bool = field(default=False, kw_only=True)
     is_left: bool = field(default=False, init=False)
 
 
@@ -131,6 +138,17 @@ class SessionBlocks:
         if not blocks:
             return ()
         return tuple([b.session for b in reversed(blocks) if b.store is self and not b.is_left])
+
+    @property
+    def is_replaying(self) -> bool:
+        """Whether the caller is an agent that is being told what was recorded, and no call of its
+        that runs."""
+        mine = (b for b in reversed(_ENTERED.get()) if b.store is self and not b.is_left)
+        block = next(mine, None)
+        if block is None or not block.is_replaying():
+            return False
+        running = (one for one in ENCLOSING.get() if one.is_call and not one.is_left)
+        return not any(one.store is self and one.session == block.session for one in running)
 
     def parent(self, choice: SessionChoice) -> int | None:
         """Return the start of the innermost call or step that the caller is in; None where it is in

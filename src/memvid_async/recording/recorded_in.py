@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcon
 from typing import Protocol
 
 from ..core.commands import ChangeMemory, OnlyOnce, Repeated, SessionChoice
+from ..errors import InvalidValueError
 from ..events.event import Action
 from .action_draft import ActionDraft
 from .command_intake import CommandIntake
@@ -57,8 +58,18 @@ class InForce:
 
     @property
     def session(self) -> SessionChoice:
-        """See :class:`RecordedIn`."""
-        return self._intake.blocks.entered
+        """See :class:`RecordedIn`.
+
+        :raises InvalidValueError: when the caller is an agent that is being told what was recorded:
+            the store would do again what it did then, or find something else.
+        """
+        blocks = self._intake.blocks
+        if blocks.is_replaying:
+            raise InvalidValueError(
+                "inside of a session that answers from its recording, use the session's own put, "
+                "find, ask, …: the store's would do it once more"
+            )
+        return blocks.entered
 
     @property
     def is_lost(self) -> bool:

@@ -179,7 +179,10 @@ class SessionCalls:
         """The time in which a call runs; calls that are made in it are inside of it."""
         scope = call.first or call.asked.scope
         blocks = self.intake.blocks
-        return Inside(_EnclosingCall(blocks, self.session, call.first, self, scope, call))
+        enclosing = _EnclosingCall(
+            blocks, self.session, call.first, self, scope, call, is_call=True
+        )
+        return Inside(enclosing)
 
     def current(self, call: OpenCall) -> Call:
         """Return a call that runs, as its tool sees it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from attrs import Factory, frozen
 
@@ -129,6 +129,13 @@ class ResumedSession(StoreSession):
             answers=self.answers,
             raised=self._raised,
         )
+
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
+        answers = self.answers
+        if answers is not None:
+            self._entered_block().is_replaying = lambda: not answers.is_live
+        return self
 
     def _raised(self, action: Action) -> BaseException:
         return recorded_error(action, self._options.errors)
