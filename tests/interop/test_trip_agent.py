@@ -1,6 +1,8 @@
 """The agent of examples/: recorded with few lines changed, served, killed and resumed."""
 
 import asyncio
+import difflib
+import inspect
 import os
 import signal
 import sys
@@ -44,6 +46,16 @@ async def test_it_is_recorded_and_served_unchanged(make_store, server, how):
         assert await trip_child.run_agent(served, server.url, how) == live
         assert served.unserved == ()
     assert len(server.requests) == REQUESTS, "nothing was sent again"
+
+
+def test_at_the_transport_two_lines_change():
+    """The lines of the session's block aside; how many change for calls, the tutorial's test says."""
+    plain, recorded = (
+        inspect.getsource(one).splitlines()[1:]
+        for one in (trip_child.run_unrecorded, trip_child.run_at_the_transport)
+    )
+    changes = list(difflib.unified_diff(plain, recorded, n=0, lineterm=""))[2:]
+    assert sum(line[0] == "+" for line in changes) <= 2
 
 
 async def run_child(server, *arguments, kill_at=None):

@@ -26,11 +26,20 @@ trip_agent.print = trip_agent_recorded.print = lambda *_, **__: None
 async def run_agent(session, url, how):
     """Run the agent in a session that records, serves or resumes; return its summary."""
     if how == "transport":
-        transport = RecordingTransport(session, other="record")
-        async with httpx2.AsyncClient(base_url=url, transport=transport) as client:
-            return await trip_agent.TripAgent(client).run(CITIES)
+        return await run_at_the_transport(session, url)
     async with httpx2.AsyncClient(base_url=url) as client:
         return await trip_agent_recorded.TripAgent(client, session).run(CITIES)
+
+
+async def run_unrecorded(session, url):
+    async with httpx2.AsyncClient(base_url=url) as client:
+        return await trip_agent.TripAgent(client).run(CITIES)
+
+
+async def run_at_the_transport(session, url):
+    transport = RecordingTransport(session, other="record")
+    async with httpx2.AsyncClient(base_url=url, transport=transport) as client:
+        return await trip_agent.TripAgent(client).run(CITIES)
 
 
 async def main(path, url, how, session_id):

@@ -71,7 +71,8 @@ class CallMethods(ToolMethods, ABC):
         That it begins is durable before it runs, so what was in flight when a process died is
         known; with ``effect=False`` (it only reads) one event at its end is enough. What it raises
         is recorded, and so is a cancellation. ``run`` may be async or not; if it is not, it runs in
-        a thread. ``timeout``: seconds after which it fails with a :class:`TimeoutError`. In a
+        a thread. An iterator that it returns is not read, and recorded as its ``repr``: return a
+        list. ``timeout``: seconds after which it fails with a :class:`TimeoutError`. In a
         session that answers from a recording, nothing runs.
 
         :raises TypeError: when ``run`` does not take these arguments, or they are not a dict.
