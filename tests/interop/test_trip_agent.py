@@ -49,7 +49,7 @@ async def test_it_is_recorded_and_served_unchanged(make_store, server, how):
 
 
 def test_at_the_transport_two_lines_change():
-    """The lines of the session's block aside; how many change for calls, the tutorial's test says."""
+    """The lines of the session's block aside. The tutorial's test counts those for calls."""
     plain, recorded = (
         inspect.getsource(one).splitlines()[1:]
         for one in (trip_child.run_unrecorded, trip_child.run_at_the_transport)

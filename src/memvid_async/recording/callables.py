@@ -122,7 +122,11 @@ async def _call_in_thread(
     is_abandoned = False
 
     def run() -> Any:
-        result = function(*arguments, **named)
+        try:
+            result = function(*arguments, **named)
+        except GeneratorExit as error:
+            # A task that gets this from a future closes its coroutines, and is gone.
+            raise RuntimeError("what was called raised GeneratorExit") from error
         if is_abandoned and inspect.iscoroutine(result):
             # Nobody will await it, and Python would warn.
             result.close()
