@@ -197,3 +197,11 @@ async def test_no_name_of_an_argument_collides_with_ours(name):
     for tool in (namespace["tool"], lambda **given: given[name]):
         check_fits(tool, "tool", named={name: "given"})
         assert await call(tool, named={name: "given"}) == "given"
+
+
+async def test_a_thread_does_not_close_the_task_that_waits_for_it(anyio_backend):
+    def leave():
+        raise GeneratorExit
+
+    with pytest.raises(RuntimeError, match="GeneratorExit"):
+        await call(leave)

@@ -116,17 +116,22 @@ def _is_awaitable(value: Any) -> bool:
     return issubclass(kind, Awaitable) or (kind is GeneratorType and inspect.isawaitable(value))
 
 
+def called_in_thread(function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Any:
+    """Return the result of a call. A :class:`GeneratorExit` becomes a :class:`RuntimeError`: a task
+    that gets one from a thread closes its coroutines, and is gone."""
+    try:
+        return function(*arguments, **named)
+    except GeneratorExit as error:
+        raise RuntimeError("what was called raised GeneratorExit") from error
+
+
 async def _call_in_thread(
     function: Callable[..., Any], arguments: Sequence[Any], named: Mapping[str, Any]
 ) -> Any:
     is_abandoned = False
 
     def run() -> Any:
-        try:
-            result = function(*arguments, **named)
-        except GeneratorExit as error:
-            # A task that gets this from a future closes its coroutines, and is gone.
-            raise RuntimeError("what was called raised GeneratorExit") from error
+        result = called_in_thread(function, *arguments, **named)
         if is_abandoned and inspect.iscoroutine(result):
             # Nobody will await it, and Python would warn.
             result.close()

@@ -23,7 +23,7 @@ from ..errors import InvalidValueError, ReplayStopped
 from ..events.conversion import Conversion
 from ..events.prompts import COUNTS, Generated, Prompt, Reply, as_text, kept_count
 from ..events.values import LARGE, encoded
-from .callables import call, check_fits
+from .callables import call, called_in_thread, check_fits
 from .converting import convert_output, cut_text
 from .prepare_values import rough_size
 
@@ -275,7 +275,7 @@ _END = object()
 async def _in_threads(chunks: Iterator[Any]) -> AsyncGenerator[Any]:
     """Yield what an iterator yields, which advances and is closed in threads."""
     try:
-        while (chunk := await to_thread.run_sync(next, chunks, _END)) is not _END:
+        while (chunk := await to_thread.run_sync(called_in_thread, next, chunks, _END)) is not _END:
             yield chunk
     finally:
         close = getattr(chunks, "close", None)
