@@ -16,7 +16,7 @@ from tests.support.lives import Life, Remains, live
 
 MOST_LIVES = 4
 # Agents that were refused or told something else once, each for a reason of its own.
-ONCE_WRONG = (26, 84, 130, 1175)
+ONCE_WRONG = (26, 84, 130, 1175, 2098)
 KILLED = sorted({*range(RANDOM_AGENTS), *ONCE_WRONG})
 
 

@@ -28,7 +28,8 @@ class AskedCall:
     for none, and a step is not one. ``content``: what is always compared: the kind, the name of the
     tool, the digest of the input. ``facts``: what is compared where a recording has it too: the
     fields of the details, and the messages, of which there is the digest, too. ``asked``: the
-    input, for errors.
+    input, for errors. ``is_new``: whether it was cancelled while it waited for its turn to begin,
+    and the recording has none in its place.
     """
 
     lane: Lane
@@ -37,6 +38,7 @@ class AskedCall:
     facts: Mapping[str, Hashable] = Factory(dict)
     asked: Any = None
     messages_digest: bytes | None = None
+    is_new: bool = False
 
 
 @frozen
@@ -77,7 +79,8 @@ class Answers(Protocol):
         A recorded stream is answered once its first chunks are due; :meth:`chunks` waits for them.
 
         :raises ReplayDivergenceError, ReplayStopped: when the agent does what it did not do then.
-        :raises asyncio.CancelledError: when the agent cancels the call; there is nothing to record.
+        :raises asyncio.CancelledError: when the agent cancels the call. There is nothing to record
+            but what ``call.is_new`` says.
         """
         ...
 

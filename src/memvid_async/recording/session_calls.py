@@ -23,7 +23,13 @@ from uuid import UUID
 from attrs import Factory, define, field
 
 from ..core.commands import StartAction
-from ..errors import InvalidValueError, RecordedCallError, ReplayStopped, StoreClosedError
+from ..errors import (
+    InvalidValueError,
+    RecordedCallError,
+    ReplayStopped,
+    SessionEndedError,
+    StoreClosedError,
+)
 from ..events.calls import CallFacts, call_key
 from ..events.content import Content
 from ..events.conversion import Conversion
@@ -116,18 +122,32 @@ class SessionCalls:
         if made.task is not None:
             self.intake.check_task(made.task)
         lane = lanes.current() if made.task is None else lanes.named(made.task)
-        scope = self._scope()
+        scope, seen = self._scope(), self.recorder.seen
         if self.answers is None:
             asked, answer = AskedCall(lane, scope, (made.kind, None, None)), _RUNS
         else:
             asked = AskedCall(
                 lane, scope, made.content, made.facts, made.given, made.messages_digest
             )
-            answer = await self.answers.ask(asked)
+            try:
+                answer = await self.answers.ask(asked)
+            except asyncio.CancelledError as error:
+                if asked.is_new:
+                    await self._cancel_unbegun(made, asked, seen, error)
+                raise
             await self._find_steps(self.answers, answer)
         parent = self.intake.blocks.parent(self.session)
         task = made.task or self.intake.task_name()
         return OpenCall(made, asked, answer, parent, task, answer.first, self.recorder.seen)
+
+    async def _cancel_unbegun(
+        self, made: MadeCall, asked: AskedCall, seen: int, error: asyncio.CancelledError
+    ) -> None:
+        """Record that a call was cancelled while it waited for its turn to begin: the next run of
+        the agent asks for it, too."""
+        parent, task = self.intake.blocks.parent(self.session), made.task or self.intake.task_name()
+        with suppress(SessionEndedError):
+            await self.cancel(OpenCall(made, asked, _RUNS, parent, task, None, seen), error)
 
     def _scope(self) -> int:
         """Return the first start of the call that the caller is in; 0 outside of one."""

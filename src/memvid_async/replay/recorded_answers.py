@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -69,7 +70,11 @@ class RecordedAnswers:
         """See :class:`.answers.Answers`."""
         live = await self._compared(call)
         await self.handover.ask(live)
-        handed = await self.handover.wait(live)
+        try:
+            handed = await self.handover.wait(live)
+        except asyncio.CancelledError:
+            call.is_new = live.recorded is None and self.is_live
+            raise
         recorded = live.recorded
         past = None if recorded is None else self._past.history.calls[recorded.start]
         if handed is Handed.RUN and not (past is not None and past.texts):
