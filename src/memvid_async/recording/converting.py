@@ -34,6 +34,7 @@ from pathlib import PurePath
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from ..errors import InvalidValueError
 from ..events.conversion import Conversion
 from ..events.values import LARGE, MAX_DEPTH, encoded
 
@@ -94,6 +95,17 @@ def convert_output(value: object, most_bytes: int, clean: Clean | None = None) -
         # What was cut is not JSON any more.
         conversion = conversion & ~_JSON | _CUT
     return Converted(data, conversion)
+
+
+def read_result(data: str | bytes) -> Any:
+    """Return a recorded result.
+
+    :raises InvalidValueError: when it is not the JSON that it should be.
+    """
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise InvalidValueError(f"the recorded result is not JSON: {error}") from None
 
 
 def convert_error(value: object, most_chars: int, clean: Clean | None = None) -> Converted:

@@ -6,7 +6,6 @@ One implementation serves a session that records and one that answers: see :mod:
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import (
     AsyncIterator,
@@ -41,6 +40,7 @@ from .answers import Answers, AskedCall, CallAnswer
 from .call_recorder import CallRecorder, CancelledBeginning
 from .callables import call, check_fits
 from .command_intake import CommandIntake
+from .converting import read_result
 from .error_details import describe_exception
 from .in_force import ENCLOSING, Enclosing, Inside
 from .lanes import Lanes
@@ -489,14 +489,3 @@ def _name_of(error: BaseException | None) -> str:
 
 
 _START_BYTES = 256
-
-
-def read_result(data: str | bytes) -> Any:
-    """Return a recorded result.
-
-    :raises InvalidValueError: when it is not the JSON that it should be.
-    """
-    try:
-        return json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise InvalidValueError(f"the recorded result is not JSON: {error}") from None
