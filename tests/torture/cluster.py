@@ -1,9 +1,10 @@
 """Kills of nodes and of clients: ``python -m tests.torture.cluster --faults N --kills M``.
 
-Writers record on a stream with three replicas, and two followers read it, while nodes and writers
-are killed and stopped for a while. In the end everything that was acked must be there, nothing
-twice, and what the followers saw must be what is there. With ``--early`` the writers ack before the
-servers did: the harness must find that something is missing.
+Writers record on a stream with three replicas, two followers read it, and a process compacts it
+again and again, while nodes, writers and that process are killed, and nodes stopped for a while. In
+the end everything that was acked must be there, nothing twice, and what the followers saw must be
+what is there. With ``--early`` the writers ack before the servers did: the harness must find that
+something is missing.
 """
 
 from __future__ import annotations
@@ -18,19 +19,28 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from attrs import define, field
 
-from memvid_async import StoreConfig, StoreFailedError, StoreLockedError, open_store
+from memvid_async import (
+    NotCompactedError,
+    StoreConfig,
+    StoreFailedError,
+    StoreLockedError,
+    open_store,
+)
 from tests.support.nats_server import NatsCluster
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 # Tasks of one writer. The least pause between two faults, and how long one lasts, in seconds.
 TASKS, PAUSE, LASTS = 4, 1.0, (0.2, 3.0)
 PATIENT = StoreConfig(replicas=3, server_timeout=120.0, lock_timeout=120.0)
+# How often the process that compacts is killed with a writer.
+COMPACTOR_DIES = 0.3
 # What is done to the nodes; a data directory is lost where the two others are current.
 FAULTS = ("kill leader", "kill follower", "stop leader", "stop follower", "two down", "lose data")
 
@@ -63,6 +73,16 @@ async def write(address: str, writer: str, *, early: bool) -> None:
                     os.write(1, f"{text}\n".encode())
 
         await asyncio.gather(*map(one, range(TASKS)))
+
+
+async def compact(address: str) -> None:
+    """Compact until killed; print a line for each time."""
+    async with open_store(address, config=PATIENT) as store:
+        while True:
+            with suppress(StoreFailedError, NotCompactedError):
+                report = await store.compact()
+                print(report.generation, flush=True)
+            await asyncio.sleep(PAUSE)
 
 
 async def follow(address: str) -> None:
@@ -117,6 +137,7 @@ class Torture:
     writers: list[Child] = field(factory=list)
     dead: list[Child] = field(factory=list)
     kinds: collections.Counter[str] = field(factory=collections.Counter)
+    compactor: Child = field(init=False)
     _name: str = field(factory=lambda: f"torture_{uuid4().hex[:8]}")
     _started: int = 0
 
@@ -135,22 +156,23 @@ class Torture:
         begun = time.monotonic()
         async with open_store(self.cluster.address(self._name), config=PATIENT) as store:
             self.writers = [self._start("write") for _ in range(writers)]
+            self.compactor = self._start("compact")
             followers = [self._start("follow") for _ in range(2)]
             try:
                 await asyncio.gather(self._fault(faults), self._kill(kills))
-                for child in self.writers:
+                for child in (*self.writers, self.compactor):
                     child.end()
                 self.dead += self.writers
                 await store.refresh()
                 count = await self._check(store, followers)
             finally:
-                for child in (*self.writers, *followers):
+                for child in (*self.writers, self.compactor, *followers):
                     child.end()
-            last = store.last_sequence
+            last, generation = store.last_sequence, store.statistics().generation
         kinds = ", ".join(f"{kind} {number}" for kind, number in sorted(self.kinds.items()))
         return (
             f"{kinds}, {kills} writers killed in {time.monotonic() - begun:.0f} s: {count} acks "
-            f"kept, {last} events, nothing twice, two followers exact"
+            f"kept, {last} events, {generation} compactions, nothing twice, two followers exact"
         )
 
     async def _kill(self, kills: int) -> None:
@@ -165,6 +187,9 @@ class Torture:
             self.writers[at].end()
             self.dead.append(self.writers[at])
             self.writers[at] = self._start("write")
+            if self.draw.random() < COMPACTOR_DIES:
+                self.compactor.end()
+                self.compactor = self._start("compact")
 
     async def _fault(self, faults: int) -> None:
         for _ in range(faults):
@@ -258,9 +283,10 @@ def main() -> int:
     options = parser.parse_args()
     if options.job is not None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        writing = options.job == "write"
-        job = write(options.address, options.name, early=options.early) if writing else None
-        asyncio.run(job or follow(options.address))
+        if options.job == "write":
+            asyncio.run(write(options.address, options.name, early=options.early))
+        else:
+            asyncio.run({"compact": compact, "follow": follow}[options.job](options.address))
         return 0
     seed = options.seed if options.seed is not None else random.SystemRandom().getrandbits(32)
     print(f"seed {seed}", flush=True)
