@@ -62,7 +62,10 @@ def change_collection(
 
 
 def _has_list(command: ChangeCollection) -> bool:
-    return any(type(change) is ListChanged for change in command.changes)
+    for change in command.changes:  # noqa: SIM110 - on the hot path, where any() takes twice as long
+        if type(change) is ListChanged:
+            return True
+    return False
 
 
 def _check(

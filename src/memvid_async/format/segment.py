@@ -5,9 +5,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum
+from typing import NamedTuple
 from zlib import crc32
-
-from attrs import frozen
 
 from ..errors import CorruptFileError
 
@@ -42,8 +41,7 @@ class SegmentKind(IntEnum):
 EVENT_KINDS = (SegmentKind.EVENTS, SegmentKind.STUBS)
 
 
-@frozen
-class Segment:
+class Segment(NamedTuple):
     """A segment that was read and whose checksum matched.
 
     ``sequence``: of its first event; of the next event for a segment without events. ``offset``

@@ -386,15 +386,15 @@ class Collection(CollectionReader):
         turns, known = self._recall.turns, seen
         if checks:
             await turns.wait(checks)
-        if known is None:
-            known, as_of = self._recall.seen.of(self._name, (key for key, _ in checks))
-            # That a key is not there is seldom known: it was never changed.
-            if any(version == 0 and key not in known for key, version in checks):
-                known, as_of = await self._look({key for key, _ in checks})
+            if known is None:
+                known, as_of = self._recall.seen.of(self._name, (key for key, _ in checks))
+                # That a key is not there is seldom known: it was never changed.
+                if any(version == 0 and key not in known for key, version in checks):
+                    known, as_of = await self._look({key for key, _ in checks})
         version = LOOK_FIRST
         while version is LOOK_FIRST:
             command = ChangeCollection(
-                self._name, changes, checks, known, as_of, self._limits.collections
+                self._name, changes, checks, known or {}, as_of, self._limits.collections
             )
             try:
                 version = await self._intake.submit(command, size)

@@ -148,21 +148,29 @@ class FoldedKeys:
         if self._through < last:
             hint = self._hint
             found = view.collection_events(self._through, last, hint)
+            # Of each collection whether any of its keys may hold a list.
+            has_lists = {n: info.has_lists for n, info in view.state.collections.by_number.items()}
             for event, hint in unhurried(found):
-                self._take_in(view, index, event, hint)
+                payload = event.payload
+                if isinstance(payload, CollectionChanged):
+                    holds = has_lists.get(payload.collection, True)
+                    self._take_in(index, event, payload, hint, has_lists=holds)
             index.put_waiting()
             self._through = index.through = last
             # Before the end of a view, the last command may have more events.
             self._hint = hint if last == view.state.last_sequence else None
         return index
 
-    def _take_in(self, view: View, index: KeyIndex, event: Event, hint: int) -> None:
-        payload = event.payload
-        if not isinstance(payload, CollectionChanged):
-            return
+    def _take_in(
+        self,
+        index: KeyIndex,
+        event: Event,
+        payload: CollectionChanged,
+        hint: int,
+        *,
+        has_lists: bool,
+    ) -> None:
         number = payload.collection
-        info = view.state.collections.by_number.get(number)
-        has_lists = info is None or info.has_lists
         for place, change in enumerate(payload.changes):
             at = Change(event.sequence, event.time_ns, hint, place)
             if isinstance(change, KeyPut):
