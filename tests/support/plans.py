@@ -166,13 +166,16 @@ REPLIES = st.builds(
     st.none() | st.floats(0, 1e6) | st.integers(0, 5).map(lambda n: n / 10),
 )
 LANES = st.lists(TEXTS | st.integers(0, 3), max_size=2).map(tuple)
-ERROR_DETAILS = st.builds(
+LONE_ERRORS = st.builds(
     ErrorDetail,
     TEXTS,
     TEXTS,
     st.none() | st.lists(VALUES, max_size=2).map(tuple),
     st.dictionaries(TEXTS, VALUES, max_size=2),
     st.lists(TEXTS, max_size=2).map(tuple),
+)
+ERROR_DETAILS = LONE_ERRORS | st.builds(
+    ErrorDetail, TEXTS, TEXTS, members=st.lists(LONE_ERRORS, min_size=1, max_size=2).map(tuple)
 )
 CALLS = st.builds(
     CallFacts,
