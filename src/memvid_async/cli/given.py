@@ -38,7 +38,7 @@ class Given:
 
     def refer(self, value: Any, sequence: int) -> None:
         """Replace each text in the document of an event that an earlier one has by ``given_in``,
-        the sequence of that."""
+        the sequence of that. Beside a whole text there is no preview of it."""
         if isinstance(value, list):
             for item in value:
                 self.refer(item, sequence)
@@ -52,6 +52,8 @@ class Given:
 
     def _refer_text(self, document: Document, name: str, sequence: int) -> None:
         text = document[name]
+        # It begins the text that stands beside it, or where ``given_in`` leads to.
+        document.pop("preview", None)
         if len(text) < _SHORT:
             return
         key = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

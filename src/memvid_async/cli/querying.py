@@ -24,6 +24,7 @@ from .arguments import (
     run,
     session_option,
 )
+from .columns import print_table
 from .exits import BAD, FINE, AnswerError
 
 By = Literal["session", "model", "tool", "day"]
@@ -70,9 +71,9 @@ def _print_usage(by: By, rows: list[UsageRow], total: documents.Document) -> Non
         lines.append(_sums(name, attrs.asdict(row)))
     if len(rows) > 1:
         lines.append(_sums("total", total))
-    render.print_table(
-        render.output_console(), names, lines, numbers=range(1, len(names)), folded=0
-    )
+    less = ("cached tokens", "output tokens", "input tokens", "failed", "cost")
+    numbers = range(1, len(names))
+    print_table(render.output_console(), names, lines, numbers=numbers, folded=0, less=less)
 
 
 def _sums(name: str, row: documents.Document) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import StringIO
 from uuid import UUID
@@ -39,6 +39,7 @@ from ..view.text import (
     shorten,
 )
 from ..view.tree import TreeNode, describe_fork
+from .columns import print_table
 
 _PIPE_WIDTH = 10_000  # the width without a terminal, so that nothing is cut
 _INDENT = "    "
@@ -46,6 +47,7 @@ _LINE = 160
 _MOST_INDENTED = 20  # deeper forks are not indented further
 _SNIPPET = 320
 _SHOWN_HITS = 5
+_NARROW = 80  # a narrower terminal is told the time of day alone
 _ID_DIGITS = (8, 13, 18, 23)  # an id may be cut before one of its dashes
 
 STYLES = {
@@ -137,42 +139,8 @@ def print_sessions(console: Console, nodes: Sequence[TreeNode]) -> None:
             ]
         )
     names = ("session", "name", "started (UTC)", "lasted", "actions", "tokens", "cost", "failed")
-    print_table(console, (*names, "state"), rows, numbers=range(3, 8), folded=1)
-
-
-def print_table(
-    console: Console,
-    names: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    *,
-    numbers: Collection[int] = (),
-    folded: int | None = None,
-    cut: int | None = None,
-) -> None:
-    """Print rows in columns, padded on a terminal and elsewhere with two spaces between them.
-
-    ``numbers``: the columns that are aligned at the right; ``folded`` and ``cut``: the one that
-    gets what room is left, over several lines or cut to one.
-    """
-    if not console.is_terminal:
-        for row in (names, *rows):
-            console.print(Text("  ".join(row).rstrip()))
-        return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for place, name in enumerate(names):
-        is_wide = place in (folded, cut)
-        table.add_column(
-            name,
-            justify="right" if place in numbers else "left",
-            no_wrap=place != folded,
-            overflow="fold" if place == folded else "ellipsis",
-            min_width=16 if is_wide else None,
-            ratio=1 if place == cut else None,
-        )
-    for row in rows:
-        table.add_row(*map(Text, row))
-    table.expand = cut is not None
-    console.print(table)
+    less = ("lasted", "actions", "tokens", "cost", "started (UTC)", "state", "failed")
+    print_table(console, (*names, "state"), rows, numbers=range(3, 8), folded=1, less=less)
 
 
 def _indent(depth: int) -> str:
@@ -254,19 +222,18 @@ def print_rows(console: Console, actions: Sequence[Document]) -> None:
     beginnings of its input and output."""
     names = ["index", "kind", "what", "task", "took", "tokens", "cost", "input → output"]
     rows = [_action_row(action) for action in actions]
-    # On a narrow terminal what was said matters more than by whom, and empty columns not at all.
-    is_narrow = console.is_terminal and console.width < _NARROW
-    left_out = {"task", "tokens", "cost"} if is_narrow else set[str]()
+    left_out = set[str]()
     if console.is_terminal:
-        left_out |= {name for at, name in enumerate(names) if not any(row[at] for row in rows)}
+        left_out = {name for at, name in enumerate(names) if not any(row[at] for row in rows)}
     places = [at for at, name in enumerate(names) if name not in left_out]
     cells = [[row[at] for at in places] for row in rows]
     numbers = [to for to, at in enumerate(places) if names[at] in _NUMBERS]
     shown = [names[at] for at in places]
-    print_table(console, shown, cells, numbers=numbers, cut=len(places) - 1)
+    # What was said matters more than by whom.
+    less = [name for name in ("task", "tokens", "cost", "took") if name in shown]
+    print_table(console, shown, cells, numbers=numbers, cut=len(places) - 1, less=less)
 
 
-_NARROW = 80
 _NUMBERS = ("index", "took", "tokens", "cost")
 _NAME = 24
 
@@ -383,9 +350,12 @@ def action_lines(action: Document) -> list[str]:
 
 
 def print_event(console: Console, event: Document) -> None:
-    """Print an event on one line."""
-    session = (event["session_id"] or "-")[:8]
-    line = Text(f"{event['sequence']:8}  {format_time(event['time_ns'])}  {session:8}  ")
+    """Print an event on one line; on a terminal as much of it as the line has room for."""
+    session, when = (event["session_id"] or "-")[:8], format_time(event["time_ns"])
+    if console.is_terminal and console.width < _NARROW:
+        line = Text(f"{event['sequence']:5}  {when[11:19]}  ")
+    else:
+        line = Text(f"{event['sequence']:8}  {when}  {session:8}  ")
     action = event["payload"].get("action")
     if event["type"] == "action_started":
         begun = event["payload"]
@@ -404,6 +374,8 @@ def print_event(console: Console, event: Document) -> None:
         if action["error"] is not None:
             line.append(f"  ! {shorten(action['error'], _LINE)}", style="red")
         line.append("  " + shorten(f"{_describe(action)}  {text}".strip(), _LINE))
+    if console.is_terminal:
+        line.truncate(console.width, overflow="ellipsis")
     console.print(line)
 
 
