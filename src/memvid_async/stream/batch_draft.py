@@ -21,6 +21,7 @@ from ..file.catalog import Catalog
 from ..file.log_file import LogFile
 from ..format.codec import encode_events
 from ..format.segment import HEAD_SIZE, Segment, SegmentKind, seal
+from .server_answers import StreamGoneError
 
 
 class _StagedKeys(RecentKeys):
@@ -98,6 +99,8 @@ class BatchDraft:
             if not events:
                 return answer
             payload = encode_events(events)
+        except StreamGoneError:
+            raise
         except BaseException as error:
             outcome = as_ours(error)
             if not isinstance(outcome, Exception):

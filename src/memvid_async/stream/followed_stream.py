@@ -25,7 +25,8 @@ from ..format.header import Header
 from .address import Address
 from .connection import Connection
 from .messages import WRITER_BYTES
-from .stream_found import find_stream, read_stream
+from .server_answers import StreamGoneError
+from .stream_found import load_stream
 from .stream_storage import StreamStorage
 from .turn_order import TurnOrder
 
@@ -48,6 +49,7 @@ class FollowedStream:
         self,
         connection: Connection,
         storage: StreamStorage,
+        file: LogFile,
         config: StoreConfig,
         created: str,
         *,
@@ -59,7 +61,7 @@ class FollowedStream:
         self._created = created
         self._read_only = read_only
         self._pid = os.getpid()
-        self._file = LogFile.load(storage, read_only=True)
+        self._file = file
         self.torn_tail = TornTail(0, 0)
         self.keeps_events = True
         self._staged: list[AnyEvent] = []
@@ -87,12 +89,13 @@ class FollowedStream:
         """
         connection = Connection.open(address, config.nats_options, config.server_timeout)
         try:
-            stream, facts = find_stream(connection, config, header, read_only=read_only)
+            stream, facts, storage, file = load_stream(
+                connection, config, header, read_only=read_only
+            )
             connection.use(stream)
-            storage = read_stream(connection, stream, facts.last, config.limits.mirror_bytes)
             if not read_only:
                 connection.watch_losers()
-            return cls(connection, storage, config, facts.created, read_only=read_only)
+            return cls(connection, storage, file, config, facts.created, read_only=read_only)
         except BaseException:
             connection.close()
             raise
@@ -154,7 +157,10 @@ class FollowedStream:
         :raises StoreFailedError, CorruptFileError: when it cannot be read.
         """
         self._check()
-        self._take_in(self._look())
+        try:
+            self._take_in(self._look())
+        except StreamGoneError:
+            self._take_in(self._look())
         return self._all_staged()
 
     def _take_in(self, until: int) -> None:
@@ -206,21 +212,21 @@ class FollowedStream:
         connection, before, state = self.connection, self.connection.stream, self._file.state
         found = None
         with suppress(StoreNotFoundError):
-            found = find_stream(connection, self._config, None, read_only=True)
+            found = load_stream(connection, self._config, None, read_only=True)
         if found is None or found[0].number <= before.number:
             self._lose("the stream was deleted; nothing can be appended to it")
-        stream, facts = found
-        storage = read_stream(connection, stream, facts.last, self._config.limits.mirror_bytes)
-        file = LogFile.load(storage, read_only=True)
+        stream, facts, storage, file = found
         same = file.header.file_id == self._file.header.file_id
         if not same or file.state.last_sequence < state.last_sequence:
             self._lose("the stream was replaced by another store's")
         after = state.last_sequence
-        while self.keeps_events and after < file.state.last_sequence:
-            events = file.view.events_after(after, self._config.limits.read_bytes)
-            after = events[-1].sequence
-            self._staged += events
-            self._sizes += [self._config.limits.read_bytes // len(events)] * len(events)
+        # Where it was replaced once more, readers read from the log what is missing here.
+        with suppress(StreamGoneError):
+            while self.keeps_events and after < file.state.last_sequence:
+                events = file.view.events_after(after, self._config.limits.read_bytes)
+                after = events[-1].sequence
+                self._staged += events
+                self._sizes += [self._config.limits.read_bytes // len(events)] * len(events)
         connection.use(stream)
         self._file, self._storage, self._created = file, storage, facts.created
         self._rewritten = True

@@ -26,6 +26,10 @@ class LostRaceError(MemvidAsyncError):
         self.last = last
 
 
+class StreamGoneError(StoreFailedError):
+    """The stream is not there any more: the store was compacted, and its log is on the next one."""
+
+
 class NoLeaderError(Exception):
     """The servers have no leader at the moment."""
 

@@ -8,11 +8,12 @@ from typing import Any
 
 from ..config import StoreConfig
 from ..errors import NotAStoreError, StoreFailedError, StoreNotFoundError
+from ..file.log_file import LogFile
 from ..format.header import Header
 from .address import StreamName
 from .connection import Connection
 from .messages import BATCH_BYTES, MessageKind, decode_message, encode_batch
-from .server_answers import LostRaceError, StreamFacts
+from .server_answers import LostRaceError, StreamFacts, StreamGoneError
 from .server_sync import check_sync
 from .stream_storage import StreamStorage
 
@@ -69,6 +70,21 @@ def find_stream(
                 connection.delete(stream)
 
 
+def load_stream(
+    connection: Connection, config: StoreConfig, header: Header | None, *, read_only: bool
+) -> tuple[StreamName, StreamFacts, StreamStorage, LogFile]:
+    """Return what :func:`find_stream` finds, its bytes, and the log in them, folded.
+
+    :raises MemvidAsyncError: as :func:`find_stream` does, and where the log is damaged.
+    """
+    while True:
+        stream, facts = find_stream(connection, config, header, read_only=read_only)
+        # A compaction may replace it at any moment.
+        with suppress(StreamGoneError):
+            storage = read_stream(connection, stream, facts.last, config.limits.mirror_bytes)
+            return stream, facts, storage, LogFile.load(storage, read_only=True)
+
+
 def _check(stream: StreamName, facts: StreamFacts, config: StoreConfig) -> None:
     wrong = [key for key, value in _REQUIRED.items() if facts.config.get(key, value) != value]
     if wrong or facts.first > 1 or facts.config["subjects"] != [stream.subject]:
@@ -96,7 +112,7 @@ def read_stream(connection: Connection, stream: StreamName, last: int, most: int
     def fetch(first: int, count: int) -> list[tuple[int, bytes]]:
         found = connection.fetch(stream, first, count, known=first)
         if not found:
-            raise StoreFailedError(f"the stream {stream.name} is gone: the store was compacted")
+            raise StreamGoneError(f"the stream {stream.name} is gone: the store was compacted")
         return found
 
     storage = StreamStorage(fetch, most)

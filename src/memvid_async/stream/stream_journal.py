@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from ..core.appended import Appended
@@ -37,7 +38,7 @@ from .messages import (
     encode_batch,
     encode_mark,
 )
-from .server_answers import LostRaceError
+from .server_answers import LostRaceError, StreamGoneError
 from .stream_successor import StreamSuccessor
 
 # Closing saves a TOC when at least this many bytes follow the last one; fewer are quickly folded.
@@ -101,9 +102,13 @@ class StreamJournal(FollowedStream):
         while True:
             self._wait_for_parts()
             self._wait_for_turn(has_lost=is_fresh)
-            self._file.catalog.load_tables()
             draft = BatchDraft(self._file)
-            outcomes = [draft.stage(command, self._now) for command in commands]
+            try:
+                self._file.catalog.load_tables()
+                outcomes = [draft.stage(command, self._now) for command in commands]
+            except StreamGoneError:
+                self._take_in(self._look())
+                continue
             if not draft.size:
                 # What refuses them may have changed since.
                 last = self._look()
@@ -227,8 +232,10 @@ class StreamJournal(FollowedStream):
         due again after the next batch."""
         if self._file.catalog.is_due(self._file.view.end):
             twin = self._file.fork()
-            twin.stage_due()
-            self._publish_fork(twin)
+            # What is appended already must not fail for it.
+            with suppress(StreamGoneError):
+                twin.stage_due()
+                self._publish_fork(twin)
 
     def _publish_fork(self, twin: LogFile) -> bool:
         data, slot = twin.staged
