@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import attrs
+
 from benchmarks import samples
 from memvid_async import Event, MemvidAsyncError, SessionEndedError, StoreConfig, open_store
 from memvid_async.file.journal import Journal
@@ -118,10 +120,12 @@ async def resume(path: str, session: str, writer: int, count: int) -> None:
 async def die_writing(path: str, writer: int, count: int, share: float | None) -> None:
     """Record ``count`` actions, then die in the next write, holding the lock.
 
-    ``share`` of that write is in the file; None: nothing of it.
+    ``share`` of that write is in the file; None: nothing of it. No time passes meanwhile, so that
+    the write is not one of a slot, which is due when time has passed.
     """
+    at_once = attrs.evolve(PATIENT, clock=itertools.repeat(time.time_ns()).__next__)
     async with (
-        open_store(path, config=PATIENT) as store,
+        open_store(path, config=at_once) as store,
         store.session(f"writer {writer}", metadata={"writer": writer}) as recorder,
     ):
         for number in range(count):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from ..core.evolve import evolve
 from ..core.reports import TornTail
 from ..core.state import State, drafted, settled
-from ..errors import CorruptFileError
+from ..errors import CorruptFileError, StoreFailedError
 from ..events.calls import SessionChanged
 from ..events.content import Content, StoredContent
 from ..events.decided import AnyEvent, DecidedAction
@@ -419,7 +419,7 @@ class LogFile:
         """
         wanted = bool(self._buffer) or self._unsynced
         if wanted and self._slot_is_due:
-            self._write_slot(Slot(self._durable))
+            self._write_slot_or_wait(Slot(self._durable))
         if self._buffer:
             if self._end > self._reserved:
                 self._reserve()
@@ -434,8 +434,7 @@ class LogFile:
             self._buffer.clear()
             self._written = self._durable = self._end
             self.catalog.all_written()
-        if self._toc is not None:
-            self._write_slot(self._toc)
+        if self._toc is not None and self._write_slot_or_wait(self._toc):
             self._toc = None
 
     @property
@@ -446,14 +445,28 @@ class LogFile:
         since = abs(self.state.last_time_ns - self._named_ns)
         return behind >= _SLOT_BYTES or (behind > 0 and since >= _SLOT_NS)
 
-    def _write_slot(self, slot: Slot) -> None:
-        """Write over the older slot. One without a TOC gets that of the newer slot.
+    def _write_slot_or_wait(self, slot: Slot) -> bool:
+        """Write a slot, and return True; False when the slots cannot be read now.
 
-        What it says is durable already; the next sync makes the slot durable.
+        It only says sooner what is durable. So it may be written along with a later batch, and a
+        read that fails need not fail the store, whose batch is half-way.
         """
-        start = self.storage.read(0, LOG_START)
+        try:
+            start = self.storage.read(0, LOG_START)
+        except (StoreFailedError, MemoryError):
+            return False
+        # Another slot may have been written while this one waited.
+        self._write_slot(Slot(max(slot.end, self._named), slot.toc, slot.sequence), start)
+        return True
+
+    def _write_slot(self, slot: Slot, start: bytes) -> None:
+        """Write over the older slot. The TOC is the newer of the given slot's and the newest slot's.
+
+        What it says is durable already; the next sync makes the slot durable. ``start``: the
+        beginning of the file, with the slots.
+        """
         newest = newest_slot(start, self._salt)
-        if newest is not None and not slot.toc:
+        if newest is not None and slot.toc < newest.toc:
             slot = Slot(slot.end, newest.toc, newest.sequence)
         self.storage.write(next_slot_offset(start, self._salt), slot.encode(self._salt))
         self._named, self._named_ns = slot.end, self.state.last_time_ns
@@ -487,11 +500,11 @@ class LogFile:
         self.write_out()
         slot = Slot(max(self._named, self._checksum_at))
         if not self._slot_pending:
-            self._write_slot(slot)
+            self._write_slot(slot, self.storage.read(0, LOG_START))
         self.storage.truncate(self._end)
         self.storage.sync()
         self._reserved = self._end
-        self._write_slot(slot)
+        self._write_slot(slot, self.storage.read(0, LOG_START))
         self.storage.sync()
         self._slot_pending = False
 
