@@ -371,6 +371,7 @@ def commands(path: Path, out: Path, session: str) -> Iterator[list[str]]:
     file = str(path)
     for number, options in enumerate(([], ["--json"])):
         yield ["recover", file, str(out / f"recovered-{number}"), *options]
+        yield ["copy", file, str(out / f"copied-{number}"), *options]
         for name in ("info", "sessions", "verify", "frames"):
             yield [name, file, *options]
         yield ["tail", file, "-n", "1000", *options]

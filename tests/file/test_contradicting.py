@@ -33,8 +33,9 @@ from tests.support.frame_plans import eager_saving
 ROOT = Path(__file__).resolve().parents[2]
 CASES = {"hand": len(made_by_hand()), "chance": SEEDS}
 # What every call of a hostile file leaves out: commands that serve until they are stopped, whose
-# pages and tools make the other calls, and one that makes a file of its own.
-COMMANDS_LEFT_OUT = {"demo", "mcp", "view"}
+# pages and tools make the other calls, one that makes a file of its own, and one that asks a
+# server.
+COMMANDS_LEFT_OUT = {"demo", "mcp", "stores", "view"}
 KINDS = (Collection, ServedSession, SessionRecorder, Store, StoreSession, StoreView)
 
 
