@@ -460,7 +460,7 @@ class LogFile:
         return True
 
     def _write_slot(self, slot: Slot, start: bytes) -> None:
-        """Write over the older slot. The TOC is the newer of the given slot's and the newest slot's.
+        """Write over the older slot. The TOC is the newer of the given slot's and the newest's.
 
         What it says is durable already; the next sync makes the slot durable. ``start``: the
         beginning of the file, with the slots.
