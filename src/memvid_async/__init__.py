@@ -1,8 +1,7 @@
 """A crash-safe, single-file recorder and memory for agents. Start with :func:`open_store`."""
 
-from inspect import get_annotations
-from types import FunctionType
-from typing import get_type_hints
+import inspect as _inspect
+import typing as _typing
 
 from .config import Durability, Limits, RecordingConfig, StoreConfig
 from .core.reports import CompactReport, Problem, TornTail, VerifyReport
@@ -343,10 +342,15 @@ def _say_where_they_are_public() -> None:
         if isinstance(thing, type):
             # Annotations are resolved in the module that a class names. So that is done here, once,
             # before the name changes.
-            hints = get_type_hints(thing, include_extras=True)
-            thing.__annotations__ = {key: hints[key] for key in get_annotations(thing)}
-        if isinstance(thing, (type, FunctionType)):
+            hints = _typing.get_type_hints(thing, include_extras=True)
+            thing.__annotations__ = {key: hints[key] for key in _inspect.get_annotations(thing)}
+        if isinstance(thing, type) or _inspect.isfunction(thing):
             thing.__module__ = __name__
 
 
 _say_where_they_are_public()
+
+
+def __dir__() -> list[str]:
+    """List the public names, and not the rooms that they come from."""
+    return [*__all__, "__version__"]

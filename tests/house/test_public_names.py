@@ -47,6 +47,10 @@ def test_each_names_the_package_as_its_module():
         assert pickle.loads(pickle.dumps(thing)) is thing
 
 
+def test_the_package_lists_its_public_names_alone():
+    assert dir(memvid_async) == sorted([*NAMES, "__version__"])
+
+
 def test_the_annotations_of_each_class_can_be_looked_up():
     for kind in CLASSES.values():
         typing.get_type_hints(kind)

@@ -246,10 +246,17 @@ async def test_what_comes_after_the_recording_runs_in_a_fork_where_it_may(store)
     async with store.serve(session.session_id, missing="run") as recorded:
         assert await recorded.call_tool("t", {"n": 1}, never) == 1
         assert await recorded.call_tool("t", {"n": 2}, lambda n: -n) == -2
+        await recorded.annotate({"forked": True})
     forked = await store.get_session(recorded.session_id)
+    assert forked.metadata == {"forked": True}
     assert [action.output.data for action in forked.actions] == ["1", "-2"]
     async with store.serve(recorded.session_id) as again:
         assert [await again.call_tool("t", {"n": n}) for n in (1, 2)] == [1, -2]
+        before = store.last_sequence
+        await again.annotate({"served": True})
+        with pytest.raises(InvalidValueError):
+            await again.annotate({"a set": {1}})
+    assert store.last_sequence == before
 
 
 async def test_what_was_recorded_without_calls_is_served_by_the_tasks_names(store):

@@ -18,6 +18,7 @@ from ..memory.store_session import memory_of
 from ..recording.call_recorder import CallRecorder
 from ..recording.command_intake import CommandIntake
 from ..recording.lanes import Lanes
+from ..recording.prepare_values import prepare_metadata
 from ..recording.session_calls import SessionCalls
 from ..recording.session_recorder import calls_of
 from .match import Match
@@ -30,6 +31,7 @@ from .verdicts import ReplayReport, ReplayStep, Verdict, count_verdicts
 
 R = TypeVar("R")
 
+_NOT_OPEN = "the served session is not open; use it in its block"
 _NOT_ASKED_FOR = "nobody asked for it"
 
 
@@ -143,7 +145,7 @@ class ServedSession(MemoryMethods):
     @property
     def _made(self) -> SessionCalls:
         if self._calls is None:
-            raise NoActiveSessionError("the served session is not open; use it in its block")
+            raise NoActiveSessionError(_NOT_OPEN)
         return self._calls
 
     @property
@@ -231,6 +233,18 @@ class ServedSession(MemoryMethods):
             raise InvalidValueError("a call that is not recorded needs run")
 
         return await calls.make(made, missing)
+
+    async def annotate(self, metadata: Mapping[str, Any]) -> None:
+        """Add to the metadata of the new session; where nothing runs, only check the metadata.
+
+        :raises InvalidValueError, LimitExceededError: as :meth:`SessionRecorder.annotate` does.
+        """
+        if self._calls is None:
+            raise NoActiveSessionError(_NOT_OPEN)
+        if self._session is not None:
+            await self._session.annotate(metadata)
+        else:
+            await self._intake.preparing.run(prepare_metadata, metadata, self._intake.limits)
 
     # What was served.
 

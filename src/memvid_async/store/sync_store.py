@@ -166,6 +166,7 @@ class SyncServedSession(SyncBlock[ServedSession]):
         """The recorded calls that no live call has asked for so far."""
         return self._handle.unserved
 
+    annotate = awaited(ServedSession.annotate)
     put = awaited(ServedSession.put)
     put_many = awaited(ServedSession.put_many)
     update = awaited(ServedSession.update)
