@@ -210,4 +210,6 @@ def test_empty_input_puts_nothing(tmp_path):
     result = CliRunner().invoke(cli, ["put", str(path), "-"], input="", prog_name="memvid-async")
     assert (result.exit_code, result.stdout) == (0, "")
     assert "nothing is put" in result.stderr
+    (tmp_path / "empty.txt").touch()
+    assert "empty.txt is empty" in run("put", path, tmp_path / "empty.txt").stderr
     assert not path.exists()

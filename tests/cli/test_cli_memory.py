@@ -155,6 +155,13 @@ def test_nothing_to_put_creates_no_file(tmp_path):
     assert not path.exists()
 
 
+def test_a_store_is_not_put_into_itself(filled):
+    """A large one would be read and grow for as long as it may."""
+    before = filled.read_bytes()
+    assert "put into" in one_error_line(run("put", filled, filled, status=1))
+    assert filled.read_bytes() == before
+
+
 def test_put_into_a_file_of_another_kind(tmp_path):
     path = tmp_path / "text"
     path.write_text("not a store\n" * 100)
@@ -250,7 +257,10 @@ def test_find_with_an_embedding(tmp_path):
         ["ask", "f", "x", "--command", ""],
         ["ask", "f", "x", "--command", "'"],
         ["put", "f", "--lines", "--title", "T"],
+        ["ask", "f", "x", "--command", "cat", "--timeout", "nan"],
+        ["ask", "f", "x", "--command", "cat", "--timeout", "inf"],
         ["put", "f", "-", "-", "--uri", "u"],
+        ["put", "f", "--lines", "--jsonl"],
     ],
 )
 def test_wrong_usage_is_status_2(arguments):
@@ -365,7 +375,7 @@ def test_recording_creates_no_file(tmp_path):
 
 def test_frames(filled):
     lines = run("frames", filled).stdout.splitlines()
-    assert re.fullmatch(r" +1  [\d: -]{19} +17 B  North  #city #wet  It snows in Oslo\.", lines[0])
+    assert re.fullmatch(r"1  [\d: -]{19}  17 B  North  #city #wet  It snows in Oslo\.", lines[0])
     assert [frame["frame_id"] for frame in rows("frames", filled, "--newest", "-n", 2)] == [3, 2]
     assert run("frames", filled, "-n", 0).stdout == ""
 

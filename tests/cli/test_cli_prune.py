@@ -37,7 +37,7 @@ def filled(tmp_path):
 def test_a_dry_run_names_what_would_go_and_changes_nothing(filled):
     before = filled.read_bytes()
     told = run("prune", filled, "--keep-last", 3, "--dry-run").stdout
-    assert re.search(r": 1 sessions would be deleted, 3 left\n  [0-9a-f-]{36}\n$", told)
+    assert re.search(r": 1 session would be deleted, 3 left\n  [0-9a-f-]{36}\n$", told)
     told = run("prune", filled, "--older-than", "0s", "--collection", "c", "--dry-run").stdout
     assert "2 keys would be deleted, 0 left" in told
     assert "\x1b" not in told
@@ -51,7 +51,7 @@ def test_it_deletes_and_compacts(filled):
     assert "2 sessions deleted, 0 left" in told
     assert "compacted: " in told
     told = run("prune", filled, "--collection", "c", "--where", "kind=x").stdout
-    assert "1 keys deleted, 0 left" in told
+    assert "1 key deleted, 0 left" in told
 
 
 @pytest.mark.parametrize(

@@ -121,9 +121,9 @@ def test_audit_gives_the_messages_when_asked(filled):
     }
 
 
-@pytest.mark.parametrize("model", ["upper", "=cat", "upper=", "upper='cat"])
-def test_a_model_without_name_or_command_is_wrong_usage(filled, model):
-    run("audit", filled, "--model", model, status=2)
+@pytest.mark.parametrize("model", ["upper", "=cat", "upper=", "upper='cat", "one=cat"])
+def test_a_model_without_a_name_of_its_own_or_a_command_is_wrong_usage(filled, model):
+    run("audit", filled, "--model", "one=tac", "--model", model, status=2)
 
 
 def test_jsonl_holds_every_event_whole(filled, tmp_path):
@@ -199,6 +199,16 @@ def test_jsonl_gives_nothing_twice(tmp_path):
 
 def test_export_refuses_two_sessions_as_jsonl(filled):
     run("export", filled, "one", "two", "--format", "jsonl", status=2)
+
+
+def test_export_replaces_a_page_and_no_store(filled, tmp_path):
+    page, before = tmp_path / "page.html", filled.read_bytes()
+    for _ in range(2):
+        run("export", filled, "one", "-o", page)
+    (tmp_path / "link").symlink_to(filled)
+    for out in (filled, tmp_path / "link"):
+        run("export", filled, "one", "-o", out, status=2)
+    assert filled.read_bytes() == before
 
 
 async def ask_the_memory(path):

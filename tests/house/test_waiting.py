@@ -10,6 +10,7 @@ TESTS = Path(__file__).resolve().parents[1]
 MAY_SLEEP = {
     "engine/test_followers.py": "a pause between events, so that a follower is idle at times",
     "house/typing_example.py": "the call of a session that has this name",
+    "recording/test_timeouts.py": "the call of a session that has this name, refused",
     "recording/test_tools.py": "the call of a session that has this name",
     "engine/test_loop_latency.py": "the timer whose lateness is measured",
     "memory/test_frame_input.py": "an awaitable that returns a value",

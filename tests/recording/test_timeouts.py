@@ -111,9 +111,18 @@ async def test_other_errors_leave_it_as_they_are(make_store):
         with pytest.raises(TimeoutError):
             async with session.timeout(0):
                 await asyncio.Event().wait()
-        with pytest.raises(InvalidValueError, match="number of seconds"):
-            async with session.timeout("60"):
-                pass
+        # The loop would take them, and break for all of its tasks when it waits next.
+        for wrong in ("60", None, True, float("nan"), float("inf"), 10**400, [1]):
+            with pytest.raises(InvalidValueError, match="number of seconds"):
+                async with session.timeout(wrong):
+                    pass
+            with pytest.raises(InvalidValueError, match="number of seconds"):
+                await session.sleep(wrong)
+            if wrong is not None:
+                with pytest.raises(InvalidValueError, match="number of seconds"):
+                    await session.call_tool("t", {}, dict, timeout=wrong)
+    recorded = await store.get_session(session.session_id)
+    assert len(recorded.actions) == 6
 
 
 async def test_a_cancellation_from_outside_ends_what_waits(make_store):

@@ -170,6 +170,8 @@ async def test_searches_of_what_if(make_store):
     assert len(unfiltered[6].rerun.hits) > 1
     earlier = await reruns(WhatIf(as_of=0))
     assert earlier[4].rerun.hits == ()
+    with pytest.raises(InvalidValueError, match="the log ends at"):
+        await reruns(WhatIf(as_of=10**6))
 
 
 async def test_what_if_with_another_embedder(make_store):

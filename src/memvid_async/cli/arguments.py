@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import difflib
 import json
+import math
 import os
 import re
 import stat
@@ -53,7 +54,12 @@ class TakesSession(click.Command):
         """Keep what counts from the newest from being taken for an option."""
         end = args.index("--") if "--" in args else len(args)
         marked = [_MARK + one if _FROM_NEWEST(one) else one for one in args[:end]]
-        return super().parse_args(ctx, marked + args[end:])
+        try:
+            return super().parse_args(ctx, marked + args[end:])
+        except click.UsageError as error:
+            # It quotes the value that was typed. Click's stubs take the message for final.
+            vars(error)["message"] = error.message.replace(repr(_MARK)[1:-1], "")
+            raise
 
 
 def as_typed(argument: str) -> str:
@@ -63,6 +69,17 @@ def as_typed(argument: str) -> str:
 
 _MARK = "\0"
 _FROM_NEWEST = re.compile(r"-[1-9]\d{0,8}").fullmatch
+
+
+class FiniteRange(click.FloatRange):
+    """A range of numbers, of which neither infinity nor NaN is one."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number", param, ctx)
+        return number
 
 
 async def find_session(store: Store, wanted: str | None) -> UUID:

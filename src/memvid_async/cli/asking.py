@@ -89,7 +89,7 @@ async def _find(
     if as_json:
         click.echo(documents.dump_told(documents.find_document(result), indent=2))
     elif result.hits:
-        render.output_console().print(render.hits_table(result.hits))
+        render.print_hits(render.output_console(), result.hits)
     if result.incomplete:
         click.echo(
             f"{count_of(result.incomplete, 'frame')} of that moment not searched, as it is erased",

@@ -83,7 +83,7 @@ async def _info(file: str, as_json: bool) -> int:
     if as_json:
         click.echo(documents.dump_told(document, indent=2))
     else:
-        render.output_console().print(render.info_grid(document))
+        render.print_info(render.output_console(), document)
     return FINE
 
 

@@ -10,9 +10,9 @@ import click
 
 from .. import PruneReport, open_store
 from ..view import documents, findings
-from ..view.text import format_size, printable
+from ..view.text import count_of, format_size, printable
 from .addresses import require_store, shown_place
-from .arguments import file_argument, json_option, read_pairs, run
+from .arguments import FiniteRange, file_argument, json_option, read_pairs, run
 from .exits import FINE
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -41,7 +41,7 @@ def _read_age(_: click.Context, __: click.Parameter, text: str | None) -> float 
 @click.option("--collection", help="Delete keys of this collection, and no sessions.")
 @click.option("--dry-run", is_flag=True, help="Delete nothing; say what would be deleted.")
 @click.option(
-    "--compact-share", type=click.FloatRange(0, 1), help="Compact if this share of events is gone."
+    "--compact-share", type=FiniteRange(0, 1), help="Compact if this share of events is gone."
 )
 @json_option
 def prune(file: str, as_json: bool, **options: Any) -> int:
@@ -64,9 +64,10 @@ async def _prune(file: str, as_json: bool, options: Mapping[str, Any]) -> int:
 
 
 def _print_pruned(file: str, report: PruneReport, *, keys: bool) -> None:
-    what = f"{len(report.keys)} keys" if keys else f"{len(report.sessions)} sessions"
+    count, noun = (len(report.keys), "key") if keys else (len(report.sessions), "session")
     did = "would be deleted" if report.dry_run else "deleted"
-    click.echo(f"{shown_place(file)}: {what} {did}, {report.kept} left")
+    told = f"{count_of(count, noun)} {did}, {report.kept} left"
+    click.echo(f"{shown_place(file)}: {told}")
     for one in report.keys or report.sessions if report.dry_run else ():
         click.echo(f"  {printable(str(one), one_line=True)}")
     if report.compacted is not None:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import AsyncGenerator
 from contextlib import ExitStack, aclosing
 from functools import partial
+from pathlib import Path
 from typing import IO, Any
 from uuid import UUID
 
@@ -20,6 +21,8 @@ from .. import (
     FrameErased,
     FramesPut,
     FrameUpdated,
+    MemvidAsyncError,
+    NotAStoreError,
     Session,
     SessionEnded,
     Store,
@@ -72,6 +75,8 @@ async def _export(file: str, wanted: str | None, other: str | None, form: str, o
         else:
             with_id = await find_session(store, other)
             parts = comparison_page(store, partial(store.compare, session.session_id, with_id))
+        if output != "-" and await _is_store(output):
+            raise click.UsageError(f"{output} is a store, and is not replaced; name another file")
         with ExitStack() as stack:
             target: IO[str] = sys.stdout
             if output != "-":
@@ -80,6 +85,17 @@ async def _export(file: str, wanted: str | None, other: str | None, form: str, o
                 async for part in parts:
                     target.write(part)
     return FINE
+
+
+async def _is_store(path: str) -> bool:
+    """Whether a file is there that this library wrote, whatever its state."""
+    try:
+        async with open_store(Path(path).resolve(), read_only=True):  # noqa: ASYNC240
+            return True
+    except NotAStoreError:
+        return False
+    except MemvidAsyncError:
+        return True
 
 
 _FRAME_EVENTS = (FramesPut, FrameUpdated, FrameDeleted, FrameErased)

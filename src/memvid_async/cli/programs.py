@@ -10,11 +10,12 @@ import click
 
 from .. import Limits, Prompt
 from ..view.text import shorten
+from .arguments import FiniteRange
 from .exits import AnswerError
 
 timeout_option = click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     default=120,
     show_default=True,
     help="How long the program may take at most, in seconds.",

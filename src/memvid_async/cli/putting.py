@@ -39,10 +39,8 @@ _REFUSED = (InvalidValueError, LimitExceededError)
     metavar="[PATH…|-]",
     type=click.Path(exists=True, dir_okay=False, allow_dash=True),
 )
-@click.option("--lines", "form", flag_value="lines", help="Put each line as a frame.")
-@click.option(
-    "--jsonl", "form", flag_value="jsonl", help="Put each line as a frame: a JSON object."
-)
+@click.option("--lines", is_flag=True, help="Put each line as a frame.")
+@click.option("--jsonl", is_flag=True, help="Put each line as a frame: a JSON object.")
 @click.option("--title", help="The frame's title; by default the file's name.")
 @click.option("--uri", help="Where the frame comes from.")
 @click.option("--tag", "tags", multiple=True, help="A tag. May be repeated.")
@@ -53,7 +51,8 @@ _REFUSED = (InvalidValueError, LimitExceededError)
 def put(
     file: str,
     paths: tuple[str, ...],
-    form: str | None,
+    lines: bool,
+    jsonl: bool,
     limits: Limits,
     as_json: bool,
     **fields: Any,
@@ -62,6 +61,9 @@ def put(
 
     Without a PATH, and for -, the standard input is read. FILE is created if it does not exist.
     """
+    if lines and jsonl:
+        raise click.UsageError("--lines and --jsonl read a file in two ways; use only one")
+    form = "lines" if lines else "jsonl" if jsonl else None
     alone = [f"--{name}" for name in ("title", "uri") if fields[name] is not None]
     if alone and (form is not None or len(paths) > 1):
         raise click.UsageError(f"{' and '.join(alone)} would be the same for several frames")
@@ -112,6 +114,9 @@ class _Putter:
         self._task = self.progress.add_task("putting", total=_total(paths, form))
         async with self._stack:
             for path in paths:
+                if path != "-" and _is_same_file(path, self.file):
+                    self._refuse(path, InvalidValueError("it is the file that is put into"))
+                    continue
                 with click.open_file(path, "rb") as stream:
                     async with aclosing(_chunks(stream)) as chunks:
                         if form is None:
@@ -142,8 +147,9 @@ class _Putter:
             name = os.fsencode(Path(path).name).decode(errors="replace")
             fields.setdefault("title", name)
         content = await _content(chunks, self.limits.content_bytes)
-        if path == "-" and not content:
-            say_note("nothing is put: the standard input is empty")
+        if not content:
+            name = "the standard input" if path == "-" else path
+            say_note(f"nothing is put: {name} is empty")
             return
         store = await self._store()
         try:
@@ -217,6 +223,13 @@ class _Putter:
     def _refuse(self, where: str, error: Exception) -> None:
         self.failures += 1
         report(f"{printable(where)}: {advised(error)}")
+
+
+def _is_same_file(path: str, file: str) -> bool:
+    try:
+        return Path(path).samefile(file)
+    except FileNotFoundError:
+        return False
 
 
 def _total(paths: tuple[str, ...], form: str | None) -> int | None:

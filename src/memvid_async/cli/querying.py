@@ -155,7 +155,8 @@ def _matching(document: documents.Document, wanted: re.Pattern[str]) -> list[str
 
 
 def _print_match(console: Any, match: documents.Document) -> None:
-    head = f"{str(match['session_id'])[:8]}  {match['index']:5}  "
+    index = render.padded(console, match["index"], 5)
+    head = f"{str(match['session_id'])[:8]}  {index}  "
     for line in match["lines"]:
         text = Text(head)
         text.append(match["kind"], style=render.STYLES.get(match["kind"], "bold"))

@@ -46,6 +46,7 @@ _INDENT = "    "
 _LINE = 160
 _MOST_INDENTED = 20  # deeper forks are not indented further
 _SNIPPET = 320
+_HIT_TITLE = 32
 _SHOWN_HITS = 5
 _NARROW = 80  # a narrower terminal is told the time of day alone
 _ID_DIGITS = (8, 13, 18, 23)  # an id may be cut before one of its dashes
@@ -88,9 +89,8 @@ def progress_bar(*, counted: bool = False) -> Progress:
     )
 
 
-def info_grid(info: Document) -> Table:
-    """Return a table of facts about a store, one per row."""
-    grid = Table.grid(padding=(0, 2))
+def print_info(console: Console, info: Document) -> None:
+    """Print facts about a store, one per line."""
     rows = {
         "file": info["path"],
         "size": f"{format_size(info['file_bytes'])} ({info['file_bytes']} bytes)",
@@ -109,8 +109,17 @@ def info_grid(info: Document) -> Table:
         "torn tail": f"{info['bytes_dropped']} bytes",
     }
     for name, value in rows.items():
-        grid.add_row(Text(name, style="bold"), Text(printable(str(value), one_line=True)))
-    return grid
+        line = Text(padded(console, name, -15), style="bold")
+        line.append(f"  {printable(str(value), one_line=True)}", style="not bold")
+        console.print(line)
+
+
+def padded(console: Console, value: object, width: int) -> str:
+    """Return a value padded to a width on a terminal, as it is elsewhere; below 0: to the left."""
+    text = str(value)
+    if not console.is_terminal:
+        return text
+    return text.rjust(width) if width > 0 else text.ljust(-width)
 
 
 def print_sessions(console: Console, nodes: Sequence[TreeNode]) -> None:
@@ -148,27 +157,26 @@ def _indent(depth: int) -> str:
     return "  " * depth if depth <= _MOST_INDENTED else "  " * _MOST_INDENTED + f"({depth}) "
 
 
-def hits_table(hits: Sequence[Hit]) -> Table:
-    """Return a table with one frame per row, best first; matching words are in brackets."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("score", justify="right", no_wrap=True)
-    table.add_column("frame", justify="right", no_wrap=True)
-    table.add_column("title", overflow="fold", max_width=32)
-    table.add_column("snippet", overflow="fold")
-    for hit in hits:
-        table.add_row(
-            Text(f"{hit.score:.3g}"),
-            Text(str(hit.frame_id)),
-            Text(shorten(hit.title or hit.uri or "", _LINE)),
-            Text(shorten(hit.snippet, _SNIPPET)),
-        )
-    return table
+def print_hits(console: Console, hits: Sequence[Hit]) -> None:
+    """Print frames that were found, best first; matching words are in brackets."""
+    width = _HIT_TITLE if console.is_terminal else _LINE
+    rows = [
+        [
+            f"{hit.score:.3g}",
+            str(hit.frame_id),
+            shorten(hit.title or hit.uri or "", width),
+            shorten(hit.snippet, _SNIPPET),
+        ]
+        for hit in hits
+    ]
+    print_table(console, ("score", "frame", "title", "snippet"), rows, numbers=(0, 1), folded=3)
 
 
 def print_frame(console: Console, frame: Frame) -> None:
     """Print a frame on one line."""
-    line = Text(f"{frame.frame_id:8}  {format_time(frame.updated_ns).partition('.')[0]}  ")
-    line.append(f"{format_size(frame.content.size):>10}  ")
+    line = Text(padded(console, frame.frame_id, 8))
+    line.append(f"  {format_time(frame.updated_ns).partition('.')[0]}  ")
+    line.append(padded(console, format_size(frame.content.size), 10) + "  ")
     title = shorten(frame.title or frame.uri or "", 40)
     if title:
         line.append(title + "  ", style="bold")
@@ -355,7 +363,8 @@ def print_event(console: Console, event: Document) -> None:
     if console.is_terminal and console.width < _NARROW:
         line = Text(f"{event['sequence']:5}  {when[11:19]}  ")
     else:
-        line = Text(f"{event['sequence']:8}  {when}  {session:8}  ")
+        line = Text(padded(console, event["sequence"], 8))
+        line.append(f"  {when}  {padded(console, session, -8)}  ")
     action = event["payload"].get("action")
     if event["type"] == "action_started":
         begun = event["payload"]

@@ -260,6 +260,8 @@ def audit(
     differs from the recorded one.
     """
     commands = dict(_parse_model(model, messages, timeout) for model in models)
+    if len(commands) < len(models):
+        raise click.BadParameter("two models have the same name", param_hint="--model")
     return run(_audit, file, session, commands, concurrency, as_json)
 
 

@@ -11,11 +11,11 @@ from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanage
 from typing import Any, TypeVar, overload
 from uuid import UUID, uuid4
 
-from ..errors import InvalidValueError
 from ..events.prompts import Generated
 from .call_recorder import in_any_case
 from .made_calls import Step
 from .model_calls import call_model, made_ask, stream_model
+from .prepare_values import prepare_seconds
 from .replies import Model, Reading
 from .session_calls import SessionCalls
 from .tool_decorator import ToolMethods
@@ -181,7 +181,12 @@ class CallMethods(ToolMethods, ABC):
         return await self.once("random", _soon(random.random))
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep; where the recording says that it was done, that takes no time."""
+        """Sleep; where the recording says that it was done, that takes no time.
+
+        :raises InvalidValueError: when ``seconds`` is not a finite number.
+        """
+        # The event loop takes anything, and breaks for all of its tasks later.
+        seconds = prepare_seconds(seconds, "seconds")
 
         async def rest() -> float:
             await asyncio.sleep(seconds)
@@ -196,10 +201,9 @@ class CallMethods(ToolMethods, ABC):
         Whether and when it fired is recorded, so an agent that runs again is cancelled among the
         same calls, which takes no time. Where that is not recorded yet, the seconds begin again.
 
-        :raises InvalidValueError: when ``seconds`` is not a number.
+        :raises InvalidValueError: when ``seconds`` is not a finite number.
         """
-        if type(seconds) not in (int, float):
-            raise InvalidValueError(f"timeout takes a number of seconds, not {seconds!r:.80}")
+        seconds = prepare_seconds(seconds, "seconds")
         # In the lane of its task, so that the lane of what waits is known by this one.
         await self.once("timeout", _soon(lambda: seconds))
         left, scope = asyncio.Event(), asyncio.timeout(None)

@@ -37,6 +37,7 @@ from .scrubbing import WITHHELD, ScrubbingLimits, cleaner, scrubbed
 
 _MOST_FRAME_ID = 2**63 - 1
 _UUID_CHARS = 36
+_MOST_SECONDS = 1e10
 # Hashing this many bytes takes as long as checking and encoding one item.
 _ITEM_COST = 32
 _MOST_ITEMS = LARGE // _ITEM_COST
@@ -242,6 +243,18 @@ def prepare_duration(value: object) -> tuple[float, int]:
     if isinstance(number, Decimal) and number.is_finite():
         number = float(number)
     return (number, 0) if is_duration(number) else (0, int(Conversion.DURATION))
+
+
+def prepare_seconds(value: object, what: str) -> float:
+    """Return a length of time that the event loop can wait.
+
+    :raises InvalidValueError: when it is not a number of seconds, or not a finite one.
+    """
+    plain = as_plain(value)
+    if type(plain) not in (int, float) or not abs(plain) <= _MOST_SECONDS:
+        raise InvalidValueError(f"{what} must be a finite number of seconds, not {shown(value)}")
+    seconds: float = plain
+    return seconds
 
 
 def prepare_frames(values: Iterable[Any], limits: Limits) -> tuple[int, ...]:

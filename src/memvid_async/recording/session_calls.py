@@ -51,6 +51,7 @@ from .prepare_values import (
     prepare_flag,
     prepare_metadata,
     prepare_name,
+    prepare_seconds,
     rough_size,
 )
 from .scrubbing import limits_for
@@ -330,8 +331,8 @@ class SessionCalls:
             )
         check_fits(run, f"tool {name!r:.80} does not take these arguments", named=arguments)
         prepare_flag(effect, "effect")
-        if timeout is not None and type(timeout) not in (int, float):
-            raise InvalidValueError(f"timeout must be a number of seconds, not {timeout!r:.80}")
+        if timeout is not None:
+            timeout = prepare_seconds(timeout, "timeout")
         made = await self.made_tool_call(
             name, dict(arguments), task=task, effect=effect, metadata=metadata
         )

@@ -19,7 +19,12 @@ from ..core.evolve import evolve
 from ..core.state import State
 from ..engine.event_log import View
 from ..engine.reading import PartReader, find_checkpoint
-from ..errors import CheckpointNotFoundError, ContentNotFoundError, SessionNotFoundError
+from ..errors import (
+    CheckpointNotFoundError,
+    ContentNotFoundError,
+    InvalidValueError,
+    SessionNotFoundError,
+)
 from ..events.content import Content
 from ..events.details import ActionKind
 from ..events.event import Action, ActionRecorded, CheckpointCreated, Event, SessionEnded
@@ -302,6 +307,9 @@ class Replay:
         span = await self._read(
             find_span, self._session_id, self._checkpoint_id, self._before_index
         )
+        as_of = None if self._what_if is None else self._what_if.as_of
+        if as_of is not None and as_of != "now" and as_of > span.last:
+            raise InvalidValueError(f"the log ends at {span.last}, before sequence {as_of}")
         fold = _Fold(span, what_if=self._what_if)
         try:
             while not fold.finished:
@@ -314,6 +322,7 @@ class Replay:
         """Replay all of it, and return the steps with a count of each verdict.
 
         :raises SessionNotFoundError, CheckpointNotFoundError: when there is no such one.
+        :raises InvalidValueError: when ``what_if`` names a moment after the end of the log.
         :raises CorruptFileError: when the log is damaged.
         """
         steps = tuple([step async for step in self])
