@@ -58,7 +58,17 @@ class Series:
         return self.values.tolist()
 
 
+class Ambiguous:
+    """Compared with anything, it has no truth value, as a table of pandas."""
+
+    __hash__ = None
+
+    def __eq__(self, other):
+        return np.array([True, False])
+
+
 ODD = [
+    Ambiguous(),
     np.array(["a", "b"]),
     np.array([1, 2]),
     np.array([1.5, 2.5]),

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from io import BytesIO
 from itertools import islice
@@ -83,6 +83,12 @@ def as_plain(value: Any) -> Any:
     if kind in _PLAIN or not (hasattr(kind, "tolist") and hasattr(kind, "__array__")):
         return value
     return value.tolist()
+
+
+def is_one_of(value: Any, allowed: Collection[str]) -> bool:
+    """Whether a value is one of these texts; one that cannot be compared is not."""
+    plain = as_plain(value)
+    return isinstance(plain, str) and plain in allowed
 
 
 def as_list(value: Any, what: str, most: int | None = None) -> list[Any]:

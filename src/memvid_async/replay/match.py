@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +10,7 @@ from ..errors import InvalidValueError
 from ..events.details import ActionKind
 from ..events.message_digests import drop_call_ids, value_digest
 from ..events.values import as_list
+from ..recording.callables import check_fits
 from .facts import INPUT_NAMES
 
 Match = Callable[[str, str, Any], Any]
@@ -30,7 +31,10 @@ def check_match(value: Any) -> Match | None:
 
     :raises InvalidValueError: when it is neither callable nor such a collection.
     """
-    if value is None or callable(value):
+    if value is None:
+        return None
+    if callable(value):
+        check_fits(value, "match is called with a kind, a field and a value", ("", "", None))
         return value  # type: ignore[no-any-return]
     what = "match must be callable or names of fields"
     names = as_list(value, what)
@@ -45,7 +49,7 @@ def check_pace(value: Any) -> float | None:
 
     :raises InvalidValueError: when it is not a number above 0.
     """
-    if value is None or (type(value) in (int, float) and 0 < value < math.inf):
+    if value is None or (type(value) in (int, float) and 0 < value <= sys.float_info.max):
         return None if value is None else float(value)
     raise InvalidValueError(f"pace must be a number above 0, or None, not {value!r:.80}")
 

@@ -13,10 +13,10 @@ from ..core.commands import ResumeSession
 from ..engine.engine import Engine
 from ..errors import InvalidValueError
 from ..events.content import EMPTY
-from ..events.values import as_plain
+from ..events.values import is_one_of
 from ..memory.frame_store import FrameStore
 from ..recording.command_intake import CommandIntake
-from ..recording.prepare_values import prepare_count, prepare_session_id
+from ..recording.prepare_values import prepare_count, prepare_seconds, prepare_session_id
 from ..recording.replies import Model, check_model
 from .audit import AuditReport, run_audit
 from .compare import (
@@ -114,13 +114,17 @@ class Replays:
             (order, ("task",), "order"),
             (unserved, ("raise", "allow"), "unserved"),
         ):
-            if as_plain(value) not in allowed:
+            if not is_one_of(value, allowed):
                 known = " or ".join(map(repr, allowed))
                 raise InvalidValueError(f"{what} must be {known}, not {value!r:.80}")
         is_new = session_id is None and missing == "run"
         wanted = None if is_new else prepare_session_id(session_id)
         options = ServeOptions(
-            check_types(errors), check_match(match), check_pace(pace), stall, unserved
+            check_types(errors),
+            check_match(match),
+            check_pace(pace),
+            prepare_seconds(stall, "stall"),
+            unserved,
         )
         live = None
         if missing == "run":

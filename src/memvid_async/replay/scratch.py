@@ -24,7 +24,7 @@ from ..events.frames import (
     SearchMode,
 )
 from ..events.printing import amount
-from ..events.values import as_plain
+from ..events.values import is_one_of
 from ..memory.folded import FoldedMemory, Lineage
 from ..memory.keywords import FrameFilters
 from ..memory.prepare_frames import MODES, make_filters, prepare_embedding, prepare_filters
@@ -65,9 +65,9 @@ def prepare_what_if(value: Any) -> WhatIf:
         raise InvalidValueError("what_if must be a WhatIf")
     if value.top_k is not None and (type(value.top_k) is not int or value.top_k < 1):
         raise InvalidValueError(f"top_k must be an int of at least 1, not {value.top_k!r:.80}")
-    if value.mode is not None and as_plain(value.mode) not in MODES:
+    if value.mode is not None and not is_one_of(value.mode, MODES):
         raise InvalidValueError(f"mode must be one of {MODES}, not {value.mode!r:.80}")
-    if value.as_of is not None and as_plain(value.as_of) != "now":
+    if value.as_of is not None and not is_one_of(value.as_of, ("now",)):
         prepare_count(value.as_of, "as_of")
     embedding: Any = value.embedding
     if embedding is not None:

@@ -12,7 +12,7 @@ from ..engine.usage_sums import UsageBy, UsageRow, sum_usage
 from ..errors import InvalidValueError
 from ..events.details import ActionKind
 from ..events.event import Action
-from ..events.values import as_plain, check_text, shown
+from ..events.values import check_text, is_one_of, shown
 from ..recording.prepare_values import (
     prepare_count,
     prepare_flag,
@@ -98,7 +98,7 @@ class Queries:
         :raises InvalidValueError: when an argument is of another type.
         :raises SessionNotFoundError: when there is no such session.
         """
-        if as_plain(by) not in _BY:
+        if not is_one_of(by, _BY):
             raise InvalidValueError(f"by must be one of {_BY}, not {shown(by)}")
         query = _query(
             session_id=session_id, name=name, task=task, since_ns=since_ns, until_ns=until_ns

@@ -26,6 +26,7 @@ from ..recording.prepare_values import (
     prepare_listing,
     prepare_metadata,
     prepare_name,
+    prepare_seconds,
     prepare_session_id,
     rough_size,
 )
@@ -155,6 +156,7 @@ class Sessions:
         policy, types = check_policy(uncertain), check_types(errors)
         if not prepare_flag(replay, "replay"):
             return StoreSession(self._engine, self._memory, self._intake, command)
+        stall = prepare_seconds(stall, "stall")
         options = ResumeOptions(policy, stall, types, check_match(match), check_pace(pace))
         return ResumedSession(self._engine, self._memory, self._intake, command, options)
 
