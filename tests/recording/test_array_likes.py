@@ -91,6 +91,7 @@ NEEDED = {
     "replay": {"session_id": "s"},
     "serve": {"session_id": "s"},
     "get_session": {"session_id": "s"},
+    "get_summary": {"session_id": "s"},
     "delete_session": {"session_id": "s"},
     "resume_session": {"session_id": "s"},
     "annotate_session": {"session_id": "s", "metadata": {}},
