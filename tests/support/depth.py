@@ -21,7 +21,7 @@ HOSTILE_EVERY = 1 if DEEP else 99
 # Of the places that a slot may point at: every nth. Odd, as three of them stand side by side.
 SLOTS_EVERY = 1 if DEEP else 5
 # Random agents that are killed at every event of theirs, and resumed.
-RANDOM_AGENTS = 160 if DEEP else 16
+RANDOM_AGENTS = 160 if DEEP else 12
 # Of the files whose contents contradict each other, through every call and command: every nth.
 CONTRADICTING_EVERY = {"hand": 1, "chance": 12} if DEEP else {"hand": 16, "chance": 160}
 # Of the reads of a fold that fail in turn: every nth.
