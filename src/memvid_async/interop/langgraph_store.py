@@ -141,7 +141,7 @@ class MemvidStore(BaseStore):
         return results
 
     async def _put(self, c: Collection, puts: Mapping[str, PutOp]) -> None:
-        held = dict(zip(puts, await c.get_many(puts), strict=True))
+        held = dict(zip(puts, await c.get_many(list(puts)), strict=True))
         steps: list[Put | Delete] = []
         for key, op in puts.items():
             if op.value is None:
