@@ -171,7 +171,7 @@ def write_out_unlocked(self: LogFile) -> None:
 
 def slot_first(self: LogFile) -> None:
     if self._buffer:
-        self._write_slot(header.Slot(self._end), self.storage.read(0, header.LOG_START))
+        self._write_slot(header.Slot(self._end))
     _write_out(self)
 
 

@@ -43,8 +43,7 @@ from memvid_async.events.frames import (
     MemoryConfigured,
 )
 from memvid_async.events.frozen_dict import FrozenDict
-from memvid_async.file.log_file import UNREAD
-from memvid_async.format.codec import decode_events, encode_events
+from memvid_async.format.codec import UNREAD, decode_events, encode_events
 from memvid_async.format.frame_rows import (
     frame_row,
     read_embeddings,

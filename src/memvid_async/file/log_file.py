@@ -13,10 +13,10 @@ from ..core.reports import TornTail
 from ..core.state import State, drafted, settled
 from ..errors import CorruptFileError, StoreFailedError
 from ..events.calls import SessionChanged
-from ..events.content import Content, StoredContent
+from ..events.content import Content
 from ..events.decided import AnyEvent, DecidedAction
 from ..events.event import Erased, Event
-from ..format.codec import read_events
+from ..format.codec import UNREAD, read_events
 from ..format.header import (
     LOG_START,
     SALT_OFFSET,
@@ -419,7 +419,7 @@ class LogFile:
         """
         wanted = bool(self._buffer) or self._unsynced
         if wanted and self._slot_is_due:
-            self._write_slot_or_wait(Slot(self._durable))
+            self._write_slot(Slot(self._durable), may_wait=True)
         if self._buffer:
             if self._end > self._reserved:
                 self._reserve()
@@ -434,7 +434,7 @@ class LogFile:
             self._buffer.clear()
             self._written = self._durable = self._end
             self.catalog.all_written()
-        if self._toc is not None and self._write_slot_or_wait(self._toc):
+        if self._toc is not None and self._write_slot(self._toc, may_wait=True):
             self._toc = None
 
     @property
@@ -445,32 +445,24 @@ class LogFile:
         since = abs(self.state.last_time_ns - self._named_ns)
         return behind >= _SLOT_BYTES or (behind > 0 and since >= _SLOT_NS)
 
-    def _write_slot_or_wait(self, slot: Slot) -> bool:
-        """Write a slot, and return True; False when the slots cannot be read now.
+    def _write_slot(self, slot: Slot, *, may_wait: bool = False) -> bool:
+        """Write over the older slot, with the newest TOC; the next sync makes the slot durable.
 
-        It only says sooner what is durable. So it may be written along with a later batch, and a
-        read that fails need not fail the store, whose batch is half-way.
+        What it says is durable already. So it ``may_wait`` for a later batch: a read that fails
+        need not fail a store whose batch is half-way. Returns whether it was written.
         """
         try:
             start = self.storage.read(0, LOG_START)
         except (StoreFailedError, MemoryError):
-            return False
-        # Another slot may have been written while this one waited.
-        self._write_slot(Slot(max(slot.end, self._named), slot.toc, slot.sequence), start)
-        return True
-
-    def _write_slot(self, slot: Slot, start: bytes) -> None:
-        """Write over the older slot. The TOC is the newer of the given slot's and the newest's.
-
-        What it says is durable already; the next sync makes the slot durable. ``start``: the
-        beginning of the file, with the slots.
-        """
-        newest = newest_slot(start, self._salt)
-        if newest is not None and slot.toc < newest.toc:
-            slot = Slot(slot.end, newest.toc, newest.sequence)
+            if may_wait:
+                return False
+            raise
+        newer = max(slot, newest_slot(start, self._salt) or slot, key=lambda one: one.toc)
+        slot = Slot(max(slot.end, self._named), newer.toc, newer.sequence)
         self.storage.write(next_slot_offset(start, self._salt), slot.encode(self._salt))
         self._named, self._named_ns = slot.end, self.state.last_time_ns
         self._slot_pending = True
+        return True
 
     def _reserve(self) -> None:
         """Stage zeros after the log, so that the disk already has room for the next batches.
@@ -484,8 +476,7 @@ class LogFile:
 
     @property
     def is_tidy(self) -> bool:
-        """Whether no reserved space follows the log, and the slots say what :meth:`tidy` has them
-        say."""
+        """Whether no reserved space follows the log, and its slots are those of :meth:`tidy`."""
         return self._reserved == self._end and self._named >= self._checksum_at
 
     def tidy(self, *, with_toc: bool) -> None:
@@ -500,14 +491,10 @@ class LogFile:
         self.write_out()
         slot = Slot(max(self._named, self._checksum_at))
         if not self._slot_pending:
-            self._write_slot(slot, self.storage.read(0, LOG_START))
+            self._write_slot(slot)
         self.storage.truncate(self._end)
         self.storage.sync()
         self._reserved = self._end
-        self._write_slot(slot, self.storage.read(0, LOG_START))
+        self._write_slot(slot)
         self.storage.sync()
         self._slot_pending = False
-
-
-# Stands in for large content that a fold does not look at.
-UNREAD = Content(None, StoredContent(b"", 0, "", 0))

@@ -15,7 +15,7 @@ from ..core.session_state import SessionInfo
 from ..errors import CorruptFileError, NotAStoreError, UnsupportedVersionError
 from ..events.content import Content
 from ..format.action_rows import content_references
-from ..format.codec import read_events
+from ..format.codec import UNREAD, read_events
 from ..format.header import LOG_START, SLOT_OFFSETS, SLOT_SIZE, Header, decode_header, decode_slots
 from ..format.kinds import ACTION_KINDS, CALL_STARTED, STORED
 from ..format.resync import Finder, Run, find_salt
@@ -25,7 +25,6 @@ from ..format.stubs import decode_stubs
 from ..format.tables import Table, decode_page
 from ..storage import Storage
 from .log_copy import STEP_BYTES
-from .log_file import UNREAD
 from .toc import decode_toc, read_ended_columns, read_open_columns, read_open_row
 
 # At most this many events, or as many as the file has bytes, are believed to be missing in one

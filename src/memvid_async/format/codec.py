@@ -188,6 +188,10 @@ def decode_events(
     return read_events(decode_rows(payload), sequence, ids, content)
 
 
+# Stands in for large content that a fold does not look at.
+UNREAD = Content(None, StoredContent(b"", 0, "", 0))
+
+
 def read_events(
     parts: DecodedRows,
     sequence: int,
