@@ -249,6 +249,8 @@ def stream(session: nox.Session) -> None:
     session.install("-e", ".[cli,test]")
     tests = ("tests/stream", "tests/engine/test_event_log.py", "tests/torture/test_cluster.py")
     session.run("pytest", *tests, env={"CI": "1"})
+    # Tests of files, with their stores on streams.
+    session.run("python", "-m", "tests.support.on_streams", env={"STORES": "stream"})
     kills = session.posargs or ["--faults", "100", "--kills", "500"]
     session.run("python", "-m", "tests.torture.cluster", *kills)
 

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings
 from memvid_async import Store, StoreConfig, open_store
 from tests.support.depth import DEEP, EXAMPLES, UVLOOP
 from tests.support.nats_server import MISSING, NatsCluster, NatsServer, find_server
+from tests.support.on_streams import ALWAYS, CANNOT
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -45,11 +46,28 @@ MakeStore = Callable[..., Awaitable[Store]]
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run every async test under each event loop; session scope groups the tests by loop."""
+    path = metafunc.definition.path.relative_to(ROOT / "tests").as_posix()
+    if f"{path}::{metafunc.definition.originalname}" in ALWAYS and not ON_STREAMS:
+        metafunc.parametrize("store_kind", ["file", "stream"], indirect=True)
     if "anyio_backend" in metafunc.fixturenames:
-        path = metafunc.definition.path.relative_to(ROOT / "tests").as_posix()
         is_alone = metafunc.definition.get_closest_marker("one_loop")
         loops = LOOPS if path.startswith(UVLOOP) and not is_alone else LOOPS[:1]
         metafunc.parametrize("anyio_backend", loops, indirect=True, scope="session")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what cannot hold on a stream, where the stores are on streams."""
+    for item in items if ON_STREAMS else ():
+        path = item.path.relative_to(ROOT / "tests").as_posix()
+        why = CANNOT.get(f"{path}::{getattr(item, 'originalname', '')}")
+        if why is not None:
+            item.add_marker(pytest.mark.skip(reason=f"not on a stream: {why}"))
+
+
+@pytest.fixture
+def store_kind(request: pytest.FixtureRequest) -> str:
+    """Return where the stores of the test are: "file" or "stream"."""
+    return getattr(request, "param", "stream" if ON_STREAMS else "file")
 
 
 @pytest.fixture(scope="session")
@@ -99,16 +117,18 @@ def own_garbage() -> Iterator[None]:
 
 @pytest.fixture
 async def make_store(
-    anyio_backend: object, tmp_path: Path, request: pytest.FixtureRequest
+    anyio_backend: object, tmp_path: Path, request: pytest.FixtureRequest, store_kind: str
 ) -> AsyncIterator[MakeStore]:
     """Open stores in the test's folder; when the test ends, close each and demand that it verifies.
 
-    `check=False` is for tests that damage their file on purpose. Where `STORES=stream` is set, they
-    are on streams.
+    `check=False` is for tests that damage their file on purpose. Where `STORES=stream` is set, and
+    for the tests that say so, they are on streams.
     """
     stores: list[Store] = []
     paths: dict[str | Path, bool] = {}
-    server: NatsServer | None = request.getfixturevalue("nats_server") if ON_STREAMS else None
+    server: NatsServer | None = None
+    if store_kind == "stream":
+        server = request.getfixturevalue("nats_server")
     mine = uuid4().hex
 
     async def make(

@@ -95,6 +95,7 @@ async def test_the_copy_is_the_same_event_for_event(place):
 @pytest.mark.parametrize("other", [FILE, STREAM])
 async def test_a_copy_killed_anywhere_is_continued(place, monkeypatch, other):
     monkeypatch.setattr("memvid_async.file.byte_copy._STEP_BYTES", 20_000)
+    monkeypatch.setattr("memvid_async.file.byte_copy._SYNC_BYTES", 40_000)
     source, target = await fill(place(FILE)), place(other)
     kind = copying.FileTarget if other == FILE else copying.StreamTarget
     extend, steps, counts = kind.extend, [], []

@@ -392,3 +392,20 @@ async def test_a_certificate_is_checked(tmp_path):
             await open_store(address, config=strict)
     finally:
         server.close()
+
+
+async def test_a_toc_somewhere_is_read_without_what_is_around_it(nats_server):
+    address = nats_server.address()
+    async with open_store(address) as store:
+        for turn in range(12):
+            async with store.session(str(turn)) as recorder:
+                await asyncio.gather(*(ask(recorder, f"{n}", "r" * 900) for n in range(200)))
+    async with open_store(address, read_only=True) as store:
+        size = store.statistics().file_bytes
+        storage = store._engine.log._journal._storage
+        assert storage._held < size / 3
+        # What is read from end to end is asked for in few requests all the same.
+        fetch, asked = storage._fetch, []
+        storage._fetch = lambda *given: asked.append(given) or fetch(*given)
+        assert (await store.verify()).ok
+        assert len(asked) < 20

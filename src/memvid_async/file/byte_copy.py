@@ -32,6 +32,8 @@ from .log_file import LogFile
 
 # About how many bytes are appended at once, and compared at once.
 _STEP_BYTES = 256 * 1024
+# A file is synced about once in this many bytes, and a slot then says how far.
+_SYNC_BYTES = 4 * 1024 * 1024
 
 Progress = Callable[[int, int], None]
 
@@ -56,7 +58,7 @@ class CopyTarget(Protocol):
         """The log as far as it is durable."""
 
     def extend(self, data: bytes, toc: tuple[int, int] | None) -> None:
-        """Append whole segments, durably.
+        """Append whole segments.
 
         ``toc``: the offset of the last TOC among them, and the sequence of the last event folded
         into it.
@@ -65,7 +67,7 @@ class CopyTarget(Protocol):
         """
 
     def finish(self) -> None:
-        """Make what :meth:`extend` appended quick to open."""
+        """Make what :meth:`extend` appended durable, and quick to open."""
 
     def release(self) -> None:
         """Close it, without appending anything."""
@@ -77,6 +79,9 @@ class FileTarget:
     def __init__(self, storage: Storage, file: LogFile) -> None:
         self._storage = storage
         self._file = file
+        self._synced = file.view.end
+        # The last TOC that no slot names yet.
+        self._toc: tuple[int, int] | None = None
 
     @classmethod
     def open(cls, path: Path, config: StoreConfig, header: Header) -> FileTarget:
@@ -100,23 +105,31 @@ class FileTarget:
         return self._file.view
 
     def extend(self, data: bytes, toc: tuple[int, int] | None) -> None:
-        """Append whole segments, and then the slot of a TOC that is among them."""
-        storage, file = self._storage, self._file
+        """Append whole segments."""
+        file = self._file
         end = file.view.end + len(data)
-        storage.write(file.view.end, data)
-        storage.sync()
-        if toc is not None:
-            start, salt = storage.read(0, LOG_START), file.header.salt
-            slot = Slot(end, *toc).encode(salt)
-            storage.write(next_slot_offset(start, salt), slot)
-            # The next slot must not be torn together with this one.
-            storage.sync()
+        self._storage.write(file.view.end, data)
         file.catch_up(None)
         if file.view.end != end:
             raise StoreFailedError("what was appended to the file is not what it holds")
+        self._toc = toc or self._toc
+        if end - self._synced >= _SYNC_BYTES:
+            self._sync()
+
+    def _sync(self) -> None:
+        """Make the log durable, and the slot before; then write the slot of the last TOC."""
+        storage, end, salt = self._storage, self._file.view.end, self._file.header.salt
+        storage.sync()
+        if self._toc is not None:
+            at = next_slot_offset(storage.read(0, LOG_START), salt)
+            storage.write(at, Slot(end, *self._toc).encode(salt))
+        self._synced, self._toc = end, None
 
     def finish(self) -> None:
-        """Let the slots say that all of it is durable."""
+        """Make it durable, and let the slots say so."""
+        self._sync()
+        # The next slot must not be torn together with the last one.
+        self._storage.sync()
         if not self._file.is_tidy:
             self._file.tidy(with_toc=False)
 

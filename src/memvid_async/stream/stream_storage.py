@@ -10,6 +10,7 @@ import threading
 from bisect import bisect_right, insort
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from itertools import count
 
 from ..errors import CorruptFileError, StoreFailedError, StoreReadOnlyError
 from ..format.header import LOG_START, SLOT_OFFSETS, Slot, decode_header
@@ -48,6 +49,8 @@ class StreamStorage:
         self._batches: OrderedDict[int, bytes] = OrderedDict()
         self._offsets: list[int] = []
         self._held = 0
+        # Where the batch that was read last ends, and how many messages it was asked for with.
+        self._next, self._many = 0, 1
         # Held while any of these is looked at: several threads read.
         self._lock = threading.RLock()
         self._salt: int | None = None
@@ -132,9 +135,13 @@ class StreamStorage:
         """Return the batch that has the byte at an offset, and where it begins."""
         with self._lock:
             found = self._held_batch(offset)
-            # The header is read alone, so that opening reads no history with it.
-            count = _FETCH_COUNT if offset >= LOG_START else 1
-            for batches in self._whole(self._before(offset), count) if found is None else ():
+            first = 0 if found is not None else self._before(offset)
+            # What was looked at to find it may be it.
+            found = found or self._held_batch(offset)
+            # Who reads on gets more and more at once. Who looks into a table somewhere gets little.
+            reads_on = offset == self._next
+            self._many = min(2 * self._many, _FETCH_COUNT) if reads_on else 1
+            for batches in self._whole(first, self._many) if found is None else ():
                 for at, first, data in batches:
                     self._note(at, first)
                     self._hold(at, data)
@@ -142,7 +149,9 @@ class StreamStorage:
                         found = at, data
                 if found is not None:
                     break
-            if found is None:
+            if found is not None:
+                self._next = found[0] + len(found[1])
+            else:
                 raise StoreFailedError("the stream does not have all of its log")
             return found
 
@@ -164,24 +173,32 @@ class StreamStorage:
         place = bisect_right(self._marks, (offset, self.last + 1)) - 1
         at, low = self._marks[place]
         first = low
-        high = self._marks[place + 1][1] if place + 1 < len(self._marks) else self.last + 1
-        while offset - at > _MARK_BYTES and high - low > 1:
-            middle = (low + high) // 2
+        end, high = self._size, self.last + 1
+        if place + 1 < len(self._marks):
+            end, high = self._marks[place + 1]
+        for turn in count():
+            if offset - at <= _MARK_BYTES or high - low <= 1:
+                break
+            # In turn where it is when all messages are equally long, and in the middle.
+            share = (offset - at) / (end - at) if not turn % 2 and end > at else 0.5
+            middle = min(max(low + int((high - low) * share), low + 1), high - 1)
             message = decode_message(self._fetch(middle, 1)[0][1])
+            if message.kind == MessageKind.LOG and message.parts == 1:
+                self._hold(message.at, message.data)
             if message.at > offset:
-                high = middle
+                end, high = message.at, middle
             else:
                 at, low, first = message.at, middle, middle - message.part
         self._note(at, first)
         return first
 
-    def _whole(self, sequence: int, count: int) -> Iterator[list[tuple[int, int, bytes]]]:
+    def _whole(self, sequence: int, many: int) -> Iterator[list[tuple[int, int, bytes]]]:
         """Yield the whole batches from a message on, those of one request together, each with its
         offset and the sequence of its first message."""
         waiting: list[Message] = []
         while sequence <= self.last:
             batches = []
-            for at, payload in self._fetch(sequence, count):
+            for at, payload in self._fetch(sequence, many):
                 sequence = at + 1
                 message = decode_message(payload)
                 if message.kind != MessageKind.LOG:
@@ -191,6 +208,7 @@ class StreamStorage:
                 if len(waiting) == message.parts:
                     batches.append((message.at, at - message.part, _joined(waiting)))
             yield batches
+            many = min(2 * many, _FETCH_COUNT)
 
     def _note(self, at: int, first: int) -> None:
         place = bisect_right(self._marks, (at, first))
