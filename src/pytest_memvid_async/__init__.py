@@ -99,10 +99,13 @@ def _without_passing(_kind: str, _field: str, value: Any) -> Any:
 
 @asynccontextmanager
 async def _serve(path: Path, node: pytest.Item, options: _Options) -> AsyncIterator[Any]:
-    from memvid_async import open_store  # noqa: PLC0415 - see the top
+    from memvid_async import StoreConfig, open_store  # noqa: PLC0415 - see the top
 
+    __tracebackhide__ = True
+    # A call is compared as it would be recorded, so what was scrubbed then is scrubbed now.
+    config = StoreConfig(scrub=options.scrub)
     try:
-        async with open_store(path, read_only=True) as store:
+        async with open_store(path, config=config, read_only=True) as store:
             (summary,) = await store.list_sessions()
             async with store.serve(
                 summary.session_id,

@@ -6,6 +6,7 @@ positions. Structured values are spread over several lines.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from memvid_async import Action, Store
 
+_NUMBERED = re.compile(r"Task-\d+").fullmatch
 _COUNTS = ("input_tokens", "output_tokens", "cached_tokens", "cost_usd")
 
 
@@ -28,8 +30,9 @@ async def print_recording(path: str) -> int:
                 _say(printable(f"session {session.name or ''}".rstrip()))
                 if session.error is not None:
                     _say(printable(f"error: {session.error}"))
+                unnamed: dict[str, int] = {}
                 for action in session.actions:
-                    for line in await _action_lines(store, action):
+                    for line in await _action_lines(store, action, unnamed):
                         _say(printable(line))
     except MemvidAsyncError as error:
         sys.stderr.write(f"{path}: {error}\n")
@@ -41,7 +44,11 @@ def _say(line: str) -> None:
     sys.stdout.write(f"{line}\n")
 
 
-async def _action_lines(store: Store, action: Action) -> list[str]:
+async def _action_lines(store: Store, action: Action, unnamed: dict[str, int]) -> list[str]:
+    """Return the lines of an action.
+
+    ``unnamed``: the places of the tasks that asyncio numbered, whose numbers are of one run.
+    """
     from memvid_async.view.documents import read_action  # noqa: PLC0415 - see the package
 
     document = await read_action(store, action, full=True)
@@ -49,7 +56,10 @@ async def _action_lines(store: Store, action: Action) -> list[str]:
     title = [f"{action.index} {action.kind}"]
     title += [str(details.pop(name)) for name in ("name", "provider", "model") if details.get(name)]
     if action.task is not None:
-        title.append(f"in task {action.task}")
+        task = action.task
+        if _NUMBERED(task):
+            task = f"#{unnamed.setdefault(task, len(unnamed) + 1)}"
+        title.append(f"in task {task}")
     shown = {
         "arguments": document.get("arguments"),
         "messages": document.get("messages"),

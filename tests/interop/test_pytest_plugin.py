@@ -183,6 +183,7 @@ def test_recorded_calls_that_nobody_asks_for_fail_the_test(tmp_path):
     assert "2 failed, 1 passed" in output
     assert "AssertionError: its own failure" in output
     assert output.count("not asked for") == 1
+    assert "pytest_memvid_async" not in output, "none of our frames"
     assert "action 1, tool_call 'second'" in output
     assert "unserved='allow'" in output
     assert "--recordings=all" in output
@@ -247,6 +248,7 @@ def test_a_projects_own_options_hold_for_all_its_recordings(tmp_path):
     run(tmp_path)
     for recording in tmp_path.glob("recordings/test_mine/*"):
         assert b"Rome" not in recording.read_bytes()
+    assert "2 passed" in run(tmp_path, "--recordings=never")
 
 
 GIT = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "init.defaultBranch=main"]
@@ -276,7 +278,9 @@ def test_git_shows_what_changed_in_a_recording(project):
     git(project, "add", ".")
     git(project, "commit", "--quiet", "--message", "recorded")
 
-    run(project, "-k", "Rome", "--recordings=all")
+    # After another test the tasks have other numbers.
+    order = [f"test_mine.py::test_agent[{city}]" for city in ("New York", "Rome")]
+    run(project, *order, "--recordings=all")
     assert git(project, "diff", "--", "*.mva") == "", "times and ids are no difference"
     changed = AGENT.replace('"sun": True', '"sun": False')
     (project / "test_mine.py").write_text(changed, encoding="utf-8")
