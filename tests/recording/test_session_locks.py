@@ -10,6 +10,7 @@ from uuid import UUID
 import pytest
 
 from memvid_async.recording.session_lock import SessionLocks
+from memvid_async.stream.address import StreamPath
 
 ONE, TWO = UUID(int=1), UUID(int=2)
 
@@ -71,6 +72,15 @@ def test_a_link_to_the_file_is_the_file(folder):
     locks = SessionLocks(folder / "a")
     assert locks.take(ONE)
     assert not SessionLocks(folder / "link").take(ONE)
+    locks.close()
+
+
+def test_the_address_of_a_stream_is_the_same_from_every_directory(folder, monkeypatch):
+    address = StreamPath.of("nats://127.0.0.1:4222/agents")
+    locks = SessionLocks(address)
+    assert locks.take(ONE)
+    monkeypatch.chdir(folder)
+    assert not SessionLocks(address).take(ONE)
     locks.close()
 
 

@@ -101,7 +101,9 @@ class SessionLocks:
         :raises OSError: when the file with the locks cannot be opened.
         """
         if self._name is None:
-            self._name = os.fsencode(os.path.realpath(self._path))
+            # An address of a stream names no file, and is the same from every directory.
+            path = str(self._path)
+            self._name = os.fsencode(os.path.realpath(path) if os.path.lexists(path) else path)
         digest = blake2b(self._name + session_id.bytes, digest_size=8).digest()
         place = int.from_bytes(digest) >> (64 - _PLACE_BITS)
         if not _FILE.take(place):
