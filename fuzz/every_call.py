@@ -198,6 +198,7 @@ async def _served(store: Store, session: Session) -> None:
 async def _served_or_run(store: Store, session_id: Any) -> None:
     """Make every call of a session that answers; what it has no answer for runs."""
     async with store.serve(session_id, missing="run", unserved="allow", stall=0.05) as served:
+        await _try(served.annotate, {"by": "us"})
         for call in _CALLS:
             await _try(call, served)
         repr(served.unserved)
