@@ -11,12 +11,13 @@ async def weather(city):
 
 
 def model(prompt):
-    print("  paying a model")  # here you call yours, with prompt.messages
+    print("  paying a model")  # call yours here, with str(prompt) or prompt.messages
     return "Take an umbrella." if "rain" in prompt.question else "Take sunglasses."
 
 
 async def agent(session):
     reports = [await session.call_tool("weather", {"city": c}, weather) for c in ("Oslo", "Rome")]
+    # `model` is called; model="tiny" is its name in the recording; str(…) is the reply's text.
     return str(await session.call_model(f"{reports}: what to pack?", model, model="tiny"))
 
 

@@ -1,7 +1,7 @@
 """An agent that plans a day in each of several cities: a model, two tools, retries and a stream.
 
-Nothing in it knows that it is recorded. ``trip_agent_recorded.py`` is the same with five lines
-changed. The model is any that speaks like OpenAI's chat; the tools are web services.
+Nothing in it knows that it is recorded. ``trip_agent_recorded.py`` is the same with four lines
+changed and one added. The model is any that speaks like OpenAI's chat; the tools are web services.
 """
 
 import asyncio

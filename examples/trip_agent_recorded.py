@@ -1,7 +1,7 @@
 """An agent that plans a day in each of several cities: a model, two tools, retries and a stream.
 
-It is ``trip_agent.py`` with five lines changed: its calls go through a session, which records
-them, or answers them from a recording.
+It is ``trip_agent.py`` with four lines changed and one added: its calls go through a session, which
+records them, or answers them from a recording.
 """
 
 import asyncio
