@@ -35,7 +35,7 @@ async def main():
     print("it died with status", await child.wait())
     print("the second process:")
     async with open_store("trip.mva") as store:
-        (left,) = await store.list_sessions(include_open=True)
+        (left,) = await store.list_sessions(include_open=True, newest_first=True, limit=1)
         async with store.resume_session(left.session_id, replay=True) as session:
             print(", ".join(await agent(session)))
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import types
+from contextlib import asynccontextmanager
 from pathlib import Path
 from subprocess import PIPE
 
@@ -117,7 +118,7 @@ def test_why(filled):
 def test_the_commands_of_the_newcomers_page_do_what_it_says(tmp_path, monkeypatch, capsys):
     """From a first recording to a test that fails, and passes once the agent is mended."""
     blocks = check_docs.code_blocks(PAGE.read_text(encoding="utf-8"))
-    program, given = (code for language, code in blocks if language == "python")
+    program, given, kept = (code for language, code in blocks if language == "python")
     (change,) = (code for language, code in blocks if language == "diff")
     shell = "".join(code for language, code in blocks if language == "sh").splitlines()
     (tmp_path / "packing.py").write_text(program)
@@ -135,7 +136,7 @@ def test_the_commands_of_the_newcomers_page_do_what_it_says(tmp_path, monkeypatc
     assert "tool_call  weather" in told["show"]
     assert "LookupError: no weather for Atlantis" in told["tail"]
     assert "0.0004" in told["usage"]
-    assert "Oslo, again" in {session["name"] for session in sessions("agents.mva")}
+    assert "Oslo, again" in {session["name"] for session in sessions("packing.mva")}
     assert len(shell) == 9
 
     assert shell[-1] == "pytest test_packing.py"
@@ -154,6 +155,15 @@ def test_the_commands_of_the_newcomers_page_do_what_it_says(tmp_path, monkeypatc
         else:
             with pytest.raises(LookupError, match="no weather for Atlantis"):
                 tests["test_atlantis"]()
+        # The fixture has tests of its own, in tests/interop/test_pytest_plugin.py.
+        exec(kept, tests)
+        tests["test_oslo"](new_recording)
+
+
+@asynccontextmanager
+async def new_recording():
+    async with open_store("cassette.mva") as store, store.session() as session:
+        yield session
 
 
 # --- what is kept, and what is not put twice -----------------------------------------------------
