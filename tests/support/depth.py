@@ -46,8 +46,6 @@ PAGES_EVERY = 1 if DEEP else 3
 # Writers that are killed: by the kill test, and by the torture.
 KILLS = 110 if DEEP else 8
 TORTURE_KILLS = 200 if DEEP else 8
-# Nodes of a cluster that are killed or stopped, and writers on its stream that are killed.
-NODE_FAULTS, NODE_KILLS = 1, 4
 # What the logs of the contract suite are on: a cluster starts within seconds.
 LOGS = ("file", "ram", "stream", "cluster") if DEEP else ("file", "ram", "stream")
 # Agents that are killed and resumed: at every nth moment of their calls, and at random ones.

@@ -134,22 +134,34 @@ class NatsCluster:
         self.wait_whole()
 
     def wait_whole(self) -> None:
-        """Return once the nodes have a leader that all others follow."""
+        """Return once the nodes have a leader that all others follow, and so has each stream.
+
+        Of a stream it is not enough that the nodes do: a node that was away may lack what the two
+        others acknowledged, and the next to lose its data may be one of these.
+        """
         until = time.monotonic() + _PATIENCE
         while time.monotonic() < until:
-            for monitor in self._monitors:
-                meta = self._ask(monitor, "jsz").get("meta_cluster", {})
-                current = [each.get("current") for each in meta.get("replicas") or ()]
-                if current == [True] * (len(self.nodes) - 1):
-                    return
+            told = [self._ask(monitor, "jsz?streams=true") for monitor in self._monitors]
+            streams = {one["name"] for each in told for one in _streams(each)}
+            # Only a leader knows of all others how far they are.
+            followed = {
+                one["name"]
+                for at, each in enumerate(told)
+                for one in _streams(each)
+                if (one.get("cluster") or {}).get("leader") == f"node{at}"
+                and all(_current(one["cluster"]))
+            }
+            others = [True] * (len(self.nodes) - 1)
+            leads = [_current(each.get("meta_cluster")) == others for each in told]
+            if followed == streams and any(leads):
+                return
             time.sleep(0.05)
-        raise AssertionError("the nodes have no leader")
+        raise AssertionError("the nodes have no leader, or a stream has none that all follow")
 
     def leader(self, name: str) -> int | None:
         """Which node leads a stream; None while none does."""
         for monitor in self._monitors:
-            accounts = self._ask(monitor, "jsz?streams=true").get("account_details") or ()
-            for stream in (one for each in accounts for one in each.get("stream_detail") or ()):
+            for stream in _streams(self._ask(monitor, "jsz?streams=true")):
                 leader = (stream.get("cluster") or {}).get("leader")
                 if stream["name"] == name and leader:
                     return int(leader.removeprefix("node"))
@@ -170,6 +182,16 @@ class NatsCluster:
         """End all nodes, and remove their data."""
         for node in self.nodes:
             node.close()
+
+
+def _streams(told: dict[str, Any]) -> list[dict[str, Any]]:
+    accounts = told.get("account_details") or ()
+    return [one for each in accounts for one in each.get("stream_detail") or ()]
+
+
+def _current(group: dict[str, Any] | None) -> list[bool]:
+    """Which of the other nodes of a group have all that the asked one has."""
+    return [bool(each.get("current")) for each in (group or {}).get("replicas") or ()]
 
 
 def free_ports(count: int) -> list[int]:
