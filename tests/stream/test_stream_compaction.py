@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from memvid_async import Erased, NotCompactedError, SyncStore, open_store
+from memvid_async.stream.stream_successor import StreamSuccessor
 from tests.support.depth import DEEP
 from tests.support.nats_server import MISSING, NatsServer, find_server
 
@@ -213,3 +214,59 @@ async def test_of_two_at_once_one_ends_or_both_and_nothing_is_lost(server):
             assert [each.name for each in await store.list_sessions()] == ["kept"]
             assert (await store.verify()).ok
     wait_gone(server, secret)
+
+
+async def test_what_comes_while_a_compaction_waits_for_its_turn_is_copied(server, monkeypatch):
+    address = server.address()
+    async with open_store(address) as store:
+        await store.put("before")
+        journal, late = store._engine.log._journal, []
+        catch_up, wait = StreamSuccessor.catch_up, journal._wait_for_turn
+
+        def copied(successor, source):
+            late.append(catch_up(successor, source))
+            return late[-1]
+
+        def wait_for_turn(*, has_lost):
+            wait(has_lost=has_lost)
+            if journal._storage.claim and "acked" not in late:
+                late.append("acked")
+                with SyncStore.open(address) as other:
+                    other.put("meanwhile")
+                journal._take_in(journal._look())
+
+        monkeypatch.setattr(StreamSuccessor, "catch_up", copied)
+        monkeypatch.setattr(journal, "_wait_for_turn", wait_for_turn)
+        await store.compact()
+        assert late[0] == "acked"
+        assert True in late
+        assert [frame.content.preview async for frame in store.frames()] == ["before", "meanwhile"]
+        assert (await store.verify()).ok
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+async def test_an_append_that_a_replaced_stream_may_have_taken_is_there_once(
+    server, monkeypatch, arrives
+):
+    address = server.address()
+    async with open_store(address) as store:
+        await store.put("before")
+        client, lost = store._engine.log._journal.connection._client, []
+        request = client.request
+
+        async def lose(subject, *given, **named):
+            if not subject.startswith("memvid.log") or lost:
+                return await request(subject, *given, **named)
+            lost.append(subject)
+            if arrives:
+                await request(subject, *given, **named)
+            async with open_store(address) as other:
+                await other.compact()
+            raise nats.errors.TimeoutError
+
+        monkeypatch.setattr(client, "request", lose)
+        assert await store.put("once") == 2
+        assert lost
+        assert await store.put("after") == 3
+        assert [frame.frame_id async for frame in store.frames()] == [1, 2, 3]
+        assert (await store.verify()).ok

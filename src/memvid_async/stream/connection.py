@@ -296,7 +296,7 @@ class Connection:
                 answer = self._call(self._send(stream, payload, expected))
             except (TimeoutError, OSError, Error, NoLeaderError) as error:
                 if isinstance(error, NoRespondersError) and self.facts(stream) is None:
-                    raise LostRaceError(0) from error
+                    raise LostRaceError(0, in_doubt=sent > 1) from error
                 if time.monotonic() >= until:
                     raise self._unreachable(error) from error
                 time.sleep(_PAUSE)

@@ -19,11 +19,13 @@ class LostRaceError(MemvidAsyncError):
     """Somebody else appended first: nothing of this batch is in the stream.
 
     ``last``: the sequence of the last message, as the server says it; 0 where it does not.
+    ``in_doubt``: the stream is gone, and may have taken the batch before.
     """
 
-    def __init__(self, last: int) -> None:
+    def __init__(self, last: int, *, in_doubt: bool = False) -> None:
         super().__init__("another process appended first")
         self.last = last
+        self.in_doubt = in_doubt
 
 
 class StreamGoneError(StoreFailedError):

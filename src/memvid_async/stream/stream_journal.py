@@ -25,6 +25,7 @@ from ..errors import (
     StoreLockedError,
     StoreReadOnlyError,
 )
+from ..events.event import Erased
 from ..events.values import is_time
 from ..file.file_view import FileView
 from ..file.log_file import LogFile
@@ -155,7 +156,7 @@ class StreamJournal(FollowedStream):
                 self.connection.watch()
                 self._tell_waiting()
                 self._take_in(self._look() if lost.last <= expected else lost.last)
-                return False
+                return lost.in_doubt and draft is not None and self._holds(draft)
             self._add(sequence, payload)
             self._order.note_append(time.monotonic() - begun)
         if draft is None:
@@ -163,6 +164,16 @@ class StreamJournal(FollowedStream):
         else:
             self._fold_own(draft)
         return True
+
+    def _holds(self, draft: BatchDraft) -> bool:
+        """Return whether the log, which goes on in another stream, has a batch that the stream
+        before may have taken. A compaction keeps sequences and times; a batch is there whole."""
+        own = next(event for _, events in draft.segments for event in events)
+        found = self._file.view.events_after(own.sequence - 1, self._config.limits.read_bytes)
+        if not found or found[0].time_ns != own.time_ns:
+            return False
+        is_erased = isinstance(found[0].payload, Erased)
+        return is_erased or found[0].session_id == own.session_id
 
     def _fold_own(self, draft: BatchDraft) -> None:
         """Fold what this process decided, without reading it again."""
@@ -357,9 +368,10 @@ class StreamJournal(FollowedStream):
         until = time.monotonic() + self._config.lock_timeout
         has_lost = False
         self._take_in(self._look())
-        while holds():
+        while True:
             self._wait_for_turn(has_lost=has_lost)
-            if has_lost and not holds():
+            # What came while it waited is looked at too.
+            if not holds():
                 break
             storage, batch = self._storage, self._next_batch()
             mark = encode_mark(kind, storage.size(), storage.toc, batch)

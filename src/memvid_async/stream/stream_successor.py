@@ -103,10 +103,14 @@ class _Written(StreamStorage):
 
     def _send(self, payloads: list[bytes]) -> None:
         for payload in payloads:
+            expected = self.last
+
+            def stored(expected: int = expected, payload: bytes = payload) -> bool | None:
+                found = self._connection.fetch(self._stream, expected + 1, 1, expected + 1)
+                return found[0][1] == payload if found else None
+
             try:
-                sequence = self._connection.publish(
-                    self._stream, payload, self.last, stored=lambda: True
-                )
+                sequence = self._connection.publish(self._stream, payload, expected, stored=stored)
             except LostRaceError as error:
                 raise NotCompactedError("another process compacts the store") from error
             self.add(sequence, payload)
