@@ -1,5 +1,6 @@
 """The commands that change a session: what they do, print, and refuse."""
 
+import asyncio
 import json
 import runpy
 import shlex
@@ -14,10 +15,13 @@ from subprocess import PIPE
 import anyio
 import pytest
 from click.testing import CliRunner
+from rich.progress import Progress
 
-from memvid_async import open_store
+from memvid_async import Limits, open_store
 from memvid_async.cli.command_line import cli
+from memvid_async.cli.putting import _Putter
 from scripts import check_docs
+from tests.support.loops import run_dry
 
 pytestmark = pytest.mark.one_loop
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "newcomer.md"
@@ -213,6 +217,25 @@ def test_ctrl_c_says_what_is_kept(tmp_path):
         _, errors = child.communicate()
     assert child.returncode == 130
     assert b"interrupted: 1000 frames put, and kept" in errors
+
+
+async def test_what_is_put_while_ctrl_c_comes_is_counted(tmp_path):
+    putter = _Putter(str(tmp_path / "a.mva"), Limits(), {}, Progress(disable=True), as_json=True)
+    begun, written = asyncio.Event(), asyncio.Event()
+
+    async def put():
+        begun.set()
+        await written.wait()
+        return [1, 2]
+
+    task = asyncio.ensure_future(putter._put(put()))
+    await begun.wait()
+    task.cancel()
+    await run_dry()
+    written.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (putter.kept(), putter.ids) == ("2 frames put, and kept", [1, 2])
 
 
 def test_empty_input_puts_nothing(tmp_path):

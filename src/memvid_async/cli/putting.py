@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import stat
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Coroutine, Mapping
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 from typing import IO, Any
@@ -153,7 +154,7 @@ class _Putter:
             return
         store = await self._store()
         try:
-            self._done([await store.put(content, **fields)])
+            await self._put(_one(store.put(content, **fields)))
         except _REFUSED as error:
             self._refuse(path, error)
         self._advance(1)
@@ -201,7 +202,7 @@ class _Putter:
             part = parts.pop()
             store = await self._store()
             try:
-                self._done(await store.put_many([item for _, item in part]))
+                await self._put(store.put_many([item for _, item in part]))
             except _REFUSED as error:
                 if len(part) == 1:
                     self._refuse(part[0][0], error)
@@ -212,6 +213,16 @@ class _Putter:
     def _advance(self, steps: int) -> None:
         if self._task is not None:
             self.progress.advance(self._task, steps)
+
+    async def _put(self, putting: Coroutine[Any, Any, list[int]]) -> None:
+        """Put, and count what was put. Where Ctrl-C comes meanwhile, the end is waited for: what is
+        told of what is kept must be what the file has."""
+        task = asyncio.ensure_future(putting)
+        try:
+            self._done(await asyncio.shield(task))
+        except asyncio.CancelledError:
+            self._done(await task)
+            raise
 
     def _done(self, ids: list[int]) -> None:
         self.count += len(ids)
@@ -292,3 +303,7 @@ async def _lines(chunks: AsyncIterator[bytes], most: int) -> AsyncIterator[bytes
             waiting = bytearray(others[-1])
     if waiting:
         yield bytes(waiting)
+
+
+async def _one(putting: Awaitable[int]) -> list[int]:
+    return [await putting]
