@@ -247,6 +247,21 @@ def test_show_full(filled):
     assert "> note\n      with two lines\n" in output
 
 
+async def test_show_full_has_where_a_call_failed(tmp_path):
+    path = tmp_path / "failed.mva"
+
+    async def weather(city):
+        raise LookupError(city)
+
+    async with open_store(path) as store, store.session("failed") as session:
+        with pytest.raises(LookupError):
+            await session.call_tool("weather", {"city": "Atlantis"}, weather)
+    show = ["show", str(path), "failed", "--full"]
+    (call,) = json.loads((await anyio.to_thread.run_sync(run, *show, "--json")).stdout)["actions"]
+    assert call["traceback"][-1].endswith(" in weather")
+    assert call["traceback"][-1] in (await anyio.to_thread.run_sync(run, *show)).output
+
+
 def test_show_for_people(filled):
     output = run("show", filled, "first").output
     rows = [re.split(" {2,}", line) for line in output.split("\n\n")[1].splitlines()]

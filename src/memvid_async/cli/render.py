@@ -300,6 +300,8 @@ def print_action(console: Console, action: Document) -> None:
     console.print(head)
     if action["error"] is not None:
         console.print(Text(f"{_INDENT}! {shorten(action['error'], _LINE)}", style="red"))
+        for frame in action.get("traceback") or ():
+            console.print(Text(f"{_INDENT}  {shorten(frame, _LINE)}", style="dim"))
     if action.get("arguments") is not None:
         _print_block(console, ">", json.dumps(action["arguments"], ensure_ascii=False), None)
     else:

@@ -186,8 +186,8 @@ async def read_action(
 ) -> Document:
     """Return an action with its arguments; None in place of what was erased.
 
-    ``full``: with its whole contents, its messages and the frames that it retrieved too.
-    ``messages``: those of an ask, where the caller has read them.
+    ``full``: with its whole contents, its messages, the frames that it retrieved and the last ones
+    of an error's traceback too. ``messages``: those of an ask, where the caller has read them.
     """
     document: Document = {
         "index": action.index,
@@ -213,6 +213,8 @@ async def read_action(
         if messages is None:
             messages = await _unless_erased(store.read_messages(action))
         document["messages"] = messages
+    if action.error_detail is not None and full:
+        document["traceback"] = list(action.error_detail.frames)
     if action.retrieval is not None and full:
         context = await store.read_context(action)
         document["context"] = [plain(attrs.asdict(item)) for item in context.items]

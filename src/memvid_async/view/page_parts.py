@@ -258,7 +258,8 @@ class _Parts:
         error = self._action["error"]
         if error is None:
             return []
-        return [part("error", f'<pre class="error">{shown(error)}</pre>')]
+        lines = [error, *self._action.get("traceback", ())]
+        return [part("error", f'<pre class="error">{"<br>".join(map(shown, lines))}</pre>')]
 
     def _messages(self) -> list[str]:
         messages = self._action.get("messages")
