@@ -12,7 +12,7 @@ from ..file.compact import FoldWhole
 from ..file.journal import Journal
 from ..file.successor import Successor
 from .event_log import Alone
-from .journal_log import JournalLog
+from .journal_log import JournalLog, opened_in
 from .worker import Worker
 
 
@@ -38,27 +38,7 @@ class FileLog(JournalLog[Journal]):
         :raises MemvidAsyncError: as :func:`memvid_async.open_store` says.
         """
         io = Worker("memvid_async file")
-        opened: list[Journal] = []
-
-        def open_journal() -> Journal:
-            opened.append(Journal.open_path(path, config, read_only=read_only))
-            return opened[0]
-
-        def abandon() -> None:
-            for journal in opened:
-                journal.release()
-
-        opening = io.start(open_journal)
-        try:
-            journal = await opening.wait()
-        except asyncio.CancelledError:
-            # The thread goes on; what it opens is closed by the next call.
-            io.start(abandon)
-            io.stop()
-            raise
-        except BaseException:
-            io.stop()
-            raise
+        journal = await opened_in(io, lambda: Journal.open_path(path, config, read_only=read_only))
         return cls(journal, io, reads, config.poll_interval)
 
     # The whole.

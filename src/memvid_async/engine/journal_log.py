@@ -237,6 +237,31 @@ class JournalLog(Generic[J]):
             await released.wait()
 
 
+async def opened_in(io: Worker, make: Callable[[], J]) -> J:
+    """Open a journal in its thread, which ends where that fails or is cancelled."""
+    opened: list[J] = []
+
+    def open_journal() -> J:
+        opened.append(make())
+        return opened[0]
+
+    def abandon() -> None:
+        for journal in opened:
+            journal.release()
+
+    opening = io.start(open_journal)
+    try:
+        return await opening.wait()
+    except asyncio.CancelledError:
+        # The thread goes on; what it opens is closed by the next call.
+        io.start(abandon)
+        io.stop()
+        raise
+    except BaseException:
+        io.stop()
+        raise
+
+
 def _of_a_journal(view: View) -> FileView:
     assert isinstance(view, FileView)
     return view

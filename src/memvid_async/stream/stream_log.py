@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 from ..config import StoreConfig
 from ..core.reports import CompactReport
 from ..engine.event_log import Alone
-from ..engine.journal_log import JournalLog
+from ..engine.journal_log import JournalLog, opened_in
 from ..engine.worker import Job, Worker
 from ..errors import MemvidAsyncError, NotCompactedError
 from ..file.compact import FoldWhole
@@ -33,27 +32,9 @@ class StreamLog(JournalLog[StreamJournal]):
         :raises MemvidAsyncError: as :func:`memvid_async.open_store` says.
         """
         io = Worker("memvid_async stream")
-        opened: list[StreamJournal] = []
-
-        def open_journal() -> StreamJournal:
-            opened.append(StreamJournal.open(address, config, read_only=read_only))
-            return opened[0]
-
-        def abandon() -> None:
-            for journal in opened:
-                journal.release()
-
-        opening = io.start(open_journal)
-        try:
-            journal = await opening.wait()
-        except asyncio.CancelledError:
-            # The thread goes on; what it opens is closed by the next call.
-            io.start(abandon)
-            io.stop()
-            raise
-        except BaseException:
-            io.stop()
-            raise
+        journal = await opened_in(
+            io, lambda: StreamJournal.open(address, config, read_only=read_only)
+        )
         return cls(journal, io, reads, config.poll_interval)
 
     def wait_for_news(self) -> Job[None]:
