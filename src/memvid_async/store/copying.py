@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import threading
-from contextlib import ExitStack, suppress
-
-import anyio
+from contextlib import ExitStack
 
 from ..config import StoreConfig
-from ..engine.home import Home
-from ..engine.worker import Worker
-from ..errors import InvalidValueError, StoreFailedError
+from ..errors import InvalidValueError
 from ..file.byte_copy import (
     CopyReport,
     CopyTarget,
@@ -26,6 +20,7 @@ from ..file.file_view import FileView
 from ..file.journal import Journal
 from ..stream.stream_journal import StreamJournal
 from ..stream.stream_target import StreamTarget
+from .long_work import run_telling
 from .opening import Place, place_of
 
 
@@ -56,25 +51,7 @@ async def copy_store(
     if config is not None and not isinstance(config, StoreConfig):
         raise InvalidValueError("config must be a StoreConfig")
     places = place_of(source), place_of(target)
-    loop, stopped = Home().loop, threading.Event()
-
-    def tell(done: int, total: int) -> None:
-        if stopped.is_set():
-            raise StoreFailedError("the copying was cancelled")
-        if progress is not None:
-            loop.call_soon_threadsafe(progress, done, total)
-
-    worker = Worker("memvid_async copying")
-    job = worker.start(_copy, *places, config or StoreConfig(), tell)
-    try:
-        return await job.wait()
-    except asyncio.CancelledError:
-        stopped.set()
-        with anyio.CancelScope(shield=True), suppress(Exception):
-            await job.wait()
-        raise
-    finally:
-        worker.stop()
+    return await run_telling("copying", progress, _copy, *places, config or StoreConfig())
 
 
 def _copy(source: Place, target: Place, config: StoreConfig, tell: Progress) -> CopyReport:

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import threading
-from contextlib import suppress
 from pathlib import Path
 
-import anyio
-
-from ..engine.home import Home
-from ..engine.worker import Worker
-from ..errors import InvalidValueError, StoreFailedError
+from ..errors import InvalidValueError
 from ..file.recover import RecoverReport, recover_file
 from ..file.wreck import Progress
 from ..stream.address import is_address
+from .long_work import run_telling
 
 
 def _path(value: str | os.PathLike[str]) -> Path:
@@ -50,22 +44,4 @@ async def recover(
     :raises StoreReadOnlyError: when ``out`` may not be written.
     :raises StoreFailedError: when the system refuses to read or write.
     """
-    loop, stopped = Home().loop, threading.Event()
-
-    def tell(done: int, total: int) -> None:
-        if stopped.is_set():
-            raise StoreFailedError("the recovery was cancelled")
-        if progress is not None:
-            loop.call_soon_threadsafe(progress, done, total)
-
-    worker = Worker("memvid_async recovery")
-    job = worker.start(recover_file, _path(damaged), _path(out), tell)
-    try:
-        return await job.wait()
-    except asyncio.CancelledError:
-        stopped.set()
-        with anyio.CancelScope(shield=True), suppress(Exception):
-            await job.wait()
-        raise
-    finally:
-        worker.stop()
+    return await run_telling("recovery", progress, recover_file, _path(damaged), _path(out))

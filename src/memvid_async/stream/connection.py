@@ -41,7 +41,7 @@ T = TypeVar("T")
 # Its last number is the stream's last sequence.
 _NUMBER = re.compile(r"\d+$")
 # One answer of the server to a request may take this many seconds; then it is asked again.
-_ANSWER = 2.0
+ANSWER = 2.0
 # The server is given this many whole seconds to confirm a subscription.
 _SUBSCRIBED = 1
 # After an answer that did not come, or a replica that lacks what is asked for.
@@ -199,7 +199,7 @@ class Connection:
     async def _ask(self, what: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         assert self._client is not None
         data = b"" if body is None else json.dumps(body).encode()
-        reply = await self._client.request(f"$JS.API.{what}", data, timeout=_ANSWER)
+        reply = await self._client.request(f"$JS.API.{what}", data, timeout=ANSWER)
         answer: dict[str, Any] = json.loads(reply.data)
         if answer.get("error", {}).get("err_code") in PASSING:
             raise NoLeaderError(answer["error"]["description"])
@@ -329,9 +329,7 @@ class Connection:
             "Nats-Expected-Last-Sequence": str(expected),
             "Nats-Expected-Stream": stream.name,
         }
-        reply = await self._client.request(
-            stream.subject, payload, timeout=_ANSWER, headers=headers
-        )
+        reply = await self._client.request(stream.subject, payload, timeout=ANSWER, headers=headers)
         answer: dict[str, Any] = json.loads(reply.data)
         if answer.get("error", {}).get("err_code") in PASSING:
             raise NoLeaderError(answer["error"]["description"])
@@ -350,7 +348,7 @@ class Connection:
 
         :raises StoreFailedError: when they do not come.
         """
-        until, look = time.monotonic() + self._patience, time.monotonic() + _ANSWER
+        until, look = time.monotonic() + self._patience, time.monotonic() + ANSWER
         while True:
             found = self._answer(lambda: self._fetch(stream, first, count))
             if found or known < first:
@@ -359,7 +357,7 @@ class Connection:
                 facts = self.facts(stream)
                 if facts is None or facts.last < first:
                     return []
-                look += _ANSWER
+                look += ANSWER
             if time.monotonic() >= until:
                 raise StoreFailedError(f"the stream has lost its message {first}")
             time.sleep(_PAUSE)
@@ -375,7 +373,7 @@ class Connection:
             what = f"$JS.API.DIRECT.GET.{stream.name}"
             await client.publish(what, json.dumps(body).encode(), reply=inbox)
             while True:
-                message = await arrived.next_msg(_ANSWER)
+                message = await arrived.next_msg(ANSWER)
                 headers = message.headers or {}
                 if "Status" in headers or "Nats-Sequence" not in headers:
                     return found

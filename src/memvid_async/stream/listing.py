@@ -16,12 +16,8 @@ from ..format.rows import decode_rows
 from ..format.segment import SegmentKind, scan
 from ..format.stubs import decode_stubs
 from .address import Address, StreamName
-from .connection import Connection
+from .connection import ANSWER, Connection
 from .messages import Message, MessageKind, decode_message
-from .server_answers import refusal
-
-# One answer of the server may take this many seconds; then it is asked again.
-_ANSWER = 2.0
 
 
 @frozen
@@ -52,7 +48,7 @@ class ServersConnection(Connection):
         async def fetch() -> bytes:
             assert self._client is not None
             what, body = f"$JS.API.DIRECT.GET.{name}", json.dumps({"seq": sequence}).encode()
-            reply = await self._client.request(what, body, timeout=_ANSWER)
+            reply = await self._client.request(what, body, timeout=ANSWER)
             if "Nats-Sequence" not in (reply.headers or {}):
                 raise StoreFailedError(f"the stream {name} has lost its message {sequence}")
             data: bytes = reply.data
@@ -65,10 +61,8 @@ class ServersConnection(Connection):
         offset = 0
         while True:
             body = {"offset": offset}
-            answer = self._answer(lambda body=body: self._ask("STREAM.LIST", body))  # type: ignore[misc]
-            if "error" in answer:
-                raise refusal(answer["error"])
-            page = answer["streams"] or []
+            answer = self._told("STREAM.LIST", body) or {}
+            page = answer.get("streams") or []
             yield from page
             offset += len(page)
             if not page or offset >= answer["total"]:
