@@ -43,6 +43,8 @@ if DEEP:
 DAMAGE_EVERY = 1 if DEEP else 23
 # Of the pages of the view that a browser looks at, in every width and scheme: every nth.
 PAGES_EVERY = 1 if DEEP else 3
+# Real runs whose exports are measured.
+EXPORTED_RUNS = 40 if DEEP else 3
 # Writers that are killed: by the kill test, and by the torture.
 KILLS = 110 if DEEP else 8
 TORTURE_KILLS = 200 if DEEP else 8

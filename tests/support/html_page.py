@@ -30,8 +30,10 @@ ELEMENTS = {
     *("table", "thead", "tbody", "tr", "th", "td", "label", "select", "option", "output", "figure"),
     *("figcaption", "g"),
     *("dl", "dt", "dd", "article", "details", "summary", "button", "input", "svg", "text", "rect"),
-    *("nav", "ol", "small", "path", "dialog", "form", "img"),
+    *("nav", "ol", "small", "path", "dialog", "form", "img", "i"),
 }
+# Elements that HTML closes by itself, and what does so.
+ENDS = {"dt": ("dt", "dd"), "dd": ("dt", "dd"), "li": ("li",)}
 
 
 class Page(HTMLParser):
@@ -46,6 +48,8 @@ class Page(HTMLParser):
         assert self.open == []
 
     def handle_starttag(self, tag, attributes):
+        if self.open and tag in ENDS.get(self.open[-1], ()):
+            self.open.pop()
         self.elements.append(tag)
         self.attributes += [(tag, name, value) for name, value in attributes]
         if tag not in ("meta", "link", "br", "input", "img"):
@@ -56,6 +60,8 @@ class Page(HTMLParser):
         self.open.pop()
 
     def handle_endtag(self, tag):
+        if self.open[-1] in ENDS and tag != self.open[-1]:
+            self.open.pop()
         assert self.open.pop() == tag
 
     def handle_data(self, data):

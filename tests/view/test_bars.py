@@ -1,5 +1,6 @@
 """What a session did when: bars in their order, and lanes where none is drawn over another."""
 
+import re
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
@@ -17,7 +18,7 @@ from memvid_async import (
     ToolCallDetails,
 )
 from memvid_async.view.bars import LEVELS, layout_of, overview_of, time_range
-from memvid_async.view.waterfall import lanes_picture, outline
+from memvid_async.view.waterfall import lanes_picture, rows_in_time
 
 SESSION = UUID(int=7)
 # A start, an end, a parent and a task; ends before starts and parents that are not there included.
@@ -97,8 +98,24 @@ def test_bars_are_within_the_picture(calls):
     bars = overview_of(session_of(calls)).bars
     begin, end = time_range(bars)
     picture = lanes_picture(bars, begin, end, lambda bar: f"#{bar.anchor}")
-    assert picture.count("data-to=") == len(bars)
-    assert outline(bars, lambda bar: f"#{bar.anchor}").count("<li") == len(bars)
+    links = [link for to in re.findall(r'data-to="([^"]*)"', picture) for link in to.split(" ")]
+    assert sorted(links) == sorted(f"#{bar.anchor}" for bar in bars)
+    assert picture.count("M") == len(bars) + picture.count('class="line"') + picture.count("tick")
+    told, at = [], begin // 1000
+    for row in rows_in_time(bars).split(",") if bars else []:
+        place, since, lasted, *depth = row.split(" ")
+        at += int(since)
+        end_at = at + int(lasted) if lasted else None
+        told.append((place, at, end_at, int(*depth)))
+    assert told == [
+        (
+            bar.anchor.removeprefix("a"),
+            bar.begin_ns // 1000,
+            None if bar.end_ns is None else bar.end_ns // 1000,
+            bar.depth,
+        )
+        for bar in bars
+    ]
     assert "nan" not in picture
     assert "-0" not in picture
 

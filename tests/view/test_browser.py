@@ -140,13 +140,13 @@ async def test_the_keys_the_filters_and_the_search(recorded):
         await page.keyboard.press("/")
         await page.keyboard.type("take a coat")
         assert await page.evaluate(shown) == 1
-        # What was found is opened and marked.
-        assert await page.evaluate("CSS.highlights.get('found').size") > 20
+        # What was found is opened and marked, once it is near.
+        await page.wait_for_function("CSS.highlights.get('found').size > 20")
         await page.keyboard.press("Escape")
         assert await page.evaluate(shown) == 5
         raw = page.locator("#a0").get_by_role("button", name="Raw")
         # The browser renders what is seen: what it has not is read as it is in the page.
-        box = page.locator("#a0 .part:nth-of-type(2) > div pre").first
+        box = page.locator("#a0 dd:nth-of-type(2) pre").first
         await raw.wait_for()
         indented = await box.text_content()
         assert '\n    {\n      "degrees": 0,\n      "rain": null\n    },' in indented

@@ -127,7 +127,7 @@ async def test_every_action_is_on_the_page_with_its_content(pages):
     assert '<span class="del">' in comparison
     assert 'id="diverged"' in comparison
     assert fork.count("<article") == 13 + len(HOSTILE) + 2 + 1
-    assert fork.index('id="a12"') < fork.index('id="forked"') < fork.index('id="a13"')
+    assert fork.index("id=a12>") < fork.index('id="forked"') < fork.index("id=a13>")
 
 
 async def test_ids_and_links_meet(pages):
@@ -200,7 +200,7 @@ async def test_a_growing_chat_is_on_the_page_once(make_store):
     around = len(await page_of_nothing(store))
     assert len(text) - around < 2 * len(json.dumps(chat))
     assert all(text.count(message["content"]) == 1 for message in chat)
-    last = text[text.index('id="a60"') :]
+    last = text[text.index("id=a60>") :]
     assert "121 messages, 2 new in the prompt" in last
     assert '2-120 as in <a href="#a0">action 0</a> to <a href="#a59">action 59</a>' in last
 
@@ -232,12 +232,15 @@ async def test_a_call_in_flight_and_a_step_show_what_they_were_given(make_store)
     flight = text[text.index('<div id="flight">') :]
     assert "in flight</span>" in flight
     assert '{"city": "Oslo"}' in flight
-    assert '<h3>input</h3><div><pre>{"days": 3}</pre>' in text
+    assert '<dt>input<dd><pre>{"days": 3}</pre>' in text
     # As it was: the script indents it.
-    assert f'<pre class="json">{long}</pre>' in text
-    rows = re.findall(r'<li(?: class="(d\d)")?><a href="#(\w+)">', text)
-    assert [depth for depth, _ in rows] == ["", "d1", ""]
-    assert page.elements.count("rect") == 2 * len(rows)
+    assert f"<pre class=json>{long}</pre>" in text
+    (bars,) = [value for _, name, value in page.attributes if name == "data-bars"]
+    rows = [bar.split(" ") for bar in bars.split(",")]
+    assert [depth for _, _, _, *depth in rows] == [[], ["1"], []]
+    assert [lasted == "" for _, _, lasted, *_ in rows] == [False, False, True]
+    links = [value.split() for _, name, value in page.attributes if name == "data-to"]
+    assert sorted(len(each) for each in links) == [1, 1, 1]
 
 
 async def test_images_of_known_kinds_are_shown_and_nothing_else_is_taken_for_one(make_store):
@@ -284,7 +287,7 @@ async def test_what_was_erased_is_said_to_be(make_store):
     await store.compact()
     text = await page_of(store, recorder.session_id)
     Page(text)
-    assert text.count('<p class="note">(erased)</p>') == 2
+    assert text.count("<p class=note>(erased)</p>") == 2
 
 
 async def test_a_fork_names_the_parent_and_where_it_leaves_it(make_store):
@@ -296,7 +299,7 @@ async def test_a_fork_names_the_parent_and_where_it_leaves_it(make_store):
     text = await page_of(store, fork)
     Page(text)
     assert f'<a href="#forked">forked</a> from session {parent.session_id} after 1 action' in text
-    assert text.index('id="a0"') < text.index('id="forked"')
+    assert text.index("id=a0>") < text.index('id="forked"')
     await store.delete_session(parent.session_id)
     text = await page_of(store, fork)
     Page(text)

@@ -121,7 +121,7 @@ async def test_a_session_is_shown_a_window_at_a_time(store, monkeypatch):
     target = path
     while target:
         page = await get(app, target)
-        shown.append(re.findall(r'<article id="a(\d+)"', page.text))
+        shown.append(re.findall(r"<article id=a(\d+)", page.text))
         later = re.findall(r'rel="next" href="(\?[^"]+)"', page.text)
         target = path + later[0] if later else ""
     assert shown == [["0", "1", "2"], ["3", "4", "5"], ["6", "7"]]
@@ -141,9 +141,9 @@ async def test_what_is_new_is_told_and_asked_for(store, make_store):
             await events.grew.wait()
             assert events.text.endswith(f"data: {store.last_sequence}\n\n")
             assert not task.done()
-        assert re.findall(r'<article id="a(\d+)"', (await get(app, path)).text) == ["0"]
+        assert re.findall(r"<article id=a(\d+)", (await get(app, path)).text) == ["0"]
         newer = (await get(app, path.replace("from=0", "from=1"))).text
-        assert re.findall(r'<article id="a(\d+)"', newer) == []
+        assert re.findall(r"<article id=a(\d+)", newer) == []
         assert "<dt>actions</dt><dd>1</dd>" in newer
     rows = await get(app, "/?part=rows")
     assert rows.text.startswith('<div data-replace="sessions"><table><tbody id="sessions"><tr>')

@@ -69,7 +69,7 @@ async def _export(file: str, wanted: str | None, other: str | None, form: str, o
     async with open_store(file, read_only=True) as store:
         session = await store.get_session(await find_session(store, wanted))
         if form == "jsonl":
-            parts = _json_lines(store, session)
+            parts = json_lines(store, session)
         elif other is None:
             parts = session_page(store, partial(load_session, store, session.session_id))
         else:
@@ -101,7 +101,7 @@ async def _is_store(path: str) -> bool:
 _FRAME_EVENTS = (FramesPut, FrameUpdated, FrameDeleted, FrameErased)
 
 
-async def _json_lines(store: Store, session: Session) -> AsyncGenerator[str]:
+async def json_lines(store: Store, session: Session) -> AsyncGenerator[str]:
     """Yield a line for each event of the session and of the past that it shares, with all content,
     each once.
 
@@ -123,8 +123,7 @@ async def _json_lines(store: Store, session: Session) -> AsyncGenerator[str]:
                         document = await event_documents.read_event(
                             store, one, full=True, messages=messages
                         )
-                        given.refer(document["payload"], one.sequence)
-                        yield documents.dump_told(document) + "\n"
+                        yield documents.dump_told(given.line_of(document)) + "\n"
                 if not isinstance(event.payload, Erased):
                     change = None
             if event.session_id == session.session_id and (

@@ -12,8 +12,10 @@ from .. import Action, MessageRun, Store
 from ..view.documents import Document, new_messages
 
 # What is shorter is given again.
-_SHORT = 120
+_SHORT = 30
 _READ_TOGETHER = 250
+# What was recorded under these keys is somebody else's: it is left as it is.
+_THEIRS = ("metadata", "arguments", "messages")
 
 
 @define
@@ -24,7 +26,8 @@ class Given:
     actions: Sequence[Action]
     _messages: dict[int, list[Any]] = field(factory=dict)
     _read: int = 0
-    _texts: dict[str, int] = field(factory=dict)
+    _texts: dict[bytes, tuple[int, str]] = field(factory=dict)
+    _starts: dict[int, str | None] = field(factory=dict)
 
     async def messages(self, sequence: int) -> list[Any] | None:
         """Return the messages of the action with a sequence: those that an earlier one has as
@@ -36,31 +39,96 @@ class Given:
                 self._messages[action.sequence] = [_told(message) for message in messages]
         return self._messages.pop(sequence, None)
 
-    def refer(self, value: Any, sequence: int) -> None:
-        """Replace each text in the document of an event that an earlier one has by ``given_in``,
-        the sequence of that. Beside a whole text there is no preview of it."""
+    def line_of(self, document: Document) -> Document:
+        """Return the document of an event without what it, or an earlier one, has already: a text
+        is replaced by ``given_in``, the sequence of the event that has it, and a message's by
+        ``{"$given": {"sequence", "field"}}``. What is null or empty is left out."""
+        payload, sequence = document["payload"], document["sequence"]
+        made = payload.get("action", payload)
+        self._refer_call(made, document)
+        self._refer(payload, sequence)
+        for message in made.get("messages") or ():
+            self._refer_message(message, sequence)
+        return {**document, "payload": _filled(payload)}
+
+    def _refer_call(self, made: Document, document: Document) -> None:
+        """Leave out of an action what the line of its start has, and of both their own time."""
+        content = made.get("input")
+        if "start_sequence" not in made:
+            return
+        for name in ("time_ns", "started_ns"):
+            if made.get(name) == document["time_ns"]:
+                del made[name]
+        if content is None:
+            return
+        start, digest = made["start_sequence"], content["digest"]
+        if start == document["sequence"]:
+            self._starts[start] = None if content.get("is_erased") else digest
+        elif self._starts.pop(start, None) == digest:
+            made.pop("started_ns", None)
+            made.pop("arguments", None)
+            made["input"] = {"given_in": start}
+        if made.get("arguments") is not None:
+            # The same in CBOR.
+            for name in ("base64", "text", "preview"):
+                content.pop(name, None)
+
+    def _refer(self, value: Any, sequence: int, field: str | None = None) -> None:
+        """Replace each text in a value that an earlier event has. Beside a whole text there is no
+        preview of it. ``field``: the name of the value."""
         if isinstance(value, list):
             for item in value:
-                self.refer(item, sequence)
+                self._refer(item, sequence, field)
         elif isinstance(value, dict):
             for name in ("text", "base64"):
                 if isinstance(value.get(name), str) and ("digest" in value or "score" in value):
-                    self._refer_text(value, name, sequence)
+                    # It begins the text that stands beside it, or where ``given_in`` leads to.
+                    value.pop("preview", None)
+                    before = self._first(value[name], sequence, field)
+                    if before is not None and before[0] != sequence:
+                        del value[name]
+                        value["given_in"] = before[0]
             for name, item in value.items():
-                if name not in ("metadata", "arguments", "messages"):
-                    self.refer(item, sequence)
+                if name not in _THEIRS:
+                    self._refer(item, sequence, name)
 
-    def _refer_text(self, document: Document, name: str, sequence: int) -> None:
-        text = document[name]
-        # It begins the text that stands beside it, or where ``given_in`` leads to.
-        document.pop("preview", None)
+    def _refer_message(self, message: Any, sequence: int) -> None:
+        text = message.get("content") if isinstance(message, dict) else None
+        if isinstance(text, str):
+            before = self._first(text, sequence, None)
+            if before is not None and before[1] in ("input", "output"):
+                given = {"sequence": before[0], "field": before[1]}
+                message["content"] = {"$given": given}
+
+    def _first(self, text: str, sequence: int, field: str | None) -> tuple[int, str] | None:
+        """Return the event that has a text, and in which field; None for a short text, and for a
+        new one, which ``field`` of the event with ``sequence`` has from now on."""
         if len(text) < _SHORT:
-            return
-        key = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-        before = self._texts.setdefault(key, sequence)
-        if before != sequence:
-            del document[name]
-            document["given_in"] = before
+            return None
+        data = text.encode("utf-8", "surrogatepass")
+        key = hashlib.blake2b(data, digest_size=16).digest()
+        before = self._texts.get(key)
+        if before is None and field is not None:
+            self._texts[key] = sequence, field
+        return before
+
+
+def _filled(value: Any) -> Any:
+    """Return a value of ours without what is null or empty in it."""
+    if isinstance(value, list):
+        return [_filled(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    filled = {
+        name: item if name in _THEIRS else _filled(item)
+        for name, item in value.items()
+        if item is not None
+    }
+    return {
+        name: item
+        for name, item in filled.items()
+        if name == "arguments" or not isinstance(item, (list, dict)) or item
+    }
 
 
 def _told(message: Any) -> Any:

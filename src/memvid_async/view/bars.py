@@ -18,7 +18,6 @@ OTHERS = "other tasks"
 """The name of the lane that holds the tasks beyond the first ones."""
 
 _MOST_LANES = 12
-_NAMED = ("tool_call", "ask", "step", "once")
 
 
 @frozen
@@ -43,13 +42,6 @@ class Bar:
     """How many calls and steps it is inside of."""
     failed: bool
     """Whether it failed."""
-
-    @property
-    def name(self) -> str:
-        """What a row calls it."""
-        is_named = self.kind in _NAMED and self.title
-        kind = self.kind.replace("_", " ")
-        return self.title if is_named else f"{kind} {self.title}".rstrip()
 
     @property
     def anchor(self) -> str:

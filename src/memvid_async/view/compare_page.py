@@ -8,7 +8,7 @@ from itertools import groupby
 from .. import Comparison, Session, Store
 from .aligned import Pairing, aligned_pairings
 from .documents import read_action
-from .markup import diff_block, facts_list, named, part, shown
+from .markup import diff_block, facts_list, named, part, parts_list, shown
 from .page_parts import Shown, article, head
 from .session_page import tools
 from .shell import KEYS, LIST_KEYS, end, start
@@ -159,8 +159,8 @@ def _anchor(pair: Pairing) -> str:
 async def _pairing_html(store: Store, pair: Pairing, page: Shown) -> str:
     if pair.a is not None and pair.b is not None:
         document = await read_action(store, pair.a, full=False)
-        parts = "".join(part(d.field, diff_block(d.diff)) for d in pair.differences)
-        line = head(document, other=f" / {pair.b.index}")
+        parts = parts_list(part(d.field, diff_block(d.diff)) for d in pair.differences)
+        line = head(document, page, other=f" / {pair.b.index}")
         return (
             f'<article id="a{pair.a.index}" class="changed" tabindex="-1" data-kind="changed">'
             f"{line}{parts}</article>\n"

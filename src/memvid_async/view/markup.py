@@ -6,6 +6,7 @@ from __future__ import annotations
 import html
 import json
 import re
+from collections.abc import Iterable
 from difflib import SequenceMatcher
 from typing import Any
 
@@ -17,7 +18,6 @@ SHOWN_CHARS = 64 * 1024
 _FOLDED_LINES = 14
 _FOLDED_CHARS = 1_400
 _MARKED_CHARS = 4_000
-_LINE_CHARS = 100
 # The script indents JSON that is longer.
 _ONE_LINE = 80
 _IMAGES = {"iVBORw0KGgo": "png", "/9j/": "jpeg", "R0lGOD": "gif", "UklGR": "webp"}
@@ -47,9 +47,9 @@ def block(text: str, size: int | None = None) -> str:
     if len(text) > SHOWN_CHARS:
         whole = "" if size is None else f" of {format_size(size)}"
         said = f"The first {SHOWN_CHARS} characters{whole}; export as jsonl has all."
-        note = f'<p class="note">{said}</p>'
+        note = f"<p class=note>{said}</p>"
     text = text[:SHOWN_CHARS].replace("\r\n", "\n")
-    form = ' class="json"' if is_json else ""
+    form = " class=json" if is_json else ""
     at = _fold_at(text)
     if at == len(text):
         return f"<pre{form}>{shown(text)}</pre>{note}"
@@ -58,7 +58,7 @@ def block(text: str, size: int | None = None) -> str:
     joined = "" if rest[:1] == "\n" else " data-joined"
     more = f"Show all: {text.count(chr(10)) + 1} lines, {len(text)} characters"
     return (
-        f'<div class="long"{joined}><pre{form}>{shown(start)}</pre><details><summary>{more}'
+        f"<div class=long{joined}><pre{form}>{shown(start)}</pre><details><summary>{more}"
         f"</summary><pre>{shown(rest.removeprefix(chr(10)))}</pre>{note}</details></div>"
     )
 
@@ -94,13 +94,20 @@ def image(data: str, what: str = "image") -> str | None:
 
 
 def part(name: str, body: str) -> str:
-    """Return a piece of an action with its name."""
-    return f'<div class="part"><h3>{shown(name, one_line=True)}</h3><div>{body}</div></div>'
+    """Return a piece of an action with its name, for :func:`parts_list`."""
+    # HTML closes both by itself, and a page has thousands of them.
+    return f"<dt>{shown(name, one_line=True)}<dd>{body}"
+
+
+def parts_list(parts: Iterable[str]) -> str:
+    """Return what :func:`part` returned, as one list; "" for none."""
+    joined = "".join(parts)
+    return f"<dl>{joined}</dl>" if joined else ""
 
 
 def aside(title: str, body: str) -> str:
     """Return a body that is folded until it is clicked."""
-    return f'<details class="aside"><summary>{shown(title)}</summary>{body}</details>'
+    return f"<details class=aside><summary>{shown(title)}</summary>{body}</details>"
 
 
 def facts_list(facts: dict[str, str]) -> str:
@@ -112,9 +119,8 @@ def facts_list(facts: dict[str, str]) -> str:
 
 
 def json_text(value: Any) -> str:
-    """Return a value as JSON: on one line when that is short, else indented."""
-    line = json.dumps(value, ensure_ascii=False)
-    return line if len(line) <= _LINE_CHARS else json.dumps(value, indent=1, ensure_ascii=False)
+    """Return a value as JSON on one line; the script indents what is long."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 # --- differences ---------------------------------------------------------------------------------

@@ -20,11 +20,11 @@ from .. import (
 from .documents import plain
 from .forms import form, number_of, query_of, search_field
 from .gathered import Gathered
-from .markup import attribute, block, facts_list, json_text, named, part, shown
+from .markup import attribute, block, facts_list, json_text, named, part, parts_list, shown
 from .shell import LIST_KEYS, end, head, start
 from .text import count_of, format_size, format_time, shorten
 
-_THEN = '<h2 class="head">As it was</h2>'
+_THEN = "<h2>As it was</h2>"
 # About as many events as one read of the log has.
 _NEAR = 2_000
 FRAMES = 50
@@ -142,8 +142,9 @@ async def _frame(store: Store, frame: Frame) -> str:
     ]
     if frame.metadata:
         parts.append(part("metadata", block(json_text(plain(frame.metadata)))))
-    body = await _body(store, frame.content)
-    return f'{facts_list(facts)}<article data-kind="frame">{_THEN}{"".join(parts)}{body}</article>'
+    parts.append(part("content", await _body(store, frame.content)))
+    then = f"{_THEN}{parts_list(parts)}"
+    return f'{facts_list(facts)}<article data-kind="frame">{then}</article>'
 
 
 async def _body(store: Store, content: Any) -> str:
@@ -152,10 +153,9 @@ async def _body(store: Store, content: Any) -> str:
     except ContentNotFoundError:
         return '<p class="note">(erased)</p>'
     try:
-        return part("content", block(data.decode(), content.size))
+        return block(data.decode(), content.size)
     except UnicodeDecodeError:
-        size = format_size(content.size)
-        return part("content", f'<p class="note">{size} that are not text</p>')
+        return f'<p class="note">{format_size(content.size)} that are not text</p>'
 
 
 def _change(payload: object, frame_id: int) -> str | None:

@@ -3,7 +3,9 @@
   const root = document.documentElement;
   const get = (id) => document.getElementById(id);
   // Read again each time: a live page gets more of them.
-  const articles = () => [...document.querySelectorAll("article[data-kind], #sessions tr, .rows li")];
+  const articles = () => [...document.querySelectorAll("article, #sessions tr, .rows li")];
+  const kindOf = (article) =>
+    article.dataset.kind ?? article.querySelector("h2 > i")?.className;
   const search = get("search"), count = get("count"), keyList = get("keys");
   const chips = [...document.querySelectorAll(".chip")];
   const texts = new WeakMap(), near = new Set();
@@ -24,7 +26,7 @@
     let shown = 0;
     for (const article of all) {
       const failed = article.classList.contains("failed") && only.has("failed");
-      const fits = (!only.size || failed || only.has(article.dataset.kind)) &&
+      const fits = (!only.size || failed || only.has(kindOf(article))) &&
         (!wanted || textOf(article).includes(wanted));
       article.hidden = !fits;
       shown += fits;
@@ -72,14 +74,74 @@
   }, { rootMargin: "200px" });
 
   function watch() {
-    for (const article of document.querySelectorAll("article[data-kind]")) watcher.observe(article);
+    for (const article of document.querySelectorAll("article")) watcher.observe(article);
+  }
+
+  // --- a row for each action: what it is, and its bar in the time of all ---
+
+  const NAMED = ["tool_call", "ask", "step", "once"];
+
+  function duration(ms) {
+    if (!ms) return "";
+    if (ms < 1e3) return `${ms.toFixed(1)} ms`;
+    if (ms < 12e4) return `${(ms / 1e3).toFixed(1)} s`;
+    const seconds = Math.floor(ms / 1e3), minutes = Math.floor(seconds / 60);
+    return minutes < 60 ? `${minutes} min ${seconds % 60} s`
+      : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+  }
+
+  function element(name, text = "", looks = "") {
+    const made = document.createElement(name);
+    made.textContent = text;
+    if (looks) made.className = looks;
+    return made;
+  }
+
+  function rows() {
+    const list = get("rows");
+    if (!list?.dataset.bars || list.firstChild) return;
+    let begin = 0, last = 1;
+    const bars = list.dataset.bars.split(",").map((bar) => {
+      const [id, since, lasted, depth] = bar.split(" ");
+      begin += Number(since);
+      const end = lasted === "" ? null : begin + Number(lasted);
+      last = Math.max(last, end ?? begin);
+      return { id: id[0] === "s" ? id : "a" + id, begin, end, depth: Math.min(depth ?? 0, 8) };
+    });
+    list.append(...bars.map((bar) => {
+      const heading = get(bar.id)?.firstChild, kind = heading?.querySelector("i").className ?? "";
+      const name = heading?.querySelector("b")?.textContent ?? "";
+      const failed = heading?.parentNode.classList.contains("failed");
+      const link = element("a"), row = element("li", "", bar.depth ? "d" + bar.depth : "");
+      const shown = NAMED.includes(kind) && name ? name : `${kind.replace("_", " ")} ${name}`;
+      const line = element("span", "", "line");
+      const drawn = element("i", "", failed ? "t-failed" : kind + (bar.end === null ? " t-flight" : ""));
+      drawn.style.marginLeft = `${Math.min(99, 100 * bar.begin / last)}%`;
+      drawn.style.width = `${Math.max(.6, 100 * ((bar.end ?? last) - bar.begin) / last)}%`;
+      line.append(drawn);
+      link.href = "#" + bar.id;
+      const lasted = bar.end === null ? "in flight" : duration((bar.end - bar.begin) / 1e3);
+      link.append(element("span", shown, kind + (failed ? " failed" : "")), line, element("small", lasted));
+      row.append(link);
+      return row;
+    }));
   }
 
   // --- what an action gets once it is near: copy, pretty JSON, chunks ---
 
-  const wholeText = (box) => [...box.querySelectorAll("pre")]
-    .map((pre) => pre.dataset.raw ?? pre.textContent)
-    .join(box.matches("[data-joined], :has([data-joined])") ? "" : "\n");
+  // A text is a pre, or two where its end is folded.
+  const presOf = (text) => text.matches("pre") ? [text] : [...text.querySelectorAll("pre")];
+  const wholeText = (text) => text.dataset.raw ??
+    presOf(text).map((pre) => pre.textContent).join("joined" in text.dataset ? "" : "\n");
+
+  // A turn that calls tools reads better as what it says and what it calls.
+  function spoken(text) {
+    try {
+      const { content, tool_calls: calls } = JSON.parse(text);
+      const lines = calls.map((call) => `→ ${call.function.name} ${call.function.arguments}`);
+      return [content, ...lines].filter((line) => line && typeof line === "string").join("\n");
+    } catch { return ""; }
+  }
 
   // Only white space between the tokens changes: no number and no key is read.
   function pretty(text) {
@@ -104,28 +166,26 @@
     return out;
   }
 
-  function setForm(box, form) {
-    const pres = [...box.querySelectorAll("pre")];
-    const raw = box.dataset.raw ?? wholeText(box);
-    box.dataset.raw = raw;
-    const lines = (form === "pretty" ? pretty(raw) : raw).split("\n");
+  function setForm(text, form) {
+    const pres = presOf(text);
+    const raw = wholeText(text);
+    text.dataset.raw = raw;
+    const lines = (form === "pretty" ? spoken(raw) || pretty(raw) : raw).split("\n");
     const at = pres.length > 1 ? Math.min(14, lines.length) : lines.length;
     pres[0].textContent = lines.slice(0, at).join("\n");
     if (pres[1]) pres[1].textContent = lines.slice(at).join("\n");
   }
 
   function button(text, act) {
-    const made = document.createElement("button");
-    made.className = "small";
+    const made = element("button", text, "small");
     made.type = "button";
-    made.textContent = text;
     made.addEventListener("click", () => act(made));
     return made;
   }
 
-  async function copy(box, made) {
+  async function copy(text, made) {
     try {
-      await navigator.clipboard.writeText(box.dataset.raw ?? wholeText(box));
+      await navigator.clipboard.writeText(wholeText(text));
       made.textContent = "Copied";
     } catch { made.textContent = "Not allowed"; }
     setTimeout(() => { made.textContent = "Copy"; }, 1200);
@@ -134,36 +194,35 @@
   function dress(article) {
     if (article.dataset.dressed) return;
     article.dataset.dressed = "1";
-    for (const part of article.querySelectorAll(".part")) {
-      const [name, box] = part.children;
-      if (!box.querySelector("pre")) continue;
-      const tools = document.createElement("span");
+    for (const pre of article.querySelectorAll("pre.json")) {
+      setForm(pre.closest(".long") ?? pre, "pretty");
+    }
+    for (const name of article.querySelectorAll("dt")) {
+      const box = name.nextElementSibling, text = box.querySelector(":scope > pre, :scope > .long");
+      if (!text) continue;
+      const tools = element("span");
       name.append(tools);
-      tools.append(button("Copy", (made) => copy(box, made)));
-      if (box.querySelector("pre.json")) {
-        setForm(box, "pretty");
+      tools.append(button("Copy", (made) => copy(text, made)));
+      if (text.matches(".json, :has(> .json)")) {
         tools.append(button("Raw", (made) => {
           const raw = made.textContent === "Raw";
-          setForm(box, raw ? "raw" : "pretty");
+          setForm(text, raw ? "raw" : "pretty");
           made.textContent = raw ? "Pretty" : "Raw";
         }));
       }
-      for (const note of part.querySelectorAll(".chunks")) {
-        note.append(" ", button("Show them", (made) => { chunks(box, note); made.remove(); }));
+      for (const note of box.querySelectorAll(".chunks")) {
+        note.append(" ", button("Show them", (made) => { chunks(text, note); made.remove(); }));
       }
     }
   }
 
   // Lengths count characters as Python does: code points.
-  function chunks(box, note) {
-    const points = [...(box.dataset.raw ?? wholeText(box))], shown = document.createElement("pre");
+  function chunks(text, note) {
+    const points = [...wholeText(text)], shown = element("pre", "", "pieces");
     let at = 0;
     for (const length of note.dataset.lengths.split(" ").map(Number)) {
-      const piece = document.createElement("span");
-      piece.textContent = points.slice(at, at += length).join("");
-      shown.append(piece);
+      shown.append(element("span", points.slice(at, at += length).join("")));
     }
-    shown.className = "pieces";
     note.after(shown);
   }
 
@@ -201,7 +260,7 @@
 
   const keys = {
     j: () => go(1), k: () => go(-1), f: fold, t: theme, "/": () => search?.focus(),
-    c: () => { near.has(here) && dress(here); here?.querySelector("h3 button")?.click(); },
+    c: () => { near.has(here) && dress(here); here?.querySelector("dt button")?.click(); },
     "?": () => { keyList.open ? keyList.close() : keyList.showModal(); },
   };
   document.addEventListener("keydown", (event) => {
@@ -241,18 +300,26 @@
     slider.addEventListener("change", () => slider.form.requestSubmit());
   }
 
-  // The picture's bars lead to the actions, and say what the rows say.
+  // The picture's bars lead to the actions, and say what the rows say. Those at one height are one
+  // shape: which it is tells the place of the pointer.
+  function barAt(event) {
+    const bars = event.target, links = bars.dataset?.to?.split(" ");
+    if (!links) return null;
+    const { x } = new DOMPoint(event.clientX, event.clientY).matrixTransform(bars.getScreenCTM().inverse());
+    const begins = bars.getAttribute("d").split("M").slice(1).map(parseFloat);
+    return links[Math.max(0, begins.findLastIndex((begin) => begin <= x))];
+  }
   document.addEventListener("click", (event) => {
-    const to = event.target.dataset?.to;
+    const to = barAt(event);
     if (to) location.href = to;
   });
-  document.addEventListener("pointerover", (event) => {
-    const bar = event.target, to = bar.dataset?.to;
-    if (!to || bar.firstChild) return;
+  document.addEventListener("pointermove", (event) => {
+    const to = barAt(event);
+    if (!to) return;
     const row = document.querySelector(`#rows a[href="${to}"]`);
-    const title = document.createElementNS("http://www.w3.org/2000/svg", "title");
+    const title = event.target.firstChild ??
+      event.target.appendChild(document.createElementNS("http://www.w3.org/2000/svg", "title"));
     title.textContent = row ? [...row.children].map((one) => one.textContent).join(" ").trim() : to;
-    bar.append(title);
   });
 
   let opened = [];
@@ -263,7 +330,8 @@
   addEventListener("afterprint", () => { for (const d of opened) d.open = false; });
 
   document.querySelector(".tools")?.removeAttribute("hidden");
-  document.addEventListener("memvid:new", () => { watch(); filter(); });
+  document.addEventListener("memvid:new", () => { rows(); watch(); filter(); });
+  rows();
   watch();
   filter();
 })();

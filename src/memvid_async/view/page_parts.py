@@ -9,7 +9,7 @@ from typing import Any
 
 from attrs import define, field
 
-from .. import MessageRun, spoken_text
+from .. import MessageRun
 from .bars import title_of
 from .documents import Document
 from .markup import (
@@ -21,14 +21,16 @@ from .markup import (
     json_text,
     named,
     part,
+    parts_list,
     shown,
 )
 from .text import count_of, format_milliseconds, format_size, format_time, shorten
 
 _INPUTS = {"ask": "query", "find": "query", "put": "data", "update": "data", "step": "input"}
 _OUTPUTS = {"ask": "response", "tool_call": "result"}
-# A shorter text is repeated: it reads better than a link to where it was.
-_LINKED_CHARS = 120
+# A shorter text is repeated: it reads better than a link to where it was. What an action was told
+# beside its input, a prompt or frames, is mostly read where it was new.
+_LINKED_CHARS, _LINKED_BESIDE_CHARS = 120, 30
 
 
 def _anchor_on_page(index: int) -> str:
@@ -46,43 +48,59 @@ class Shown:
     alone."""
     served: str | None = None
     """The address of the session where the page is served; None for a page that stands alone."""
+    day: str = ""
+    """The day that the page names, in UTC: of a time on that day, it shows the time alone."""
     _texts: dict[bytes, str] = field(factory=dict)
 
-    def place_of(self, text: str, where: str) -> str | None:
-        """Return a link to where the page has a text; None where it is new, and then it is on the
-        page from now on. ``where``: the id of what it is in."""
-        if len(text) < _LINKED_CHARS:
+    def time_of(self, time_ns: int) -> str:
+        """Return a time as the page shows it."""
+        time = format_time(time_ns)
+        return time.removeprefix(f"{self.day} ") if self.day else time
+
+    def place_of(self, text: str, where: str, least: int = _LINKED_BESIDE_CHARS) -> str | None:
+        """Return a link to where the page has a text of at least ``least`` characters; None where
+        it is new, and then it is on the page from now on. ``where``: the id of what it is in."""
+        if len(text) < _LINKED_BESIDE_CHARS:
             return None
         key = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
         before = self._texts.get(key)
         if before is None:
             self._texts[key] = where
             return None
+        if len(text) < least:
+            return None
         place = "above" if before == where else f"in action {before[1:]}"
-        return f'<a href="#{before}">{place}</a>'
+        return f"<a href=#{before}>{place}</a>"
 
     def block(self, text: str, where: str, size: int | None = None) -> str:
         """Return a text as HTML, or a link to where the page has it. ``size``: the whole content's,
         in bytes."""
-        place = self.place_of(text, where)
+        place = self.place_of(text, where, _LINKED_CHARS)
         if place is None:
             return block(text, size)
-        return f'<p class="note">the same as {place}</p>'
+        return f"<p class=note>the same as {place}</p>"
 
 
-def head(action: Document, *, anchor: str = "a", other: str = "", note: str = "") -> str:
+def head(
+    action: Document, page: Shown, *, anchor: str = "a", other: str = "", note: str = ""
+) -> str:
     """Return the head of an action: its index, what it is, and when it was. ``note`` is HTML."""
     index = action["index"]
     more = [action["task"]] if action["task"] else []
     if action["duration_ms"]:
         more.append(format_milliseconds(action["duration_ms"]))
-    more.append(format_time(action["time_ns"]))
-    kind, told = action["kind"], shown(" · ".join(more), one_line=True)
+    more.append(page.time_of(action["time_ns"]))
+    return _head_line(f"{anchor}{index}", f"{index}{other}", action, note, more)
+
+
+def _head_line(where: str, number: str, made: Document, note: str, more: list[str]) -> str:
+    """Return the head of an action or a call. ``note`` is HTML. A page has thousands of heads: so
+    its attributes have no quotes where they need none."""
+    kind, title = made["kind"], named(title_of(made["details"]), "")
+    what = f" <b>{title}</b>" if title else ""
     return (
-        f'<h2 class="head"><a class="n" href="#{anchor}{index}">{index}{other}</a>'
-        f'<span class="kind {kind}">{kind.replace("_", " ")}</span>'
-        f'<span class="what">{named(title_of(action["details"]), "")}</span>{note}'
-        f'<span class="more">{told}</span></h2>'
+        f"<h2><a href=#{where}>{number}</a> <i class={kind}>{kind.replace('_', ' ')}</i>{what}"
+        f"{note} <small>{shown(' · '.join(more), one_line=True)}</small></h2>"
     )
 
 
@@ -94,27 +112,28 @@ def article(
     name: str = "",
     kind: str | None = None,
 ) -> str:
-    """Return a whole action. ``name``: its CSS class; ``kind``: what the page filters it by."""
+    """Return a whole action. ``name``: its CSS class; ``kind``: what the page filters it by, where
+    that is not what the action did."""
     classes = [name] if name else []
     if action["error"] is not None:
         classes.append("failed")
     looks = f' class="{" ".join(classes)}"' if classes else ""
+    filtered = f' data-kind="{kind}"' if kind else ""
     return (
-        f'<article id="{anchor}{action["index"]}"{looks} data-kind="{kind or action["kind"]}">'
-        f"{head(action, anchor=anchor)}{_Parts(action, page, anchor).html()}</article>\n"
+        f"<article id={anchor}{action['index']}{looks}{filtered}>"
+        f"{head(action, page, anchor=anchor)}{_Parts(action, page, anchor).html()}</article>\n"
     )
 
 
-def checkpoint_article(action: Document, checkpoint: Document, *, anchor: str = "a") -> str:
+def checkpoint_article(
+    action: Document, checkpoint: Document, page: Shown, *, anchor: str = "a"
+) -> str:
     """Return a checkpoint as one line that ends with its state."""
     frames, digest = checkpoint["snapshot"]["frame_count"], checkpoint["state_hash"]
     held = f"{count_of(frames, 'frame')}, state {digest[:16]}…"
-    state = f'<span class="id" title="{digest}">{held}</span>'
-    line = head(action, anchor=anchor, note=state)
-    return (
-        f'<article id="{anchor}{action["index"]}" class="mark" '
-        f'data-kind="checkpoint">{line}</article>\n'
-    )
+    state = f' <span class=id title="{digest}">{held}</span>'
+    line = head(action, page, anchor=anchor, note=state)
+    return f"<article id={anchor}{action['index']} class=mark>{line}</article>\n"
 
 
 def flight_article(started: Any, arguments: Any, page: Shown) -> str:
@@ -122,17 +141,14 @@ def flight_article(started: Any, arguments: Any, page: Shown) -> str:
     more = [started.task] if started.task else []
     if started.try_number > 1:
         more.append(f"try {started.try_number}")
-    time = format_time(started.time_ns)
-    more.append(f"since {time}")
+    more.append(f"since {page.time_of(started.time_ns)}")
     where = f"s{started.call}"
-    body = "" if arguments is None else part("input", page.block(json_text(arguments), where))
+    given = [] if arguments is None else [part("input", page.block(json_text(arguments), where))]
+    made = {"kind": started.kind.value, "details": started.details}
+    line = _head_line(where, "…", made, " <span class=state>in flight</span>", more)
     return (
-        f'<article id="{where}" class="flight" data-kind="in flight">'
-        f'<h2 class="head"><a class="n" href="#{where}">…</a>'
-        f'<span class="kind {started.kind.value}">{started.kind.value.replace("_", " ")}</span>'
-        f'<span class="what">{named(title_of(started.details), "")}</span>'
-        '<span class="state">in flight</span>'
-        f'<span class="more">{shown(" · ".join(more), one_line=True)}</span></h2>{body}</article>\n'
+        f'<article id={where} class=flight data-kind="in flight">{line}{parts_list(given)}'
+        "</article>\n"
     )
 
 
@@ -145,17 +161,8 @@ class _Parts:
         self._where = f"{anchor}{action['index']}"
 
     def html(self) -> str:
-        return "".join(
-            (
-                *self._input(),
-                *self._output(),
-                *self._frames(),
-                *self._error(),
-                *self._messages(),
-                *self._metadata(),
-                *self._links(),
-            )
-        )
+        parts = (*self._input(), *self._output(), *self._frames(), *self._error())
+        return parts_list(parts) + "".join((*self._messages(), *self._metadata(), *self._links()))
 
     def _block(self, text: str, size: int | None = None) -> str:
         return self._page.block(text, self._where, size)
@@ -175,26 +182,19 @@ class _Parts:
             return []
         output = self._content(action["output"])
         if action["kind"] == "ask":
-            output = self._spoken(action["output"].get("text", "")) or output
             output += self._reply()
         return [part(_OUTPUTS.get(action["kind"], "output"), output)]
 
     def _content(self, content: Document) -> str:
         if content.get("is_erased"):
-            return '<p class="note">(erased)</p>'
+            return "<p class=note>(erased)</p>"
         if "text" in content:
             return self._block(content["text"], content["size"])
         picture = image(content["base64"])
         if picture is not None:
             return picture
-        note = f'<p class="note">{format_size(content["size"])} that are not text, in base64</p>'
+        note = f"<p class=note>{format_size(content['size'])} that are not text, in base64</p>"
         return note + self._block(content["base64"], content["size"])
-
-    def _spoken(self, response: str) -> str:
-        """Return a response that calls tools as its text and a line for each call; "" for
-        others."""
-        text = spoken_text(response)
-        return "" if text is None else block(text) + aside("as it was", self._block(response))
 
     def _reply(self) -> str:
         """Return the tokens of a reply, and its chunks, folded."""
@@ -206,7 +206,7 @@ class _Parts:
         if reply["cost_usd"] is not None:
             told.append(f"{reply['cost_usd']:.6g} US dollars")
         chunks = reply["chunks"]
-        note = f'<p class="note">{", ".join(told)}</p>' if told else ""
+        note = f"<p class=note>{', '.join(told)}</p>" if told else ""
         if len(chunks) < 2 or len(self._action["output"].get("text", "")) > SHOWN_CHARS:
             return note
         # The script draws them: the page has the reply once.
@@ -241,7 +241,7 @@ class _Parts:
         if how["embedding"] is not None:
             words.append(f"with an embedding {how['embedding_model'] or ''}")
         items = [self._item(item, how["as_of"]) for item in self._action["context"]]
-        found = f'<ol class="hits">{"".join(items)}</ol>' if items else "<pre>nothing</pre>"
+        found = f"<ol class=hits>{''.join(items)}</ol>" if items else "<pre>nothing</pre>"
         return [part("searched", f"<pre>{shown(' '.join(words))}</pre>"), part("found", found)]
 
     def _item(self, item: Document, as_of: int) -> str:
@@ -249,17 +249,20 @@ class _Parts:
         if self._page.frame_link is not None:
             href = self._page.frame_link(item["frame_id"], as_of)
             name = f'<a href="{href}">{name}</a>'
-        text = '<p class="note">(erased)</p>'
-        if item["text"] is not None:
-            text = self._block(item["text"])
-        return f"<li><h4>{name} <b>{item['score']:.3g}</b></h4>{text}</li>"
+        name = f"{name} <b>{item['score']:.3g}</b>"
+        if item["text"] is None:
+            return f"<li><h4>{name}</h4><p class=note>(erased)</p>"
+        place = self._page.place_of(item["text"], self._where)
+        if place is not None:
+            return f"<li><h4>{name} as {place}</h4>"
+        return f"<li><h4>{name}</h4>{block(item['text'])}"
 
     def _error(self) -> list[str]:
         error = self._action["error"]
         if error is None:
             return []
         lines = [error, *self._action.get("traceback", ())]
-        return [part("error", f'<pre class="error">{"<br>".join(map(shown, lines))}</pre>')]
+        return [part("error", f"<pre class=error>{'<br>'.join(map(shown, lines))}</pre>")]
 
     def _messages(self) -> list[str]:
         messages = self._action.get("messages")
@@ -278,10 +281,10 @@ class _Parts:
         title = count_of(total, "message")
         if not any(body for _, body in out):
             told = ", ".join(name for name, _ in out)
-            return [f'<p class="note">{title} in the prompt: {told}</p>']
+            return [f"<p class=note>{title} in the prompt: {told}</p>"]
         title += f", {new} new" if new < total else ""
         parts = (f"<h4>{name}</h4>{body}" for name, body in out)
-        return [aside(f"{title} in the prompt", f'<div class="messages">{"".join(parts)}</div>')]
+        return [aside(f"{title} in the prompt", f"<div class=messages>{''.join(parts)}</div>")]
 
     def _earlier(self, first: int, runs: list[MessageRun]) -> str:
         """Say where messages are that earlier asks have. ``first``: the number of the first."""
@@ -333,4 +336,4 @@ class _Parts:
         if self._page.served is None or self._action["kind"] != "ask":
             return []
         address = f"{self._page.served}/why/{self._action['index']}"
-        return [f'<p class="note"><a href="{address}">why this answer?</a></p>']
+        return [f'<p class=note><a href="{address}">why this answer?</a></p>']

@@ -17,7 +17,7 @@ from .shell import KEYS, end, start
 from .shell import head as page_head
 from .text import format_cost, format_count, format_duration, format_time, shorten
 from .tree import describe_fork
-from .waterfall import lanes_picture, outline
+from .waterfall import lanes_picture, rows_in_time
 
 
 @frozen
@@ -102,7 +102,7 @@ async def session_news(store: Store, loaded: Loaded, window: Window) -> AsyncGen
     yield f'<div data-replace="head">{_header(loaded, window)}</div>'
     yield f'<div data-replace="picture">{_picture(loaded, window)}</div>'
     rows = _rows(loaded, Window(max(0, len(session.actions) - (window.size or 0))))
-    yield f'<div data-replace="rows"><ol id="rows">{rows}</ol></div>'
+    yield f'<div data-replace="rows">{rows}</div>'
     yield '<div data-append="list">'
     async for piece in session_articles(store, session, window):
         yield piece
@@ -123,7 +123,7 @@ async def session_articles(
             fork = None
         checkpoint = checkpoints.get(document["index"])
         if checkpoint is not None:
-            yield checkpoint_article(document, checkpoint_document(checkpoint))
+            yield checkpoint_article(document, checkpoint_document(checkpoint), page)
         else:
             yield article(document, page)
     if fork is not None and bounds.stop is None:
@@ -132,7 +132,8 @@ async def session_articles(
 
 def _shown(session: Session, window: Window) -> Shown:
     frame_link = None if window.address is None else _frame_address
-    return Shown(lambda index: window.link(index, session), frame_link, window.address)
+    day = format_time(session.created_ns).partition(" ")[0]
+    return Shown(lambda index: window.link(index, session), frame_link, window.address, day)
 
 
 def _frame_address(frame_id: int, as_of: int) -> str:
@@ -178,7 +179,7 @@ def _picture(loaded: Loaded, window: Window) -> str:
 def _outline(loaded: Loaded, window: Window) -> str:
     return (
         '<div class="split"><nav class="outline" aria-label="Actions in time">'
-        f'<ol id="rows">{_rows(loaded, window)}</ol></nav><div class="beside">'
+        f'{_rows(loaded, window)}</nav><div class="beside">'
     )
 
 
@@ -191,7 +192,7 @@ def _rows(loaded: Loaded, window: Window) -> str:
         wanted = [bar for bar in bars if bar.index is None or bar.index >= first]
     else:
         wanted = [bar for bar in bars if bar.index in shown_now]
-    return outline(wanted, lambda bar: f"#{bar.anchor}")
+    return f'<ol id="rows" data-bars="{rows_in_time(wanted)}"></ol>'
 
 
 def _pages(session: Session, window: Window) -> str:

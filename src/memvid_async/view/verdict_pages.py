@@ -19,7 +19,7 @@ from .. import (
     WhyFrame,
 )
 from .bars import title_of
-from .markup import aside, block, diff_block, facts_list, named, part, shown
+from .markup import aside, block, diff_block, facts_list, named, part, parts_list, shown
 from .session_names import SessionNames
 from .shell import LIST_KEYS, end, head, start
 from .text import count_of, format_time, shorten
@@ -62,15 +62,14 @@ def _steps(session: UUID, verdict: Verdict, reason: str | None, steps: list[Repl
     links = ", ".join(_link(session, step.action) for step in steps[:20])
     more = f" and {len(steps) - 20} more" if len(steps) > 20 else ""
     why = "" if reason is None else f'<p class="note">{shown(reason)}</p>'
-    differences = "".join(
+    differences = parts_list(
         part(difference.field, diff_block(difference.diff))
         for step in steps
         for difference in step.differences
     )
     return (
-        f'<article data-kind="{verdict.value}"><h2 class="head">'
-        f'<span class="kind {_LOOKS[verdict]}">{verdict.value}</span>'
-        f"<span>{links}{more}</span></h2>{why}{differences}</article>"
+        f'<article data-kind="{verdict.value}"><h2><i class="{_LOOKS[verdict]}">'
+        f"{verdict.value}</i> <span>{links}{more}</span></h2>{why}{differences}</article>"
     )
 
 
@@ -95,9 +94,8 @@ async def why_page(store: Store, session_id: str, index: int) -> AsyncGenerator[
         "</header>"
     )
     why, names = await store.why(action), SessionNames(store)
-    for name, content in (("query", action.input), ("answer", action.output)):
-        if content is not None:
-            yield part(name, block(content.preview))
+    both = (("query", action.input), ("answer", action.output))
+    yield parts_list(part(name, block(told.preview)) for name, told in both if told is not None)
     yield f'<h2>{_count_told(why)}</h2><div id="list">'
     for frame in why.frames:
         yield await _given(store, frame, names, action)
@@ -129,12 +127,15 @@ async def _given(store: Store, frame: WhyFrame, names: SessionNames, action: Act
             text = block(data.decode("utf-8", "replace"), frame.content.size)
         except ContentNotFoundError:
             text = '<p class="note">(erased)</p>'
+    parts = (
+        part("as it was", text),
+        part("put by", await _put_by(frame, names)),
+        part("used later", await _later(frame.later, names)),
+    )
     return (
-        '<article data-kind="frame"><h2 class="head">'
+        '<article data-kind="frame"><h2>'
         f'<a href="/memory/{frame.frame_id}?at={as_of}">frame {frame.frame_id}</a>{score}'
-        f'<span class="more">{version}</span></h2>'
-        f"{part('as it was', text)}{part('put by', await _put_by(frame, names))}"
-        f"{part('used later', await _later(frame.later, names))}</article>"
+        f"<small>{version}</small></h2>{parts_list(parts)}</article>"
     )
 
 

@@ -1,10 +1,10 @@
-"""The picture of a session in time, as SVG: all of it in lanes, and a row for each action."""
+"""The picture of a session in time: all of it in lanes, as SVG, and where its rows are in time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from .bars import LEVELS, Bar, Placed, layout_of, time_range
+from .bars import LEVELS, Bar, Placed, layout_of
 from .markup import attribute, shown
 from .text import format_duration, shorten
 
@@ -15,11 +15,12 @@ _BAR, _GAP, _AXIS = 9, 3, 18
 _MOST_BARS = 600
 _COLUMNS, _PARTS = 500, 50
 _NARROWEST = 1.5
-_DEEPEST = 8
 _STEPS = (1, 2, 5)
 _TICKS = 6
 
 Link = Callable[[Bar], str]
+# A lane, a level in it, and the CSS class of the bars there.
+_Run = tuple[int, int, str]
 
 
 def lanes_picture(bars: Sequence[Bar], begin: int, end: int, link: Link) -> str:
@@ -46,21 +47,30 @@ def lanes_picture(bars: Sequence[Bar], begin: int, end: int, link: Link) -> str:
 
 def _each(placed: Sequence[Placed], tops: list[int], scale: _Scale, link: Link) -> list[str]:
     """Return a bar for each. The script makes them lead where the rows do, which are links."""
-    out = []
+    runs: dict[_Run, list[Placed]] = {}
     for one in placed:
-        bar = one.bar
-        x, width = scale.place(bar)
-        y = tops[one.lane] + one.level * (_BAR + _GAP)
-        out.append(
-            f'<rect class="{state_of(bar)}" data-to="{link(bar)}" x="{_NAMES + x:.4g}" '
-            f'y="{y}" width="{width:.4g}"/>'
-        )
+        runs.setdefault((one.lane, one.level, state_of(one.bar)), []).append(one)
+    out = []
+    for run, some in sorted(runs.items(), key=_is_failed):
+        links = " ".join(link(one.bar) for one in some)
+        out.append(_shape(run, tops, (scale.place(one.bar) for one in some), links))
     return out
+
+
+def _shape(
+    run: _Run, tops: list[int], places: Iterable[tuple[float, float]], links: str = ""
+) -> str:
+    """Return bars at one height as one shape. ``links``: where each of them leads."""
+    lane, level, state = run
+    y = tops[lane] + level * (_BAR + _GAP) + _BAR / 2
+    drawn = "".join(f"M{_NAMES + x:.5g} {y:g}h{width:.4g}" for x, width in places)
+    to = f' data-to="{links}"' if links else ""
+    return f'<path class="bars {state}"{to} d="{drawn}"/>'
 
 
 def _columns(placed: Sequence[Placed], tops: list[int], scale: _Scale, link: Link) -> list[str]:
     """Return a shape for each kind, and links to what began in each fiftieth of the time."""
-    runs: dict[tuple[int, int, str], list[list[float]]] = {}
+    runs: dict[_Run, list[list[float]]] = {}
     firsts: dict[int, Bar] = {}
     column = _WIDTH / _COLUMNS
     for one in placed:
@@ -75,13 +85,8 @@ def _columns(placed: Sequence[Placed], tops: list[int], scale: _Scale, link: Lin
             runs_here.append([left, right])
     out = []
     # What failed is drawn last, over the rest.
-    for (lane, level, state), runs_here in sorted(runs.items(), key=_is_failed):
-        y = tops[lane] + level * (_BAR + _GAP)
-        shapes = (
-            f"M{_NAMES + left:g} {y}h{right - left:.4g}v{_BAR}h-{right - left:.4g}"
-            for left, right in runs_here
-        )
-        out.append(f'<path class="{state}" d="{"".join(shapes)}"/>')
+    for run, runs_here in sorted(runs.items(), key=_is_failed):
+        out.append(_shape(run, tops, ((left, right - left) for left, right in runs_here)))
     height = tops[-1] + LEVELS * (_BAR + _GAP)
     for place, bar in firsts.items():
         x = _NAMES + place * _WIDTH / _PARTS
@@ -93,27 +98,22 @@ def _columns(placed: Sequence[Placed], tops: list[int], scale: _Scale, link: Lin
     return out
 
 
-def _is_failed(run: tuple[tuple[int, int, str], object]) -> bool:
+def _is_failed(run: tuple[_Run, object]) -> bool:
     return run[0][2] == "t-failed"
 
 
-def outline(bars: Sequence[Bar], link: Link) -> str:
-    """Return a row for each bar, in their order: what it is, and its bar in their time."""
-    begin, end = time_range(bars)
-    scale = _Scale(begin, end)
-    rows = []
+def rows_in_time(bars: Sequence[Bar]) -> str:
+    """Return what the script makes a row of, for each bar in their order: the end of its article's
+    id; how long after the bar before it began, and how long it lasted, both in microseconds, the
+    latter "" for one in flight; and how many bars are around it, if there are any."""
+    rows, before = [], bars[0].begin_ns // 1000 if bars else 0
     for bar in bars:
-        x, width = scale.place(bar)
-        depth = f' class="d{min(bar.depth, _DEEPEST)}"' if bar.depth else ""
-        failed = " failed" if bar.failed else ""
-        rows.append(
-            f'<li{depth}><a href="{link(bar)}"><span class="{bar.kind}{failed}">'
-            f"{shown(shorten(bar.name, 60))}</span>"
-            f'<svg><rect class="{state_of(bar)}" x="{x * 100 / _WIDTH:.3g}%" '
-            f'width="{max(width * 100 / _WIDTH, 0.6):.3g}%"/>'
-            f"</svg><small>{_lasted(bar)}</small></a></li>"
-        )
-    return "".join(rows)
+        begin = bar.begin_ns // 1000
+        lasted = "" if bar.end_ns is None else bar.end_ns // 1000 - begin
+        depth = f" {bar.depth}" if bar.depth else ""
+        rows.append(f"{bar.anchor.removeprefix('a')} {begin - before} {lasted}{depth}")
+        before = begin
+    return ",".join(rows)
 
 
 def described(bar: Bar) -> str:
