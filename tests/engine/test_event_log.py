@@ -1,6 +1,7 @@
 """One contract suite for every event log: what the engine and all above it rely on."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
 import pytest
@@ -16,6 +17,7 @@ from memvid_async.errors import StoreClosedError
 from memvid_async.file.journal import Journal
 from memvid_async.storage import FileStorage, RamStorage
 from memvid_async.stream.address import Address
+from memvid_async.stream.client_loop import ClientLoop, ClientWorker
 from memvid_async.stream.stream_journal import StreamJournal
 from memvid_async.stream.stream_log import StreamLog
 from tests.support.depth import LOGS
@@ -41,11 +43,17 @@ async def open_log(request, tmp_path, anyio_backend):
         config = evolve(config, replicas=3 if request.param == "cluster" else 1)
 
     def open_one():
-        workers = Worker("io"), Worker("reads")
         if servers is not None:
-            journal = StreamJournal.open(address, config, read_only=False)
+            loop = ClientLoop()
+            with ThreadPoolExecutor() as threads:
+                opening = threads.submit(
+                    StreamJournal.open, address, config, read_only=False, loop=loop
+                )
+                journal = opening.result()
+            workers = ClientWorker("io", loop), Worker("reads")
             log = StreamLog(journal, *workers, poll_interval=0.001)
         else:
+            workers = Worker("io"), Worker("reads")
             log = FileLog(Journal.open(storage(), config), *workers, poll_interval=0.001)
         opened.append(log)
         return log

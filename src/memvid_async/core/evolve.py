@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from attrs import evolve as replace
@@ -45,6 +45,26 @@ _new = tuple.__new__
 def evolve(state: State, event: AnyEvent) -> State:
     """Return the state after the event. One that fits nothing changes only sequence and time."""
     return _FOLDS.get(type(event.payload), _evolve_other)(state, event)
+
+
+def evolve_together(state: State, events: Sequence[AnyEvent]) -> tuple[State, int]:
+    """Return the state after the events of one command, and the open session that they belong to:
+    its number; 0 when they belong to none, or to one that has ended."""
+    last = events[-1]
+    number = last.session or max(event.session for event in events)
+    # An action that was decided is of an open session.
+    takes = type(last.payload) is DecidedAction
+    had_ended = False
+    if number and not takes:
+        takes = number in state.sessions.open
+        had_ended = not takes and number in state.sessions.packed
+    for event in events:
+        state = evolve(state, event)
+    # Events that the fold ignores, after a session's end or of no session, belong to nobody.
+    if not takes and number and number in state.sessions:
+        # After its end a session takes changes of itself alone.
+        takes = not had_ended or {type(event.payload) for event in events} == {SessionChanged}
+    return state, number if takes else 0
 
 
 def _evolve_other(state: State, event: AnyEvent) -> State:

@@ -115,7 +115,7 @@ class Worker:
             # alive.
             self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
             self._thread.start()
-        self._jobs.put(job)
+        self._put(job)
         return job
 
     async def run(self, call: Callable[..., T], *args: Any) -> T:
@@ -130,9 +130,15 @@ class Worker:
     def stop(self) -> None:
         """Let the thread end after the calls that are queued."""
         self._stopped = True
-        self._jobs.put(None)
+        self._put(None)
+
+    def _put(self, job: Job[Any] | None) -> None:
+        self._jobs.put(job)
+
+    def _take(self) -> Job[Any] | None:
+        return self._jobs.get()
 
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
+        while (job := self._take()) is not None:
             job.make()
             del job

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ..core.evolve import evolve
+from ..core.evolve import evolve_together
 from ..core.reports import TornTail
 from ..core.state import State, drafted, settled
 from ..errors import CorruptFileError, StoreFailedError
-from ..events.calls import SessionChanged
 from ..events.content import Content
-from ..events.decided import AnyEvent, DecidedAction
+from ..events.decided import AnyEvent, DecidedEvent
 from ..events.event import Erased, Event
 from ..format.codec import UNREAD, read_events
 from ..format.header import (
@@ -45,6 +44,10 @@ _MOST_RESERVE = 1024 * 1024
 # say, or when the batch's time is this many nanoseconds from that of the slot before.
 _SLOT_BYTES = 4 * 1024
 _SLOT_NS = 100_000_000
+# Of a segment that was decided outside of the log: its events, the open session that they belong
+# to, where it begins, and its size.
+OwnSegment = tuple[Sequence[DecidedEvent], int, int, int]
+
 # A segment holds at most this many pages of a search index.
 _INDEX_PAGES = 1024
 
@@ -265,37 +268,30 @@ class LogFile:
 
     def take_in(self, events: Sequence[AnyEvent], offset: int) -> None:
         """Fold the events of the segment at ``offset``."""
-        state, last = self.state, events[-1]
-        number = last.session or max(event.session for event in events)
-        # An action that was decided is of an open session.
-        takes = type(last.payload) is DecidedAction
-        had_ended = False
-        if number and not takes:
-            takes = number in state.sessions.open
-            had_ended = not takes and number in state.sessions.packed
-        for event in events:
-            state = evolve(state, event)
-        self.state = state
-        # Events that the fold ignores, after a session's end or of no session, belong to nobody.
-        if not takes and number and number in state.sessions:
-            # After its end a session takes changes of itself alone.
-            takes = not had_ended or {type(event.payload) for event in events} == {SessionChanged}
-        self.catalog.note_events(events, number if takes else 0, offset)
+        self.state, owner = evolve_together(self.state, events)
+        self.catalog.note_events(events, owner, offset)
         if not self._in_run:
-            self._shown = state
+            self._shown = self.state
 
-    def take_in_own(self, segments: Sequence[tuple[Segment, Sequence[AnyEvent]]]) -> None:
-        """Fold segments that were staged outside of this log and are in its storage now, each with
-        its events: none of them is read again."""
-        self.begin_run()
-        for segment, events in segments:
-            if events:
-                self.take_in(events, segment.offset)
-            else:
-                self.catalog.note_derived(segment)
-            self._end_at(segment)
-        self.end_run()
-        self.catalog.all_written()
+    def take_in_own(
+        self, derived: Sequence[Segment], own: Sequence[OwnSegment], checksum: int, state: State
+    ) -> None:
+        """Take in segments that were decided outside of this log and are in its storage now: none
+        of them is read or folded again.
+
+        ``derived``: those that come before ``own``. ``checksum``: that of the last one. ``state``:
+        the state after them, with drafts of its maps.
+        """
+        catalog = self.catalog
+        for segment in derived:
+            catalog.note_derived(segment)
+        for events, owner, offset, _ in own:
+            catalog.note_events(events, owner, offset)
+        self.state = self._shown = settled(state)
+        _, _, self._checksum_at, size = own[-1]
+        self._end = self._written = self._checksum_at + size
+        self._checksum = checksum
+        catalog.all_written()
 
     def _end_at(self, segment: Segment) -> None:
         self._end = self._written = segment.end

@@ -10,15 +10,15 @@ from typing import Any
 
 from ..core.commands import Command
 from ..core.decide import decide
-from ..core.evolve import evolve
+from ..core.evolve import evolve_together
 from ..core.recent_keys import KeyFacts, RecentKeys
 from ..core.state import drafted
 from ..errors import as_ours
-from ..events.decided import AnyEvent, DecidedEvent
+from ..events.decided import AnyEvent, DecidedAction
 from ..events.event import ContentStored
 from ..events.keyed import CollectionChanged, KeyUsed
 from ..file.catalog import Catalog
-from ..file.log_file import LogFile
+from ..file.log_file import LogFile, OwnSegment
 from ..format.codec import encode_events
 from ..format.segment import HEAD_SIZE, Segment, SegmentKind, seal
 from .server_answers import StreamGoneError
@@ -78,7 +78,8 @@ class _StagedKnown:
 class BatchDraft:
     """Commands decided after the end of ``file``, and the segments that they would append.
 
-    ``state``: the state after them, for the thread that makes the draft only.
+    ``state``: the state after them, for the thread that makes the draft only. ``derived``, then
+    ``own``: the segments; see :meth:`..file.log_file.LogFile.take_in_own`. ``size``: theirs.
     """
 
     def __init__(self, file: LogFile) -> None:
@@ -86,10 +87,11 @@ class BatchDraft:
         self.known = _StagedKnown(file.catalog, file.state.last_sequence)
         self._file = file
         self._salt = file.header.salt
-        self._checksum = file.checksum
+        self.checksum = file.checksum
+        self._start = file.view.end
         self._pieces: list[bytes | bytearray] = []
-        # What is in them, in order: segments, each with its events where it has some.
-        self.segments: list[tuple[Segment, Sequence[DecidedEvent]]] = []
+        self.derived: list[Segment] = []
+        self.own: list[OwnSegment] = []
         self.size = 0
 
     def stage(self, command: Command, clock: Callable[[], int]) -> Any:
@@ -108,33 +110,31 @@ class BatchDraft:
             return outcome
         if not self._pieces:
             self._stage_positions()
-        self._seal(SegmentKind.EVENTS, payload, events)
-        for event in events:
-            self.state = evolve(self.state, event)
-        self.known.note(events)
+        offset, sequence = self._start + self.size, events[0].sequence
+        size = self._seal(SegmentKind.EVENTS, payload, sequence)
+        self.state, owner = evolve_together(self.state, events)
+        self.own.append((events, owner, offset, size))
+        if len(events) > 1 or type(events[0].payload) is not DecidedAction:
+            self.known.note(events)
         return answer
 
     def _stage_positions(self) -> None:
         """Stage the chunks of positions that are due: the log file notes them as it reads them."""
         catalog, after = self._file.catalog, self._file.state.last_sequence + 1
         for owner in catalog.due_positions():
-            self._seal(SegmentKind.POSITIONS, catalog.encode_positions(owner), (), after)
+            before, offset = self.checksum, self._start + self.size
+            kind, payload = SegmentKind.POSITIONS, bytes(catalog.encode_positions(owner))
+            end = offset + self._seal(kind, payload, after)
+            self.derived.append(Segment(kind, after, payload, offset, end, before, self.checksum))
 
-    def _seal(
-        self,
-        kind: SegmentKind,
-        payload: bytes | bytearray,
-        events: Sequence[DecidedEvent],
-        sequence: int = 0,
-    ) -> None:
-        before, offset = self._checksum, self._file.view.end + self.size
-        sequence = events[0].sequence if events else sequence
-        head, self._checksum = seal(kind, sequence, payload, before, self._salt)
-        self._pieces += (head, payload)
-        self.size += HEAD_SIZE + len(payload)
-        end = self._file.view.end + self.size
-        segment = Segment(kind, sequence, bytes(payload), offset, end, before, self._checksum)
-        self.segments.append((segment, events))
+    def _seal(self, kind: SegmentKind, payload: bytes | bytearray, sequence: int) -> int:
+        """Stage a segment, and return its size."""
+        head, self.checksum = seal(kind, sequence, payload, self.checksum, self._salt)
+        self._pieces.append(head)
+        self._pieces.append(payload)
+        size = HEAD_SIZE + len(payload)
+        self.size += size
+        return size
 
     @property
     def data(self) -> bytes:

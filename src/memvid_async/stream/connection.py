@@ -1,7 +1,8 @@
-"""The connection to the servers: a thread with a loop of its own, on which the client runs.
+"""The connection to the servers.
 
-Its methods block and are called in any other thread. So what waits for a server waits in the
-store's threads, and the store's loop may be busy, or end, without the connection suffering.
+Its methods block, and are called in any thread but that of the store's loop. So what waits for a
+server waits in the store's threads, and the store's loop may be busy, or end, without the
+connection suffering.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
-from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -23,6 +23,7 @@ from ..errors import (
     StoreFailedError,
 )
 from .address import Address, StreamName
+from .client_loop import ClientLoop
 from .server_answers import (
     NOT_FOUND,
     PASSING,
@@ -65,19 +66,16 @@ class Connection:
     ``patience``: how many seconds a call waits for servers that do not answer.
     """
 
-    def __init__(self, address: Address, patience: float) -> None:
+    def __init__(self, address: Address, patience: float, loop: ClientLoop) -> None:
         self.address = address
         self.stream = StreamName(address.name)
         self._patience = patience
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(
-            target=self._loop.run_forever, name="memvid_async nats", daemon=True
-        )
+        self._loop = loop
         self._client: Client | None = None
         self._trouble = ""
         self._closed = False
-        # Guards what follows, and tells of changes.
-        self._news = threading.Condition()
+        # Guards what follows.
+        self._news = threading.Lock()
         self._arrived: deque[tuple[int, bytes]] = deque()
         self._held = 0
         self._newest = 0
@@ -88,13 +86,20 @@ class Connection:
         self._subscription: Any = None
 
     @classmethod
-    def open(cls, address: Address, options: Mapping[str, Any], patience: float) -> Self:
+    def open(
+        cls,
+        address: Address,
+        options: Mapping[str, Any],
+        patience: float,
+        loop: ClientLoop | None = None,
+    ) -> Self:
         """Connect.
+
+        ``loop``: where the client runs, closed with the connection; by default one of its own.
 
         :raises StoreFailedError: when no server answers, or refuses.
         """
-        connection = cls(address, patience)
-        connection._thread.start()
+        connection = cls(address, patience, loop or ClientLoop())
         try:
             connection._call(connection._connect(options))
         except BaseException:
@@ -102,7 +107,7 @@ class Connection:
             raise
         return connection
 
-    # In the client's thread.
+    # On the client's loop.
 
     async def _connect(self, options: Mapping[str, Any]) -> None:
         try:
@@ -158,7 +163,7 @@ class Connection:
                 self._arrived.append((sequence, message.data))
                 self._held += len(message.data)
             self._newest = max(self._newest, sequence)
-            self._news.notify_all()
+        self._loop.note_change()
 
     async def _somebody_lost(self, message: Any) -> None:
         with self._news:
@@ -168,13 +173,14 @@ class Connection:
     # In other threads.
 
     def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        return self._call_soon(coroutine).result()
-
-    def _call_soon(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
         if self._closed:
             coroutine.close()
             raise StoreClosedError("the connection to the stream is closed")
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        return self._loop.call(coroutine)
+
+    def pause(self, seconds: float) -> None:
+        """Return after some seconds, in which the client reads and answers."""
+        self._loop.pause(seconds)
 
     def _answer(self, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Return the answer to a request that changes nothing, asked again until it comes.
@@ -190,7 +196,7 @@ class Connection:
             except (TimeoutError, OSError, Error, NoLeaderError) as error:
                 if time.monotonic() >= until:
                     raise self._unreachable(error) from error
-                time.sleep(_PAUSE)
+                self.pause(_PAUSE)
 
     def _unreachable(self, error: BaseException) -> StoreFailedError:
         why = self._trouble or str(error) or type(error).__name__
@@ -299,7 +305,7 @@ class Connection:
                     raise LostRaceError(0, in_doubt=sent > 1) from error
                 if time.monotonic() >= until:
                     raise self._unreachable(error) from error
-                time.sleep(_PAUSE)
+                self.pause(_PAUSE)
                 continue
             refused = answer.get("error")
             if refused is None:
@@ -315,7 +321,7 @@ class Connection:
                         f"the stream ends at message {last}, but {expected} were acknowledged: the "
                         "servers have lost some"
                     )
-                time.sleep(_PAUSE)
+                self.pause(_PAUSE)
                 continue
             is_there = stored() if sent > 1 else False
             if is_there:
@@ -360,7 +366,7 @@ class Connection:
                 look += ANSWER
             if time.monotonic() >= until:
                 raise StoreFailedError(f"the stream has lost its message {first}")
-            time.sleep(_PAUSE)
+            self.pause(_PAUSE)
 
     async def _fetch(self, stream: StreamName, first: int, count: int) -> list[tuple[int, bytes]]:
         assert self._client is not None
@@ -427,7 +433,7 @@ class Connection:
             with suppress(Exception):
                 await self._client.publish(self.address.lost_subject, writer)
 
-        self._call_soon(tell())
+        self._loop.start(tell())
 
     def take_losers(self) -> list[bytes]:
         """Return which writers said that they lost, since the last call."""
@@ -456,34 +462,28 @@ class Connection:
     def wait_for(self, after: int, timeout: float) -> bool:
         """Return once a message above the sequence ``after`` was announced, after :meth:`wake`, or
         after ``timeout`` seconds; return whether it was for one of the first two."""
-        with self._news:
-            is_due = self._news.wait_for(lambda: self._newest > after or self._woken, timeout)
-            self._woken = False
-            return is_due
+        is_due = self._loop.wait(lambda: self._newest > after or self._woken, timeout)
+        self._woken = False
+        return is_due
 
     def wait_until(self, sequence: int, timeout: float) -> bool:
         """Return whether a message was announced in ``timeout`` seconds; at once if none is."""
-        with self._news:
-            return self._watching and self._news.wait_for(lambda: self._newest >= sequence, timeout)
+        return self._watching and self._loop.wait(lambda: self._newest >= sequence, timeout)
 
     def wake(self) -> None:
         """Let :meth:`wait_for` return. May be called in any thread."""
-        with self._news:
-            self._woken = True
-            self._news.notify_all()
+        self._woken = True
+        self._loop.note_change_soon()
 
     # Closing.
 
     def close(self) -> None:
-        """Disconnect and end the thread. A second call does nothing."""
+        """Disconnect. A second call does nothing."""
         if self._closed:
             return
-        ending = self._call_soon(self._end())
         self._closed = True
         with suppress(Exception):
-            ending.result(_CLOSING)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
+            self._loop.call(self._end())
         self._loop.close()
 
     async def _end(self) -> None:

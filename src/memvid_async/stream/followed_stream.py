@@ -23,6 +23,7 @@ from ..events.event import Event
 from ..file.log_file import LogFile
 from ..format.header import Header
 from .address import Address
+from .client_loop import ClientLoop
 from .connection import Connection
 from .messages import WRITER_BYTES
 from .server_answers import StreamGoneError
@@ -80,14 +81,17 @@ class FollowedStream:
         *,
         read_only: bool,
         header: Header | None = None,
+        loop: ClientLoop | None = None,
     ) -> Self:
         """Connect, and read the stream. A writer also creates one that is not there.
 
-        ``header``: the log's, where it is created; by default one with a new id.
+        ``header``: the log's, where it is created; by default one with a new id. ``loop``: where
+        the client runs; by default one of its own.
 
         :raises MemvidAsyncError: as :func:`memvid_async.open_store` says.
         """
-        connection = Connection.open(address, config.nats_options, config.server_timeout)
+        options, patience = config.nats_options, config.server_timeout
+        connection = Connection.open(address, options, patience, loop)
         try:
             stream, facts, storage, file = load_stream(
                 connection, config, header, read_only=read_only
@@ -143,7 +147,7 @@ class FollowedStream:
                     f"the stream ends at message {facts.last}, but {self._storage.last} were "
                     "acknowledged: the servers have lost some"
                 )
-            time.sleep(_PAUSE)
+            self.connection.pause(_PAUSE)
 
     def _lose(self, why: str) -> NoReturn:
         self.fail(StoreFailedError(why))

@@ -168,7 +168,7 @@ class StreamJournal(FollowedStream):
     def _holds(self, draft: BatchDraft) -> bool:
         """Return whether the log, which goes on in another stream, has a batch that the stream
         before may have taken. A compaction keeps sequences and times; a batch is there whole."""
-        own = next(event for _, events in draft.segments for event in events)
+        own = draft.own[0][0][0]
         found = self._file.view.events_after(own.sequence - 1, self._config.limits.read_bytes)
         if not found or found[0].time_ns != own.time_ns:
             return False
@@ -176,17 +176,16 @@ class StreamJournal(FollowedStream):
         return is_erased or found[0].session_id == own.session_id
 
     def _fold_own(self, draft: BatchDraft) -> None:
-        """Fold what this process decided, without reading it again."""
+        """Take in what this process decided, without reading it again."""
         try:
-            self._file.take_in_own(draft.segments)
+            self._file.take_in_own(draft.derived, draft.own, draft.checksum, draft.state)
         except BaseException as error:
-            self.fail(StoreFailedError(f"a batch could not be folded: {error!r}"))
+            self.fail(StoreFailedError(f"a batch could not be taken in: {error!r}"))
             raise
         if self.keeps_events:
-            for segment, events in draft.segments:
-                if events:
-                    self._staged += [event.without_data() for event in events]
-                    self._sizes += [*[0] * (len(events) - 1), segment.end - segment.offset]
+            for events, _, _, size in draft.own:
+                self._staged += [event.without_data() for event in events]
+                self._sizes += [*[0] * (len(events) - 1), size]
 
     def extend(self, data: bytes, toc: tuple[int, int] | None) -> bool:
         """Append whole segments of a log that this one is a prefix of; return whether nobody else

@@ -12,6 +12,7 @@ from ..engine.worker import Job, Worker
 from ..errors import MemvidAsyncError, NotCompactedError
 from ..file.compact import FoldWhole
 from .address import Address
+from .client_loop import ClientLoop, ClientWorker
 from .stream_journal import StreamJournal
 
 # A copy that cannot be used is made again, at most this many times in all.
@@ -31,9 +32,10 @@ class StreamLog(JournalLog[StreamJournal]):
 
         :raises MemvidAsyncError: as :func:`memvid_async.open_store` says.
         """
-        io = Worker("memvid_async stream")
+        loop = ClientLoop()
+        io = ClientWorker("memvid_async stream", loop)
         journal = await opened_in(
-            io, lambda: StreamJournal.open(address, config, read_only=read_only)
+            io, lambda: StreamJournal.open(address, config, read_only=read_only, loop=loop)
         )
         return cls(journal, io, reads, config.poll_interval)
 
