@@ -255,7 +255,11 @@ class Catalog:
 
     def is_due(self, end: int) -> bool:
         """Whether anything is due to be saved in a log that ends at ``end``."""
-        return bool(self._full) or end - self._toc_end >= self._toc_interval
+        return bool(self._full) or self.toc_is_due(end)
+
+    def toc_is_due(self, end: int) -> bool:
+        """Whether a TOC is due in a log that ends at ``end``, or a page before one."""
+        return end - self._toc_end >= self._toc_interval
 
     def since_toc(self, end: int) -> int:
         """How many bytes follow the last TOC, in a log that ends at ``end``."""
@@ -266,7 +270,7 @@ class Catalog:
         ``end``; ``write`` appends a segment and returns its offset. Return whether a TOC is due.
         """
         self.save_positions(write)
-        if end - self._toc_end < self._toc_interval:
+        if not self.toc_is_due(end):
             return False
         if self.open.is_due(end, PAGE_ROWS[Table.OPEN]):
             self._save_open(state, write)

@@ -239,8 +239,8 @@ class StreamJournal(FollowedStream):
 
     def _save_due(self) -> None:
         """Append a TOC, or a page for one, where it is due. Where somebody else is first, it is
-        due again after the next batch."""
-        if self._file.catalog.is_due(self._file.view.end):
+        due again after the next batch. Positions that are due wait for that batch."""
+        if self._file.catalog.toc_is_due(self._file.view.end):
             twin = self._file.fork()
             # What is appended already must not fail for it.
             with suppress(StreamGoneError):
