@@ -83,6 +83,61 @@ async def test_an_argument_named_self_is_recorded_but_for_a_method(
         assert passed == [{"self": 1, "other": 2}, {"other": 2}]
 
 
+class Odd:
+    """Methods in every form, under names that an object or a class may have."""
+
+    @memvid_async.tool
+    @staticmethod
+    def outside(self):  # noqa: PLW0211 - any name may be an argument's
+        return self
+
+    @staticmethod
+    @memvid_async.tool
+    def inside(self):  # noqa: PLW0211 - as above
+        return self
+
+    @memvid_async.tool
+    @classmethod
+    def of_class(cls, count):
+        return cls.__name__, count
+
+    @classmethod
+    @memvid_async.tool
+    def within_class(kind, count):  # noqa: N804 - as above
+        return kind.__name__, count
+
+    @memvid_async.tool(name="method")
+    def method(this, call, /, *, name, **self):  # noqa: N805 - as above
+        return call, name, self
+
+
+class Derived(Odd):
+    pass
+
+
+async def test_what_is_recorded_of_a_method_is_all_but_its_object(tmp_path):
+    async with open_store(tmp_path / "a.mva") as store, store.session() as session:
+        odd = Derived()
+        for each in (odd.outside, Odd.outside, odd.inside, Odd.inside):
+            assert await each(4) == 4
+        for each in (odd.of_class, Derived.of_class, odd.within_class, Derived.within_class):
+            assert await each(4) == ("Derived", 4)
+        assert await odd.method(1, name=2, self=3) == (1, 2, {"self": 3})
+        upper = memvid_async.tool(str.upper)
+        assert await upper("a") == "A"
+        with pytest.raises(TypeError, match="count"):
+            await odd.of_class()
+
+        made = (await store.get_session(session.session_id)).actions
+        assert [action.details.name for action in made[::4]] == ["outside", "of_class", "method"]
+        assert [await store.read_arguments(action) for action in made] == [
+            *[{"self": 4}] * 4,
+            *[{"count": 4}] * 4,
+            {"call": 1, "name": 2, "self": 3},
+            {"self": "a"},
+        ]
+
+
 async def test_a_session_s_own_tools_are_its_calls_wherever_they_are_made(tmp_path):
     async with open_store(tmp_path / "a.mva") as store, store.session("own") as own:
 

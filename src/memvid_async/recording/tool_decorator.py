@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextvars import ContextVar
 from functools import wraps
+from types import BuiltinMethodType, MethodDescriptorType, MethodType
 from typing import Any, ParamSpec, Protocol, TypeVar, overload
 from weakref import ref
 
@@ -160,15 +161,19 @@ def _decorated(
 ) -> Any:
     if function is None:
         return lambda given: _decorated(given, session, how)
+    if isinstance(function, (classmethod, staticmethod)):
+        # It stays what it is, so that a call passes the class, or no object.
+        return type(function)(_decorated(function.__func__, session, how))
     if not callable(function):
         raise InvalidValueError(f"a tool must be a function, not {type(function).__name__}")
     found = how.name or str(getattr(function, "__name__", type(function).__name__))
     signature = _signature_of(function, found)
-    takes_object = _is_method(function)
+    scope = _scope_of(function)
 
     @wraps(function)
     async def recorded(*args: Any, **named: Any) -> Any:
-        arguments = _by_name(signature.bind(*args, **named), takes_object=takes_object)
+        bound = signature.bind(*args, **named)
+        arguments = _by_name(bound, takes_object=_takes_object(bound, scope))
 
         async def run(**_: Any) -> Any:
             if how.thread:
@@ -194,11 +199,30 @@ def _signature_of(function: Callable[..., Any], name: str) -> inspect.Signature:
         ) from None
 
 
-def _is_method(function: Callable[..., Any]) -> bool:
-    """Whether a function was defined in a class, and takes the object or the class first."""
-    scope, _, _ = getattr(function, "__qualname__", "").rpartition(".")
-    first = next(iter(inspect.signature(function).parameters), "")
-    return bool(scope) and not scope.endswith("<locals>") and first in ("self", "cls")
+def _scope_of(function: Callable[..., Any]) -> tuple[str, str, str] | None:
+    """Return the module and the class where a function was defined, and its name there.
+
+    None for what takes no object: it was defined in no class, or has its object already. A method
+    that is written in C takes a value, which is an argument.
+    """
+    if isinstance(function, (MethodType, BuiltinMethodType, MethodDescriptorType)):
+        return None
+    scope, _, name = getattr(function, "__qualname__", "").rpartition(".")
+    if not scope or scope.endswith("<locals>"):
+        return None
+    return getattr(function, "__module__", ""), scope, name
+
+
+def _takes_object(bound: inspect.BoundArguments, scope: tuple[str, str, str] | None) -> bool:
+    """Whether the first that was passed is the object, or the class, whose method was called."""
+    if scope is None or not bound.arguments:
+        return False
+    module, within, name = scope
+    first = next(iter(bound.arguments.values()))
+    for kind in inspect.getmro(first if isinstance(first, type) else type(first)):
+        if (kind.__module__, kind.__qualname__) == (module, within):
+            return not isinstance(vars(kind).get(name), staticmethod)
+    return False
 
 
 def _by_name(bound: inspect.BoundArguments, *, takes_object: bool) -> dict[str, Any]:
