@@ -699,9 +699,13 @@ def test_fusion_by_hand():
     assert [(hit.frame_id, hit.score) for hit in hits] == [
         (2, 0.8),  # half of a half, half of all, and a fifth of the square of its neighbour's half
         (1, 0.6125),
-        (9, 0.25),
-        (12, 0.0),
+        (9, 0.2505),
+        (12, 0.00075),
     ]
+    # Cosines below 0 are told apart, also where there is nothing else.
+    unlike = fuse({}, {1: -0.9, 2: -0.5, 3: -0.1, 4: -1.0, 5: 0.0}, 10)
+    assert [hit.frame_id for hit in unlike] == [5, 3, 2, 1, 4]
+    assert all(hit.score > 0 for hit in unlike)
 
 
 # Many at once.
