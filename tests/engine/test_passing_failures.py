@@ -1,7 +1,9 @@
 """What the system refuses once, a read or memory, costs the call that needed it and no more."""
 
+import asyncio
 import contextlib
 import errno
+import gc
 import itertools
 import os
 
@@ -141,6 +143,25 @@ async def test_a_lack_of_memory_in_the_writers_thread_is_that_commands_alone(
                 await store.put("one")
         assert await store.put("two") == 1
         assert (await store.verify()).ok
+
+
+async def test_a_lack_of_memory_in_the_writers_task_ends_it_by_name(path, monkeypatch):
+    def fail(*_given):
+        raise MemoryError
+
+    untold = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: untold.append(context))
+    async with open_store(path) as store:
+        with monkeypatch.context() as patch:
+            patch.setattr(store._engine.tail, "publish", fail)
+            with pytest.raises(StoreFailedError):
+                await store.put("one")
+        with pytest.raises(StoreFailedError, match="not enough memory"):
+            await store.put("two")
+    gc.collect()
+    assert not untold
+    async with open_store(path) as again:
+        assert len((await again.find("one")).hits) == 1
 
 
 async def test_a_lack_of_memory_in_a_find_is_named_and_the_next_find_is_right(path, monkeypatch):

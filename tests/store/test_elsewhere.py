@@ -1,9 +1,11 @@
 """A store used where it may not be: one error of ours, nothing done, and closing is quiet."""
 
 import asyncio
+import copy
 import functools
 import inspect
 import os
+import pickle
 import sys
 import threading
 
@@ -17,6 +19,7 @@ from memvid_async import (
     StoreConfig,
     StoreFailedError,
     StoreView,
+    SyncStore,
     WrongLoopError,
     open_store,
     recover,
@@ -235,6 +238,15 @@ async def test_handles_are_refused_elsewhere(filled):
         await asyncio.to_thread(in_another_loop, events.aclose)
         await session.record_tool_call("t", arguments={})
     assert isinstance(session, SessionRecorder)
+
+
+async def test_what_belongs_to_an_open_store_is_not_pickled_or_copied(filled):
+    store = filled._store
+    async with store.session() as session:
+        for one in (store, store.collection("ghosts"), session, SyncStore.of(store)):
+            for make in (pickle.dumps, copy.deepcopy):
+                with pytest.raises(WrongLoopError, match="open the file there"):
+                    make(one)
 
 
 @pytest.mark.parametrize("read_only", [False, True])

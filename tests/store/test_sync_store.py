@@ -54,6 +54,16 @@ def test_a_session_records_what_the_thread_does(store):
         assert store.record_put(1, "after its block") is None
 
 
+def test_a_generator_that_was_left_closes_quietly_after_the_store(tmp_path):
+    """As Python closes it when it exits, or in a forked child."""
+    store = SyncStore.open(tmp_path / "a.mva")
+    store.put_many(["one", "two"])
+    frames = store.frames()
+    next(frames)
+    store.close()
+    frames.close()
+
+
 def test_a_session_that_fails_keeps_its_error(store):
     with pytest.raises(KeyError), store.session("fails") as session:
         raise KeyError("gone")

@@ -13,7 +13,7 @@ from ..errors import MemvidAsyncError, StoreClosedError, StoreReadOnlyError
 from ..events.event import Event
 from .event_log import EventLog, Pending, View
 from .follower import Follower
-from .home import Home, running_loop
+from .home import Home, Stays, running_loop
 from .subscription import Subscription
 from .tail import Tail
 from .worker import Worker
@@ -22,7 +22,7 @@ from .writer import Writer
 T = TypeVar("T")
 
 
-class Engine:
+class Engine(Stays):
     """The open log that all parts of a store share. Made on the event loop.
 
     ``reads``: the thread that reads views and prepares large arguments.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from threading import get_ident
+from typing import NoReturn
 
 from ..errors import WrongLoopError
 
@@ -29,7 +30,22 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
         return None
 
 
-class Home:
+class Stays:
+    """Belongs to an open store, and so to its process."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled or copied, and with it whatever holds this.
+
+        :raises WrongLoopError: always.
+        """
+        raise WrongLoopError(
+            "an open store cannot be pickled or copied to another process; open the file there"
+        )
+
+
+class Home(Stays):
     """The event loop, and the process, in which a store was opened.
 
     :raises WrongLoopError: when no asyncio event loop runs; another library's may.

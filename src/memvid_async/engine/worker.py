@@ -11,7 +11,7 @@ from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
 from ..errors import StoreClosedError, as_ours
-from .home import Home, running_loop
+from .home import Home, Stays, running_loop
 
 T = TypeVar("T")
 
@@ -80,7 +80,7 @@ class Job(Generic[T]):
                 waiter.set_result(None)
 
 
-class Worker:
+class Worker(Stays):
     """A thread that makes one call at a time.
 
     ``asyncio.to_thread`` would share its few threads with the whole program, and costs half as much

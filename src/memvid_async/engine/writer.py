@@ -17,9 +17,10 @@ from ..errors import (
     MemvidAsyncError,
     StoreClosedError,
     StoreFailedError,
+    as_ours,
 )
 from .event_log import EventLog, LogCall, Pending, View
-from .home import Home
+from .home import Home, Stays
 from .tail import Tail
 
 T = TypeVar("T")
@@ -45,7 +46,7 @@ _EXPECTING = 0.02
 Request = tuple[Command | None, int, asyncio.Future[Any], LogCall | None]
 
 
-class Writer:
+class Writer(Stays):
     """Owns the log from opening to closing: only its task changes the log.
 
     ``queued_bytes``: the size of the waiting commands.
@@ -243,11 +244,12 @@ class Writer:
                 closed = StoreClosedError("the event loop ended before this was durable")
             else:
                 await self._settled(self._log.close())
-        except MemvidAsyncError as error:
+        except BaseException as raised:
+            error = as_ours(raised)
+            if not isinstance(error, MemvidAsyncError):
+                closed = StoreFailedError(f"the writer failed: {error!r}")
+                raise
             closed = error
-        except BaseException as error:
-            closed = StoreFailedError(f"the writer failed: {error!r}")
-            raise
         finally:
             self._stop(closed)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from functools import wraps
 from types import MethodType, TracebackType
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
 
+from ..errors import StoreClosedError, WrongLoopError
 from .portal import Portal
 
 P = ParamSpec("P")
@@ -114,7 +115,9 @@ def iterate(portal: Portal, items: AsyncIterable[R]) -> Iterator[R]:
     finally:
         close = getattr(iterator, "aclose", None)
         if close is not None:
-            portal.run(close)
+            # Python closes a generator that was left, perhaps as it exits, or in a forked child.
+            with suppress(StoreClosedError, WrongLoopError):
+                portal.run(close)
 
 
 def _as_it_is(_: Portal, result: Any) -> Any:
