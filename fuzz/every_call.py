@@ -16,6 +16,7 @@ from typing import Any
 from click import ClickException
 
 from memvid_async import (
+    RUN,
     ActionKind,
     Check,
     Delete,
@@ -28,6 +29,7 @@ from memvid_async import (
     Store,
     StoreConfig,
     StoreSession,
+    UncertainCall,
     open_store,
     recover,
 )
@@ -197,7 +199,8 @@ async def _served(store: Store, session: Session) -> None:
 
 async def _served_or_run(store: Store, session_id: Any) -> None:
     """Make every call of a session that answers; what it has no answer for runs."""
-    async with store.serve(session_id, missing="run", unserved="allow", stall=0.05) as served:
+    how: dict[str, Any] = {"missing": "run", "unserved": "allow", "stall": 0.05}
+    async with store.serve(session_id, match=_as_it_is, **how) as served:
         await _try(served.annotate, {"by": "us"})
         for call in _CALLS:
             await _try(call, served)
@@ -205,10 +208,24 @@ async def _served_or_run(store: Store, session_id: Any) -> None:
         served.report()
 
 
+def _as_it_is(_kind: str, _field: str, value: Any) -> Any:
+    """Compare of a call what was recorded."""
+    return value
+
+
+def _run_again(call: UncertainCall) -> Any:
+    """Settle a call that nobody knows the end of."""
+    repr((call.arguments, call.chunks))
+    return RUN
+
+
 async def _follow(store: Store) -> None:
     async with store.subscribe() as events:
         async for event in events:
             repr(event)
+            for change in getattr(event.payload, "changes", ()):
+                with suppress(MemvidAsyncError):
+                    repr(getattr(change, "value", None))
             if event.sequence >= store.last_sequence:
                 return
 
@@ -361,10 +378,16 @@ async def _use(entered: StoreSession) -> None:
 
 
 async def _resumed(store: Store, session_id: Any) -> None:
-    resumed = store.resume_session(session_id, replay=True, uncertain="run", stall=0.05)
-    async with resumed as session:
-        for call in _CALLS[:5]:
-            await _try(call, session)
+    hows: list[dict[str, Any]] = [
+        {"uncertain": "run"},
+        {"uncertain": _run_again, "match": _as_it_is},
+    ]
+    for how in hows:
+        resumed = store.resume_session(session_id, replay=True, stall=0.05, **how)
+        with suppress(MemvidAsyncError):
+            async with resumed as session:
+                for call in _CALLS[:5]:
+                    await _try(call, session)
 
 
 def commands(path: Path, out: Path, session: str) -> Iterator[list[str]]:

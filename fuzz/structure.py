@@ -140,6 +140,7 @@ def fork_point(parent: int, sequence: int, **given: Any) -> Row:
         given.get("last", 0),
         given.get("count", 0),
         given.get("memory", bytes(32)),
+        given.get("in_flight", b""),
     ]
 
 
@@ -148,8 +149,22 @@ def ask(index: int, query: Any, output: Any, *more: Any) -> Row:
     return [13, index, query, output, 1, None, None, "p", "m", None, None, *more]
 
 
+def tool(index: int, *more: Any) -> Row:
+    """Return the row of a call of a tool; ``more``: from its error on."""
+    return [16, index, "x", "y", 1, None, None, "tool", *more]
+
+
+def start(kind: int, parent: int | None, lane: list[Any], *more: Any) -> Row:
+    """Return the row of the start of a call of a tool or of a step (16, 17)."""
+    return [30, kind, None, parent, lane, 0, None, "tool", *more]
+
+
 def made_by_hand() -> dict[str, list[bytes]]:
-    """Payloads of events by the name of what is wrong with them, for one file each."""
+    """Payloads of events by the name of what is wrong with them, for one file each.
+
+    Every field has the type that it must have, unless the name says otherwise: what is wrong is
+    what the fields say together, and nothing is refused before that is read.
+    """
     big = "x" * (1 << 20)
     digest = content_digest(big)
     stored = events([_STORED, digest, big])
@@ -157,13 +172,19 @@ def made_by_hand() -> dict[str, list[bytes]]:
     tagged = [cbor2.dumps(cbor2.CBORTag(59002, [1, True]))] * 1000
     deleted = events([_DELETED, (1).to_bytes(16, "big")], session=1)
     deep = cbor2.dumps([cbor2.CBORTag(59001, [0, 1])] * 5)
+    many = cbor2.dumps([cbor2.CBORTag(59001, [0, 1])] * 1000)
+    nested_error: Row = ["m", "E", ["f"], None, None]
+    for _ in range(7):
+        nested_error = ["m", "E", [], b"\x80", b"\xa0", [nested_error] * 3]
     found: dict[str, list[bytes]] = {
         "a fork of itself": [started(1, *fork_point(1, 0))],
         "forks in a circle": [started(1, *fork_point(2, 1)), started(2, *fork_point(1, 1))],
         "a fork of what is not there": [started(1, *fork_point(77, 5))],
         "a fork of more than there is": [
             started(1),
-            started(2, *fork_point(1, 1, actions=2**40, checkpoints=9, last=2**60, count=2**60)),
+            started(
+                2, *fork_point(1, 1, actions=2**31 - 1, checkpoints=9, last=2**60, count=2**60)
+            ),
         ],
         "a fork of a later branch": [started(1), started(2, *fork_point(1, 1, branch=2))],
         "ended twice": [started(1), *[events([_ENDED, None], session=1)] * 2],
@@ -190,26 +211,41 @@ def made_by_hand() -> dict[str, list[bytes]]:
             stored,
             started(2),
             events(
-                ask(0, "q", 1, [-1, 0, bytes(16) * 1000, *tagged]),
+                ask(0, "q", 1, [bytes(16) * 1000, *tagged]),
                 session=2,
             ),
-            events(ask(1, "q", 1, [0, 1000, bytes(16) * 1000, *tagged]), session=2),
+            events(ask(1, "q", 1, [b"", [0, 0, 1000]]), session=2),
         ],
         "messages that share their own": [
             started(1),
-            events(ask(0, "q", "a", [0, 1, bytes(16), deep]), session=1),
-            events(ask(1, "q", "a", [1, 2**40, b""]), session=1),
-            events(ask(2, "q", "a", [3, 1, b""]), session=1),
+            events(ask(0, "q", "a", [bytes(16), deep]), session=1),
+            events(ask(1, "q", "a", [b"", [1, 0, 2**31 - 1]]), session=1),
+            events(ask(2, "q", "a", [b"", [3, 0, 1]]), session=1),
+            events(ask(3, "q", "a", [b"", [0, 1, 1], [0, 0, 2]]), session=1),
+        ],
+        "messages of twice those before, again and again": [
+            started(1),
+            events(ask(0, "q", "a", [bytes(16), b"\x61m"]), session=1),
+            *[
+                events(ask(n, "q", "a", [b"", *[[n - 1, 0, 2 ** (n - 1)]] * 2]), session=1)
+                for n in range(1, 30)
+            ],
+        ],
+        "a message of a thousand messages of a thousand": [
+            started(1),
+            events(ask(0, "q", "a" * 1000, [bytes(16), many]), session=1),
+            *[events(ask(n, "q", "a", [bytes(16), many]), session=1) for n in range(1, 20)],
         ],
         "strings that are not what they say": [
             started(1),
             events(ask(0, b"\xff\xfe", b"\xff"), session=1),
-            events(
-                [16, 1, b"\xff", b"\xff", 1, None, None, "tool", None, b"\xa1\x61a" + _NESTED],
-                session=1,
-            ),
-            events([16, 2, _NESTED, _NESTED, 1, None, None, "tool", None, _NESTED], session=1),
+            events([16, 1, b"\xff", _LOOPING_TAG, 1, None, None, "tool"], session=1),
+            events([16, 2, _NESTED, _NESTED, 1, None, None, "tool"], session=1),
             events([16, 3, _LOOPING_TAG, "r", 1.5, None, "\n", "", ""], session=1),
+        ],
+        "metadata that is nested too deep": [
+            started(1),
+            events(tool(0, None, b"\xa1\x61a" + _NESTED), session=1),
         ],
         "a find of what was never put": [
             started(1),
@@ -226,7 +262,7 @@ def made_by_hand() -> dict[str, list[bytes]]:
             events(
                 [
                     *[12, 0, "q", None, 1, [1], None, "hybrid", 1, None, None, None],
-                    ["hybrid", 2**62, 3, [float("nan")], [2, 0], b"\xa1\x00\x00", b"\0" * 7, "m"],
+                    ["hybrid", 2**62, 3, [1e308], [2, 0], b"\xa1\x00\x00", b"\0" * 7, "m"],
                 ],
                 session=1,
             ),
@@ -238,7 +274,7 @@ def made_by_hand() -> dict[str, list[bytes]]:
             events([22, 1, 0]),
             events([22, 1, 0]),
             events([21, 1, 0, 1, "again"]),
-            events([21, 5, 9, 255, *[None] * 8]),
+            events([21, 5, 9, 254, None, *[None] * 7]),
         ],
         "embeddings of other lengths": [
             events([24, "english", "m", 2]),
@@ -259,19 +295,98 @@ def made_by_hand() -> dict[str, list[bytes]]:
             events([20, 2, 99, None, "of none"]),
         ],
         "keyed values of no collection": [
-            events([41, 1, [0, "k", 1, None, None]]),
+            events([41, 1, [0, "k", b"\x01"]]),
             events([40, "c", None]),
-            events([41, 2, [0, "k", 1, None, None], [1, "l"], [2, ""], [3, "m", None, None, 9, 9]]),
+            events([41, 2, [0, "k", b"\x01"], [1, "l"], [2, ""], [3, "m", None, None, 9, 9]]),
             events([40, "c", None]),
             events([41, 2, [0, "e", b"\x01", None, 2**63 - 1, ["m", b"", b"\0\0\xc0\x7f"]]]),
             events([41, 2, [4, "e", 99, 5], [4, "none", 0, -(2**63)], [4, "m", 2, 9]]),
         ],
+        "values and lists at one key": [
+            events([40, "c", None]),
+            events([41, 1, [3, "k", None, None, 0, None, b"\x01"], [0, "k", b"\x02"]]),
+            events([41, 1, [3, "k", None, None, 2**62, 2**62, *[b"\x03"] * 3]]),
+            events([41, 1, [3, "k", None, None, 0, 2**62]]),
+            events([41, 1, [0, "v", _NESTED, b"\x80", -(2**63)], [0, "w", b"", b"\xff"]]),
+            events([41, 1, [2, "k"], [3, "k", None, None, 1, None, b"\x04"]]),
+            events([41, 1, [0, "", _LOOPING_TAG], [0, "\x00/\uffff", b"\x01\x01"]]),
+        ],
+        "keys that answer with what is not there": [
+            *[events([42, bytes(16), bytes(16), number]) for number in (0, 1, 99, 2**62)],
+            events([24, "english", None, 0]),
+            events([20, 1, 0, None, "one"], [42, b"k" * 16, bytes(16), 2]),
+        ],
         "starts of nothing": [
             started(1),
-            events([30, 16, "t", _NESTED, None, 99, 99, 2**40], session=1),
+            events(start(16, 99, [*range(50)], None, 99, 2**40), session=1),
+            events(start(17, 2, ["", 2**62]), session=1),
             events([17, 0, None, None, 1, None, None, "step"], session=1),
-            events([31, 1, 7], session=1),
-            events([32, 2, 0, "c"], session=1),
+            events([31, 7], session=1),
+            events([32, 2, 0, 2**40, "c", b"\xff"], session=1),
+        ],
+        "steps inside of themselves": [
+            started(1),
+            events(start(17, 2, []), session=1),
+            events(start(17, 4, []), session=1),
+            events(start(17, 3, []), session=1),
+            events([17, 0, None, None, 1, None, None, "a", *[None] * 5, 2, 0, 2], session=1),
+            events([17, 1, None, None, 1, None, None, "b", *[None] * 5, 3, 0, 4], session=1),
+            events([17, 2, None, None, 1, None, None, "c", *[None] * 5, 4, 0, 3], session=1),
+        ],
+        "steps a thousand deep": [
+            started(1),
+            *[events(start(17, n - 1 if n > 2 else None, []), session=1) for n in range(2, 1002)],
+            *[
+                events([17, n, None, None, 1, None, None, "s", *[None] * 5, n + 2, 0], session=1)
+                for n in range(1000)
+            ],
+        ],
+        "ends of what ended, and of another session": [
+            started(1),
+            started(2),
+            events(start(16, None, []), session=1),
+            *[events(tool(n, *[None] * 5, 3, -(2**40)), session=1) for n in range(3)],
+            events(tool(0, *[None] * 5, 3, 0, 3, [1], 2**62), session=2),
+            events([32, 3, 9, 0, "late"], session=1),
+            events([31, 4], [31, 4], session=2),
+        ],
+        "resumed with calls that never were": [
+            started(1),
+            events([7, 2**62, (9).to_bytes(8, "little") * 2 + bytes(16)], session=1),
+            events([8, 2**62], session=1),
+            events([7, 0, bytes(16) * 1000], session=1),
+            events([6, 3, None, b"\xa0"], session=1),
+        ],
+        "replies that are not what was said": [
+            started(1),
+            events(ask(0, "q", "abc", None, None, [[1, 2**40, 5], 2**62, 2**62]), session=1),
+            events(ask(1, "q", "", None, None, [[3] * 1000, 0, 0, 0, 0, [2**62]]), session=1),
+            events(ask(2, "q", None, None, None, [[], None, None]), session=1),
+        ],
+        "errors in errors": [
+            started(1),
+            events(tool(0, "e", *[None] * 9, nested_error), session=1),
+            events(
+                tool(1, "e", *[None] * 9, ["builtins", "exit", ["f"] * 99, b"\x80", None]),
+                session=1,
+            ),
+        ],
+        "what was read once and is nothing": [
+            started(1),
+            events([18, 0, None, None, 0, None, None, "now"], session=1),
+            events([18, 1, None, b"\xff", 0, None, None, "uuid"], session=1),
+            events([18, 2, None, _NESTED, 0, [1], "t", "random"], session=1),
+            events([18, 3, "x", '{"a":', 0, None, None, "sleep", "an error"], session=1),
+        ],
+        "erased, and changed again": [
+            started(1),
+            events([0]),
+            events([24, "english", None, 0]),
+            events([20, 1, 0, None, [None, bytes(32)], "two"]),
+            events([23, 1, 0, bytes(32)]),
+            events([21, 1, 0, 1, "once more"]),
+            events([25, 99, b"", b""]),
+            events([26, "m", 2, 99, bytes(32)]),
         ],
     }
     return found

@@ -18,6 +18,10 @@ from .errors import InvalidValueError
 KIB = 1024
 MIB = 1024 * KIB
 
+# The messages of one ask take at most this many bytes: a few of them may name one large content
+# again and again.
+MOST_MESSAGES_BYTES = 128 * MIB
+
 
 class Durability(Enum):
     """When ``await store.record_…()`` returns."""
@@ -34,13 +38,14 @@ _MOST = 2**63 - 1
 Check = Callable[[Any, Any, Any], None]
 
 
-def _whole(minimum: int, *, optional: bool = False) -> Check:
+def _whole(minimum: int, *, most: int = _MOST, optional: bool = False) -> Check:
     def check(_instance: object, attribute: Any, value: object) -> None:
         if optional and value is None:
             return
-        if type(value) is not int or not minimum <= value <= _MOST:
+        if type(value) is not int or not minimum <= value <= most:
+            last = "2^63 - 1" if most == _MOST else most
             raise InvalidValueError(
-                f"{attribute.name} must be an int from {minimum} to 2^63 - 1, not {value!r:.80}"
+                f"{attribute.name} must be an int from {minimum} to {last}, not {value!r:.80}"
             )
 
     return check
@@ -147,8 +152,8 @@ class Limits(_Settings):
     """One input or output."""
     value_bytes: int = field(default=MIB, validator=_whole(1))
     """One metadata map, one tool call's arguments, or one message, as CBOR."""
-    messages_bytes: int = field(default=16 * MIB, validator=_whole(1))
-    """All the messages of one ask together, as CBOR."""
+    messages_bytes: int = field(default=16 * MIB, validator=_whole(1, most=MOST_MESSAGES_BYTES))
+    """All the messages of one ask together, as CBOR; at most 128 MiB, as no reader takes more."""
     name_chars: int = field(default=256, validator=_whole(1))
     """A session's name, a task, a provider, a model, a mode or a tool's name, in characters."""
     query_chars: int = field(default=8 * KIB, validator=_whole(1))

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from fuzz.every_call import build, commands, every_call
-from fuzz.mutate import split
-from fuzz.structure import contradicting, index_changes, indexes, made_by_hand
+from fuzz.mutate import join, split
+from fuzz.structure import contradicting, file_of, index_changes, indexes, made_by_hand
+from fuzz.target import small_tables
 from memvid_async import (
     Collection,
     MemvidAsyncError,
@@ -90,6 +91,52 @@ def test_every_call_and_every_command_answers_or_refuses_within_bounds(group):
     )
     assert result.returncode == 0, result.stderr[-4000:]
     assert int(result.stdout) == -(-CASES[group] // every)
+
+
+# Made by hand to be refused where they are read; what any of the others says is read.
+REFUSED = {"a content whose parts are itself"}
+
+
+async def delivered(path):
+    """Take every event of a file."""
+    async with open_store(path, read_only=True) as store, store.subscribe() as events:
+        for _ in range(store.last_sequence):
+            await anext(events)
+
+
+def test_what_is_made_by_hand_is_read_as_what_it_says(tmp_path):
+    path = tmp_path / "store.mva"
+    asyncio.run(build(path))
+    begin, _ = split(path.read_bytes())
+    refused = {}
+    for name, payloads in made_by_hand().items():
+        path.write_bytes(file_of(payloads, begin))
+        try:
+            asyncio.run(delivered(path))
+        except MemvidAsyncError as error:
+            refused[name] = str(error)
+    assert refused.keys() == REFUSED, refused
+
+
+def test_a_log_with_nothing_derived_is_written_on(tmp_path):
+    """A session that was changed after its end is in it, before any of its positions is saved."""
+    path = tmp_path / "store.mva"
+
+    async def write():
+        async with open_store(path) as store:
+            for number in range(4):
+                await store.put(f"{number} " * 500)
+            assert (await store.verify()).ok
+        async with open_store(path) as store:
+            return await store.list_sessions(include_open=True)
+
+    with small_tables():
+        asyncio.run(build(path))
+        begin, parts = split(path.read_bytes())
+        path.write_bytes(join(begin, [part for part in parts if part[0] == SegmentKind.EVENTS]))
+        listed = asyncio.run(write())
+    changed = [one for one in listed if one.metadata.get("more") == 2]
+    assert [one.name for one in changed] == ["calls"]
 
 
 async def make_indexed(path):

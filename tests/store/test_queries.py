@@ -193,3 +193,13 @@ def test_a_session_is_read_back_in_few_pieces():
     assert [index for piece in pieces for index in piece] == list(range(99, -1, -1))
     assert len(pieces[0]) == 24
     assert len(pieces) <= 3
+
+
+async def test_arguments_with_keys_that_json_does_not_have_are_searched(make_store):
+    store = await make_store()
+    async with store.session() as session:
+        odd = await session.record_tool_call(
+            "t", arguments={b"key": 1, 3: ["needle", float("nan")]}
+        )
+        plain = await session.record_tool_call("t", arguments={"a needle": b"\xff"})
+    assert [action async for action in store.actions(text="needle")] == [odd, plain]

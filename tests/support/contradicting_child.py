@@ -1,12 +1,15 @@
 """Every call and every command on contradicting files: ``python -m … GROUP EVERY``.
 
-Each file may take 2 GB and 20 s of processor time for each MB of it, from all calls together.
+Each file may take 2 GB and 20 s of processor time for each MB of it, from all calls together. No
+task may end with an error that nobody awaits, as a writer does that meets what it did not expect.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
+import logging
 import resource
 import signal
 import sys
@@ -27,6 +30,24 @@ SEEDS = 200
 
 class TooMuchError(BaseException):
     """A file took more than it may; not an Exception, so that nothing takes it for its own."""
+
+
+class Untold(logging.Handler):
+    """Keeps what asyncio only logs: errors of tasks that nobody awaits."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+    def check(self) -> None:
+        """Fail if there was one."""
+        gc.collect()
+        if self.records:
+            first = self.records[0]
+            raise RuntimeError(first.getMessage()) from (first.exc_info or (None, None))[1]
 
 
 def too_much(number: int, _frame: object) -> None:
@@ -50,7 +71,8 @@ def main(group: str, every: str) -> None:
     """Run every nth case of a group within bounds, and print how many they were."""
     signal.signal(signal.SIGPROF, too_much)
     signal.signal(signal.SIGALRM, too_much)
-    count = 0
+    count, untold = 0, Untold()
+    logging.getLogger("asyncio").addHandler(untold)
     with tempfile.TemporaryDirectory() as folder, small_tables():
         path = Path(folder, "base.mva")
         asyncio.run(build(path))
@@ -64,6 +86,7 @@ def main(group: str, every: str) -> None:
             signal.setitimer(signal.ITIMER_PROF, bound)
             signal.setitimer(signal.ITIMER_REAL, 5 * bound)
             every_call(data, Path(folder, "case"))
+            untold.check()
             signal.setitimer(signal.ITIMER_PROF, 0)
             signal.setitimer(signal.ITIMER_REAL, 0)
             count += 1

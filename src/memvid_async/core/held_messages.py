@@ -19,6 +19,7 @@ from typing import Any
 import cbor2
 from attrs import frozen
 
+from ..config import MOST_MESSAGES_BYTES
 from ..errors import InvalidValueError
 from ..events.content import Content
 from ..events.event import (
@@ -312,8 +313,17 @@ def _resolver(
 ) -> Callable[[cbor2.CBORTag, object], Any]:
     # One string, however often the messages refer to it.
     read: dict[tuple[int, bool], str | bytes] = {}
+    size = 0
 
     def resolve(tag: cbor2.CBORTag, _immutable: object) -> Any:
+        nonlocal size
+        data = string(tag)
+        size += len(data)
+        if size > MOST_MESSAGES_BYTES:
+            raise ValueError("the messages of an ask are larger than any may be")
+        return data
+
+    def string(tag: cbor2.CBORTag) -> str | bytes:
         first, second = tag.value
         if tag.tag == TAG_CONTENT:
             key = first, second is True

@@ -18,9 +18,8 @@ from ..events.content import Content
 from ..events.details import ActionKind, AskDetails
 from ..events.event import Action, ActionRecorded, CheckpointCreated, Event
 from ..events.prompts import as_text
-from ..events.values import decode_value
 from .event_log import View
-from .reading import history_parts, session_history
+from .reading import decode_arguments, history_parts, session_history
 
 # Events are read about this many bytes at a time, those of one session this many at a time.
 _READ_BYTES, _READ_EVENTS = 256 * 1024, 512
@@ -153,7 +152,7 @@ class _Match:
         if action.error is not None:
             yield action.error
         if action.kind in (ActionKind.TOOL_CALL, ActionKind.STEP):
-            yield from self._arguments(action.input)
+            yield from self._arguments(action)
         else:
             yield from self._content(action.input)
         yield from self._content(action.output)
@@ -165,13 +164,17 @@ class _Match:
             except ContentNotFoundError:
                 return
 
-    def _arguments(self, content: Content | None) -> Iterator[str]:
-        if content is not None:
+    def _arguments(self, action: Action) -> Iterator[str]:
+        if action.input is not None:
             try:
-                value = decode_value(self._view.data(content))
+                value = decode_arguments(self._view, action)
             except ContentNotFoundError:
                 return
-            yield json.dumps(value, ensure_ascii=False, default=_as_text)
+            try:
+                yield json.dumps(value, ensure_ascii=False, default=_as_text)
+            except TypeError:
+                # A key of bytes, which JSON does not have.
+                yield repr(value)
 
 
 def _as_text(value: Any) -> str:

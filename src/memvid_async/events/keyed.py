@@ -7,6 +7,7 @@ from typing import Any
 
 from attrs import field, frozen
 
+from ..errors import CorruptFileError
 from .content import EMPTY
 from .printing import brief, counted
 from .values import decode_value
@@ -59,8 +60,14 @@ class KeyPut:
 
     @property
     def value(self) -> Any:
-        """The value itself."""
-        return decode_value(self.data)
+        """The value itself.
+
+        :raises CorruptFileError: when the file holds something else in its place.
+        """
+        try:
+            return decode_value(self.data)
+        except ValueError as error:
+            raise CorruptFileError(0, f"a keyed value is none: {error}") from None
 
 
 @frozen

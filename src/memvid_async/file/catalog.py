@@ -137,7 +137,7 @@ class Catalog:
                 place[1].append(offset)
             else:
                 self._add(number, offset)
-            if number in self.ended_chunks:
+            if number in self.ended_chunks or number in self._ended:
                 # A session that has ended was changed: its row and its positions are due again.
                 self._ended[number] = None
                 self._full[number] = None
@@ -217,7 +217,9 @@ class Catalog:
             table, _, rows = decode_page(segment.payload)
             if table == Table.OPEN:
                 numbers, _ = read_open_columns(rows)
-                self._open_written(numbers, segment.offset, segment.end)
+                # A file may say anything: of others, no row could be written again.
+                known = [n for n in numbers if n in self.positions and n not in self._ended]
+                self._open_written(known, segment.offset, segment.end)
             elif table in PAGE_ROWS:
                 self._page_written(Table(table), segment.offset)
         elif segment.kind == SegmentKind.PROJECTION:
@@ -387,7 +389,7 @@ class Catalog:
             self.ended_chunks.pop(number, None)
         for found in opened:
             self.positions[found.session.info.number] = (found.chunk, list(found.offsets))
-        self._ended = dict.fromkeys(toc.ended.numbers)
+        self._ended = dict.fromkeys(n for n in toc.ended.numbers if n not in deleted)
         self._pages = dict(toc.pages)
         self._new[Table.DELETED] += toc.deleted
         self._new[Table.MARKS] += toc.marks
@@ -417,16 +419,19 @@ class Catalog:
         rows: dict[int, Any] = {}
         for offset in toc.open_pages:
             _, columns = _page(read, offset, Table.OPEN, end, salt)
-            found = dict(zip(*read_open_columns(columns), strict=True))
-            rows.update(found)
-            self.open.load_page(found, offset)
+            page = dict(zip(*read_open_columns(columns), strict=True))
+            rows.update(page)
+            self.open.load_page(page, offset)
         for number in gone & rows.keys():
             self.open.forget(number)
         self.open.written_bytes = toc.open_bytes
         for one in toc.open_sessions:
             self.open.note(one.session.info.number)
-        current = (number for page in self.open.pages.values() for number in page)
-        return [*(read_open_row(rows[number]) for number in current), *toc.open_sessions]
+        current = [number for numbers in self.open.pages.values() for number in numbers]
+        found = [read_open_row(rows[number]) for number in current]
+        if [one.session.info.number for one in found] != current:
+            raise ValueError("the row of an open session is another one's")
+        return [*found, *toc.open_sessions]
 
     # Looking up.
 

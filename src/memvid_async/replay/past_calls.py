@@ -9,7 +9,7 @@ from uuid import UUID
 from attrs import Factory, define
 
 from ..engine.event_log import View
-from ..engine.reading import session_history
+from ..engine.reading import decode_arguments, session_history
 from ..errors import SessionNotFoundError
 from ..events.calls import (
     ActionStarted,
@@ -23,7 +23,6 @@ from ..events.content import Content
 from ..events.details import ActionKind, AskDetails, Details, FindDetails, PutManyDetails
 from ..events.event import Action, ActionRecorded, CheckpointCreated, Event, SessionEnded
 from ..events.message_digests import value_digest
-from ..events.values import decode_value
 from ..recording.lanes import chosen_name
 from .facts import details_fields
 from .history import History, PastCall
@@ -277,7 +276,7 @@ def _compare(match: Match, view: View, recording: RecordedSession, call: PastCal
     """Let a caller say what is compared of a call."""
     info = call.action or call.info
     if info.kind is ActionKind.TOOL_CALL:
-        given = decode_value(view.data(info.input))
+        given = decode_arguments(view, info)
     else:
         given = None if info.kind in DATA_IS_A_FACT else read_text(view, info.input)
     kind, name, _ = call.content

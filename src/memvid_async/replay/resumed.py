@@ -11,11 +11,11 @@ from attrs import Factory, frozen
 from ..core.commands import NoteEvent, ResumeSession
 from ..engine.engine import Engine
 from ..engine.event_log import View
+from ..engine.reading import decode_arguments
 from ..errors import SessionActiveError, UncertainCallError
 from ..events.calls import ActionStarted, CallFacts, SessionResumed, call_key
 from ..events.details import ActionKind
 from ..events.event import Action
-from ..events.values import decode_value
 from ..memory.frame_store import FrameStore
 from ..memory.store_session import StoreSession
 from ..recording.action_draft import ActionDraft
@@ -216,7 +216,7 @@ def _input(view: View, start: ActionStarted) -> Any:
         return None
     if start.kind is ActionKind.ASK:
         return view.value(start.input)
-    return decode_value(view.data(start.input))
+    return decode_arguments(view, start)
 
 
 def _uncertain_call(view: View, session_id: Any, call: PastCall) -> UncertainCall:
