@@ -4,8 +4,6 @@ import asyncio
 import importlib
 import json
 import shutil
-import ssl
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -284,20 +282,6 @@ def test_what_is_no_address_is_refused(address):
 async def test_servers_that_are_not_there_or_refuse_are_named():
     with pytest.raises(StoreFailedError, match="no server"):
         await open_store("nats://127.0.0.1:1/a", config=QUICK)
-    server = NatsServer("--user", "u", "--pass", "secret")
-    try:
-        host = f"127.0.0.1:{server.port}"
-        async with open_store(f"nats://u:secret@{host}/a") as store:
-            await store.put("one")
-            assert "secret" not in f"{store!r} {store.path} {store.path!r}"
-        given = StoreConfig(nats_options={"user": "u", "password": "secret"})
-        assert "secret" not in repr(given)
-        async with open_store(f"nats://{host}/a", config=given) as store:
-            assert store.statistics().frame_count == 1
-        with pytest.raises(StoreFailedError, match="Authorization"):
-            await open_store(f"nats://u:wrong@{host}/a")
-    finally:
-        server.close()
 
 
 def test_a_program_without_a_loop_has_it_too(nats_server):
@@ -370,28 +354,6 @@ async def test_how_often_a_server_syncs_is_looked_at():
             await store.aclose()
         finally:
             server.close()
-
-
-@pytest.mark.skipif(not DEEP, reason="servers of their own start where CI is set")
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
-async def test_a_certificate_is_checked(tmp_path):
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
-    made += ["-nodes", "-days", "2", "-subj", "/CN=localhost", "-keyout", str(key)]
-    made += ["-addext", "subjectAltName=IP:127.0.0.1", "-out", str(certificate)]
-    await asyncio.to_thread(subprocess.run, made, check=True, capture_output=True)
-    server = NatsServer(config=f'tls: {{ cert_file: "{certificate}", key_file: "{key}" }}\n')
-    try:
-        address = f"tls://127.0.0.1:{server.port}/a"
-        trusting = ssl.create_default_context(cafile=certificate)
-        config = StoreConfig(nats_options={"tls": trusting})
-        async with open_store(address, config=config) as store:
-            await store.put("one")
-        strict = StoreConfig(server_timeout=0.5, nats_options={"tls": ssl.create_default_context()})
-        with pytest.raises(StoreFailedError, match="certificate"):
-            await open_store(address, config=strict)
-    finally:
-        server.close()
 
 
 async def test_a_toc_somewhere_is_read_without_what_is_around_it(nats_server):

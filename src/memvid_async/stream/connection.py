@@ -18,12 +18,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from ..errors import (
-    InvalidValueError,
     StoreClosedError,
     StoreFailedError,
 )
 from .address import Address, StreamName
 from .client_loop import ClientLoop
+from .connecting import connect_client, is_final
 from .server_answers import (
     NOT_FOUND,
     PASSING,
@@ -110,41 +110,18 @@ class Connection:
     # On the client's loop.
 
     async def _connect(self, options: Mapping[str, Any]) -> None:
-        try:
-            from nats.aio.client import Client  # noqa: PLC0415 - an extra
-            from nats.errors import Error  # noqa: PLC0415
-        except ImportError:
-            raise InvalidValueError(
-                "a store on a stream needs the extra: pip install 'memvid-async[nats]'"
-            ) from None
         known = {
-            "name": "memvid-async",
-            "connect_timeout": 2,
-            "reconnect_time_wait": 0.05,
-            "max_reconnect_attempts": -1,
             "error_cb": self._note_trouble,
             "disconnected_cb": self._wake_soon,
             "reconnected_cb": self._wake_soon,
         }
-        client = Client()
-        try:
-            async with asyncio.timeout(self._patience):
-                # With the first server that answers. Later, whichever is there.
-                await client.connect(list(self.address.servers), **{**known, **options})
-            self._client = client
-        except TypeError as error:
-            raise InvalidValueError(f"nats_options: {error}") from None
-        except (TimeoutError, OSError, Error) as error:
-            why = self._trouble or str(error) or type(error).__name__
-            raise StoreFailedError(f"no server of the stream lets this client in: {why}") from error
-        finally:
-            if self._client is None:
-                with suppress(Exception):
-                    await client.close()
+        self._client = await connect_client(
+            self.address, {**known, **options}, self._patience, lambda: self._trouble
+        )
 
     async def _note_trouble(self, error: Exception) -> None:
-        if self._client is None and "authorization" in str(error).lower():
-            # Asking again would not help: this ends the client's connect().
+        if self._client is None and is_final(error):
+            # This ends the client's connect().
             raise error
         # What a server says tells more than how the connection ended after it.
         if not (self._trouble and isinstance(error, OSError)):
