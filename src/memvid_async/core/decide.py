@@ -152,7 +152,8 @@ def _stored(
     extras = command.extras
     if extras is not None and extras.call is not None:
         call = _with_call(extras.call, command.session, session, contents)
-        extras = extras._replace(call=call).or_none()
+        extras = _new(Extras, (*extras[:5], call, extras.conversion))
+        extras = extras if call is not None else extras.or_none()
     given = None if given is None else contents.content(given)
     output = None if output is None else contents.content(output)
     if extras is not None and extras.messages is not None:
@@ -167,9 +168,10 @@ def _with_call(
 ) -> CallFacts | None:
     """Return the end of a call with when that began, and with what came from the network."""
     if call.started is not None:
-        if call.started not in session.in_flight:
+        began_ns = session.in_flight.get(call.started)
+        if began_ns is None:
             raise InvalidValueError(f"call {call.started} is not in flight: it ended before")
-        call = call._replace(started_ns=session.in_flight[call.started])
+        call = _new(CallFacts, (call.started, began_ns, *call[2:]))
     elif call.raw is None and _first_choice(choice) != session.info.number:
         # The step that it is in is part of a session that is not in force any more.
         return None

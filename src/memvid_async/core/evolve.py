@@ -131,9 +131,11 @@ def _act(state: State, event: AnyEvent) -> State:
             if extras.messages is not None:
                 held = _held(held, payload, extras.messages)  # type: ignore[arg-type]
             call = extras.call
-            if call is not None and call.started is not None and call.started in in_flight:
-                # It counted when it began.
-                in_flight, unmarked = in_flight.delete(call.started), unmarked - 1
+            if call is not None and call.started is not None:
+                left = in_flight.without(call.started)
+                if left is not in_flight:
+                    # It counted when it began.
+                    in_flight, unmarked = left, unmarked - 1
         # fmt: off
         acted = (
             info, now, ended, actions + 1, checkpoints, unmarked, held, error, in_flight, sums
@@ -160,11 +162,12 @@ def _begin(state: State, event: AnyEvent) -> State:
         info, _, ended, actions, checkpoints, unmarked, held, error, in_flight, sums = session
         if first is None:
             in_flight, unmarked = in_flight.set(event.sequence, event.time_ns), unmarked + 1
+        # fmt: off
         begun = (
-            *(info, event.time_ns, ended, actions, checkpoints, unmarked, held, error),
-            *(in_flight, sums),
+            info, event.time_ns, ended, actions, checkpoints, unmarked, held, error, in_flight, sums
         )
-        sessions = sessions.set(event.session, _new(SessionState, begun))
+        # fmt: on
+        sessions = sessions.set_open(event.session, _new(SessionState, begun))
     return _new(State, (event.sequence, event.time_ns, sessions, *others))
 
 

@@ -83,6 +83,25 @@ class PersistentMap(Mapping[Key, Value]):
                 return newer
         return self.changed({key: value})
 
+    def without(self, key: Key) -> PersistentMap[Key, Value]:
+        """Return the map without this key, which is this one where it has none: as :meth:`set`
+        does."""
+        family = self._family
+        with family.lock:
+            data = self._place
+            if family.left and type(data) is dict:
+                value = data.get(key, ABSENT)
+                if value is ABSENT:
+                    return self
+                family.left -= 1
+                newer: PersistentMap[Key, Value] = _new(PersistentMap)
+                newer._family = family
+                newer._place = data
+                self._place = ({key: value}, newer)
+                del data[key]
+                return newer
+        return self.changed({}, (key,)) if key in self else self
+
     def delete(self, key: Key) -> PersistentMap[Key, Value]:
         """Return the map without this key.
 

@@ -10,9 +10,8 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -55,11 +54,15 @@ class CallRecorder:
         self._is_new = is_new
         self._is_locked = False
         self.is_elsewhere = False
+        self.loop = intake.home.loop
         self._came: list[ChunksCame] = []
         # The sequences of ends that the agent is to be told of, the answers, and who waits for
-        # them. Those of chunks that it is to be handed are None.
-        self._telling: deque[tuple[int | None, Any, asyncio.Future[Any]]] = deque()
-        self._settling = Settling(intake.home.loop)
+        # them, in the order of the log. Chunks that it is to be handed have neither.
+        self._telling: deque[tuple[int, Any, Told | asyncio.Future[None]]] = deque()
+        # How many ends it has not reacted to yet, and whether it was told of one last.
+        self._ends = 0
+        self._is_end_told = False
+        self._settling = Settling(self.loop)
         self._task = asyncio.current_task()
         # How often the block's task was being cancelled, and the last event before that.
         self._rises: list[tuple[int, int]] = []
@@ -111,13 +114,16 @@ class CallRecorder:
         Cancelled, it raises :class:`CancelledBeginning` with that start, once it is recorded.
         """
         self._note_call()
-        self.look()
-        self._append_chunks()
-        began = await self._intake.submit_kept(command, size)
+        self._come_to_event()
+        intake = self._intake
+        began = KeptFuture[int](loop=self.loop)
+        await intake.submit_kept(command, size, began)
         try:
-            first: int = await began
-            if self._intake.is_dirty:
-                await (await self._intake.submit_kept(None, 0))
+            first = await began
+            if intake.is_dirty:
+                written = KeptFuture[None](loop=self.loop)
+                await intake.submit_kept(None, 0, written)
+                await written
         except asyncio.CancelledError:
             if began.exception() is not None:
                 raise
@@ -130,11 +136,12 @@ class CallRecorder:
 
         Cancelled meanwhile, it records that the agent did not get the answer.
         """
-        self.look()
-        self._append_chunks()
-        action: Action = await self._until_told(
-            self._intake.record(self._session, draft), sequence_of
-        )
+        told = self._record(draft)
+        try:
+            action: Action = await told
+        except asyncio.CancelledError:
+            await self._drop(told)
+            raise
         return action
 
     async def change(self, command: Command, size: int, action_of: ActionOf) -> Any:
@@ -149,32 +156,29 @@ class CallRecorder:
             return None if action is None else sequence_of(action)
 
         self._note_call()
-        self.look()
-        self._append_chunks()
-        # The answer's own future: a task around it would get it a turn later, after later ends.
-        return await self._until_told(await self._intake.submit_kept(command, size), sequence)
-
-    async def _until_told(self, recording: Awaitable[Any], sequence: SequenceOf) -> Any:
-        ended = self._told(recording, sequence)
+        self._come_to_event()
+        told = Told(self, sequence)
+        await self._intake.submit_kept(command, size, told)
         try:
-            return await ended
+            return await told
         except asyncio.CancelledError:
-            number = sequence(ended.result())
-            if number is not None:
-                await self.dropped(number)
+            await self._drop(told)
             raise
+
+    async def _drop(self, told: Told) -> None:
+        """Record that nobody got an answer, because its task was cancelled before."""
+        number = told.sequence(told.result())
+        if number is not None:
+            await self.dropped(number)
 
     async def cancelled(self, draft: ActionDraft) -> None:
         """Record that a call was cancelled, however often this is cancelled too."""
-        self.look()
-        self._append_chunks()
-        await in_any_case(self._told(self._intake.record(self._session, draft), sequence_of))
+        await in_any_case(self._record(draft))
 
     async def end_step(self, draft: ActionDraft) -> None:
         """Record how a step ended. Its task goes on before that is durable: what it makes of what
         it was told must not take longer than where the step is not recorded again."""
-        self.look()
-        self._append_chunks()
+        self._come_to_event()
         recording = self._intake.record(self._session, draft)
         if isinstance(recording, asyncio.Future):
             recording.add_done_callback(self._step_ended)
@@ -189,41 +193,29 @@ class CallRecorder:
 
     async def dropped(self, action_sequence: int) -> None:
         """Record that a call was cancelled after its action was recorded."""
-        self.look()
-        self._append_chunks()
+        self._come_to_event()
+        told = Told(self, int)
         note = NoteEvent(self._session, AnswerDropped(action_sequence))
-        await in_any_case(self._told(self._intake.submit(note), int))
+        self._intake.submit_at_once(note, told)
+        await in_any_case(told)
 
-    def _told(self, recording: Awaitable[Any], sequence: SequenceOf) -> KeptFuture[Any]:
-        """Return a future that gets what a recording returns when the agent may be told.
-
-        ``sequence``: that of the event in an answer; None where it has none.
-        """
-        told = KeptFuture[Any](loop=self._intake.home.loop)
-        done = asyncio.ensure_future(recording)
-        done.add_done_callback(partial(self._recorded, told, sequence))
+    def _record(self, draft: ActionDraft) -> Told:
+        """Record how a call ended; return what gets its action when the agent may be told."""
+        self._come_to_event()
+        told = Told(self, sequence_of)
+        recording = self._intake.record(self._session, draft, told)
+        if recording is not told:
+            # It is large, or has to wait for room in the queue.
+            asyncio.ensure_future(recording).add_done_callback(told.fail_with)
         return told
 
-    def _recorded(
-        self, told: KeptFuture[Any], sequence: SequenceOf, recording: asyncio.Future[Any]
-    ) -> None:
-        error = asyncio.CancelledError() if recording.cancelled() else recording.exception()
-        if error is not None:
-            told.set_exception(error)
-            return
-        answer = recording.result()
-        number = sequence(answer)
-        if number is None:
-            told.set_result(answer)
-            return
+    def recorded(self, told: Told, answer: Any, number: int) -> None:
+        """The end with this sequence is in the log: tell the agent when it is its turn."""
         self._last = max(self._last, number)
-        # Ends of one batch need not come here in the order of the log: what a large one waits for
-        # takes some turns more. So they are put in order, and none is told before all are here.
-        place = len(self._telling)
-        while place and (self._telling[place - 1][0] or 0) > number:
-            place -= 1
-        self._telling.insert(place, (number, answer, told))
-        self._intake.expect(1)
+        self._telling.append((number, answer, told))
+        self._ends += 1
+        if self._ends == 1:
+            self._intake.expect(1)
         if not self._settling.is_under_way:
             self._settling.start(self._settled)
 
@@ -231,8 +223,8 @@ class CallRecorder:
         """Wait until a chunk may be passed on, and note it; that is appended before the next event
         of the session."""
         if self._settling.is_under_way:
-            handed: asyncio.Future[None] = self._intake.home.loop.create_future()
-            self._telling.append((None, None, handed))
+            handed: asyncio.Future[None] = self.loop.create_future()
+            self._telling.append((0, None, handed))
             await handed
         else:
             self._settling.start(self._settled)
@@ -241,6 +233,12 @@ class CallRecorder:
             self._came[-1] = ChunksCame(first, self.seen, last.first, (*last.chunks, chunk))
         else:
             self._came.append(ChunksCame(first, self.seen, number, (chunk,)))
+
+    def _come_to_event(self) -> None:
+        """Do what comes before every event of the session."""
+        self.look()
+        if self._came:
+            self._append_chunks()
 
     def _append_chunks(self) -> None:
         for note in self._came:
@@ -252,16 +250,21 @@ class CallRecorder:
 
     def _tell(self) -> None:
         sequence, answer, told = self._telling.popleft()
-        if sequence is not None:
+        if isinstance(told, Told):
             self.seen = sequence
-        if not told.done():
-            told.set_result(answer)
-        self._settling.start(partial(self._settled, 0 if sequence is None else 1))
+            self._is_end_told = True
+            told.tell(answer)
+        elif not told.done():
+            told.set_result(None)
+        self._settling.start(self._settled)
 
-    def _settled(self, told: int = 0) -> None:
+    def _settled(self) -> None:
         """The agent has reacted: tell it of the next end, or hand it the next chunk."""
-        if told:
-            self._intake.expect(-1)
+        if self._is_end_told:
+            self._is_end_told = False
+            self._ends -= 1
+            if not self._ends:
+                self._intake.expect(-1)
         if self._telling:
             self._tell()
 
@@ -270,6 +273,8 @@ class CallRecorder:
     def look(self) -> None:
         """Note from which event on the block's task is being cancelled: only a rise says so."""
         value = self._task.cancelling() if self._task is not None else 0
+        if not value and not self._rises:
+            return
         while self._rises and self._rises[-1][0] > value:
             self._rises.pop()
         if value > (self._rises[-1][0] if self._rises else 0):
@@ -283,11 +288,42 @@ class CallRecorder:
 
     async def suspend(self) -> None:
         """Record that the block is left by a shutdown."""
-        self.look()
+        self._come_to_event()
         since = self._rises[_FIRST_RISE][1] if self._rises else self._last
-        self._append_chunks()
         note = NoteEvent(self._session, SessionSuspended(since))
         await in_any_case(asyncio.ensure_future(self._intake.submit(note)))
+
+
+class Told(KeptFuture[Any]):
+    """What a call waits for that has ended: it gets the answer to the recording of that, in its
+    turn.
+
+    The writer sets the answers in the order of the log, all of a batch at once. ``sequence``
+    returns that of the event in an answer; None where it has none, and so no turn.
+    """
+
+    def __init__(self, recorder: CallRecorder, sequence: SequenceOf) -> None:
+        super().__init__(loop=recorder.loop)
+        self._recorder = recorder
+        self.sequence = sequence
+
+    def set_result(self, result: Any) -> None:
+        """Wait for the turn."""
+        number = self.sequence(result)
+        if number is None:
+            super().set_result(result)
+        else:
+            self._recorder.recorded(self, result, number)
+
+    def tell(self, answer: Any) -> None:
+        """It is its turn."""
+        super().set_result(answer)
+
+    def fail_with(self, recording: asyncio.Future[Any]) -> None:
+        """Fail as a recording did, before it was queued or by its answer."""
+        error = asyncio.CancelledError() if recording.cancelled() else recording.exception()
+        if error is not None and not self.done():
+            self.set_exception(error)
 
 
 class CancelledBeginning(asyncio.CancelledError):

@@ -39,10 +39,8 @@ def check_fits(
 
     :raises TypeError: when the arguments do not fit.
     """
-    if not arguments and (shape := _shape_of(function)) is not None:
-        allowed, needed = shape
-        if needed <= named.keys() <= allowed:
-            return
+    if not arguments and takes_by_name(function, named):
+        return
     try:
         signature = inspect.signature(function, follow_wrapped=False)
     except (TypeError, ValueError):
@@ -51,6 +49,13 @@ def check_fits(
         signature.bind(*arguments, **named)
     except TypeError as error:
         raise TypeError(f"{what}: {error}") from None
+
+
+def takes_by_name(function: Callable[..., Any], named: Mapping[str, Any]) -> bool:
+    """Whether a callable is known to take these arguments by their names. Where it is not,
+    :func:`check_fits` says it; that looks longer."""
+    shape = _shape_of(function)
+    return shape is not None and shape[1] <= named.keys() <= shape[0]
 
 
 # Of a function that was called by name: the names that it takes, and those that it needs.

@@ -86,23 +86,22 @@ class CommandIntake:
         :raises MemvidAsyncError: what the decider refuses it with.
         """
         writer = self._need_writer()
-        self._running_task()
+        self.running_task()
         if writer.is_full:
             await writer.wait_for_room()
         return await writer.submit(scrubbed_command(self.limits, command), size)
 
-    async def submit_kept(self, command: Command | None, size: int) -> KeptFuture[Any]:
-        """Queue a command once there is room, as :meth:`submit` does; return its answer's future,
-        which nothing cancels."""
+    async def submit_kept(
+        self, command: Command | None, size: int, answer: KeptFuture[Any]
+    ) -> None:
+        """Queue a command of a call once there is room; ``answer``, which nothing cancels, gets
+        its answer. The task was checked when the call was made."""
         writer = self._need_writer()
-        self._running_task()
         if writer.is_full:
             await writer.wait_for_room()
-        answer = KeptFuture[Any](loop=self.home.loop)
         if command is not None:
             command = scrubbed_command(self.limits, command)
         writer.submit(command, size, answer)
-        return answer
 
     def expect(self, count: int) -> None:
         """Do what :meth:`Writer.expect` does."""
@@ -123,23 +122,30 @@ class CommandIntake:
         if found is None or found.is_full:
             raise SessionEndedError(sessions.session_id(session))
 
-    def submit_at_once(self, command: Command) -> asyncio.Future[Any]:
-        """Queue a small command whether there is room or not; the future gets its answer.
+    def submit_at_once(
+        self, command: Command, done: asyncio.Future[Any] | None = None
+    ) -> asyncio.Future[Any]:
+        """Queue a small command whether there is room or not; return its answer's future, which is
+        ``done`` where one is passed.
 
         :raises StoreReadOnlyError, StoreClosedError, StoreFailedError: it cannot be queued.
         """
         cleaned = scrubbed_command(self.limits, command)
-        return self._need_writer().submit(cleaned, _SMALL_COMMAND_BYTES)
+        return self._need_writer().submit(cleaned, _SMALL_COMMAND_BYTES, done)
 
     async def run_alone(self, call: LogCall) -> Any:
         """Make a call of the log while the writer does nothing else, and return its answer."""
-        self._running_task()
+        self.running_task()
         return await self._need_writer().submit_call(call)
 
     # Actions.
 
-    def record(self, session: SessionChoice, draft: ActionDraft) -> Awaitable[Any]:
+    def record(
+        self, session: SessionChoice, draft: ActionDraft, done: asyncio.Future[Any] | None = None
+    ) -> Awaitable[Any]:
         """Record an action. The answer is the :class:`Action`; None where no session is in force.
+
+        ``done``: gets the answer, too. It is what is returned where the action is queued at once.
 
         :raises InvalidValueError, LimitExceededError: it cannot be recorded.
         """
@@ -153,7 +159,7 @@ class CommandIntake:
             task = self.task_name()
         else:
             task = prepare_name(named, "task", self.limits)
-            self._running_task()
+            self.running_task()
         if call is None and ENCLOSING.get():
             parent = self.blocks.parent(session)
             draft = draft if parent is None else draft._replace(call=CallFacts(parent=parent))
@@ -170,8 +176,8 @@ class CommandIntake:
         if key is not None:
             return self._record_once(writer, session, draft, task, size)
         if size >= LARGE or writer.queued_bytes >= writer.most_queued:
-            return self._record_slowly(writer, session, draft, task, size)
-        return writer.submit(prepare_action(session, draft, task, self.limits), size)
+            return self._record_slowly(writer, session, draft, task, size, done)
+        return writer.submit(prepare_action(session, draft, task, self.limits), size, done)
 
     async def _record_slowly(
         self,
@@ -180,6 +186,7 @@ class CommandIntake:
         draft: ActionDraft,
         task: str | None,
         size: int,
+        done: asyncio.Future[Any] | None,
     ) -> Any:
         """Record an action that is large, or has to wait for room in the queue."""
         writer.check()
@@ -189,7 +196,7 @@ class CommandIntake:
         else:
             command = prepare_action(session, draft, task, self.limits)
         await writer.wait_for_room()
-        return await writer.submit(command, size)
+        return await writer.submit(command, size, done)
 
     async def _record_once(
         self,
@@ -244,13 +251,13 @@ class CommandIntake:
         """
         return prepare_name(task, "task", self.limits)
 
-    def task_name(self) -> str:
+    def task_name(self, task: asyncio.Task[Any] | None = None) -> str:
         """Return the name of the asyncio task that runs.
 
         :raises WrongLoopError: as :meth:`Home.check_task` does.
         """
-        limits, task = self.limits, current_task(self.home.loop)
-        name = (task or self._running_task()).get_name()
+        limits = self.limits
+        name = (task or current_task(self.home.loop) or self.running_task()).get_name()
         if type(limits) is ScrubbingLimits:
             name = limits.value("task", name)
         if len(name) <= limits.name_chars and name.isascii():
@@ -258,7 +265,11 @@ class CommandIntake:
         # Nobody passed this name to be recorded, so one that UTF-8 cannot hold is mended.
         return name[: limits.name_chars].encode(errors="replace").decode()
 
-    def _running_task(self) -> asyncio.Task[Any]:
+    def running_task(self) -> asyncio.Task[Any]:
+        """Return the asyncio task that runs.
+
+        :raises WrongLoopError: as :meth:`Home.check_task` does.
+        """
         # Passing the loop saves half the cost, which is looking for it.
         task = asyncio.current_task(self.home.loop)
         if task is None:

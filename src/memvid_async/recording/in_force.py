@@ -75,14 +75,17 @@ class Inside:
     """The time in which a call or a step runs; calls that are made in it are inside of it. A class,
     because a generator takes three times as long."""
 
-    __slots__ = ("_enclosing", "_entered")
+    __slots__ = ("_enclosing", "_entered", "_inside")
 
     def __init__(self, enclosing: Enclosing) -> None:
         self._enclosing = enclosing
 
     def __enter__(self) -> None:
-        around = [one for one in ENCLOSING.get() if not one.is_left]
-        self._entered = ENCLOSING.set((*around, self._enclosing))
+        around = ENCLOSING.get()
+        if around:
+            around = tuple([one for one in around if not one.is_left])
+        self._inside = inside = (*around, self._enclosing)
+        self._entered = ENCLOSING.set(inside)
 
     def __exit__(self, *_: object) -> None:
         now = ENCLOSING.get()
@@ -91,6 +94,9 @@ class Inside:
         except ValueError:
             # A generator's block, finished in another context than the one that began it.
             self._enclosing.is_left = True
+        else:
+            if now is self._inside:
+                return
         # What was entered since may be left later: what was there before is not what is left now.
         ENCLOSING.set(tuple([one for one in now if one is not self._enclosing]))
 

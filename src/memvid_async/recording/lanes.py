@@ -108,9 +108,9 @@ class Lanes:
         if task is not None:
             self._enter(task, self.root)
 
-    def current(self) -> Lane:
+    def current(self, task: asyncio.Task[object] | None = None) -> Lane:
         """Return the lane of the task that runs, which makes a call."""
-        lane = self._entered()
+        lane = self._entered(task)
         lane.has_called = True
         return lane
 
@@ -120,14 +120,14 @@ class Lanes:
         nothing finds that again."""
         return _calling(self._entered())
 
-    def _entered(self) -> Lane:
+    def _entered(self, task: asyncio.Task[object] | None = None) -> Lane:
         """Return the lane of the task that runs. It is a child of its creator's lane, if that has
         made a call, otherwise of the next one outwards that has.
 
         It is known from the task's first call or step on. Of two tasks of one name the first has
         it, and a step takes long only where it is recorded.
         """
-        task = asyncio.current_task()
+        task = task or asyncio.current_task()
         if task is None:
             return self.root
         lane = self._of_task.get(task)

@@ -17,8 +17,15 @@ MOST_TURNS = 32
 """How many turns an agent has at most, where something else keeps the loop busy, or where the loop
 does not show what is ready (uvloop's). It is enough for reactions through a dozen nested tasks."""
 
-# How many settlings wait on each loop: each has a callback that is ready, and none is a reaction.
-_WAITING = WeakKeyDictionary[asyncio.AbstractEventLoop, int]()
+
+class _Waiting:
+    """How many settlings wait on a loop: each has a callback that is ready, and none is a
+    reaction."""
+
+    count = 0
+
+
+_WAITING = WeakKeyDictionary[asyncio.AbstractEventLoop, _Waiting]()
 
 
 class Settling:
@@ -28,6 +35,7 @@ class Settling:
         self._loop = loop
         # What asyncio's own loops call next. It is only looked at.
         self._ready: Sequence[object] | None = getattr(loop, "_ready", None)
+        self._waiting = _WAITING.setdefault(loop, _Waiting())
         self._left = 0
         self._then: Callable[[], None] | None = None
 
@@ -39,17 +47,17 @@ class Settling:
     def start(self, then: Callable[[], None]) -> None:
         """Call ``then`` once the agent has settled; one that is under way starts again."""
         if not self._left:
-            _WAITING[self._loop] = _WAITING.get(self._loop, 0) + 1
+            self._waiting.count += 1
             self._loop.call_soon(self._turn)
         self._left, self._then = MOST_TURNS, then
 
     def _turn(self) -> None:
         self._left -= 1
-        if self._left and (self._ready is None or len(self._ready) >= _WAITING[self._loop]):
+        if self._left and (self._ready is None or len(self._ready) >= self._waiting.count):
             self._loop.call_soon(self._turn)
             return
         self._left = 0
-        _WAITING[self._loop] -= 1
+        self._waiting.count -= 1
         then, self._then = self._then, None
         if then is not None:
             then()
