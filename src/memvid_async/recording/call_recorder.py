@@ -116,12 +116,12 @@ class CallRecorder:
         self._note_call()
         self._come_to_event()
         intake = self._intake
-        began = KeptFuture[int](loop=self.loop)
+        began: KeptFuture[int] = KeptFuture(loop=self.loop)
         await intake.submit_kept(command, size, began)
         try:
             first = await began
             if intake.is_dirty:
-                written = KeptFuture[None](loop=self.loop)
+                written: KeptFuture[None] = KeptFuture(loop=self.loop)
                 await intake.submit_kept(None, 0, written)
                 await written
         except asyncio.CancelledError:

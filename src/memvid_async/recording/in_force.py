@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar, copy_context
+from contextvars import ContextVar, Token, copy_context
 
 from attrs import define, field
 
@@ -59,46 +59,45 @@ _ENTERED: ContextVar[tuple[Block, ...]] = ContextVar("memvid_async_blocks", defa
 
 @define(eq=False)
 class Enclosing:
-    """A call or a step that runs. ``store``: the blocks of its store. ``session``: its session's
-    number. ``first``: the sequence of its first start; None where that is not recorded.
-    ``is_call``: whether it is a call, which runs. ``is_left``: whether it was left in another
-    context than the one that entered it, which goes on to have it."""
+    """A call or a step, and the time in which it runs: calls that are made in its block are inside
+    of it.
+
+    ``store``: the blocks of its store. ``session``: its session's number. ``first``: the sequence
+    of its first start; None where that is not recorded. ``is_call``: whether it is a call, which
+    runs. ``is_left``: whether it was left in another context than the one that entered it, which
+    goes on to have it.
+    """
 
     store: SessionBlocks
     session: int
     first: int | None
     is_call: bool = field(default=False, kw_only=True)
     is_left: bool = field(default=False, init=False)
+    _before: Token[tuple[Enclosing, ...]] = field(init=False)
+    # What the context has while nothing else is entered or left in it.
+    _inside: tuple[Enclosing, ...] = field(init=False)
 
-
-class Inside:
-    """The time in which a call or a step runs; calls that are made in it are inside of it. A class,
-    because a generator takes three times as long."""
-
-    __slots__ = ("_enclosing", "_entered", "_inside")
-
-    def __init__(self, enclosing: Enclosing) -> None:
-        self._enclosing = enclosing
+    # A generator would take three times as long.
 
     def __enter__(self) -> None:
         around = ENCLOSING.get()
         if around:
             around = tuple([one for one in around if not one.is_left])
-        self._inside = inside = (*around, self._enclosing)
-        self._entered = ENCLOSING.set(inside)
+        self._inside = (*around, self)
+        self._before = ENCLOSING.set(self._inside)
 
     def __exit__(self, *_: object) -> None:
         now = ENCLOSING.get()
         try:
-            ENCLOSING.reset(self._entered)
+            ENCLOSING.reset(self._before)
         except ValueError:
             # A generator's block, finished in another context than the one that began it.
-            self._enclosing.is_left = True
+            self.is_left = True
         else:
             if now is self._inside:
                 return
         # What was entered since may be left later: what was there before is not what is left now.
-        ENCLOSING.set(tuple([one for one in now if one is not self._enclosing]))
+        ENCLOSING.set(tuple([one for one in now if one is not self]))
 
 
 # The calls and steps that a context is in, innermost last.

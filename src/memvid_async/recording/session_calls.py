@@ -16,13 +16,14 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import AbstractContextManager, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 from uuid import UUID
 
 from attrs import Factory, define, field
 
-from ..core.commands import StartAction
+from ..config import Limits
+from ..core.commands import Prepared, StartAction
 from ..errors import (
     InvalidValueError,
     RecordedCallError,
@@ -44,7 +45,7 @@ from .callables import call, check_fits, takes_by_name
 from .command_intake import CommandIntake
 from .converting import read_result
 from .error_details import describe_exception
-from .in_force import ENCLOSING, Enclosing, Inside
+from .in_force import ENCLOSING, Enclosing
 from .lanes import Lanes
 from .made_calls import Call, MadeCall, OpenCall, Step
 from .prepare_values import (
@@ -205,11 +206,11 @@ class SessionCalls:
         await self.cancel(call, error)
         raise error
 
-    def running(self, call: OpenCall) -> AbstractContextManager[None]:
+    def running(self, call: OpenCall) -> Enclosing:
         """The time in which a call runs; calls that are made in it are inside of it."""
         first, blocks = call.first, self.intake.blocks
         scope = first or call.asked.scope
-        return Inside(_EnclosingCall(blocks, self.session, first, self, scope, call, is_call=True))
+        return _EnclosingCall(blocks, self.session, first, self, scope, call, is_call=True)
 
     def current(self, call: OpenCall) -> Call:
         """Return a call that runs, as its tool sees it."""
@@ -373,28 +374,15 @@ class SessionCalls:
 
         :raises InvalidValueError, LimitExceededError: when they cannot be recorded.
         """
-        made = await self._prepared(ActionKind.TOOL_CALL, name, arguments, rough_size(metadata))
-        made.task, made.effect = task, effect
+        limits = limits_for(ActionKind.TOOL_CALL, self.intake.limits)
+        detail = (prepare_name(name, "name", limits),)
+        is_large = rough_size(arguments) + rough_size(metadata) >= LARGE
+        prepare, given = self.intake.preparing.run, (arguments, limits)
+        prepared = await prepare(_prepared, *given) if is_large else _prepared(*given)
+        made = MadeCall(ActionKind.TOOL_CALL, detail, None, prepared, task=task, effect=effect)
         if metadata is not None:
             made.metadata = prepare_metadata(metadata, self.intake.limits)
         return made
-
-    async def _prepared(
-        self, kind: ActionKind, name: str, given: Any, more_bytes: int = 0
-    ) -> MadeCall:
-        """Return a call with its input prepared, in a thread where that is large."""
-        limits = limits_for(kind, self.intake.limits)
-        detail = (prepare_name(name, "name", limits),)
-
-        def prepare() -> MadeCall:
-            if given is None and kind is ActionKind.STEP:
-                return MadeCall(kind, detail, None, None)
-            data = prepare_arguments(given, limits)
-            return MadeCall(kind, detail, None, hashed_content(data, "arguments", limits))
-
-        if rough_size(given) + more_bytes >= LARGE:
-            return await self.intake.preparing.run(prepare)
-        return prepare()
 
     async def once(self, name: str, make: Callable[[], Any], *, task: str | None = None) -> Any:
         """See :meth:`SessionRecorder.once`."""
@@ -412,7 +400,14 @@ class SessionCalls:
     @asynccontextmanager
     async def step(self, name: str, given: Any = None) -> AsyncIterator[Step]:
         """See :meth:`SessionRecorder.step`."""
-        made = await self._prepared(ActionKind.STEP, name, given)
+        limits = limits_for(ActionKind.STEP, self.intake.limits)
+        detail = (prepare_name(name, "name", limits),)
+        prepared = None
+        if rough_size(given) >= LARGE:
+            prepared = await self.intake.preparing.run(_prepared, given, limits)
+        elif given is not None:
+            prepared = _prepared(given, limits)
+        made = MadeCall(ActionKind.STEP, detail, None, prepared)
         scope = self._scope()
         asked = AskedCall(self._lanes.nearest(), scope, made.content)
         parent = self.intake.blocks.parent(self.session)
@@ -423,7 +418,7 @@ class SessionCalls:
             await self._record_step(entered, parent)
         error: BaseException | None = None
         try:
-            with Inside(entered):
+            with entered:
                 yield step
         except BaseException as raised:
             error = raised
@@ -490,6 +485,11 @@ class SessionCalls:
         if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
             draft = draft._replace(error=_name_of(error), call=self.facts(opened, None))
         await self.recorder.end_step(draft)
+
+
+def _prepared(given: Any, limits: Limits) -> Prepared | None:
+    """Return arguments, or a step's input, as they are recorded; in a thread where large."""
+    return hashed_content(prepare_arguments(given, limits), "arguments", limits)
 
 
 def _steps_first(enclosing: Sequence[_EnclosingCall]) -> Iterator[_EnclosingStep]:
