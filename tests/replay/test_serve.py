@@ -17,8 +17,8 @@ from memvid_async import (
     Verdict,
 )
 from memvid_async.errors import ReplayStopped
+from memvid_async.events.values import LARGE
 from memvid_async.recording import replies
-from memvid_async.recording.command_intake import CommandIntake
 from memvid_async.replay.handover import Handover
 from tests.support.loops import turns
 
@@ -280,36 +280,23 @@ async def test_what_was_recorded_without_calls_is_served_by_the_tasks_names(stor
         assert await asyncio.gather(of_b(), of_a()) == [("of b", "So."), ("of a", [4])]
 
 
-async def test_ends_of_one_batch_are_told_in_the_order_of_the_log(store, monkeypatch):
-    """A large result is recorded by a task of its own, which goes on some turns after the ack."""
-    record = CommandIntake.record
-
-    def record_late(self, session, draft):
-        acked = record(self, session, draft)
-
-        async def later():
-            action = await acked
-            await turns(3)
-            return action
-
-        return later() if draft.output == "late" else acked
+async def test_ends_of_one_batch_are_told_in_the_order_of_the_log(store):
+    """A large result is recorded by way of a thread, while small ones are queued at once."""
+    words = ("late" * LARGE, "soon", "later" * LARGE, "sooner")
 
     async def agent(session):
-        words = ("late", "soon", "late", "soon")
         told = []
 
         async def one(n):
             told.append(await session.call_tool("t", {"n": n}, lambda n: words[n], effect=False))
-            return n
 
         await asyncio.gather(*(one(n) for n in range(4)))
         return [*told, await session.call_tool("after", {}, lambda: "all")]
 
-    monkeypatch.setattr(CommandIntake, "record", record_late)
     async with store.session() as session:
         told = await agent(session)
-    ends = [one.output.data for one in (await store.get_session(session.session_id)).actions]
-    assert told == ends
+    actions = (await store.get_session(session.session_id)).actions
+    assert told == [(await store.read_content(one.output)).decode() for one in actions]
     async with store.serve(session.session_id, stall=0.5) as recorded:
         assert await agent(recorded) == told
 

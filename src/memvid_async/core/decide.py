@@ -182,9 +182,12 @@ def _with_call(
 
 
 def _begin(state: State, command: StartAction, now: int, known: Known) -> Decision:
-    session = _chosen_session(state, command.session, even_full=command.first is not None)
-    assert session is not None
-    info, first = session.info, command.first
+    number, first = command.session, command.first
+    session = state.sessions.open.get(number)
+    if session is None or session.info.config is not DEFAULT_RECORDING:
+        session = _chosen_session(state, number, even_full=first is not None)
+        assert session is not None
+    info = session.info
     if first is not None and first not in session.in_flight:
         raise InvalidValueError(f"call {first} is not in flight: it has ended")
     events: list[DecidedEvent] = []

@@ -155,20 +155,25 @@ def _act(state: State, event: AnyEvent) -> State:
 
 def _begin(state: State, event: AnyEvent) -> State:
     """Fold the start of a call. One that is tried again counted already."""
-    _, _, sessions, *others = state
-    first = event.payload.first  # type: ignore[union-attr]
-    session = sessions.open.get(event.session)
+    _, _, sessions, numbers, ambient, generation, memory, beyond, collections = state
+    number, now, first = event.session, event.time_ns, event.payload.first  # type: ignore[union-attr]
+    session = sessions.open.get(number)
     if session is not None:
         info, _, ended, actions, checkpoints, unmarked, held, error, in_flight, sums = session
         if first is None:
-            in_flight, unmarked = in_flight.set(event.sequence, event.time_ns), unmarked + 1
+            in_flight, unmarked = in_flight.set(event.sequence, now), unmarked + 1
         # fmt: off
         begun = (
-            info, event.time_ns, ended, actions, checkpoints, unmarked, held, error, in_flight, sums
+            info, now, ended, actions, checkpoints, unmarked, held, error, in_flight, sums
         )
         # fmt: on
-        sessions = sessions.set_open(event.session, _new(SessionState, begun))
-    return _new(State, (event.sequence, event.time_ns, sessions, *others))
+        sessions = sessions.set_open(number, _new(SessionState, begun))
+    # fmt: off
+    folded = (
+        event.sequence, now, sessions, numbers, ambient, generation, memory, beyond, collections
+    )
+    # fmt: on
+    return _new(State, folded)
 
 
 def _held(held: Held, payload: ActionRecorded | DecidedAction, messages: StoredMessages) -> Held:

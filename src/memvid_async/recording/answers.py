@@ -11,10 +11,10 @@ from collections.abc import Hashable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from attrs import Factory, define, frozen
+from attrs import define, frozen
 
 from ..events.calls import LanePath
-from ..events.content import Content
+from ..events.content import EMPTY, Content
 from ..events.details import ActionKind
 from ..events.event import Action
 from .lanes import Lane
@@ -35,7 +35,7 @@ class AskedCall:
     lane: Lane
     scope: int
     content: tuple[ActionKind, str | None, bytes | None]
-    facts: Mapping[str, Hashable] = Factory(dict)
+    facts: Mapping[str, Hashable] = EMPTY
     asked: Any = None
     messages_digest: bytes | None = None
     is_new: bool = False
