@@ -12,6 +12,7 @@ from attrs import evolve
 
 from . import (
     buffered,
+    calling,
     durable,
     frames,
     harness,
@@ -41,6 +42,7 @@ BENCHMARKS = {
     "frames": frames.run,
     "collections": keyed.run,
     "replay": replaying.run,
+    "calls": calling.run,
     "transport": transport.run,
     "original": original.run,
 }
