@@ -224,7 +224,14 @@ class _Exchange:
         self.asked = read_request(request.method, host, path, body)
         self.name = f"{request.method} {host}"
         self.overflow = Overflow()
-        self.arguments = {"url": public_url(url), **_shown_body(body)}
+        self._url, self._body = url, body
+        # The last response that was read, and what it says: the same one is read twice.
+        self._read: tuple[bytes, ModelReply] | None = None
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What a tool call has of it."""
+        return {"url": public_url(self._url), **_shown_body(self._body)}
 
     @classmethod
     async def begin(cls, request: Any, transport: Any) -> Self:
@@ -295,10 +302,13 @@ class _Exchange:
     def _reply(self, message: bytes) -> ModelReply:
         asked = self.asked
         assert isinstance(asked, ModelRequest)
-        head, body = _read_message(self._library, message)
-        if head is None:
-            return ModelReply()
-        return read_reply(asked.form, head.status, head.content_type, body)
+        if self._read is None or self._read[0] != message:
+            head, body = _read_message(self._library, message)
+            reply = ModelReply()
+            if head is not None:
+                reply = read_reply(asked.form, head.status, head.content_type, body)
+            self._read = message, reply
+        return self._read[1]
 
     async def fetch(self, **_: object) -> bytes:
         """Send the request as a tool call, and return the response's head and body, or how they

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
-from types import CoroutineType, FunctionType, GeneratorType
+from types import CoroutineType, FunctionType, GeneratorType, MethodType
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -41,6 +41,8 @@ def check_fits(
     """
     if not arguments and takes_by_name(function, named):
         return
+    if not named and _takes_by_place(function, len(arguments)):
+        return
     try:
         signature = inspect.signature(function, follow_wrapped=False)
     except (TypeError, ValueError):
@@ -57,6 +59,20 @@ def takes_by_name(function: Callable[..., Any], named: Mapping[str, Any]) -> boo
     shape = _shape_of(function)
     return shape is not None and shape[1] <= named.keys() <= shape[0]
 
+
+def _takes_by_place(function: Any, count: int) -> bool:
+    """Whether a callable is known to take this many arguments: a plain function or a method that
+    has parameters of the simplest kind alone, and no defaults."""
+    if type(function) is MethodType:
+        function, count = function.__func__, count + 1
+    if type(function) is not FunctionType or function.__defaults__:
+        return False
+    code = function.__code__
+    is_simple = not (code.co_kwonlyargcount or code.co_flags & _VARIABLE)
+    return is_simple and code.co_argcount == count
+
+
+_VARIABLE = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
 
 # Of a function that was called by name: the names that it takes, and those that it needs.
 _SHAPES = WeakKeyDictionary[FunctionType, tuple[frozenset[str], frozenset[str]]]()

@@ -141,7 +141,9 @@ class SessionCalls:
                 answer = await self.answers.ask(asked)
             except asyncio.CancelledError as error:
                 if asked.is_new:
-                    await self._cancel_unbegun(made, asked, task, seen, error)
+                    parent = intake.blocks.parent(self.session)
+                    unbegun = OpenCall(made, asked, _RUNS, parent, task, None, seen)
+                    await self._cancel_unbegun(unbegun, error)
                 raise
             await self._find_steps(self.answers, answer)
             seen = self.recorder.seen
@@ -149,19 +151,11 @@ class SessionCalls:
         began, cancellations = time.perf_counter(), running.cancelling()
         return OpenCall(made, asked, answer, parent, task, answer.first, seen, began, cancellations)
 
-    async def _cancel_unbegun(
-        self,
-        made: MadeCall,
-        asked: AskedCall,
-        task: str,
-        seen: int,
-        error: asyncio.CancelledError,
-    ) -> None:
+    async def _cancel_unbegun(self, call: OpenCall, error: asyncio.CancelledError) -> None:
         """Record that a call was cancelled while it waited for its turn to begin: the next run of
         the agent asks for it, too."""
-        parent = self.intake.blocks.parent(self.session)
         with suppress(SessionEndedError):
-            await self.cancel(OpenCall(made, asked, _RUNS, parent, task, None, seen), error)
+            await self.cancel(call, error)
 
     def _scope(self) -> int:
         """Return the first start of the call that the caller is in; 0 outside of one."""
@@ -376,24 +370,28 @@ class SessionCalls:
         """
         limits = limits_for(ActionKind.TOOL_CALL, self.intake.limits)
         detail = (prepare_name(name, "name", limits),)
-        is_large = rough_size(arguments) + rough_size(metadata) >= LARGE
-        prepare, given = self.intake.preparing.run, (arguments, limits)
-        prepared = await prepare(_prepared, *given) if is_large else _prepared(*given)
+        prepared = await self._prepared(arguments, limits, rough_size(metadata))
         made = MadeCall(ActionKind.TOOL_CALL, detail, None, prepared, task=task, effect=effect)
         if metadata is not None:
             made.metadata = prepare_metadata(metadata, self.intake.limits)
         return made
+
+    async def _prepared(self, given: Any, limits: Limits, more_bytes: int = 0) -> Prepared | None:
+        """Return arguments, or a step's input, as they are recorded; a thread prepares large ones,
+        or small ones with much beside them."""
+
+        def prepare() -> Prepared | None:
+            return hashed_content(prepare_arguments(given, limits), "arguments", limits)
+
+        is_large = rough_size(given) + more_bytes >= LARGE
+        return await self.intake.preparing.run(prepare) if is_large else prepare()
 
     async def once(self, name: str, make: Callable[[], Any], *, task: str | None = None) -> Any:
         """See :meth:`SessionRecorder.once`."""
         limits = limits_for(ActionKind.ONCE, self.intake.limits)
         detail = (prepare_name(name, "name", limits),)
         made = MadeCall(ActionKind.ONCE, detail, None, None, task=task, effect=False)
-
-        async def run() -> Any:
-            return await call(make)
-
-        return await self.make(made, run)
+        return await self.make(made, lambda: call(make))
 
     # Steps.
 
@@ -402,11 +400,7 @@ class SessionCalls:
         """See :meth:`SessionRecorder.step`."""
         limits = limits_for(ActionKind.STEP, self.intake.limits)
         detail = (prepare_name(name, "name", limits),)
-        prepared = None
-        if rough_size(given) >= LARGE:
-            prepared = await self.intake.preparing.run(_prepared, given, limits)
-        elif given is not None:
-            prepared = _prepared(given, limits)
+        prepared = None if given is None else await self._prepared(given, limits)
         made = MadeCall(ActionKind.STEP, detail, None, prepared)
         scope = self._scope()
         asked = AskedCall(self._lanes.nearest(), scope, made.content)
@@ -485,11 +479,6 @@ class SessionCalls:
         if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
             draft = draft._replace(error=_name_of(error), call=self.facts(opened, None))
         await self.recorder.end_step(draft)
-
-
-def _prepared(given: Any, limits: Limits) -> Prepared | None:
-    """Return arguments, or a step's input, as they are recorded; in a thread where large."""
-    return hashed_content(prepare_arguments(given, limits), "arguments", limits)
 
 
 def _steps_first(enclosing: Sequence[_EnclosingCall]) -> Iterator[_EnclosingStep]:
