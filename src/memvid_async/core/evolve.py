@@ -39,6 +39,7 @@ from .state import State
 # that does not know the kind must not write.
 FIRST_OPTIONAL_KIND = 128
 _NOTES = (AnswerDropped, ChunksCame, SessionResumed, SessionSuspended)
+_DECIDED = frozenset((DecidedAction, DecidedStart))
 _new = tuple.__new__
 
 
@@ -52,8 +53,8 @@ def evolve_together(state: State, events: Sequence[AnyEvent]) -> tuple[State, in
     its number; 0 when they belong to none, or to one that has ended."""
     last = events[-1]
     number = last.session or max(event.session for event in events)
-    # An action that was decided is of an open session.
-    takes = type(last.payload) is DecidedAction
+    # An action or a start that was decided is of an open session.
+    takes = type(last.payload) in _DECIDED
     had_ended = False
     if number and not takes:
         takes = number in state.sessions.open
