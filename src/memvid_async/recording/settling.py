@@ -18,14 +18,14 @@ MOST_TURNS = 32
 does not show what is ready (uvloop's). It is enough for reactions through a dozen nested tasks."""
 
 
-class _Waiting:
+class _OnLoop:
     """How many settlings wait on a loop: each has a callback that is ready, and none is a
     reaction."""
 
     count = 0
 
 
-_WAITING = WeakKeyDictionary[asyncio.AbstractEventLoop, _Waiting]()
+_WAITING = WeakKeyDictionary[asyncio.AbstractEventLoop, _OnLoop]()
 
 
 class Settling:
@@ -35,7 +35,7 @@ class Settling:
         self._loop = loop
         # What asyncio's own loops call next. It is only looked at.
         self._ready: Sequence[object] | None = getattr(loop, "_ready", None)
-        self._waiting = _WAITING.setdefault(loop, _Waiting())
+        self._waiting = _WAITING.setdefault(loop, _OnLoop())
         self._left = 0
         self._then: Callable[[], None] | None = None
 
