@@ -4,6 +4,7 @@
   const get = (id) => document.getElementById(id);
   // Read again each time: a live page gets more of them.
   const articles = () => [...document.querySelectorAll("article, #sessions tr, .rows li")];
+  const isSeen = (article) => !article.hidden && article.checkVisibility();
   const kindOf = (article) =>
     article.dataset.kind ?? article.querySelector("h2 > i")?.className;
   const search = get("search"), count = get("count"), keyList = get("keys");
@@ -31,10 +32,10 @@
       article.hidden = !fits;
       shown += fits;
     }
-    for (const row of document.querySelectorAll("#rows li")) {
-      const article = get(row.firstChild.hash.slice(1));
-      row.classList.toggle("off", Boolean(article?.hidden));
+    for (const some of document.querySelectorAll(".some")) {
+      some.hidden = [...some.children].every((one) => one.hidden);
     }
+    drawRows();
     count.textContent = shown === all.length ? `${shown} shown` : `${shown} of ${all.length}`;
     document.body.classList.toggle("isolated", only.size > 0);
     mark();
@@ -73,8 +74,22 @@
     if (wanted) mark();
   }, { rootMargin: "200px" });
 
+  // Of the parts of a list that are far away nothing is watched.
+  const someWatcher = new IntersectionObserver((entries) => {
+    for (const { target, isIntersecting } of entries) {
+      for (const article of target.querySelectorAll("article")) {
+        if (isIntersecting) watcher.observe(article);
+        else { watcher.unobserve(article); near.delete(article); }
+      }
+    }
+  }, { rootMargin: "400px" });
+
   function watch() {
-    for (const article of document.querySelectorAll("article")) watcher.observe(article);
+    for (const some of document.querySelectorAll(".some")) {
+      some.style.containIntrinsicSize = `auto ${9 * some.children.length}rem`;
+      someWatcher.observe(some);
+    }
+    for (const article of document.querySelectorAll(":not(.some) > article")) watcher.observe(article);
   }
 
   // --- a row for each action: what it is, and its bar in the time of all ---
@@ -97,34 +112,84 @@
     return made;
   }
 
-  function rows() {
+  let bars = [], last = 1;
+
+  function readBars() {
     const list = get("rows");
-    if (!list?.dataset.bars || list.firstChild) return;
-    let begin = 0, last = 1;
-    const bars = list.dataset.bars.split(",").map((bar) => {
+    if (!list) return;
+    let begin = 0;
+    last = 1;
+    bars = (list.dataset.bars || null)?.split(",").map((bar) => {
       const [id, since, lasted, depth] = bar.split(" ");
       begin += Number(since);
       const end = lasted === "" ? null : begin + Number(lasted);
       last = Math.max(last, end ?? begin);
       return { id: id[0] === "s" ? id : "a" + id, begin, end, depth: Math.min(depth ?? 0, 8) };
-    });
-    list.append(...bars.map((bar) => {
-      const heading = get(bar.id)?.firstChild, kind = heading?.querySelector("i").className ?? "";
-      const name = heading?.querySelector("b")?.textContent ?? "";
-      const failed = heading?.parentNode.classList.contains("failed");
-      const link = element("a"), row = element("li", "", bar.depth ? "d" + bar.depth : "");
-      const shown = NAMED.includes(kind) && name ? name : `${kind.replace("_", " ")} ${name}`;
-      const line = element("span", "", "line");
-      const drawn = element("i", "", failed ? "t-failed" : kind + (bar.end === null ? " t-flight" : ""));
-      drawn.style.marginLeft = `${Math.min(99, 100 * bar.begin / last)}%`;
-      drawn.style.width = `${Math.max(.6, 100 * ((bar.end ?? last) - bar.begin) / last)}%`;
-      line.append(drawn);
-      link.href = "#" + bar.id;
-      const lasted = bar.end === null ? "in flight" : duration((bar.end - bar.begin) / 1e3);
-      link.append(element("span", shown, kind + (failed ? " failed" : "")), line, element("small", lasted));
-      row.append(link);
-      return row;
-    }));
+    }) ?? [];
+  }
+
+  function toldOf(bar) {
+    const heading = get(bar.id)?.firstChild, kind = heading?.querySelector("i").className ?? "";
+    const title = heading?.querySelector("b")?.textContent ?? "";
+    const name = NAMED.includes(kind) && title ? title : `${kind.replace("_", " ")} ${title}`;
+    const failed = Boolean(heading?.parentNode.classList.contains("failed"));
+    const lasted = bar.end === null ? "in flight" : duration((bar.end - bar.begin) / 1e3);
+    return { kind, name, failed, lasted };
+  }
+
+  function rowOf(bar) {
+    const { kind, name, failed, lasted } = toldOf(bar);
+    const row = element("li", "", bar.depth ? "d" + bar.depth : ""), link = element("a");
+    const line = element("span", "", "line");
+    const drawn = element("i", "", failed ? "t-failed" : kind + (bar.end === null ? " t-flight" : ""));
+    drawn.style.marginLeft = `${Math.min(99, 100 * bar.begin / last)}%`;
+    drawn.style.width = `${Math.max(.6, 100 * ((bar.end ?? last) - bar.begin) / last)}%`;
+    line.append(drawn);
+    link.href = "#" + bar.id;
+    link.append(element("span", name, kind + (failed ? " failed" : "")), line, element("small", lasted));
+    row.append(link);
+    return row;
+  }
+
+  // Rows are made once they are near: a session may have tens of thousands.
+  const TOGETHER = 100, waiting = new WeakMap();
+  let listed = [];
+
+  function fill(some) {
+    some.append(...(waiting.get(some) ?? []).map(rowOf));
+    waiting.delete(some);
+  }
+
+  const outline = document.querySelector(".outline");
+  const rowWatcher = outline && new IntersectionObserver((entries) => {
+    for (const { target, isIntersecting } of entries) if (isIntersecting) fill(target);
+  }, { root: outline, rootMargin: "500px" });
+
+  function drawRows() {
+    const list = get("rows");
+    if (!list) return;
+    rowWatcher.disconnect();
+    listed = bars.filter((bar) => !get(bar.id)?.hidden);
+    const lists = [];
+    for (let at = 0; at < listed.length; at += TOGETHER) {
+      const some = listed.slice(at, at + TOGETHER), made = element("ol");
+      made.style.height = `${1.55 * some.length}rem`;
+      waiting.set(made, some);
+      lists.push(made);
+    }
+    list.replaceChildren(...lists);
+    for (const made of lists) rowWatcher.observe(made);
+  }
+
+  function showRow(id) {
+    const place = listed.findIndex((bar) => bar.id === id);
+    if (place < 0) return;
+    const some = get("rows").children[Math.floor(place / TOGETHER)];
+    fill(some);
+    const row = some.children[place % TOGETHER].firstChild;
+    for (const one of document.querySelectorAll("#rows .here")) one.classList.remove("here");
+    row.classList.add("here");
+    row.scrollIntoView({ block: "nearest" });
   }
 
   // --- what an action gets once it is near: copy, pretty JSON, chunks ---
@@ -229,9 +294,11 @@
   // --- keys and buttons ---
 
   function go(step) {
-    const shown = articles().filter((a) => !a.hidden && a.checkVisibility());
-    if (!shown.length) return;
-    const next = shown[Math.min(shown.length - 1, Math.max(0, shown.indexOf(here) + step))];
+    const all = articles();
+    let place = all.indexOf(here) + step;
+    while (all[place] && !isSeen(all[place])) place += step;
+    const next = all[place] ?? (here?.isConnected ? here : all.find(isSeen));
+    if (!next) return;
     here?.classList.remove("here");
     here = next;
     next.classList.add("here");
@@ -239,10 +306,7 @@
     if (focused === next) next.tabIndex = -1;
     focused.focus({ preventScroll: true });
     next.scrollIntoView({ block: "nearest" });
-    const row = document.querySelector(`#rows a[href="#${next.id}"]`);
-    for (const one of document.querySelectorAll("#rows .here")) one.classList.remove("here");
-    row?.classList.add("here");
-    row?.scrollIntoView({ block: "nearest" });
+    showRow(next.id);
   }
 
   function fold() {
@@ -316,10 +380,10 @@
   document.addEventListener("pointermove", (event) => {
     const to = barAt(event);
     if (!to) return;
-    const row = document.querySelector(`#rows a[href="${to}"]`);
+    const bar = bars.find(({ id }) => "#" + id === to), told = bar && toldOf(bar);
     const title = event.target.firstChild ??
       event.target.appendChild(document.createElementNS("http://www.w3.org/2000/svg", "title"));
-    title.textContent = row ? [...row.children].map((one) => one.textContent).join(" ").trim() : to;
+    title.textContent = told ? `${told.name} ${told.lasted}${told.failed ? ", failed" : ""}` : to;
   });
 
   let opened = [];
@@ -330,8 +394,8 @@
   addEventListener("afterprint", () => { for (const d of opened) d.open = false; });
 
   document.querySelector(".tools")?.removeAttribute("hidden");
-  document.addEventListener("memvid:new", () => { rows(); watch(); filter(); });
-  rows();
+  document.addEventListener("memvid:new", () => { readBars(); watch(); filter(); });
+  readBars();
   watch();
   filter();
 })();

@@ -68,6 +68,9 @@ class Window:
         return f"?from={max(0, place) // size * size}#a{index}"
 
 
+# The actions that are rendered together.
+_TOGETHER = 20
+
 ALL = Window()
 """A page that stands alone, with every action."""
 
@@ -113,11 +116,15 @@ async def session_news(store: Store, loaded: Loaded, window: Window) -> AsyncGen
 async def session_articles(
     store: Store, session: Session, window: Window
 ) -> AsyncGenerator[str, None]:
-    """Yield the actions of a session as HTML, and where it was forked."""
+    """Yield the actions of a session as HTML, and where it was forked. A browser renders some of
+    them together, once they are near."""
     checkpoints = {checkpoint.at_index: checkpoint for checkpoint in session.checkpoints}
     fork, bounds = session.fork, window.of(session)
-    page = _shown(session, window)
+    page, count = _shown(session, window), 0
     async for document in read_actions(store, session.actions[bounds]):
+        if count % _TOGETHER == 0:
+            yield "</div>\n<div class=some>" if count else "<div class=some>"
+        count += 1
         if fork is not None and document["index"] >= fork.action_count:
             yield _fork_mark(fork)
             fork = None
@@ -126,6 +133,8 @@ async def session_articles(
             yield checkpoint_article(document, checkpoint_document(checkpoint), page)
         else:
             yield article(document, page)
+    if count:
+        yield "</div>"
     if fork is not None and bounds.stop is None:
         yield _fork_mark(fork)
 
@@ -192,7 +201,7 @@ def _rows(loaded: Loaded, window: Window) -> str:
         wanted = [bar for bar in bars if bar.index is None or bar.index >= first]
     else:
         wanted = [bar for bar in bars if bar.index in shown_now]
-    return f'<ol id="rows" data-bars="{rows_in_time(wanted)}"></ol>'
+    return f'<div id="rows" data-bars="{rows_in_time(wanted)}"></div>'
 
 
 def _pages(session: Session, window: Window) -> str:
