@@ -35,9 +35,9 @@ _FIRST_RISE = 0 if sys.version_info >= (3, 12) else -1
 class CallRecorder:
     """Records the calls of one session's block.
 
-    ``session_id``: None where nothing is recorded. ``is_new``: whether the block has started the
-    session. ``seen``: the sequence of the last end that the agent was told of. ``has_begun``:
-    whether the session has calls. ``is_elsewhere``: whether its agent turned out to run elsewhere.
+    ``session_id``: None where nothing is recorded. ``seen``: the sequence of the last end that the
+    agent was told of. ``has_begun``: whether the session has calls. ``is_elsewhere``: whether its
+    agent turned out to run elsewhere.
     """
 
     def __init__(
@@ -45,13 +45,10 @@ class CallRecorder:
         intake: CommandIntake,
         session: int,
         session_id: UUID | None = None,
-        *,
-        is_new: bool = False,
     ) -> None:
         self._intake = intake
         self._session = session
         self._session_id = session_id
-        self._is_new = is_new
         self._is_locked = False
         self.is_elsewhere = False
         self.loop = intake.home.loop
@@ -81,6 +78,16 @@ class CallRecorder:
         self._is_locked = self._intake.locks.take(self._session_id)
         return self._is_locked
 
+    def check_elsewhere(self) -> None:
+        """Return if nobody runs the session's agent, as far as is known here.
+
+        :raises SessionActiveError: when somebody does.
+        """
+        assert self._session_id is not None
+        with suppress(OSError):  # as in _note_call
+            if not self._intake.locks.is_free(self._session_id):
+                raise SessionActiveError(runs_already(self._session_id))
+
     def unlock(self) -> None:
         """The agent has ended."""
         if self._is_locked:
@@ -91,14 +98,16 @@ class CallRecorder:
     def _note_call(self) -> None:
         """Lock before the first call, so that sessions which make none cost nothing.
 
-        :raises SessionActiveError: when another one has resumed the session since it was started.
+        :raises SessionActiveError: when another one has made a call in the session, or resumed it.
         """
         if self.has_begun:
             return
         with suppress(OSError):  # nobody resumes either, where there is no file for locks
-            self.is_elsewhere = not self.lock() and self._is_new
+            self.is_elsewhere = not self.lock()
         if self.is_elsewhere:
-            raise SessionActiveError(f"session {self._session_id} was resumed elsewhere")
+            raise SessionActiveError(
+                f"session {self._session_id} was resumed elsewhere, and its agent makes calls there"
+            )
         self.has_begun = True
 
     def go_on(self, after: int) -> None:
@@ -332,6 +341,14 @@ class CancelledBeginning(asyncio.CancelledError):
     def __init__(self, first: int) -> None:
         super().__init__()
         self.first = first
+
+
+def runs_already(session_id: UUID) -> str:
+    """Say that the agent of a session runs."""
+    return (
+        f"the agent of session {session_id} runs already, here or in another process; wait for "
+        "that to end"
+    )
 
 
 async def in_any_case(future: asyncio.Future[Any]) -> Any:

@@ -111,6 +111,16 @@ class SessionLocks:
         self._places[session_id] = place
         return True
 
+    def is_free(self, session_id: UUID) -> bool:
+        """Whether nobody has a session's lock, in this process or another.
+
+        :raises OSError: as :meth:`take` does.
+        """
+        if not self.take(session_id):
+            return False
+        self.release(session_id)
+        return True
+
     def release(self, session_id: UUID) -> None:
         """Release a session's lock; also one that this store does not have."""
         place = self._places.pop(session_id, None)

@@ -157,10 +157,15 @@ class SessionRecorder(CallMethods, ActionRecorder[Action]):
         return self._block is not None and not self._block.is_left
 
     async def _make_calls(self, number: int) -> SessionCalls:
-        """Return what makes the calls of the block; the task that enters it asks for it."""
+        """Return what makes the calls of the block; the task that enters it asks for it.
+
+        :raises SessionActiveError: when the session's agent runs elsewhere.
+        """
         command = self._command
-        is_new = isinstance(command, StartSession)
-        recorder = CallRecorder(self._intake, number, self.session_id, is_new=is_new)
+        recorder = CallRecorder(self._intake, number, self.session_id)
+        if isinstance(command, ResumeSession):
+            # Where nothing was made as a call, any number may go on recording.
+            recorder.check_elsewhere()
         starts = not isinstance(command, StartSession) or command.config.record_starts
         return SessionCalls(
             self._intake, number, self.session_id, starts=starts, lanes=Lanes(), recorder=recorder

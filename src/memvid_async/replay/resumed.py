@@ -19,7 +19,7 @@ from ..events.event import Action
 from ..memory.frame_store import FrameStore
 from ..memory.store_session import StoreSession
 from ..recording.action_draft import ActionDraft
-from ..recording.call_recorder import CallRecorder
+from ..recording.call_recorder import CallRecorder, runs_already
 from ..recording.command_intake import CommandIntake
 from ..recording.error_details import describe_exception
 from ..recording.lanes import Lanes
@@ -65,10 +65,7 @@ class ResumedSession(StoreSession):
     async def _make_calls(self, number: int) -> SessionCalls:
         recorder = CallRecorder(self._intake, number, self.session_id)
         if not recorder.lock():
-            raise SessionActiveError(
-                f"the agent of session {self.session_id} runs already, here or in another process; "
-                "wait for that to end"
-            )
+            raise SessionActiveError(runs_already(self.session_id))
         try:
             return await self._resume(number, recorder)
         except BaseException:

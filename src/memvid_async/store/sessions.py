@@ -148,9 +148,10 @@ class Sessions:
         agent may take to make the next recorded call, while others wait for it. ``pace``: as for
         :meth:`serve`.
 
-        Entering raises :class:`SessionNotFoundError`, :class:`SessionEndedError`, and with
-        ``replay`` :class:`UncertainCallError` or, where the session's agent runs already, here or
-        in another process, :class:`SessionActiveError`.
+        Entering raises :class:`SessionNotFoundError`, :class:`SessionEndedError`, with ``replay``
+        :class:`UncertainCallError`, and :class:`SessionActiveError` where the session's agent runs
+        already, here or in another process: where it makes calls. With ``record_…`` alone, any
+        number of processes may record into one session, without ``replay``.
         """
         command = ResumeSession(prepare_session_id(session_id))
         policy, types = check_policy(uncertain), check_types(errors)
