@@ -61,6 +61,7 @@ async def record(store):
 
 
 async def test_a_served_memory_answers_what_it_answered(tmp_path):
+    """Rule 42."""
     async with open_store(tmp_path / "a.mva") as store:
         session_id, told = await record(store)
         # What the memory holds by now is not what was found then.
@@ -96,6 +97,7 @@ class Stopped:
 
 @pytest.mark.parametrize("calls", range(0, 17, 3))
 async def test_a_resumed_memory_puts_nothing_twice(tmp_path, calls):
+    """Rules 20 and 42."""
     async with open_store(tmp_path / "whole.mva") as store:
         session_id, _ = await record(store)
         whole = [str(one.kind) for one in (await store.get_session(session_id)).actions]
@@ -175,30 +177,42 @@ async def test_what_an_ask_calls_is_inside_of_it_and_a_dead_one_is_uncertain(tmp
 
 
 async def test_the_store_itself_does_nothing_again_for_an_agent_that_is_answered(tmp_path):
+    """Neither its memory nor its collections, until all was answered, and but for tools that run.
+
+    Rule 43."""
     interrupted = [True]
 
     async def agent(store, session, see):
         async def save():
             await session.call_tool("inner", {}, lambda: "in")
             await store.put("by a tool")
+            await notes.append("saved", [len(await notes.items("saved"))])
             if interrupted:
                 interrupted.clear()
                 raise KeyboardInterrupt
 
         await session.call_tool("first", {}, lambda: 1)
-        await see(lambda: store.put("by the agent"))
-        await see(lambda: store.find("agent"))
+        for call in (
+            lambda: store.put("by the agent"),
+            lambda: store.find("agent"),
+            lambda: notes.put("a", 1),
+            lambda: notes.get("a"),
+            lambda: notes.append("list", [1]),
+            lambda: notes.pop("list"),
+            lambda: notes.delete("a"),
+        ):
+            await see(call)
         return await session.call_tool("save", {}, save)
 
     async def allowed(call):
         await call()
 
     async def refused(call):
-        with pytest.raises(InvalidValueError, match="the session's own"):
+        with pytest.raises(InvalidValueError, match="session that answers from its recording"):
             await call()
 
     async with open_store(tmp_path / "a.mva") as store:
-        session = store.session()
+        session, notes = store.session(), store.collection("notes")
 
         async def live():
             async with session:
@@ -212,5 +226,11 @@ async def test_the_store_itself_does_nothing_again_for_an_agent_that_is_answered
             await again.call_tool("zero", {}, lambda: 0)
             await agent(store, again, refused)
             await store.put("alive")
+            # Who only serves is answered to its end.
+            async with store.serve(session.session_id, unserved="allow") as served:
+                await refused(lambda: store.put("served"))
+                await refused(lambda: notes.get("saved"))
+                assert await served.call_tool("zero", {}) == 0
+            assert await notes.items("saved") == [0, 1]
         # By the agent once, by the tool that ran twice, and once when all was answered.
         assert [frame.frame_id async for frame in store.frames()] == [1, 2, 3, 4]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextvars import Context
 
 from .. import Collection, MemvidAsyncError, StoreClosedError
 
@@ -22,7 +23,9 @@ class Sweeper:
         """Sweep at this interval from now on; one that goes on already stays as it is."""
         if self._task is None or self._task.done():
             self._stopping = asyncio.Event()
-            self._task = asyncio.create_task(_sweep(c, seconds, self._stopping))
+            # In no session: it is not part of what the agent does that starts it.
+            sweeping = _sweep(c, seconds, self._stopping)
+            self._task = asyncio.create_task(sweeping, context=Context())
         return self._task
 
     async def stop(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109 - as theirs has it

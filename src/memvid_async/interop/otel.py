@@ -11,6 +11,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from contextvars import Context
 from typing import Any
 from uuid import UUID
 
@@ -106,7 +107,8 @@ class MemvidSpanExporter(SpanExporter):
                 await call(store)
 
         try:
-            future = self._given.sync.submit(run)
+            # In no session: a span may end inside of one that answers its agent from a recording.
+            future = Context().run(self._given.sync.submit, run)
             if self._given.is_here:
                 self._pending.add(future)
                 future.add_done_callback(self._done)

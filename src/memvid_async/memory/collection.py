@@ -58,6 +58,9 @@ class Collection(CollectionReader):
     key's version is the sequence of the event that changed it last. Nothing is made before the
     first change, so there is nothing to create.
 
+    Inside of a session that answers from its recording, what an agent does here is refused with
+    :class:`InvalidValueError`: let it read in ``session.once``, and change in a tool.
+
     All changes raise :class:`InvalidValueError` and :class:`LimitExceededError` where they cannot
     be recorded, :class:`VersionConflictError` where a key has another version than was asked for,
     and what every ``record_…`` call raises where they were not acked.
@@ -293,6 +296,16 @@ class Collection(CollectionReader):
 
     # How a change is made.
 
+    async def _time(self) -> int:
+        self._check_not_replaying()
+        return await super()._time()
+
+    def _check_not_replaying(self) -> None:
+        """Return if the caller is not an agent that is being answered."""
+        self._intake.blocks.check_not_replaying(
+            "read a collection in session.once(…), and change it in a tool"
+        )
+
     async def _searchable(
         self,
         changes: Sequence[KeyChange],
@@ -383,6 +396,7 @@ class Collection(CollectionReader):
         seen: Mapping[str, KeyFacts] | None = None,
         as_of: int = -1,
     ) -> int:
+        self._check_not_replaying()
         turns, known = self._recall.turns, seen
         if checks:
             await turns.wait(checks)

@@ -16,23 +16,22 @@ from contextvars import ContextVar, Token, copy_context
 from attrs import define, field
 
 from ..core.commands import SessionChoice
-
-
-def _never() -> bool:
-    return False
+from ..errors import InvalidValueError
 
 
 class Block:
-    """An ``async with`` block of a session. ``session``: its number in the ``store``.
-    ``is_replaying``: whether its agent is being told what was recorded."""
+    """An ``async with`` block of a session. ``session``: its number in the ``store``; 0 where
+    nothing is recorded. ``is_replaying``: whether its agent is being told what was recorded."""
 
     __slots__ = ("is_left", "is_replaying", "session", "store")
 
-    def __init__(self, store: SessionBlocks, session: int) -> None:
+    def __init__(
+        self, store: SessionBlocks, session: int, is_replaying: Callable[[], bool]
+    ) -> None:
         self.store = store
         self.session = session
         self.is_left = False
-        self.is_replaying: Callable[[], bool] = _never
+        self.is_replaying = is_replaying
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -122,9 +121,9 @@ class SessionBlocks:
         # The opener's context, and those copied from it, are not empty from now on.
         _ENTERED.set(_ENTERED.get())
 
-    def enter(self, session: int) -> Block:
+    def enter(self, session: int, is_replaying: Callable[[], bool] = lambda: False) -> Block:
         """Enter a new block of a session, for the caller's context and those copied from it."""
-        block = Block(self, session)
+        block = Block(self, session, is_replaying)
         self.open_count += 1
         # Blocks that were left in other contexts are dropped: a long task must not collect them.
         _ENTERED.set((*_still_entered(), block))
@@ -142,10 +141,25 @@ class SessionBlocks:
         blocks = _ENTERED.get()
         if not blocks:
             return ()
-        return tuple([b.session for b in reversed(blocks) if b.store is self and not b.is_left])
+        mine = (b for b in reversed(blocks) if b.store is self and not b.is_left)
+        return tuple([b.session for b in mine if b.session])
+
+    def check_not_replaying(self, instead: str) -> None:
+        """Return if the caller may do something with the store itself.
+
+        ``instead``: what it can do where it may not.
+
+        :raises InvalidValueError: when it is an agent that is being told what was recorded: the
+            store would do again what it did then, or find something else.
+        """
+        if _ENTERED.get() and self._is_replaying:
+            raise InvalidValueError(
+                f"inside of a session that answers from its recording, {instead}: the store itself "
+                "would do it once more, or find something else"
+            )
 
     @property
-    def is_replaying(self) -> bool:
+    def _is_replaying(self) -> bool:
         """Whether the caller is an agent that is being told what was recorded, and no call of its
         that runs."""
         mine = (b for b in reversed(_ENTERED.get()) if b.store is self and not b.is_left)

@@ -8,7 +8,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcon
 from typing import Protocol
 
 from ..core.commands import ChangeMemory, OnlyOnce, Repeated, SessionChoice
-from ..errors import InvalidValueError
 from ..events.event import Action
 from .action_draft import ActionDraft
 from .command_intake import CommandIntake
@@ -60,15 +59,10 @@ class InForce:
     def session(self) -> SessionChoice:
         """See :class:`RecordedIn`.
 
-        :raises InvalidValueError: when the caller is an agent that is being told what was recorded:
-            the store would do again what it did then, or find something else.
+        :raises InvalidValueError: as :meth:`SessionBlocks.check_not_replaying` does.
         """
         blocks = self._intake.blocks
-        if blocks.is_replaying:
-            raise InvalidValueError(
-                "inside of a session that answers from its recording, use the session's own put, "
-                "find, ask, …: the store's would do it once more"
-            )
+        blocks.check_not_replaying("use the session's own put, find, ask, …")
         return blocks.entered
 
     @property

@@ -17,6 +17,7 @@ from ..memory.memory_methods import MemoryMethods
 from ..memory.store_session import memory_of
 from ..recording.call_recorder import CallRecorder
 from ..recording.command_intake import CommandIntake
+from ..recording.in_force import Block
 from ..recording.lanes import Lanes
 from ..recording.prepare_values import prepare_metadata
 from ..recording.session_calls import SessionCalls
@@ -76,6 +77,7 @@ class ServedSession(MemoryMethods):
         self._past: PastSession | None = None
         self._answers: RecordedAnswers | None = None
         self._calls: SessionCalls | None = None
+        self._block: Block | None = None
         self._is_left = False
 
     async def __aenter__(self) -> Self:
@@ -112,6 +114,7 @@ class ServedSession(MemoryMethods):
             answers=self._answers,
             raised=lambda action: recorded_error(action, self._options.errors),
         )
+        self._block = self._intake.blocks.enter(0, lambda: True)
         self._enter_calls()
         return self
 
@@ -126,6 +129,8 @@ class ServedSession(MemoryMethods):
         traceback: TracebackType | None,
     ) -> None:
         self._is_left = True
+        if self._block is not None:
+            self._block.leave()
         if self._session is not None:
             await self._session.__aexit__(exc_type, exc, traceback)
         elif self._answers is not None:
