@@ -127,7 +127,8 @@ class ActionStarted:
     @property
     def key(self) -> str:
         """The call's key, the same on every try: the id of the session and the sequence of its
-        first start. A retry in a fork has the key of the parent's start."""
+        first start. Where a fork tries again what its parent began, that is the parent's id, which
+        this event does not have: the start in ``Session.in_flight`` and ``current_call()`` do."""
         return call_key(self.session_id, self.call)
 
 

@@ -25,7 +25,7 @@ from ..errors import (
 )
 from ..events.calls import ActionStarted, SessionResumed
 from ..events.details import FindDetails
-from ..events.event import Action, ActionRecorded, CheckpointCreated, Session
+from ..events.event import Action, ActionRecorded, CheckpointCreated, Session, SessionEnded
 from ..events.frames import (
     Context,
     ContextItem,
@@ -92,7 +92,8 @@ def fork_point(
 ) -> tuple[SessionState, ForkPoint]:
     """Return a session, and the point where a fork leaves it.
 
-    That is after a checkpoint, after an action, or after the last one so far when both are None.
+    That is after a checkpoint, after an action, or, when both are None, after all of it so far: of
+    a session that has ended, after its last action.
 
     :raises SessionNotFoundError, CheckpointNotFoundError: when there is no such one.
     :raises InvalidValueError: when the session has no such action.
@@ -127,9 +128,11 @@ def fork_point(
 def _place_of(
     view: View, number: int, checkpoint_id: int | None, action_index: int | None
 ) -> tuple[int, int, int, dict[int, int]] | None:
-    """Return the sequence of a checkpoint or an action in a session's history; by default of the
-    last action. With it, how many actions and checkpoints the history holds up to there, and the
-    calls that are in flight there: for the sequence of each one's start, its time.
+    """Return the sequence of a checkpoint or an action in a session's history; by default of its
+    last event, or of its last action where it has ended.
+
+    With it, how many actions and checkpoints the history holds up to there, and the calls that are
+    in flight there: for the sequence of each one's start, its time.
 
     None when it is not there. Parents are read one by one, until it is found.
     """
@@ -140,8 +143,15 @@ def _place_of(
         if fork is not None:
             sequence, in_flight = fork.sequence, dict(fork.in_flight)
             actions, checkpoints = fork.action_count, fork.checkpoint_count
+        last = sequence
         for event in events:
             payload = event.payload
+            # A fork does not have what was running when the block was left. What runs in a session
+            # that is open may have had its effect, so a fork has to know that it began.
+            if isinstance(payload, SessionEnded):
+                last = sequence
+                break
+            last = event.sequence
             if isinstance(payload, ActionStarted):
                 in_flight.setdefault(payload.call, event.time_ns)
             elif isinstance(payload, SessionResumed):
@@ -157,7 +167,7 @@ def _place_of(
             if is_there:
                 return sequence, actions, checkpoints, in_flight
         if wants_last:
-            return sequence, actions, checkpoints, in_flight
+            return last, actions, checkpoints, in_flight
     return None
 
 

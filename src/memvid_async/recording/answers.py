@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
+from uuid import UUID
 
 from attrs import define, frozen
 
@@ -49,7 +50,8 @@ class CallAnswer:
     or, with ``first``, the call that began there and of which nobody said how it ended is tried
     again, as ``settled_by`` decided. With ``chunks`` it is a stream of which that much had come: it
     fails after them, as a dropped connection does, which is recorded as its end. ``parent``: as the
-    recorded call has it.
+    recorded call has it. ``session_id``: of the session that recorded ``first``, of which this one
+    may be a fork.
     """
 
     action: Action | None = None
@@ -58,6 +60,7 @@ class CallAnswer:
     settled_by: str | None = None
     chunks: tuple[str | bytes, ...] = ()
     parent: int | None = None
+    session_id: UUID | None = None
 
     @property
     def is_recorded(self) -> bool:

@@ -208,7 +208,7 @@ class SessionCalls:
 
     def current(self, call: OpenCall) -> Call:
         """Return a call that runs, as its tool sees it."""
-        key = call_key(self._session_id, call.first or 0)
+        key = call_key(call.answer.session_id or self._session_id, call.first or 0)
         return Call(key, self._session_id, call.first, call.made.name)
 
     def end(

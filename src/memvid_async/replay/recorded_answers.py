@@ -82,8 +82,10 @@ class RecordedAnswers:
                 await self.handover.diverge(recorded, live)
             if past is None:
                 return CallAnswer()
-            tries, by = past.tries + 1, self._settled_by
-            return CallAnswer(None, past.start, tries, by, parent=past.info.parent)
+            tries, by, info = past.tries + 1, self._settled_by, past.info
+            return CallAnswer(
+                None, past.start, tries, by, parent=info.parent, session_id=info.session_id
+            )
         assert past is not None
         self._calls[call] = live
         self._granted[call] = handed if isinstance(handed, int) else None
