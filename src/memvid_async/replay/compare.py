@@ -17,7 +17,14 @@ from ..events.message_digests import drop_call_ids
 from ..events.printing import counted, html_table
 from .facts import INPUT_NAMES, OUTPUT_NAMES, own_metadata, without_call_ids
 from .lcs import Pairs, align
-from .recorded import Facts, RecordedSession, load_recording, read_arguments, read_text
+from .recorded import (
+    Facts,
+    RecordedSession,
+    calls_in_flight,
+    load_recording,
+    read_arguments,
+    read_text,
+)
 from .textdiff import content_text, plain_text, response_diff, text_diff
 from .verdicts import Difference
 
@@ -87,11 +94,13 @@ class Side:
 
 
 def read_side(view: View, session_id: UUID) -> Side:
-    """Read a session, and the facts of its actions.
+    """Read a session, and the facts of its actions; also of its calls in flight.
 
     :raises SessionNotFoundError, CorruptFileError: when it cannot be read.
     """
     recording = load_recording(view, session_id)
+    for action in calls_in_flight(view, session_id):
+        recording.add(action)
     actions = recording.actions
     return Side(
         recording,

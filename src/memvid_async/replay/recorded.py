@@ -13,8 +13,9 @@ from attrs import Factory, define, frozen
 
 from ..core.held_messages import message_places, restore_messages
 from ..engine.event_log import View
-from ..engine.reading import decode_arguments, session_history
+from ..engine.reading import decode_arguments, read_session, session_history
 from ..errors import ContentNotFoundError, CorruptFileError, SessionNotFoundError
+from ..events.calls import CallFacts
 from ..events.content import Content, content_digest
 from ..events.event import (
     Action,
@@ -37,6 +38,9 @@ from .facts import (
 )
 
 Facts = dict[str, Hashable]
+
+IN_FLIGHT = "in flight"
+"""The error of what began, and of which nobody said how it ended."""
 
 
 @frozen
@@ -169,6 +173,36 @@ def load_recording(view: View, session_id: UUID) -> RecordedSession:
             recording.add(payload.action)
             recording.checkpoints[payload.action.index] = payload.checkpoint
     return recording
+
+
+def calls_in_flight(view: View, session_id: UUID) -> list[Action]:
+    """Return what began in a session, and of which nobody said how it ended, as actions: with that
+    as their error, and with the indexes after those of its actions.
+
+    :raises SessionNotFoundError, CorruptFileError: when the session cannot be read.
+    """
+    found = view.state.find(session_id)
+    if found is None or not found.in_flight:
+        return []
+    session = read_session(view, session_id)
+    return [
+        Action(
+            index,
+            start.sequence,
+            start.time_ns,
+            start.kind,
+            start.details,
+            start.input,
+            None,
+            (),
+            0,
+            start.task,
+            IN_FLIGHT,
+            session_id=start.session_id,
+            call=CallFacts(start.call, start.time_ns, start.parent),
+        )
+        for index, start in enumerate(session.in_flight, found.action_count)
+    ]
 
 
 def read_text(view: View, content: Content | None) -> str | bytes | None:

@@ -30,6 +30,7 @@ from ..events.details import ActionKind
 from ..events.event import Action, ActionRecorded, CheckpointCreated, Event, SessionEnded
 from ..events.frames import FRAME_EVENTS
 from ..memory.folded import Lineage, lineage_of
+from .recorded import calls_in_flight
 from .scratch import NOT_OURS, Scratch, WhatIf, judge_change
 from .textdiff import text_diff
 from .verdicts import Difference, ReplayReport, ReplayStep, Verdict, count_verdicts
@@ -48,6 +49,7 @@ _SKIPPED = {
     ActionKind.STEP: "the actions in a step are compared, each by itself",
     ActionKind.ONCE: "what the agent read is not read again",
 }
+_UNSETTLED = "nobody said how it ended"
 _ASKED = "its search finds the same; a model is not asked again, audit does that"
 _SEARCHES = {ActionKind.FIND, ActionKind.ASK}
 _CHANGES = {ActionKind.PUT, ActionKind.PUT_MANY, ActionKind.UPDATE, ActionKind.DELETE}
@@ -102,6 +104,8 @@ class _Fold:
     def next_steps(self, view: View) -> list[ReplayStep]:
         """Fold the next piece of the log, and return the verdicts known then, in order."""
         self._fold(view)
+        if self.finished and self.span.before_index is None:
+            self._add_unsettled(view)
         steps: list[ReplayStep] = []
         while self.held:
             first = self.held[0]
@@ -114,6 +118,14 @@ class _Fold:
             steps.append(first)
             self.held.popleft()
         return steps
+
+    def _add_unsettled(self, view: View) -> None:
+        """Add the verdicts on what nobody said how it ended."""
+        session = self.state.sessions[self.span.number]
+        if session.in_flight:
+            for action in calls_in_flight(view, session.info.session_id):
+                step = ReplayStep(action.index, action, Verdict.UNVERIFIABLE, _UNSETTLED)
+                self.held.append(step)
 
     def _search_next(self, view: View) -> None:
         """Repeat the search of the oldest memory among those that wait."""
