@@ -16,6 +16,7 @@ import pytest
 from .failures import check_all_served, describe_missing, explain
 from .names import file_name, path_in_file
 from .passing import leave_out_of
+from .told_apart import find_chances
 
 Recording = Callable[..., AbstractAsyncContextManager[Any]]
 
@@ -131,11 +132,12 @@ async def _record(path: Path, node: pytest.Item, options: _Options) -> AsyncIter
     partial.unlink(missing_ok=True)
     config = StoreConfig(scrub=options.scrub)
     try:
-        async with (
-            open_store(partial, config=config) as store,
-            store.session(node.name[:_NAME_CHARS]) as recorder,
-        ):
-            yield recorder
+        async with open_store(partial, config=config) as store:
+            async with store.session(node.name[:_NAME_CHARS]) as recorder:
+                yield recorder
+            chances = await find_chances(store, recorder.session_id)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+    for warning in chances:
+        node.warn(warning)

@@ -10,6 +10,7 @@ from random import Random
 import pytest
 
 from memvid_async import ActionStarted
+from pytest_memvid_async.told_apart import tasks_told_apart_by_chance
 from tests.support.agents import Program, make_program
 from tests.support.depth import RANDOM_AGENTS
 from tests.support.lives import Life, Remains, live
@@ -39,7 +40,10 @@ def _killed_at_every_event(seed: int, *, shutdowns: bool = False) -> list[Life]:
     program = make_program(Random(seed))
     first = live(program, Remains(), Random(f"{seed} first"))
     assert first.how == "done"
-    assert len(first.kills) == len(list(first.last.events()))
+    events = list(first.last.events())
+    assert len(first.kills) == len(events)
+    # Nothing but calls decides what they do.
+    assert not tasks_told_apart_by_chance(events)
     lives = []
     # The last event says that the session has ended.
     for place, killed in enumerate(first.kills[:-1]):
