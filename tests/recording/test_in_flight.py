@@ -32,6 +32,7 @@ asyncio.run(main())
 
 @pytest.mark.parametrize("durability", Durability)
 async def test_what_was_in_flight_is_known(durability, tmp_path):
+    """Rules 15 and 45."""
     path = tmp_path / "a.mva"
     command = [sys.executable, "-c", CHILD, str(path), durability.value]
     run = partial(subprocess.run, command, capture_output=True, text=True, check=False)

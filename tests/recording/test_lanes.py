@@ -18,6 +18,7 @@ pytestmark = pytest.mark.anyio
     ["Task-7", "Task-12345", "", None, f"{__name__}.worker", f"{__name__}.f.<locals>.worker"],
 )
 def test_a_name_that_nobody_chose_is_none(name: str | None) -> None:
+    """Rule 3."""
     assert chosen_name(name) is None
 
 
@@ -42,6 +43,7 @@ async def _run(lanes: Lanes, found: dict[str, tuple[str | int, ...]]) -> None:
 
 
 async def test_lanes_are_beneath_their_creators_lane_and_the_same_in_every_run() -> None:
+    """Rule 3."""
     runs: list[dict[str, tuple[str | int, ...]]] = [{}, {}]
     for found in runs:
         await _run(Lanes(), found)

@@ -22,6 +22,7 @@ async def _react(told: asyncio.Future[None], depth: int) -> None:
 
 
 async def test_a_reaction_through_nested_tasks_comes_first() -> None:
+    """Rule 9."""
     loop, order, settled = asyncio.get_running_loop(), [], asyncio.Event()
     told: asyncio.Future[None] = loop.create_future()
     agent = asyncio.create_task(_react(told, 3))

@@ -38,6 +38,7 @@ async def agent(session, calls, seconds, second):
 
 @pytest.mark.parametrize("fires", [False, True])
 async def test_a_run_again_sees_it_as_it_was(make_store, fires):
+    """Rule 41."""
     store, calls = await make_store(), Calls()
     second = calls.endless if fires else calls.quick
     async with store.session("agent") as session:

@@ -160,6 +160,7 @@ async def test_a_session_s_own_tools_are_its_calls_wherever_they_are_made(tmp_pa
 
 
 async def test_what_an_agent_reads_is_recorded(tmp_path):
+    """Rule 41."""
     async with open_store(tmp_path / "a.mva") as store, store.session() as session:
         values = [await session.now(), await session.uuid(), await session.random()]
         await session.sleep(0)

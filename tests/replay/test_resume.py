@@ -1,6 +1,7 @@
 """A session whose process died, resumed: what had finished is answered, then it goes on live."""
 
 import asyncio
+import itertools
 import os
 import signal
 from contextlib import suppress
@@ -123,6 +124,7 @@ def wait_in(server, tmp_path):
 @pytest.mark.parametrize("dies_in", ["one", "two", "a", "c"])
 @pytest.mark.parametrize("dies_at", ["start", "middle"])
 async def test_nothing_happens_twice_that_was_not_reported(die, tmp_path, dies_in, dies_at):
+    """Rules 15, 19 and 21."""
     path = tmp_path / "a.mva"
     session_id = die(dies_in, dies_at)
     tools = Tools(tmp_path)
@@ -145,6 +147,7 @@ async def test_nothing_happens_twice_that_was_not_reported(die, tmp_path, dies_i
 
 
 async def test_a_stream_that_was_half_read_is_not_made_again(die, tmp_path):
+    """Rule 31: of which nothing was recorded."""
     path = tmp_path / "a.mva"
     session_id = die("model")
     async with open_store(path) as store:
@@ -157,6 +160,7 @@ async def test_a_stream_that_was_half_read_is_not_made_again(die, tmp_path):
 
 @pytest.mark.parametrize("is_async", [False, True])
 async def test_somebody_decides_and_that_is_recorded(die, tmp_path, is_async):
+    """Rule 22."""
     path = tmp_path / "a.mva"
     session_id = die("c")
     asked = []
@@ -195,6 +199,7 @@ async def test_somebody_decides_and_that_is_recorded(die, tmp_path, is_async):
 
 
 async def test_what_a_policy_raises_records_nothing(die, tmp_path):
+    """Rule 22."""
     path = tmp_path / "a.mva"
     session_id = die("one")
     async with open_store(path) as store:
@@ -207,6 +212,7 @@ async def test_what_a_policy_raises_records_nothing(die, tmp_path):
 
 
 async def test_a_divergence_leaves_the_session_open(die, tmp_path):
+    """Rule 12."""
     path = tmp_path / "a.mva"
     session_id = die("two")
     async with open_store(path) as store:
@@ -221,6 +227,7 @@ async def test_a_divergence_leaves_the_session_open(die, tmp_path):
 
 
 async def test_one_process_resumes_at_a_time(die, tmp_path):
+    """Rule 54."""
     path = tmp_path / "a.mva"
     session_id = die("one", "start")
     async with open_store(path) as store:
@@ -237,6 +244,7 @@ async def test_one_process_resumes_at_a_time(die, tmp_path):
 async def test_a_process_that_is_asked_to_end_in_the_middle_of_calls(
     server, wait_in, tmp_path, number
 ):
+    """Rules 25 and 26."""
     path, tools = tmp_path / "a.mva", Tools(tmp_path)
     session_id = wait_in("b")
     assert server.end(number) == 2
@@ -255,30 +263,33 @@ async def test_a_process_that_is_asked_to_end_in_the_middle_of_calls(
 
 
 async def test_an_agent_that_lives_in_another_process_is_not_resumed(server, wait_in, tmp_path):
+    """Rule 54."""
     path = tmp_path / "a.mva"
     session_id = wait_in("two")
     async with open_store(path) as store:
-        with pytest.raises(SessionActiveError, match="in another process"):
-            await store.resume_session(session_id, replay=True, uncertain="run").__aenter__()
+        for options in ({"replay": True, "uncertain": "run"}, {"replay": True}, {}):
+            with pytest.raises(SessionActiveError, match="in another process"):
+                await store.resume_session(session_id, **options).__aenter__()
         assert server.end(signal.SIGKILL) == -signal.SIGKILL
         async with store.resume_session(session_id, replay=True, uncertain="run") as session:
             assert await agent(session, Tools(tmp_path)) == WHOLE
 
 
 async def test_an_agent_that_lives_in_this_process_is_not_resumed(tmp_path):
+    """Rule 54."""
     tools, first = Tools(tmp_path), {"name": "one"}
     async with open_store(tmp_path / "a.mva") as store:
         async with store.session("agent") as session:
             session_id = session.session_id
             # Without a call there is nothing that could happen twice.
-            async with store.resume_session(session_id):
-                pass
+            async with store.resume_session(session_id) as beside:
+                await beside.record_put(1, "x")
         async with store.session("agent") as session:
             await session.call_tool("one", first, tools.run)
             async with open_store(tmp_path / "a.mva") as another:
-                for opened in (store, another):
+                for opened, replay in itertools.product((store, another), (True, False)):
                     with pytest.raises(SessionActiveError):
-                        await opened.resume_session(session.session_id, replay=True).__aenter__()
+                        await opened.resume_session(session.session_id, replay=replay).__aenter__()
     store = await open_store(tmp_path / "a.mva")
     abandoned = await store.session("agent").__aenter__()
     await abandoned.call_tool("one", first, tools.run)
@@ -291,11 +302,17 @@ async def test_an_agent_that_lives_in_this_process_is_not_resumed(tmp_path):
     assert tools.effects("one") == 2
 
 
-async def test_an_agent_that_was_resumed_before_its_first_call_makes_none(tmp_path):
+@pytest.mark.parametrize("is_new", [True, False])
+async def test_an_agent_that_was_resumed_before_its_first_call_makes_none(tmp_path, is_new):
     tools = Tools(tmp_path)
     async with open_store(tmp_path / "a.mva") as store:
+        opening = store.session("agent")
+        if not is_new:
+            async with store.session("ended") as ended:
+                pass
+            opening = store.resume_session(await store.fork(ended.session_id))
         with pytest.raises(SessionActiveError, match="resumed elsewhere"):  # noqa: PT012
-            async with store.session("agent") as session:
+            async with opening as session:
                 again = await store.resume_session(session.session_id, replay=True).__aenter__()
                 await session.call_tool("one", {"name": "one"}, tools.run)
         assert tools.effects("one") == 0
@@ -305,6 +322,7 @@ async def test_an_agent_that_was_resumed_before_its_first_call_makes_none(tmp_pa
 
 
 async def test_a_shutdown_is_no_decision(tmp_path):
+    """Rules 25 and 26."""
     reached = asyncio.Event()
 
     async def slow(name):
@@ -355,6 +373,7 @@ async def shut_down(store, opening, agent, until):
 
 
 async def test_a_shutdown_while_calls_are_answered_is_no_decision(tmp_path):
+    """Rule 25."""
     tools, first, second = Tools(tmp_path), asyncio.Event(), asyncio.Event()
 
     async def waiting(session, here, wait=True):
@@ -375,6 +394,7 @@ async def test_a_shutdown_while_calls_are_answered_is_no_decision(tmp_path):
 
 
 async def test_a_shutdown_while_an_inner_call_begins_is_no_decision(tmp_path):
+    """Rules 25 and 26."""
     tools, inner = Tools(tmp_path), asyncio.Event()
 
     async def nested(session):
@@ -397,6 +417,7 @@ async def test_a_shutdown_while_an_inner_call_begins_is_no_decision(tmp_path):
 
 @pytest.mark.parametrize("goes_on", [False, True])
 def test_a_read_that_was_cancelled_does_not_show_that_the_agent_went_on(goes_on):
+    """Rules 17 and 27."""
     history = History()
     history.began(PastCall(1, (), 0, 0, "tool", {}))
     history.ended(1, 2, None, None, is_cancelled=True)
@@ -413,6 +434,7 @@ def test_a_read_that_was_cancelled_does_not_show_that_the_agent_went_on(goes_on)
 
 
 async def test_a_timeout_that_fires_while_a_call_begins(tmp_path):
+    """Rule 23."""
     tools = Tools(tmp_path)
     async with open_store(tmp_path / "a.mva") as store, store.session("agent") as session:
         with pytest.raises(TimeoutError):

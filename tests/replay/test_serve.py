@@ -106,6 +106,7 @@ async def record(store):
 
 
 async def test_an_unchanged_agent_is_told_the_same_and_nothing_runs(store):
+    """Rules 16, 17 and 41."""
     session_id, told = await record(store)
     before = store.last_sequence
     async with store.serve(session_id) as recorded:
@@ -121,6 +122,7 @@ async def test_an_unchanged_agent_is_told_the_same_and_nothing_runs(store):
 
 
 async def test_a_failure_is_of_its_own_type_and_a_recorded_one(store):
+    """Rule 16."""
     session_id, _ = await record(store)
     async with store.serve(session_id, unserved="allow") as recorded:
         await recorded.call_tool("look", {"at": 1, "b": 2, "a": 1})
@@ -183,6 +185,7 @@ async def test_an_error_of_a_file_comes_back_with_its_file(store, tmp_path):
     ],
 )
 async def test_another_call_diverges_and_stops_the_session(store, call, field):
+    """Rules 2, 11, 12 and 37."""
     session_id, _ = await record(store)
     with pytest.raises(ReplayDivergenceError) as left:  # noqa: PT012 - what leaves the block
         async with store.serve(session_id) as recorded:
@@ -196,6 +199,7 @@ async def test_another_call_diverges_and_stops_the_session(store, call, field):
 
 
 async def test_calls_that_nobody_asks_for_are_a_divergence(store):
+    """Rules 11 and 37."""
     session_id, _ = await record(store)
     with pytest.raises(ReplayDivergenceError, match="nobody asked for it"):
         async with store.serve(session_id):
@@ -205,6 +209,7 @@ async def test_calls_that_nobody_asks_for_are_a_divergence(store):
 
 
 async def test_what_nobody_recorded_waits_and_is_missing_then(store):
+    """Rule 10."""
     async with store.session() as session:
         await session.call_tool("t", {"n": 1}, lambda n: n)
     with pytest.raises(ReplayDivergenceError, match="no such call is left"):  # noqa: PT012
@@ -214,6 +219,7 @@ async def test_what_nobody_recorded_waits_and_is_missing_then(store):
 
 
 async def test_a_call_that_nobody_makes_is_not_waited_for_for_ever(store):
+    """Rule 11."""
     async with store.session() as session:
         await asyncio.gather(*(session.call_tool("t", {"n": n}, lambda n: n) for n in (1, 2)))
     with pytest.raises(ReplayDivergenceError, match=r'"n": 2'):
@@ -222,6 +228,7 @@ async def test_a_call_that_nobody_makes_is_not_waited_for_for_ever(store):
 
 
 async def test_what_is_compared_can_be_said(store):
+    """Rule 44."""
     async with store.session() as session:
         await session.call_tool("t", {"day": 1, "n": 1}, lambda day, n: n)
         await session.call_model("on day 1", lambda _: "fine", **ASK)
@@ -281,7 +288,7 @@ async def test_what_was_recorded_without_calls_is_served_by_the_tasks_names(stor
 
 
 async def test_ends_of_one_batch_are_told_in_the_order_of_the_log(store):
-    """A large result is recorded by way of a thread, while small ones are queued at once."""
+    """Rule 7: a large result is recorded by way of a thread, small ones are queued at once."""
     words = ("late" * LARGE, "soon", "later" * LARGE, "sooner")
 
     async def agent(session):
@@ -372,7 +379,7 @@ async def test_bad_options_are_refused(store, options):
 
 
 async def test_parallel_streams_come_in_the_order_in_which_they_came(store):
-    """Also where no call comes in between, and their answers are of any size."""
+    """Rule 7: also where no call comes in between, and their answers are of any size."""
     gates = {name: asyncio.Queue() for name in "ab"}
 
     async def agent(session, generate):

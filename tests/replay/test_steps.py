@@ -66,6 +66,8 @@ async def whole(path):
 
 @pytest.mark.parametrize("dies_at", range(5))
 async def test_a_step_goes_on_where_its_process_was_asked_to_end(tmp_path, dies_at):
+    """Rules 33 and 34."""
+
     def stop(place):
         if place == dies_at:
             raise asyncio.CancelledError
