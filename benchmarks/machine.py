@@ -7,6 +7,8 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from memvid_async.file import journal
+
 LIBRARIES = (
     "memvid-async",
     "anyio",
@@ -33,6 +35,7 @@ def describe(directory: Path, load: float) -> list[tuple[str, str]]:
         ("load before", f"{load:.2f} processes on average in the last minute"),
         ("Python", f"{platform.python_implementation()} {platform.python_version()}, asyncio"),
         ("SQLite", sqlite3.sqlite_version),
+        ("inner loop", "compiled" if journal.stage_run is not None else "pure Python"),
     ]
     return rows + [(name, _version(name)) for name in LIBRARIES]
 

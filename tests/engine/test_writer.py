@@ -534,7 +534,7 @@ async def test_a_bug_in_the_writer_wedges_nobody(tmp_path, monkeypatch, durabili
     def fail(*_):
         raise MemoryError("no room")
 
-    monkeypatch.setattr(store._engine.log._journal, "stage", fail)
+    monkeypatch.setattr(store._engine.log._journal, "stage_any", fail)
     tasks = [asyncio.create_task(store.record_put(n, "x")) for n in range(300)]
     results = await asyncio.gather(*tasks, return_exceptions=True)
     expected = (StoreFailedError, OutOfMemoryError, MemoryError)

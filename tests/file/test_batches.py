@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from unittest import mock
 from uuid import UUID
 
 import pytest
@@ -13,6 +14,7 @@ from memvid_async import Action, ActionKind, InvalidValueError
 from memvid_async.core import commands
 from memvid_async.events.content import content_digest
 from memvid_async.events.decided import DecidedEvent
+from memvid_async.file import journal as journals
 from memvid_async.file.journal import Journal
 from memvid_async.format.segment import SegmentKind
 from memvid_async.storage import RamStorage
@@ -50,7 +52,32 @@ CHANGES = st.one_of(
 PARTS = st.builds(
     commands.StoreParts, st.lists(st.sampled_from(["a", b"b", "c"]).map(large)).map(tuple)
 )
-DO = st.lists(st.one_of(PLANS, PLANS, PLANS, CHANGES, PARTS), min_size=1, max_size=25)
+# Fields of every length that CBOR tells apart, and of every type that a plain action's may have.
+NUMBERS = st.sampled_from([0, 23, 24, 255, 256, 2**16, 2**32, 2**63 - 1, 2**63])
+NAMES = st.none() | st.sampled_from(["", "name", "n" * 24, "ü" * 200])
+SMALL = st.none() | TEXTS | st.binary(max_size=40) | st.just("é" * 300)
+# How many names a kind has of its own.
+DETAILS = {ActionKind.ASK: 2, ActionKind.UPDATE: 0}
+
+
+def plain_action(session, kind, names, *fields):
+    return commands.RecordAction(session, kind, (*fields, *names[: DETAILS[kind]]), None)
+
+
+PLAIN = st.builds(
+    plain_action,
+    st.sampled_from([1, 1, (1,), 2]),
+    st.sampled_from(list(DETAILS)),
+    st.tuples(NAMES, NAMES),
+    SMALL,
+    SMALL,
+    NUMBERS | st.floats(0, 2**63),
+    st.none() | st.lists(NUMBERS, min_size=1, max_size=30).map(tuple),
+    NAMES,
+)
+DO = st.lists(st.one_of(PLANS, PLANS, PLANS, CHANGES, PARTS, PLAIN), min_size=1, max_size=25)
+# Both ways a journal may do it; the compiled loop is there where it was built.
+WAYS = {"pure": None} | ({"compiled": journals.stage_run} if journals.stage_run else {})
 
 
 def resolved(plans):
@@ -58,7 +85,7 @@ def resolved(plans):
     naive = Naive()
     for at, plan in enumerate([start(1, ambient=True), *plans]):
         op = plan.resolve(naive) if hasattr(plan, "resolve") else plan
-        if not isinstance(op, (commands.ChangeMemory, commands.StoreParts)):
+        if not isinstance(op, (commands.ChangeMemory, commands.StoreParts, commands.RecordAction)):
             naive.apply(op, FIRST_TIME + 1000 * at)
         yield command(op)
 
@@ -67,15 +94,16 @@ def outcome(answer):
     return type(answer) if isinstance(answer, Exception) else answer
 
 
-@given(DO, st.data())
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+@given(plans=DO, data=st.data())
 @examples(3)
-def test_a_batch_does_what_one_event_at_a_time_does(plans, data):
+def test_a_batch_does_what_one_event_at_a_time_does(way, plans, data):
     todo = list(resolved(plans))
     slow, storage = SlowLog(), RamStorage()
     for at, one in enumerate(todo):
         slow.do(one, FIRST_TIME + 1000 * (at + 1))
     clock, events, answers = Clock(), [], []
-    with small_tables():
+    with small_tables(), mock.patch.object(journals, "stage_run", way):
         journal = Journal.open(storage, fixed_config(clock))
         while todo:
             size = data.draw(st.integers(1, 8))

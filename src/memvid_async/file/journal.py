@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
@@ -42,7 +43,15 @@ from ..storage.current import lock_current
 from .compact import FoldWhole, fold_nothing
 from .file_view import FileView
 from .log_file import LogFile
+from .on_error import OnError
 from .successor import Successor, discard_left
+
+# What Journal.stage_any does, compiled; it is there in wheels.
+stage_run: Callable[[Journal, Sequence[Command]], list[Any]] | None = None
+with suppress(ImportError):
+    from . import inner_loop
+
+    stage_run = inner_loop.stage_run
 
 T = TypeVar("T")
 
@@ -50,25 +59,6 @@ T = TypeVar("T")
 _CLOSING_TOC_BYTES = 64 * 1024
 # Where a disk has less room than this beside twice what it is to hold, no projection is saved.
 _LEAST_ROOM = 4 * 1024 * 1024
-
-
-class _OnError:
-    """A block whose error is first told to ``tell``, and then raised.
-
-    A class, because it surrounds every batch: a generator takes three times as long.
-    """
-
-    __slots__ = ("_tell",)
-
-    def __init__(self, tell: Callable[[BaseException], None]) -> None:
-        self._tell = tell
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if error is not None:
-            self._tell(error)
 
 
 class Journal:
@@ -176,7 +166,7 @@ class Journal:
             self.begin()
             return self.flush()
         self._check()
-        with _OnError(self.fail_reading):
+        with OnError(self.fail_reading):
             if not self._file.storage.is_current():
                 self._move(self._file.storage.reopen())
             self._take_in_news()
@@ -254,12 +244,14 @@ class Journal:
 
     def stage_all(self, commands: Sequence[Command]) -> list[Any]:
         """Do :meth:`stage` for each command, with one change of the folded maps for all."""
-        with _OnError(self.fail_half_way):
+        with OnError(self.fail_half_way):
             if len(commands) == 1:
                 return [self.stage(commands[0])]
             self._file.begin_run()
             try:
-                return [self.stage(command) for command in commands]
+                if stage_run is not None:
+                    return stage_run(self, commands)
+                return [self.stage_any(command) for command in commands]
             finally:
                 self._file.end_run()
 
@@ -273,7 +265,7 @@ class Journal:
         self._check_writable()
         mine = self._file.storage
         mine.lock(self._config.lock_timeout)
-        with _OnError(self.fail_reading):
+        with OnError(self.fail_reading):
             if not mine.is_current():
                 self._move(lock_current(mine.reopen(), self._config.lock_timeout))
             self._take_in_news()
@@ -296,20 +288,18 @@ class Journal:
 
         An error that refuses the command is returned in place of the answer.
         """
+        return self.stage_any(command) if stage_run is None else stage_run(self, (command,))[0]
+
+    def stage_any(self, command: Command) -> Any:
+        """Do :meth:`stage`, in Python."""
         file = self._file
         try:
             events, answer = decide(file.state, command, self._now(), file.catalog)
             if not events:
                 return answer
             payload = encode_events(events)
-        except BaseException as error:
-            # Nothing has changed yet, so only the command fails, whatever the error is: a user's
-            # clock may raise anything.
-            outcome = as_ours(error)
-            if not isinstance(outcome, Exception):
-                self.fail_half_way(outcome)
-                raise
-            return outcome
+        except BaseException as error:  # noqa: BLE001 - raised again where it is not a refusal
+            return self.refused(error)
         try:
             size = file.append(SegmentKind.EVENTS, payload, events)
         except BaseException as error:
@@ -320,12 +310,26 @@ class Journal:
             self._staged += [event.without_data() for event in events]
         return answer
 
+    def refused(self, error: BaseException) -> Exception:
+        """Return what a command is answered that could not be decided. Nothing has changed yet, so
+        only the command fails, whatever the error is: a user's clock may raise anything."""
+        outcome = as_ours(error)
+        if isinstance(outcome, Exception):
+            return outcome
+        self.fail_half_way(outcome)
+        raise error
+
     def _now(self) -> int:
         """Return the clock's time. It may be before the last event's: sequences are the order."""
         now = self._clock()
+        self.check_time(now)
+        return now
+
+    @staticmethod
+    def check_time(now: object) -> None:
+        """Refuse what the clock may not say."""
         if not is_time(now):
             raise InvalidValueError(f"clock() returned {now!r:.80}, not an int of nanoseconds")
-        return now
 
     def flush(self) -> Appended:
         """Write and sync what is staged, release the lock, and return what became durable.
@@ -333,7 +337,7 @@ class Journal:
         :raises StoreFailedError: when that failed; the journal refuses everything from then on.
         """
         self._check()
-        with _OnError(self.fail_half_way):
+        with OnError(self.fail_half_way):
             self._file.write_out()
             self._holding = False
             self._file.storage.unlock()
@@ -398,7 +402,7 @@ class Journal:
     def _install(self, successor: Successor) -> CompactReport | None:
         report = successor.install(self._file)
         if report is not None:
-            with _OnError(self.fail_half_way):
+            with OnError(self.fail_half_way):
                 self._replace(successor.file)
                 self._file.storage.sync_directory()
         return report
@@ -419,7 +423,7 @@ class Journal:
         that finds no room fails the store, and a projection can be made again.
         """
         self.begin()
-        with _OnError(self.fail_half_way):
+        with OnError(self.fail_half_way):
             at, catalog = 0, self._file.catalog
             is_same = edition is self._file.view.edition
             if is_same and base in (0, catalog.saved[name][0]) and self._has_room_for(pages):
@@ -486,7 +490,7 @@ class Journal:
         except (StoreLockedError, StoreReadOnlyError):
             # This only saves work and space, and another writer is busy and will do it.
             return
-        with _OnError(self.fail_half_way):
+        with OnError(self.fail_half_way):
             self._file.tidy(with_toc=with_toc)
             self._holding = False
             self._file.storage.unlock()
