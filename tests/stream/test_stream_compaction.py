@@ -270,3 +270,29 @@ async def test_an_append_that_a_replaced_stream_may_have_taken_is_there_once(
         assert await store.put("after") == 3
         assert [frame.frame_id async for frame in store.frames()] == [1, 2, 3]
         assert (await store.verify()).ok
+
+
+async def test_a_server_that_lags_does_not_end_who_knows_that_the_stream_was_replaced(
+    server, monkeypatch
+):
+    address = server.address()
+    async with open_store(address) as store, open_store(address, read_only=True) as follower:
+        await store.put("before")
+        await follower.refresh()
+        connection, lies = follower._engine.log._journal.connection, []
+        facts = connection.facts
+
+        def behind(stream=None):
+            found = facts(stream)
+            if found is not None and stream is not None and not stream.number and len(lies) < 3:
+                found.last -= 1
+                lies.append(stream)
+            return found
+
+        monkeypatch.setattr(connection, "facts", behind)
+        # As when the process that compacts is killed before it deletes the old stream.
+        monkeypatch.setattr(store._engine.log._journal.connection, "delete", lambda stream: None)
+        await store.compact()
+        await follower.refresh()
+        assert follower.statistics().generation == 1
+        assert len(lies) == 3

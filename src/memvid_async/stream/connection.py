@@ -13,7 +13,7 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -158,6 +158,16 @@ class Connection:
     def pause(self, seconds: float) -> None:
         """Return after some seconds, in which the client reads and answers."""
         self._loop.pause(seconds)
+
+    def looks(self, patience: float) -> Iterator[None]:
+        """Yield at once, and again after each pause, for some seconds: a server that was cut off,
+        or just elected, may not know all yet."""
+        until = time.monotonic() + patience
+        while True:
+            yield
+            if time.monotonic() >= until:
+                return
+            self.pause(_PAUSE)
 
     def _answer(self, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Return the answer to a request that changes nothing, asked again until it comes.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
-from typing import NoReturn, Self
+from typing import Self
 
 from ..config import StoreConfig
 from ..core.appended import Appended
@@ -22,11 +22,11 @@ from ..events.decided import AnyEvent
 from ..events.event import Event
 from ..file.log_file import LogFile
 from ..format.header import Header
-from .address import Address
+from .address import Address, StreamName
 from .client_loop import ClientLoop
 from .connection import Connection
 from .messages import WRITER_BYTES
-from .server_answers import StreamGoneError
+from .server_answers import StreamFacts, StreamGoneError
 from .stream_found import load_stream
 from .stream_storage import StreamStorage
 from .turn_order import TurnOrder
@@ -35,9 +35,6 @@ from .turn_order import TurnOrder
 _LOOK_INTERVAL = 1.0
 # What another process has appended is announced within this many seconds, or it is asked for.
 _ANNOUNCED = 0.005
-# A new leader may lack what was acknowledged for at most this many seconds. It is asked every so
-# many.
-_CATCHING_UP, _PAUSE = 10.0, 0.05
 
 
 class FollowedStream:
@@ -52,14 +49,15 @@ class FollowedStream:
         storage: StreamStorage,
         file: LogFile,
         config: StoreConfig,
-        created: str,
+        facts: StreamFacts,
         *,
         read_only: bool,
     ) -> None:
         self.connection = connection
         self._storage = storage
         self._config = config
-        self._created = created
+        self._created = facts.created
+        self._is_replicated = facts.replicas > 1
         self._read_only = read_only
         self._pid = os.getpid()
         self._file = file
@@ -99,7 +97,7 @@ class FollowedStream:
             connection.use(stream)
             if not read_only:
                 connection.watch_losers()
-            return cls(connection, storage, file, config, facts.created, read_only=read_only)
+            return cls(connection, storage, file, config, facts, read_only=read_only)
         except BaseException:
             connection.close()
             raise
@@ -133,8 +131,8 @@ class FollowedStream:
 
         :raises StoreFailedError: when the stream is another one now, or has lost messages.
         """
-        until = time.monotonic() + min(_CATCHING_UP, self._config.server_timeout)
-        while True:
+        last = 0
+        for _ in self.connection.looks(self._config.server_timeout):
             facts = self.connection.facts()
             if facts is None or facts.created != self._created:
                 self._move()
@@ -142,16 +140,16 @@ class FollowedStream:
             if facts.last >= self._storage.last:
                 self._looked = time.monotonic()
                 return facts.last
-            if time.monotonic() >= until:
-                self._lose(
-                    f"the stream ends at message {facts.last}, but {self._storage.last} were "
-                    "acknowledged: the servers have lost some"
-                )
-            self.connection.pause(_PAUSE)
+            last = facts.last
+        raise self._lost(
+            f"the stream ends at message {last}, but {self._storage.last} were "
+            "acknowledged: the servers have lost some"
+        )
 
-    def _lose(self, why: str) -> NoReturn:
+    def _lost(self, why: str) -> StoreFailedError:
+        """Refuse everything from now on; return the error that says why."""
         self.fail(StoreFailedError(why))
-        raise StoreFailedError(why)
+        return StoreFailedError(why)
 
     # Taking in.
 
@@ -211,18 +209,34 @@ class FollowedStream:
             self._staged += found
             self._sizes += [size // len(found)] * len(found)
 
+    def _find_next(
+        self, before: StreamName
+    ) -> tuple[StreamName, StreamFacts, StreamStorage, LogFile] | None:
+        """Return the stream that replaced this one; None where this one is there after all.
+
+        Of replicated streams, a server that was cut off, or just elected, may not know of either.
+        """
+        is_said = self._storage.has_moved
+        patience = self._config.server_timeout if is_said or self._is_replicated else 0.0
+        for _ in self.connection.looks(patience):
+            with suppress(StoreNotFoundError):
+                found = load_stream(self.connection, self._config, None, read_only=True)
+                if found[0].number > before.number:
+                    return found
+                if not is_said and found[1].created == self._created:
+                    return None
+        raise self._lost("the stream was deleted; nothing can be appended to it")
+
     def _move(self) -> None:
         """Continue in the stream by which a compaction replaced this one."""
         connection, before, state = self.connection, self.connection.stream, self._file.state
-        found = None
-        with suppress(StoreNotFoundError):
-            found = load_stream(connection, self._config, None, read_only=True)
-        if found is None or found[0].number <= before.number:
-            self._lose("the stream was deleted; nothing can be appended to it")
+        found = self._find_next(before)
+        if found is None:
+            return
         stream, facts, storage, file = found
         same = file.header.file_id == self._file.header.file_id
         if not same or file.state.last_sequence < state.last_sequence:
-            self._lose("the stream was replaced by another store's")
+            raise self._lost("the stream was replaced by another store's")
         after = state.last_sequence
         # Where it was replaced once more, readers read from the log what is missing here.
         with suppress(StreamGoneError):

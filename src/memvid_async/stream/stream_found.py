@@ -39,9 +39,10 @@ def find_stream(
 
     :raises StoreNotFoundError: when there is none to read.
     :raises NotAStoreError: when it is not a store's.
-    :raises StoreFailedError: when it has fewer replicas than asked.
+    :raises StoreFailedError: when it has fewer replicas than asked, or when the servers contradict
+        each other for too long.
     """
-    while True:
+    for _ in connection.looks(config.server_timeout):
         streams = listed = connection.own_streams()
         if not listed:
             streams = [StreamName(connection.address.name)]
@@ -68,6 +69,7 @@ def find_stream(
             if not read_only and stream is not streams[-1]:
                 # The process that compacted it was killed before that.
                 connection.delete(stream)
+    raise StoreFailedError("the servers do not say which of the store's streams has its log")
 
 
 def load_stream(
