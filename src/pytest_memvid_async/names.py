@@ -19,15 +19,24 @@ _OTHERS = re.compile(r"[^A-Za-z0-9_.]+")
 # Windows takes these names for devices, whatever comes after a dot.
 _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE)
 _SHOWN_CHARS = 100
+# The parameters of a test, without that of anyio's plugin, which is the first.
+_ASYNCIO = re.compile(r"\[asyncio(?:-(.*))?\]$", re.DOTALL)
 
 
 def path_in_file(node: pytest.Item) -> list[str]:
-    """Return the names of the classes around a test, the outermost first, and its own name."""
+    """Return the names of the classes around a test, the outermost first, and its own name.
+
+    It is the same whether anyio's plugin runs the test, on asyncio's own loop, or another one: that
+    plugin makes the loop a parameter.
+    """
     names: list[str] = []
     for one in reversed(node.listchain()):
         if isinstance(one, pytest.File):
             break
         names.append(one.name)
+    parameters = getattr(getattr(node, "callspec", None), "params", {})
+    if parameters.get("anyio_backend") == "asyncio":
+        names[0] = _ASYNCIO.sub(lambda found: f"[{found[1]}]" if found[1] else "", names[0])
     return names[::-1]
 
 

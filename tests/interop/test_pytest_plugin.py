@@ -7,10 +7,11 @@ import subprocess
 import sys
 import unicodedata
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from pytest_memvid_async.names import file_name
+from pytest_memvid_async.names import file_name, path_in_file
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src"
@@ -432,3 +433,19 @@ def test_the_names_are_the_same_on_every_machine():
     assert file_name(["TestRome", "test_weather"], None) == (
         "TestRome.test_weather-cc1d18876c10937a.mva"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "backend", "wanted"),
+    [
+        ("test_a[asyncio]", "asyncio", "test_a"),
+        ("test_a[asyncio-x-y]", "asyncio", "test_a[x-y]"),
+        ("test_a[asyncio]", None, "test_a[asyncio]"),
+        ("test_a[asyncio+uvloop]", ("asyncio", {"use_uvloop": True}), "test_a[asyncio+uvloop]"),
+        ("test_a[trio-x]", "trio", "test_a[trio-x]"),
+    ],
+)
+def test_who_runs_a_test_is_not_in_its_name(name, backend, wanted):
+    node = SimpleNamespace(name=name, callspec=SimpleNamespace(params={"anyio_backend": backend}))
+    node.listchain = lambda: [node]
+    assert path_in_file(node) == [wanted]
