@@ -135,7 +135,7 @@ class Handover:
             raise
         if handed is None:
             await self._check()
-            await self.diverge(self._matching.due, call)
+            await self._diverge_late(call)
         if isinstance(handed, Handed):
             self._waiting.pop(ask, None)
         assert handed is not None
@@ -166,7 +166,7 @@ class Handover:
                 await call.waiter
         self._waiting.pop(call.ask, None)
         if None in call.handed and not self._is_over():
-            await self.diverge(self._matching.due, call)
+            await self._diverge_late(call)
 
     async def _check(self) -> None:
         """Stop the agent, if the session has diverged.
@@ -301,6 +301,14 @@ class Handover:
         waiting = list(self._waiting.values())
         if waiting and not self._resting and self.error is None:
             next((one for one in waiting if one.recorded is None), waiting[0]).hand(None)
+
+    async def _diverge_late(self, call: LiveCall) -> None:
+        """Stop the session where a call waits for what nobody asks for, and raise why: because of
+        this call, if nothing is recorded in its place.
+
+        :raises ReplayDivergenceError: always.
+        """
+        await self.diverge(self._matching.due, call if call.recorded is None else None)
 
     async def diverge(self, due: RecordedCall | None, call: LiveCall | None) -> None:
         """Stop the session, and raise why.

@@ -26,6 +26,8 @@ from .recorded import read_text
 
 Read = Callable[..., Awaitable[Any]]
 
+_SHOWN_CHARS = 200
+
 
 class RecordedAnswers:
     """Answers the calls of a session's block from a recording.
@@ -233,7 +235,8 @@ class RecordedAnswers:
         if live is None:
             assert due is not None
             return ReplayDivergenceError(
-                f"{self._title(due)} was recorded, and nobody asked for it", nearest
+                f"{self._title(due)} was recorded, and nobody asked for it{self._given(due)}",
+                nearest,
             )
         call = live.asked
         kind, name, _ = call.content
@@ -252,7 +255,12 @@ class RecordedAnswers:
         kind, name, _ = self._past.history.calls[recorded.start].content
         what = str(kind) if name is None else f"{kind} {name!r}"
         which = "" if isinstance(info, ActionStarted) else f"action {info.index}, "
-        return f"{which}{what} of task {info.task!r}"
+        task = task_name(info.task)
+        return f"{which}{what}" if task is None else f"{which}{what} of task {task!r}"
+
+    def _given(self, recorded: RecordedCall) -> str:
+        given = self._past.history.calls[recorded.start].info.input
+        return "" if given is None else f": {' '.join(given.preview.split())[:_SHOWN_CHARS]}"
 
 
 def _changed(due: RecordedCall, live: LiveCall) -> list[str]:

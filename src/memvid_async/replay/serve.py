@@ -139,8 +139,9 @@ class ServedSession(MemoryMethods):
     def __repr__(self) -> str:
         into = "" if self.session_id is None else f", recording into {self.session_id}"
         left = len(self.unserved)
+        calls = "1 call" if left == 1 else f"{left:,} calls"
         source = "nothing" if self._source_id is None else self._source_id
-        return f"<ServedSession of {source}: {left:,} calls left{into}>"
+        return f"<ServedSession of {source}: {calls} left{into}>"
 
     @property
     def session_id(self) -> UUID | None:
