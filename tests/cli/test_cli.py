@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -142,6 +143,60 @@ def test_a_missing_file_is_one_line_and_is_not_created(tmp_path, command, as_jso
     one_error_line(result.stderr)
     assert result.stdout == ""
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [
+        (["info", "NOWHERE"], 1),
+        (["export", "FILE", "-o", "NOWHERE"], 1),
+        (["copy", "FILE", "NOWHERE"], 1),
+        (["recover", "FILE", "NOWHERE"], 1),
+        (["put", "NOWHERE", "FILE"], 1),
+        (["demo", "--file", "NOWHERE"], 2),
+    ],
+)
+def test_a_missing_folder_is_one_line_that_names_it(filled, tmp_path, command, status):
+    places = {"FILE": filled, "NOWHERE": tmp_path / "nowhere" / "a.mva"}
+    told = run(*[places.get(one, one) for one in command], status=status).output
+    assert told.count("\n") == 1
+    assert "there is no " in told.lower()
+    assert str(tmp_path / "nowhere") in told
+    assert "Errno" not in told
+
+
+async def leave_runs(path):
+    """A run that ended, one that died, and one that died in a call."""
+    async with open_store(path) as store, anyio.create_task_group() as group:
+        async with store.session("ended"):
+            pass
+        await store.start_session("died")
+        began = anyio.Event()
+
+        async def hang():
+            began.set()
+            await anyio.sleep_forever()
+
+        session = await store.session("died in a call").__aenter__()
+        group.start_soon(session.call_tool, "t", {}, hang)
+        await began.wait()
+        shutil.copy(path, path.with_suffix(".copy"))
+        group.cancel_scope.cancel()
+    return path.with_suffix(".copy")
+
+
+def test_runs_that_died_are_found(tmp_path):
+    path = anyio.run(leave_runs, tmp_path / "runs.mva")
+
+    def names(*options):
+        found = json.loads(run("sessions", path, *options, "--json").stdout)
+        return [session["name"] for session in found]
+
+    assert names() == ["ended", "died", "died in a call"]
+    assert names("--open") == ["died", "died in a call"]
+    assert names("--open", "--limit", 1) == ["died in a call"]
+    assert names("--in-flight") == ["died in a call"]
+    assert names("--failed", "--open") == []
 
 
 @pytest.mark.parametrize("command", [*READING, "import-chat"])

@@ -52,6 +52,8 @@ def test_it_deletes_and_compacts(filled):
     assert "compacted: " in told
     told = run("prune", filled, "--collection", "c", "--where", "kind=x").stdout
     assert "1 key deleted, 0 left" in told
+    told = run("prune", filled, "--collection", "C", "--keep-last", 1, status=1).stderr
+    assert told == "memvid-async: error: there are no keys in a collection 'C'\n"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -110,9 +111,10 @@ def test_an_existing_file_is_left_alone(tmp_path):
 
 
 @pytest.mark.usefixtures("topics")
-def test_a_child_that_cannot_record_is_reported(tmp_path, capfd):
+def test_a_child_that_cannot_record_is_reported(tmp_path, monkeypatch):
     said = []
-    assert demo.run_demo(str(tmp_path / "no" / "folder"), said.append) == 1
+    monkeypatch.setattr(demo.sys, "executable", shutil.which("false"))
+    assert demo.run_demo(str(tmp_path / "demo.mva"), said.append) == 1
     assert "stopped by itself" in said[-1]
     assert "Traceback" not in "".join(said)
 

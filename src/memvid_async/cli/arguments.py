@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import difflib
 import json
 import math
@@ -23,6 +24,7 @@ from .. import (
     ActionKind,
     FrameFilters,
     Limits,
+    SessionNotFoundError,
     SessionSummary,
     Store,
     StoreView,
@@ -95,6 +97,9 @@ async def find_session(store: Store, wanted: str | None) -> UUID:
             raise AnswerError(f"{store.path} holds no session")
         return newest[0].session_id
     wanted = as_typed(wanted)
+    with contextlib.suppress(ValueError, SessionNotFoundError):
+        # A whole id is found without a list of all sessions.
+        return (await store.get_summary(UUID(wanted))).session_id
     summaries = await store.list_sessions(include_open=True)
     if _FROM_NEWEST(wanted) and not any(summary.name == wanted for summary in summaries):
         if len(summaries) < -int(wanted):

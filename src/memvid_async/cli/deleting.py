@@ -10,10 +10,10 @@ import click
 
 from .. import PruneReport, open_store
 from ..view import documents, findings
-from ..view.text import count_of, format_size, printable
+from ..view.text import count_of, format_size, printable, shorten
 from .addresses import require_store, shown_place
 from .arguments import FiniteRange, file_argument, json_option, read_pairs, run
-from .exits import FINE
+from .exits import FINE, AnswerError
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
@@ -56,6 +56,9 @@ async def _prune(file: str, as_json: bool, options: Mapping[str, Any]) -> int:
     given = {**options, "where": options["where"] or None}
     async with open_store(file, read_only=bool(options["dry_run"])) as store:
         report = await store.prune(**given)
+    if options["collection"] is not None and not (report.keys or report.kept or given["where"]):
+        name = shorten(options["collection"], 80)
+        raise AnswerError(f"there are no keys in a collection {name!r}")
     if as_json:
         click.echo(documents.dump_told(findings.report_document(report), indent=2))
     else:

@@ -24,7 +24,7 @@ from attrs import define, field
 
 from .. import Action, FrameNotFoundError, Store, StoreNotFoundError, open_store
 from ..view.text import format_duration, format_size, format_time, shorten
-from .addresses import require_store, shown_place
+from .addresses import is_address, require_store, shown_place
 from .demo_agent import AGENT_COUNT, TAG, TOP_K
 
 KILL_AFTER = 500
@@ -82,6 +82,9 @@ def run_demo(path: str | None, say: Say = print, *, kill_after: int = KILL_AFTER
         say(
             f"{shown_place(path)} exists already. The demo wants a file of its own: name a new one."
         )
+        return 2
+    if path is not None and not (is_address(path) or Path(path).absolute().parent.is_dir()):
+        say(f"There is no directory to make {shown_place(path)} in.")
         return 2
     with contextlib.ExitStack() as stack:
         if path is None:

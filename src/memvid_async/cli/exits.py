@@ -34,7 +34,13 @@ def report(problem: object) -> None:
 
 
 def advised(problem: object) -> object:
-    """Return what to print of a problem: where a limit was reached, the option that raises it."""
+    """Return what to print of a problem: where a limit was reached, the option that raises it; of
+    an error of the system, the file and what is wrong."""
+    if isinstance(problem, OSError) and not isinstance(problem, MemvidAsyncError):
+        if isinstance(problem, FileNotFoundError) and problem.filename is not None:
+            return f"there is no file or directory {problem.filename}"
+        told = problem.strerror or str(problem)
+        return told if problem.filename is None else f"{problem.filename}: {told}"
     if not isinstance(problem, LimitExceededError):
         return problem
     option = f"--limit {problem.limit}=NUMBER"

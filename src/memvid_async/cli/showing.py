@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from typing import Any
 from uuid import UUID
 
 import click
 
-from .. import Action, ActionRecorded, Event, Session, Store, open_store
+from .. import Action, ActionRecorded, Event, Session, SessionSummary, Store, open_store
 from ..view import documents, event_documents
 from ..view.tree import TreeNode, tree_of
 from . import render
@@ -33,6 +33,8 @@ from .exits import FINE
 @click.option(
     "--failed", is_flag=True, help="Only those with an error of their own, or a call that failed."
 )
+@click.option("--open", "is_open", is_flag=True, help="Only those that have not ended.")
+@click.option("--in-flight", is_flag=True, help="Only those with a call that has not ended.")
 @click.option("--name", help="Only those with this name.")
 @where_option
 @click.option("--limit", type=click.IntRange(min=0), help="Only the newest, at most this many.")
@@ -42,17 +44,27 @@ def sessions(file: str, as_json: bool, **wanted: Any) -> int:
     return run(_sessions, file, wanted, as_json)
 
 
+def _fitting(wanted: Mapping[str, Any]) -> list[Callable[[SessionSummary], bool]]:
+    """Return what a session must be that is to be listed."""
+    tests: dict[str, Callable[[SessionSummary], bool]] = {
+        "failed": lambda one: bool(one.failed_count) or one.error is not None,
+        "is_open": lambda one: one.ended_ns is None,
+        "in_flight": lambda one: one.in_flight_count > 0,
+    }
+    return [test for name, test in tests.items() if wanted[name]]
+
+
 async def _sessions(file: str, wanted: Mapping[str, Any], as_json: bool) -> int:
+    tests = _fitting(wanted)
     async with open_store(file, read_only=True) as store:
         summaries = await store.list_sessions(
             include_open=True,
             newest_first=True,
             name=wanted["name"],
             metadata=wanted["where"] or None,
-            limit=None if wanted["failed"] else wanted["limit"],
+            limit=None if tests else wanted["limit"],
         )
-    if wanted["failed"]:
-        summaries = [s for s in summaries if s.failed_count or s.error is not None]
+    summaries = [one for one in summaries if all(fits(one) for fits in tests)]
     if wanted["limit"] is not None:
         summaries = summaries[: wanted["limit"]]
     summaries.reverse()

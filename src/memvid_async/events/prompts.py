@@ -11,6 +11,7 @@ from typing import Any, AnyStr
 
 from attrs import field, frozen
 
+from ..errors import InvalidValueError
 from .calls import Usage
 from .frames import Context
 from .printing import counted
@@ -21,6 +22,14 @@ MOST_TOKENS = 2**63 - 1
 COUNTS = ("input_tokens", "output_tokens", "cached_tokens", "cost_usd")
 """What a model may count, by the names that a :class:`Generated`, a :class:`Reply` and a
 :class:`Usage` have."""
+
+
+def _listed(messages: Sequence[Any]) -> list[Any]:
+    try:
+        return list(messages)
+    except TypeError:
+        kind = type(messages).__name__
+        raise InvalidValueError(f"messages must be a list of messages, not {kind}") from None
 
 
 @frozen
@@ -35,7 +44,7 @@ class Prompt:
     """The question; bytes only where it was recorded as bytes."""
     context: Context | None = None
     """What was retrieved for the question; None where nothing was searched."""
-    messages: Sequence[Any] = field(default=(), converter=list)
+    messages: Sequence[Any] = field(default=(), converter=_listed)
     """The messages that go with it, one item per message. The list is the model's own: changing it
     does not change what is recorded."""
 

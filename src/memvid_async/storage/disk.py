@@ -67,7 +67,8 @@ class _Opening:
         if not isinstance(error, OSError):
             return
         if isinstance(error, FileNotFoundError):
-            raise StoreNotFoundError(f"there is no file or directory {path}") from None
+            missing = f"file {path}" if path.parent.is_dir() else f"directory {path.parent}"
+            raise StoreNotFoundError(f"there is no {missing}") from None
         if isinstance(error, (NotADirectoryError, IsADirectoryError)):
             raise NotAStoreError(f"{path} is a directory, or runs through a file") from None
         if error.errno == errno.ELOOP:
