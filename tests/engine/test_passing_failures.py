@@ -6,6 +6,7 @@ import errno
 import gc
 import itertools
 import os
+import threading
 
 import pytest
 
@@ -118,6 +119,38 @@ async def test_a_fold_that_stops_in_the_middle_fails_the_store(path, monkeypatch
                 await store.put("two")
         with pytest.raises(StoreFailedError):
             await store.put("three")
+
+
+async def test_a_lack_of_memory_between_two_steps_of_a_commit_fails_the_store(path, monkeypatch):
+    """What was staged is not in the file, and nothing takes the file for damaged."""
+
+    def fail(*_given):
+        raise MemoryError
+
+    async with open_store(path) as store:
+        await store.put("one")
+        with monkeypatch.context() as patch:
+            patch.setattr(journal_module.Journal, "flush", fail)
+            with pytest.raises(MemvidAsyncError):
+                await store.put("two")
+        for call in (store.put("three"), store.find("one"), store.list_sessions()):
+            with pytest.raises(StoreFailedError, match="memory"):
+                await call
+    async with open_store(path) as again:
+        assert [frame.frame_id async for frame in again.frames()] == [1]
+
+
+async def test_a_thread_that_does_not_start_is_named_and_tried_again(path, monkeypatch):
+    def fail(*_given):
+        raise RuntimeError("can't start new thread")
+
+    async with open_store(path) as store:
+        await store.put("one")
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", fail)
+            with pytest.raises(StoreFailedError, match="start new thread"):
+                await store.find("one")
+        assert len((await store.find("one")).hits) == 1
 
 
 class PanicException(BaseException):

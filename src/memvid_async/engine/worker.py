@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
-from ..errors import StoreClosedError, as_ours
+from ..errors import StoreClosedError, StoreFailedError, as_ours
 from .home import Home, Stays, running_loop
 
 T = TypeVar("T")
+# Where there is no memory to tell of a call's end, that is tried again after this time.
+_NO_MEMORY_SECONDS = 0.01
 
 
 class Job(Generic[T]):
@@ -60,10 +63,20 @@ class Job(Generic[T]):
         try:
             self._result = self._call(*self._args)
         except BaseException as error:  # noqa: BLE001 - it is raised where the call is awaited
-            self._error = as_ours(error)
-        # A closed loop raises; nobody waits there any more.
-        with suppress(RuntimeError):
-            self.loop.call_soon_threadsafe(self._settle)
+            self._error = error
+            with suppress(MemoryError):
+                self._error = as_ours(error)
+        while True:
+            try:
+                self.loop.call_soon_threadsafe(self._settle)
+            except MemoryError:
+                # Whoever waits must hear of it, or would wait for ever.
+                time.sleep(_NO_MEMORY_SECONDS)
+            except RuntimeError:
+                # The loop is closed; nobody waits there any more.
+                return
+            else:
+                return
 
     def _settle(self) -> None:
         self._settled = True
@@ -100,6 +113,7 @@ class Worker(Stays):
         """Queue ``call(*args)`` for the thread.
 
         :raises StoreClosedError: after :meth:`stop`, and in a forked child, which has no thread.
+        :raises StoreFailedError: when the system starts no more threads.
         """
         if self._stopped:
             raise StoreClosedError("the store is closed")
@@ -113,8 +127,12 @@ class Worker(Stays):
         if self._thread is None:
             # A daemon, because a store that was dropped without aclose() must not keep the process
             # alive.
-            self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:
+                raise StoreFailedError(f"the store's thread did not start: {error}") from error
+            self._thread = thread
         self._put(job)
         return job
 

@@ -60,6 +60,9 @@ _CLOSING_TOC_BYTES = 64 * 1024
 # Where a disk has less room than this beside twice what it is to hold, no projection is saved.
 _LEAST_ROOM = 4 * 1024 * 1024
 
+# Made beforehand: without memory there is none for it either.
+_NO_MEMORY = StoreFailedError("stopped half-way: there was not enough memory")
+
 
 class Journal:
     """The log of a store, in the file that holds it now. Made by :meth:`open`.
@@ -238,9 +241,12 @@ class Journal:
         Returns for each command its answer or the error that refused it, and what became durable,
         which begins with events that others wrote.
         """
+        # Made before anything is staged: what fails from there on, anywhere, is told.
+        told = _OnError(self.fail_half_way)
         self.begin()
-        outcomes = self.stage_all(commands)
-        return outcomes, self.flush()
+        with told:
+            outcomes = self.stage_all(commands)
+            return outcomes, self.flush()
 
     def stage_all(self, commands: Sequence[Command]) -> list[Any]:
         """Do :meth:`stage` for each command, with one change of the folded maps for all."""
@@ -457,9 +463,12 @@ class Journal:
         A lock that was not obtained has changed nothing, and does not fail the journal.
         """
         if not isinstance(error, StoreLockedError):
-            if not isinstance(error, MemvidAsyncError):
-                error = StoreFailedError(f"stopped half-way: {error!r}")
-            self.fail(error)
+            if isinstance(error, MemoryError):
+                self.fail(_NO_MEMORY)
+            elif isinstance(error, MemvidAsyncError):
+                self.fail(error)
+            else:
+                self.fail(StoreFailedError(f"stopped half-way: {error!r}"))
         self._file.storage.unlock()
 
     def _check(self) -> None:
