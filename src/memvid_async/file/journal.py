@@ -242,7 +242,7 @@ class Journal:
         which begins with events that others wrote.
         """
         # Made before anything is staged: what fails from there on, anywhere, is told.
-        told = _OnError(self.fail_half_way)
+        told = OnError(self.fail_half_way)
         self.begin()
         with told:
             outcomes = self.stage_all(commands)
