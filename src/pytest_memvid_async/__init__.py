@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Literal
 
 import pytest
@@ -65,7 +66,7 @@ def memvid_recording(
         path = folder / file_name(path_in_file(node), name)
         made = _Options(**{**memvid_recording_options, **options})
         if mode != "all" and path.exists():
-            return _serve(path, node, made)
+            return _Served(_serve(path, node, made))
         if mode == "never":
             pytest.fail(describe_missing(path, node), pytrace=False)
         return _record(path, node, made)
@@ -92,6 +93,32 @@ class _Options:
         self.errors = errors or {}
         self.scrub = scrub
         self.pace = pace
+
+
+class _Served(AbstractAsyncContextManager[Any]):
+    """The block of a served recording. What leaving it raises is shown at the line of the test."""
+
+    def __init__(self, block: AbstractAsyncContextManager[Any]) -> None:
+        self._block = block
+
+    async def __aenter__(self) -> Any:
+        __tracebackhide__ = True
+        return await self._block.__aenter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        from memvid_async import ReplayDivergenceError  # noqa: PLC0415 - see the top
+
+        __tracebackhide__ = True
+        try:
+            return await self._block.__aexit__(kind, error, traceback)
+        except ReplayDivergenceError as raised:
+            # Without the frame of contextlib, which pytest would show instead.
+            raise raised.with_traceback(None)  # noqa: B904 - it has its cause
 
 
 def _without_passing(_kind: str, _field: str, value: Any) -> Any:

@@ -185,6 +185,7 @@ def test_recorded_calls_that_nobody_asks_for_fail_the_test(tmp_path):
     assert "AssertionError: its own failure" in output
     assert output.count("not asked for") == 1
     assert "pytest_memvid_async" not in output, "none of our frames"
+    assert "contextlib" not in output
     assert "action 1, tool_call 'second'" in output
     assert "unserved='allow'" in output
     assert "--recordings=all" in output
