@@ -18,7 +18,7 @@ KEYS = st.integers(0, 5)
 # What is done, to which of the maps made so far, with which values and without which keys.
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["set", "delete", "changed", "read", "iterate", "drop"]),
+        st.sampled_from(["set", "delete", "without", "changed", "read", "iterate", "drop"]),
         st.integers(0, 50),
         st.dictionaries(KEYS, st.integers(), max_size=3),
         st.lists(KEYS, max_size=2),
@@ -36,6 +36,10 @@ def test_every_map_stays_what_a_copied_dict_is(start, steps):
         key, value = next(iter(values.items()), (0, 7))
         if what == "set":
             made.append((found.set(key, value), {**plain, key: value}))
+        elif what == "without":
+            less = found.without(key)
+            assert (less is found) == (key not in plain)
+            made.append((less, {k: v for k, v in plain.items() if k != key}))
         elif what == "delete" and key in plain:
             made.append((found.delete(key), {k: v for k, v in plain.items() if k != key}))
         elif what == "delete":

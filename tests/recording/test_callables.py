@@ -179,6 +179,7 @@ def test_what_fits_is_known_from_the_signature():
     check_fits(lambda prompt: prompt, "a model", (1,))
     check_fits(lambda *_: None, "a model", (1,))
     check_fits(functools.partial(lambda key, prompt: None, "key"), "a model", (1,))
+    check_fits(AsyncObject().method, "a model", (1,))
     # A decorator may pass other arguments on than it takes.
     check_fits(with_injected, "a model", (1,))
     # Nothing is known of it.
@@ -186,6 +187,9 @@ def test_what_fits_is_known_from_the_signature():
     for wrong in (lambda: None, lambda question, context: None, lambda *, prompt: None):
         with pytest.raises(TypeError, match="a model: "):
             check_fits(wrong, "a model", (1,))
+    for count in (0, 2):
+        with pytest.raises(TypeError, match="a model: "):
+            check_fits(AsyncObject().method, "a model", (1,) * count)
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,10 @@ class MapDraft(PersistentMap[Key, Value]):
         self._found.update(dict.fromkeys(gone))
         return self
 
+    def without(self, key: Key) -> MapDraft[Key, Value]:
+        """Take out a key."""
+        return self.changed({}, (key,))
+
     def __contains__(self, key: object) -> bool:
         return self._found[key] is not None  # type: ignore[index]
 

@@ -98,8 +98,10 @@ _ASYNC = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 def is_async(function: Callable[..., Any]) -> bool:
     """Whether a call makes a coroutine or an async generator, and so belongs on the loop."""
-    # Most are plain functions, whose flags say it. Those of one that is marked as async do not.
-    if type(function) is FunctionType and function.__code__.co_flags & _ASYNC:
+    # Most are plain functions or methods, whose flags say it. Those of one that is marked as async
+    # do not.
+    plain = function.__func__ if type(function) is MethodType else function
+    if type(plain) is FunctionType and plain.__code__.co_flags & _ASYNC:
         return True
     while isinstance(function, partial):
         function = function.func

@@ -242,11 +242,11 @@ async def outcome_of(
 
 
 def _outcome(growing: GrowingReply) -> dict[str, Any]:
-    reply: Reply | None = growing.reply
-    counted = any(value is not None for value in growing.counts.values())
-    if not (counted or len(growing.reply.chunks) > 1):
-        reply = None
-    return {**growing.outcome, "reply": reply, "raw": growing.raw}
+    outcome: dict[str, Any] = growing.outcome
+    reply: Reply = outcome["reply"]
+    if len(reply.chunks) <= 1 and all(getattr(reply, name) is None for name in COUNTS):
+        outcome["reply"] = None
+    return {**outcome, "raw": growing.raw}
 
 
 def counts_of(reply: Reply | None) -> dict[str, Any]:
