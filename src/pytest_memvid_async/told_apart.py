@@ -3,7 +3,8 @@
 Tasks that nobody named, and that begin with the same call, are known by which of them makes that
 call first (`docs/rules.md`). Where each makes it as soon as it runs, that is the order in which the
 tasks were created, and the same in every run. Where it was another order, something that is not
-recorded made one of them wait, and may make another one wait in the next run.
+recorded made one of them wait, and may make another one wait in the next run. So may a step: it
+takes a moment where it is recorded, and none where it is answered.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ def tasks_told_apart_by_chance(events: Iterable[Event]) -> list[tuple[str, str, 
     both of them began.
 
     ``events``: those of the session. Such a pair has no names, began with the same call, was told
-    different things, and began in another order than that of its creation.
+    different things, and began in another order than that of its creation, or one of them in a
+    step and the other not.
     """
     from memvid_async import ActionKind, ActionRecorded, ActionStarted  # noqa: PLC0415 - see the package
 
@@ -73,7 +75,7 @@ def tasks_told_apart_by_chance(events: Iterable[Event]) -> list[tuple[str, str, 
             if start is not None:
                 output = None if action.output is None else action.output.digest
                 answers[start] = action.error, output
-    tasks: dict[Hashable, list[tuple[str, list[_Told]]]] = {}
+    tasks: dict[Hashable, list[tuple[str, bool, list[_Told]]]] = {}
     lanes: dict[Hashable, list[_Told]] = {}
     for start, one in sorted(begun.items(), key=lambda item: item[0]):
         scope = one.parent
@@ -88,13 +90,13 @@ def tasks_told_apart_by_chance(events: Iterable[Event]) -> list[tuple[str, str, 
             if lane and isinstance(lane[-1], int) and one.task and _NUMBERED(one.task):
                 group = tasks.setdefault((lane[:-1], scope, content), [])
                 if len(group) < MOST_COMPARED:
-                    group.append((one.task, told))
+                    group.append((one.task, one.parent in steps, told))
         told.append((content, answers.get(start)))
     return [
         (a, b, " ".join(str(part) for part in key[2][:2] if part))  # type: ignore[index]
         for key, group in tasks.items()
-        for (a, told_a), (b, told_b) in combinations(group, 2)
-        if _number(a) > _number(b) and _were_told_apart(told_a, told_b)
+        for (a, a_in_step, told_a), (b, b_in_step, told_b) in combinations(group, 2)
+        if (_number(a) > _number(b) or a_in_step != b_in_step) and _were_told_apart(told_a, told_b)
     ]
 
 
