@@ -70,7 +70,7 @@ class Job(Generic[T]):
             try:
                 self.loop.call_soon_threadsafe(self._settle)
             except MemoryError:
-                # Whoever waits must hear of it, or would wait for ever.
+                # The tasks that wait must hear of it, or would wait for ever.
                 time.sleep(_NO_MEMORY_SECONDS)
             except RuntimeError:
                 # The loop is closed; nobody waits there any more.
