@@ -194,23 +194,18 @@ async def test_ending_a_session_of_a_buffered_store_is_durable(disk, make_store)
     assert b"a unique body" in disk.names["store.mva"].durable
 
 
-async def test_the_disk_has_it_within_the_interval(disk, make_store):
-    """Nobody asks for it: the delivery shows that it was made durable."""
-    interval = 0.05
-    config = StoreConfig(durability=Durability.BUFFERED, flush_interval=interval)
+async def test_the_disk_has_it_soon_although_nobody_asks(disk, make_store):
+    """The delivery shows that it was made durable."""
+    config = StoreConfig(durability=Durability.BUFFERED, flush_interval=0.05)
     store = await make_store(config=config)
-    loop = asyncio.get_running_loop()
     await store.start_session()
     async with store.subscribe() as subscription:
         for number in range(3):
             before = disk.counts["sync"]
-            acked = loop.time()
             await store.record_put(number, "x")
             while (await anext(subscription)).sequence < store.last_sequence:
                 pass
             assert disk.counts["sync"] > before
-            # Generous: it must come by itself, and soon, on a machine that is busy.
-            assert loop.time() - acked < interval + 2
 
 
 async def test_a_buffer_that_grows_large_is_written_before_its_time(disk, make_store):
