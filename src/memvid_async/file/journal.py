@@ -43,7 +43,7 @@ from ..storage.current import lock_current
 from .compact import FoldWhole, fold_nothing
 from .file_view import FileView
 from .log_file import LogFile
-from .on_error import OnError
+from .on_error import OnError, half_way
 from .successor import Successor, discard_left
 
 # What Journal.stage_any does, compiled; it is there in wheels.
@@ -59,9 +59,6 @@ T = TypeVar("T")
 _CLOSING_TOC_BYTES = 64 * 1024
 # Where a disk has less room than this beside twice what it is to hold, no projection is saved.
 _LEAST_ROOM = 4 * 1024 * 1024
-
-# Made beforehand: without memory there is none for it either.
-_NO_MEMORY = StoreFailedError("stopped half-way: there was not enough memory")
 
 
 class Journal:
@@ -241,7 +238,6 @@ class Journal:
         Returns for each command its answer or the error that refused it, and what became durable,
         which begins with events that others wrote.
         """
-        # Made before anything is staged: what fails from there on, anywhere, is told.
         told = OnError(self.fail_half_way)
         self.begin()
         with told:
@@ -463,12 +459,7 @@ class Journal:
         A lock that was not obtained has changed nothing, and does not fail the journal.
         """
         if not isinstance(error, StoreLockedError):
-            if isinstance(error, MemoryError):
-                self.fail(_NO_MEMORY)
-            elif isinstance(error, MemvidAsyncError):
-                self.fail(error)
-            else:
-                self.fail(StoreFailedError(f"stopped half-way: {error!r}"))
+            self.fail(half_way(error))
         self._file.storage.unlock()
 
     def _check(self) -> None:

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ..errors import MemvidAsyncError, StoreFailedError
+
+# Made beforehand: without memory there is none for it either.
+_NO_MEMORY = StoreFailedError("stopped half-way: there was not enough memory")
+
 
 class OnError:
     """A block whose error is first told to ``tell``, and then raised.
@@ -22,3 +27,12 @@ class OnError:
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if error is not None:
             self._tell(error)
+
+
+def half_way(error: BaseException) -> MemvidAsyncError:
+    """Return why a journal refuses everything from now on, after an error in the middle."""
+    if isinstance(error, MemoryError):
+        return _NO_MEMORY
+    if isinstance(error, MemvidAsyncError):
+        return error
+    return StoreFailedError(f"stopped half-way: {error!r}")
