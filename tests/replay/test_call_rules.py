@@ -17,11 +17,13 @@ from memvid_async import (
     RecordingConfig,
     ReplayDivergenceError,
     SessionEndedError,
+    StoreClosedError,
     UncertainCallError,
     Verdict,
     current_call,
 )
 from memvid_async.events.calls import AnswerDropped
+from memvid_async.recording.command_intake import CommandIntake
 from tests.support.loops import turns
 
 pytestmark = pytest.mark.anyio
@@ -217,6 +219,23 @@ async def test_a_cancellation_while_the_end_is_awaited_supersedes_it(make_store,
             if isinstance(event.payload, AnswerDropped) or events.caught_up:
                 break
     assert isinstance(event.payload, AnswerDropped)
+
+
+async def test_one_that_is_cancelled_as_the_store_closes_ends_as_cancelled(make_store, monkeypatch):
+    store = await make_store()
+
+    def closed(*_):
+        raise StoreClosedError("the store is closed")
+
+    async def run():
+        asyncio.get_running_loop().call_soon(task.cancel)
+
+    async with store.session() as session:
+        task = asyncio.create_task(session.call_tool("late", {}, run))
+        monkeypatch.setattr(CommandIntake, "submit_at_once", closed)
+        await asyncio.wait([task])
+        monkeypatch.undo()
+    assert task.cancelled()
 
 
 async def test_a_call_that_takes_too_long_fails(make_store):

@@ -17,7 +17,7 @@ from uuid import UUID
 
 from ..core.commands import Command, NoteEvent, StartAction
 from ..engine.kept_future import KeptFuture
-from ..errors import SessionActiveError
+from ..errors import SessionActiveError, StoreClosedError
 from ..events.calls import AnswerDropped, ChunksCame, SessionSuspended
 from ..events.decided import sequence_of
 from ..events.event import Action
@@ -178,7 +178,9 @@ class CallRecorder:
         """Record that nobody got an answer, because its task was cancelled before."""
         number = told.sequence(told.result())
         if number is not None:
-            await self.dropped(number)
+            # A task that is cancelled late ends as cancelled.
+            with suppress(StoreClosedError):
+                await self.dropped(number)
 
     async def cancelled(self, draft: ActionDraft) -> None:
         """Record that a call was cancelled, however often this is cancelled too."""
