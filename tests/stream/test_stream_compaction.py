@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from memvid_async import Erased, NotCompactedError, SyncStore, open_store
+from memvid_async.stream.connection import Connection
 from memvid_async.stream.stream_successor import StreamSuccessor
 from tests.support.depth import DEEP
 from tests.support.nats_server import MISSING, NatsServer, find_server
@@ -296,3 +297,46 @@ async def test_a_server_that_lags_does_not_end_who_knows_that_the_stream_was_rep
         await follower.refresh()
         assert follower.statistics().generation == 1
         assert len(lies) == 3
+
+
+async def test_a_list_that_lacks_streams_leads_nobody_astray(server, monkeypatch):
+    address, told = server.address(), Connection.own_streams
+    name = address.rpartition("/")[2]
+    lies, left, copied = [], 0, StreamSuccessor.catch_up
+
+    def lie(connection):
+        nonlocal left
+        found = told(connection)
+        if not left:
+            return found
+        # Of two the newest alone, which is half a copy; of one, nothing.
+        left -= 1
+        lies.append(found[1:])
+        return found[1:]
+
+    def catch_up(successor, source):
+        nonlocal left
+        if lies:
+            return copied(successor, source)
+        left = 1
+        with SyncStore.open(address) as other:
+            other.put("meanwhile")
+        return False
+
+    monkeypatch.setattr(Connection, "own_streams", lie)
+    monkeypatch.setattr(StreamSuccessor, "catch_up", catch_up)
+    async with open_store(address) as store:
+        await store.put("before")
+        await store.compact()
+        assert [len(one) for one in lies] == [1]
+        left = 1
+        async with open_store(address) as other:
+            assert [len(one) for one in lies] == [1, 0]
+            found = [frame.content.preview async for frame in other.frames()]
+            assert found == ["before", "meanwhile"]
+            assert await other.put("after") == 3
+        # What was created is gone again.
+        assert len([one for one in await streams(server) if one.startswith(name)]) == 1
+        await store.refresh()
+        assert store.statistics().frame_count == 3
+        assert (await store.verify()).ok

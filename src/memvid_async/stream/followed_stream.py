@@ -91,8 +91,9 @@ class FollowedStream:
         options, patience = config.nats_options, config.server_timeout
         connection = Connection.open(address, options, patience, loop)
         try:
+            create = None if read_only else (lambda: header or Header(config.new_id()))
             stream, facts, storage, file = load_stream(
-                connection, config, header, read_only=read_only
+                connection, config, create, read_only=read_only
             )
             connection.use(stream)
             if not read_only:
@@ -220,7 +221,7 @@ class FollowedStream:
         patience = self._config.server_timeout if is_said or self._is_replicated else 0.0
         for _ in self.connection.looks(patience):
             with suppress(StoreNotFoundError):
-                found = load_stream(self.connection, self._config, None, read_only=True)
+                found = load_stream(self.connection, self._config, None, read_only=self._read_only)
                 if found[0].number > before.number:
                     return found
                 if not is_said and found[1].created == self._created:
@@ -248,10 +249,6 @@ class FollowedStream:
         connection.use(stream)
         self._file, self._storage, self._created = file, storage, facts.created
         self._rewritten = True
-        if not self._read_only:
-            # The process that compacted it may have been killed before that.
-            with suppress(StoreFailedError):
-                connection.delete(before)
 
     def _all_staged(self) -> Appended:
         """Return what became durable since the last call."""

@@ -123,7 +123,7 @@ def _event_count(connection: ServersConnection, name: str, last: int) -> int | N
         first = last - found.part
         if found.kind == MessageKind.MOVED:
             return None
-        if found.kind == MessageKind.CLAIM:
+        if found.kind != MessageKind.LOG:
             last -= 1
             continue
         if found.part == found.parts - 1:

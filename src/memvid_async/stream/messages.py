@@ -35,8 +35,12 @@ class MessageKind(IntEnum):
     """Nothing: its writer begins to write the log again, and who began before must not end."""
     MOVED = 2
     """Nothing: the log goes on in the store's next stream, and this one is deleted."""
+    BEGUN = 3
+    """Nothing: the log goes on here. Before it, the stream is what a compaction copies."""
 
 
+# In the ids of what a compaction copies, the writer's.
+COPYING = bytes(WRITER_BYTES)
 # The most parts that a batch can have.
 MOST_PARTS = 2**16 - 1
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -12,7 +13,15 @@ from ..file.log_file import LogFile
 from ..format.header import Header
 from .address import StreamName
 from .connection import Connection
-from .messages import BATCH_BYTES, MessageKind, decode_message, encode_batch
+from .messages import (
+    BATCH_BYTES,
+    COPYING,
+    WRITER_BYTES,
+    MessageKind,
+    decode_message,
+    encode_batch,
+    encode_mark,
+)
 from .server_answers import LostRaceError, StreamFacts, StreamGoneError
 from .server_sync import check_sync
 from .stream_storage import StreamStorage
@@ -28,63 +37,123 @@ _REQUIRED: Mapping[str, Any] = {
 }
 
 
-def find_stream(
-    connection: Connection, config: StoreConfig, header: Header | None, *, read_only: bool
-) -> tuple[StreamName, StreamFacts]:
-    """Return the stream that has the log, and what it is; a writer creates the first one, with the
-    log's header: ``header``, or one with a new id.
+def load_stream(
+    connection: Connection,
+    config: StoreConfig,
+    header: Callable[[], Header] | None,
+    *,
+    read_only: bool,
+) -> tuple[StreamName, StreamFacts, StreamStorage, LogFile]:
+    """Return the stream that has the log, what it is, its bytes, and the log in them, folded.
 
-    It is the first one that does not say that the log goes on in the next. What follows it was left
-    by a compaction, or is being written by one.
+    ``header``: returns the log's, where there is none yet; None where it is not to be created.
 
-    :raises StoreNotFoundError: when there is none to read.
+    :raises StoreNotFoundError: when there is none, and it is not to be created.
     :raises NotAStoreError: when it is not a store's.
     :raises StoreFailedError: when it has fewer replicas than asked, or when the servers contradict
         each other for too long.
+    :raises CorruptFileError: when the log is damaged.
     """
     for _ in connection.looks(config.server_timeout):
-        streams = listed = connection.own_streams()
-        if not listed:
-            streams = [StreamName(connection.address.name)]
+        streams = connection.own_streams()
+        if not streams:
+            _create(connection, config, header)
+            continue
+        # A compaction may replace it at any moment.
+        with suppress(StreamGoneError, LostRaceError):
+            found = _find(connection, config, streams, header)
+            if found is None:
+                continue
+            stream, facts = found
+            storage = read_stream(connection, stream, facts.last, config.limits.mirror_bytes)
+            file = LogFile.load(storage, read_only=True)
             if not read_only:
-                connection.create(streams[0], config.replicas or 1)
-        for stream in streams:
-            facts = connection.facts(stream)
-            if facts is None and (listed or not read_only):
-                # It was deleted since they were listed.
-                break
-            if facts is None or (read_only and not facts.last):
-                where = connection.address.name
-                raise StoreNotFoundError(f"there is no store on a stream named {where}")
-            _check(stream, facts, config)
-            check_sync(config, facts.replicas)
-            if not facts.last:
-                _begin(connection, stream, header or Header(config.new_id()))
-                break
-            found = connection.fetch(stream, facts.last, 1, facts.last)
-            if not found:
-                break
-            if decode_message(found[0][1]).kind != MessageKind.MOVED:
-                return stream, facts
-            if not read_only and stream is not streams[-1]:
-                # The process that compacted it was killed before that.
-                connection.delete(stream)
+                _use(connection, stream, storage)
+                _delete_before(connection, stream, streams)
+            return stream, facts, storage, file
     raise StoreFailedError("the servers do not say which of the store's streams has its log")
 
 
-def load_stream(
-    connection: Connection, config: StoreConfig, header: Header | None, *, read_only: bool
-) -> tuple[StreamName, StreamFacts, StreamStorage, LogFile]:
-    """Return what :func:`find_stream` finds, its bytes, and the log in them, folded.
+def _create(
+    connection: Connection, config: StoreConfig, header: Callable[[], Header] | None
+) -> None:
+    """Create the first stream. Then it is looked again: a server that was just elected may not have
+    known of the others, but one that creates a stream knows of all."""
+    if header is None:
+        raise StoreNotFoundError(f"there is no store on a stream named {connection.address.name}")
+    connection.create(StreamName(connection.address.name), config.replicas or 1)
 
-    :raises MemvidAsyncError: as :func:`find_stream` does, and where the log is damaged.
+
+def _find(
+    connection: Connection,
+    config: StoreConfig,
+    streams: Sequence[StreamName],
+    header: Callable[[], Header] | None,
+) -> tuple[StreamName, StreamFacts] | None:
+    """Return which of a store's streams has its log; None where that is not known yet.
+
+    It is the first one that does not say that the log goes on in the next. What follows it was left
+    by a compaction, or is being written by one. So is one that nobody has begun to use, unless the
+    one before says so: that one may be missing in the list.
     """
-    while True:
-        stream, facts = find_stream(connection, config, header, read_only=read_only)
-        # A compaction may replace it at any moment.
-        with suppress(StreamGoneError):
-            storage = read_stream(connection, stream, facts.last, config.limits.mirror_bytes)
-            return stream, facts, storage, LogFile.load(storage, read_only=True)
+    has_moved = False
+    for stream in streams:
+        facts = connection.facts(stream)
+        if facts is None:
+            # It was deleted since they were listed.
+            return None
+        _check(stream, facts, config)
+        check_sync(config, facts.replicas)
+        if not facts.last:
+            # Beside others it is a copy that has just begun, or was created by one that was not
+            # told of the others. It may also be a leader that lags: so it is not deleted here.
+            if len(streams) == 1 and not stream.number:
+                _begin(connection, stream, header)
+            continue
+        found = connection.fetch(stream, facts.last, 1, facts.last)
+        if not found:
+            return None
+        last = decode_message(found[0][1])
+        if last.kind != MessageKind.MOVED:
+            is_used = not stream.number or last.batch[:WRITER_BYTES] != COPYING
+            return (stream, facts) if has_moved or is_used else None
+        has_moved = True
+    return None
+
+
+def _begin(connection: Connection, stream: StreamName, header: Callable[[], Header] | None) -> None:
+    """Append the header to the first stream, which is empty."""
+    if header is None:
+        raise StoreNotFoundError(f"there is no store on a stream named {connection.address.name}")
+    data = header().encode()
+    (payload,) = encode_batch(0, (0, 0), bytes(BATCH_BYTES), data, connection.most_payload)
+    # Where another process was first, its header is the log's.
+    connection.publish(stream, payload, 0, stored=lambda: True)
+
+
+def _use(connection: Connection, stream: StreamName, storage: StreamStorage) -> None:
+    """Say in a stream that a compaction wrote that the log goes on there, unless somebody did.
+
+    :raises LostRaceError: when somebody has just done so.
+    """
+    if stream.number and storage.last_batch[:WRITER_BYTES] == COPYING:
+        batch = os.urandom(BATCH_BYTES)
+        payload = encode_mark(MessageKind.BEGUN, storage.size(), storage.toc, batch)
+        # One that was sent twice counts as lost: then it is looked again.
+        sequence = connection.publish(stream, payload, storage.last, stored=lambda: False)
+        storage.add(sequence, payload)
+
+
+def _delete_before(
+    connection: Connection, stream: StreamName, streams: Sequence[StreamName]
+) -> None:
+    """Delete the streams that this one has replaced: the process that compacted them may have been
+    killed before that."""
+    for one in streams:
+        if one.number < stream.number:
+            # Where that fails, the next one that opens the store does it.
+            with suppress(StoreFailedError):
+                connection.delete(one)
 
 
 def _check(stream: StreamName, facts: StreamFacts, config: StoreConfig) -> None:
@@ -97,14 +166,6 @@ def _check(stream: StreamName, facts: StreamFacts, config: StoreConfig) -> None:
             f"the stream {stream.name} has {facts.replicas} replicas, and {config.replicas} were "
             "asked for; `nats stream edit` changes that"
         )
-
-
-def _begin(connection: Connection, stream: StreamName, header: Header) -> None:
-    data = header.encode()
-    (payload,) = encode_batch(0, (0, 0), bytes(BATCH_BYTES), data, connection.most_payload)
-    # Where another process was first, its header is the log's.
-    with suppress(LostRaceError):
-        connection.publish(stream, payload, 0, stored=lambda: True)
 
 
 def read_stream(connection: Connection, stream: StreamName, last: int, most: int) -> StreamStorage:

@@ -20,7 +20,14 @@ from ..format.header import LOG_START, MOST_GENERATIONS, Header, newest_slot
 from ..format.segment import scan
 from .address import StreamName
 from .connection import Connection
-from .messages import BATCH_BYTES, WRITER_BYTES, MessageKind, encode_batch, encode_mark
+from .messages import (
+    BATCH_BYTES,
+    COPYING,
+    WRITER_BYTES,
+    MessageKind,
+    encode_batch,
+    encode_mark,
+)
 from .server_answers import LostRaceError
 from .stream_storage import StreamStorage
 
@@ -99,7 +106,7 @@ class _Written(StreamStorage):
 
     def _next_batch(self) -> bytes:
         self._count += 1
-        return bytes(WRITER_BYTES) + self._count.to_bytes(BATCH_BYTES - WRITER_BYTES)
+        return COPYING + self._count.to_bytes(BATCH_BYTES - WRITER_BYTES)
 
     def _send(self, payloads: list[bytes]) -> None:
         for payload in payloads:
