@@ -54,7 +54,9 @@ class ClientLoop:
             done.add_done_callback(self._stir)
             self._run_until(done.done)
             return done.result()
-        except (asyncio.CancelledError, CancelledError, RuntimeError, StoreClosedError):
+        except (asyncio.CancelledError, CancelledError):
+            raise StoreClosedError("the connection to the stream was closed") from None
+        except (RuntimeError, StoreClosedError):
             coroutine.close()
             self._check()
             raise

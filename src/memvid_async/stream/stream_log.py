@@ -14,6 +14,7 @@ from ..file.compact import FoldWhole
 from .address import Address
 from .client_loop import ClientLoop, ClientWorker
 from .stream_journal import StreamJournal
+from .stream_successor import OvertakenError
 
 # A copy that cannot be used is made again, at most this many times in all.
 _TRIES = 3
@@ -70,6 +71,9 @@ class StreamLog(JournalLog[StreamJournal]):
                 report: CompactReport | None = await alone(
                     lambda _, new=successor: io.start(journal.install, new)  # type: ignore[misc]
                 )
+            except OvertakenError:
+                # Either this claim is not the newest, or the other one gives up.
+                continue
             except BaseException:
                 # Where this was cancelled, the thread may still be copying.
                 successor.abandon()

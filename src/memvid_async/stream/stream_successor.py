@@ -37,6 +37,10 @@ _REST_BYTES = 64 * 1024
 _ROUNDS = 8
 
 
+class OvertakenError(NotCompactedError):
+    """Another process wrote into the new stream: both had created it, one after the other."""
+
+
 class _Written(StreamStorage):
     """The bytes of a new stream, which are written in order: whole segments at each sync."""
 
@@ -119,7 +123,7 @@ class _Written(StreamStorage):
             try:
                 sequence = self._connection.publish(self._stream, payload, expected, stored=stored)
             except LostRaceError as error:
-                raise NotCompactedError("another process compacts the store") from error
+                raise OvertakenError("another process compacts the store") from error
             self.add(sequence, payload)
 
 
