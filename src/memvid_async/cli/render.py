@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from io import StringIO
 from uuid import UUID
 
 from rich.console import Console
@@ -49,6 +48,8 @@ _HIT_TITLE = 32
 _SHOWN_HITS = 5
 _NARROW = 80  # a narrower terminal is told the time of day alone
 _ID_DIGITS = (8, 13, 18, 23)  # an id may be cut before one of its dashes
+
+Say = Callable[[Text], object]
 
 STYLES = {
     "ask": "cyan",
@@ -290,33 +291,34 @@ def paged(console: Console, *, wanted: bool) -> Iterator[None]:
         yield
 
 
-def print_action(console: Console, action: Document) -> None:
-    """Print an action: what it was, its input and its output, whole where the document has them."""
+def print_action(say: Say, action: Document) -> None:
+    """Print an action: what it was, its input and its output, whole where the document has them.
+    ``say``: what prints a line."""
     kind = action["kind"]
     head = Text(f"\n{action['index']:5}  ")
     head.append(kind, style=STYLES.get(kind, "bold"))
     head.append(f"  {_describe(action)}")
     head.append(f"  {format_time(action['time_ns'])}", style="dim")
-    console.print(head)
+    say(head)
     if action["error"] is not None:
-        console.print(Text(f"{_INDENT}! {shorten(action['error'], _LINE)}", style="red"))
+        say(Text(f"{_INDENT}! {shorten(action['error'], _LINE)}", style="red"))
         for frame in action.get("traceback") or ():
-            console.print(Text(f"{_INDENT}  {shorten(frame, _LINE)}", style="dim"))
+            say(Text(f"{_INDENT}  {shorten(frame, _LINE)}", style="dim"))
     if action.get("arguments") is not None:
-        _print_block(console, ">", json.dumps(action["arguments"], ensure_ascii=False), None)
+        _print_block(say, ">", json.dumps(action["arguments"], ensure_ascii=False), None)
     else:
-        _print_content(console, ">", action["input"])
+        _print_content(say, ">", action["input"])
     if action["retrieval"] is not None:
-        console.print(Text(f"{_INDENT}? {_describe_retrieval(action)}", style="dim"))
+        say(Text(f"{_INDENT}? {_describe_retrieval(action)}", style="dim"))
     for message in action.get("messages") or ():
         if isinstance(message, MessageRun):
             last = message.first + message.count - 1
             span = f"{message.first}" if message.count == 1 else f"{message.first} to {last}"
             told = f"{_INDENT}m messages {span} of action {message.index}"
-            console.print(Text(told, style="dim"))
+            say(Text(told, style="dim"))
         else:
-            _print_block(console, "m", json.dumps(message, ensure_ascii=False), None)
-    _print_content(console, "<", action["output"])
+            _print_block(say, "m", json.dumps(message, ensure_ascii=False), None)
+    _print_content(say, "<", action["output"])
 
 
 def print_why(console: Console, why: Why, names: Mapping[UUID | None, str | None]) -> None:
@@ -350,12 +352,10 @@ def _in_session(action: Action, names: Mapping[UUID | None, str | None]) -> str:
 
 def action_lines(action: Document) -> list[str]:
     """Return the lines that :func:`print_action` prints of an action, as plain text."""
-    written = StringIO()
-    console = Console(
-        file=written, markup=False, highlight=False, emoji=False, soft_wrap=True, width=_PIPE_WIDTH
-    )
-    print_action(console, action)
-    return written.getvalue().splitlines()
+    lines: list[str] = []
+    # A console's wrapping and painting would take most of the time of a search.
+    print_action(lambda text: lines.extend(text.plain.splitlines()), action)
+    return lines
 
 
 def print_event(console: Console, event: Document) -> None:
@@ -449,25 +449,23 @@ def _describe(action: Document) -> str:
     return shorten("  ".join(words), _LINE)
 
 
-def _print_content(console: Console, mark: str, content: Document | None) -> None:
+def _print_content(say: Say, mark: str, content: Document | None) -> None:
     if content is None:
         return
     if content.get("is_erased"):
-        console.print(Text(f"{_INDENT}{mark} (erased)", style="dim"))
+        say(Text(f"{_INDENT}{mark} (erased)", style="dim"))
     elif "text" in content:
-        _print_block(console, mark, content["text"], None)
+        _print_block(say, mark, content["text"], None)
     elif "base64" in content:
-        _print_block(console, mark, content["base64"], f"{content['size']} bytes, in base64")
+        _print_block(say, mark, content["base64"], f"{content['size']} bytes, in base64")
     else:
         cut = content["size"] > len(content["preview"].encode())
-        _print_block(
-            console, mark, content["preview"], format_size(content["size"]) if cut else None
-        )
+        _print_block(say, mark, content["preview"], format_size(content["size"]) if cut else None)
 
 
-def _print_block(console: Console, mark: str, text: str, note: str | None) -> None:
+def _print_block(say: Say, mark: str, text: str, note: str | None) -> None:
     lines = printable(text).split("\n")
     for number, line in enumerate(lines):
-        console.print(Text(f"{_INDENT}{mark if number == 0 else ' '} {line}"))
+        say(Text(f"{_INDENT}{mark if number == 0 else ' '} {line}"))
     if note:
-        console.print(Text(f"{_INDENT}  … {note} in all", style="dim"))
+        say(Text(f"{_INDENT}  … {note} in all", style="dim"))

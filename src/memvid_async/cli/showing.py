@@ -142,7 +142,7 @@ async def _print_session(
     render.print_session_head(console, session)
     if full:
         async for document in documents.read_actions(store, actions):
-            render.print_action(console, document)
+            render.print_action(console.print, document)
     elif actions:
         console.print()
         render.print_rows(

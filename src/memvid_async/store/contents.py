@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
+from contextlib import suppress
 from typing import Any
 
 from ..engine.engine import Engine
@@ -15,7 +16,7 @@ from ..events.details import WITH_ARGUMENTS, ActionKind
 from ..events.event import Action
 from ..events.frames import Context
 from ..events.prompts import split_text
-from ..events.values import as_list
+from ..events.values import as_list, decode_value
 from ..memory.past import context_of
 from ..memory.why import Why, why_of
 
@@ -28,6 +29,7 @@ class Contents:
     """The methods of a store that read what its actions hold."""
 
     def __init__(self, engine: Engine) -> None:
+        self._engine = engine
         self._read = engine.read
 
     async def read_content(self, content: Content) -> bytes:
@@ -68,6 +70,13 @@ class Contents:
             _action(action)
         if action.kind not in WITH_ARGUMENTS or action.input is None:
             raise InvalidValueError(f"a {action.kind} has no arguments")
+        data = action.input.data
+        if isinstance(data, bytes):
+            # What is small is with its action. Damage is reported by reading, below.
+            self._engine.check_open()
+            self._engine.home.check_task()
+            with suppress(ValueError):
+                return decode_value(data)
         return await self._read(decode_arguments, action)
 
     async def read_messages(self, action: Action) -> list[Any]:

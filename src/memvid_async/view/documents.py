@@ -258,8 +258,14 @@ async def read_content_document(
     """Return a content; ``full``: with its bytes. One that was erased says so."""
     if content is None:
         return None
+    if not full:
+        return content_document(content)
+    data = content.data
+    if data is not None:
+        # What is small is with its action: nothing is read, in no other thread.
+        return content_document(content, data.encode() if isinstance(data, str) else data)
     try:
-        return content_document(content, await store.read_content(content) if full else None)
+        return content_document(content, await store.read_content(content))
     except ContentNotFoundError:
         return {**content_document(content), "is_erased": True}
 

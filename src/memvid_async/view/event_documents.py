@@ -17,6 +17,7 @@ from .. import (
     CollectionChanged,
     CollectionCreated,
     ContentStored,
+    CorruptFileError,
     EmbeddingModelSet,
     EmbeddingsMade,
     Event,
@@ -154,7 +155,7 @@ def _change_document(change: object) -> Document:
     if isinstance(change, KeyPut):
         try:
             value = plain(change.value)
-        except ValueError:
+        except CorruptFileError:
             # Any file may hold anything.
             value = None
         return {**kind, "key": change.key, "value": value, "expires_ns": change.expires_ns}
