@@ -150,6 +150,37 @@ SEARCH = (
         "score / best",
         "search",
     ),
+    Mutant(
+        "cosines below 0 tie",
+        "search/fusion.py",
+        "_UNLIKE_SHARE = 0.002",
+        "_UNLIKE_SHARE = 0.0",
+        "search/test_search_index.py",
+    ),
+)
+
+KINDS = (
+    Mutant(
+        "a session changed after its end is open where nothing derived was read",
+        "file/catalog.py",
+        "if number in self.ended_chunks or number in self._ended:",
+        "if number in self.ended_chunks:",
+        "file/test_contradicting.py::test_a_log_with_nothing_derived_is_written_on",
+    ),
+    Mutant(
+        "what a static method is given counts as its object",
+        "recording/tool_decorator.py",
+        "return not isinstance(vars(kind).get(name), staticmethod)",
+        "return True",
+        "recording/test_tools.py",
+    ),
+    Mutant(
+        "what is staged before memory ends is taken for a file cut short",
+        "file/journal.py",
+        "        with told:\n",
+        "        with suppress(MemvidAsyncError):\n",
+        "engine/test_passing_failures.py",
+    ),
 )
 
 SUBSCRIPTIONS = (
@@ -298,7 +329,7 @@ COMPACTION = (
     ),
 )
 
-MUTANTS = (*FOLDS, *SEARCH, *SUBSCRIPTIONS, *COMPACTION)
+MUTANTS = (*FOLDS, *SEARCH, *KINDS, *SUBSCRIPTIONS, *COMPACTION)
 
 
 def survives(mutant: Mutant | None, found_by: str) -> tuple[bool, str]:

@@ -115,6 +115,15 @@ class Derived(Odd):
     pass
 
 
+class Word(str):
+    __slots__ = ()
+
+    @staticmethod
+    @memvid_async.tool
+    def shout(word):
+        return word.upper()
+
+
 async def test_what_is_recorded_of_a_method_is_all_but_its_object(tmp_path):
     async with open_store(tmp_path / "a.mva") as store, store.session() as session:
         odd = Derived()
@@ -125,6 +134,7 @@ async def test_what_is_recorded_of_a_method_is_all_but_its_object(tmp_path):
         assert await odd.method(1, name=2, self=3) == (1, 2, {"self": 3})
         upper = memvid_async.tool(str.upper)
         assert await upper("a") == "A"
+        assert await Word.shout(Word("b")) == "B"
         with pytest.raises(TypeError, match="count"):
             await odd.of_class()
 
@@ -135,6 +145,7 @@ async def test_what_is_recorded_of_a_method_is_all_but_its_object(tmp_path):
             *[{"count": 4}] * 4,
             {"call": 1, "name": 2, "self": 3},
             {"self": "a"},
+            {"word": "b"},
         ]
 
 
