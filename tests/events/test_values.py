@@ -393,3 +393,14 @@ def test_what_can_be_recorded_is_known_before(value, limits, problem):
     else:
         with pytest.raises(InvalidValueError if limits is None else ValueError, match=problem):
             check_recordable(value, limits)
+
+
+@given(
+    st.dictionaries(
+        st.text("abé", max_size=30),
+        st.none() | st.booleans() | st.integers() | st.text(max_size=9) | st.binary(max_size=9),
+        max_size=40,
+    )
+)
+def test_a_flat_map_is_encoded_as_any_other(value):
+    assert encode(value) == cbor2.dumps(value, canonical=True)

@@ -15,16 +15,22 @@ from uuid import UUID
 
 import cbor2
 
-from ..config import recording_config
+from ..config import DEFAULT_RECORDING, recording_config
 from ..errors import CorruptFileError
 from ..events.fork_rows import MOST_ACTIONS, fork_row, pack_calls, read_fork_row, unpack_calls
 from ..events.values import decode_untagged, decode_value, is_time
 from .persistent_map import PersistentMap
-from .session_state import NONE_IN_FLIGHT, SessionInfo, SessionState, Sums
+from .session_state import NO_SUMS, NONE_IN_FLIGHT, SessionInfo, SessionState, Sums
 
 # A row is an array of fewer than 24 items that begins with the session's id. So the id is always at
 # the same place: after the head of the array (1 byte) and the head of the 16 bytes (0x50).
 _ID_HEAD, _ID_AT, _ID_END = 0x50, 2, 18
+
+
+# The head of a row's array, and its last fields where a session has nothing but its begin: most
+# have, among very many, and their rows are encoded in half the time.
+_ROW_HEAD = b"\x91"
+_NOTHING_ELSE: bytes = cbor2.dumps((0, None, None, None, None, tuple(NO_SUMS), b""))[1:]
 
 
 def pack_session(session: SessionState) -> bytes:
@@ -32,17 +38,24 @@ def pack_session(session: SessionState) -> bytes:
     # Unpacked at once: looking up each field takes three times as long.
     info, last, ended, actions, checkpoints, unmarked, _, error, in_flight, sums = session
     config = info.config
+    # fmt: off
+    begin = (
+        info.session_id.bytes, info.number, info.name, info.created_ns, ended, last, actions,
+        checkpoints, unmarked, info.ambient,
+    )
+    # fmt: on
+    if (
+        sums is NO_SUMS
+        and config is DEFAULT_RECORDING
+        and error is None
+        and info.fork is None
+        and in_flight is NONE_IN_FLIGHT
+        and not info.metadata
+    ):
+        short: bytes = cbor2.dumps(begin)
+        return _ROW_HEAD + short[1:] + _NOTHING_ELSE
     row = (
-        info.session_id.bytes,
-        info.number,
-        info.name,
-        info.created_ns,
-        ended,
-        last,
-        actions,
-        checkpoints,
-        unmarked,
-        info.ambient,
+        *begin,
         config.auto_checkpoint_interval,
         config.max_actions,
         None if info.fork is None else fork_row(info.fork),
@@ -92,7 +105,7 @@ def unpack_session(packed: bytes) -> SessionState:
     if not (metadata is None or (isinstance(metadata, bytes) and is_map(metadata))):
         raise ValueError("a session row has bad metadata")
     try:
-        forked, calls = read_fork_row(fork), PersistentMap(unpack_calls(in_flight))
+        forked, calls = read_fork_row(fork), dict(unpack_calls(in_flight))
     except TypeError as wrong:
         raise ValueError(str(wrong)) from None
     config = recording_config(interval, most)
@@ -107,8 +120,9 @@ def unpack_session(packed: bytes) -> SessionState:
         checkpoints,
         unmarked,
         error=error,
-        in_flight=calls,
-        sums=Sums(*sums),
+        # Most sessions share these: the collector visits what each of 50,000 open ones has alone.
+        in_flight=PersistentMap(calls) if calls else NONE_IN_FLIGHT,
+        sums=Sums(*sums) if any(sums) else NO_SUMS,
     )
 
 

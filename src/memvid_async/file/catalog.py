@@ -280,7 +280,7 @@ class Catalog:
 
     def _save_open(self, state: State, write: Callable[[SegmentKind, bytes], int]) -> None:
         numbers = self.open.next_page(PAGE_ROWS[Table.OPEN])
-        payload = self.encode_page(Table.OPEN, state)
+        payload = self._encode_open(state, numbers)
         offset = write(SegmentKind.PAGE, payload)
         self._open_written(numbers, offset, offset + HEAD_SIZE + len(payload))
 
@@ -325,11 +325,14 @@ class Catalog:
         if table == Table.SESSIONS:
             rows = ended_columns(self._unpaged(state))
         elif table == Table.OPEN:
-            numbers = self.open.next_page(PAGE_ROWS[table])
-            rows = open_columns(numbers, [open_row(self._open(state, n)) for n in numbers])
+            return self._encode_open(state, self.open.next_page(PAGE_ROWS[table]))
         else:
             rows = bytes(self._new[table])
         return encode_page(table, self._pages.get(table, 0), rows)
+
+    def _encode_open(self, state: State, numbers: list[int]) -> bytes:
+        rows = open_columns(numbers, [open_row(self._open(state, n)) for n in numbers])
+        return encode_page(Table.OPEN, self._pages.get(Table.OPEN, 0), rows)
 
     def _open(self, state: State, number: int) -> OpenSession:
         chunk, offsets = self.positions[number]

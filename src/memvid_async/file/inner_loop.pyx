@@ -28,6 +28,7 @@ from ..core.state import State
 from ..events.decided import DecidedAction, DecidedEvent
 from ..events.details import ActionKind
 from ..events.event import action_of
+from ..events.values import checked_time
 from ..format.call_rows import NUMBERS
 from ..format.segment import HEAD_SIZE, SegmentKind
 from . import catalog as tables
@@ -197,8 +198,7 @@ cdef class Run:
                     return None
             time = self.clock()
             now = PyLong_AsLongLongAndOverflow(time, &overflow) if type(time) is int else 0
-            if overflow or type(time) is not int:
-                self.journal.check_time(time)
+            if overflow or type(time) is not int: checked_time(time)
             values = self.decided(command, session, time)
             sealed = self.sealed(row, to - row, values, number, now)
         except BaseException as error:

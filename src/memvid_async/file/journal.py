@@ -21,7 +21,6 @@ from ..core.decide import decide
 from ..core.reports import CompactReport, TornTail
 from ..errors import (
     CorruptFileError,
-    InvalidValueError,
     MemvidAsyncError,
     NotAStoreError,
     NotCompactedError,
@@ -34,7 +33,7 @@ from ..errors import (
 )
 from ..events.decided import AnyEvent
 from ..events.event import Event
-from ..events.values import is_time
+from ..events.values import checked_time
 from ..format.codec import encode_events
 from ..format.header import LOG_START, Header, is_unfinished
 from ..format.segment import SegmentKind
@@ -323,15 +322,7 @@ class Journal:
 
     def _now(self) -> int:
         """Return the clock's time. It may be before the last event's: sequences are the order."""
-        now = self._clock()
-        self.check_time(now)
-        return now
-
-    @staticmethod
-    def check_time(now: object) -> None:
-        """Refuse what the clock may not say."""
-        if not is_time(now):
-            raise InvalidValueError(f"clock() returned {now!r:.80}, not an int of nanoseconds")
+        return checked_time(self._clock())
 
     def flush(self) -> Appended:
         """Write and sync what is staged, release the lock, and return what became durable.

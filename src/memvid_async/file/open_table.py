@@ -90,7 +90,13 @@ class OpenTable:
         self._put(numbers, offset)
 
     def _put(self, numbers: Iterable[int], offset: int) -> None:
-        for number in numbers:
-            self.forget(number)
-            self._paged[number] = offset
-            self.pages.setdefault(offset, {})[number] = None
+        page, changed = dict.fromkeys(numbers), self.changed
+        for number in page:
+            if number in changed:
+                # So it is in no page.
+                del changed[number]
+            else:
+                self.forget(number)
+        self._paged.update(dict.fromkeys(page, offset))
+        if page:
+            self.pages.setdefault(offset, {}).update(page)

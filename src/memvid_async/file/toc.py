@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from struct import Struct
-from typing import Any
+from typing import Any, NamedTuple
 
 import cbor2
 from attrs import field, frozen
@@ -34,8 +34,7 @@ from ..format.tables import (
 _HELD_ROW = Struct("<16sII")
 
 
-@frozen
-class OpenSession:
+class OpenSession(NamedTuple):
     """An open session's state, and where its segments are."""
 
     session: SessionState
@@ -174,6 +173,8 @@ def read_ended_columns(value: Any) -> EndedSessions:
 
 def _read_held(data: Any) -> Held:
     data = check_rows(data, _HELD_ROW)
+    if not data:
+        return NOTHING_HELD
     return PersistentMap({key: (at, place) for key, at, place in _HELD_ROW.iter_unpack(data)})
 
 

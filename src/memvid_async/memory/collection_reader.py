@@ -10,7 +10,7 @@ from ..engine.engine import Engine
 from ..engine.event_log import View
 from ..errors import InvalidValueError
 from ..events.keyed import Value
-from ..events.values import as_list, is_time
+from ..events.values import as_list, checked_time
 from ..recording.prepare_values import (
     prepare_count,
     prepare_field,
@@ -69,10 +69,7 @@ class CollectionReader:
             if self._moment is None:
                 self._moment = await self._engine.read(_time_of, self._until)
             return self._moment
-        now = self._config.clock()
-        if not is_time(now):
-            raise InvalidValueError(f"clock() returned {now!r:.80}, not an int of nanoseconds")
-        return now
+        return checked_time(self._config.clock())
 
     def _key(self, key: object) -> str:
         return prepare_field(key, "a key", "key_chars", self._limits)

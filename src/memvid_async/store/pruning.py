@@ -17,7 +17,7 @@ from ..engine.engine import Engine
 from ..errors import InvalidValueError, SessionNotFoundError, VersionConflictError
 from ..events.event import SessionSummary
 from ..events.printing import counted
-from ..events.values import as_plain, is_time
+from ..events.values import as_plain, checked_time
 from ..memory.collection import Collection
 from ..memory.collection_steps import Check, Delete, Step
 from ..memory.key_recall import KeyRecall
@@ -138,10 +138,7 @@ class Pruning:
         return self._now() - int(seconds * 10**9)
 
     def _now(self) -> int:
-        now = self._config.clock()
-        if not is_time(now):
-            raise InvalidValueError(f"clock() returned {now!r:.80}, not an int of nanoseconds")
-        return now
+        return checked_time(self._config.clock())
 
     async def _prune_sessions(self, chosen: _Chosen, *, dry_run: bool) -> PruneReport:
         metadata = dict(chosen.where) or None

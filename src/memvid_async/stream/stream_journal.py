@@ -18,7 +18,6 @@ from ..core.commands import Command
 from ..core.reports import CompactReport
 from ..errors import (
     CorruptFileError,
-    InvalidValueError,
     MemvidAsyncError,
     NotCompactedError,
     StoreFailedError,
@@ -26,7 +25,7 @@ from ..errors import (
     StoreReadOnlyError,
 )
 from ..events.event import Erased
-from ..events.values import is_time
+from ..events.values import checked_time
 from ..file.file_view import FileView
 from ..file.log_file import LogFile
 from .batch_draft import BatchDraft
@@ -232,10 +231,7 @@ class StreamJournal(FollowedStream):
 
     def _now(self) -> int:
         """Return the clock's time. It may be before the last event's: sequences are the order."""
-        now = self._config.clock()
-        if not is_time(now):
-            raise InvalidValueError(f"clock() returned {now!r:.80}, not an int of nanoseconds")
-        return now
+        return checked_time(self._config.clock())
 
     def _save_due(self) -> None:
         """Append a TOC, or a page for one, where it is due. Where somebody else is first, it is
