@@ -321,7 +321,9 @@ class StreamJournal(FollowedStream):
             successor = StreamSuccessor(
                 self.connection, self._file, self._storage.claim, replicas, self._config, now
             )
-        except (StoreFailedError, NotCompactedError) as error:
+        except NotCompactedError as error:
+            return error, self._all_staged()
+        except StoreFailedError as error:
             return NotCompactedError(str(error)), self._all_staged()
         return successor, self._all_staged()
 

@@ -17,7 +17,7 @@ from .stream_journal import StreamJournal
 from .stream_successor import OvertakenError
 
 # A copy that cannot be used is made again, at most this many times in all.
-_TRIES = 3
+_TRIES = 8
 # After this many seconds without news the thread returns to the loop, which may wait again.
 _WAIT = 1.0
 
@@ -64,7 +64,10 @@ class StreamLog(JournalLog[StreamJournal]):
         then delete this one."""
         io, journal = self._io, self._journal
         for _ in range(_TRIES):
-            successor = await alone(lambda _: io.start(journal.begin_compaction))
+            try:
+                successor = await alone(lambda _: io.start(journal.begin_compaction))
+            except OvertakenError:
+                continue
             worker = Worker("memvid_async compaction")
             try:
                 await worker.run(successor.copy, progress, fold)
