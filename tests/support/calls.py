@@ -81,6 +81,9 @@ class SimPath:
     def parent(self) -> SimPath:
         return self.with_name("")
 
+    def is_dir(self) -> bool:
+        return not self.name
+
     def stat(self) -> Any:
         self.system.enter("stat", self.owner)
         return self.system.status(self.disk, self.name)
