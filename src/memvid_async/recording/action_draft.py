@@ -20,7 +20,6 @@ from ..events.frames import Retrieval
 from ..events.prompts import Reply
 from ..events.values import LARGE, is_duration
 from .prepare_values import (
-    hashed_content,
     is_small_text,
     prepare_arguments,
     prepare_content,
@@ -104,7 +103,7 @@ def prepare_action(
     if ready is not None:
         given = ready
     elif kind is _TOOL_CALL or (kind is _STEP and given is not None):
-        given = hashed_content(prepare_arguments(given, limits), "arguments", limits)
+        given = prepare_arguments(given, limits)
     elif scrubs or not is_small_text(given):
         # As the caller's argument is named.
         what = "query" if kind is _ASK or kind is _FIND else "data"

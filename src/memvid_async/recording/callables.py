@@ -56,8 +56,14 @@ def check_fits(
 def takes_by_name(function: Callable[..., Any], named: Mapping[str, Any]) -> bool:
     """Whether a callable is known to take these arguments by their names. Where it is not,
     :func:`check_fits` says it; that looks longer."""
-    shape = _shape_of(function)
-    return shape is not None and shape[1] <= named.keys() <= shape[0]
+    if type(function) is not FunctionType:
+        return False
+    code = function.__code__
+    simple = not (code.co_posonlyargcount or code.co_kwonlyargcount)
+    if simple and tuple(named) == code.co_varnames[: code.co_argcount]:
+        return True
+    takes, needs = _shape_of(function)
+    return needs <= named.keys() <= takes
 
 
 def _takes_by_place(function: Any, count: int) -> bool:
@@ -78,11 +84,9 @@ _VARIABLE = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
 _SHAPES = WeakKeyDictionary[FunctionType, tuple[frozenset[str], frozenset[str]]]()
 
 
-def _shape_of(function: Any) -> tuple[frozenset[str], frozenset[str]] | None:
+def _shape_of(function: FunctionType) -> tuple[frozenset[str], frozenset[str]]:
     """Return which names a plain function takes and which it needs; looking at a signature takes
-    twenty times as long. None for anything else."""
-    if type(function) is not FunctionType:
-        return None
+    twenty times as long."""
     shape = _SHAPES.get(function)
     if shape is None:
         parameters = inspect.signature(function, follow_wrapped=False).parameters.values()

@@ -171,13 +171,14 @@ def prepare_error(value: object, limits: Limits) -> tuple[str | None, int]:
     return cast("str", data), conversion
 
 
-def prepare_arguments(value: object, limits: Limits) -> bytes:
-    """Return a tool call's arguments as deterministic CBOR.
+def prepare_arguments(value: object, limits: Limits) -> Prepared | None:
+    """Return a tool call's arguments, as deterministic CBOR, as a content.
 
     :raises InvalidValueError, LimitExceededError: when they cannot be recorded.
     """
     value = scrubbed(limits, "arguments", value)
-    return encode_value(value, "arguments", "value_bytes", limits.value_bytes)
+    data = encode_value(value, "arguments", "value_bytes", limits.value_bytes)
+    return hashed_content(data, "arguments", limits)
 
 
 def prepare_metadata(value: object, limits: Limits) -> Mapping[str, Any]:

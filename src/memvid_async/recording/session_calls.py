@@ -49,7 +49,6 @@ from .in_force import ENCLOSING, Enclosing
 from .lanes import Lanes
 from .made_calls import Call, MadeCall, OpenCall, Step
 from .prepare_values import (
-    hashed_content,
     prepare_arguments,
     prepare_flag,
     prepare_metadata,
@@ -217,11 +216,18 @@ class SessionCalls:
         """Record how a call ended: that it returned, failed or was cancelled."""
         return self.end_with(call, error, self.draft(call, error, **outcome))
 
-    async def end_with(
+    def end_with(
         self, call: OpenCall, error: BaseException | None, draft: ActionDraft
-    ) -> Action | None:
+    ) -> Coroutine[Any, Any, Action | None]:
         """Record how a call ended with this draft, and return its action; None where the call was
         cancelled."""
+        if error is None and self.answers is None:
+            return self.recorder.end(draft)
+        return self._end_with(call, error, draft)
+
+    async def _end_with(
+        self, call: OpenCall, error: BaseException | None, draft: ActionDraft
+    ) -> Action | None:
         if error is not None and call.is_cancelled_by(error):
             await self._cancel_with(call, draft, error)
             return None
@@ -379,12 +385,9 @@ class SessionCalls:
     async def _prepared(self, given: Any, limits: Limits, more_bytes: int = 0) -> Prepared | None:
         """Return arguments, or a step's input, as they are recorded; a thread prepares large ones,
         or small ones with much beside them."""
-
-        def prepare() -> Prepared | None:
-            return hashed_content(prepare_arguments(given, limits), "arguments", limits)
-
-        is_large = rough_size(given) + more_bytes >= LARGE
-        return await self.intake.preparing.run(prepare) if is_large else prepare()
+        if rough_size(given) + more_bytes >= LARGE:
+            return await self.intake.preparing.run(prepare_arguments, given, limits)
+        return prepare_arguments(given, limits)
 
     async def once(self, name: str, make: Callable[[], Any], *, task: str | None = None) -> Any:
         """See :meth:`SessionRecorder.once`."""
