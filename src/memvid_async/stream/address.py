@@ -69,7 +69,7 @@ class StreamName:
     store: str
     """The name of the store."""
     number: int = 0
-    """How many streams there were before."""
+    """0 of the first one; of one that a compaction wrote, a higher one than all before it had."""
 
     @classmethod
     def parse(cls, name: str) -> StreamName:

@@ -79,13 +79,19 @@ def read_summaries(address: Address, config: StoreConfig) -> list[StoreSummary]:
         streams = [info for info in connection.streams() if _is_ours(info)]
         streams.sort(key=lambda info: StreamName.parse(info["config"]["name"]).number)
         found: dict[str, StoreSummary] = {}
+        following: dict[str, int] = {}
         for info in streams:
             # Where a store has several, it is being compacted: the first one counts that has not
-            # moved.
-            name = StreamName.parse(info["config"]["name"]).store
-            summary = None if name in found else _summary(connection, name, info)
-            if summary is not None:
+            # moved, or that one has moved to.
+            stream = StreamName.parse(info["config"]["name"])
+            name = stream.store
+            if name in found or stream.number < following.get(name, 0):
+                continue
+            summary = _summary(connection, name, info)
+            if isinstance(summary, StoreSummary):
                 found[name] = summary
+            elif summary is not None:
+                following[name] = summary
     finally:
         connection.close()
     return [found[name] for name in sorted(found)]
@@ -95,14 +101,19 @@ def _is_ours(info: dict[str, Any]) -> bool:
     return "memvid-async" in info["config"].get("metadata", {}) and bool(info["state"]["last_seq"])
 
 
-def _summary(connection: ServersConnection, name: str, info: dict[str, Any]) -> StoreSummary | None:
+def _summary(
+    connection: ServersConnection, name: str, info: dict[str, Any]
+) -> StoreSummary | int | None:
+    """Return what a stream's store is; where its log has moved, the number of the next stream; None
+    where it cannot be read."""
     config, state = info["config"], info["state"]
     try:
+        newest = decode_message(connection.fetch_one(config["name"], state["last_seq"]))
+        if newest.kind == MessageKind.MOVED:
+            return newest.next_number
         count = _event_count(connection, config["name"], state["last_seq"])
     except MemvidAsyncError:
         # It was deleted meanwhile, or somebody else wrote to it.
-        return None
-    if count is None:
         return None
     told = datetime.fromisoformat(state["last_ts"]).astimezone(UTC)
     return StoreSummary(
@@ -110,9 +121,8 @@ def _summary(connection: ServersConnection, name: str, info: dict[str, Any]) -> 
     )
 
 
-def _event_count(connection: ServersConnection, name: str, last: int) -> int | None:
-    """Return the sequence of the last event: the last whole batch tells it. None where the log has
-    moved."""
+def _event_count(connection: ServersConnection, name: str, last: int) -> int:
+    """Return the sequence of the last event: the last whole batch tells it."""
 
     def message(at: int) -> Message:
         return decode_message(connection.fetch_one(name, at))
@@ -121,8 +131,6 @@ def _event_count(connection: ServersConnection, name: str, last: int) -> int | N
     while last > 1:
         found = message(last)
         first = last - found.part
-        if found.kind == MessageKind.MOVED:
-            return None
         if found.kind != MessageKind.LOG:
             last -= 1
             continue

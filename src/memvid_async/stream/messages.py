@@ -22,6 +22,7 @@ from ..errors import NotAStoreError
 _HEAD = struct.Struct("<4sBBHHQQQ16s")
 HEAD_SIZE = _HEAD.size
 BATCH_BYTES, WRITER_BYTES = 16, 8
+NUMBER_BYTES = 8
 _MAGIC = b"MVAs"
 _VERSION = 1
 
@@ -34,7 +35,8 @@ class MessageKind(IntEnum):
     CLAIM = 1
     """Nothing: its writer begins to write the log again, and who began before must not end."""
     MOVED = 2
-    """Nothing: the log goes on in the store's next stream, and this one is deleted."""
+    """No log: the log goes on in another stream of the store, whose number it holds
+    (`NUMBER_BYTES`), and this one is deleted."""
     BEGUN = 3
     """Nothing: the log goes on here. Before it, the stream is what a compaction copies."""
 
@@ -65,6 +67,11 @@ class Message:
     data: bytes
     """Bytes of the log."""
 
+    @property
+    def next_number(self) -> int:
+        """Of a move, the number of the stream in which the log goes on."""
+        return int.from_bytes(self.data) if self.kind == MessageKind.MOVED else 0
+
 
 def encode_batch(
     at: int, toc: tuple[int, int], batch: bytes, data: bytes, most: int
@@ -80,9 +87,11 @@ def encode_batch(
     ]
 
 
-def encode_mark(kind: MessageKind, at: int, toc: tuple[int, int], batch: bytes) -> bytes:
-    """Return a message that holds nothing, after a log of ``at`` bytes."""
-    return _HEAD.pack(_MAGIC, _VERSION, kind, 0, 1, at, *toc, batch)
+def encode_mark(
+    kind: MessageKind, at: int, toc: tuple[int, int], batch: bytes, data: bytes = b""
+) -> bytes:
+    """Return a message that holds nothing of the log, after a log of ``at`` bytes."""
+    return _HEAD.pack(_MAGIC, _VERSION, kind, 0, 1, at, *toc, batch) + data
 
 
 def decode_message(payload: bytes) -> Message:

@@ -92,12 +92,15 @@ def _find(
 ) -> tuple[StreamName, StreamFacts] | None:
     """Return which of a store's streams has its log; None where that is not known yet.
 
-    It is the first one that does not say that the log goes on in the next. What follows it was left
+    It is the first one that does not say that the log goes on in another. What follows it was left
     by a compaction, or is being written by one. So is one that nobody has begun to use, unless the
     one before says so: that one may be missing in the list.
     """
-    has_moved = False
+    following = 0
     for stream in streams:
+        if stream.number < following:
+            # A killed compaction left it.
+            continue
         facts = connection.facts(stream)
         if facts is None:
             # It was deleted since they were listed.
@@ -116,8 +119,8 @@ def _find(
         last = decode_message(found[0][1])
         if last.kind != MessageKind.MOVED:
             is_used = not stream.number or last.batch[:WRITER_BYTES] != COPYING
-            return (stream, facts) if has_moved or is_used else None
-        has_moved = True
+            return (stream, facts) if is_used or stream.number == following else None
+        following = last.next_number
     return None
 
 

@@ -32,6 +32,7 @@ from .batch_draft import BatchDraft
 from .followed_stream import FollowedStream
 from .messages import (
     BATCH_BYTES,
+    NUMBER_BYTES,
     WRITER_BYTES,
     MessageKind,
     decode_message,
@@ -344,7 +345,8 @@ class StreamJournal(FollowedStream):
             return self._storage.claim == successor.claim and successor.catch_up(self._file)
 
         try:
-            has_moved = self._mark(MessageKind.MOVED, is_copied)
+            number = successor.number.to_bytes(NUMBER_BYTES)
+            has_moved = self._mark(MessageKind.MOVED, is_copied, number)
         except (CorruptFileError, NotCompactedError) as refusal:
             return refusal, self._all_staged()
         if not has_moved:
@@ -357,7 +359,9 @@ class StreamJournal(FollowedStream):
         report = CompactReport(before, after, successor.erased, state.generation)
         return report, self._all_staged()
 
-    def _mark(self, kind: MessageKind, holds: Callable[[], bool] = lambda: True) -> bool:
+    def _mark(
+        self, kind: MessageKind, holds: Callable[[], bool] = lambda: True, data: bytes = b""
+    ) -> bool:
         """Append a mark after all that others appended; return whether it is there.
 
         It is not where ``holds`` does not, or where others are first for ``lock_timeout`` seconds.
@@ -371,7 +375,7 @@ class StreamJournal(FollowedStream):
             if not holds():
                 break
             storage, batch = self._storage, self._next_batch()
-            mark = encode_mark(kind, storage.size(), storage.toc, batch)
+            mark = encode_mark(kind, storage.size(), storage.toc, batch, data)
             if self._send([mark], batch):
                 self._take_in(0)
                 return True

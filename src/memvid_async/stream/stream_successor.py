@@ -7,6 +7,7 @@ ends, and a killed one leaves a stream that nobody reads and the next compaction
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -34,6 +35,9 @@ from .stream_storage import StreamStorage
 # Until at most this many bytes are new, the copy catches up, in this many rounds, while others
 # append.
 _REST_BYTES = 64 * 1024
+# By how much a stream's number is above those before, is drawn: two compactions at once, of which
+# neither is told of the other's stream, do not take one name.
+_DRAWN_BYTES = 2
 _ROUNDS = 8
 
 
@@ -150,14 +154,23 @@ class StreamSuccessor:
         self.claim = claim
         self._connection = connection
         old = connection.stream
-        self._stream = StreamName(old.store, old.number + 1)
+        # What a killed compaction left may have what is to be erased. Its name is not used again:
+        # servers that were cut off may be told to delete it once more, much later.
+        left = [one for one in connection.own_streams() if one.number > old.number]
+        for one in left:
+            connection.delete(one)
+        newest = max([old.number, *(one.number for one in left)])
+        self._stream = StreamName(old.store, newest + 1 + int.from_bytes(os.urandom(_DRAWN_BYTES)))
         self._abandoned = False
-        # What a killed compaction left may have what is to be erased.
-        connection.delete(self._stream)
         connection.create(self._stream, replicas)
         self._storage = _Written(connection, self._stream, header, config.limits.mirror_bytes)
         self._file = LogFile.create(self._storage, header)
         self._compactor = Compactor(source.view, self._file, now)
+
+    @property
+    def number(self) -> int:
+        """That of the new stream."""
+        return self._stream.number
 
     @property
     def erased(self) -> int:
