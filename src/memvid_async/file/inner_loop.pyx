@@ -3,8 +3,8 @@
 action, in one pass from its command to bytes.
 
 It decides, encodes, seals, folds and notes where the segment lies, as `core.decide`, `core.evolve`,
-`format.rows`, `format.segment` and `file.catalog` do, and leaves every other command to `stage`. A
-test holds both to one slow reference, byte for byte.
+`format.rows`, `format.segment` and `file.catalog` do, and leaves every other command to
+`stage_any`. A test holds both to one slow reference, byte for byte.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -38,7 +38,7 @@ cdef extern from "Python.h":
     object PyType_GenericAlloc(type kind, Py_ssize_t count)
 
 cdef enum:
-    MOST_BYTES = 8192  # of an action's fields; what is longer is left to `stage`
+    MOST_BYTES = 8192  # of an action's fields; what is longer is left to `stage_any`
     MOST_FRONT = 64  # of what is before them: five numbers
 
 cdef object SUMMED = {ActionKind.ASK: 0, ActionKind.TOOL_CALL: 1}  # of `Sums`, the place
@@ -73,7 +73,7 @@ cdef inline uint8_t* write_number(uint8_t* to, int64_t number):
 
 
 cdef uint8_t* write_field(uint8_t* to, uint8_t* end, object value, bint nested) except? NULL:
-    """NULL without an error: it is left to `stage`, being long or of a type that few fields are."""
+    """NULL without an error: it is left to `stage_any`, being long or of a type few fields are."""
     cdef Py_ssize_t size = 0
     cdef const char* data
     cdef int i, overflow = 0

@@ -39,8 +39,6 @@ def check_fits(
 
     :raises TypeError: when the arguments do not fit.
     """
-    if not arguments and takes_by_name(function, named):
-        return
     if not named and _takes_by_place(function, len(arguments)):
         return
     try:
