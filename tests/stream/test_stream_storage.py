@@ -1,5 +1,6 @@
 """A log's bytes, out of messages: whatever the parts, rows left unfinished, and what is held."""
 
+from itertools import accumulate, takewhile
 from uuid import UUID
 
 import pytest
@@ -36,14 +37,15 @@ def stream_of(batches, most):
 def test_what_is_read_is_what_was_appended(batches, part, most, data):
     messages, log = stream_of(batches, HEAD_SIZE + part)
 
-    def fetch(first, count):
+    def fetch(first, count, size):
         assert 1 <= first <= len(messages)
-        some = messages[first - 1 : first - 1 + min(count, 7)]
-        return list(enumerate(some, first))
+        reach = accumulate(len(message) for message in messages[first - 1 :])
+        some = 1 + sum(1 for _ in takewhile(lambda so_far: so_far < size, reach))
+        return list(enumerate(messages[first - 1 :][: min(count, some, 7)], first))
 
     storage = StreamStorage(fetch, most)
     start = data.draw(st.integers(1, len(messages)))
-    for sequence in range(storage.start_before(start), len(messages) + 1):
+    for sequence in range(storage.start_before(start, messages[start - 1]), len(messages) + 1):
         storage.add(sequence, messages[sequence - 1])
     assert storage.size() == len(log)
     last = decode_message(messages[-1])
@@ -57,6 +59,36 @@ def test_what_is_read_is_what_was_appended(batches, part, most, data):
     assert decode_header(start).file_id == UUID(int=1)
     slot = newest_slot(start, Header(UUID(int=1)).salt)
     assert (slot.end if slot else LOG_START) == len(log)
+
+
+def test_what_is_somewhere_in_small_messages_costs_few_requests_and_little_more_than_itself():
+    messages, log = stream_of([(60 + 40 * (n % 3), None) for n in range(4000)], HEAD_SIZE + 200)
+    asked = []
+
+    def fetch(first, count, size):
+        found = []
+        for each in enumerate(messages[first - 1 :], first):
+            found.append(each)
+            if len(found) == count or sum(len(payload) for _, payload in found) >= size:
+                break
+        asked.append(sum(len(each) for _, each in found))
+        return found
+
+    storage = StreamStorage(fetch, 1 << 20)
+    storage.start_before(len(messages), messages[-1])
+    storage.add(len(messages), messages[-1])
+    for offset in range(len(log) - 9_000, LOG_START, -39_000):
+        asked.clear()
+        assert storage.read(offset, 1000) == log[offset : offset + 1000]
+        assert len(asked) < 9
+        assert sum(asked) < 13_000
+    # Who reads on asks for more and more at once.
+    asked.clear()
+    assert (
+        b"".join(storage.read(at, 2000) for at in range(0, len(log), 2000))[LOG_START:]
+        == (log[LOG_START:])
+    )
+    assert len(asked) < 40
 
 
 def test_what_does_not_continue_the_log_is_damage():

@@ -24,15 +24,18 @@ from ..errors import (
 from .address import Address, StreamName
 from .client_loop import ClientLoop
 from .connecting import connect_client, is_final
+from .direct_get import ANSWER, get_messages
 from .server_answers import (
     NOT_FOUND,
     PASSING,
     WRONG_LAST,
     LostRaceError,
+    MessageLostError,
     NoLeaderError,
     StreamFacts,
     refusal,
 )
+from .stream_storage import FETCH_BYTES
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -41,8 +44,6 @@ T = TypeVar("T")
 
 # Its last number is the stream's last sequence.
 _NUMBER = re.compile(r"\d+$")
-# One answer of the server to a request may take this many seconds; then it is asked again.
-ANSWER = 2.0
 # The server is given this many whole seconds to confirm a subscription.
 _SUBSCRIBED = 1
 # After an answer that did not come, or a replica that lacks what is asked for.
@@ -53,8 +54,8 @@ _MOST_LOSERS = 1024
 _CLOSING = 2.0
 # What was announced is held up to this many bytes; what is beyond is asked for when it is needed.
 _HELD_BYTES = 8 * 1024 * 1024
-# One request for messages gets about this many bytes.
-_FETCH_BYTES = 1024 * 1024
+# A message that this many answers lacked, which had later ones, is in no replica.
+_MOST_LACKING = 20
 # What a message may have beside its payload: the subject, and the headers.
 _ROOM_FOR_HEADERS = 1024
 
@@ -331,51 +332,47 @@ class Connection:
     # Reading.
 
     def fetch(
-        self, stream: StreamName, first: int, count: int, known: int = 0
+        self,
+        stream: StreamName,
+        first: int,
+        count: int,
+        known: int = 0,
+        size: int = FETCH_BYTES,
     ) -> list[tuple[int, bytes]]:
-        """Return at most ``count`` messages from the sequence ``first`` on, in a row: about 1 MiB.
+        """Return messages from the sequence ``first`` on, in a row: at most ``count``, which reach
+        ``size`` bytes, or one.
 
         ``known``: the stream was said to reach this sequence: a replica that lacks it is asked
         again, unless the leader lacks it too. Then nothing is returned: what it had proposed was
         never accepted.
 
+        :raises MessageLostError: when the stream goes on after ``first``, but does not have it.
         :raises StoreFailedError: when they do not come.
         """
         until, look = time.monotonic() + self._patience, time.monotonic() + ANSWER
+        lacking = 0
         while True:
-            found = self._answer(lambda: self._fetch(stream, first, count))
+            found, lacks = self._answer(lambda: self._fetch(stream, first, count, size))
             if found or known < first:
                 return found
+            # Another replica may have it.
+            lacking += lacks
+            if lacking >= _MOST_LACKING:
+                raise MessageLostError(first)
             if time.monotonic() >= look:
                 facts = self.facts(stream)
                 if facts is None or facts.last < first:
                     return []
                 look += ANSWER
             if time.monotonic() >= until:
-                raise StoreFailedError(f"the stream has lost its message {first}")
+                raise MessageLostError(first)
             self.pause(_PAUSE)
 
-    async def _fetch(self, stream: StreamName, first: int, count: int) -> list[tuple[int, bytes]]:
+    async def _fetch(
+        self, stream: StreamName, first: int, count: int, size: int
+    ) -> tuple[list[tuple[int, bytes]], bool]:
         assert self._client is not None
-        client = self._client
-        found: list[tuple[int, bytes]] = []
-        inbox = client.new_inbox()
-        arrived = await client.subscribe(inbox)
-        try:
-            body = {"seq": first, "batch": count, "max_bytes": _FETCH_BYTES}
-            what = f"$JS.API.DIRECT.GET.{stream.name}"
-            await client.publish(what, json.dumps(body).encode(), reply=inbox)
-            while True:
-                message = await arrived.next_msg(ANSWER)
-                headers = message.headers or {}
-                if "Status" in headers or "Nats-Sequence" not in headers:
-                    return found
-                if int(headers["Nats-Sequence"]) != first + len(found):
-                    return found
-                found.append((first + len(found), message.data))
-        finally:
-            with suppress(Exception):
-                await arrived.unsubscribe()
+        return await get_messages(self._client, stream.name, first, count, size)
 
     # Following.
 

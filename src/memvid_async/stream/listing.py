@@ -16,7 +16,8 @@ from ..format.rows import decode_rows
 from ..format.segment import SegmentKind, scan
 from ..format.stubs import decode_stubs
 from .address import Address, StreamName
-from .connection import ANSWER, Connection
+from .connection import Connection
+from .direct_get import ANSWER
 from .messages import Message, MessageKind, decode_message
 
 

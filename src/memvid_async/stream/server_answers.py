@@ -32,6 +32,15 @@ class StreamGoneError(StoreFailedError):
     """The stream is not there any more: the store was compacted, and its log is on the next one."""
 
 
+class MessageLostError(StoreFailedError):
+    """The servers do not have a message that they once had."""
+
+    def __init__(self, sequence: int) -> None:
+        super().__init__(
+            f"the stream has lost its message {sequence}; recover() saves what is left"
+        )
+
+
 class NoLeaderError(Exception):
     """The servers have no leader at the moment."""
 

@@ -24,7 +24,7 @@ from .messages import (
 )
 from .server_answers import LostRaceError, StreamFacts, StreamGoneError
 from .server_sync import check_sync
-from .stream_storage import StreamStorage
+from .stream_storage import FETCH_BYTES, StreamStorage
 
 # How a stream must be configured, so that it loses nothing by itself.
 _REQUIRED: Mapping[str, Any] = {
@@ -64,8 +64,8 @@ def load_stream(
             found = _find(connection, config, streams, header)
             if found is None:
                 continue
-            stream, facts = found
-            storage = read_stream(connection, stream, facts.last, config.limits.mirror_bytes)
+            stream, facts, newest = found
+            storage = _read(connection, stream, facts.last, newest, config.limits.mirror_bytes)
             file = LogFile.load(storage, read_only=True)
             if not read_only:
                 _use(connection, stream, storage)
@@ -89,8 +89,9 @@ def _find(
     config: StoreConfig,
     streams: Sequence[StreamName],
     header: Callable[[], Header] | None,
-) -> tuple[StreamName, StreamFacts] | None:
-    """Return which of a store's streams has its log; None where that is not known yet.
+) -> tuple[StreamName, StreamFacts, bytes] | None:
+    """Return which of a store's streams has its log, with its last message; None where that is not
+    known yet.
 
     It is the first one that does not say that the log goes on in another. What follows it was left
     by a compaction, or is being written by one. So is one that nobody has begun to use, unless the
@@ -116,10 +117,11 @@ def _find(
         found = connection.fetch(stream, facts.last, 1, facts.last)
         if not found:
             return None
-        last = decode_message(found[0][1])
+        payload = found[0][1]
+        last = decode_message(payload)
         if last.kind != MessageKind.MOVED:
             is_used = not stream.number or last.batch[:WRITER_BYTES] != COPYING
-            return (stream, facts) if is_used or stream.number == following else None
+            return (stream, facts, payload) if is_used or stream.number == following else None
         following = last.next_number
     return None
 
@@ -171,20 +173,23 @@ def _check(stream: StreamName, facts: StreamFacts, config: StoreConfig) -> None:
         )
 
 
-def read_stream(connection: Connection, stream: StreamName, last: int, most: int) -> StreamStorage:
-    """Return the bytes of a stream up to its message ``last``: the end is read now, what is before
-    when it is needed. ``most``: how many bytes are held in memory."""
+def _read(
+    connection: Connection, stream: StreamName, last: int, newest: bytes, most: int
+) -> StreamStorage:
+    """Return the bytes of a stream up to its message ``last``, which is ``newest``: its batch is
+    read now, what is before when it is needed. ``most``: how many bytes are held in memory."""
 
-    def fetch(first: int, count: int) -> list[tuple[int, bytes]]:
-        found = connection.fetch(stream, first, count, known=first)
+    def fetch(first: int, count: int, size: int) -> list[tuple[int, bytes]]:
+        found = connection.fetch(stream, first, count, first, size)
         if not found:
             raise StreamGoneError(f"the stream {stream.name} is gone: the store was compacted")
         return found
 
     storage = StreamStorage(fetch, most)
-    sequence = storage.start_before(last)
-    while sequence <= last:
-        for sequence, payload in fetch(sequence, 1024):  # noqa: B020
+    sequence = storage.start_before(last, newest)
+    while sequence < last:
+        for sequence, payload in fetch(sequence, last - sequence, FETCH_BYTES):  # noqa: B020
             storage.add(sequence, payload)
         sequence += 1
+    storage.add(last, newest)
     return storage

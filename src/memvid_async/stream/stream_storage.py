@@ -10,19 +10,23 @@ import threading
 from bisect import bisect_right, insort
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from itertools import count
 
-from ..errors import CorruptFileError, StoreFailedError, StoreReadOnlyError
+from ..errors import CorruptFileError, NotAStoreError, StoreReadOnlyError
 from ..format.header import LOG_START, SLOT_OFFSETS, Slot, decode_header
 from .messages import Message, MessageKind, decode_message
+from .server_answers import MessageLostError
 
 # Where a batch is, is noted about once in this many bytes of log.
 _MARK_BYTES = 64 * 1024
-# One request asks for at most this many messages.
+# One request asks for at most this many messages, and for about this many bytes.
 _FETCH_COUNT = 1024
+FETCH_BYTES = 1024 * 1024
+# A batch that begins this many bytes before what is read is not worth another request.
+_NEAR_BYTES = 8 * 1024
 
-# Returns messages from a sequence on, at most a number of them: about 1 MiB.
-Fetch = Callable[[int, int], list[tuple[int, bytes]]]
+# Returns messages from a sequence on, at least one: at most a number of them, which reach a number
+# of bytes. All of them are in the stream.
+Fetch = Callable[[int, int, int], list[tuple[int, bytes]]]
 
 
 class StreamStorage:
@@ -49,18 +53,19 @@ class StreamStorage:
         self._batches: OrderedDict[int, bytes] = OrderedDict()
         self._offsets: list[int] = []
         self._held = 0
-        # Where the batch that was read last ends, and how many messages it was asked for with.
-        self._next, self._many = 0, 1
+        # Where the batch that was asked for last ends, and the sequence of the next message; and
+        # how many bytes were asked for, where somebody reads on.
+        self._next, self._ahead = (-1, 0), 0
         # Held while any of these is looked at: several threads read.
         self._lock = threading.RLock()
         self._salt: int | None = None
 
     # What is there.
 
-    def start_before(self, sequence: int) -> int:
-        """Begin at the batch that the message with this sequence is of; return the sequence of its
-        first message. What is before is read when it is needed."""
-        message = decode_message(self._fetch(sequence, 1)[0][1])
+    def start_before(self, sequence: int, payload: bytes) -> int:
+        """Begin at the batch that this message is of; return the sequence of its first message.
+        What is before is read when it is needed."""
+        message = decode_message(payload)
         first = sequence - message.part
         self.last, self._size, self.toc = first - 1, message.at, message.toc
         if message.at:
@@ -109,12 +114,13 @@ class StreamStorage:
     def read(self, offset: int, length: int) -> bytes:
         """Return ``length`` bytes from ``offset``; fewer only at the end.
 
+        :raises CorruptFileError: when the stream has lost them.
         :raises StoreFailedError: when they are not in memory and no server answers.
         """
         end = min(offset + length, self._size)
         found = []
         while offset < end:
-            at, data = self._batch(offset)
+            at, data = self._batch(offset, end - offset)
             if not at:
                 data = self._with_slot(data)
             piece = data[offset - at : end - at]
@@ -131,29 +137,41 @@ class StreamStorage:
         slot, at = Slot(self._size, *self.toc).encode(self._salt), SLOT_OFFSETS[0]
         return header[:at] + slot + header[at + len(slot) :]
 
-    def _batch(self, offset: int) -> tuple[int, bytes]:
-        """Return the batch that has the byte at an offset, and where it begins."""
+    def _batch(self, offset: int, wanted: int) -> tuple[int, bytes]:
+        """Return the batch that has the byte at an offset, and where it begins.
+
+        ``wanted``: how many bytes from there on the caller reads.
+        """
         with self._lock:
             found = self._held_batch(offset)
-            first = 0 if found is not None else self._before(offset)
-            # What was looked at to find it may be it.
-            found = found or self._held_batch(offset)
-            # Who reads on gets more and more at once. Who looks into a table somewhere gets little.
-            reads_on = offset == self._next
-            self._many = min(2 * self._many, _FETCH_COUNT) if reads_on else 1
-            for batches in self._whole(first, self._many) if found is None else ():
-                for at, first, data in batches:
-                    self._note(at, first)
-                    self._hold(at, data)
-                    if at <= offset < at + len(data):
-                        found = at, data
-                if found is not None:
-                    break
             if found is not None:
-                self._next = found[0] + len(found[1])
-            else:
-                raise StoreFailedError("the stream does not have all of its log")
+                return found
+            try:
+                found = self._read_batch(offset, wanted)
+            except (MessageLostError, NotAStoreError) as error:
+                raise CorruptFileError(offset, str(error)) from error
+            if found is None:
+                raise CorruptFileError(offset, "no message of the stream has this byte")
             return found
+
+    def _read_batch(self, offset: int, wanted: int) -> tuple[int, bytes] | None:
+        # Who reads on gets more and more at once. Who looks into a table somewhere gets little.
+        reads_on = offset == self._next[0]
+        self._ahead = min(2 * max(self._ahead, wanted), FETCH_BYTES) if reads_on else 0
+        at, first = self._next if reads_on else self._place_before(offset)
+        # What was looked at to find it may be it.
+        found = self._held_batch(offset)
+        size = max(wanted + offset - at, self._ahead)
+        for batches in self._whole(first, size) if found is None else ():
+            for at, first, after, data in batches:
+                self._note(at, first)
+                self._hold(at, data)
+                self._next = at + len(data), after
+                if at <= offset < at + len(data):
+                    found = at, data
+            if found is not None or (batches and at > offset):
+                break
+        return found
 
     def _held_batch(self, offset: int) -> tuple[int, bytes] | None:
         place = bisect_right(self._offsets, offset) - 1
@@ -166,39 +184,47 @@ class StreamStorage:
         self._batches.move_to_end(at)
         return at, data
 
-    def _before(self, offset: int) -> int:
-        """Return the sequence of the first message of the last batch that begins at or before an
-        offset, or of one shortly before. A row of parts that was left begins where the next one
-        does, so messages are in the order of their offsets."""
+    def _place_before(self, offset: int) -> tuple[int, int]:
+        """Return the place of the batch that has the byte at an offset, or of one shortly before:
+        its offset, and the sequence of its first message.
+
+        It is searched for between two places that are known. A row of parts that was left begins
+        where the next one does, so messages are in the order of their offsets.
+        """
         place = bisect_right(self._marks, (offset, self.last + 1)) - 1
         at, low = self._marks[place]
         first = low
         end, high = self._size, self.last + 1
         if place + 1 < len(self._marks):
             end, high = self._marks[place + 1]
-        for turn in count():
-            if offset - at <= _MARK_BYTES or high - low <= 1:
-                break
-            # In turn where it is when all messages are equally long, and in the middle.
-            share = (offset - at) / (end - at) if not turn % 2 and end > at else 0.5
-            middle = min(max(low + int((high - low) * share), low + 1), high - 1)
-            message = decode_message(self._fetch(middle, 1)[0][1])
+        aim, by_share = offset - _NEAR_BYTES // 2, True
+        while high - low > 1 and offset - at > _NEAR_BYTES:
+            span = high - low
+            # Shortly before where it is when all messages are equally long; in the middle when that
+            # was no help.
+            share = (aim - at) / (end - at) if by_share and end > at else 0.5
+            middle = min(max(low + int(span * share), low + 1), high - 1)
+            message = decode_message(self._fetch(middle, 1, 0)[0][1])
             if message.kind == MessageKind.LOG and message.parts == 1:
                 self._hold(message.at, message.data)
             if message.at > offset:
                 end, high = message.at, middle
             else:
                 at, low, first = message.at, middle, middle - message.part
+                if self._held_batch(offset) is not None:
+                    break
+            by_share = not by_share or high - low <= span // 2
         self._note(at, first)
-        return first
+        return at, first
 
-    def _whole(self, sequence: int, many: int) -> Iterator[list[tuple[int, int, bytes]]]:
-        """Yield the whole batches from a message on, those of one request together, each with its
-        offset and the sequence of its first message."""
+    def _whole(self, sequence: int, size: int) -> Iterator[list[tuple[int, int, int, bytes]]]:
+        """Yield the whole batches from a message on, those of one request together, which asks for
+        ``size`` bytes: of each its offset, the sequences of its first message and of the one after
+        it, and its bytes."""
         waiting: list[Message] = []
         while sequence <= self.last:
             batches = []
-            for at, payload in self._fetch(sequence, many):
+            for at, payload in self._fetch(sequence, _FETCH_COUNT, size):
                 sequence = at + 1
                 message = decode_message(payload)
                 if message.kind != MessageKind.LOG:
@@ -206,9 +232,9 @@ class StreamStorage:
                     continue
                 waiting = [*waiting, message] if message.part else [message]
                 if len(waiting) == message.parts:
-                    batches.append((message.at, at - message.part, _joined(waiting)))
+                    place = message.at, at - message.part, sequence
+                    batches.append((*place, _joined(waiting)))
             yield batches
-            many = min(2 * many, _FETCH_COUNT)
 
     def _note(self, at: int, first: int) -> None:
         place = bisect_right(self._marks, (at, first))

@@ -49,8 +49,8 @@ class _Written(StreamStorage):
     """The bytes of a new stream, which are written in order: whole segments at each sync."""
 
     def __init__(self, connection: Connection, stream: StreamName, header: Header, most: int):
-        def fetch(first: int, count: int) -> list[tuple[int, bytes]]:
-            return connection.fetch(stream, first, count, known=first)
+        def fetch(first: int, count: int, size: int) -> list[tuple[int, bytes]]:
+            return connection.fetch(stream, first, count, first, size)
 
         super().__init__(fetch, most)
         self._connection = connection
