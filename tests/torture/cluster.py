@@ -2,9 +2,10 @@
 
 Writers record on a stream with three replicas, two followers read it, and a process compacts it
 again and again, while nodes, writers and that process are killed, nodes stopped for a while, and
-the network between them cut, where this process may make network namespaces. In the end everything
-that was acked must be there, nothing twice, and what the followers saw must be what is there. With
-``--early`` the writers ack before the servers did: the harness must find that something is missing.
+the network between them cut, where this process may make network namespaces. None of them may be
+refused anything meanwhile: they are patient. In the end everything that was acked must be there,
+nothing twice, and what the followers saw must be what is there. With ``--early`` the writers ack
+before the servers did: the harness must find that something is missing.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import collections
+import faulthandler
+import hashlib
 import os
 import random
 import signal
@@ -19,31 +22,31 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import suppress
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from attrs import define, field
 
-from memvid_async import (
-    NotCompactedError,
-    StoreConfig,
-    StoreFailedError,
-    StoreLockedError,
-    open_store,
-)
+from memvid_async import NotCompactedError, SessionStarted, StoreConfig, open_store
 from tests.support.cut_network import CutNetwork
 from tests.support.nats_server import NatsCluster
 
+# The name of the last session.
+END = "the end"
 ROOT = Path(__file__).resolve().parent.parent.parent
-# Tasks of one writer. The least pause between two faults, and how long one lasts, in seconds.
-TASKS, PAUSE, LASTS = 4, 1.0, (0.2, 3.0)
+# Tasks of one writer: it is always in the middle of a commit. The least pause between two faults,
+# and how long one lasts, in seconds.
+TASKS, PAUSE, LASTS = 2, 1.0, (0.2, 3.0)
 PATIENT = StoreConfig(replicas=3, server_timeout=120.0, lock_timeout=120.0)
-# How often the process that compacts is killed with a writer.
-COMPACTOR_DIES = 0.3
-# What is done to the nodes; a data directory is lost where the two others are current.
-FAULTS = ("kill leader", "kill follower", "stop leader", "stop follower", "two down", "lose data")
+# The process that compacts lives at most this many times as long as a compaction took, and at least
+# this many seconds are taken for one.
+COMPACTOR_LIVES, LEAST_LIFE = 3.0, 5.0
+# Nodes are killed most often. What else is done to them, once for this many kills; a data directory
+# is lost where the two others are current.
+KILLS, KILLS_PER_OTHER = ("kill leader", "kill follower"), 2
+OTHERS = ("stop leader", "two down", "lose data", "stop follower")
 # From whom a node is cut: the leader or another node from both others, or from one of them.
 CUTS = ("cut leader", "cut follower", "cut half of leader")
 
@@ -57,8 +60,7 @@ class LostError(AssertionError):
 
 async def write(address: str, writer: str, *, early: bool) -> None:
     """Record until killed; each text is acked by a line."""
-    config = StoreConfig(replicas=3, server_timeout=120.0, lock_timeout=120.0)
-    async with open_store(address, config=config) as store, store.session(writer) as session:
+    async with open_store(address, config=PATIENT) as store, store.session(writer) as session:
 
         async def one(task: int) -> None:
             number = 0
@@ -67,11 +69,7 @@ async def write(address: str, writer: str, *, early: bool) -> None:
                 text = f"{writer} {task} {number}"
                 if early:
                     os.write(1, f"{text}\n".encode())
-                try:
-                    await session.record_find(text, mode="m", result_count=0, result_frames=[])
-                except (StoreFailedError, StoreLockedError):
-                    # Not known; it may be there, once.
-                    continue
+                await session.record_find(text, mode="m", result_count=0, result_frames=[])
                 if not early:
                     os.write(1, f"{text}\n".encode())
 
@@ -79,35 +77,35 @@ async def write(address: str, writer: str, *, early: bool) -> None:
 
 
 async def compact(address: str) -> None:
-    """Compact until killed; print a line for each time."""
+    """Compact until killed; print for each time how many seconds it took, or that it was refused,
+    as it is where it began beside one that was killed."""
     async with open_store(address, config=PATIENT) as store:
         while True:
-            with suppress(StoreFailedError, NotCompactedError):
-                report = await store.compact()
-                print(report.generation, flush=True)
+            begun = time.monotonic()
+            try:
+                await store.compact()
+                print(f"{time.monotonic() - begun:.1f}", flush=True)
+            except NotCompactedError as error:
+                print(f"refused: {error}", flush=True)
             await asyncio.sleep(PAUSE)
 
 
 async def follow(address: str) -> None:
-    """Print each event until the one of the sequence that comes by standard input."""
-    last: asyncio.Future[int] = asyncio.ensure_future(
-        asyncio.to_thread(lambda: int(sys.stdin.readline()))  # type: ignore[arg-type]
-    )
+    """Print each event, up to the start of the session by whose name all ends."""
     async with (
         open_store(address, config=PATIENT, read_only=True) as store,
         store.subscribe() as events,
     ):
-        print("ready", flush=True)
-        seen = 0
-        while not (last.done() and seen >= last.result()):
-            event = await anext(events)
-            seen = event.sequence
-            print(as_line(event), flush=not seen % 64)
+        async for event in events:
+            print(as_line(event), flush=not event.sequence % 64)
+            if isinstance(event.payload, SessionStarted) and event.payload.name == END:
+                return
 
 
 def as_line(event: Any) -> str:
     """What must be equal of an event, wherever it is read."""
-    return f"{event.sequence} {event.time_ns} {event.session_id} {event.payload!r}"
+    text = f"{event.time_ns} {event.session_id} {event.payload!r}"
+    return f"{event.sequence} {hashlib.blake2b(text.encode(), digest_size=16).hexdigest()}"
 
 
 # The parent.
@@ -121,12 +119,31 @@ class Child:
     process: subprocess.Popen[bytes]
     said: Path
 
+    def check(self) -> None:
+        """Return while it runs.
+
+        :raises LostError: when it ended by itself: its traceback is on standard error.
+        """
+        if self.process.poll() is not None:
+            raise LostError(f"{self.name} ended by itself")
+
+    def wait(self) -> None:
+        """Return once it ended by itself.
+
+        :raises LostError: when it does not: where it waits is on standard error.
+        """
+        try:
+            self.process.wait(PATIENT.server_timeout)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGUSR1)
+            # It tells before it is killed.
+            time.sleep(PAUSE)
+            raise LostError(f"{self.name} does not end") from None
+
     def end(self) -> None:
         """End it as a crash does."""
         self.process.kill()
         self.process.wait()
-        if self.process.stdin is not None:
-            self.process.stdin.close()
 
 
 @define
@@ -139,8 +156,9 @@ class Torture:
     early: bool = False
     writers: list[Child] = field(factory=list)
     dead: list[Child] = field(factory=list)
-    kinds: collections.Counter[str] = field(factory=collections.Counter)
-    compactor: Child = field(init=False)
+    done: collections.Counter[str] = field(factory=collections.Counter)
+    compactors: list[Child] = field(factory=list)
+    followers: list[Child] = field(factory=list)
     _name: str = field(factory=lambda: f"torture_{uuid4().hex[:8]}")
     _started: int = 0
 
@@ -151,56 +169,92 @@ class Torture:
         command = [sys.executable, "-m", "tests.torture.cluster", "--job", job, "--name", name]
         command += ["--address", self.cluster.address(self._name)] + ["--early"] * self.early
         with said.open("wb") as out:
-            process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=out)
+            process = subprocess.Popen(command, cwd=ROOT, stdout=out)
         return Child(name, process, said)
 
     async def run(self, faults: int, kills: int, writers: int = 3) -> str:
-        """Do this many faults of nodes, and kill this many writers; say what came of it."""
+        """Kill nodes this many times, with other faults between, and this many writers; say what
+        came of it."""
         begun = time.monotonic()
+        plan = self._plan(faults)
         async with open_store(self.cluster.address(self._name), config=PATIENT) as store:
             self.writers = [self._start("write") for _ in range(writers)]
-            self.compactor = self._start("compact")
-            followers = [self._start("follow") for _ in range(2)]
+            self.compactors = [self._start("compact")]
+            self.followers = [self._start("follow") for _ in range(2)]
             try:
-                await asyncio.gather(self._fault(faults), self._kill(kills))
-                for child in (*self.writers, self.compactor):
+                await asyncio.gather(
+                    self._fault(plan), self._kill(kills, len(plan)), self._kill_compactors(plan)
+                )
+                for child in (*self.writers, self.compactors[-1]):
                     child.end()
                 self.dead += self.writers
                 await store.refresh()
-                count = await self._check(store, followers)
+                count = await self._check(store)
             finally:
-                for child in (*self.writers, self.compactor, *followers):
+                for child in self._living:
                     child.end()
             last, generation = store.last_sequence, store.statistics().generation
-        kinds = ", ".join(f"{kind} {number}" for kind, number in sorted(self.kinds.items()))
+        told = [line for child in self.compactors for line in _lines(child.said)]
+        refused = sum(line.startswith("refused") for line in told)
+        kinds = ", ".join(f"{kind} {number}" for kind, number in sorted(self.done.items()))
         return (
-            f"{kinds}, {kills} writers killed in {time.monotonic() - begun:.0f} s: {count} acks "
-            f"kept, {last} events, {generation} compactions, nothing twice, two followers exact"
+            f"{kinds}, {kills} writers and {len(self.compactors) - 1} compactors killed in "
+            f"{time.monotonic() - begun:.0f} s: {count} acks kept, {last} events, {generation} "
+            f"compactions, {refused} refused, nothing twice, two followers exact"
         )
 
-    async def _kill(self, kills: int) -> None:
-        for _ in range(kills):
+    @property
+    def _living(self) -> list[Child]:
+        return [*self.writers, *self.followers, self.compactors[-1]]
+
+    async def _pause(self) -> None:
+        """Return after a moment, unless a child ended by itself."""
+        for child in self._living:
+            child.check()
+        await asyncio.sleep(0.05)
+
+    def _plan(self, faults: int) -> list[str]:
+        """Return the faults in their order: kills, and each other kind as often as the others."""
+        others = OTHERS if self.cluster.network is None else (*CUTS, *OTHERS)
+        kinds = list(islice(cycle(KILLS), faults))
+        kinds += islice(cycle(others), faults // KILLS_PER_OTHER)
+        self.draw.shuffle(kinds)
+        return kinds
+
+    async def _kill(self, kills: int, faults: int) -> None:
+        """Kill writers, as many beside each fault as beside the others."""
+        for number in range(kills):
+            while self.done.total() < faults * number // kills:
+                await self._pause()
             at = self.draw.randrange(len(self.writers))
             # Only where it has come to write, or it would be killed on its way there.
             while not self.writers[at].said.stat().st_size:
-                if self.writers[at].process.poll() is not None:
-                    raise LostError(f"{self.writers[at].name} ended by itself")
-                await asyncio.sleep(0.02)
+                await self._pause()
             await asyncio.sleep(self.draw.uniform(0, 0.3))
+            self.writers[at].check()
             self.writers[at].end()
             self.dead.append(self.writers[at])
             self.writers[at] = self._start("write")
-            if self.draw.random() < COMPACTOR_DIES:
-                self.compactor.end()
-                self.compactor = self._start("compact")
 
-    async def _fault(self, faults: int) -> None:
-        kinds = FAULTS if self.cluster.network is None else FAULTS + CUTS
-        for _ in range(faults):
-            kind = self.draw.choice(kinds)
-            self.kinds[kind] += 1
+    async def _kill_compactors(self, plan: list[str]) -> None:
+        """Kill the process that compacts, often in the middle of it, until the plan is done."""
+        took = LEAST_LIFE
+        while True:
+            until = time.monotonic() + self.draw.uniform(0, COMPACTOR_LIVES * took)
+            while time.monotonic() < until:
+                if self.done.total() == len(plan):
+                    return
+                await self._pause()
+            last = self.compactors[-1]
+            last.end()
+            took = max([took, *(float(line) for line in _lines(last.said) if line[0].isdigit())])
+            self.compactors.append(self._start("compact"))
+
+    async def _fault(self, plan: list[str]) -> None:
+        for kind in plan:
             await asyncio.to_thread(self._one_fault, kind)
             await asyncio.to_thread(self.cluster.wait_whole)
+            self.done[kind] += 1
             await asyncio.sleep(PAUSE)
 
     def _one_fault(self, kind: str) -> None:
@@ -233,7 +287,7 @@ class Torture:
         time.sleep(self.draw.uniform(*LASTS) * 6)
         network.heal()
 
-    async def _check(self, store: Any, followers: list[Child]) -> int:
+    async def _check(self, store: Any) -> int:
         acked = [line for child in self.dead for line in _lines(child.said)]
         found = collections.Counter[str]()
         async for action in store.actions():
@@ -249,15 +303,10 @@ class Torture:
         async with store.subscribe() as events:
             while len(here) < last:
                 here.append(as_line(await anext(events)))
-        for child in followers:
-            assert child.process.stdin is not None
-            child.process.stdin.write(f"{last}\n".encode())
-            child.process.stdin.flush()
-        # An event more, in case that a follower waits for one.
-        await store.put("the end")
-        for child in followers:
-            await asyncio.to_thread(child.process.wait, 120)
-            seen = _lines(child.said)[1 : last + 1]
+        await store.start_session(END)
+        for child in self.followers:
+            await asyncio.to_thread(child.wait)
+            seen = _lines(child.said)[:last]
             if seen != here:
                 raise LostError(f"a follower saw {len(seen)} events, and not these {last}")
         report = await store.verify()
@@ -299,6 +348,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.job is not None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        faulthandler.register(signal.SIGUSR1)
         if options.job == "write":
             asyncio.run(write(options.address, options.name, early=options.early))
         else:
