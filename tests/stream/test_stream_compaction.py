@@ -7,12 +7,21 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from memvid_async import Erased, NotCompactedError, SyncStore, list_stores, open_store
+from memvid_async import (
+    Erased,
+    NotCompactedError,
+    StoreFailedError,
+    SyncStore,
+    list_stores,
+    open_store,
+)
+from memvid_async.stream import stream_found
 from memvid_async.stream.connection import Connection
 from memvid_async.stream.stream_successor import StreamSuccessor
 from tests.support.depth import DEEP
@@ -23,6 +32,7 @@ if find_server() is None:
 nats = importlib.import_module("nats")
 
 SECRET = "xylograph-of-a-name"
+FIND = {"mode": "m", "result_count": 0, "result_frames": []}
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +46,7 @@ def server():
 async def record(store, text, count=3):
     async with store.session(text) as recorder:
         for turn in range(count):
-            await recorder.record_find(f"{text} {turn}", mode="m", result_count=0, result_frames=[])
+            await recorder.record_find(f"{text} {turn}", **FIND)
     return recorder.session_id
 
 
@@ -54,9 +64,14 @@ def holding(server, text):
 
 def wait_gone(server, text):
     """Return once no file has this text: the server removes the files of a stream after it said
-    that the stream is deleted."""
-    while holding(server, text):
-        pass
+    that the stream is deleted.
+
+    :raises TimeoutError: when some still has it after a minute.
+    """
+    until = time.monotonic() + 60
+    while found := holding(server, text):
+        if time.monotonic() >= until:
+            raise TimeoutError(f"the text is still in {found}")
 
 
 async def streams(server):
@@ -118,9 +133,7 @@ async def test_others_record_and_follow_meanwhile(server):
             async with other.session("meanwhile") as recorder:
                 while not compacted.is_set() or len(texts) < 40:
                     texts.append(f"text {len(texts)}")
-                    await recorder.record_find(
-                        texts[-1], mode="m", result_count=0, result_frames=[]
-                    )
+                    await recorder.record_find(texts[-1], **FIND)
             return texts
 
         async def follow():
@@ -243,6 +256,43 @@ async def test_what_comes_while_a_compaction_waits_for_its_turn_is_copied(server
         assert True in late
         assert [frame.content.preview async for frame in store.frames()] == ["before", "meanwhile"]
         assert (await store.verify()).ok
+
+
+async def test_an_append_that_comes_late_is_there_once_though_a_server_denies_its_stream(
+    server, monkeypatch
+):
+    async with open_store(server.address()) as store:
+        await store.put("before")
+        connection = store._engine.log._journal.connection
+        client, facts, calls = connection._client, connection.facts, []
+        request = client.request
+
+        async def late(subject, *given, **named):
+            if subject.startswith("memvid.log"):
+                calls.append((subject, given, named))
+                if len(calls) == 1:
+                    raise nats.errors.TimeoutError
+                if len(calls) == 2:
+                    raise nats.errors.NoRespondersError
+                if len(calls) == 3:
+                    # What was sent first arrives before what is sent now.
+                    await request(subject, *calls[0][1], **calls[0][2])
+            return await request(subject, *given, **named)
+
+        def deny(stream=None):
+            if len(calls) == 2:
+                denials.append(stream)
+                if len(denials) <= 2:
+                    return None
+            return facts(stream)
+
+        denials = []
+        monkeypatch.setattr(client, "request", late)
+        monkeypatch.setattr(connection, "facts", deny)
+        assert await store.put("once") == 2
+        assert len(denials) > 2
+        assert await store.put("after") == 3
+        assert [f.content.preview async for f in store.frames()] == ["before", "once", "after"]
 
 
 @pytest.mark.parametrize("arrives", [True, False])
@@ -399,4 +449,63 @@ async def test_a_list_that_lacks_streams_leads_nobody_astray(server, monkeypatch
         assert len([one for one in await streams(server) if one.startswith(name)]) == 1
         await store.refresh()
         assert store.statistics().frame_count == 3
+        assert (await store.verify()).ok
+
+
+@pytest.mark.parametrize("is_astray", [False, True])
+async def test_who_opens_in_the_middle_of_a_compaction_does_not_append_to_half_a_copy(
+    server, monkeypatch, is_astray
+):
+    """Its log would fork, and what it was acked would go with the next compaction. Who has done so
+    (``is_astray``) is told, and does not go on without what it had."""
+    address, told, delete = server.address(), Connection.own_streams, Connection.delete
+    copied, tries, late, lies = StreamSuccessor.catch_up, [], [], []
+
+    def lack_the_live_one(connection):
+        found = told(connection)
+        if not lies:
+            lies.append(found)
+            return [found[0], found[2]]
+        return found
+
+    def take_half(connection, *_):
+        half = told(connection)[2]
+        facts = connection.facts(half)
+        return half, facts, connection.fetch(half, facts.last, 1, facts.last)[0][1]
+
+    def catch_up(successor, source):
+        tries.append(successor)
+        if len(tries) != 2:
+            return copied(successor, source)
+        with monkeypatch.context() as patch:
+            patch.setattr(Connection, "own_streams", lack_the_live_one)
+            if is_astray:
+                patch.setattr(stream_found, "_find", take_half)
+            late.append(SyncStore.open(address))
+        late.append(late[0].session("late").__enter__())
+        late[1].record_find("late", **FIND)
+        return False
+
+    # The servers do not hear that the first one is to be deleted.
+    heard = lambda connection, one: delete(connection, one) if one.number else None  # noqa: E731
+    monkeypatch.setattr(Connection, "delete", heard)
+    monkeypatch.setattr(StreamSuccessor, "catch_up", catch_up)
+    monkeypatch.setattr(StreamSuccessor, "discard", lambda _: None)
+    async with open_store(address) as store:
+        await store.put("before")
+        await store.compact()
+        await store.compact()
+        assert len(lies[0]) == 3
+        await store.put("meanwhile")
+        await store.put("then")
+        record = asyncio.to_thread(lambda: late[1].record_find("later", **FIND))
+        if is_astray:
+            with pytest.raises(StoreFailedError, match="lacks what it had"):
+                await record
+        else:
+            await record
+            await store.refresh()
+            assert [one.input.preview async for one in store.actions()] == ["late", "later"]
+            assert store.statistics().frame_count == 3
+        await asyncio.to_thread(late[0].close)
         assert (await store.verify()).ok

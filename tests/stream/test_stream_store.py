@@ -161,7 +161,7 @@ async def test_an_append_whose_answer_is_lost_is_there_once(nats_server, monkeyp
 
 
 async def test_no_answer_for_too_long_fails_the_call_and_not_the_store(nats_server, monkeypatch):
-    async with open_store(nats_server.address(), config=StoreConfig(server_timeout=0.1)) as store:
+    async with open_store(nats_server.address()) as store:
         connection = store._engine.log._journal.connection
         request = connection._client.request
 
@@ -169,6 +169,7 @@ async def test_no_answer_for_too_long_fails_the_call_and_not_the_store(nats_serv
             raise nats.errors.TimeoutError
 
         with monkeypatch.context() as silent:
+            silent.setattr(connection, "_patience", 0.1)
             silent.setattr(connection._client, "request", lose)
             with pytest.raises(StoreFailedError, match="does not answer"):
                 await store.put("one")

@@ -267,6 +267,7 @@ class Connection:
         expected: int,
         *,
         stored: Callable[[], bool | None],
+        is_gone: Callable[[], bool] = lambda: True,
     ) -> int:
         """Append a message after the one with the sequence ``expected``; return its sequence.
 
@@ -274,7 +275,8 @@ class Connection:
         sequence, the stream takes at most one of them.
 
         ``stored``: looks whether the message after ``expected`` is this one; None when there is
-        none after all. It is called where the message was sent more than once.
+        none after all. It is called where the message was sent more than once. ``is_gone``: looks
+        whether the stream is gone, as a server says, which may not know all yet.
 
         :raises LostRaceError: when another message follows ``expected``, or the stream is gone.
         :raises StoreFailedError: when the server refuses it, or when no server answers: whether it
@@ -289,7 +291,8 @@ class Connection:
             try:
                 answer = self._call(self._send(stream, payload, expected))
             except (TimeoutError, OSError, Error, NoLeaderError) as error:
-                if isinstance(error, NoRespondersError) and self.facts(stream) is None:
+                is_said = isinstance(error, NoRespondersError) and self.facts(stream) is None
+                if is_said and is_gone():
                     raise LostRaceError(0, in_doubt=sent > 1) from error
                 if time.monotonic() >= until:
                     raise self._unreachable(error) from error
@@ -302,20 +305,18 @@ class Connection:
                 raise refusal(refused)
             said = _NUMBER.search(refused.get("description", ""))
             last = int(said[0]) if said else 0
-            if said and last < expected:
-                # A new leader that has not caught up yet, unless it never does.
-                if time.monotonic() >= until:
-                    raise StoreFailedError(
-                        f"the stream ends at message {last}, but {expected} were acknowledged: the "
-                        "servers have lost some"
-                    )
-                self.pause(_PAUSE)
-                continue
-            is_there = stored() if sent > 1 else False
+            is_there = None if said and last < expected else stored() if sent > 1 else False
             if is_there:
                 return expected + 1
             if is_there is False:
                 raise LostRaceError(last)
+            # A new leader that has not caught up yet, unless it never does.
+            if time.monotonic() >= until:
+                raise StoreFailedError(
+                    f"the stream ends at message {last}, but {expected} were acknowledged: the "
+                    "servers have lost some"
+                )
+            self.pause(_PAUSE)
 
     async def _send(self, stream: StreamName, payload: bytes, expected: int) -> dict[str, Any]:
         assert self._client is not None
@@ -479,4 +480,6 @@ class Connection:
         others = [task for task in asyncio.all_tasks() if task is not mine]
         for task in others:
             task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        # One that ends just then may miss it, and go on.
+        if others:
+            await asyncio.wait(others, timeout=_CLOSING / 2)

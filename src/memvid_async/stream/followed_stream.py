@@ -132,16 +132,20 @@ class FollowedStream:
 
         :raises StoreFailedError: when the stream is another one now, or has lost messages.
         """
-        last = 0
+        last = None
         for _ in self.connection.looks(self._config.server_timeout):
             facts = self.connection.facts()
             if facts is None or facts.created != self._created:
-                self._move()
-                return self._storage.last
+                if self._move():
+                    return self._storage.last
+                # It is there after all.
+                continue
             if facts.last >= self._storage.last:
                 self._looked = time.monotonic()
                 return facts.last
             last = facts.last
+        if last is None:
+            raise StoreFailedError("the servers contradict each other about the stream; try again")
         raise self._lost(
             f"the stream ends at message {last}, but {self._storage.last} were "
             "acknowledged: the servers have lost some"
@@ -220,24 +224,38 @@ class FollowedStream:
         is_said = self._storage.has_moved
         patience = self._config.server_timeout if is_said or self._is_replicated else 0.0
         for _ in self.connection.looks(patience):
-            with suppress(StoreNotFoundError):
+            with suppress(StoreNotFoundError, StreamGoneError):
                 found = load_stream(self.connection, self._config, None, read_only=self._read_only)
                 if found[0].number > before.number:
+                    if not self._goes_on_in(found[3]):
+                        raise self._lost("the stream was replaced by one that lacks what it had")
                     return found
                 if not is_said and found[1].created == self._created:
                     return None
         raise self._lost("the stream was deleted; nothing can be appended to it")
 
-    def _move(self) -> None:
-        """Continue in the stream by which a compaction replaced this one."""
+    def _goes_on_in(self, file: LogFile) -> bool:
+        """Return whether a log has the last event that was taken in: a compaction keeps the
+        sequences and times of all. Otherwise the servers have lost some.
+
+        :raises StreamGoneError: when the log was replaced, too.
+        """
+        before = self._file.state
+        is_same = file.header.file_id == self._file.header.file_id
+        if not is_same or file.state.last_sequence < before.last_sequence:
+            return False
+        if not before.last_sequence:
+            return True
+        found = file.view.events_after(before.last_sequence - 1, 1)
+        return found[0].time_ns == before.last_time_ns
+
+    def _move(self) -> bool:
+        """Go on in the stream by which a compaction replaced this one; return whether one did."""
         connection, before, state = self.connection, self.connection.stream, self._file.state
         found = self._find_next(before)
         if found is None:
-            return
+            return False
         stream, facts, storage, file = found
-        same = file.header.file_id == self._file.header.file_id
-        if not same or file.state.last_sequence < state.last_sequence:
-            raise self._lost("the stream was replaced by another store's")
         after = state.last_sequence
         # Where it was replaced once more, readers read from the log what is missing here.
         with suppress(StreamGoneError):
@@ -249,6 +267,7 @@ class FollowedStream:
         connection.use(stream)
         self._file, self._storage, self._created = file, storage, facts.created
         self._rewritten = True
+        return True
 
     def _all_staged(self) -> Appended:
         """Return what became durable since the last call."""

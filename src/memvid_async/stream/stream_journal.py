@@ -148,9 +148,15 @@ class StreamJournal(FollowedStream):
                 found = self.connection.fetch(stream, expected + 1, 1, expected + 1)
                 return decode_message(found[0][1]).batch == batch if found else None
 
+            def is_gone() -> bool:
+                self._look()
+                return self.connection.stream != stream
+
             begun = time.monotonic()
             try:
-                sequence = self.connection.publish(stream, payload, expected, stored=stored)
+                sequence = self.connection.publish(
+                    stream, payload, expected, stored=stored, is_gone=is_gone
+                )
             except LostRaceError as lost:
                 # From now on, what others append comes without being asked for.
                 self.connection.watch()
