@@ -21,6 +21,7 @@ from memvid_async import (
     StoreFailedError,
     open_store,
 )
+from memvid_async.file import journal as journals
 from tests.support.loops import read_until, run_dry
 
 # Too long to come by itself within a test: flushing is what the test asks for.
@@ -529,7 +530,7 @@ async def test_a_bug_in_the_writer_wedges_nobody(tmp_path, monkeypatch, durabili
     def fail(*_):
         raise MemoryError("no room")
 
-    monkeypatch.setattr(store._engine.log._journal, "stage_any", fail)
+    monkeypatch.setattr(journals, "stage_run", fail)
     tasks = [asyncio.create_task(store.record_put(n, "x")) for n in range(300)]
     results = await asyncio.gather(*tasks, return_exceptions=True)
     expected = (StoreFailedError, OutOfMemoryError, MemoryError)

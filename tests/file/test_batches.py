@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from memvid_async import Action, ActionKind, InvalidValueError
 from memvid_async.core import commands
-from memvid_async.events.content import content_digest
-from memvid_async.events.decided import DecidedEvent
+from memvid_async.events.content import EMPTY, content_digest
+from memvid_async.events.decided import DecidedEvent, Extras
+from memvid_async.events.prompts import Reply
 from memvid_async.file import journal as journals
+from memvid_async.file import staging
 from memvid_async.file.journal import Journal
 from memvid_async.format.segment import SegmentKind
 from memvid_async.storage import RamStorage
@@ -58,10 +60,18 @@ NAMES = st.none() | st.sampled_from(["", "name", "n" * 24, "ü" * 200])
 SMALL = st.none() | TEXTS | st.binary(max_size=40) | st.just("é" * 300)
 # How many names a kind has of its own.
 DETAILS = {ActionKind.ASK: 2, ActionKind.UPDATE: 0}
+COUNTS = st.none() | st.integers(0, 2**63 - 1)
+REPLIES = st.builds(Reply, st.just(()), COUNTS, COUNTS, COUNTS, st.sampled_from([None, 0.25]))
+EXTRAS = st.none() | st.builds(
+    lambda *given: Extras(given[0], given[1], reply=given[2]).or_none(),
+    st.none() | st.just("failed"),
+    st.sampled_from([EMPTY, {"role": "user"}]),
+    st.none() | REPLIES,
+)
 
 
-def plain_action(session, kind, names, *fields):
-    return commands.RecordAction(session, kind, (*fields, *names[: DETAILS[kind]]), None)
+def plain_action(session, kind, names, extras, *fields):
+    return commands.RecordAction(session, kind, (*fields, *names[: DETAILS[kind]]), extras)
 
 
 PLAIN = st.builds(
@@ -69,6 +79,7 @@ PLAIN = st.builds(
     st.sampled_from([1, 1, (1,), 2]),
     st.sampled_from(list(DETAILS)),
     st.tuples(NAMES, NAMES),
+    EXTRAS,
     SMALL,
     SMALL,
     NUMBERS | st.floats(0, 2**63),
@@ -76,8 +87,9 @@ PLAIN = st.builds(
     NAMES,
 )
 DO = st.lists(st.one_of(PLANS, PLANS, PLANS, CHANGES, PARTS, PLAIN), min_size=1, max_size=25)
-# Both ways a journal may do it; the compiled loop is there where it was built.
-WAYS = {"pure": None} | ({"compiled": journals.stage_run} if journals.stage_run else {})
+# The ways a journal may do it; the compiled loop is there where it was built.
+WAYS = {"each": lambda journal, batch: [journal.stage_any(one) for one in batch]}
+WAYS |= {"run": staging.stage_run, "default": journals.stage_run}
 
 
 def resolved(plans):

@@ -122,12 +122,9 @@ def _need_session(state: State, choice: SessionChoice) -> SessionState:
 def _record(state: State, command: RecordAction, now: int, known: Known) -> Decision:
     choice, kind, fields, extras = command
     ends_call = extras is not None and extras.call is not None and extras.call.started is not None
-    # The most usual choice first: a function for it would take as long as all that it does.
-    session = state.sessions.open.get(choice) if type(choice) is int else None
-    if session is None or session.info.config is not DEFAULT_RECORDING:
-        session = _chosen_session(state, choice, even_full=ends_call)
-        if session is None:
-            return [], None
+    session = _chosen_session(state, choice, even_full=ends_call)
+    if session is None:
+        return [], None
     info, sequence = session.info, state.last_sequence + 1
     events: list[DecidedEvent] = []
     if extras is not None or type(fields[0]) is LargeContent or type(fields[1]) is LargeContent:

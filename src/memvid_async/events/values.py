@@ -35,6 +35,8 @@ PREVIEW_CHARS = 512
 _PLAIN = frozenset((int, float, str, bytes, list, tuple, dict, type(None)))
 
 _INT_MIN, _INT_MAX = -(2**63), 2**64 - 1
+# The first and the last time, in nanoseconds since the Unix epoch.
+EARLIEST, LATEST = -(2**63), 2**63 - 1
 
 # C0 and C1 controls (Unicode category Cc) but newline and tab: a preview is safe on a terminal.
 CONTROLS = {c: "\ufffd" for c in (*range(0x20), *range(0x7F, 0xA0)) if chr(c) not in "\n\t"}
@@ -118,7 +120,7 @@ def is_duration(value: Any) -> bool:
 
 def is_time(value: Any) -> bool:
     """Whether the value is nanoseconds since the Unix epoch: an int from -2^63 to 2^63 - 1."""
-    return type(value) is int and -(2**63) <= value < 2**63
+    return type(value) is int and EARLIEST <= value <= LATEST
 
 
 def checked_time(now: Any) -> int:

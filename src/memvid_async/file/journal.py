@@ -39,14 +39,15 @@ from ..format.header import LOG_START, Header, is_unfinished
 from ..format.segment import SegmentKind
 from ..storage import FileStorage, Storage
 from ..storage.current import lock_current
+from . import staging
 from .compact import FoldWhole, fold_nothing
 from .file_view import FileView
 from .log_file import LogFile
 from .on_error import OnError, half_way
 from .successor import Successor, discard_left
 
-# What Journal.stage_any does, compiled; it is there in wheels.
-stage_run: Callable[[Journal, Sequence[Command]], list[Any]] | None = None
+# Stages commands in a row: in Python, or compiled, as wheels have it.
+stage_run: Callable[[Journal, Sequence[Command]], list[Any]] = staging.stage_run
 with suppress(ImportError):
     from . import inner_loop
 
@@ -250,9 +251,7 @@ class Journal:
                 return [self.stage(commands[0])]
             self._file.begin_run()
             try:
-                if stage_run is not None:
-                    return stage_run(self, commands)
-                return [self.stage_any(command) for command in commands]
+                return stage_run(self, commands)
             finally:
                 self._file.end_run()
 
@@ -289,10 +288,11 @@ class Journal:
 
         An error that refuses the command is returned in place of the answer.
         """
-        return self.stage_any(command) if stage_run is None else stage_run(self, (command,))[0]
+        with OnError(self.fail_half_way):
+            return stage_run(self, (command,))[0]
 
     def stage_any(self, command: Command) -> Any:
-        """Do :meth:`stage`, in Python."""
+        """Do :meth:`stage` with a command of any kind."""
         file = self._file
         try:
             events, answer = decide(file.state, command, self._now(), file.catalog)

@@ -90,16 +90,20 @@ def encode_events(events: Sequence[AnyEvent]) -> bytes | bytearray:
         payload = last.payload
         data = encode_row(last.time_ns, last.session, _ROWS[type(payload)](payload, last))
         if len(data) > MAX_EVENT_ITEMS:
-            _check_size(data, [_ROWS[type(payload)](payload, last)])
+            check_size(data, [_ROWS[type(payload)](payload, last)])
         return data
     some = events if len(events) < _MANY else unhurried(events)
     rows = [_ROWS[type(event.payload)](event.payload, event) for event in some]
     data = encode_rows(last.time_ns, last.session, rows)
-    _check_size(data, rows)
+    check_size(data, rows)
     return data
 
 
-def _check_size(data: bytes | bytearray, rows: list[list[Any]]) -> None:
+def check_size(data: bytes | bytearray, rows: list[list[Any]]) -> None:
+    """Return if a segment can hold these rows, of which ``data`` is the payload.
+
+    :raises InvalidValueError: when it cannot.
+    """
     if len(data) > MAX_PAYLOAD:
         raise InvalidValueError(f"{len(data)} bytes are more than one segment holds, {MAX_PAYLOAD}")
     if len(data) > MAX_EVENT_ITEMS and item_count(rows) > MAX_EVENT_ITEMS:
