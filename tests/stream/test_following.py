@@ -5,7 +5,9 @@ import time
 
 import pytest
 
-from memvid_async import open_store
+from memvid_async import StoreConfig, open_store
+from memvid_async.stream import connection
+from memvid_async.stream.connecting import _KNOWN
 from tests.support.cutting_proxy import CuttingProxy
 from tests.support.depth import DEEP
 from tests.support.nats_server import MISSING, find_server
@@ -13,7 +15,7 @@ from tests.support.nats_server import MISSING, find_server
 if find_server() is None:
     pytest.skip(MISSING, allow_module_level=True)
 
-READER_CUTS, WRITER_CUTS = (6, 3) if DEEP else (2, 0)
+READER_CUTS, WRITER_CUTS = (3, 3) if DEEP else (2, 0)
 
 
 async def test_an_acked_event_is_seen_elsewhere(nats_server, capsys):
@@ -34,6 +36,25 @@ async def test_an_acked_event_is_seen_elsewhere(nats_server, capsys):
     # How late depends on what else the machine does.
     with capsys.disabled():
         print(f"\nacked to seen: median {1000 * sorted(delays)[len(delays) // 2]:.1f} ms")
+
+
+@pytest.mark.skipif(not DEEP, reason="it takes more than a second")
+async def test_a_server_that_hangs_is_left_for_another_one(nats_server, monkeypatch):
+    assert _KNOWN["ping_interval"] * 3 < StoreConfig().server_timeout / 2
+    monkeypatch.setitem(_KNOWN, "ping_interval", 0.05)
+    monkeypatch.setattr(connection, "ANSWER", 0.1)
+    options = {"dont_randomize": True, "connect_timeout": 0.1}
+    async with CuttingProxy(nats_server.port) as proxy:
+        address = nats_server.address().replace("//", f"//127.0.0.1:{proxy.port},")
+        async with (
+            open_store(address, config=StoreConfig(nats_options=options)) as store,
+            open_store(address, read_only=True, config=StoreConfig(nats_options=options)) as far,
+            far.subscribe() as events,
+        ):
+            await store.put("one")
+            proxy.stall()
+            await store.put("two")
+            assert [(await anext(events)).sequence for _ in range(2)] == [1, 2]
 
 
 # A request that was cut is sent again after 2 s.

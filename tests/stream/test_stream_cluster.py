@@ -1,5 +1,8 @@
 """What three nodes promise at rest; `nox -s stream` kills them, and the writers."""
 
+import asyncio
+import time
+
 import pytest
 
 from memvid_async import StoreConfig, StoreFailedError, open_store
@@ -23,3 +26,34 @@ async def test_fewer_replicas_than_asked_are_refused(nats_cluster):
         await store.put("one")
     async with open_store(address, config=StoreConfig(replicas=3)) as store:
         assert await store.put("two") == 2
+
+
+async def test_what_was_deleted_is_in_no_file_of_any_node(nats_cluster):
+    address, config = nats_cluster.address(), StoreConfig(replicas=3)
+    secret = "xylograph-on-three"
+    async with (
+        open_store(address, config=config) as store,
+        open_store(address, config=config) as other,
+    ):
+        compacted, count = asyncio.Event(), 0
+
+        async def write():
+            nonlocal count
+            while not compacted.is_set():
+                count += 1
+                await other.put(f"meanwhile {count}")
+
+        async with store.session(secret) as recorder:
+            await recorder.record_put(1, secret)
+        assert all(node.files_with(secret) for node in nats_cluster.nodes)
+        await store.delete_session(recorder.session_id)
+        writing = asyncio.create_task(write())
+        await store.compact()
+        compacted.set()
+        await writing
+        until = time.monotonic() + 10
+        while any(node.files_with(secret) for node in nats_cluster.nodes):
+            assert time.monotonic() < until
+        await store.refresh()
+        assert store.statistics().frame_count == count
+        assert (await store.verify()).ok

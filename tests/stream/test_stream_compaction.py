@@ -3,13 +3,10 @@
 import asyncio
 import importlib
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
-from pathlib import Path
 
 import pytest
 
@@ -50,18 +47,6 @@ async def record(store, text, count=3):
     return recorder.session_id
 
 
-def holding(server, text):
-    """The server's files that have this text."""
-    found = []
-    for folder, _, names in os.walk(server.data):
-        for path in (Path(folder, name) for name in names):
-            # It may be removed at this moment.
-            with suppress(FileNotFoundError):
-                if text.encode() in path.read_bytes():
-                    found.append(path)
-    return found
-
-
 def wait_gone(server, text):
     """Return once no file has this text: the server removes the files of a stream after it said
     that the stream is deleted.
@@ -69,7 +54,7 @@ def wait_gone(server, text):
     :raises TimeoutError: when some still has it after a minute.
     """
     until = time.monotonic() + 60
-    while found := holding(server, text):
+    while found := server.files_with(text):
         if time.monotonic() >= until:
             raise TimeoutError(f"the text is still in {found}")
 
@@ -89,7 +74,7 @@ async def test_what_was_deleted_is_in_no_file_of_the_server(server):
         frame = await store.put(f"{SECRET} swims")
         await store.put("an otter swims")
         assert len((await store.find("swims")).hits) == 2
-        assert holding(server, SECRET)
+        assert server.files_with(SECRET)
         await store.delete_session(gone)
         await store.delete(frame)
         await other.refresh()
@@ -97,7 +82,7 @@ async def test_what_was_deleted_is_in_no_file_of_the_server(server):
         assert report.erased_events
         assert report.bytes_after < report.bytes_before
         wait_gone(server, SECRET)
-        assert holding(server, "otter")
+        assert server.files_with("otter")
         # Everybody goes on, in the new stream.
         for one in (store, other):
             assert [each.session_id for each in await one.list_sessions()] == [kept]

@@ -7,7 +7,8 @@ from typing import Self
 
 
 class CuttingProxy:
-    """Takes connections on a port of its own, and hands on what they carry until :meth:`cut`."""
+    """Takes connections on a port of its own, and hands on what they carry until :meth:`cut`, or
+    :meth:`stall`."""
 
     def __init__(self, port: int) -> None:
         self._target = port
@@ -15,6 +16,8 @@ class CuttingProxy:
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._connected = asyncio.Event()
+        self._flows = asyncio.Event()
+        self._flows.set()
         self.port = 0
 
     async def __aenter__(self) -> Self:
@@ -35,7 +38,12 @@ class CuttingProxy:
         await self._connected.wait()
         self._end()
 
+    def stall(self) -> None:
+        """Hand on nothing any more, as a server that hangs."""
+        self._flows.clear()
+
     def _end(self) -> None:
+        self._flows.set()
         self._connected.clear()
         for writer in list(self._writers):
             writer.transport.abort()
@@ -54,6 +62,7 @@ class CuttingProxy:
         self._writers.add(writer)
         try:
             while data := await reader.read(65536):
+                await self._flows.wait()
                 if b"PONG\r\n" in data:
                     self._connected.set()
                 writer.write(data)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import shutil
 import signal
 import socket
@@ -121,6 +122,17 @@ class NatsServer:
         """End it, and remove its data."""
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def files_with(self, text: str) -> list[Path]:
+        """Its files that have this text."""
+        found = []
+        for folder, _, names in os.walk(self.data):
+            for path in (Path(folder, name) for name in names):
+                # It may be removed at this moment.
+                with suppress(FileNotFoundError):
+                    if text.encode() in path.read_bytes():
+                        found.append(path)
+        return found
 
     def address(self, name: str | None = None) -> str:
         """The address of a store: by default of one that no other test has."""

@@ -42,7 +42,7 @@ TASKS, PAUSE, LASTS = 2, 1.0, (0.2, 3.0)
 PATIENT = StoreConfig(replicas=3, server_timeout=120.0, lock_timeout=120.0)
 # The process that compacts lives at most this many times as long as a compaction took, and at least
 # this many seconds are taken for one.
-COMPACTOR_LIVES, LEAST_LIFE = 3.0, 5.0
+COMPACTOR_LIVES, LEAST_LIFE = 4.0, 5.0
 # Nodes are killed most often. What else is done to them, once for this many kills; a data directory
 # is lost where the two others are current.
 KILLS, KILLS_PER_OTHER = ("kill leader", "kill follower"), 2

@@ -18,6 +18,9 @@ _KNOWN: Mapping[str, Any] = {
     "connect_timeout": 2,
     "reconnect_time_wait": 0.05,
     "max_reconnect_attempts": -1,
+    # A server that hangs is left for another one, after three of these in seconds.
+    "ping_interval": 2,
+    "max_outstanding_pings": 2,
 }
 
 
