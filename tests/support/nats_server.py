@@ -193,13 +193,16 @@ class NatsCluster:
         raise AssertionError("the nodes have no leader, or a stream has none that all follow")
 
     def leader(self, name: str) -> int | None:
-        """Which node leads a stream; None while none does."""
+        """Which node leads the stream of a store; None while none does."""
+        leaders = {}
         for monitor in self._monitors:
             for stream in _streams(self._ask(monitor, "jsz?streams=true")):
                 leader = (stream.get("cluster") or {}).get("leader")
-                if stream["name"] == name and leader:
-                    return int(leader.removeprefix("node"))
-        return None
+                store, _, number = stream["name"].partition("=")
+                if store == name and leader:
+                    leaders[int(number or 0)] = int(leader.removeprefix("node"))
+        # What follows the first is being written by a compaction.
+        return leaders[min(leaders)] if leaders else None
 
     def _ask(self, monitor: str, what: str) -> dict[str, Any]:
         url = f"http://{monitor}/{what}"

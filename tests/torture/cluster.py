@@ -45,7 +45,7 @@ PATIENT = StoreConfig(replicas=3, server_timeout=120.0, lock_timeout=120.0)
 COMPACTOR_LIVES, LEAST_LIFE = 4.0, 5.0
 # Nodes are killed most often. What else is done to them, once for this many kills; a data directory
 # is lost where the two others are current.
-KILLS, KILLS_PER_OTHER = ("kill leader", "kill follower"), 2
+KILLS, KILLS_PER_OTHER = ("kill leader", "kill follower"), 4
 OTHERS = ("stop leader", "two down", "lose data", "stop follower")
 # From whom a node is cut: the leader or another node from both others, or from one of them.
 CUTS = ("cut leader", "cut follower", "cut half of leader")
