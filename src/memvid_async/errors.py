@@ -234,10 +234,10 @@ class CorruptFileError(MemvidAsyncError):
     """Bytes that were known to be durable are damaged."""
 
     offset: int
-    """Where the damage begins in the file, in bytes."""
+    """Where the damage begins in the file, in bytes; on a stream, in its log."""
 
     def __init__(self, offset: int, problem: str) -> None:
-        super().__init__(f"the file is damaged at byte {offset}: {problem}")
+        super().__init__(f"the store is damaged at byte {offset}: {problem}")
         self.offset = offset
 
 

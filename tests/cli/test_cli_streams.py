@@ -1,4 +1,4 @@
-"""Every command takes the address of a stream where it takes a file, or says why it cannot."""
+"""Every command takes the address of a stream where it takes a file."""
 
 import asyncio
 import importlib.util
@@ -8,7 +8,7 @@ import anyio
 import pytest
 from click.testing import CliRunner
 
-from memvid_async import list_stores, open_store, recover
+from memvid_async import InvalidValueError, list_stores, open_store, recover
 from memvid_async.cli import demo, exits, serving
 from memvid_async.cli.command_line import cli
 from tests.support.nats_server import MISSING, find_server
@@ -47,6 +47,7 @@ WALK = {
     "prune": ["URL", "--keep-last", "1"],
     "compact": ["URL"],
     "copy": ["URL", "COPY"],
+    "recover": ["URL", "SAVED"],
     "stores": ["SERVERS"],
     "view": ["URL", "--no-browser"],
     "mcp": ["URL", "--http", "--port", "0"],
@@ -54,10 +55,6 @@ WALK = {
 }
 # These make a store where there is none.
 CREATE = {"put", "import-chat", "mcp", "demo", "stores"}
-# What these say where they cannot.
-REFUSED = {
-    "recover": (["URL", "OUT"], exits.WRONG_USAGE, "recover is for files"),
-}
 # The package that a command needs beside the extra `cli`.
 NEEDS = {"view": "starlette", "mcp": "mcp"}
 # Their exit status is 1 where there is something to see.
@@ -85,6 +82,7 @@ def places(nats_server, tmp_path, monkeypatch):
         "CHAT": str(tmp_path / "chat.json"),
         "OUT": str(tmp_path / "out.jsonl"),
         "COPY": str(tmp_path / "copy.mva"),
+        "SAVED": str(tmp_path / "saved.mva"),
         "SERVERS": url.rpartition("/")[0],
     }
     return lambda given, **other: [{**names, **other}.get(one, one) for one in given]
@@ -99,18 +97,14 @@ def invoke(name, given):
 
 
 def test_every_command_is_walked_here():
-    assert set(cli.commands) == WALK.keys() | REFUSED.keys()
+    assert set(cli.commands) == WALK.keys()
 
 
-def test_every_command_takes_an_address_or_says_why_not(places):
+def test_every_command_takes_an_address(places):
     for name in available(WALK):
         result = invoke(name, places(WALK[name]))
         wanted = exits.BAD if name in TELLING else exits.FINE
         assert result.exit_code == wanted, (name, result.output, result.exception)
-    for name, (given, status, said) in REFUSED.items():
-        result = invoke(name, places(given))
-        assert result.exit_code == status, (name, result.output)
-        assert said in result.stderr
 
 
 def test_none_but_these_makes_a_store(places, nats_server):
@@ -155,12 +149,14 @@ def test_what_is_printed_of_an_address_has_no_password(places):
     url = url.replace("//", "//user:secret@")
     assert invoke("put", [url, given]).exit_code == exits.FINE
     for name in ("verify", "info", "copy", "view", "recover"):
-        result = invoke(name, places(REFUSED.get(name, [WALK.get(name)])[0], URL=url))
+        result = invoke(name, places(WALK[name], URL=url))
         assert "secret" not in result.output + result.stderr, name
 
 
-async def test_recover_refuses_a_stream(places):
+async def test_what_is_recovered_is_a_file(places):
     (url,) = places(["URL"])
-    for given in ((url, "out.mva"), ("damaged.mva", url)):
-        with pytest.raises(ValueError, match=r"recover\(\) is for files"):
-            await recover(*given)
+    with pytest.raises(InvalidValueError, match="writes a new file"):
+        await recover(url, url)
+    result = CliRunner().invoke(cli, ["recover", url, url])
+    assert result.exit_code == exits.WRONG_USAGE
+    assert "copy" in result.stderr

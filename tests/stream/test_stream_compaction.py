@@ -456,7 +456,7 @@ async def test_who_opens_in_the_middle_of_a_compaction_does_not_append_to_half_a
     def take_half(connection, *_):
         half = told(connection)[2]
         facts = connection.facts(half)
-        return half, facts, connection.fetch(half, facts.last, 1, facts.last)[0][1]
+        return half, facts, connection.fetch(half, facts.last, 1, facts.last)[0]
 
     def catch_up(successor, source):
         tries.append(successor)

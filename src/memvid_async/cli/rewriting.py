@@ -70,13 +70,11 @@ def _compacted(file: str, result: CompactReport) -> str:
 def recover_command(damaged: str, out: str, as_json: bool) -> int:
     """Write everything of DAMAGED that can still be proven good to OUT, a new file.
 
-    DAMAGED is not changed. The exit status is 1 if anything was lost.
+    DAMAGED, a file or the address of a stream, is not changed. The exit status is 1 if anything was
+    lost.
     """
-    if is_address(damaged) or is_address(out):
-        report(
-            "recover is for files; `memvid-async copy` copies a store on a stream to one, up to "
-            "what is damaged"
-        )
+    if is_address(out):
+        report("recover writes a new file; `memvid-async copy` brings that to a stream again")
         return WRONG_USAGE
     if os.path.lexists(out):
         report(f"{out} exists already; name a new file")
@@ -102,7 +100,9 @@ def _print_recovered(out: str, result: RecoverReport) -> None:
         f"{'nothing was lost' if result.complete else 'SOMETHING WAS LOST'}"
     )
     if result.header_lost:
-        click.echo("  the header was lost: how often the file was compacted is not known")
+        click.echo("  the header was lost: how often the store was compacted is not known")
+    if result.lost_messages:
+        click.echo(f"  {count_of(result.lost_messages, 'message')} of the stream are lost")
     _print_some(
         [f"{d.length} bytes from byte {d.offset} on are damaged" for d in result.damage]
         + [

@@ -41,7 +41,7 @@ from ..storage import FileStorage, Storage
 from ..storage.beside import beside
 from .log_copy import LogCopy
 from .log_file import LogFile
-from .wreck import Damage, Part, Progress, Wreck
+from .wreck import Damage, DamagedBytes, Part, Progress, Wreck
 
 # Ends the name of a file that is not whole yet, after the new file's id.
 _SUFFIX = ".recovering"
@@ -94,6 +94,9 @@ class RecoverReport:
     """Distinct contents of 1 KiB or more in the new file."""
     last_sequence: int
     """The sequence of the new file's last event."""
+    lost_messages: int = 0
+    """Of a stream, how many messages its servers do not have, or somebody else put into it. Where
+    the last of them are gone, it is not known how many events these held."""
 
 
 @define
@@ -280,7 +283,7 @@ class _Salvage:
 
 
 def recover_into(
-    source: Storage, target: Storage, progress: Progress, file_id: UUID | None = None
+    source: DamagedBytes, target: Storage, progress: Progress, file_id: UUID | None = None
 ) -> RecoverReport:
     """Write everything of ``source`` that can still be proven good to ``target``, which is empty.
 
@@ -302,25 +305,36 @@ def recover_into(
 def recover_file(damaged: Path, out: Path, progress: Progress) -> RecoverReport:
     """Recover the file ``damaged`` into a new file ``out``. Blocking; see
     :func:`memvid_async.recover`. It stops where ``progress`` raises."""
-    if os.path.lexists(out):
-        raise InvalidValueError(f"{out} exists already; name a new file")
+    check_new(out)
     source = FileStorage.open(damaged, read_only=True)
     try:
-        _discard_left(out)
-        file_id = uuid.uuid4()
-        unfinished = _unfinished(out, file_id)
-        target = FileStorage.open(unfinished)
-        try:
-            target.lock(0)
-            report = recover_into(source, target, progress, file_id)
-            target.take_attributes(source)
-            _install(unfinished, out)
-            target.sync_directory()
-        finally:
-            target.close()
-            unfinished.unlink(missing_ok=True)
+        return recover_to(source, out, progress)
     finally:
         source.close()
+
+
+def check_new(out: Path) -> None:
+    """Refuse the path of a new file that is there already."""
+    if os.path.lexists(out):
+        raise InvalidValueError(f"{out} exists already; name a new file")
+
+
+def recover_to(source: DamagedBytes, out: Path, progress: Progress) -> RecoverReport:
+    """Recover the bytes of a damaged log into a new file ``out``."""
+    _discard_left(out)
+    file_id = uuid.uuid4()
+    unfinished = _unfinished(out, file_id)
+    target = FileStorage.open(unfinished)
+    try:
+        target.lock(0)
+        report = recover_into(source, target, progress, file_id)
+        if isinstance(source, FileStorage):
+            target.take_attributes(source)
+        _install(unfinished, out)
+        target.sync_directory()
+    finally:
+        target.close()
+        unfinished.unlink(missing_ok=True)
     return report
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from ..core.reports import Problem, VerifyReport
 from ..core.state import State
+from ..errors import CorruptFileError
 from ..events.content import Content
 from ..events.pace import unhurried
 from ..format.header import LOG_START, decode_header
@@ -51,7 +52,13 @@ class Verifier:
         file = self._file or self._begin()
         until = self.done_bytes + _STEP_BYTES
         while not self.finished and self.done_bytes < until:
-            segment = next(self._segments, None)
+            try:
+                segment = next(self._segments, None)
+            except CorruptFileError as error:
+                # A stream does not have all of its messages.
+                self._report(error.offset, f"{error}; nothing after it was checked")
+                self.finished = True
+                return
             if segment is None:
                 self._end(file)
                 return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 from attrs import frozen
@@ -23,7 +23,6 @@ from ..format.rows import DecodedRows, decode_rows
 from ..format.segment import EVENT_KINDS, Read, Segment, SegmentKind, scan
 from ..format.stubs import decode_stubs
 from ..format.tables import Table, decode_page
-from ..storage import Storage
 from .log_copy import STEP_BYTES
 from .toc import decode_toc, read_ended_columns, read_open_columns, read_open_row
 
@@ -69,13 +68,23 @@ class Part:
         return self.segment.sequence + self.count - 1
 
 
+class DamagedBytes(Protocol):
+    """The bytes of a damaged log, each at its offset."""
+
+    def size(self) -> int:
+        """How many they are."""
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return ``length`` bytes from ``offset``; fewer only at the end."""
+
+
 class Wreck:
     """A damaged file. It is read three times: by the constructor, and by :meth:`parts` twice.
 
     ``header``: None where it is lost. ``header_damaged``: whether it is lost or was repaired.
     """
 
-    def __init__(self, source: Storage, progress: Progress) -> None:
+    def __init__(self, source: DamagedBytes, progress: Progress) -> None:
         self.read = source.read
         self._size = source.size()
         self._progress = progress

@@ -353,25 +353,31 @@ class Connection:
         until, look = time.monotonic() + self._patience, time.monotonic() + ANSWER
         lacking = 0
         while True:
-            found, lacks = self._answer(lambda: self._fetch(stream, first, count, size))
+            found, following = self._answer(lambda: self._fetch(stream, first, count, size))
             if found or known < first:
                 return found
             # Another replica may have it.
-            lacking += lacks
+            lacking += following > 0
             if lacking >= _MOST_LACKING:
-                raise MessageLostError(first)
+                raise MessageLostError(stream, first, following)
             if time.monotonic() >= look:
                 facts = self.facts(stream)
                 if facts is None or facts.last < first:
                     return []
+                if not self._leader_has(stream, first):
+                    raise MessageLostError(stream, first)
                 look += ANSWER
             if time.monotonic() >= until:
-                raise MessageLostError(first)
+                raise MessageLostError(stream, first)
             self.pause(_PAUSE)
+
+    def _leader_has(self, stream: StreamName, sequence: int) -> bool:
+        what = f"STREAM.MSG.GET.{stream.name}"
+        return "error" not in self._answer(lambda: self._ask(what, {"seq": sequence}))
 
     async def _fetch(
         self, stream: StreamName, first: int, count: int, size: int
-    ) -> tuple[list[tuple[int, bytes]], bool]:
+    ) -> tuple[list[tuple[int, bytes]], int]:
         assert self._client is not None
         return await get_messages(self._client, stream.name, first, count, size)
 

@@ -16,10 +16,10 @@ ANSWER = 2.0
 
 async def get_messages(
     client: Client, stream: str, first: int, count: int, size: int
-) -> tuple[list[tuple[int, bytes]], bool]:
+) -> tuple[list[tuple[int, bytes]], int]:
     """Return the messages that one replica has from the sequence ``first`` on, in a row: at most
-    ``count``, which reach ``size`` bytes, or one; and whether it lacks the first and has later
-    ones.
+    ``count``, which reach ``size`` bytes, or one. Where it lacks the first and has later ones, also
+    the sequence of the next of these; else 0.
 
     :raises TimeoutError: when no answer comes.
     """
@@ -34,9 +34,10 @@ async def get_messages(
             message = await arrived.next_msg(ANSWER)
             headers = message.headers or {}
             if "Status" in headers or "Nats-Sequence" not in headers:
-                return found, False
-            if int(headers["Nats-Sequence"]) != first + len(found):
-                return found, not found
+                return found, 0
+            sequence = int(headers["Nats-Sequence"])
+            if sequence != first + len(found):
+                return found, 0 if found else sequence
             found.append((first + len(found), message.data))
     finally:
         with suppress(Exception):

@@ -13,10 +13,10 @@ from ..core.reports import TornTail
 from ..errors import (
     CorruptFileError,
     MemvidAsyncError,
-    NotAStoreError,
     StoreClosedError,
     StoreFailedError,
     StoreNotFoundError,
+    UnsupportedVersionError,
 )
 from ..events.decided import AnyEvent
 from ..events.event import Event
@@ -190,7 +190,7 @@ class FollowedStream:
     def _add(self, sequence: int, payload: bytes) -> None:
         try:
             self._storage.add(sequence, payload)
-        except (CorruptFileError, NotAStoreError) as error:
+        except (CorruptFileError, UnsupportedVersionError) as error:
             self.fail(error)
             raise
         self._order.note(self._storage.last_batch[:WRITER_BYTES])

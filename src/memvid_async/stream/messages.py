@@ -14,7 +14,7 @@ from enum import IntEnum
 
 from attrs import frozen
 
-from ..errors import NotAStoreError
+from ..errors import UnsupportedVersionError
 
 # Magic, version, the kind, the part's place and the number of parts, the offset of the batch in the
 # log, the newest TOC's offset and the sequence of the last event folded into it, and the batch's
@@ -39,6 +39,8 @@ class MessageKind(IntEnum):
     (`NUMBER_BYTES`), and this one is deleted."""
     BEGUN = 3
     """Nothing: the log goes on here. Before it, the stream is what a compaction copies."""
+    FOREIGN = 255
+    """No message of a store: somebody else published to the subject. It is passed over."""
 
 
 # In the ids of what a compaction copies, the writer's.
@@ -97,15 +99,14 @@ def encode_mark(
 def decode_message(payload: bytes) -> Message:
     """Read a message.
 
-    :raises NotAStoreError: when it is not one of a store, or of a newer release.
+    :raises UnsupportedVersionError: when a newer release wrote it.
     """
-    try:
-        magic, version, kind, part, parts, at, toc, sequence, batch = _HEAD.unpack_from(payload)
-    except struct.error:
-        magic, version, kind, part, parts, at, toc, sequence, batch = b"", 0, 0, 0, 0, 0, 0, 0, b""
-    if magic != _MAGIC:
-        raise NotAStoreError("the stream holds messages that are not a store's")
-    if version != _VERSION or kind > max(MessageKind):
-        raise NotAStoreError(f"the stream is of format {version}, which a newer release reads")
+    if len(payload) < HEAD_SIZE or not payload.startswith(_MAGIC):
+        return Message(MessageKind.FOREIGN, 0, 0, 1, (0, 0), bytes(BATCH_BYTES), b"")
+    _, version, kind, part, parts, at, toc, sequence, batch = _HEAD.unpack_from(payload)
+    if version != _VERSION or kind > MessageKind.BEGUN:
+        raise UnsupportedVersionError(
+            f"the stream is of format {version}, which a newer release reads"
+        )
     data = payload[HEAD_SIZE:]
     return Message(MessageKind(kind), at, part, parts, (toc, sequence), batch, data)

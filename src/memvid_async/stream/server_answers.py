@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import MemvidAsyncError, NotAStoreError, StoreFailedError
+from .address import StreamName
 
 # The server's codes of refusals that have a meaning of their own.
 WRONG_LAST = 10071
@@ -33,12 +34,18 @@ class StreamGoneError(StoreFailedError):
 
 
 class MessageLostError(StoreFailedError):
-    """The servers do not have a message that they once had."""
+    """The servers do not have a message that they once had.
 
-    def __init__(self, sequence: int) -> None:
+    ``stream``: which one. ``following``: the sequence of the next one that they have; 0 where that
+    is not known.
+    """
+
+    def __init__(self, stream: StreamName, sequence: int, following: int = 0) -> None:
         super().__init__(
-            f"the stream has lost its message {sequence}; recover() saves what is left"
+            f"the stream {stream.name} has lost its message {sequence}; recover() saves what is "
+            "left"
         )
+        self.stream, self.sequence, self.following = stream, sequence, following
 
 
 class NoLeaderError(Exception):
@@ -51,6 +58,7 @@ class StreamFacts:
     def __init__(self, info: Mapping[str, Any]) -> None:
         state, config = info["state"], info["config"]
         self.last: int = state["last_seq"]
+        # Of a stream without messages, the one that would be the first.
         self.first: int = state["first_seq"]
         self.created: str = info["created"]
         self.replicas: int = config["num_replicas"]

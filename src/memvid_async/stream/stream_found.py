@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from ..config import StoreConfig
-from ..errors import NotAStoreError, StoreFailedError, StoreNotFoundError
+from ..errors import CorruptFileError, NotAStoreError, StoreFailedError, StoreNotFoundError
 from ..file.log_file import LogFile
 from ..format.header import Header
 from .address import StreamName
@@ -22,11 +22,11 @@ from .messages import (
     encode_batch,
     encode_mark,
 )
-from .server_answers import LostRaceError, StreamFacts, StreamGoneError
+from .server_answers import LostRaceError, MessageLostError, StreamFacts, StreamGoneError
 from .server_sync import check_sync
 from .stream_storage import FETCH_BYTES, StreamStorage
 
-# How a stream must be configured, so that it loses nothing by itself.
+# How a stream must be configured, so that it loses nothing by itself and can be appended to.
 _REQUIRED: Mapping[str, Any] = {
     "retention": "limits",
     "max_age": 0,
@@ -34,6 +34,11 @@ _REQUIRED: Mapping[str, Any] = {
     "max_msgs_per_subject": -1,
     "allow_direct": True,
     "storage": "file",
+    "discard": "new",
+    "mirror": None,
+    "sources": None,
+    "sealed": False,
+    "max_msg_size": -1,
 }
 
 
@@ -59,8 +64,7 @@ def load_stream(
         if not streams:
             _create(connection, config, header)
             continue
-        # A compaction may replace it at any moment.
-        with suppress(StreamGoneError, LostRaceError):
+        try:
             found = _find(connection, config, streams, header)
             if found is None:
                 continue
@@ -70,8 +74,24 @@ def load_stream(
             if not read_only:
                 _use(connection, stream, storage)
                 _delete_before(connection, stream, streams)
-            return stream, facts, storage, file
+        except (StreamGoneError, LostRaceError):
+            # A compaction may replace it at any moment.
+            continue
+        except MessageLostError as lost:
+            raise CorruptFileError(_end_before(connection, lost), str(lost)) from lost
+        return stream, facts, storage, file
     raise StoreFailedError("the servers do not say which of the store's streams has its log")
+
+
+def _end_before(connection: Connection, lost: MessageLostError) -> int:
+    """Return the offset in the log at which a lost message began, as far as that is known."""
+    before = lost.sequence - 1
+    with suppress(MessageLostError):
+        for _, payload in connection.fetch(lost.stream, before, 1, before) if before else ():
+            message = decode_message(payload)
+            is_whole = message.kind == MessageKind.LOG and message.parts == 1
+            return message.at + (len(message.data) if is_whole else 0)
+    return 0
 
 
 def _create(
@@ -89,9 +109,9 @@ def _find(
     config: StoreConfig,
     streams: Sequence[StreamName],
     header: Callable[[], Header] | None,
-) -> tuple[StreamName, StreamFacts, bytes] | None:
-    """Return which of a store's streams has its log, with its last message; None where that is not
-    known yet.
+) -> tuple[StreamName, StreamFacts, tuple[int, bytes]] | None:
+    """Return which of a store's streams has its log, with its last message and the sequence of
+    that; None where that is not known yet.
 
     It is the first one that does not say that the log goes on in another. What follows it was left
     by a compaction, or is being written by one. So is one that nobody has begun to use, unless the
@@ -106,7 +126,7 @@ def _find(
         if facts is None:
             # It was deleted since they were listed.
             return None
-        _check(stream, facts, config)
+        _check(stream, facts, config, writes=header is not None)
         check_sync(config, facts.replicas)
         if not facts.last:
             # Beside others it is a copy that has just begun, or was created by one that was not
@@ -114,16 +134,29 @@ def _find(
             if len(streams) == 1 and not stream.number:
                 _begin(connection, stream, header)
             continue
-        found = connection.fetch(stream, facts.last, 1, facts.last)
-        if not found:
+        newest = _newest(connection, stream, facts.last)
+        if newest is None:
             return None
-        payload = found[0][1]
-        last = decode_message(payload)
+        last = decode_message(newest[1])
         if last.kind != MessageKind.MOVED:
             is_used = not stream.number or last.batch[:WRITER_BYTES] != COPYING
-            return (stream, facts, payload) if is_used or stream.number == following else None
+            return (stream, facts, newest) if is_used or stream.number == following else None
         following = last.next_number
     return None
+
+
+def _newest(connection: Connection, stream: StreamName, last: int) -> tuple[int, bytes] | None:
+    """Return the last message of a store, with its sequence; None when the stream is gone.
+
+    :raises NotAStoreError: when there is none.
+    """
+    for sequence in range(last, 0, -1):
+        found = connection.fetch(stream, sequence, 1, sequence)
+        if not found:
+            return None
+        if decode_message(found[0][1]).kind != MessageKind.FOREIGN:
+            return found[0]
+    raise NotAStoreError(f"the stream {stream.name} holds no message of a store")
 
 
 def _begin(connection: Connection, stream: StreamName, header: Callable[[], Header] | None) -> None:
@@ -161,11 +194,29 @@ def _delete_before(
                 connection.delete(one)
 
 
-def _check(stream: StreamName, facts: StreamFacts, config: StoreConfig) -> None:
-    wrong = [key for key, value in _REQUIRED.items() if facts.config.get(key, value) != value]
-    if wrong or facts.first > 1 or facts.config["subjects"] != [stream.subject]:
-        what = ", ".join(wrong) or "its subject, or its first message"
-        raise NotAStoreError(f"the stream {stream.name} is not a store's: {what}")
+def _check(stream: StreamName, facts: StreamFacts, config: StoreConfig, *, writes: bool) -> None:
+    if "memvid-async" not in facts.config.get("metadata", {}):
+        raise NotAStoreError(f"there is a stream named {stream.name} that is not a store's")
+    needed: Mapping[str, Any] = {
+        **_REQUIRED,
+        "subjects": [stream.subject],
+        "republish": {"src": stream.subject, "dest": stream.news_subject},
+    }
+    # What is not said has the value that it must have, but for the subject of the news.
+    has = {**needed, "republish": None, **facts.config}
+    wrong = ", ".join(f"{key}={has[key]!r}" for key in needed if has[key] != needed[key])
+    # What can be read can be copied to another place.
+    if wrong and (writes or has["allow_direct"] is False):
+        raise StoreFailedError(
+            f"somebody changed the settings of the stream {stream.name}, and it may lose what it "
+            f"holds: {wrong}; `nats stream edit` changes them back"
+        )
+    if facts.first > 1:
+        raise CorruptFileError(
+            0,
+            f"the first {facts.first - 1} messages of the stream {stream.name} are gone; "
+            "recover() saves what is left",
+        )
     if config.replicas is not None and facts.replicas < config.replicas:
         raise StoreFailedError(
             f"the stream {stream.name} has {facts.replicas} replicas, and {config.replicas} were "
@@ -174,10 +225,11 @@ def _check(stream: StreamName, facts: StreamFacts, config: StoreConfig) -> None:
 
 
 def _read(
-    connection: Connection, stream: StreamName, last: int, newest: bytes, most: int
+    connection: Connection, stream: StreamName, last: int, newest: tuple[int, bytes], most: int
 ) -> StreamStorage:
-    """Return the bytes of a stream up to its message ``last``, which is ``newest``: its batch is
-    read now, what is before when it is needed. ``most``: how many bytes are held in memory."""
+    """Return the bytes of a stream up to its message ``last``. The batch of the ``newest`` message
+    of a store is read now, what is before when it is needed. ``most``: how many bytes are held in
+    memory."""
 
     def fetch(first: int, count: int, size: int) -> list[tuple[int, bytes]]:
         found = connection.fetch(stream, first, count, first, size)
@@ -186,10 +238,11 @@ def _read(
         return found
 
     storage = StreamStorage(fetch, most)
-    sequence = storage.start_before(last, newest)
-    while sequence < last:
-        for sequence, payload in fetch(sequence, last - sequence, FETCH_BYTES):  # noqa: B020
-            storage.add(sequence, payload)
-        sequence += 1
-    storage.add(last, newest)
+    sequence = storage.start_before(*newest)
+    while sequence <= last:
+        end = newest[0] if sequence < newest[0] else last + 1
+        known = sequence == newest[0]
+        for each in [newest] if known else fetch(sequence, end - sequence, FETCH_BYTES):
+            storage.add(*each)
+        sequence = storage.last + 1
     return storage

@@ -11,7 +11,7 @@ from bisect import bisect_right, insort
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 
-from ..errors import CorruptFileError, NotAStoreError, StoreReadOnlyError
+from ..errors import CorruptFileError, StoreReadOnlyError
 from ..format.header import LOG_START, SLOT_OFFSETS, Slot, decode_header
 from .messages import Message, MessageKind, decode_message
 from .server_answers import MessageLostError
@@ -56,6 +56,8 @@ class StreamStorage:
         # Where the batch that was asked for last ends, and the sequence of the next message; and
         # how many bytes were asked for, where somebody reads on.
         self._next, self._ahead = (-1, 0), 0
+        # Which message was lost, of those that were asked for last.
+        self._lost: MessageLostError | None = None
         # Held while any of these is looked at: several threads read.
         self._lock = threading.RLock()
         self._salt: int | None = None
@@ -79,6 +81,9 @@ class StreamStorage:
         """
         message = decode_message(payload)
         waiting = self._unfinished
+        if message.kind == MessageKind.FOREIGN and sequence == self.last + 1:
+            self.last, self._unfinished = sequence, []
+            return
         if sequence != self.last + 1 or message.at != self._size:
             raise CorruptFileError(self._size, f"message {sequence} of the stream is another one")
         if not message.part:
@@ -143,18 +148,9 @@ class StreamStorage:
         ``wanted``: how many bytes from there on the caller reads.
         """
         with self._lock:
-            found = self._held_batch(offset)
-            if found is not None:
-                return found
-            try:
-                found = self._read_batch(offset, wanted)
-            except (MessageLostError, NotAStoreError) as error:
-                raise CorruptFileError(offset, str(error)) from error
-            if found is None:
-                raise CorruptFileError(offset, "no message of the stream has this byte")
-            return found
+            return self._held_batch(offset) or self._read_batch(offset, wanted)
 
-    def _read_batch(self, offset: int, wanted: int) -> tuple[int, bytes] | None:
+    def _read_batch(self, offset: int, wanted: int) -> tuple[int, bytes]:
         # Who reads on gets more and more at once. Who looks into a table somewhere gets little.
         reads_on = offset == self._next[0]
         self._ahead = min(2 * max(self._ahead, wanted), FETCH_BYTES) if reads_on else 0
@@ -171,6 +167,9 @@ class StreamStorage:
                     found = at, data
             if found is not None or (batches and at > offset):
                 break
+        if found is None:
+            problem = self._lost or "no message of the stream has this byte"
+            raise CorruptFileError(offset, str(problem))
         return found
 
     def _held_batch(self, offset: int) -> tuple[int, bytes] | None:
@@ -204,7 +203,10 @@ class StreamStorage:
             # was no help.
             share = (aim - at) / (end - at) if by_share and end > at else 0.5
             middle = min(max(low + int(span * share), low + 1), high - 1)
-            message = decode_message(self._fetch(middle, 1, 0)[0][1])
+            middle, message = self._next_message(middle, high)
+            if message is None:
+                high = middle
+                continue
             if message.kind == MessageKind.LOG and message.parts == 1:
                 self._hold(message.at, message.data)
             if message.at > offset:
@@ -217,14 +219,36 @@ class StreamStorage:
         self._note(at, first)
         return at, first
 
+    def _next_message(self, sequence: int, end: int) -> tuple[int, Message | None]:
+        """Return the first message of a store from a sequence on, and its sequence; None in its
+        place when all of them up to ``end`` are lost, or not a store's."""
+        at = sequence
+        while at < end:
+            try:
+                message = decode_message(self._fetch(at, 1, 0)[0][1])
+            except MessageLostError as lost:
+                at = lost.following or at + 1
+                continue
+            if message.kind != MessageKind.FOREIGN:
+                return at, message
+            at += 1
+        return sequence, None
+
     def _whole(self, sequence: int, size: int) -> Iterator[list[tuple[int, int, int, bytes]]]:
         """Yield the whole batches from a message on, those of one request together, which asks for
         ``size`` bytes: of each its offset, the sequences of its first message and of the one after
-        it, and its bytes."""
+        it, and its bytes. Lost messages are passed over."""
         waiting: list[Message] = []
+        self._lost = None
         while sequence <= self.last:
             batches = []
-            for at, payload in self._fetch(sequence, _FETCH_COUNT, size):
+            try:
+                found = self._fetch(sequence, _FETCH_COUNT, size)
+            except MessageLostError as lost:
+                self._lost, waiting = lost, []
+                sequence = lost.following or sequence + 1
+                continue
+            for at, payload in found:
                 sequence = at + 1
                 message = decode_message(payload)
                 if message.kind != MessageKind.LOG:
