@@ -437,6 +437,31 @@ async def test_a_list_that_lacks_streams_leads_nobody_astray(server, monkeypatch
         assert (await store.verify()).ok
 
 
+async def test_a_compaction_that_another_one_overtakes_deletes_nothing_that_is_used(
+    server, monkeypatch
+):
+    address, create, begun = server.address(), StreamSuccessor.__init__, []
+
+    def late(successor, *given):
+        begun.append(successor)
+        if len(begun) == 1:
+            # After the claim of this one, another one claims, copies and moves.
+            with SyncStore.open(address) as other:
+                other.compact()
+                other.put("meanwhile")
+        create(successor, *given)
+
+    monkeypatch.setattr(StreamSuccessor, "__init__", late)
+    async with open_store(address) as store:
+        await store.put("before")
+        await store.compact()
+        assert len(begun) == 3
+        assert [f.content.preview async for f in store.frames()] == ["before", "meanwhile"]
+        assert (await store.verify()).ok
+    name = address.rpartition("/")[2]
+    assert len([one for one in await streams(server) if name in one]) == 1
+
+
 @pytest.mark.parametrize("is_astray", [False, True])
 async def test_who_opens_in_the_middle_of_a_compaction_does_not_append_to_half_a_copy(
     server, monkeypatch, is_astray

@@ -317,16 +317,17 @@ class StreamJournal(FollowedStream):
         """
         self._check()
         self._check_writable()
-        now = self._now()
+        now, listed = self._now(), self.connection.own_streams()
         if not self._mark(MessageKind.CLAIM):
             return NotCompactedError(
                 "others appended again and again, for too long"
             ), self._all_staged()
-        facts = self.connection.facts()
+        facts, claim = self.connection.facts(), self._storage.claim
         replicas = 1 if facts is None else facts.replicas
+        left = [one for one in listed if one != self.connection.stream]
         try:
             successor = StreamSuccessor(
-                self.connection, self._file, self._storage.claim, replicas, self._config, now
+                self.connection, self._file, claim, left, replicas, self._config, now
             )
         except NotCompactedError as error:
             return error, self._all_staged()
@@ -359,8 +360,11 @@ class StreamJournal(FollowedStream):
             if self._storage.claim == successor.claim:
                 successor.discard()
             return None, self._all_staged()
-        # Nothing of it is left when this returns.
-        self.connection.delete(old)
+        # Nothing of it is left when this returns, nor of what others left before it.
+        stream = self.connection.stream
+        for one in {old, *self.connection.own_streams()}:
+            if one.number < stream.number:
+                self.connection.delete(one)
         state, after = self._file.state, self._file.view.end
         report = CompactReport(before, after, successor.erased, state.generation)
         return report, self._all_staged()

@@ -8,7 +8,7 @@ ends, and a killed one leaves a stream that nobody reads and the next compaction
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from attrs import evolve
@@ -133,6 +133,7 @@ class _Written(StreamStorage):
 
 class StreamSuccessor:
     """A new stream with what is left of another one. ``claim``: the id of the claim of the old one.
+    ``left``: the store's other streams that were there before that claim, which go.
 
     :meth:`copy` may run in a thread of its own while others append to the old stream.
 
@@ -144,6 +145,7 @@ class StreamSuccessor:
         connection: Connection,
         source: LogFile,
         claim: bytes,
+        left: Sequence[StreamName],
         replicas: int,
         config: StoreConfig,
         now: int,
@@ -154,9 +156,9 @@ class StreamSuccessor:
         self.claim = claim
         self._connection = connection
         old = connection.stream
-        # What a killed compaction left may have what is to be erased. Its name is not used again:
-        # servers that were cut off may be told to delete it once more, much later.
-        left = [one for one in connection.own_streams() if one.number > old.number]
+        # What a killed compaction left may have what is to be erased. The claim is newer, so nothing
+        # moves there any more; to what came since, it may. Its name is not used again: servers that
+        # were cut off may be told to delete it once more, much later.
         for one in left:
             connection.delete(one)
         newest = max([old.number, *(one.number for one in left)])
