@@ -18,7 +18,8 @@ from memvid_async import (
     list_stores,
     open_store,
 )
-from memvid_async.stream import stream_found
+from memvid_async.stream import stream_found, stream_successor
+from memvid_async.stream.address import StreamName
 from memvid_async.stream.connection import Connection
 from memvid_async.stream.stream_successor import StreamSuccessor
 from tests.support.depth import DEEP
@@ -437,10 +438,14 @@ async def test_a_list_that_lacks_streams_leads_nobody_astray(server, monkeypatch
         assert (await store.verify()).ok
 
 
+@pytest.mark.parametrize("drawn", [[10, 20, 30], [20, 10, 30]])
 async def test_a_compaction_that_another_one_overtakes_deletes_nothing_that_is_used(
-    server, monkeypatch
+    server, monkeypatch, drawn
 ):
     address, create, begun = server.address(), StreamSuccessor.__init__, []
+    numbers = iter(drawn)
+    named = lambda store, _: StreamName(store, next(numbers))  # noqa: E731
+    monkeypatch.setattr(stream_successor, "StreamName", named)
 
     def late(successor, *given):
         begun.append(successor)

@@ -82,13 +82,13 @@ def read_summaries(address: Address, config: StoreConfig) -> list[StoreSummary]:
         found: dict[str, StoreSummary] = {}
         following: dict[str, int] = {}
         for info in streams:
-            # Where a store has several, it is being compacted: the first one counts that has not
-            # moved, or that one has moved to.
+            # Where a store has several, it is being compacted, or was: the first one counts that is
+            # used and has not moved, or that one has moved to.
             stream = StreamName.parse(info["config"]["name"])
             name = stream.store
             if name in found or stream.number < following.get(name, 0):
                 continue
-            summary = _summary(connection, name, info)
+            summary = _summary(connection, stream, info, following.get(name, 0))
             if isinstance(summary, StoreSummary):
                 found[name] = summary
             elif summary is not None:
@@ -103,22 +103,31 @@ def _is_ours(info: dict[str, Any]) -> bool:
 
 
 def _summary(
-    connection: ServersConnection, name: str, info: dict[str, Any]
+    connection: ServersConnection, stream: StreamName, info: dict[str, Any], following: int
 ) -> StoreSummary | int | None:
     """Return what a stream's store is; where its log has moved, the number of the next stream; None
-    where it cannot be read."""
+    where it cannot be read, or is a copy that nobody uses.
+
+    ``following``: the number of the stream to which one before has moved.
+    """
     config, state = info["config"], info["state"]
     try:
         newest = decode_message(connection.fetch_one(config["name"], state["last_seq"]))
         if newest.kind == MessageKind.MOVED:
             return newest.next_number
+        if newest.is_copied and stream.number not in (0, following):
+            return None
         count = _event_count(connection, config["name"], state["last_seq"])
     except MemvidAsyncError:
         # It was deleted meanwhile, or somebody else wrote to it.
         return None
     told = datetime.fromisoformat(state["last_ts"]).astimezone(UTC)
     return StoreSummary(
-        name, count, state["bytes"], config["num_replicas"], round(told.timestamp() * 1_000_000_000)
+        stream.store,
+        count,
+        state["bytes"],
+        config["num_replicas"],
+        round(told.timestamp() * 1_000_000_000),
     )
 
 

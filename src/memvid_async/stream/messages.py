@@ -70,6 +70,11 @@ class Message:
     """Bytes of the log."""
 
     @property
+    def is_copied(self) -> bool:
+        """Whether a compaction wrote it into the stream that is to replace another one."""
+        return self.batch[:WRITER_BYTES] == COPYING
+
+    @property
     def next_number(self) -> int:
         """Of a move, the number of the stream in which the log goes on."""
         return int.from_bytes(self.data) if self.kind == MessageKind.MOVED else 0

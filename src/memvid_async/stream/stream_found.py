@@ -113,9 +113,9 @@ def _find(
     """Return which of a store's streams has its log, with its last message and the sequence of
     that; None where that is not known yet.
 
-    It is the first one that does not say that the log goes on in another. What follows it was left
-    by a compaction, or is being written by one. So is one that nobody has begun to use, unless the
-    one before says so: that one may be missing in the list.
+    It is the first one that is used, or to which one before has moved, and that has not moved
+    itself. Any other one was left by a compaction, or is being written by one; or the one that
+    moved there is missing in the list.
     """
     following = 0
     for stream in streams:
@@ -138,10 +138,10 @@ def _find(
         if newest is None:
             return None
         last = decode_message(newest[1])
-        if last.kind != MessageKind.MOVED:
-            is_used = not stream.number or last.batch[:WRITER_BYTES] != COPYING
-            return (stream, facts, newest) if is_used or stream.number == following else None
-        following = last.next_number
+        if last.kind == MessageKind.MOVED:
+            following = last.next_number
+        elif stream.number in (0, following) or not last.is_copied:
+            return stream, facts, newest
     return None
 
 

@@ -14,7 +14,7 @@ from ..errors import NotAStoreError, StoreNotFoundError
 from ..file.wreck import Progress
 from .address import Address, StreamName
 from .connection import Connection
-from .messages import COPYING, WRITER_BYTES, Message, MessageKind, decode_message
+from .messages import Message, MessageKind, decode_message
 from .server_answers import MessageLostError
 
 # A message holds at most this many bytes, whatever the servers' settings
@@ -117,7 +117,7 @@ class StreamImage:
             self._only_copied &= message.kind != MessageKind.BEGUN
             self._waiting = []
             return
-        self._only_copied &= message.batch[:WRITER_BYTES] == COPYING
+        self._only_copied &= message.is_copied
         waiting = self._waiting if message.part else []
         if message.part and (len(waiting) != message.part or waiting[0].batch != message.batch):
             # What it continues is gone, and this with it.
