@@ -223,16 +223,18 @@ class FollowedStream:
         """
         is_said = self._storage.has_moved
         patience = self._config.server_timeout if is_said or self._is_replicated else 0.0
+        why = "the stream was deleted; nothing can be appended to it"
         for _ in self.connection.looks(patience):
             with suppress(StoreNotFoundError, StreamGoneError):
                 found = load_stream(self.connection, self._config, None, read_only=self._read_only)
                 if found[0].number > before.number:
-                    if not self._goes_on_in(found[3]):
-                        raise self._lost("the stream was replaced by one that lacks what it had")
-                    return found
+                    if self._goes_on_in(found[3]):
+                        return found
+                    # A leader that was just elected may not have all yet.
+                    why = "the stream was replaced by one that lacks what it had"
                 if not is_said and found[1].created == self._created:
                     return None
-        raise self._lost("the stream was deleted; nothing can be appended to it")
+        raise self._lost(why)
 
     def _goes_on_in(self, file: LogFile) -> bool:
         """Return whether a log has the last event that was taken in: a compaction keeps the

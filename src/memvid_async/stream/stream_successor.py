@@ -156,9 +156,9 @@ class StreamSuccessor:
         self.claim = claim
         self._connection = connection
         old = connection.stream
-        # What a killed compaction left may have what is to be erased. The claim is newer, so the log
-        # never goes on there; in what came since, it may. No name is used again: servers that were
-        # cut off may be told to delete it once more, much later.
+        # What a killed compaction left may have what is to be erased. The log never goes on there,
+        # as the claim is newer; in what came since, it may. No name is used again: servers that
+        # were cut off may be told to delete it once more, much later.
         for one in left:
             connection.delete(one)
         newest = max([old.number, *(one.number for one in left)])
