@@ -6,6 +6,7 @@ What the log file knows is read, and not changed. So a batch that lost costs wha
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 from ..core.commands import Command
@@ -53,10 +54,15 @@ class _StagedKnown:
         self._catalog = catalog
         self._contents: dict[bytes, int] = {}
         self._used_keys: dict[bytes, tuple[bytes, int]] = {}
-        self.recent_keys: RecentKeys = _StagedKeys(catalog.recent_keys, last)
+        self._last = last
+
+    @cached_property
+    def recent_keys(self) -> RecentKeys:
+        """See :class:`..core.new_contents.Known`, for this and the next ones."""
+        return _StagedKeys(self._catalog.recent_keys, self._last)
 
     def used_key(self, key_hash: bytes, /) -> tuple[bytes, int] | None:
-        """See :class:`..core.new_contents.Known`, for this and the next one."""
+        """Return what a key came with, and its answer."""
         return self._used_keys.get(key_hash) or self._catalog.used_key(key_hash)
 
     def get(self, digest: bytes, /) -> int | None:
@@ -88,7 +94,7 @@ class BatchDraft:
         self._file = file
         self._salt = file.header.salt
         self.checksum = file.checksum
-        self._start = file.view.end
+        self._start = file.storage.size()
         self._pieces: list[bytes | bytearray] = []
         self.derived: list[Segment] = []
         self.own: list[OwnSegment] = []

@@ -10,14 +10,16 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import CancelledError
 from contextlib import suppress
+from queue import Empty
 from typing import Any, TypeVar
 
 from ..engine.worker import Job, Worker
 from ..errors import StoreClosedError
 
 T = TypeVar("T")
+# After a job, the next one is waited for this many seconds before the loop runs.
+_SPELL = 0.001
 
 
 class ClientLoop:
@@ -40,71 +42,91 @@ class ClientLoop:
 
         :raises StoreClosedError: when the loop is closed, or closed meanwhile.
         """
-        try:
-            if self._running.acquire(blocking=False):
-                try:
-                    self._check()
-                    task = self._loop.create_task(coroutine)
-                    task.add_done_callback(self._stir)
-                    self._run(task.done)
-                finally:
-                    self._leave()
-                return task.result()
-            done = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-            done.add_done_callback(self._stir)
-            self._run_until(done.done)
-            return done.result()
-        except (asyncio.CancelledError, CancelledError):
-            raise StoreClosedError("the connection to the stream was closed") from None
-        except (RuntimeError, StoreClosedError):
-            coroutine.close()
-            self._check()
-            raise
+        task: asyncio.Task[T] | None = None
 
-    def wait(self, holds: Callable[[], bool], timeout: float | None) -> bool:
+        def begin() -> None:
+            nonlocal task
+            task = self._loop.create_task(coroutine)
+            task.add_done_callback(self._stir)
+
+        try:
+            self._run_until(lambda: task is not None and task.done(), begin)
+            assert task is not None
+            return task.result()
+        except asyncio.CancelledError:
+            raise StoreClosedError("the connection to the stream was closed") from None
+        finally:
+            if task is None:
+                coroutine.close()
+
+    def wait(
+        self,
+        holds: Callable[[], bool],
+        timeout: float | None,
+        begin: Callable[[], object] | None = None,
+    ) -> bool:
         """Return once something holds, or after ``timeout`` seconds; return whether it holds.
 
-        It is looked at again after each :meth:`note_change`.
+        It is looked at again after each :meth:`note_change`. ``begin``: called first, on the loop;
+        it must not raise.
 
         :raises StoreClosedError: as :meth:`call` does.
         """
-        if holds():
+        if begin is None and holds():
             return True
         is_over = False
+        timer: asyncio.TimerHandle | None = None
 
         def end() -> None:
             nonlocal is_over
             is_over = True
             self._stir()
 
-        if timeout is not None:
-            self._soon(self._loop.call_later, timeout, end)
-        self._run_until(lambda: is_over or holds())
+        def start() -> None:
+            nonlocal timer
+            if timeout is not None:
+                timer = self._loop.call_later(timeout, end)
+            if begin is not None:
+                begin()
+
+        self._run_until(lambda: is_over or holds(), start)
+        # Where another thread runs the loop now, the timer ends without an effect.
+        if timer is not None and self._running.acquire(blocking=False):
+            timer.cancel()
+            self._leave()
         return holds()
 
-    def _run_until(self, is_done: Callable[[], bool]) -> None:
-        """Return once something holds. It is looked at after each :meth:`_stir`."""
+    def _run_until(self, is_done: Callable[[], bool], begin: Callable[[], object]) -> None:
+        """Call ``begin`` on the loop, and return once something holds. It is looked at after each
+        :meth:`_stir`."""
+        if self._run(is_done, begin):
+            return
         woken = threading.Event()
         with self._guard:
             self._others.add(woken)
         try:
-            while not is_done():
-                if self._running.acquire(blocking=False):
-                    try:
-                        self._run(is_done)
-                    finally:
-                        self._leave()
-                else:
-                    woken.wait()
-                    woken.clear()
+            self._soon(begin)
+            while not is_done() and not self._run(is_done):
+                woken.wait()
+                woken.clear()
         finally:
             with self._guard:
                 self._others.discard(woken)
 
-    def _run(self, is_done: Callable[[], bool]) -> None:
-        while not is_done():
+    def _run(self, is_done: Callable[[], bool], begin: Callable[[], object] | None = None) -> bool:
+        """Run the loop until something holds; return False where another thread runs it."""
+        if not self._running.acquire(blocking=False):
+            return False
+        try:
             self._check()
-            self._loop.run_forever()
+            if begin is not None:
+                begin()
+            while not is_done():
+                self._loop.run_forever()
+                self._check()
+        finally:
+            self._leave()
+        return True
 
     def _leave(self) -> None:
         self._running.release()
@@ -152,6 +174,7 @@ class ClientLoop:
         self.note_change_soon()
         with self._running:
             self._loop.close()
+        self._wake_others()
 
 
 class ClientWorker(Worker):
@@ -160,12 +183,19 @@ class ClientWorker(Worker):
     def __init__(self, name: str, loop: ClientLoop) -> None:
         super().__init__(name)
         self._client_loop = loop
+        self._is_idle = False
 
     def _put(self, job: Job[Any] | None) -> None:
         super()._put(job)
-        self._client_loop.note_change_soon()
+        if self._is_idle:
+            self._client_loop.note_change_soon()
 
     def _take(self) -> Job[Any] | None:
+        # A queue hands over a job in half the time that a loop takes to be woken.
+        with suppress(Empty):
+            return self._jobs.get(timeout=_SPELL)
+        self._is_idle = True
         with suppress(StoreClosedError):
             self._client_loop.wait(lambda: not self._jobs.empty(), None)
+        self._is_idle = False
         return super()._take()

@@ -35,6 +35,7 @@ from .server_answers import (
     StreamFacts,
     refusal,
 )
+from .straight_requests import Receiver, StraightRequests
 from .stream_storage import FETCH_BYTES
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ class Connection:
         self._patience = patience
         self._loop = loop
         self._client: Client | None = None
+        self._requests = StraightRequests(loop)
         self._trouble = ""
         self._closed = False
         # Guards what follows.
@@ -119,6 +121,7 @@ class Connection:
         self._client = await connect_client(
             self.address, {**known, **options}, self._patience, lambda: self._trouble
         )
+        await self._requests.open(self._client)
 
     async def _note_trouble(self, error: Exception) -> None:
         if self._client is None and is_final(error):
@@ -132,7 +135,7 @@ class Connection:
         self.missed = True
         self.wake()
 
-    async def _announced(self, message: Any) -> None:
+    def _announced(self, message: Any) -> None:
         sequence = int(message.headers["Nats-Sequence"])
         with self._news:
             if message.subject != self.stream.news_subject:
@@ -143,7 +146,7 @@ class Connection:
             self._newest = max(self._newest, sequence)
         self._loop.note_change()
 
-    async def _somebody_lost(self, message: Any) -> None:
+    def _somebody_lost(self, message: Any) -> None:
         with self._news:
             if len(self._losers) < _MOST_LOSERS:
                 self._losers.append(message.data)
@@ -289,7 +292,7 @@ class Connection:
         while True:
             sent += 1
             try:
-                answer = self._call(self._send(stream, payload, expected))
+                answer = self._send(stream, payload, expected)
             except (TimeoutError, OSError, Error, NoLeaderError) as error:
                 is_said = isinstance(error, NoRespondersError) and self.facts(stream) is None
                 if is_said and is_gone():
@@ -318,14 +321,15 @@ class Connection:
                 )
             self.pause(_PAUSE)
 
-    async def _send(self, stream: StreamName, payload: bytes, expected: int) -> dict[str, Any]:
-        assert self._client is not None
-        headers = {
-            "Nats-Expected-Last-Sequence": str(expected),
-            "Nats-Expected-Stream": stream.name,
-        }
-        reply = await self._client.request(stream.subject, payload, timeout=ANSWER, headers=headers)
-        answer: dict[str, Any] = json.loads(reply.data)
+    def _send(self, stream: StreamName, payload: bytes, expected: int) -> dict[str, Any]:
+        if self._closed:
+            raise StoreClosedError("the connection to the stream is closed")
+        headers = (
+            f"Nats-Expected-Last-Sequence: {expected}\r\nNats-Expected-Stream: {stream.name}\r\n"
+        )
+        answer: dict[str, Any] = json.loads(
+            self._requests.ask(stream.subject, headers, payload, ANSWER)
+        )
         if answer.get("error", {}).get("err_code") in PASSING:
             raise NoLeaderError(answer["error"]["description"])
         return answer
@@ -400,7 +404,8 @@ class Connection:
     async def _watch(self) -> None:
         assert self._client is not None
         before, subject = self._subscription, self.stream.news_subject
-        self._subscription = await self._client.subscribe(subject, cb=self._announced)
+        receiver: Any = Receiver(self._announced)
+        self._subscription = await self._client.subscribe(subject, future=receiver)
         if before is not None:
             await before.unsubscribe()
         self.missed = True
@@ -412,7 +417,8 @@ class Connection:
 
         async def subscribe() -> None:
             assert self._client is not None
-            await self._client.subscribe(self.address.lost_subject, cb=self._somebody_lost)
+            receiver: Any = Receiver(self._somebody_lost)
+            await self._client.subscribe(self.address.lost_subject, future=receiver)
 
         self._answer(subscribe)
 

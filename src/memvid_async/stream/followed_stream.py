@@ -25,7 +25,7 @@ from ..format.header import Header
 from .address import Address, StreamName
 from .client_loop import ClientLoop
 from .connection import Connection
-from .messages import WRITER_BYTES
+from .messages import WRITER_BYTES, Message, decode_message
 from .server_answers import StreamFacts, StreamGoneError
 from .stream_found import load_stream
 from .stream_storage import StreamStorage
@@ -187,9 +187,10 @@ class FollowedStream:
         if storage.has_moved:
             self._move()
 
-    def _add(self, sequence: int, payload: bytes) -> None:
+    def _add(self, sequence: int, message: bytes | Message) -> None:
         try:
-            self._storage.add(sequence, payload)
+            read = message if isinstance(message, Message) else decode_message(message)
+            self._storage.take(sequence, read)
         except (CorruptFileError, UnsupportedVersionError) as error:
             self.fail(error)
             raise

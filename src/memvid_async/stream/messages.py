@@ -79,26 +79,45 @@ class Message:
         """Of a move, the number of the stream in which the log goes on."""
         return int.from_bytes(self.data) if self.kind == MessageKind.MOVED else 0
 
+    def encode(self) -> bytes:
+        """Return it as :func:`decode_message` takes it."""
+        place = self.part, self.parts
+        return (
+            _HEAD.pack(_MAGIC, _VERSION, self.kind, *place, self.at, *self.toc, self.batch)
+            + self.data
+        )
 
-def encode_batch(
-    at: int, toc: tuple[int, int], batch: bytes, data: bytes, most: int
-) -> list[bytes]:
-    """Return a batch as messages of at most ``most`` bytes each."""
+
+def cut_batch(at: int, toc: tuple[int, int], batch: bytes, data: bytes, most: int) -> list[Message]:
+    """Return a batch as messages that take at most ``most`` bytes each."""
     room = most - HEAD_SIZE
     parts = max(1, -(-len(data) // room))
     assert parts <= MOST_PARTS
     return [
-        _HEAD.pack(_MAGIC, _VERSION, MessageKind.LOG, part, parts, at, *toc, batch)
-        + data[part * room : (part + 1) * room]
+        Message(MessageKind.LOG, at, part, parts, toc, batch, data[part * room : (part + 1) * room])
         for part in range(parts)
     ]
+
+
+def encode_batch(
+    at: int, toc: tuple[int, int], batch: bytes, data: bytes, most: int
+) -> list[bytes]:
+    """Return a batch as :func:`cut_batch` does, encoded."""
+    return [message.encode() for message in cut_batch(at, toc, batch, data, most)]
+
+
+def mark(
+    kind: MessageKind, at: int, toc: tuple[int, int], batch: bytes, data: bytes = b""
+) -> Message:
+    """Return a message that holds nothing of the log, after a log of ``at`` bytes."""
+    return Message(kind, at, 0, 1, toc, batch, data)
 
 
 def encode_mark(
     kind: MessageKind, at: int, toc: tuple[int, int], batch: bytes, data: bytes = b""
 ) -> bytes:
-    """Return a message that holds nothing of the log, after a log of ``at`` bytes."""
-    return _HEAD.pack(_MAGIC, _VERSION, kind, 0, 1, at, *toc, batch) + data
+    """Return a :func:`mark`, encoded."""
+    return mark(kind, at, toc, batch, data).encode()
 
 
 def decode_message(payload: bytes) -> Message:

@@ -34,10 +34,11 @@ from .messages import (
     BATCH_BYTES,
     NUMBER_BYTES,
     WRITER_BYTES,
+    Message,
     MessageKind,
+    cut_batch,
     decode_message,
-    encode_batch,
-    encode_mark,
+    mark,
 )
 from .server_answers import LostRaceError, StreamGoneError
 from .stream_successor import StreamSuccessor
@@ -130,19 +131,17 @@ class StreamJournal(FollowedStream):
         ``draft``: what they are of, where that is known: then they are not read again.
         """
         batch, at = self._next_batch(), self._storage.size()
-        payloads = encode_batch(at, toc, batch, data, self.connection.most_payload)
-        return self._send(payloads, batch, draft)
+        messages = cut_batch(at, toc, batch, data, self.connection.most_payload)
+        return self._send(messages, draft)
 
     def _next_batch(self) -> bytes:
         self._batches += 1
         return self._writer + self._batches.to_bytes(BATCH_BYTES - WRITER_BYTES)
 
-    def _send(
-        self, payloads: Sequence[bytes], batch: bytes, draft: BatchDraft | None = None
-    ) -> bool:
-        storage, stream = self._storage, self.connection.stream
-        for payload in payloads:
-            expected = storage.last
+    def _send(self, messages: Sequence[Message], draft: BatchDraft | None = None) -> bool:
+        storage, stream, batch = self._storage, self.connection.stream, messages[0].batch
+        for message in messages:
+            expected, payload = storage.last, message.encode()
 
             def stored(expected: int = expected) -> bool | None:
                 found = self.connection.fetch(stream, expected + 1, 1, expected + 1)
@@ -163,7 +162,7 @@ class StreamJournal(FollowedStream):
                 self._tell_waiting()
                 self._take_in(self._look() if lost.last <= expected else lost.last)
                 return lost.in_doubt and draft is not None and self._holds(draft)
-            self._add(sequence, payload)
+            self._add(sequence, message)
             self._order.note_append(time.monotonic() - begun)
         if draft is None:
             self._fold()
@@ -243,7 +242,7 @@ class StreamJournal(FollowedStream):
     def _save_due(self) -> None:
         """Append a TOC, or a page for one, where it is due. Where somebody else is first, it is
         due again after the next batch. Positions that are due wait for that batch."""
-        if self._file.catalog.toc_is_due(self._file.view.end):
+        if self._file.catalog.toc_is_due(self._storage.size()):
             twin = self._file.fork()
             # What is appended already must not fail for it.
             with suppress(StreamGoneError):
@@ -385,8 +384,7 @@ class StreamJournal(FollowedStream):
             if not holds():
                 break
             storage, batch = self._storage, self._next_batch()
-            mark = encode_mark(kind, storage.size(), storage.toc, batch, data)
-            if self._send([mark], batch):
+            if self._send([mark(kind, storage.size(), storage.toc, batch, data)]):
                 self._take_in(0)
                 return True
             if time.monotonic() >= until:

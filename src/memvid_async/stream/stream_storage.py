@@ -79,7 +79,10 @@ class StreamStorage:
 
         :raises CorruptFileError: when it does not continue the log.
         """
-        message = decode_message(payload)
+        self.take(sequence, decode_message(payload))
+
+    def take(self, sequence: int, message: Message) -> None:
+        """Do :meth:`add` with a message that is read already."""
         waiting = self._unfinished
         if message.kind == MessageKind.FOREIGN and sequence == self.last + 1:
             self.last, self._unfinished = sequence, []
@@ -90,17 +93,18 @@ class StreamStorage:
             waiting = []
         elif message.part != len(waiting) or message.batch != waiting[-1].batch:
             raise CorruptFileError(self._size, f"message {sequence} of the stream has no beginning")
-        waiting = [*waiting, message]
-        if message.kind != MessageKind.LOG:
+        waiting = [*waiting, message] if waiting else [message]
+        if message.kind is not MessageKind.LOG:
             self.has_moved = message.kind == MessageKind.MOVED
             self.claim = message.batch if message.kind == MessageKind.CLAIM else self.claim
             self.toc, waiting = message.toc, []
         elif len(waiting) == message.parts:
             with self._lock:
-                self._hold(message.at, _joined(waiting))
+                data = _joined(waiting)
+                self._hold(message.at, data)
                 if message.at - self._marks[-1][0] >= _MARK_BYTES:
                     self._marks.append((message.at, sequence - message.part))
-                self._size += sum(len(one.data) for one in waiting)
+                self._size += len(data)
             self.toc, waiting = message.toc, []
         self._unfinished = waiting
         self.last, self.last_batch = sequence, message.batch
