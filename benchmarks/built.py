@@ -60,9 +60,10 @@ def ended(directory: Path, count: int) -> Built:
 
 
 @cache
-def opened(directory: Path, count: int) -> Built:
-    """Sessions without actions that nobody ended."""
-    return _build(directory / f"opened-{count}", count, 0, together=64, kill=True, leave=True)
+def opened(directory: Path, count: int, *, kill: bool) -> Built:
+    """Sessions without actions that nobody ended; at last a close, or a kill of the process."""
+    name = f"opened-{count}-{'killed' if kill else 'closed'}"
+    return _build(directory / name, count, 0, together=64, kill=kill, leave=True)
 
 
 @cache
