@@ -1,20 +1,15 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
-"""The inner loop of recording, compiled: what :meth:`.journal.Journal.stage` does with a plain
-action, in one pass from its command to bytes.
-
-It decides, encodes, seals, folds and notes where the segment lies, as `core.decide`, `core.evolve`,
-`format.rows`, `format.segment` and `file.catalog` do, and leaves every other command to
-`stage_any`. A test holds both to one slow reference, byte for byte.
+"""Plain actions, staged one after another: :mod:`.staging`, compiled, which says what they are. It
+leaves every other command to `stage_any`. A test holds both to one slow reference, byte for byte.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.dict cimport PyDict_Contains, PyDict_GetItem, PyDict_SetItem
+from cpython.dict cimport PyDict_Contains, PyDict_SetItem
 from cpython.float cimport PyFloat_AS_DOUBLE
 from cpython.list cimport PyList_GET_SIZE
 from cpython.long cimport PyLong_AsLongLongAndOverflow
-from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
-from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE, PyTuple_SET_ITEM
+from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_SET_ITEM
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
@@ -29,6 +24,7 @@ from ..events.decided import DecidedAction, DecidedEvent
 from ..events.details import ActionKind
 from ..events.event import action_of
 from ..events.values import checked_time
+from ..format.action_rows import action_row
 from ..format.call_rows import NUMBERS
 from ..format.segment import HEAD_SIZE, SegmentKind
 from . import catalog as tables
@@ -40,9 +36,9 @@ cdef extern from "Python.h":
 cdef enum:
     MOST_BYTES = 8192  # of an action's fields; what is longer is left to `stage_any`
     MOST_FRONT = 64  # of what is before them: five numbers
+    MOST_DEPTH = 3  # of arrays in a field
 
-cdef object SUMMED = {ActionKind.ASK: 0, ActionKind.TOOL_CALL: 1}  # of `Sums`, the place
-cdef dict KINDS = NUMBERS
+cdef dict KINDS = NUMBERS, SUMMED = {ActionKind.ASK: 0, ActionKind.TOOL_CALL: 1}  # a place in `Sums`
 cdef object DEFAULT = DEFAULT_RECORDING, PLAIN = RecordAction, crc = crc32
 cdef uint64_t HEAD = HEAD_SIZE, EVENTS = SegmentKind.EVENTS
 
@@ -72,7 +68,7 @@ cdef inline uint8_t* write_number(uint8_t* to, int64_t number):
     return write_head(to, 0, number) if number >= 0 else write_head(to, 1, -1 - number)
 
 
-cdef uint8_t* write_field(uint8_t* to, uint8_t* end, object value, bint nested) except? NULL:
+cdef uint8_t* write_field(uint8_t* to, uint8_t* end, object value, int depth) except? NULL:
     """NULL without an error: it is left to `stage_any`, being long or of a type few fields are."""
     cdef Py_ssize_t size = 0
     cdef const char* data
@@ -107,10 +103,10 @@ cdef uint8_t* write_field(uint8_t* to, uint8_t* end, object value, bint nested) 
             to[8 - i] = <uint8_t>(bits >> (8 * i))
         # Of what is not finite there is a shorter form.
         return to + 9 if real - real == 0 else NULL
-    if kind is tuple and not nested:
-        to = write_head(to, 4, PyTuple_GET_SIZE(value))
-        for each in <tuple>value:
-            to = write_field(to, end, each, True)
+    if (kind is tuple or kind is list) and depth < MOST_DEPTH:
+        to = write_head(to, 4, len(value))
+        for each in value:
+            to = write_field(to, end, each, depth + 1)
             if to is NULL:
                 return NULL
         return to
@@ -178,29 +174,31 @@ cdef class Run:
         cdef uint8_t* to = row
         cdef int overflow = 0
         cdef int64_t now
-        cdef PyObject* known
-        if type(command) is not PLAIN or item(command, 3) is not None:
+        if type(command) is not PLAIN:
             return None
-        number, fields = item(command, 0), item(command, 2)
-        if type(number) is not int:
+        number, fields, extras = item(command, 0), item(command, 2), item(command, 3)
+        if extras is not None and (extras.call is not None or extras.messages is not None):
             return None
-        known = NULL if self.found is None else PyDict_GetItem(self.found, number)
-        session = <object>known if known is not NULL else self.opened.get(number)
+        chosen = self.opened.get if type(number) is int else self.state.in_force
+        session = chosen(number)
         if session is None or item(session, 0).config is not DEFAULT:
             return None
+        number = item(session, 0).number
         # What is due is saved before the action is; its session's first place is a new one.
         if self.end >= self.due_at or self.full or number not in self.positions:
             return None
         try:
-            for field in <tuple>fields:
-                to = write_field(to, row + MOST_BYTES, field, False)
+            if extras is not None:
+                fields = action_row(DecidedAction(None, 0, 0, 0, item(command, 1), fields, extras))[2:]
+            for field in fields:
+                to = write_field(to, row + MOST_BYTES, field, 0)
                 if to is NULL:
                     return None
             time = self.clock()
             now = PyLong_AsLongLongAndOverflow(time, &overflow) if type(time) is int else 0
             if overflow or type(time) is not int: checked_time(time)
             values = self.decided(command, session, time)
-            sealed = self.sealed(row, to - row, values, number, now)
+            sealed = self.sealed(row, to - row, len(fields), values, number, now)
         except BaseException as error:
             return self.journal.refused(error)
         self.append(sealed, number, now)
@@ -216,13 +214,13 @@ cdef class Run:
         fill(values, 3, time)
         fill(values, 4, item(command, 1))
         fill(values, 5, item(command, 2))
-        fill(values, 6, None)
+        fill(values, 6, item(command, 3))
         return values
 
-    cdef bytes sealed(self, uint8_t* row, Py_ssize_t size, values, number, int64_t now):
+    cdef bytes sealed(self, uint8_t* row, Py_ssize_t size, int count, values, number, int64_t now):
         """Return the segment, without the checksum that it begins with."""
         cdef uint8_t front[MOST_FRONT]
-        cdef uint8_t* to = write_head(front, 4, PyTuple_GET_SIZE(item(values, 5)) + 4)
+        cdef uint8_t* to = write_head(front, 4, count + 4)
         to = write_number(to, now)
         to = write_number(to, number)
         to = write_number(to, KINDS[item(values, 4)])
@@ -249,8 +247,10 @@ cdef class Run:
     cdef fold(self, object session, object values, object number):
         cdef Py_ssize_t i
         acted, sums = PyType_GenericAlloc(SessionState, 10), item(session, 9)
-        place = SUMMED.get(item(values, 4))
-        if place is not None:
+        place, extras = SUMMED.get(item(values, 4)), item(values, 6)
+        if extras is not None:
+            sums = sums.adding(item(values, 4), extras.error, extras.reply)
+        elif place is not None:
             added = PyType_GenericAlloc(Sums, 7)
             for i in range(7):
                 fill(added, i, item(sums, i) + 1 if i == <Py_ssize_t>place else item(sums, i))
