@@ -39,7 +39,7 @@ cdef enum:
     MOST_DEPTH = 3  # of arrays in a field
 
 cdef dict KINDS = NUMBERS, SUMMED = {ActionKind.ASK: 0, ActionKind.TOOL_CALL: 1}  # a place in `Sums`
-cdef object DEFAULT = DEFAULT_RECORDING, PLAIN = RecordAction, crc = crc32
+cdef object DEFAULT = DEFAULT_RECORDING, PLAIN = RecordAction, crc = crc32, MOST_PLACE = 1 << 62
 cdef uint64_t HEAD = HEAD_SIZE, EVENTS = SegmentKind.EVENTS
 
 
@@ -120,7 +120,6 @@ cdef inline void write_little(uint8_t* to, uint64_t number, int width):
 
 
 # Named tuples: made and filled without a tuple to make them from.
-
 cdef inline object item(object values, Py_ssize_t place):
     return <object>PyTuple_GET_ITEM(values, place)
 
@@ -155,9 +154,10 @@ cdef class Run:
         self.end, self.checksum, self.checksum_at = file._end, file._checksum, file._checksum_at
         self.positions, self.full = catalog.positions, catalog._full
         self.changed = catalog.open.changed
-        self.due_at = catalog._toc_end + catalog._toc_interval
+        # A damaged file may say anything; nothing lies as far as this.
+        self.due_at = min(catalog._toc_end + catalog._toc_interval, MOST_PLACE)
         marks, self.most_places = catalog.mark_offsets, tables.CHUNK - 1
-        self.mark_at = marks[len(marks) - 1] + tables.MARK_BYTES if marks else 0
+        self.mark_at = min(marks[len(marks) - 1] + tables.MARK_BYTES, MOST_PLACE) if marks else 0
 
     cdef save(self):
         file = self.file
@@ -179,15 +179,15 @@ cdef class Run:
         number, fields, extras = item(command, 0), item(command, 2), item(command, 3)
         if extras is not None and (extras.call is not None or extras.messages is not None):
             return None
-        chosen = self.opened.get if type(number) is int else self.state.in_force
-        session = chosen(number)
-        if session is None or item(session, 0).config is not DEFAULT:
-            return None
-        number = item(session, 0).number
-        # What is due is saved before the action is; its session's first place is a new one.
-        if self.end >= self.due_at or self.full or number not in self.positions:
-            return None
         try:
+            chosen = self.opened.get if type(number) is int else self.state.in_force
+            session = chosen(number)
+            if session is None or item(session, 0).config is not DEFAULT:
+                return None
+            number = item(session, 0).number
+            # What is due is saved before the action is; its session's first place is a new one.
+            if self.end >= self.due_at or self.full or number not in self.positions:
+                return None
             if extras is not None:
                 fields = action_row(DecidedAction(None, 0, 0, 0, item(command, 1), fields, extras))[2:]
             for field in fields:
@@ -207,14 +207,14 @@ cdef class Run:
         return action_of(values)
 
     cdef object decided(self, object command, object session, object time):
+        cdef Py_ssize_t i
         values = PyType_GenericAlloc(DecidedAction, 7)
         fill(values, 0, item(session, 0).session_id)
         fill(values, 1, item(session, 3))
         fill(values, 2, self.sequence + 1)
         fill(values, 3, time)
-        fill(values, 4, item(command, 1))
-        fill(values, 5, item(command, 2))
-        fill(values, 6, item(command, 3))
+        for i in range(4, 7):
+            fill(values, i, item(command, i - 3))
         return values
 
     cdef bytes sealed(self, uint8_t* row, Py_ssize_t size, int count, values, number, int64_t now):
