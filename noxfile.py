@@ -261,8 +261,9 @@ def stream(session: nox.Session) -> None:
     session.install("-e", ".[cli,test]")
     tests = ("tests/stream", "tests/engine/test_event_log.py")
     session.run("pytest", *tests, env={"CI": "1"})
-    # Tests of files, with their stores on streams.
-    session.run("python", "-m", "tests.support.on_streams", env={"STORES": "stream"})
+    # Tests of files, with their stores on streams: on one node, then on three.
+    for stores in ("stream", "cluster"):
+        session.run("python", "-m", "tests.support.on_streams", env={"STORES": stores})
     kills = session.posargs or ["--faults", "100", "--kills", "500"]
     session.run("python", "-m", "tests.torture.cluster", *kills)
     # Writers that ack before the servers did: it must find that something is lost.

@@ -10,6 +10,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from attrs import evolve
 from hypothesis import HealthCheck, settings
 
 from memvid_async import Store, StoreConfig, open_store
@@ -39,7 +40,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Where the stores of `make_store` are: `nox -s stream` runs the same tests on streams.
-ON_STREAMS = os.environ.get("STORES") == "stream"
+STORES = os.environ.get("STORES", "file")
+ON_STREAMS = STORES != "file"
 
 MakeStore = Callable[..., Awaitable[Store]]
 
@@ -66,8 +68,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def store_kind(request: pytest.FixtureRequest) -> str:
-    """Return where the stores of the test are: "file" or "stream"."""
-    return getattr(request, "param", "stream" if ON_STREAMS else "file")
+    """Return where the stores of the test are: "file", "stream", or "cluster" (three nodes)."""
+    return getattr(request, "param", STORES)
 
 
 @pytest.fixture(scope="session")
@@ -99,7 +101,7 @@ def nats_cluster() -> Iterator[NatsCluster]:
     """Start three nodes, which are gone after the tests: deep runs only, as they take seconds."""
     if find_server() is None:
         pytest.skip(MISSING)
-    if not DEEP:
+    if not DEEP and STORES != "cluster":
         pytest.skip("three nodes start where CI is set")
     cluster = NatsCluster()
     yield cluster
@@ -122,13 +124,16 @@ async def make_store(
     """Open stores in the test's folder; when the test ends, close each and demand that it verifies.
 
     `check=False` is for tests that damage their file on purpose. Where `STORES=stream` is set, and
-    for the tests that say so, they are on streams.
+    for the tests that say so, they are on streams; where `STORES=cluster`, on three nodes each.
     """
     stores: list[Store] = []
     paths: dict[str | Path, bool] = {}
-    server: NatsServer | None = None
+    server: NatsServer | NatsCluster | None = None
+    default = StoreConfig()
     if store_kind == "stream":
         server = request.getfixturevalue("nats_server")
+    elif store_kind == "cluster":
+        server, default = request.getfixturevalue("nats_cluster"), StoreConfig(replicas=3)
     mine = uuid4().hex
 
     async def make(
@@ -141,7 +146,8 @@ async def make_store(
         path: str | Path = tmp_path / name
         if server is not None:
             path = server.address(f"{mine}-{'-'.join(re.findall('[a-z0-9]+', str(name)))}")
-        store = await open_store(path, config=config or StoreConfig(), read_only=read_only)
+        used = default if config is None else evolve(config, replicas=default.replicas)
+        store = await open_store(path, config=used, read_only=read_only)
         stores.append(store)
         paths[path] = check and paths.get(path, True)
         return store

@@ -64,7 +64,8 @@ def _seconds(*, above_zero: bool = False, finite: bool = True, optional: bool = 
 
 def _addresses(_instance: object, attribute: Any, value: object) -> None:
     is_fine = isinstance(value, tuple) and all(
-        isinstance(one, str) and one.startswith(("http://", "https://")) for one in value
+        isinstance(one, str) and one.startswith(("http://", "https://", "nats://", "tls://"))
+        for one in value
     )
     if not is_fine:
         raise InvalidValueError(
@@ -253,9 +254,10 @@ class StoreConfig(_Settings):
     """Of a store on a stream: for at most how many seconds a server may not have on its disk what
     it acknowledged; 0 for not at all. Opening asks ``nats_monitors``, refuses where it is longer,
     and warns (:class:`UnknownSyncWarning`) where it is not known. None: it is not looked at."""
-    nats_monitors: tuple[str, ...] = field(default=(), validator=_addresses)
+    nats_monitors: tuple[str, ...] = field(default=(), validator=_addresses, repr=False)
     """Of a store on a stream: the monitoring addresses of its servers, such as
-    ``http://host:8222``."""
+    ``http://host:8222``; or ``nats://user:password@host:4222`` of a user of the servers' system
+    account, whom all of them answer."""
     server_timeout: float = field(default=30.0, validator=_seconds(above_zero=True))
     """How long a store on a stream waits for servers that do not answer, in seconds; electing a new
     leader takes them some."""

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from memvid_async import InvalidValueError, list_stores, open_store, recover
 from memvid_async.cli import demo, exits, serving
+from memvid_async.cli.addresses import note_unreachable
 from memvid_async.cli.command_line import cli
 from tests.support.nats_server import MISSING, find_server
 
@@ -140,7 +141,9 @@ def test_the_stores_of_a_server_are_listed(nats_server):
     shown = invoke("stores", [host.replace("//", "//user:secret@")]).stdout
     assert "listed-one" in shown
     assert "secret" not in shown
-    assert invoke("stores", [f"{host}/listed-one"]).exit_code == exits.BAD
+    named = invoke("stores", [f"{host}/listed-one"])
+    assert named.exit_code == exits.BAD
+    assert "of servers alone" in named.stderr
 
 
 def test_what_is_printed_of_an_address_has_no_password(places):
@@ -151,6 +154,17 @@ def test_what_is_printed_of_an_address_has_no_password(places):
     for name in ("verify", "info", "copy", "view", "recover"):
         result = invoke(name, places(WALK[name], URL=url))
         assert "secret" not in result.output + result.stderr, name
+
+
+async def test_who_waits_for_a_server_is_told(places, capsys):
+    (url,) = places(["URL"])
+    await note_unreachable(url)
+    assert not capsys.readouterr().err
+    await note_unreachable("nats://user:secret@127.0.0.1:1,[::1]:1/a")
+    said = capsys.readouterr().err
+    assert "waiting for nats://127.0.0.1:1,[::1]:1/a: " in said
+    await note_unreachable(url.replace("//", "//127.0.0.1:1,"))
+    assert not capsys.readouterr().err
 
 
 async def test_what_is_recovered_is_a_file(places):

@@ -19,6 +19,7 @@ from memvid_async import (
     UnknownSyncWarning,
     open_store,
 )
+from memvid_async.stream import server_sync
 from tests.support.depth import DEEP
 from tests.support.nats_server import MISSING, NatsServer, find_server, free_ports
 
@@ -27,6 +28,15 @@ if find_server() is None:
 nats = importlib.import_module("nats")
 
 QUICK = StoreConfig(server_timeout=0.1)
+# One for the stores, which needs no password, and the system account.
+ACCOUNTS = """
+accounts {
+  A: { jetstream: enabled, users: [{ user: a, password: a }] }
+  SYS: { users: [{ user: sys, password: pw }] }
+}
+system_account: SYS
+no_auth_user: a
+"""
 
 
 async def ask(recorder, text, response="r"):
@@ -329,25 +339,26 @@ async def test_a_full_server_refuses_and_the_store_goes_on():
 
 
 @pytest.mark.skipif(not DEEP, reason="servers of their own start where CI is set")
-async def test_how_often_a_server_syncs_is_looked_at():
+async def test_how_often_a_server_syncs_is_looked_at(monkeypatch):
+    monkeypatch.setattr(server_sync, "_OTHERS", 0.05)
     (port,) = free_ports(1)
-    monitor = f"http://127.0.0.1:{port}"
     for setting, fine in (("always", True), ("10s", False)):
         server = NatsServer(
-            config=f"http: 127.0.0.1:{port}\njetstream: {{ sync_interval: {setting} }}\n"
+            config=f"http: 127.0.0.1:{port}\njetstream: {{ sync_interval: {setting} }}\n{ACCOUNTS}"
         )
+        system = f"nats://sys:pw@127.0.0.1:{server.port}"
         try:
-            config = StoreConfig(sync_interval=0, nats_monitors=(monitor,))
-            if fine:
+            for monitor in (f"http://127.0.0.1:{port}", system):
+                config = StoreConfig(sync_interval=0, nats_monitors=(monitor,))
+                assert "pw" not in repr(config)
+                if not fine:
+                    with pytest.raises(StoreFailedError, match="syncs every 10 s"):
+                        await open_store(server.address(), config=config)
+                    config = StoreConfig(sync_interval=10, nats_monitors=(monitor,))
                 async with open_store(server.address(), config=config) as store:
                     await store.put("one")
-            else:
-                with pytest.raises(StoreFailedError, match="syncs every 10 s"):
-                    await open_store(server.address(), config=config)
-                config = StoreConfig(sync_interval=10, nats_monitors=(monitor,))
-                async with open_store(server.address(), config=config) as store:
-                    await store.put("one")
-            unknown = StoreConfig(sync_interval=0)
+            nobody = (system.replace("sys:pw", "a:a"), system.replace("pw", "wrong"))
+            unknown = StoreConfig(sync_interval=0, nats_monitors=nobody)
             with pytest.warns(UnknownSyncWarning, match="of 0 it is known"):
                 store = await open_store(server.address(), config=unknown)
             await store.aclose()

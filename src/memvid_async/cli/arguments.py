@@ -30,6 +30,7 @@ from .. import (
     StoreView,
 )
 from ..view.text import read_time, shorten
+from .addresses import is_address, note_unreachable
 from .exits import AnswerError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -45,7 +46,14 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON f
 
 def run(command: Callable[..., Awaitable[int]], *arguments: object) -> int:
     """Run a coroutine function and return its exit status."""
-    return anyio.run(command, *arguments)
+    return anyio.run(_run, command, arguments)
+
+
+async def _run(command: Callable[..., Awaitable[int]], arguments: tuple[object, ...]) -> int:
+    for one in arguments:
+        if isinstance(one, str) and is_address(one):
+            await note_unreachable(one)
+    return await command(*arguments)
 
 
 class TakesSession(click.Command):

@@ -36,19 +36,18 @@ class Address:
         """
         parts = urlsplit(text)
         name = parts.path.strip("/")
-        if parts.query or parts.fragment or not parts.netloc:
-            raise InvalidValueError(_wrong(text))
-        if not (_NAME.fullmatch(name) if with_name else not name):
-            raise InvalidValueError(_wrong(text))
+        is_wrong = not _NAME.fullmatch(name) if with_name else bool(name)
+        if parts.query or parts.fragment or not parts.netloc or is_wrong:
+            raise InvalidValueError(_wrong(text, with_name=with_name))
         user, at, hosts = parts.netloc.rpartition("@")
         each = [host for host in hosts.split(",") if host]
         servers = tuple(f"{parts.scheme}://{user}{at}{host}" for host in each)
         try:
             ports = [urlsplit(server).port for server in servers]
         except ValueError:
-            raise InvalidValueError(_wrong(text)) from None
+            raise InvalidValueError(_wrong(text, with_name=with_name)) from None
         if not ports:
-            raise InvalidValueError(_wrong(text))
+            raise InvalidValueError(_wrong(text, with_name=with_name))
         return cls(servers, name)
 
     @property
@@ -93,7 +92,9 @@ class StreamName:
         return f"memvid.news.{self.store}.{self.number}"
 
 
-def _wrong(text: str) -> str:
+def _wrong(text: str, *, with_name: bool) -> str:
+    if not with_name:
+        return f"{without_secrets(text)!r} is not the address of servers alone: nats://host:4222"
     return (
         f"{without_secrets(text)!r} is not the address of a store: nats://host:4222/NAME, where "
         "NAME has letters, digits, '-' and '_', at most 200"
