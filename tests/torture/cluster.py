@@ -15,14 +15,15 @@ import asyncio
 import collections
 import faulthandler
 import hashlib
+import multiprocessing
 import os
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from itertools import cycle, islice
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -35,7 +36,9 @@ from tests.support.nats_server import NatsCluster
 
 # The name of the last session.
 END = "the end"
-ROOT = Path(__file__).resolve().parent.parent.parent
+# A process costs little to start: it is forked where all is imported.
+FORKED = multiprocessing.get_context("forkserver")
+FORKED.set_forkserver_preload(["memvid_async.stream.stream_log", "nats.aio.client"])
 # Tasks of one writer: it is always in the middle of a commit. The least pause between two faults,
 # and how long one lasts, in seconds.
 TASKS, PAUSE, LASTS = 2, 1.0, (0.2, 3.0)
@@ -102,6 +105,17 @@ async def follow(address: str) -> None:
                 return
 
 
+def live(job: str, name: str, address: str, said: Path, *, early: bool) -> None:
+    """Do the job of a child; ``said``: the file that it prints into."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    faulthandler.register(signal.SIGUSR1)
+    os.dup2(os.open(said, os.O_WRONLY), sys.stdout.fileno())
+    if job == "write":
+        asyncio.run(write(address, name, early=early))
+    else:
+        asyncio.run({"compact": compact, "follow": follow}[job](address))
+
+
 def as_line(event: Any) -> str:
     """What must be equal of an event, wherever it is read."""
     text = f"{event.time_ns} {event.session_id} {event.payload!r}"
@@ -116,7 +130,7 @@ class Child:
     """A process of ours, and the file that it prints into."""
 
     name: str
-    process: subprocess.Popen[bytes]
+    process: BaseProcess
     said: Path
 
     def check(self) -> None:
@@ -124,7 +138,7 @@ class Child:
 
         :raises LostError: when it ended by itself: its traceback is on standard error.
         """
-        if self.process.poll() is not None:
+        if self.process.exitcode is not None:
             raise LostError(f"{self.name} ended by itself")
 
     def wait(self) -> None:
@@ -132,18 +146,18 @@ class Child:
 
         :raises LostError: when it does not: where it waits is on standard error.
         """
-        try:
-            self.process.wait(PATIENT.server_timeout)
-        except subprocess.TimeoutExpired:
-            self.process.send_signal(signal.SIGUSR1)
+        self.process.join(PATIENT.server_timeout)
+        if self.process.exitcode is None:
+            assert self.process.pid is not None
+            os.kill(self.process.pid, signal.SIGUSR1)
             # It tells before it is killed.
             time.sleep(PAUSE)
-            raise LostError(f"{self.name} does not end") from None
+            raise LostError(f"{self.name} does not end")
 
     def end(self) -> None:
         """End it as a crash does."""
         self.process.kill()
-        self.process.wait()
+        self.process.join()
 
 
 @define
@@ -166,10 +180,10 @@ class Torture:
         self._started += 1
         name = f"{job}{self._started}"
         said = self.folder / name
-        command = [sys.executable, "-m", "tests.torture.cluster", "--job", job, "--name", name]
-        command += ["--address", self.cluster.address(self._name)] + ["--early"] * self.early
-        with said.open("wb") as out:
-            process = subprocess.Popen(command, cwd=ROOT, stdout=out)
+        said.touch()
+        given = job, name, self.cluster.address(self._name), said
+        process = FORKED.Process(target=live, args=given, kwargs={"early": self.early})
+        process.start()
         return Child(name, process, said)
 
     async def run(self, faults: int, kills: int, writers: int = 3) -> str:
@@ -183,7 +197,9 @@ class Torture:
             self.followers = [self._start("follow") for _ in range(2)]
             try:
                 await asyncio.gather(
-                    self._fault(plan), self._kill(kills, len(plan)), self._kill_compactors(plan)
+                    self._fault(plan, kills),
+                    self._kill(kills, len(plan)),
+                    self._kill_compactors(plan),
                 )
                 for child in (*self.writers, self.compactors[-1]):
                     child.end()
@@ -250,16 +266,25 @@ class Torture:
             took = max([took, *(float(line) for line in _lines(last.said) if line[0].isdigit())])
             self.compactors.append(self._start("compact"))
 
-    async def _fault(self, plan: list[str]) -> None:
-        for kind in plan:
+    async def _fault(self, plan: list[str], kills: int) -> None:
+        for number, kind in enumerate(plan):
+            while len(self.dead) < kills * number // len(plan):
+                await self._pause()
             await asyncio.to_thread(self._one_fault, kind)
-            await asyncio.to_thread(self.cluster.wait_whole)
             self.done[kind] += 1
             await asyncio.sleep(PAUSE)
+        await asyncio.to_thread(self.cluster.wait_whole)
 
     def _one_fault(self, kind: str) -> None:
-        nodes, leader = self.cluster.nodes, self.cluster.leader(self._name)
-        at = self.draw.randrange(3) if leader is None else leader
+        nodes = self.cluster.nodes
+        if kind == "lose data":
+            # The two others have all that was acked.
+            self.cluster.wait_whole()
+        until = time.monotonic() + PATIENT.server_timeout
+        while (at := self.cluster.leader(self._name)) is None:
+            if time.monotonic() >= until:
+                raise LostError("the stream has no leader")
+            time.sleep(0.05)
         if not kind.endswith("leader"):
             at = (at + self.draw.choice((1, 2))) % 3
         if kind in CUTS:
@@ -277,6 +302,8 @@ class Torture:
             if kind == "lose data":
                 _remove(node.data)
             node.start()
+        if kind == "lose data":
+            self.cluster.wait_whole()
 
     def _cut(self, at: int, only: int | None) -> None:
         network = self.cluster.network
@@ -343,17 +370,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=50, help="of writers")
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--early", action="store_true", help="ack before the servers do")
-    for name in ("--job", "--name", "--address"):
-        parser.add_argument(name, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.job is not None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        faulthandler.register(signal.SIGUSR1)
-        if options.job == "write":
-            asyncio.run(write(options.address, options.name, early=options.early))
-        else:
-            asyncio.run({"compact": compact, "follow": follow}[options.job](options.address))
-        return 0
     seed = options.seed if options.seed is not None else random.SystemRandom().getrandbits(32)
     print(f"seed {seed}", flush=True)
     network = None
