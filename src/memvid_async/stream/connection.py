@@ -79,7 +79,7 @@ class Connection:
         self._closed = False
         # Guards what follows.
         self._news = threading.Lock()
-        self._arrived: deque[tuple[int, bytes]] = deque()
+        self._arrived: deque[tuple[int, bytes, float]] = deque()
         self._held = 0
         self._newest = 0
         self._losers: list[bytes] = []
@@ -141,7 +141,7 @@ class Connection:
             if message.subject != self.stream.news_subject:
                 return
             if self._held + len(message.data) <= _HELD_BYTES:
-                self._arrived.append((sequence, message.data))
+                self._arrived.append((sequence, message.data, time.monotonic()))
                 self._held += len(message.data)
             self._newest = max(self._newest, sequence)
         self._loop.note_change()
@@ -440,16 +440,22 @@ class Connection:
             losers, self._losers = self._losers, []
         return losers
 
-    def take_arrived(self, after: int) -> list[tuple[int, bytes]]:
-        """Return the announced messages that follow the sequence ``after`` in a row."""
-        found: list[tuple[int, bytes]] = []
+    def take_arrived(self, after: int) -> list[tuple[int, bytes, float]]:
+        """Return the announced messages that follow the sequence ``after`` in a row, each with when
+        it came by the monotonic clock."""
+        found: list[tuple[int, bytes, float]] = []
         with self._news:
             while self._arrived and self._arrived[0][0] <= after + len(found) + 1:
-                sequence, data = self._arrived.popleft()
-                self._held -= len(data)
-                if sequence == after + len(found) + 1:
-                    found.append((sequence, data))
+                message = self._arrived.popleft()
+                self._held -= len(message[1])
+                if message[0] == after + len(found) + 1:
+                    found.append(message)
         return found
+
+    @property
+    def has_arrived(self) -> bool:
+        """Whether :meth:`take_arrived` may have something."""
+        return bool(self._arrived)
 
     @property
     def newest(self) -> int:

@@ -178,23 +178,24 @@ class FollowedStream:
             if not found and storage.last < until and connection.wait_until(until, _ANNOUNCED):
                 found = connection.take_arrived(storage.last)
             if not found and storage.last < until:
-                found = connection.fetch(connection.stream, storage.last + 1, 1024, until)
+                fetched = connection.fetch(connection.stream, storage.last + 1, 1024, until)
+                found = [(*message, time.monotonic()) for message in fetched]
             if not found:
                 break
-            for sequence, payload in found:
-                self._add(sequence, payload)
+            for sequence, payload, at in found:
+                self._add(sequence, payload, at)
         self._fold()
         if storage.has_moved:
             self._move()
 
-    def _add(self, sequence: int, message: bytes | Message) -> None:
+    def _add(self, sequence: int, message: bytes | Message, at: float) -> None:
         try:
             read = message if isinstance(message, Message) else decode_message(message)
             self._storage.take(sequence, read)
         except (CorruptFileError, UnsupportedVersionError) as error:
             self.fail(error)
             raise
-        self._order.note(self._storage.last_batch[:WRITER_BYTES])
+        self._order.note(self._storage.last_batch[:WRITER_BYTES], at)
 
     def _fold(self) -> None:
         """Fold what was added to the log's bytes, and keep its events where somebody reads them."""

@@ -42,6 +42,7 @@ from .messages import (
 )
 from .server_answers import LostRaceError, StreamGoneError
 from .stream_successor import StreamSuccessor
+from .turn_order import WANTS
 
 # Closing saves a TOC when at least this many bytes follow the last one; fewer are quickly folded.
 _CLOSING_TOC_BYTES = 64 * 1024
@@ -57,7 +58,9 @@ class StreamJournal(FollowedStream):
         super().__init__(*given, **named)
         self._draft: BatchDraft | None = None
         self._commands: list[Command] = []
-        self._batches = self._told = 0
+        self._batches = 0
+        # When the others were told that this writer waits; 0 once it has had its turn.
+        self._told = 0.0
 
     # Looking.
 
@@ -102,8 +105,8 @@ class StreamJournal(FollowedStream):
         until = time.monotonic() + self._config.lock_timeout
         is_fresh = False
         while True:
-            self._wait_for_parts()
             self._wait_for_turn(has_lost=is_fresh)
+            self._wait_for_parts()
             draft = BatchDraft(self._file)
             try:
                 self._file.catalog.load_tables()
@@ -162,8 +165,10 @@ class StreamJournal(FollowedStream):
                 self._tell_waiting()
                 self._take_in(self._look() if lost.last <= expected else lost.last)
                 return lost.in_doubt and draft is not None and self._holds(draft)
-            self._add(sequence, message)
-            self._order.note_append(time.monotonic() - begun)
+            now = time.monotonic()
+            self._add(sequence, message, now)
+            self._order.note_append(now - begun)
+            self._told = 0.0
         if draft is None:
             self._fold()
         else:
@@ -217,22 +222,25 @@ class StreamJournal(FollowedStream):
         """Let other writers have their turns, those that use them."""
         order, connection = self._order, self.connection
         while True:
+            if connection.has_arrived:
+                self._take_in(0)
             for writer in connection.take_losers():
                 order.note_lost(writer)
-            other, seconds = order.wait(has_lost=has_lost)
-            if other is None:
+            wait = order.wait(has_lost=has_lost)
+            if wait is None:
                 return
             connection.watch()
             self._tell_waiting()
-            if connection.wait_for(self._storage.last, seconds):
-                self._take_in(connection.newest)
-            else:
-                order.pass_over(other)
+            if wait.has_begun:
+                connection.pause(wait.seconds)
+            elif not connection.wait_for(self._storage.last, wait.seconds):
+                order.pass_over(wait.writer)
 
     def _tell_waiting(self) -> None:
-        """Tell the others, once for each message, that this writer waits for its turn."""
-        if self._told < self._storage.last:
-            self._told = self._storage.last
+        """Tell the others that this writer waits for its turn, and again while it does."""
+        now = time.monotonic()
+        if now - self._told > WANTS / 4:
+            self._told = now
             self.connection.tell_lost(self._writer)
 
     def _now(self) -> int:

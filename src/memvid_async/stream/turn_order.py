@@ -9,16 +9,28 @@ does not is waited for once.
 from __future__ import annotations
 
 import time
+from typing import NamedTuple
 
 # A writer that lost wants its turn for this many seconds.
-_WANTS = 1.0
-# How long one writer may append while others want to, in seconds.
-_TURN = 0.01
+WANTS = 1.0
+# While others want to, one writer appends for this many seconds, and at least this many messages.
+_TURN, _LEAST_MESSAGES = 0.02, 4
 # A turn that is not used is over after this many times what an append takes, within these bounds in
 # seconds.
-_IDLE_FACTOR, _LEAST_IDLE, _MOST_IDLE = 4, 0.003, 0.1
+_IDLE_FACTOR, _LEAST_IDLE, _MOST_IDLE = 8, 0.005, 0.1
 # How many writers are remembered.
 _MOST_WRITERS = 1024
+
+
+class Wait(NamedTuple):
+    """For whom to wait, and how long."""
+
+    writer: bytes
+    """The other one."""
+    seconds: float
+    """For so long it may append. Then it is asked again."""
+    has_begun: bool
+    """Whether it has its turn already: then its next message changes nothing."""
 
 
 class TurnOrder:
@@ -31,16 +43,18 @@ class TurnOrder:
         self._seen = 0
         # Of each writer that lost, when it said so.
         self._wanting: dict[bytes, float] = {}
-        # Whose turn it is, since when, and when its last message came.
+        # Whose turn it is, since when, how many messages it has sent, and when the last one came.
         self._holder = own
         self._since = self._at = 0.0
+        self._count = 0
         self._append_time = 0.0
 
-    def note(self, writer: bytes) -> None:
-        """Note that a message of this writer came."""
-        self._at = time.monotonic()
+    def note(self, writer: bytes, at: float) -> None:
+        """Note that a message of this writer came, at this time of the monotonic clock."""
+        self._at = at
         if writer != self._holder:
-            self._holder, self._since = writer, self._at
+            self._holder, self._since, self._count = writer, at, 0
+        self._count += 1
         self._seen += 1
         self._last.pop(writer, None)
         self._last[writer] = self._seen
@@ -57,30 +71,32 @@ class TurnOrder:
         """Note how long an append took."""
         self._append_time += (seconds - self._append_time) / 8
 
-    def wait(self, *, has_lost: bool) -> tuple[bytes | None, float]:
-        """Return which writer to wait for, and for how many seconds; None for none.
+    def wait(self, *, has_lost: bool) -> Wait | None:
+        """Return for which writer to wait; None for none.
 
         ``has_lost``: whether the caller has lost a race for what it wants to append.
         """
         now = time.monotonic()
         idle = min(max(_IDLE_FACTOR * self._append_time, _LEAST_IDLE), _MOST_IDLE)
+        quiet = self._at + idle - now
         is_mine = self._holder == self._own
-        left = self._since + _TURN - now
-        if is_mine and left <= 0 and now - self._at > idle:
+        if is_mine and quiet <= 0:
             # It was not used for a while: a new one begins.
-            self._since, left = now, _TURN
+            self._since, self._count = now, 0
+        left = self._since + _TURN - now
+        if left <= 0 and self._count < _LEAST_MESSAGES:
+            left = idle
         if left > 0:
-            quiet = self._at + idle - now
-            if is_mine or not has_lost or quiet <= 0:
-                return None, 0.0
-            return self._holder, min(left, quiet)
+            if is_mine or quiet <= 0 or not (has_lost or self._wanting):
+                return None
+            return Wait(self._holder, min(left, quiet), has_begun=True)
         mine = self._last.get(self._own, 0)
         for writer, said in list(self._wanting.items()):
-            if said < now - _WANTS:
+            if said < now - WANTS:
                 del self._wanting[writer]
             elif self._last.get(writer, 0) < mine:
-                return writer, idle
-        return None, 0.0
+                return Wait(writer, idle, has_begun=False)
+        return None
 
     def pass_over(self, writer: bytes) -> None:
         """Note that a writer did not use its turn."""
