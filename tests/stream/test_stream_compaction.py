@@ -21,6 +21,7 @@ from memvid_async import (
 from memvid_async.stream import stream_found, stream_successor
 from memvid_async.stream.address import StreamName
 from memvid_async.stream.connection import Connection
+from memvid_async.stream.server_answers import NobodyAnswersError
 from memvid_async.stream.stream_successor import StreamSuccessor
 from tests.support.depth import DEEP
 from tests.support.nats_server import MISSING, NatsServer, find_server
@@ -257,7 +258,7 @@ async def test_an_append_that_comes_late_is_there_once_though_a_server_denies_it
             if len(calls) == 1:
                 raise TimeoutError
             if len(calls) == 2:
-                raise nats.errors.NoRespondersError
+                raise NobodyAnswersError
             if len(calls) == 3:
                 # What was sent first arrives before what is sent now.
                 ask(*calls[0])

@@ -302,8 +302,25 @@ def test_a_program_without_a_loop_has_it_too(nats_server):
     assert not Path("nats:").exists()
 
 
+async def test_what_somebody_else_says_on_the_subjects_of_a_store_changes_nothing(nats_server):
+    address = nats_server.address()
+    client = await nats.connect(f"nats://127.0.0.1:{nats_server.port}")
+    async with open_store(address) as store, open_store(address) as other:
+        await store.put("one")
+        assert await other.put("two") == 2
+        connection = other._engine.log._journal.connection
+        for subject in (connection.news.subject, connection.address.lost_subject):
+            await client.publish(subject, b"no headers")
+            await client.publish(subject, b"no number", headers={"Nats-Sequence": "many"})
+        await client.flush()
+        assert await store.put("three") == 3
+        assert await other.put("four") == 4
+        assert (await other.verify()).ok
+    await client.close()
+
+
 async def test_a_reader_that_falls_behind_asks_for_what_was_announced(nats_server, monkeypatch):
-    monkeypatch.setattr("memvid_async.stream.connection._HELD_BYTES", 2000)
+    monkeypatch.setattr("memvid_async.stream.announced._HELD_BYTES", 2000)
     address = nats_server.address()
     async with (
         open_store(address) as store,

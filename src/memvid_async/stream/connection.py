@@ -12,7 +12,6 @@ import json
 import re
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -22,6 +21,7 @@ from ..errors import (
     StoreFailedError,
 )
 from .address import Address, StreamName
+from .announced import Announcements
 from .client_loop import ClientLoop
 from .connecting import connect_client, is_final
 from .direct_get import ANSWER, get_messages
@@ -31,6 +31,7 @@ from .server_answers import (
     WRONG_LAST,
     LostRaceError,
     MessageLostError,
+    NobodyAnswersError,
     NoLeaderError,
     StreamFacts,
     refusal,
@@ -53,8 +54,6 @@ _PAUSE = 0.02
 _MOST_LOSERS = 1024
 # Disconnecting takes at most this many seconds.
 _CLOSING = 2.0
-# What was announced is held up to this many bytes; what is beyond is asked for when it is needed.
-_HELD_BYTES = 8 * 1024 * 1024
 # A message that this many answers lacked, which had later ones, is in no replica.
 _MOST_LACKING = 20
 # What a message may have beside its payload: the subject, and the headers.
@@ -64,7 +63,8 @@ _ROOM_FOR_HEADERS = 1024
 class Connection:
     """A connected client, and what the server announced. Made by :meth:`open`.
 
-    ``stream``: the one that is appended to and watched, once :meth:`use` has said so.
+    ``stream``: the one that is appended to and watched, once :meth:`use` has said so. ``news``:
+    what was announced of it.
     ``patience``: how many seconds a call waits for servers that do not answer.
     """
 
@@ -77,12 +77,9 @@ class Connection:
         self._requests = StraightRequests(loop)
         self._trouble = ""
         self._closed = False
-        # Guards what follows.
-        self._news = threading.Lock()
-        self._arrived: deque[tuple[int, bytes, float]] = deque()
-        self._held = 0
-        self._newest = 0
+        self.news = Announcements(self.stream.news_subject)
         self._losers: list[bytes] = []
+        self._guard = threading.Lock()
         self._woken = False
         # Whether something may have been stored without being announced here.
         self.missed = self._watching = False
@@ -136,18 +133,13 @@ class Connection:
         self.wake()
 
     def _announced(self, message: Any) -> None:
-        sequence = int(message.headers["Nats-Sequence"])
-        with self._news:
-            if message.subject != self.stream.news_subject:
-                return
-            if self._held + len(message.data) <= _HELD_BYTES:
-                self._arrived.append((sequence, message.data, time.monotonic()))
-                self._held += len(message.data)
-            self._newest = max(self._newest, sequence)
-        self._loop.note_change()
+        news = self.news
+        if message.subject == news.subject:
+            news.note(int(message.headers["Nats-Sequence"]), message.data)
+            self._loop.note_change()
 
     def _somebody_lost(self, message: Any) -> None:
-        with self._news:
+        with self._guard:
             if len(self._losers) < _MOST_LOSERS:
                 self._losers.append(message.data)
 
@@ -285,16 +277,14 @@ class Connection:
         :raises StoreFailedError: when the server refuses it, or when no server answers: whether it
             is in the stream is then not known, and the next look at the stream tells.
         """
-        from nats.errors import Error, NoRespondersError  # noqa: PLC0415 - an extra
-
         until = time.monotonic() + self._patience
         sent = 0
         while True:
             sent += 1
             try:
                 answer = self._send(stream, payload, expected)
-            except (TimeoutError, OSError, Error, NoLeaderError) as error:
-                is_said = isinstance(error, NoRespondersError) and self.facts(stream) is None
+            except (TimeoutError, OSError, NoLeaderError) as error:
+                is_said = isinstance(error, NobodyAnswersError) and self.facts(stream) is None
                 if is_said and is_gone():
                     raise LostRaceError(0, in_doubt=sent > 1) from error
                 if time.monotonic() >= until:
@@ -389,9 +379,7 @@ class Connection:
 
     def use(self, stream: StreamName) -> None:
         """From now on, append to this stream, and hold what is announced of it."""
-        with self._news:
-            self.stream, self._newest, self._held = stream, 0, 0
-            self._arrived.clear()
+        self.stream, self.news = stream, Announcements(stream.news_subject)
         if self._watching:
             self._answer(self._watch)
 
@@ -436,42 +424,20 @@ class Connection:
         """Return which writers said that they lost, since the last call."""
         if not self._losers:
             return []
-        with self._news:
+        with self._guard:
             losers, self._losers = self._losers, []
         return losers
-
-    def take_arrived(self, after: int) -> list[tuple[int, bytes, float]]:
-        """Return the announced messages that follow the sequence ``after`` in a row, each with when
-        it came by the monotonic clock."""
-        found: list[tuple[int, bytes, float]] = []
-        with self._news:
-            while self._arrived and self._arrived[0][0] <= after + len(found) + 1:
-                message = self._arrived.popleft()
-                self._held -= len(message[1])
-                if message[0] == after + len(found) + 1:
-                    found.append(message)
-        return found
-
-    @property
-    def has_arrived(self) -> bool:
-        """Whether :meth:`take_arrived` may have something."""
-        return bool(self._arrived)
-
-    @property
-    def newest(self) -> int:
-        """The highest sequence that was announced."""
-        return self._newest
 
     def wait_for(self, after: int, timeout: float) -> bool:
         """Return once a message above the sequence ``after`` was announced, after :meth:`wake`, or
         after ``timeout`` seconds; return whether it was for one of the first two."""
-        is_due = self._loop.wait(lambda: self._newest > after or self._woken, timeout)
+        is_due = self._loop.wait(lambda: self.news.newest > after or self._woken, timeout)
         self._woken = False
         return is_due
 
     def wait_until(self, sequence: int, timeout: float) -> bool:
         """Return whether a message was announced in ``timeout`` seconds; at once if none is."""
-        return self._watching and self._loop.wait(lambda: self._newest >= sequence, timeout)
+        return self._watching and self._loop.wait(lambda: self.news.newest >= sequence, timeout)
 
     def wake(self) -> None:
         """Let :meth:`wait_for` return. May be called in any thread."""

@@ -23,6 +23,7 @@ from ..events.event import Event
 from ..file.log_file import LogFile
 from ..format.header import Header
 from .address import Address, StreamName
+from .announced import Announced
 from .client_loop import ClientLoop
 from .connection import Connection
 from .messages import WRITER_BYTES, Message, decode_message
@@ -120,7 +121,7 @@ class FollowedStream:
         """Whether there may be messages that were not taken in."""
         connection, last = self.connection, self._storage.last
         connection.watch()
-        if connection.newest > last:
+        if connection.news.newest > last:
             return True
         if not connection.missed and time.monotonic() - self._looked < _LOOK_INTERVAL:
             return False
@@ -174,12 +175,12 @@ class FollowedStream:
         """Take in the messages up to the sequence ``until``, and what was announced after."""
         connection, storage = self.connection, self._storage
         while True:
-            found = connection.take_arrived(storage.last)
+            found = connection.news.take(storage.last)
             if not found and storage.last < until and connection.wait_until(until, _ANNOUNCED):
-                found = connection.take_arrived(storage.last)
+                found = connection.news.take(storage.last)
             if not found and storage.last < until:
                 fetched = connection.fetch(connection.stream, storage.last + 1, 1024, until)
-                found = [(*message, time.monotonic()) for message in fetched]
+                found = [Announced(*message, time.monotonic()) for message in fetched]
             if not found:
                 break
             for sequence, payload, at in found:

@@ -52,6 +52,10 @@ class NoLeaderError(Exception):
     """The servers have no leader at the moment."""
 
 
+class NobodyAnswersError(NoLeaderError):
+    """No stream takes messages of this subject, as a server says that may not know all yet."""
+
+
 class StreamFacts:
     """What the leader of a stream says of it."""
 

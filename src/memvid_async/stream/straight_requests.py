@@ -6,10 +6,12 @@ three times as much of the processor.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import count
 from typing import Any
 
 from .client_loop import ClientLoop
+from .server_answers import NobodyAnswersError
 
 # An answer that says so of nobody that could give one.
 _NOBODY = "503"
@@ -19,11 +21,16 @@ class Receiver:
     """Gets the messages of a subscription as soon as they are read.
 
     It takes the place of the future that a subscription may have: what is for a callback goes
-    through a queue, and to a task. ``receive`` must not raise.
+    through a queue, and to a task. ``receive`` is called on the client's loop.
     """
 
     def __init__(self, receive: Callable[[Any], object]) -> None:
-        self.set_result = receive
+        self._receive = receive
+
+    def set_result(self, message: Any) -> None:
+        """Get a message. One without the headers that it must have is somebody else's."""
+        with suppress(TypeError, ValueError, LookupError):
+            self._receive(message)
 
     def cancelled(self) -> bool:
         """Whether no message is wanted."""
@@ -50,16 +57,14 @@ class StraightRequests:
             self._answers[message.subject] = message
             self._loop.note_change()
 
-    def ask(self, subject: str, headers: str, payload: bytes, timeout: float) -> bytes:
+    def ask(self, subject: str, headers: str, payload: bytes, timeout: float) -> str:
         """Send a message and return the data of its answer. In any other thread.
 
         ``headers``: a line for each.
 
-        :raises TimeoutError, ConnectionError, NoRespondersError: when there is none.
+        :raises TimeoutError, ConnectionError, NobodyAnswersError: when there is none.
         :raises StoreClosedError: when the connection is closed meanwhile.
         """
-        from nats.errors import NoRespondersError  # noqa: PLC0415 - an extra
-
         answers, inbox = self._answers, f"{self._inbox}.{next(self._numbers)}"
         # As https://docs.nats.io/reference/reference-protocols/nats-protocol#hpub says.
         head = f"NATS/1.0\r\n{headers}\r\n".encode()
@@ -85,6 +90,6 @@ class StraightRequests:
         if isinstance(answer, ConnectionError):
             raise answer
         if answer.headers and answer.headers.get("Status") == _NOBODY:
-            raise NoRespondersError
-        found: bytes = answer.data
+            raise NobodyAnswersError
+        found: str = answer.data.decode()
         return found

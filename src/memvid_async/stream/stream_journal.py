@@ -222,7 +222,7 @@ class StreamJournal(FollowedStream):
         """Let other writers have their turns, those that use them."""
         order, connection = self._order, self.connection
         while True:
-            if connection.has_arrived:
+            if connection.news:
                 self._take_in(0)
             for writer in connection.take_losers():
                 order.note_lost(writer)
