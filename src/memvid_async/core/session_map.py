@@ -181,11 +181,16 @@ class SessionMap(Mapping[int, SessionState]):
 
     def session_id(self, number: int) -> UUID | None:
         """Return the id of a session; None when there is none with this number."""
-        session = self.open.get(number)
-        if session is not None:
-            return session.info.session_id
+        opened = self.open_id(number)
+        if opened is not None:
+            return opened
         packed = self.packed.get(number)
         return None if packed is None else UUID(bytes=packed_id(packed))
+
+    def open_id(self, number: int) -> UUID | None:
+        """Return the id of an open session; None when there is none with this number."""
+        session = self.open.get(number)
+        return None if session is None else session.info.session_id
 
     def set(self, number: int, session: SessionState) -> SessionMap:
         """Return a map that also has this session."""

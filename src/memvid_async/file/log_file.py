@@ -7,6 +7,7 @@ It is synchronous and used by one thread at a time. Appended segments wait in me
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from ..core.evolve import evolve_together
 from ..core.reports import TornTail
@@ -15,7 +16,7 @@ from ..errors import CorruptFileError, StoreFailedError
 from ..events.content import Content
 from ..events.decided import AnyEvent, DecidedEvent
 from ..events.event import Erased, Event
-from ..format.codec import UNREAD, read_events
+from ..format.codec import UNREAD, read_events, read_one_action
 from ..format.header import (
     LOG_START,
     SALT_OFFSET,
@@ -150,7 +151,8 @@ class LogFile:
     def catch_up(
         self, content: Callable[[int], Content] | None, found: list[Event] | None = None
     ) -> None:
-        """Fold what follows the log's end, and add its events to ``found``, as :meth:`decode` does.
+        """Fold what follows the log's end. With ``content``, add its events to ``found``, as
+        :meth:`decode` does.
 
         A read that fails leaves the fold as it is after the segments before; ``found`` has those.
 
@@ -225,7 +227,13 @@ class LogFile:
         if segment.sequence != self.state.last_sequence + 1:
             raise CorruptFileError(segment.offset, "the log's sequence has a gap")
         try:
-            events = self.decode(segment, content)
+            has_rows = segment.kind == SegmentKind.EVENTS
+            parts = decode_rows(segment.payload) if has_rows else None
+            events: list[Any] | None = None
+            if parts is not None and content is None:
+                events = read_one_action(parts, segment.sequence, self.state.sessions.open_id)
+            if events is None:
+                events = self.decode(segment, content, parts)
             # From here to the caller's note of the new end, an error leaves a part of it folded.
             self.in_doubt = True
             if events is None:
@@ -259,12 +267,8 @@ class LogFile:
             return [Event(sequence, time_ns, None, Erased()) for sequence, time_ns in ends]
         if segment.kind != SegmentKind.EVENTS:
             return None
-        return read_events(
-            decode_rows(segment.payload) if parts is None else parts,
-            segment.sequence,
-            self.state.sessions.session_id,
-            content or (lambda _: UNREAD),
-        )
+        parts, ids = parts or decode_rows(segment.payload), self.state.sessions.session_id
+        return read_events(parts, segment.sequence, ids, content or (lambda _: UNREAD))
 
     def take_in(self, events: Sequence[AnyEvent], offset: int) -> None:
         """Fold the events of the segment at ``offset``."""

@@ -113,6 +113,14 @@ def read_action(
 
     :raises TypeError, ValueError, IndexError: when it is not such a row.
     """
+    values = read_values(row, sequence, time_ns, session_id, content)
+    return ActionRecorded(values.action(), values.messages)
+
+
+def read_values(
+    row: list[Any], sequence: int, time_ns: int, session_id: UUID, content: ReadContent
+) -> DecidedAction:
+    """Do :func:`read_action`, but for making the action."""
     kind = ACTION_KINDS[row[0]]
     _, index, given, result, duration, frames, task, *rest = row
     if not (is_count(index) and index < 2**32 and type(frames) in _LIST):
@@ -141,8 +149,7 @@ def read_action(
         read_optional(task, str),
         *detail,
     )
-    values = DecidedAction(session_id, index, sequence, time_ns, kind, fields, extras)
-    return ActionRecorded(values.action(), None if extras is None else extras.messages)
+    return DecidedAction(session_id, index, sequence, time_ns, kind, fields, extras)
 
 
 def content_references(row: list[Any]) -> Iterator[int]:

@@ -24,7 +24,7 @@ from ..events.calls import (
     SessionSuspended,
 )
 from ..events.content import BEGIN_BYTES, Content, StoredContent
-from ..events.decided import AnyEvent, DecidedAction, DecidedStart
+from ..events.decided import AnyEvent, DecidedAction, DecidedEvent, DecidedStart
 from ..events.event import (
     ActionRecorded,
     CheckpointCreated,
@@ -44,7 +44,7 @@ from ..events.frames import FRAME_EVENTS
 from ..events.keyed import COLLECTION_EVENTS, KeyUsed
 from ..events.pace import unhurried
 from ..events.values import preview
-from .action_rows import action_row, read_action, read_counts
+from .action_rows import action_row, read_action, read_counts, read_values
 from .call_rows import note_row, read_note, read_start, start_row
 from .frame_rows import (
     ReadContent,
@@ -250,6 +250,26 @@ def read_events(
         events.append(event)
         sequence += 1
     return events
+
+
+def read_one_action(
+    parts: DecodedRows, sequence: int, session_id: Callable[[int], UUID | None]
+) -> list[DecidedEvent] | None:
+    """Return the event of a segment that is one action of an open session, with what a fold looks
+    at; None for any other. ``session_id`` returns the id of an open session by its number.
+
+    :raises ValueError: when the row is not as its kind requires.
+    """
+    time_ns, session, rows = parts
+    row = rows[0]
+    owner = session_id(session) if len(rows) == 1 and row[0] in ACTION_KINDS else None
+    if owner is None:
+        return None
+    try:
+        values = read_values(row, sequence, time_ns, owner, lambda _: UNREAD)
+    except (IndexError, TypeError, AttributeError) as error:
+        raise ValueError(f"an event of kind {row[0]} has bad fields: {error}") from None
+    return [DecidedEvent(sequence, time_ns, owner, values, session)]
 
 
 def read_stored(row: list[Any], sequence: int) -> StoredContent:
