@@ -92,6 +92,7 @@ class NatsServer:
                     self.port = int(json.loads(text)["nats"][0].rpartition(":")[2])
                     return
             time.sleep(0.01)
+        self.kill()
         raise AssertionError("the server did not start")
 
     @property
@@ -165,7 +166,11 @@ class NatsCluster:
             )
             for at in range(nodes)
         ]
-        self.wait_whole()
+        try:
+            self.wait_whole()
+        except BaseException:
+            self.close()
+            raise
 
     def wait_whole(self) -> None:
         """Return once the nodes have a leader that all others follow, and so has each stream.

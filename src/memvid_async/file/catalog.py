@@ -483,7 +483,8 @@ def _pages(read: Read, offset: int, table: Table, end: int, salt: int) -> list[A
 
 def _page(read: Read, offset: int, table: Table, end: int, salt: int) -> tuple[int, Any]:
     """Return a page's rows, and the offset of the page before."""
-    segment = read_segment(read, offset, end, salt, guess=32 * 1024)
+    # Its length first: what follows a page on a stream is a message of its own.
+    segment = read_segment(read, offset, end, salt, guess=HEAD_SIZE)
     if segment.kind != SegmentKind.PAGE:
         raise CorruptFileError(offset, "there is no page where one should be")
     try:
