@@ -57,6 +57,17 @@ async def test_a_server_that_hangs_is_left_for_another_one(nats_server, monkeypa
             assert [(await anext(events)).sequence for _ in range(2)] == [1, 2]
 
 
+async def test_a_server_that_is_slow_to_take_a_subscription_leaves_nobody_deaf(nats_server):
+    async with CuttingProxy(nats_server.port) as proxy:
+        address = nats_server.address().replace(f":{nats_server.port}/", f":{proxy.port}/")
+        async with open_store(address, config=StoreConfig(server_timeout=3)) as store:
+            await store.put("one")
+            proxy.stall()
+            await asyncio.to_thread(store._engine.log._journal.connection.watch)
+            proxy.go_on()
+            assert await store.put("two") == 2
+
+
 # A request that was cut is sent again after 2 s.
 @pytest.mark.parametrize("who", ["reader", "writer"] if DEEP else ["reader"])
 async def test_a_cut_leaves_no_gap_and_repeats_nothing(nats_server, who):

@@ -42,6 +42,10 @@ class CuttingProxy:
         """Hand on nothing any more, as a server that hangs."""
         self._flows.clear()
 
+    def go_on(self) -> None:
+        """Hand on what came since :meth:`stall`."""
+        self._flows.set()
+
     def _end(self) -> None:
         self._flows.set()
         self._connected.clear()

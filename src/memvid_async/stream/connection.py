@@ -46,8 +46,6 @@ T = TypeVar("T")
 
 # Its last number is the stream's last sequence.
 _NUMBER = re.compile(r"\d+$")
-# The server is given this many whole seconds to confirm a subscription.
-_SUBSCRIBED = 1
 # After an answer that did not come, or a replica that lacks what is asked for.
 _PAUSE = 0.02
 # How many writers that lost are held between two looks.
@@ -396,9 +394,9 @@ class Connection:
         self._subscription = await self._client.subscribe(subject, future=receiver)
         if before is not None:
             await before.unsubscribe()
+        # What the leader is asked next comes to it after this. The client's flush() is not used: an
+        # answer to it that comes too late ends the client's reading, without a word.
         self.missed = True
-        with suppress(Exception):
-            await self._client.flush(_SUBSCRIBED)
 
     def watch_losers(self) -> None:
         """From now on, hold who lost a race."""
