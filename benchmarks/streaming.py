@@ -202,7 +202,7 @@ def report(servers: Any, nodes: int, seconds: float, rounds: int) -> None:
 
 def report_competing(servers: Any, nodes: int, seconds: float) -> None:
     """Measure processes that contend for one stream."""
-    totals = {}
+    totals, least, p99 = {}, 0.0, 0.0
     for which in ("bare", "ours"):
         each = compete(which, servers.address(), nodes, 4, seconds)
         counts = sorted(len(one) for one in each)

@@ -38,7 +38,7 @@ class Admin:
         self.client = client
 
     async def ask(self, what, **body):
-        reply = await self.client.request(f"$JS.API.{what}", json.dumps(body).encode())
+        reply = await self.client.request(f"$JS.API.{what}", json.dumps(body).encode(), timeout=30)
         return json.loads(reply.data)
 
     async def messages(self, name):
@@ -46,7 +46,8 @@ class Admin:
         found = []
         for sequence in range(1, info["state"]["last_seq"] + 1):
             body = json.dumps({"seq": sequence}).encode()
-            found.append((await self.client.request(f"$JS.API.DIRECT.GET.{name}", body)).data)
+            what = f"$JS.API.DIRECT.GET.{name}"
+            found.append((await self.client.request(what, body, timeout=30)).data)
         return info["config"], found
 
     async def write(self, name, config, messages):
@@ -56,7 +57,7 @@ class Admin:
         own["republish"] = {"src": subject, "dest": news}
         await self.ask(f"STREAM.CREATE.{name}", **{**config, **own})
         for payload in messages:
-            await self.client.request(subject, payload)
+            await self.client.request(subject, payload, timeout=30)
 
 
 @pytest.fixture
