@@ -85,3 +85,11 @@ async def test_what_somebody_else_runs_is_recorded_in_two_pieces(make_store):
     assert whole.actions[2].usage.input_tokens == 3
     assert all(one.started_ns is not None for one in whole.actions if one.started)
     assert (await store.verify()).ok
+
+
+async def test_an_action_of_the_ambient_session_may_name_what_it_was_part_of(make_store):
+    """No block is entered: the session is in force for everybody."""
+    async with await make_store() as store:
+        await store.start_session()
+        action = await store.record_ask("q", parent=1)
+    assert action.call.parent == 1

@@ -169,7 +169,7 @@ def _with_call(
         if began_ns is None:
             raise InvalidValueError(f"call {call.started} is not in flight: it ended before")
         call = _new(CallFacts, (call.started, began_ns, *call[2:]))
-    elif call.raw is None and _first_choice(choice) != session.info.number:
+    elif call.raw is None and choice and _first_choice(choice) != session.info.number:
         # The step that it is in is part of a session that is not in force any more.
         return None
     if call.raw is not None:

@@ -1,7 +1,6 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
-"""Plain actions, staged one after another: :mod:`.staging`, compiled, which says what they are. It
-leaves every other command to `stage_any`. A test holds both to one slow reference, byte for byte.
-"""
+"""The actions of :mod:`.staging`, compiled; every other command, and the end of a call, is left to
+that module. A test holds both to one slow reference, byte for byte."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.dict cimport PyDict_Contains, PyDict_SetItem
@@ -28,13 +27,14 @@ from ..format.action_rows import action_row
 from ..format.call_rows import NUMBERS
 from ..format.segment import HEAD_SIZE, SegmentKind
 from . import catalog as tables
+from .staging import stage_run as stage_others
 
 cdef extern from "Python.h":
     const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
     object PyType_GenericAlloc(type kind, Py_ssize_t count)
 
 cdef enum:
-    MOST_BYTES = 8192  # of an action's fields; what is longer is left to `stage_any`
+    MOST_BYTES = 8192  # of an action's fields; what is longer is left
     MOST_FRONT = 64  # of what is before them: five numbers
     MOST_DEPTH = 3  # of arrays in a field
 
@@ -69,7 +69,7 @@ cdef inline uint8_t* write_number(uint8_t* to, int64_t number):
 
 
 cdef uint8_t* write_field(uint8_t* to, uint8_t* end, object value, int depth) except? NULL:
-    """NULL without an error: it is left to `stage_any`, being long or of a type few fields are."""
+    """NULL without an error: it is left, being long or of a type few fields are."""
     cdef Py_ssize_t size = 0
     cdef const char* data
     cdef int i, overflow = 0
@@ -293,7 +293,7 @@ def stage_run(journal, commands):
         outcome = run.stage(command)
         if outcome is None:
             run.save()
-            outcome = journal.stage_any(command)
+            outcome = stage_others(journal, (command,))[0]
             run.load()
         outcomes.append(outcome)
     run.save()
