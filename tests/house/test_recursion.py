@@ -38,6 +38,7 @@ BOUNDED = {
     "memvid_async.interop.otel_spans:plain": "stops at _MOST_DEPTH",
     "memvid_async.interop.otel_spans:_thawed": "a decoded value, at most MAX_DEPTH deep",
     "memvid_async.recording.converting:_Plain._make": "stops at MAX_DEPTH",
+    "memvid_async.stream.straight_requests:StraightRequests._look": "the loop calls it later",
     "memvid_async.recording.converting:_Plain._container": "see _make",
     "memvid_async.recording.converting:_Plain._map": "see _make",
     "memvid_async.recording.scrubbing:ScrubbingLimits.value": "stops at MAX_DEPTH",

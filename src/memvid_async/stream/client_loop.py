@@ -75,7 +75,6 @@ class ClientLoop:
         if begin is None and holds():
             return True
         is_over = False
-        timer: asyncio.TimerHandle | None = None
 
         def end() -> None:
             nonlocal is_over
@@ -83,17 +82,12 @@ class ClientLoop:
             self._stir()
 
         def start() -> None:
-            nonlocal timer
             if timeout is not None:
-                timer = self._loop.call_later(timeout, end)
+                self.later(timeout, end)
             if begin is not None:
                 begin()
 
         self._run_until(lambda: is_over or holds(), start)
-        # Where another thread runs the loop now, the timer ends without an effect.
-        if timer is not None and self._running.acquire(blocking=False):
-            timer.cancel()
-            self._leave()
         return holds()
 
     def _run_until(self, is_done: Callable[[], bool], begin: Callable[[], object]) -> None:
@@ -159,6 +153,10 @@ class ClientLoop:
     def note_change_soon(self) -> None:
         """Let :meth:`wait` look again. In any thread."""
         self._soon(self._stir)
+
+    def later(self, seconds: float, call: Callable[[], object]) -> None:
+        """Call something after some seconds. On the loop."""
+        self._loop.call_later(seconds, call)
 
     def start(self, coroutine: Coroutine[Any, Any, object]) -> None:
         """Let a coroutine run while somebody waits."""

@@ -5,6 +5,7 @@ three times as much of the processor.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
@@ -15,6 +16,8 @@ from .server_answers import NobodyAnswersError
 
 # An answer that says so of nobody that could give one.
 _NOBODY = "503"
+# Whether an answer is late is looked at after this many seconds, again and again.
+_LOOK = 0.1
 
 
 class Receiver:
@@ -45,6 +48,7 @@ class StraightRequests:
         self._numbers = count(1)
         # Of what was sent, the subject of its answer and the answer, once that is there.
         self._answers: dict[str, Any] = {}
+        self._is_looking = False
 
     async def open(self, client: Any) -> None:
         """Let answers be received, from now on. On the client's loop."""
@@ -56,6 +60,14 @@ class StraightRequests:
         if message.subject in self._answers:
             self._answers[message.subject] = message
             self._loop.note_change()
+
+    def _look(self) -> None:
+        """Let who waits look at the time, again and again while somebody does: a timer for each
+        message would take as long as the rest of sending it."""
+        self._is_looking = bool(self._answers)
+        if self._is_looking:
+            self._loop.note_change()
+            self._loop.later(_LOOK, self._look)
 
     def ask(self, subject: str, headers: str, payload: bytes, timeout: float) -> str:
         """Send a message and return the data of its answer. In any other thread.
@@ -76,13 +88,17 @@ class StraightRequests:
             if self._client.is_connected:
                 # Its publish() takes as long as all of this.
                 self._client._transport.write(data)  # noqa: SLF001
+                if not self._is_looking:
+                    self._look()
             else:
                 answers[inbox] = ConnectionError("there is no connection to a server")
                 self._loop.note_change()
 
-        answers[inbox] = None
+        answers[inbox], until = None, time.monotonic() + timeout
         try:
-            self._loop.wait(lambda: answers[inbox] is not None, timeout, send)
+            self._loop.wait(
+                lambda: answers[inbox] is not None or time.monotonic() >= until, None, send
+            )
         finally:
             answer = answers.pop(inbox)
         if answer is None:
