@@ -235,6 +235,8 @@ class StreamJournal(FollowedStream):
                 connection.pause(wait.seconds)
             elif not connection.wait_for(self._storage.last, wait.seconds):
                 order.pass_over(wait.writer)
+            # Who has waited would only lose while the other one's turn lasts.
+            has_lost = True
 
     def _tell_waiting(self) -> None:
         """Tell the others that this writer waits for its turn, and again while it does."""
