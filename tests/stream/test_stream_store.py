@@ -19,7 +19,7 @@ from memvid_async import (
     UnknownSyncWarning,
     open_store,
 )
-from memvid_async.stream import server_sync
+from memvid_async.stream import connection, server_sync
 from tests.support.depth import DEEP
 from tests.support.nats_server import MISSING, NatsServer, find_server, free_ports
 
@@ -381,6 +381,32 @@ async def test_how_often_a_server_syncs_is_looked_at(monkeypatch):
             await store.aclose()
         finally:
             server.close()
+
+
+DENYING = """
+max_payload: 60000
+accounts { A: { jetstream: enabled, users: [
+  { user: a, password: a }
+  { user: b, password: b, permissions: { publish: { deny: ["$JS.API.>"] } } }
+] } }
+"""
+
+
+@pytest.mark.skipif(not DEEP, reason="servers of their own start where CI is set")
+async def test_what_a_server_does_not_let_a_store_do_is_named(monkeypatch):
+    server = NatsServer(config=DENYING)
+    try:
+        address = server.address()
+        with pytest.raises(StoreFailedError, match="max_payload is 60000 bytes"):
+            await open_store(address.replace("//", "//a:a@"))
+        monkeypatch.setattr(connection, "_LEAST_PAYLOAD", 50_000)
+        with pytest.raises(StoreFailedError, match=r"refuses: .*publish to .*js\.api"):
+            await open_store(address.replace("//", "//b:b@"))
+        async with open_store(address.replace("//", "//a:a@")) as store:
+            assert await store.put("x" * 200_000) == 1
+            assert (await store.verify()).ok
+    finally:
+        server.close()
 
 
 async def test_a_toc_somewhere_is_read_without_what_is_around_it(nats_server):

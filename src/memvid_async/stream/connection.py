@@ -54,6 +54,10 @@ _MOST_LOSERS = 1024
 _CLOSING = 2.0
 # A message that this many answers lacked, which had later ones, is in no replica.
 _MOST_LACKING = 20
+# A server must take messages of as many bytes, so that a batch comes in few enough.
+_LEAST_PAYLOAD = 64 * 1024
+# What a server says to who may not publish; whose turn it is need not be told.
+_DENIED = re.compile(r'violation for publish to "(?!memvid\.lost)', re.IGNORECASE)
 # What a message may have beside its payload: the subject, and the headers.
 _ROOM_FOR_HEADERS = 1024
 
@@ -100,6 +104,7 @@ class Connection:
         connection = cls(address, patience, loop or ClientLoop())
         try:
             connection._call(connection._connect(options))
+            connection._check_payload()
         except BaseException:
             connection.close()
             raise
@@ -175,12 +180,25 @@ class Connection:
             try:
                 return self._call(ask())
             except (TimeoutError, OSError, Error, NoLeaderError) as error:
-                if time.monotonic() >= until:
+                if time.monotonic() >= until or self._is_denied:
                     raise self._unreachable(error) from error
                 self.pause(_PAUSE)
 
+    @property
+    def _is_denied(self) -> bool:
+        """Whether a server said that this user may not publish what a store needs."""
+        return _DENIED.search(self._trouble) is not None
+
     def _unreachable(self, error: BaseException) -> StoreFailedError:
+        from nats.errors import NoRespondersError  # noqa: PLC0415 - an extra
+
+        if self._is_denied:
+            # It is asked again by the next call: somebody may allow it.
+            said, self._trouble = self._trouble, ""
+            return StoreFailedError(f"the server refuses: {said}")
         why = self._trouble or str(error) or type(error).__name__
+        if isinstance(error, NoRespondersError):
+            why = "no JetStream: has the server none (`nats-server -js`), or no leader?"
         return StoreFailedError(f"the stream does not answer ({why}); try again")
 
     async def _ask(self, what: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -247,6 +265,13 @@ class Connection:
         """
         self._told(f"STREAM.DELETE.{stream.name}")
 
+    def _check_payload(self) -> None:
+        if self.most_payload < _LEAST_PAYLOAD - _ROOM_FOR_HEADERS:
+            raise StoreFailedError(
+                f"the server's max_payload is {self.most_payload + _ROOM_FOR_HEADERS} bytes, and a "
+                f"store needs {_LEAST_PAYLOAD}"
+            )
+
     @property
     def most_payload(self) -> int:
         """The length of the longest payload that the server takes, in bytes."""
@@ -285,7 +310,7 @@ class Connection:
                 is_said = isinstance(error, NobodyAnswersError) and self.facts(stream) is None
                 if is_said and is_gone():
                     raise LostRaceError(0, in_doubt=sent > 1) from error
-                if time.monotonic() >= until:
+                if time.monotonic() >= until or self._is_denied:
                     raise self._unreachable(error) from error
                 self.pause(_PAUSE)
                 continue
