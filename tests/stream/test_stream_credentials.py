@@ -79,8 +79,8 @@ def with_operator(folder):
 
 
 def cases(folder):
-    """Configurations; for each one the user part and the options that let in, and those that do
-    not."""
+    """Configurations; for each one the user part and the options, or the end of the address, that
+    let in, and those that do not."""
     seed, strange = folder / "seed", folder / "strange"
     seed.write_text(USER.seed)
     strange.write_text(STRANGER.seed)
@@ -92,6 +92,7 @@ def cases(folder):
             ("", {"user": "u", "password": "p"}),
             ("", {"nkeys_seed": str(seed)}),
             ("", {"nkeys_seed_str": USER.seed}),
+            ("", f"?seed={seed}"),
         ],
         [
             ("u:q@", {}),
@@ -105,9 +106,16 @@ def cases(folder):
     config, let_in, kept_out = with_operator(folder)
     yield (
         config,
-        [("", {"user_credentials": let_in})],
-        [("", {"user_credentials": kept_out}), ("", {})],
+        [("", {"user_credentials": let_in}), ("", f"?credentials={let_in}")],
+        [("", {"user_credentials": kept_out}), ("", f"?credentials={kept_out}"), ("", {})],
     )
+
+
+def reach(server, user, options):
+    """The address of a store, and the configuration, for some credentials."""
+    end, given = (options, {}) if isinstance(options, str) else ("", options)
+    address = f"nats://{user}127.0.0.1:{server.port}/a{end}"
+    return address, StoreConfig(nats_options=given)
 
 
 async def test_each_kind_of_credentials_lets_in_and_keeps_out(tmp_path):
@@ -115,16 +123,16 @@ async def test_each_kind_of_credentials_lets_in_and_keeps_out(tmp_path):
         server = NatsServer(config=setting)
         try:
             for number, (user, options) in enumerate(right, 1):
-                address = f"nats://{user}127.0.0.1:{server.port}/a"
-                async with open_store(address, config=StoreConfig(nats_options=options)) as store:
+                address, config = reach(server, user, options)
+                async with open_store(address, config=config) as store:
                     assert await store.put(f"{number}") == number
                     assert "t0ken" not in f"{store!r} {store.path}"
             for user, options in wrong:
-                address = f"nats://{user}127.0.0.1:{server.port}/a"
+                address, config = reach(server, user, options)
                 # Well below the 30 s for which servers that do not answer are asked again.
                 begun = time.monotonic()
                 with pytest.raises(StoreFailedError, match="Authorization"):
-                    await open_store(address, config=StoreConfig(nats_options=options))
+                    await open_store(address, config=config)
                 assert time.monotonic() - begun < 15
         finally:
             server.close()
@@ -148,6 +156,10 @@ async def test_credentials_that_cannot_be_read_are_named(tmp_path):
             with pytest.raises(InvalidValueError, match="nats_options"):
                 await open_store(server.address("a"), config=StoreConfig(nats_options=options))
             assert time.monotonic() - begun < 15, options
+        for file in ("credentials", "seed", "ca"):
+            for path in (missing, broken):
+                with pytest.raises(InvalidValueError, match=r"nats_options|ca="):
+                    await open_store(server.address(f"a?{file}={path}"))
     finally:
         server.close()
 
@@ -167,6 +179,8 @@ async def test_a_certificate_is_checked(tmp_path, nats_server):
             address = f"{scheme}://127.0.0.1:{server.port}/a"
             async with open_store(address, config=StoreConfig(nats_options=trusting)) as store:
                 assert await store.put("one") == number
+            async with open_store(f"{address}?ca={certificate}", read_only=True) as store:
+                assert store.statistics().frame_count == number
             for options in ({}, {"tls": ssl.create_default_context()}):
                 strict = StoreConfig(server_timeout=0.5, nats_options=options)
                 with pytest.raises(StoreFailedError, match=r"(?i)certificate|tls|ssl"):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import PosixPath
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
-from attrs import frozen
+from attrs import field, frozen
 
 from ..errors import InvalidValueError
 
 _SCHEMES = ("nats://", "tls://")
+_FILES = {"credentials", "seed", "ca"}
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,200}")
 
 
@@ -27,28 +29,33 @@ class Address:
     """The servers' addresses, each of which may hold a user and a password, or a token."""
     name: str
     """The name of the store, which its stream has too; "" for all stores there."""
+    files: Mapping[str, str] = field(factory=dict)
+    """The paths of the files that say who this is (`credentials`, `seed`), and whose signature a
+    server's certificate must have (`ca`)."""
 
     @classmethod
     def parse(cls, text: str, *, with_name: bool = True) -> Address:
-        """Read ``nats://[user:password@]host[:port][,host…]/NAME``; ``tls://`` insists on TLS.
+        """Read ``nats://[user:password@]host[:port][,host…]/NAME[?credentials=PATH][&ca=PATH]``;
+        ``tls://`` insists on TLS.
 
         :raises InvalidValueError: when it is not such an address.
         """
         parts = urlsplit(text)
         name = parts.path.strip("/")
         is_wrong = not _NAME.fullmatch(name) if with_name else bool(name)
-        if parts.query or parts.fragment or not parts.netloc or is_wrong:
+        if parts.fragment or not parts.netloc or is_wrong:
             raise InvalidValueError(_wrong(text, with_name=with_name))
         user, at, hosts = parts.netloc.rpartition("@")
         each = [host for host in hosts.split(",") if host]
         servers = tuple(f"{parts.scheme}://{user}{at}{host}" for host in each)
         try:
             ports = [urlsplit(server).port for server in servers]
+            files = dict(parse_qsl(parts.query, strict_parsing=True)) if parts.query else {}
         except ValueError:
             raise InvalidValueError(_wrong(text, with_name=with_name)) from None
-        if not ports:
+        if not ports or files.keys() - _FILES:
             raise InvalidValueError(_wrong(text, with_name=with_name))
-        return cls(servers, name)
+        return cls(servers, name, files)
 
     @property
     def log_subjects(self) -> str:
@@ -97,7 +104,8 @@ def _wrong(text: str, *, with_name: bool) -> str:
         return f"{without_secrets(text)!r} is not the address of servers alone: nats://host:4222"
     return (
         f"{without_secrets(text)!r} is not the address of a store: nats://host:4222/NAME, where "
-        "NAME has letters, digits, '-' and '_', at most 200"
+        "NAME has letters, digits, '-' and '_', at most 200; after it at most ?credentials=, seed= "
+        "and ca= with paths"
     )
 
 

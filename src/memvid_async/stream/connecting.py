@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -42,11 +43,13 @@ async def connect_client(
         raise InvalidValueError(
             "a store on a stream needs the extra: pip install 'memvid-async[nats]'"
         ) from None
+    given = {**_KNOWN, **_options(address), **options}
     client = _client(insists=any(one.startswith("tls:") for one in address.servers))
     connected = False
     try:
         async with asyncio.timeout(patience):
-            await client.connect(list(address.servers), **{**_KNOWN, **options})
+            given = {**_KNOWN, **_options(address), **options}
+            await client.connect(list(address.servers), **given)
         connected = True
     except (TimeoutError, OSError, Error) as error:
         if _is_unreadable(error):
@@ -65,6 +68,23 @@ async def connect_client(
             with suppress(Exception):
                 await client.close()
     return client
+
+
+def _options(address: Address) -> dict[str, Any]:
+    """Return what the files that an address names are to the client.
+
+    :raises InvalidValueError: when the certificates cannot be read.
+    """
+    names = {"credentials": "user_credentials", "seed": "nkeys_seed"}
+    options: dict[str, Any] = {
+        names[kind]: path for kind, path in address.files.items() if kind in names
+    }
+    if "ca" in address.files:
+        try:
+            options["tls"] = ssl.create_default_context(cafile=address.files["ca"])
+        except OSError as error:
+            raise InvalidValueError(f"ca={address.files['ca']}: {error}") from error
+    return options
 
 
 def _client(*, insists: bool) -> Client:
