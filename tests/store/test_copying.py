@@ -1,6 +1,7 @@
 """Stores are copied between files and streams byte for byte, and a copy that died is continued."""
 
 import asyncio
+import time
 
 import pytest
 from attrs import evolve
@@ -11,10 +12,12 @@ from memvid_async import (
     StoreFailedError,
     StoreNotFoundError,
     copy_store,
+    list_stores,
     open_store,
+    recover,
 )
 from memvid_async.store import copying
-from tests.support.nats_server import MISSING, find_server
+from tests.support.nats_server import MISSING, NatsServer, find_server
 
 FILE, STREAM = "file", "stream"
 
@@ -186,6 +189,28 @@ async def test_a_copy_that_is_cancelled_can_be_continued(place):
         await task
     await copy_store(source, target)
     assert await content(target) == await content(source)
+
+
+async def test_who_waits_for_a_server_that_hangs_can_be_cancelled(tmp_path):
+    if find_server() is None:
+        pytest.skip(MISSING)
+    server, out = NatsServer(), tmp_path / "out.mva"
+    try:
+        address = await fill(server.address(), 2)
+        server.pause()
+        for call in (
+            lambda: copy_store(address, out),
+            lambda: recover(address, out),
+            lambda: list_stores(address.rpartition("/")[0]),
+        ):
+            begun = time.monotonic()
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(call(), 0.2)
+            assert time.monotonic() - begun < 10
+        assert not out.exists()
+    finally:
+        server.resume()
+        server.close()
 
 
 async def test_what_is_copied_is_compared(place, monkeypatch):

@@ -18,6 +18,7 @@ from ..file.byte_copy import (
 )
 from ..file.file_view import FileView
 from ..file.journal import Journal
+from ..stream.client_loop import ClientLoops
 from ..stream.stream_journal import StreamJournal
 from ..stream.stream_target import StreamTarget
 from .long_work import run_telling
@@ -54,33 +55,37 @@ async def copy_store(
     return await run_telling("copying", progress, _copy, *places, config or StoreConfig())
 
 
-def _copy(source: Place, target: Place, config: StoreConfig, tell: Progress) -> CopyReport:
+def _copy(
+    source: Place, target: Place, config: StoreConfig, loops: ClientLoops, tell: Progress
+) -> CopyReport:
     with ExitStack() as held:
-        found = _look(source, config, held)
+        found = _look(source, config, loops, held)
         with ExitStack() as extending:
-            extended = _open_target(target, config, found)
+            extended = _open_target(target, config, loops, found)
             extending.callback(extended.release)
             copied = copy_log(found, extended, tell)
         if copied:
             # Opened a second time: what the disk or the servers have is compared.
-            check_copy(found, _look(target, config, held), found.end - copied, tell)
+            check_copy(found, _look(target, config, loops, held), found.end - copied, tell)
         return CopyReport(found.state.last_sequence, found.end, copied)
 
 
-def _look(place: Place, config: StoreConfig, held: ExitStack) -> FileView:
+def _look(place: Place, config: StoreConfig, loops: ClientLoops, held: ExitStack) -> FileView:
     """Return what is there now; it is closed with ``held``."""
     path, address = place
     journal: Journal | StreamJournal
     if address is None:
         journal = Journal.open_path(path, config, read_only=True)
     else:
-        journal = StreamJournal.open(address, config, read_only=True)
+        journal = StreamJournal.open(address, config, read_only=True, loop=loops.new())
     held.callback(journal.release)
     return journal.view
 
 
-def _open_target(place: Place, config: StoreConfig, source: FileView) -> CopyTarget:
+def _open_target(
+    place: Place, config: StoreConfig, loops: ClientLoops, source: FileView
+) -> CopyTarget:
     path, address = place
     if address is None:
         return FileTarget.open(path, config, header_of(source))
-    return StreamTarget.open(address, config, header_of(source))
+    return StreamTarget.open(address, config, header_of(source), loops.new())

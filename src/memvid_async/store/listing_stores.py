@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ..config import StoreConfig
-from ..engine.worker import Worker
 from ..errors import InvalidValueError
 from ..stream.address import Address
 from ..stream.listing import StoreSummary, read_summaries
+from .long_work import run_telling
 
 
 async def list_stores(address: str, *, config: StoreConfig | None = None) -> list[StoreSummary]:
@@ -21,8 +21,4 @@ async def list_stores(address: str, *, config: StoreConfig | None = None) -> lis
     if config is not None and not isinstance(config, StoreConfig):
         raise InvalidValueError("config must be a StoreConfig")
     where = Address.parse(address, with_name=False)
-    worker = Worker("memvid_async listing")
-    try:
-        return await worker.run(read_summaries, where, config or StoreConfig())
-    finally:
-        worker.stop()
+    return await run_telling("listing", None, read_summaries, where, config or StoreConfig())

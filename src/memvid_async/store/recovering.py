@@ -12,6 +12,7 @@ from ..config import StoreConfig
 from ..errors import InvalidValueError
 from ..file.recover import RecoverReport, check_new, recover_file, recover_to
 from ..file.wreck import Progress
+from ..stream.client_loop import ClientLoops
 from ..stream.stream_image import StreamImage
 from .long_work import run_telling
 from .opening import Place, place_of
@@ -55,12 +56,14 @@ async def recover(
     )
 
 
-def _recover(damaged: Place, out: Path, config: StoreConfig, tell: Progress) -> RecoverReport:
+def _recover(
+    damaged: Place, out: Path, config: StoreConfig, loops: ClientLoops, tell: Progress
+) -> RecoverReport:
     path, address = damaged
     if address is None:
         return recover_file(path, out, tell)
     check_new(out)
-    with closing(StreamImage.of_store(address, config, tell)) as image:
+    with closing(StreamImage.of_store(address, config, loops.new(), tell)) as image:
         report = recover_to(image, out, tell)
         complete = report.complete and not image.ends_in_loss
         return evolve(report, complete=complete, lost_messages=image.lost)

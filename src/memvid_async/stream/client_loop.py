@@ -35,7 +35,7 @@ class ClientLoop:
         # Of each thread that waits while another one runs the loop; and what guards them.
         self._others: set[threading.Event] = set()
         self._guard = threading.Lock()
-        self._closing = False
+        self._closing = self._interrupted = False
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine to its end, and return its result or raise its error.
@@ -143,7 +143,7 @@ class ClientLoop:
             self._loop.call_soon_threadsafe(call, *args)
 
     def _check(self) -> None:
-        if self._closing:
+        if self._closing or self._interrupted:
             raise StoreClosedError("the connection to the stream is closed") from None
 
     def note_change(self) -> None:
@@ -166,6 +166,15 @@ class ClientLoop:
         """Return after some seconds."""
         self.wait(lambda: False, seconds)
 
+    def interrupt(self) -> None:
+        """Let who waits in it get an error, until :meth:`go_on`. In any thread."""
+        self._interrupted = True
+        self.note_change_soon()
+
+    def go_on(self) -> None:
+        """Let somebody wait again, for what ends the connection."""
+        self._interrupted = False
+
     def close(self) -> None:
         """Close the loop; who waits in it gets an error."""
         self._closing = True
@@ -173,6 +182,28 @@ class ClientLoop:
         with self._running:
             self._loop.close()
         self._wake_others()
+
+
+class ClientLoops:
+    """The loops of the connections of one call, which end together where it is cancelled."""
+
+    def __init__(self) -> None:
+        self._loops: list[ClientLoop] = []
+        self._interrupted = False
+
+    def new(self) -> ClientLoop:
+        """Return another one."""
+        loop = ClientLoop()
+        self._loops.append(loop)
+        if self._interrupted:
+            loop.interrupt()
+        return loop
+
+    def interrupt(self) -> None:
+        """Let who waits in one of them get an error. In any thread."""
+        self._interrupted = True
+        for loop in self._loops:
+            loop.interrupt()
 
 
 class ClientWorker(Worker):

@@ -474,6 +474,7 @@ class Connection:
         if self._closed:
             return
         self._closed = True
+        self._loop.go_on()
         with suppress(Exception):
             self._loop.call(self._end())
         self._loop.close()

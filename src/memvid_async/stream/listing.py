@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,6 +16,7 @@ from ..format.rows import decode_rows
 from ..format.segment import SegmentKind, scan
 from ..format.stubs import decode_stubs
 from .address import Address, StreamName
+from .client_loop import ClientLoops
 from .connection import Connection
 from .direct_get import ANSWER
 from .messages import Message, MessageKind, decode_message
@@ -70,18 +71,24 @@ class ServersConnection(Connection):
                 return
 
 
-def read_summaries(address: Address, config: StoreConfig) -> list[StoreSummary]:
+def read_summaries(
+    address: Address, config: StoreConfig, loops: ClientLoops, tell: Callable[[int, int], None]
+) -> list[StoreSummary]:
     """Return the stores there, by name, without other streams and those that hold nothing.
+
+    ``tell`` is called with the streams looked at, and how many there are.
 
     :raises StoreFailedError: when no server answers, or refuses.
     """
-    connection = ServersConnection.open(address, config.nats_options, config.server_timeout)
+    options, patience = config.nats_options, config.server_timeout
+    connection = ServersConnection.open(address, options, patience, loops.new())
     try:
         streams = [info for info in connection.streams() if _is_ours(info)]
         streams.sort(key=lambda info: StreamName.parse(info["config"]["name"]).number)
         found: dict[str, StoreSummary] = {}
         following: dict[str, int] = {}
-        for info in streams:
+        for done, info in enumerate(streams):
+            tell(done, len(streams))
             # Where a store has several, it is being compacted, or was: the first one counts that is
             # used and has not moved, or that one has moved to.
             stream = StreamName.parse(info["config"]["name"])

@@ -13,6 +13,7 @@ from ..config import StoreConfig
 from ..errors import NotAStoreError, StoreNotFoundError
 from ..file.wreck import Progress
 from .address import Address, StreamName
+from .client_loop import ClientLoop
 from .connection import Connection
 from .messages import Message, MessageKind, decode_message
 from .server_answers import MessageLostError
@@ -43,7 +44,9 @@ class StreamImage:
         self._next_number = 0
 
     @classmethod
-    def of_store(cls, address: Address, config: StoreConfig, progress: Progress) -> Self:
+    def of_store(
+        cls, address: Address, config: StoreConfig, loop: ClientLoop, progress: Progress
+    ) -> Self:
         """Read the stream that has a store's log, or what is left of it.
 
         ``progress`` is called with the messages read, and with how many there are.
@@ -52,7 +55,7 @@ class StreamImage:
         :raises NotAStoreError: when there is nothing of a store in it.
         :raises StoreFailedError: when no server answers, or refuses.
         """
-        connection = Connection.open(address, config.nats_options, config.server_timeout)
+        connection = Connection.open(address, config.nats_options, config.server_timeout, loop)
         chosen, images = None, []
         try:
             following = 0

@@ -7,6 +7,7 @@ from ..errors import StoreFailedError
 from ..file.file_view import FileView
 from ..format.header import Header
 from .address import Address
+from .client_loop import ClientLoop
 from .stream_journal import StreamJournal
 
 
@@ -17,12 +18,14 @@ class StreamTarget:
         self._journal = journal
 
     @classmethod
-    def open(cls, address: Address, config: StoreConfig, header: Header) -> StreamTarget:
+    def open(
+        cls, address: Address, config: StoreConfig, header: Header, loop: ClientLoop
+    ) -> StreamTarget:
         """Open the stream; one that is not there is created with this header.
 
         :raises MemvidAsyncError: as :func:`memvid_async.open_store` says.
         """
-        return cls(StreamJournal.open(address, config, read_only=False, header=header))
+        return cls(StreamJournal.open(address, config, read_only=False, header=header, loop=loop))
 
     @property
     def view(self) -> FileView:
