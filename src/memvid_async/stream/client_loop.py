@@ -116,8 +116,8 @@ class ClientLoop:
             if begin is not None:
                 begin()
             while not is_done():
-                self._loop.run_forever()
                 self._check()
+                self._loop.run_forever()
         finally:
             self._leave()
         return True
