@@ -162,6 +162,8 @@ class StreamJournal(FollowedStream):
             except LostRaceError as lost:
                 # From now on, what others append comes without being asked for.
                 self.connection.watch()
+                # Who was passed over says so again.
+                self._told = 0.0
                 self._tell_waiting()
                 self._take_in(self._look() if lost.last <= expected else lost.last)
                 return lost.in_doubt and draft is not None and self._holds(draft)
