@@ -1,5 +1,6 @@
 """A log's bytes, out of messages: whatever the parts, rows left unfinished, and what is held."""
 
+from contextlib import suppress
 from itertools import accumulate, takewhile
 from uuid import UUID
 
@@ -99,6 +100,29 @@ def test_what_is_somewhere_in_small_messages_costs_few_requests_and_little_more_
         == (log[LOG_START:])
     )
     assert len(asked) < 40
+
+
+@given(BATCHES, st.data())
+def test_whatever_a_message_says_of_itself_ends_in_an_error_or_in_the_log(batches, data):
+    messages, _ = stream_of(batches, HEAD_SIZE + 50)
+    at = data.draw(st.integers(0, len(messages) - 1))
+    place = data.draw(st.integers(0, HEAD_SIZE - 1))
+    changed = bytes([data.draw(st.integers(0, 255))])
+    messages[at] = messages[at][:place] + changed + messages[at][place + 1 :]
+
+    def fetch(first, count, _):
+        assert 1 <= first <= len(messages)
+        return list(enumerate(messages[first - 1 :][: min(count, 7)], first))
+
+    storage = StreamStorage(fetch, 500)
+    start = data.draw(st.integers(1, len(messages)))
+    with suppress(CorruptFileError, UnsupportedVersionError):
+        for sequence in range(storage.start_before(start, messages[start - 1]), len(messages) + 1):
+            storage.add(sequence, messages[sequence - 1])
+        for offset in range(LOG_START, storage.size(), 97):
+            found = storage.read(offset, 50)
+            # Of where a batch is, nothing proves it but the checksums in it.
+            assert len(found) == min(50, storage.size() - offset)
 
 
 def test_what_does_not_continue_the_log_is_damage():

@@ -66,9 +66,14 @@ class StreamStorage:
 
     def start_before(self, sequence: int, payload: bytes) -> int:
         """Begin at the batch that this message is of; return the sequence of its first message.
-        What is before is read when it is needed."""
+        What is before is read when it is needed.
+
+        :raises CorruptFileError: when it has none.
+        """
         message = decode_message(payload)
         first = sequence - message.part
+        if first < 1:
+            raise CorruptFileError(message.at, f"message {sequence} of the stream has no beginning")
         self.last, self._size, self.toc = first - 1, message.at, message.toc
         if message.at:
             self._marks.append((message.at, first))
@@ -216,7 +221,7 @@ class StreamStorage:
             if message.at > offset:
                 end, high = message.at, middle
             else:
-                at, low, first = message.at, middle, middle - message.part
+                at, low, first = message.at, middle, max(1, middle - message.part)
                 if self._held_batch(offset) is not None:
                     break
             by_share = not by_share or high - low <= span // 2
