@@ -235,10 +235,13 @@ class CorruptFileError(MemvidAsyncError):
 
     offset: int
     """Where the damage begins in the file, in bytes; on a stream, in its log."""
+    problem: str
+    """What is wrong there."""
 
     def __init__(self, offset: int, problem: str) -> None:
         super().__init__(f"the store is damaged at byte {offset}: {problem}")
         self.offset = offset
+        self.problem = problem
 
 
 class StoreLockedError(MemvidAsyncError):

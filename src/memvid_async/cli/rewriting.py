@@ -102,7 +102,7 @@ def _print_recovered(out: str, result: RecoverReport) -> None:
     if result.header_lost:
         click.echo("  the header was lost: how often the store was compacted is not known")
     if result.lost_messages:
-        click.echo(f"  {count_of(result.lost_messages, 'message')} of the stream are lost")
+        click.echo(f"  the stream has lost {count_of(result.lost_messages, 'message')}")
     _print_some(
         [f"{d.length} bytes from byte {d.offset} on are damaged" for d in result.damage]
         + [

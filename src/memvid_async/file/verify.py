@@ -56,7 +56,7 @@ class Verifier:
                 segment = next(self._segments, None)
             except CorruptFileError as error:
                 # A stream does not have all of its messages.
-                self._report(error.offset, f"{error}; nothing after it was checked")
+                self._report(error.offset, f"{error.problem}; nothing after it was checked")
                 self.finished = True
                 return
             if segment is None:
