@@ -147,7 +147,7 @@ async def look(address):
     raise CorruptFileError(report.problems[0].offset, report.problems[0].message)
 
 
-@pytest.mark.parametrize("place", PLACES if DEEP else ["a table", "events"])
+@pytest.mark.parametrize("place", PLACES if DEEP else ["events"])
 async def test_what_is_lost_is_named_and_the_rest_is_saved(
     nats_server, admin, quick, whole, place, tmp_path
 ):
