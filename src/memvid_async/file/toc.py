@@ -367,8 +367,13 @@ def _projection(rows: Any, name: str) -> SavedPlace:
 def with_sessions(
     state: State, opened: Iterable[SessionState], ended: Mapping[int, bytes]
 ) -> State:
-    """Return the state with exactly these sessions, the ended ones by number as their rows."""
+    """Return the state with exactly these sessions, the ended ones by number as their rows.
+
+    :raises ValueError: when its ambient session is not an open one.
+    """
     by_number = {session.info.number: session for session in opened}
+    if state.ambient is not None and state.ambient not in by_number:
+        raise ValueError("the ambient session is not open")
     numbers = {packed_id(row): number for number, row in ended.items()}
     numbers.update((s.info.session_id.bytes, number) for number, s in by_number.items())
     sessions = SessionMap(PersistentMap(by_number), PersistentMap(ended))
