@@ -7,8 +7,6 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from memvid_async.file import journal, staging
-
 LIBRARIES = (
     "memvid-async",
     "anyio",
@@ -35,7 +33,6 @@ def describe(directory: Path, load: float) -> list[tuple[str, str]]:
         ("load before", f"{load:.2f} processes on average in the last minute"),
         ("Python", f"{platform.python_implementation()} {platform.python_version()}, asyncio"),
         ("SQLite", sqlite3.sqlite_version),
-        ("inner loop", "pure Python" if journal.stage_run is staging.stage_run else "compiled"),
     ]
     return rows + [(name, _version(name)) for name in LIBRARIES]
 

@@ -16,7 +16,6 @@ from memvid_async.events.content import EMPTY, content_digest
 from memvid_async.events.decided import DecidedEvent, Extras
 from memvid_async.events.prompts import Reply
 from memvid_async.file import journal as journals
-from memvid_async.file import staging
 from memvid_async.file.journal import Journal
 from memvid_async.format.segment import SegmentKind
 from memvid_async.storage import RamStorage
@@ -87,11 +86,11 @@ PLAIN = st.builds(
     NAMES,
 )
 DO = st.lists(st.one_of(PLANS, PLANS, PLANS, CHANGES, PARTS, PLAIN), min_size=1, max_size=25)
-# The ways a journal may do it; the compiled loop is there where it was built.
-WAYS = {"each": lambda journal, batch: [journal.stage_any(one) for one in batch]}
-WAYS["run"] = staging.stage_run
-if journals.stage_run is not staging.stage_run:
-    WAYS["compiled"] = journals.stage_run
+# In runs, as a journal does it, and each command by the way that takes any.
+WAYS = {
+    "runs": journals.stage_run,
+    "each": lambda journal, batch: [journal.stage_any(one) for one in batch],
+}
 
 
 def resolved(plans):

@@ -176,15 +176,6 @@ def test_no_two_files_have_one_name():
     assert sorted(names) == sorted(set(names))
 
 
-def test_the_compiled_loop_is_small_and_imports_what_its_room_may():
-    (loop,) = SOURCE.rglob("*.pyx")
-    text = loop.read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= 300
-    found = set(re.findall(r"^from \.\.(\w+)", text, re.MULTILINE))
-    assert found
-    assert found <= MAY_IMPORT[part(loop)][1]
-
-
 def test_the_pure_rooms_know_no_loop_and_no_thread():
     for module in MODULES:
         refused = CONCURRENCY if part(module) in PURE else ASYNCIO

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
@@ -39,19 +38,12 @@ from ..format.header import LOG_START, Header, is_unfinished
 from ..format.segment import SegmentKind
 from ..storage import FileStorage, Storage
 from ..storage.current import lock_current
-from . import staging
 from .compact import FoldWhole, fold_nothing
 from .file_view import FileView
 from .log_file import LogFile
 from .on_error import OnError, half_way
+from .staging import stage_run
 from .successor import Successor, discard_left
-
-# Stages commands in a row: in Python, or compiled, as wheels have it.
-stage_run: Callable[[Journal, Sequence[Command]], list[Any]] = staging.stage_run
-with suppress(ImportError):
-    from . import inner_loop
-
-    stage_run = inner_loop.stage_run
 
 T = TypeVar("T")
 

@@ -2,8 +2,8 @@
 
 :func:`stage_small` does with each what :meth:`.journal.Journal.stage_any` does with any command, in
 one pass from its command to bytes: `core.decide`, `core.evolve`, `format.rows`, `format.segment`
-and `.catalog` say the same in parts. What is not small is left to that method. `inner_loop.pyx` is
-the same in C. A test holds all three to one slow reference, byte for byte.
+and `.catalog` say the same in parts. What is not small is left to that method. A test holds both to
+one slow reference, byte for byte.
 """
 
 # ruff: noqa: SLF001 - it is a part of the journal and of its file
