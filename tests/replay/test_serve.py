@@ -3,7 +3,6 @@
 import asyncio
 import importlib
 import sys
-import time
 
 import pytest
 
@@ -366,35 +365,6 @@ async def test_nobody_is_late_while_a_stream_rests(store):
         told = await agent(session)
     async with store.serve(session.session_id, stall=0.001, pace=0.01) as recorded:
         assert await agent(recorded) == told
-
-
-async def test_nobody_is_late_because_the_loop_was_held_up(store):
-    """Something holds it up for longer than nothing may happen, while the agent has turns to go."""
-    done = asyncio.Event()
-
-    async def second():
-        await done.wait()
-        return 2
-
-    async def agent(session, hold):
-        async def later():
-            for turn in range(200):
-                if turn == 100:
-                    time.sleep(hold)  # noqa: ASYNC251 - it is what holds the loop up
-                await asyncio.sleep(0)
-            return await session.call_tool("first", {}, lambda: 1)
-
-        def told(_):
-            done.set()
-
-        task = asyncio.create_task(later())
-        task.add_done_callback(told)
-        return await asyncio.gather(task, session.call_tool("second", {}, second))
-
-    async with store.session() as session:
-        assert await agent(session, 0) == [1, 2]
-    async with store.serve(session.session_id, stall=0.2) as recorded:
-        assert await agent(recorded, 0.25) == [1, 2]
 
 
 @pytest.mark.parametrize(

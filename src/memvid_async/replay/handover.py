@@ -293,14 +293,8 @@ class Handover:
             self._timer.cancel()
             self._timer = None
         if due is not None and self._waiting:
-            half = (self._stall + due.gap) / 2
             loop = asyncio.get_running_loop()
-            # In two halves: where the loop was held up for a moment, the first one is over at once,
-            # and who is only waiting for its turn has the second.
-            self._timer = loop.call_later(half, self._wait_again, half)
-
-    def _wait_again(self, seconds: float) -> None:
-        self._timer = asyncio.get_running_loop().call_later(seconds, self._give_up)
+            self._timer = loop.call_later(self._stall + due.gap, self._give_up)
 
     def _give_up(self) -> None:
         """Tell one of those that wait; best one for which nothing is recorded."""
