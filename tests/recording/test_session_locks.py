@@ -48,22 +48,6 @@ class Another:
         self.process.communicate()
 
 
-def test_looking_for_a_lock_takes_none(folder, monkeypatch):
-    """Two processes that look at the same moment would each find the other's."""
-    locks = SessionLocks(folder / "a")
-    another = Another(folder, folder / "a", ONE)
-    with monkeypatch.context() as patch:
-        patch.setattr("fcntl.lockf", None)
-        assert not locks.is_free(ONE)
-        assert locks.is_free(TWO)
-        assert SessionLocks(folder / "b").is_free(ONE)
-    another.kill()
-    assert locks.is_free(ONE)
-    assert locks.take(ONE)
-    assert not locks.is_free(ONE)
-    locks.close()
-
-
 def test_a_lock_is_of_one_store_and_ends_with_its_process(folder):
     a, b = SessionLocks(folder / "a"), SessionLocks(folder / "b")
     assert a.take(ONE)

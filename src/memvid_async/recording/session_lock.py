@@ -9,19 +9,15 @@ from __future__ import annotations
 
 import fcntl
 import os
-import sys
 import tempfile
 import threading
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
-from struct import Struct
 from uuid import UUID
 
 # A lock of POSIX may lie anywhere up to the highest offset, beyond the end of the file too.
 _PLACE_BITS = 62
-# A `struct flock`, as <fcntl.h> has it, and the place of its type: of Linux, and of macOS.
-_FLOCK, _TYPE_AT = (Struct("qqihh"), 3) if sys.platform == "darwin" else (Struct("hhqqi"), 0)
 
 
 class _LockFile:
@@ -54,20 +50,6 @@ class _LockFile:
             if place in self._taken and self._descriptor is not None:
                 self._taken.remove(place)
                 fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, place)
-
-    def is_free(self, place: int) -> bool:
-        """Whether nobody has locked a byte. Nothing is locked to find out: who looks at the same
-        moment must not be told that somebody has.
-
-        :raises OSError: as :meth:`take` does.
-        """
-        with self._guard:
-            if place in self._taken:
-                return False
-            kind, where = (fcntl.F_WRLCK, os.SEEK_SET), (place, 1, 0)
-            asked = _FLOCK.pack(*(where + kind if _TYPE_AT else kind + where))
-            told = fcntl.fcntl(self._open(), fcntl.F_GETLK, asked)
-            return bool(_FLOCK.unpack(told)[_TYPE_AT] == fcntl.F_UNLCK)
 
     def _open(self) -> int:
         """Return the descriptor of the file that has the name now; also where a cleaner removed
@@ -118,7 +100,12 @@ class SessionLocks:
 
         :raises OSError: when the file with the locks cannot be opened.
         """
-        place = self._place(session_id)
+        if self._name is None:
+            # An address of a stream names no file, and is the same from every directory.
+            path = str(self._path)
+            self._name = os.fsencode(os.path.realpath(path) if os.path.lexists(path) else path)
+        digest = blake2b(self._name + session_id.bytes, digest_size=8).digest()
+        place = int.from_bytes(digest) >> (64 - _PLACE_BITS)
         if not _FILE.take(place):
             return False
         self._places[session_id] = place
@@ -129,15 +116,10 @@ class SessionLocks:
 
         :raises OSError: as :meth:`take` does.
         """
-        return _FILE.is_free(self._place(session_id))
-
-    def _place(self, session_id: UUID) -> int:
-        if self._name is None:
-            # An address of a stream names no file, and is the same from every directory.
-            path = str(self._path)
-            self._name = os.fsencode(os.path.realpath(path) if os.path.lexists(path) else path)
-        digest = blake2b(self._name + session_id.bytes, digest_size=8).digest()
-        return int.from_bytes(digest) >> (64 - _PLACE_BITS)
+        if not self.take(session_id):
+            return False
+        self.release(session_id)
+        return True
 
     def release(self, session_id: UUID) -> None:
         """Release a session's lock; also one that this store does not have."""
